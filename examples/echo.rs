@@ -1,0 +1,55 @@
+//! Sends back whatever it gets.
+
+mod common;
+
+use common::{Failure, announce, exit, misused, stop_on_interrupt};
+use lexopt::prelude::*;
+use mainspring::{Context, Outcome, Protocol, Reactor};
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Sends back whatever it gets.
+
+usage: echo [ADDR]
+
+ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7007 if it is not given.
+Then, in another terminal: nc 127.0.0.1 7007";
+
+struct Echo;
+
+impl<S> Protocol<S> for Echo {
+    fn received(&mut self, ctx: &mut Context<'_, S>, _: &mut S, bytes: &[u8]) -> Outcome {
+        ctx.send(bytes);
+        Ok(())
+    }
+}
+
+fn main() -> ExitCode {
+    exit(run())
+}
+
+fn run() -> Result<(), Failure> {
+    let Some(at) = arguments()? else { return Ok(()) };
+    let mut reactor = Reactor::new()?;
+    let listener = reactor.net().listen(at, || Echo)?;
+    stop_on_interrupt(&reactor)?;
+    announce(&reactor.net(), listener);
+    Ok(reactor.run(&mut ())?)
+}
+
+/// Where to listen; nothing if only help was wanted.
+fn arguments() -> Result<Option<String>, Failure> {
+    let mut at = None;
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => {
+                println!("{HELP}");
+                return Ok(None);
+            }
+            Value(value) if at.is_none() => at = Some(value.string()?),
+            other => return Err(misused(other.unexpected())),
+        }
+    }
+    Ok(Some(at.unwrap_or_else(|| "127.0.0.1:7007".into())))
+}

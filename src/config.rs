@@ -1,0 +1,196 @@
+//! Every bound of one reactor, with its reason beside the default.
+
+use std::time::Duration;
+
+/// The bounds of one reactor. Each has a default that suits a server of a few thousand connections; change what you must:
+///
+/// ```
+/// # use mainspring::{Config, Reactor};
+/// # use std::time::Duration;
+/// let config = Config::new().output_limits(16 << 10, 64 << 10, 8 << 20).linger_max(Duration::from_secs(3));
+/// let reactor = Reactor::<()>::with_config(config)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) marks: Marks,
+    pub(crate) read_bytes: usize,
+    pub(crate) turn_bytes: usize,
+    pub(crate) turn_frames: usize,
+    pub(crate) turn_accepts: usize,
+    pub(crate) turn_jobs: usize,
+    pub(crate) turn_tells: usize,
+    pub(crate) turn_timers: usize,
+    pub(crate) turn_closings: usize,
+    pub(crate) linger_max: Duration,
+    pub(crate) lingering_max: usize,
+    pub(crate) connect_max: Duration,
+    pub(crate) accept_back_off: Duration,
+    pub(crate) panics: Panics,
+}
+
+/// The marks of one output queue, in bytes. low <= high <= cap
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Marks {
+    pub(crate) low: usize,
+    pub(crate) high: usize,
+    pub(crate) cap: usize,
+}
+
+impl Marks {
+    pub(crate) fn new(low: usize, high: usize, cap: usize) -> Self {
+        let high = high.min(cap);
+        Self { low: low.min(high), high, cap }
+    }
+}
+
+/// What becomes of a panic in your code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Panics {
+    /// It ends the connection whose callback it was, with [`Reason::Panicked`](crate::Reason::Panicked), and is logged
+    /// as an error; all others go on.
+    #[default]
+    Isolate,
+    /// It leaves [`turn`](crate::Reactor::turn), as in any other library. The reactor is in good order afterwards, the
+    /// connection has begun to end, and the next turn goes on with the others.
+    Propagate,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            // 64 KiB is what the kernel takes at once on a good line, and asyncio's choice; resuming at a quarter of it
+            // keeps the socket busy. The cap is for those who send without asking: sixteen times the high mark.
+            marks: Marks { low: 16 << 10, high: 64 << 10, cap: 1 << 20 },
+            // A larger buffer is not faster: it falls out of the second-level cache.
+            read_bytes: 64 << 10,
+            // Four full reads: about 20 µs of kernel time, so a thousand busy connections take turns of 20 ms.
+            turn_bytes: 256 << 10,
+            // A full read of the shortest lines would be 65,536 frames; this is about 100 µs of your code.
+            turn_frames: 1024,
+            // An accept costs about 3 µs; the rest of the backlog waits one turn.
+            turn_accepts: 64,
+            turn_jobs: 1024,
+            turn_tells: 1024,
+            turn_timers: 1024,
+            turn_closings: 1024,
+            // What RFC 9293 leaves to us: long enough for a slow line's last window, short enough for a restart.
+            linger_max: Duration::from_secs(10),
+            // Each is a descriptor without a user.
+            lingering_max: 1024,
+            // Linux gives up by itself after 127 s; no user waits so long.
+            connect_max: Duration::from_secs(30),
+            // Descriptors come back when somebody closes; ten looks a second cost nothing.
+            accept_back_off: Duration::from_millis(100),
+            panics: Panics::Isolate,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The marks of each connection's output queue, in bytes: above `high` it is congested (16 to 64 KiB is plenty), at
+    /// `low` it is no more, and a send that would lead beyond `cap` ends it with
+    /// [`Reason::Overflow`](crate::Reason::Overflow). `high` is at most `cap`, `low` at most `high`.
+    /// Default: 16 KiB, 64 KiB, 1 MiB.
+    #[must_use]
+    pub fn output_limits(mut self, low: usize, high: usize, cap: usize) -> Self {
+        self.marks = Marks::new(low, high, cap);
+        self
+    }
+
+    /// The size of the one read buffer, in bytes, at least 4,096. Default: 64 KiB.
+    #[must_use]
+    pub fn read_bytes(mut self, bytes: usize) -> Self {
+        self.read_bytes = bytes.max(4096);
+        self
+    }
+
+    /// How much is read from one connection before the others have their turn, in bytes. Default: 256 KiB.
+    #[must_use]
+    pub fn turn_bytes(mut self, bytes: usize) -> Self {
+        self.turn_bytes = bytes.max(1);
+        self
+    }
+
+    /// How many frames or pieces one connection is given before the others have their turn. Default: 1,024.
+    #[must_use]
+    pub fn turn_frames(mut self, frames: usize) -> Self {
+        self.turn_frames = frames.max(1);
+        self
+    }
+
+    /// How many connections a listener accepts in a turn. Default: 64.
+    #[must_use]
+    pub fn turn_accepts(mut self, connections: usize) -> Self {
+        self.turn_accepts = connections.max(1);
+        self
+    }
+
+    /// How many jobs of other threads are run in a turn. Default: 1,024.
+    #[must_use]
+    pub fn turn_jobs(mut self, jobs: usize) -> Self {
+        self.turn_jobs = jobs.max(1);
+        self
+    }
+
+    /// How many tells and posts are run in a turn. Default: 1,024.
+    #[must_use]
+    pub fn turn_tells(mut self, tells: usize) -> Self {
+        self.turn_tells = tells.max(1);
+        self
+    }
+
+    /// How many timers fire in a turn. Default: 1,024.
+    #[must_use]
+    pub fn turn_timers(mut self, timers: usize) -> Self {
+        self.turn_timers = timers.max(1);
+        self
+    }
+
+    /// How many `closed` are called in a turn. Default: 1,024.
+    #[must_use]
+    pub fn turn_closings(mut self, closings: usize) -> Self {
+        self.turn_closings = closings.max(1);
+        self
+    }
+
+    /// How long a connection that was closed politely waits for its peer to take the next byte, or to end. Default: 10 s.
+    #[must_use]
+    pub fn linger_max(mut self, most: Duration) -> Self {
+        self.linger_max = most;
+        self
+    }
+
+    /// How many sockets may wait for their peer's end after `closed`; beyond it the oldest is reset. Default: 1,024.
+    #[must_use]
+    pub fn lingering_max(mut self, sockets: usize) -> Self {
+        self.lingering_max = sockets;
+        self
+    }
+
+    /// How long connecting may take, where [`Connect::timeout`](crate::Connect::timeout) says nothing else. Default: 30 s.
+    #[must_use]
+    pub fn connect_max(mut self, most: Duration) -> Self {
+        self.connect_max = most;
+        self
+    }
+
+    /// How long a listener waits when the system has no descriptor or memory for another connection. Default: 100 ms.
+    #[must_use]
+    pub fn accept_back_off(mut self, wait: Duration) -> Self {
+        self.accept_back_off = wait;
+        self
+    }
+
+    /// What becomes of a panic in your code. Default: [`Panics::Isolate`].
+    #[must_use]
+    pub fn panics(mut self, panics: Panics) -> Self {
+        self.panics = panics;
+        self
+    }
+}

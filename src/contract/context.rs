@@ -1,0 +1,231 @@
+//! What a callback is given: [`Context`] for a connection's own, [`Scope`] for what is no stream.
+
+use super::{Core, Handler, Link, Net, Protocol};
+use crate::{
+    address::Address,
+    hub::Hub,
+    key::{Key, Timer},
+    output::Producer,
+    reason::{Fault, Outcome},
+    terminator::{Endian, Terminator, Width},
+};
+use std::{fmt, io, rc::Rc, time::Duration};
+
+/// What a connection's callback may do: the commands of its own connection, and everything else through `net`.
+///
+/// `net` and `key` are fields, so that the borrow checker sees them apart: you can read one while you use the other.
+/// Commands of its own say nothing back, and do nothing once the connection has begun to end; [`link`](Self::link) has
+/// the same ones with their answers.
+pub struct Context<'a, S = ()> {
+    /// Every other connection, timers, the loop itself.
+    pub net: Net<'a, S>,
+    /// This connection.
+    pub key: Key,
+    pub(crate) next: Option<Box<dyn Handler<S>>>,
+}
+
+impl<'a, S> Context<'a, S> {
+    pub(crate) fn new(core: &'a mut Core<S>, key: Key) -> Self {
+        Self { net: Net { core }, key, next: None }
+    }
+
+    pub(crate) fn hub(&mut self) -> &mut Hub {
+        &mut self.net.core.hub
+    }
+
+    /// This connection's commands, with their answers.
+    pub fn link(&mut self) -> Link<'_> {
+        Link { index: self.key.index(), hub: &mut self.net.core.hub }
+    }
+
+    /// [`Link::send`].
+    #[inline]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.net.core.hub.send_current(bytes.as_ref());
+    }
+
+    /// For `write!(ctx, "{} points\n", n)`: formats into the output.
+    pub fn write_fmt(&mut self, args: fmt::Arguments<'_>) {
+        // It fails when the connection has begun to end, where sending does nothing.
+        let _ = io::Write::write_fmt(&mut self.link(), args);
+    }
+
+    /// [`Link::send_shared`].
+    pub fn send_shared(&mut self, bytes: &Rc<[u8]>) {
+        self.link().send_shared(bytes);
+    }
+
+    /// [`Link::send_prefixed`].
+    pub fn send_prefixed(&mut self, width: Width, order: Endian, bytes: impl AsRef<[u8]>) {
+        self.link().send_prefixed(width, order, bytes);
+    }
+
+    /// [`Link::send_netstring`].
+    pub fn send_netstring(&mut self, bytes: impl AsRef<[u8]>) {
+        self.link().send_netstring(bytes);
+    }
+
+    /// [`Link::produce`].
+    pub fn produce(&mut self, producer: impl Producer) {
+        self.link().produce(producer);
+    }
+
+    /// [`Link::wake`].
+    pub fn wake(&mut self) {
+        self.link().wake();
+    }
+
+    /// [`Link::set_terminator`].
+    pub fn set_terminator(&mut self, terminator: Terminator) {
+        self.link().set_terminator(terminator);
+    }
+
+    /// [`Link::set_idle_timeout`].
+    pub fn set_idle_timeout(&mut self, after: impl Into<Option<Duration>>) {
+        self.link().set_idle_timeout(after);
+    }
+
+    /// [`Link::set_stall_timeout`].
+    pub fn set_stall_timeout(&mut self, after: impl Into<Option<Duration>>) {
+        self.link().set_stall_timeout(after);
+    }
+
+    /// [`Link::set_deadline`].
+    pub fn set_deadline(&mut self, after: impl Into<Option<Duration>>) {
+        self.link().set_deadline(after);
+    }
+
+    /// [`Link::set_frame_timeout`].
+    pub fn set_frame_timeout(&mut self, after: impl Into<Option<Duration>>) {
+        self.link().set_frame_timeout(after);
+    }
+
+    /// [`Link::set_output_limits`].
+    pub fn set_output_limits(&mut self, low: usize, high: usize, cap: usize) {
+        self.link().set_output_limits(low, high, cap);
+    }
+
+    /// [`Link::set_hold_back`].
+    pub fn set_hold_back(&mut self, on: bool) {
+        self.link().set_hold_back(on);
+    }
+
+    /// [`Link::pause`].
+    pub fn pause(&mut self) {
+        self.link().pause();
+    }
+
+    /// [`Link::resume`].
+    pub fn resume(&mut self) {
+        self.link().resume();
+    }
+
+    /// [`Net::throttle`]: this connection is not read while `writer` is congested.
+    pub fn throttle(&mut self, writer: Key) {
+        let key = self.key;
+        self.net.throttle(key, writer);
+    }
+
+    /// [`Link::half_close`].
+    pub fn half_close(&mut self) {
+        self.link().half_close();
+    }
+
+    /// [`Link::close`].
+    pub fn close(&mut self) {
+        self.link().close();
+    }
+
+    /// [`Link::abort`].
+    pub fn abort(&mut self) {
+        self.link().abort();
+    }
+
+    /// [`Link::fail`].
+    pub fn fail(&mut self, why: impl Into<Fault>) {
+        self.link().fail(why);
+    }
+
+    /// [`Link::is_congested`].
+    pub fn is_congested(&self) -> bool {
+        self.net.core.hub.is_congested(self.key.index())
+    }
+
+    /// [`Link::queued`].
+    pub fn queued(&self) -> usize {
+        self.net.core.hub.queued(self.key.index())
+    }
+
+    /// [`Link::unread`].
+    pub fn unread(&self) -> usize {
+        self.net.core.hub.unread(self.key.index())
+    }
+
+    /// [`Link::peer`].
+    pub fn peer(&self) -> &Address {
+        &self.net.core.hub.slots.conn_at(self.key.index()).peer
+    }
+
+    /// [`Link::local`].
+    pub fn local(&self) -> &Address {
+        self.net.core.hub.slots.conn_at(self.key.index()).local()
+    }
+
+    /// This connection becomes something else when the callback returns `Ok`: `next` gets the unread bytes and its own
+    /// `connected`, and starts clean: terminator `None`, not paused, no throttle, no time-outs, none of the timers and tells
+    /// of its predecessor, which is dropped without `closed`. Queued output stays. If the connection has begun to end,
+    /// `next` is dropped.
+    pub fn upgrade(&mut self, next: impl Protocol<S>) {
+        self.next = Some(Box::new(next));
+        self.hub().interrupt = true;
+    }
+
+    /// Calls back after `delay`, unless the connection has begun to end by then. Never early.
+    pub fn after<P: Protocol<S>>(
+        &mut self,
+        delay: Duration,
+        then: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
+    ) -> Timer {
+        let key = self.key;
+        self.net.tell_after(key, delay, then)
+    }
+
+    /// Calls back every `period` (at least 1 ms) until it is cancelled or the connection begins to end. It keeps its phase:
+    /// what a long callback made it miss is skipped.
+    pub fn every<P: Protocol<S>>(
+        &mut self,
+        period: Duration,
+        then: impl FnMut(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
+    ) -> Timer {
+        let key = self.key;
+        self.net.tell_every(key, period, then)
+    }
+}
+
+impl<S> fmt::Debug for Context<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("key", &self.key).field("peer", self.peer()).finish_non_exhaustive()
+    }
+}
+
+/// What a dispatcher's callback may do.
+pub struct Scope<'a, S = ()> {
+    /// Every connection, timers, the loop itself.
+    pub net: Net<'a, S>,
+    /// This dispatcher.
+    pub key: Key,
+}
+
+impl<S> Scope<'_, S> {
+    /// Ends it: `closed` comes at the end of the turn.
+    pub fn close(&mut self) {
+        let key = self.key;
+        self.net.close(key);
+    }
+}
+
+impl<S> fmt::Debug for Scope<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").field("key", &self.key).finish_non_exhaustive()
+    }
+}

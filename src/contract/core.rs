@@ -1,0 +1,419 @@
+//! What the net borrows: the hub, and everything of it that is yours: handlers, tells, jobs. Runs your code between
+//! callbacks, and never lets a panic of it out of the turn unless you asked for that.
+
+use super::{Context, Dispatcher, Handler, Net, Protocol, dispatcher::Watcher, remote::Inbox};
+use crate::{
+    address::Address,
+    hub::Hub,
+    key::{Key, Timer},
+    listener::Refusal,
+    panics::{self, Payload, guard},
+    reason::{Outcome, Reason},
+    time::Time,
+    timers::What,
+};
+use std::{collections::VecDeque, time::Duration};
+
+pub(crate) type Job<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S)>;
+pub(crate) type Tell<S> = Box<dyn FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>;
+pub(crate) type Factory<S> = Box<dyn FnMut(&mut Net<'_, S>, &mut S, &Address) -> Result<Box<dyn Handler<S>>, Refusal>>;
+
+/// Who is behind a slot.
+pub(crate) enum Owner<S> {
+    Stream(Box<dyn Handler<S>>),
+    Listener(Factory<S>),
+    Watched(Box<dyn Watcher<S>>),
+}
+
+/// What waits to be run between callbacks.
+pub(crate) enum Errand<S> {
+    /// For one life of one connection: not for its successor after an upgrade.
+    Tell {
+        key: Key,
+        life: u32,
+        run: Tell<S>,
+    },
+    Post(Job<S>),
+}
+
+/// What a timer runs.
+pub(crate) enum Later<S> {
+    Job(Job<S>),
+    Every(Duration, Box<dyn FnMut(&mut Net<'_, S>, &mut S)>),
+    Tell(Tell<S>),
+    TellEvery(Duration, Box<dyn FnMut(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>),
+}
+
+/// How far draining has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// Accepted connections finish.
+    Accepted,
+    /// Those that we opened for them finish too.
+    Opened,
+    /// Nothing is left but what is no connection.
+    Rest,
+}
+
+pub(crate) struct Core<S> {
+    pub(crate) hub: Hub,
+    /// By slot. Nothing while its callback is running: it is checked out.
+    pub(crate) owners: Vec<Option<Owner<S>>>,
+    /// Tells and posts: one queue, in order.
+    pub(crate) errands: VecDeque<Errand<S>>,
+    /// How many of them may still run in this turn.
+    pub(crate) errands_left: usize,
+    /// By the timer's index, with its serial.
+    later: Vec<Option<(u64, Later<S>)>>,
+    pub(super) inbox: Inbox<S>,
+    pub(crate) is_stopped: bool,
+    pub(crate) drain: Option<Drain>,
+}
+
+impl<S> Core<S> {
+    pub(crate) fn new(mut hub: Hub) -> std::io::Result<Self> {
+        let inbox = Inbox::new(hub.world.waker()?);
+        Ok(Self {
+            hub,
+            owners: Vec::new(),
+            errands: VecDeque::new(),
+            errands_left: 0,
+            later: Vec::new(),
+            inbox,
+            is_stopped: false,
+            drain: None,
+        })
+    }
+
+    // ------------------------------------------------------------------------------------------------- owners
+
+    pub(crate) fn install(&mut self, key: Key, owner: Owner<S>) {
+        let index = key.index();
+        if self.owners.len() <= index {
+            self.owners.resize_with(index + 1, || None);
+        }
+        self.owners[index] = Some(owner);
+    }
+
+    /// What the slot's handler is, for the log.
+    pub(crate) fn type_name(&self, key: Key) -> &'static str {
+        match self.owners.get(key.index()) {
+            Some(Some(Owner::Stream(handler))) => handler.type_name(),
+            Some(Some(Owner::Watched(watcher))) => watcher.type_name(),
+            Some(Some(Owner::Listener(_))) => "listener",
+            _ => "-",
+        }
+    }
+
+    pub(super) fn watcher(dispatcher: impl Dispatcher<S>) -> Box<dyn Watcher<S>> {
+        Box::new(dispatcher)
+    }
+
+    // ---------------------------------------------------------------------------------------------- calling you
+
+    /// Runs callbacks of one connection, whose handler is checked out meanwhile, so that they may do anything to the rest;
+    /// then obeys: an upgrade, an `Err`, a panic. `leave` says how the output leaves: written now, or queued.
+    pub(crate) fn call(
+        &mut self,
+        key: Key,
+        state: &mut S,
+        leave: fn(&mut Hub),
+        run: impl FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome,
+    ) {
+        let index = key.index();
+        let Some(Owner::Stream(mut handler)) = self.owners[index].take() else { return };
+        self.hub.begin(index);
+        let mut ctx = Context::new(self, key);
+        let outcome = guard(|| run(&mut *handler, &mut ctx, state));
+        let next = ctx.next.take();
+        let mut payload = None;
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => _ = self.hub.end(index, Reason::from_fault(fault)),
+            Err(panic) => {
+                self.hub.end(index, Reason::Panicked(panics::text(&panic)));
+                payload = Some(panic);
+            }
+        }
+        if let Some(next) = next {
+            let retired = if self.hub.slots.conn_at(index).is_open() {
+                self.hub.begin_anew(index);
+                std::mem::replace(&mut handler, next)
+            } else {
+                next
+            };
+            discard("a protocol", retired);
+        }
+        self.owners[index] = Some(Owner::Stream(handler));
+        leave(&mut self.hub);
+        if let Some(payload) = payload {
+            self.pass_on(payload);
+        }
+    }
+
+    /// Runs code that belongs to no connection; whether it came to its end.
+    pub(crate) fn run_job(&mut self, what: &str, state: &mut S, job: impl FnOnce(&mut Net<'_, S>, &mut S)) -> bool {
+        let mut net = Net { core: self };
+        let Err(payload) = guard(|| job(&mut net, state)) else { return true };
+        log::error!(target: "mainspring", "{what} panicked: {}", panics::text(&payload));
+        self.pass_on(payload);
+        false
+    }
+
+    /// A panic that is not to be isolated goes on, now that everything is in order.
+    pub(crate) fn pass_on(&self, payload: Payload) {
+        if self.hub.config.panics == crate::Panics::Propagate {
+            std::panic::resume_unwind(payload);
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------ tells and posts
+
+    pub(super) fn tell(&mut self, key: Key, run: Tell<S>) -> bool {
+        let Some(index) = self.hub.find_open(key) else { return false };
+        let conn = self.hub.slots.conn_at_mut(index);
+        conn.tells += 1;
+        self.errands.push_back(Errand::Tell { key, life: conn.life, run });
+        true
+    }
+
+    /// After each entry, job, timer and `closed`; so many a turn. What they queue goes last.
+    pub(crate) fn run_errands(&mut self, state: &mut S) {
+        while self.errands_left > 0 {
+            let Some(errand) = self.errands.pop_front() else { return };
+            self.errands_left -= 1;
+            match errand {
+                Errand::Post(job) => _ = self.run_job("a posted job", state, job),
+                Errand::Tell { key, life, run } => {
+                    let conn = self.hub.slots.conn_at_mut(key.index());
+                    conn.tells -= 1;
+                    if conn.life == life {
+                        self.call(key, state, Hub::queue_current, |handler, ctx, state| run(handler, ctx, state));
+                        self.hub.mark_dirty(key);
+                    } else {
+                        log::debug!(target: "mainspring", "{key} a tell was dropped: its target has been upgraded since");
+                        discard("a tell", run);
+                    }
+                }
+            }
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------- timers
+
+    pub(super) fn set_timer(&mut self, delay: Duration, later: Later<S>) -> Timer {
+        let deadline = self.hub.world.now() + delay;
+        let timer = self.hub.timers.set(deadline, What::Job);
+        self.keep(timer, later);
+        timer
+    }
+
+    pub(super) fn set_owned_timer(&mut self, key: Key, delay: Duration, later: Later<S>) -> Timer {
+        if self.hub.find_open(key).is_none() {
+            return self.hub.timers.stale();
+        }
+        let deadline = self.hub.world.now() + delay;
+        let timer = self.hub.set_owned(key, deadline);
+        self.keep(timer, later);
+        timer
+    }
+
+    fn keep(&mut self, timer: Timer, later: Later<S>) {
+        let index = timer.index as usize;
+        if self.later.len() <= index {
+            self.later.resize_with(index + 1, || None);
+        }
+        self.later[index] = Some((timer.serial, later));
+        self.hub.jobs_set += 1;
+    }
+
+    pub(super) fn cancel(&mut self, timer: Timer) -> bool {
+        let was_set = self.hub.cancel(timer);
+        if was_set {
+            self.hub.jobs_set -= 1;
+            self.forget(timer);
+        }
+        was_set
+    }
+
+    fn take_later(&mut self, timer: Timer) -> Option<Later<S>> {
+        let kept = self.later.get_mut(timer.index as usize)?;
+        kept.take_if(|(serial, _)| *serial == timer.serial).map(|(_, later)| later)
+    }
+
+    fn forget(&mut self, timer: Timer) {
+        if let Some(later) = self.take_later(timer) {
+            discard("a timer", later);
+        }
+        if self.hub.jobs_set == 0 && self.later.len() > 1024 {
+            self.later = Vec::new();
+        }
+    }
+
+    /// Drops what the timers of ended connections would have run.
+    pub(crate) fn forget_dead_timers(&mut self) {
+        while let Some(timer) = self.hub.jobs_dead.pop() {
+            self.forget(timer);
+        }
+    }
+
+    /// A timer of the program is due.
+    pub(crate) fn fire(&mut self, timer: Timer, deadline: Time, owner: Option<Key>, state: &mut S) {
+        let Some(later) = self.take_later(timer) else { return };
+        match later {
+            Later::Job(job) => {
+                self.cancel(timer);
+                self.run_job("a timer", state, job);
+            }
+            Later::Tell(tell) => {
+                self.cancel(timer);
+                if let Some(key) = owner {
+                    self.tell_now(key, state, |handler, ctx, state| tell(handler, ctx, state));
+                }
+            }
+            Later::Every(period, mut job) => {
+                self.set_next(timer, deadline, period);
+                if self.run_job("a timer", state, &mut job) {
+                    self.keep_on(timer, Later::Every(period, job));
+                } else {
+                    self.cancel(timer);
+                }
+            }
+            Later::TellEvery(period, mut tell) => {
+                self.set_next(timer, deadline, period);
+                if let Some(key) = owner {
+                    self.tell_now(key, state, |handler, ctx, state| tell(handler, ctx, state));
+                }
+                self.keep_on(timer, Later::TellEvery(period, tell));
+            }
+        }
+    }
+
+    fn tell_now(
+        &mut self,
+        key: Key,
+        state: &mut S,
+        tell: impl FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome,
+    ) {
+        if self.hub.find_open(key).is_some() {
+            self.call(key, state, Hub::queue_current, tell);
+            self.hub.mark_dirty(key);
+        }
+    }
+
+    /// The next time of its phase that is still to come: what was missed is skipped.
+    fn set_next(&mut self, timer: Timer, deadline: Time, period: Duration) {
+        let now = self.hub.world.now();
+        let missed = now.since(deadline).as_nanos() / period.as_nanos().max(1);
+        let periods = u32::try_from(missed + 1).unwrap_or(u32::MAX);
+        self.hub.timers.set_again(timer, deadline + period.saturating_mul(periods));
+    }
+
+    /// Unless it was cancelled, or its connection ended, while it ran.
+    fn keep_on(&mut self, timer: Timer, later: Later<S>) {
+        if self.hub.timers.is_set(timer) {
+            self.later[timer.index as usize] = Some((timer.serial, later));
+        } else {
+            discard("a timer", later);
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------- other threads
+
+    /// Jobs of other threads, so many a turn.
+    pub(crate) fn run_inbox(&mut self, state: &mut S) {
+        if !self.inbox.open() {
+            return;
+        }
+        for _ in 0..self.hub.config.turn_jobs {
+            let Some(job) = self.inbox.next() else { return };
+            self.run_job("a job of another thread", state, job);
+            self.run_errands(state);
+        }
+        self.inbox.leave_the_rest();
+    }
+
+    /// What no state will ever be lent to.
+    pub(crate) fn drop_all_errands(&mut self) {
+        self.errands_left = 0;
+        while let Some(errand) = self.errands.pop_front() {
+            if let Errand::Tell { key, .. } = &errand {
+                self.hub.slots.conn_at_mut(key.index()).tells = 0;
+            }
+            discard("a tell or post", errand);
+        }
+        for later in std::mem::take(&mut self.later).into_iter().flatten() {
+            let (serial, later) = later;
+            discard("a timer", (serial, later));
+        }
+        while let Some(job) = self.inbox.next() {
+            discard("a job of another thread", job);
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------- the end
+
+    pub(super) fn begin_drain(&mut self, grace: Duration) {
+        let deadline = self.hub.world.now() + grace;
+        self.hub.timers.set(deadline, What::Grace);
+        if self.drain.is_none() {
+            self.drain = Some(Drain::Accepted);
+            self.hub.ask_to_drain();
+        }
+    }
+
+    /// The next stage, once the present one has nothing left.
+    pub(crate) fn advance_drain(&mut self) {
+        let counts = self.hub.counts;
+        match self.drain {
+            Some(Drain::Accepted) if counts.accepted == 0 => {
+                self.drain = Some(Drain::Opened);
+                self.hub.ask_opened_to_drain();
+            }
+            Some(Drain::Opened) if counts.accepted + counts.opened == 0 => {
+                self.drain = Some(Drain::Rest);
+                self.hub.end_all(|| Reason::Shutdown);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn remote(&self) -> super::Remote<S> {
+        self.inbox.remote()
+    }
+
+    /// Whether the next wait must not sleep.
+    pub(crate) fn has_work(&self) -> bool {
+        self.hub.has_work() || !self.errands.is_empty() || self.inbox.has_more() || self.is_stopped
+    }
+
+    /// Whether anything is left that could ever happen.
+    pub(crate) fn is_alive(&self) -> bool {
+        let is_waited_for = self.drain.is_none() && (self.hub.jobs_set > 0 || self.inbox.has_remotes());
+        is_waited_for || self.hub.counts.handlers() > 0 || !self.hub.closing.is_empty() || !self.errands.is_empty()
+    }
+}
+
+/// Drops something of yours, whose `drop` may panic.
+pub(crate) fn discard<T>(what: &str, value: T) {
+    if let Err(payload) = guard(|| drop(value)) {
+        log::error!(target: "mainspring", "{what} panicked while it was dropped: {}", panics::text(&payload));
+    }
+}
+
+/// A tell finds its target by type as well as by key.
+pub(super) fn addressed<S, P: Protocol<S>>(
+    tell: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
+) -> Tell<S> {
+    Box::new(move |handler, ctx, state| match handler.as_any().downcast_mut::<P>() {
+        Some(protocol) => tell(protocol, ctx, state),
+        None => {
+            mistaken::<P>(ctx.key, handler.type_name());
+            Ok(())
+        }
+    })
+}
+
+pub(super) fn mistaken<P>(key: Key, actual: &str) {
+    log::warn!(target: "mainspring", "{key} is a {actual}: a tell for a {} was dropped", std::any::type_name::<P>());
+}

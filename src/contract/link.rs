@@ -1,0 +1,224 @@
+//! One connection, by key: every command of it, free of your state's type.
+
+use crate::{
+    address::Address,
+    config::Marks,
+    hub::Hub,
+    output::Producer,
+    reason::{Fault, Limit, Reason},
+    terminator::{Endian, Terminator, Width},
+};
+use socket2::SockRef;
+use std::{fmt, io, rc::Rc, time::Duration};
+
+/// One connection: what [`Net::link`](crate::Net::link) finds for a key. It is an [`io::Write`].
+///
+/// Nothing here calls your code; effects come after the callback that is running. Once the connection has begun to end,
+/// each command does nothing, and those that answer say `false`.
+pub struct Link<'a> {
+    pub(super) hub: &'a mut Hub,
+    pub(super) index: usize,
+}
+
+impl Link<'_> {
+    fn is_open(&self) -> bool {
+        self.hub.slots.conn_at(self.index).is_open()
+    }
+
+    /// Queues bytes. What a callback sends to its own connection leaves when it returns, in one system call; what is sent
+    /// to others leaves at the end of the turn, in one for each. Queued bytes beyond the hard cap end the connection with
+    /// [`Reason::Overflow`]; but one message of any size is taken on an empty queue.
+    ///
+    /// `false`: not queued, because the connection has begun to end, by this call perhaps, or was
+    /// [half-closed](Self::half_close).
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.hub.send(self.index, bytes.as_ref())
+    }
+
+    /// The same for bytes that many connections are sent: they are not copied, unless there are few of them.
+    pub fn send_shared(&mut self, bytes: &Rc<[u8]>) -> bool {
+        self.hub.send_shared(self.index, bytes)
+    }
+
+    /// The bytes after their length: what [`Terminator::prefixed`] reads. More than the width can say ends the connection
+    /// with [`Reason::Overflow`].
+    pub fn send_prefixed(&mut self, width: Width, order: Endian, bytes: impl AsRef<[u8]>) -> bool {
+        let bytes = bytes.as_ref();
+        match width.encode(order, bytes.len()) {
+            Some((prefix, used)) => self.send(&prefix[used]) && self.send(bytes),
+            None => {
+                self.hub.end(self.index, Reason::Overflow);
+                false
+            }
+        }
+    }
+
+    /// The bytes as a netstring: what [`Terminator::netstring`] reads.
+    pub fn send_netstring(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        let bytes = bytes.as_ref();
+        self.send(format!("{}:", bytes.len())) && self.send(bytes) && self.send(",")
+    }
+
+    /// Queues whatever the producer makes; it is asked when its turn has come and the kernel takes more.
+    pub fn produce(&mut self, producer: impl Producer) -> bool {
+        self.hub.produce(self.index, Box::new(producer))
+    }
+
+    /// A producer that said [`NotYet`](crate::Produced::NotYet) has something: it is asked again, at the latest next turn.
+    pub fn wake(&mut self) {
+        self.hub.wake(self.index);
+    }
+
+    /// Where the next frame ends. What is already received is cut by it; nothing is lost.
+    pub fn set_terminator(&mut self, terminator: Terminator) {
+        if self.is_open() {
+            self.hub.set_terminator(self.index, terminator);
+        }
+    }
+
+    fn set_limit(&mut self, limit: Limit, after: Option<Duration>) {
+        if self.is_open() {
+            self.hub.set_limit(self.index, limit, after);
+        }
+    }
+
+    /// `exceeded(Idle)` when no byte was received for so long. The clock stands still while reading is off or output is
+    /// queued. `None` takes it back.
+    pub fn set_idle_timeout(&mut self, after: impl Into<Option<Duration>>) {
+        self.set_limit(Limit::Idle, after.into());
+    }
+
+    /// `exceeded(Stalled)` when output was queued and the peer took no byte of it for so long. `None` takes it back.
+    pub fn set_stall_timeout(&mut self, after: impl Into<Option<Duration>>) {
+        self.set_limit(Limit::Stalled, after.into());
+    }
+
+    /// `exceeded(Deadline)` so long from now, whatever happens. `None` takes it back.
+    pub fn set_deadline(&mut self, after: impl Into<Option<Duration>>) {
+        self.set_limit(Limit::Deadline, after.into());
+    }
+
+    /// `exceeded(FrameTime)` when a frame is not finished so long after its first byte: the answer to peers that drip. The
+    /// clock is off between frames, and stands still while reading is off. `None` takes it back.
+    pub fn set_frame_timeout(&mut self, after: impl Into<Option<Duration>>) {
+        self.set_limit(Limit::FrameTime, after.into());
+    }
+
+    /// The output queue's marks in bytes, as [`Config::output_limits`](crate::Config::output_limits) has them for all.
+    pub fn set_output_limits(&mut self, low: usize, high: usize, cap: usize) {
+        if self.is_open() {
+            self.hub.set_marks(self.index, Marks::new(low, high, cap));
+        }
+    }
+
+    /// Whether reading stops while our own output is above the high mark. It does for accepted connections, so that a
+    /// server survives a reader that is slower than its own questions; it does not for opened ones, because two ends that
+    /// both hold back can wait for each other for ever.
+    pub fn set_hold_back(&mut self, on: bool) {
+        if self.is_open() {
+            self.hub.set_hold_back(self.index, on);
+        }
+    }
+
+    /// Stops reading, at once: `received`, `frame` and `eof` wait, also for what is already buffered. A connection that is
+    /// reset ends nevertheless.
+    pub fn pause(&mut self) {
+        if self.is_open() {
+            self.hub.set_paused(self.index, true);
+        }
+    }
+
+    /// Takes [`pause`](Self::pause) back; other reasons not to read stay.
+    pub fn resume(&mut self) {
+        if self.is_open() {
+            self.hub.set_paused(self.index, false);
+        }
+    }
+
+    /// After what is queued, a FIN: the peer sees our end. Reading goes on. A stream whose two directions have ended closes
+    /// itself.
+    pub fn half_close(&mut self) {
+        if self.is_open() {
+            self.hub.half_close(self.index);
+        }
+    }
+
+    /// Politely: no more input is delivered at once; what is queued is flushed, then `closed` comes with
+    /// [`Reason::Finish`], or [`Reason::Eof`] if the peer had ended before. A peer that takes nothing for
+    /// [`Config::linger_max`](crate::Config::linger_max) is reset, with `Limit(Linger)`.
+    pub fn close(&mut self) {
+        self.hub.close(self.hub.slots.conn_at(self.index).key);
+    }
+
+    /// At once, with a reset (RST); what is queued is dropped. [`Reason::Abort`].
+    pub fn abort(&mut self) {
+        self.hub.abort(self.hub.slots.conn_at(self.index).key);
+    }
+
+    /// As if its callback had returned this `Err`.
+    pub fn fail(&mut self, why: impl Into<Fault>) {
+        if self.is_open() {
+            self.hub.end(self.index, Reason::from_fault(why.into()));
+        }
+    }
+
+    /// Whether the output is above the high mark, or was and is not yet down to the low one. Also when nothing can be sent
+    /// any more, so that `while !link.is_congested() { link.send(…) }` ends.
+    pub fn is_congested(&self) -> bool {
+        self.hub.is_congested(self.index)
+    }
+
+    /// Bytes sent and not yet taken by the kernel.
+    pub fn queued(&self) -> usize {
+        self.hub.queued(self.index)
+    }
+
+    /// Bytes received and not yet delivered: of an unfinished frame, or of what waits for reading to be on again.
+    pub fn unread(&self) -> usize {
+        self.hub.unread(self.index)
+    }
+
+    /// The other end. While connecting, the target that was asked for.
+    pub fn peer(&self) -> &Address {
+        &self.hub.slots.conn_at(self.index).peer
+    }
+
+    /// Our end. [`Address::Fd`] if there is no socket (yet).
+    pub fn local(&self) -> &Address {
+        self.hub.slots.conn_at(self.index).local()
+    }
+
+    /// The socket, for options that are not wrapped here ([`SockRef`]). `None` if there is none (yet). Reading, writing and
+    /// closing it is the loop's.
+    pub fn with_socket<T>(&self, with: impl FnOnce(SockRef<'_>) -> T) -> Option<T> {
+        self.hub.slots.conn_at(self.index).stream.as_ref()?.socket().map(with)
+    }
+}
+
+/// Whole or not at all; [`io::ErrorKind::BrokenPipe`] once the connection has begun to end. `flush` does nothing: output
+/// leaves by itself.
+impl io::Write for Link<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.send(bytes) { Ok(bytes.len()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Link<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let conn = self.hub.slots.conn_at(self.index);
+        f.debug_struct("Link")
+            .field("key", &conn.key)
+            .field("peer", &conn.peer)
+            .field("phase", &conn.phase)
+            .field("is_connected", &conn.is_established)
+            .field("is_paused", &conn.is_paused)
+            .field("queued", &self.queued())
+            .field("unread", &self.unread())
+            .field("terminator", &conn.framing)
+            .finish()
+    }
+}

@@ -1,0 +1,19 @@
+//! What you write and what you are given. The only folder whose files know each other in a ring: a protocol is called with
+//! a context, a context holds the net, the net keeps protocols.
+
+mod context;
+mod core;
+mod dispatcher;
+mod link;
+mod net;
+mod protocol;
+mod remote;
+
+pub use context::{Context, Scope};
+pub(crate) use core::{Core, Drain, Errand, Later, Owner, discard};
+pub use dispatcher::{Dispatcher, Drained};
+pub use link::Link;
+pub use net::Net;
+pub use protocol::Protocol;
+pub(crate) use protocol::{Handler, exceed};
+pub use remote::{Gone, Remote};

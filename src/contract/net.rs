@@ -1,0 +1,276 @@
+//! Every socket and timer of one reactor: the same API before the loop as inside a callback.
+
+use super::{
+    Context, Core, Dispatcher, Errand, Later, Link, Owner, Protocol, Remote,
+    core::{Factory, addressed, mistaken},
+};
+use crate::{
+    address::{Address, Target},
+    connector::Connect,
+    key::{Key, Timer},
+    listener::{Listen, Refusal},
+    reason::{Fault, Outcome, Reason},
+    slots::Entry,
+};
+use std::{
+    fmt, io,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+/// Shorter would be a loop that never sleeps.
+const PERIOD_MIN: Duration = Duration::from_millis(1);
+
+/// Every connection, listener, dispatcher and timer of a reactor.
+///
+/// It never calls your code: what you ask for happens after the callback that is running. By key, a `bool` tells only
+/// whether there was something open of that name; a stale [`Key`] finds nothing.
+pub struct Net<'a, S = ()> {
+    pub(crate) core: &'a mut Core<S>,
+}
+
+impl<S> Net<'_, S> {
+    // ------------------------------------------------------------------------------------------------ opening
+
+    /// Listens; each connection that comes gets a protocol of its own from the factory.
+    ///
+    /// A Unix socket file that a dead server left is replaced, and the file goes with the listener.
+    ///
+    /// # Errors
+    /// For a target that is no address, an address in use, a lack of descriptors or rights; the text says where.
+    pub fn listen<P: Protocol<S>>(&mut self, at: impl Into<Target>, mut factory: impl FnMut() -> P + 'static) -> io::Result<Key> {
+        self.listen_with(at, Listen::new(), move |_, _, _| Ok(factory()))
+    }
+
+    /// The same with options, and a factory that sees the state and the peer, and may refuse it, with some last words.
+    /// The factory runs between callbacks; if it panics, the connection is reset.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub fn listen_with<P: Protocol<S>>(
+        &mut self,
+        at: impl Into<Target>,
+        options: Listen,
+        mut factory: impl FnMut(&mut Net<'_, S>, &mut S, &Address) -> Result<P, Refusal> + 'static,
+    ) -> io::Result<Key> {
+        let factory: Factory<S> =
+            Box::new(move |net, state, peer| factory(net, state, peer).map(|protocol| Box::new(protocol) as Box<_>));
+        let key = self.core.hub.listen(&at.into(), options)?;
+        self.core.install(key, Owner::Listener(factory));
+        Ok(key)
+    }
+
+    /// Connects. The key is good at once: what is sent to it is kept, and leaves when it is connected. `connected` or
+    /// `closed` alone, with the reason, comes later, never from inside this call.
+    ///
+    /// During a shutdown nothing is opened: the key is stale, and the protocol is dropped uncalled.
+    pub fn connect(&mut self, to: impl Into<Target>, protocol: impl Protocol<S>) -> Key {
+        self.connect_with(to, Connect::new(), protocol)
+    }
+
+    /// The same with options.
+    pub fn connect_with(&mut self, to: impl Into<Target>, options: Connect, protocol: impl Protocol<S>) -> Key {
+        let Some(key) = self.core.hub.connect(&to.into(), &options) else {
+            return self.core.hub.slots.stale_key();
+        };
+        self.core.install(key, Owner::Stream(Box::new(protocol)));
+        if self.core.drain.is_some_and(|stage| stage != super::Drain::Accepted) {
+            self.core.hub.slots.conn_at_mut(key.index()).owes_draining = true;
+        }
+        key
+    }
+
+    /// Watches a source that you own.
+    ///
+    /// # Errors
+    /// If the system cannot wait for it.
+    pub fn watch(&mut self, dispatcher: impl Dispatcher<S>) -> io::Result<Key> {
+        let mut watcher = Core::watcher(dispatcher);
+        let key = self.core.hub.watch(watcher.source())?;
+        self.core.install(key, Owner::Watched(watcher));
+        Ok(key)
+    }
+
+    // ------------------------------------------------------------------------------------------------- by key
+
+    /// A connection that is open (or connecting), for several commands at once.
+    pub fn link(&mut self, key: Key) -> Option<Link<'_>> {
+        let index = self.core.hub.find_open(key)?;
+        Some(Link { hub: &mut self.core.hub, index })
+    }
+
+    /// Whether it is there and has not begun to end: a connection (also one that is connecting), a listener, a dispatcher.
+    pub fn is_open(&self, key: Key) -> bool {
+        match self.core.hub.slots.get(key) {
+            Some(Entry::Stream(conn)) => conn.is_open(),
+            Some(Entry::Listener(listening)) => listening.socket.is_some(),
+            Some(Entry::Watched(watched)) => !watched.is_ending,
+            _ => false,
+        }
+    }
+
+    /// [`Link::send`].
+    pub fn send(&mut self, key: Key, bytes: impl AsRef<[u8]>) -> bool {
+        self.link(key).is_some_and(|mut link| link.send(bytes))
+    }
+
+    /// [`Link::send_shared`]: one message for many, framed once and queued by reference.
+    pub fn send_shared(&mut self, key: Key, bytes: &Rc<[u8]>) -> bool {
+        self.link(key).is_some_and(|mut link| link.send_shared(bytes))
+    }
+
+    /// [`Link::close`]; also closes a listener or a dispatcher.
+    pub fn close(&mut self, key: Key) -> bool {
+        self.core.hub.close(key)
+    }
+
+    /// [`Link::half_close`].
+    pub fn half_close(&mut self, key: Key) -> bool {
+        self.link(key).map(|mut link| link.half_close()).is_some()
+    }
+
+    /// [`Link::abort`]; also for a connection that is still flushing after a polite close, a listener, a dispatcher.
+    pub fn abort(&mut self, key: Key) -> bool {
+        self.core.hub.abort(key)
+    }
+
+    /// [`Link::fail`]; also for a dispatcher.
+    pub fn fail(&mut self, key: Key, why: impl Into<Fault>) -> bool {
+        self.is_open(key) && self.core.hub.end(key.index(), Reason::from_fault(why.into()))
+    }
+
+    /// Our end of a connection, or where a listener really listens (port 0).
+    pub fn local(&self, key: Key) -> Option<&Address> {
+        match self.core.hub.slots.get(key)? {
+            Entry::Stream(conn) => Some(conn.local()),
+            Entry::Listener(listening) => Some(&listening.local),
+            _ => None,
+        }
+    }
+
+    /// The other end of a connection; while connecting, the target that was asked for.
+    pub fn peer(&self, key: Key) -> Option<&Address> {
+        self.core.hub.slots.conn(key).map(|conn| &conn.peer)
+    }
+
+    /// `reader` (a connection or a dispatcher) is not read while the output of `writer` is congested. Copies nothing, and
+    /// lasts until it is taken back or either is gone. A proxy is two of these, with [`Link::set_hold_back`] off. A writer
+    /// may hold several readers, a reader may hang on several writers.
+    pub fn throttle(&mut self, reader: Key, writer: Key) -> bool {
+        self.core.hub.throttle(reader, writer)
+    }
+
+    /// Takes [`throttle`](Self::throttle) back.
+    pub fn unthrottle(&mut self, reader: Key, writer: Key) {
+        self.core.hub.unthrottle(reader, writer);
+    }
+
+    // ------------------------------------------------------------------------------- speaking to other protocols
+
+    /// Runs `tell` with another connection's protocol, after the entry that is being served. `true` means that it will run,
+    /// and before the target's `closed`, also if that is paused, connecting, or begins to end in between, unless an upgrade
+    /// comes first. One for another type than the target's is logged and dropped.
+    pub fn tell<P: Protocol<S>>(
+        &mut self,
+        key: Key,
+        tell: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
+    ) -> bool {
+        self.core.tell(key, addressed(tell))
+    }
+
+    /// Runs `job` soon: not now, and not inside anything. Tells and posts are one queue, in order.
+    pub fn post(&mut self, job: impl FnOnce(&mut Net<'_, S>, &mut S) + 'static) {
+        self.core.errands.push_back(Errand::Post(Box::new(job)));
+    }
+
+    /// [`tell`](Self::tell), after `delay`, unless the target has begun to end by then. If it has already, the timer is not
+    /// set.
+    pub fn tell_after<P: Protocol<S>>(
+        &mut self,
+        key: Key,
+        delay: Duration,
+        tell: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
+    ) -> Timer {
+        self.core.set_owned_timer(key, delay, Later::Tell(addressed(tell)))
+    }
+
+    pub(super) fn tell_every<P: Protocol<S>>(
+        &mut self,
+        key: Key,
+        period: Duration,
+        mut tell: impl FnMut(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
+    ) -> Timer {
+        let period = period.max(PERIOD_MIN);
+        let later = Later::TellEvery(
+            period,
+            Box::new(move |handler, ctx, state| match handler.as_any().downcast_mut::<P>() {
+                Some(protocol) => tell(protocol, ctx, state),
+                None => {
+                    mistaken::<P>(ctx.key, handler.type_name());
+                    Ok(())
+                }
+            }),
+        );
+        self.core.set_owned_timer(key, period, later)
+    }
+
+    // -------------------------------------------------------------------------------- time, threads, the loop itself
+
+    /// The time, read from the clock now.
+    pub fn now(&self) -> Instant {
+        let world = &self.core.hub.world;
+        world.instant(world.now())
+    }
+
+    /// For jitter, not for secrets. Seeded where the world is simulated, so that a failing run comes again.
+    pub fn random(&mut self) -> u64 {
+        self.core.hub.world.random()
+    }
+
+    /// Runs `then` after `delay`: never early, and in the order of deadlines, then of setting.
+    pub fn after(&mut self, delay: Duration, then: impl FnOnce(&mut Net<'_, S>, &mut S) + 'static) -> Timer {
+        self.core.set_timer(delay, Later::Job(Box::new(then)))
+    }
+
+    /// Runs `then` every `period` (at least 1 ms), until it is cancelled or panics. It keeps its phase: what a long
+    /// callback made it miss is skipped.
+    pub fn every(&mut self, period: Duration, then: impl FnMut(&mut Net<'_, S>, &mut S) + 'static) -> Timer {
+        let period = period.max(PERIOD_MIN);
+        self.core.set_timer(period, Later::Every(period, Box::new(then)))
+    }
+
+    /// Takes a timer back, at once and without a trace. `false`: it has fired, or was taken back before.
+    pub fn cancel(&mut self, timer: Timer) -> bool {
+        self.core.cancel(timer)
+    }
+
+    /// A handle for other threads.
+    pub fn remote(&self) -> Remote<S> {
+        self.core.inbox.remote()
+    }
+
+    /// Lets the program end: listeners close, accepted connections get `draining`, those that we opened get it when no
+    /// accepted one remains, and [`run`](crate::Reactor::run) returns when nothing is left; timers and remotes do not keep
+    /// it any longer. What is left after `grace` ends with [`Reason::Shutdown`]. Until then `connect` stays allowed; one
+    /// that is still connecting gets `draining` right after `connected`.
+    pub fn drain(&mut self, grace: Duration) {
+        self.core.begin_drain(grace);
+    }
+
+    /// Whether [`drain`](Self::drain) was called, and `run` has not returned since.
+    pub fn is_draining(&self) -> bool {
+        self.core.drain.is_some()
+    }
+
+    /// [`run`](crate::Reactor::run) returns when this turn is done, and [`turn`](crate::Reactor::turn) says `false`.
+    /// Connections stay as they are.
+    pub fn stop(&mut self) {
+        self.core.is_stopped = true;
+    }
+}
+
+impl<S> fmt::Debug for Net<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Net").field("slots", &self.core.hub.slots.len()).finish_non_exhaustive()
+    }
+}

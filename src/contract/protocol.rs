@@ -1,0 +1,182 @@
+//! The asynchat half: [`Protocol`], which you write, and `Handler`, which the loop sees of it.
+
+use super::Context;
+use crate::{
+    hub::LentInput,
+    reason::{Limit, Outcome, Reason},
+    terminator::Found,
+};
+use std::any::Any;
+
+/// What one connection does. The loop does the input and output; you get bytes and frames.
+///
+/// The grammar of calls:
+///
+/// ```text
+/// [connected (received | frame | writable | exceeded | draining)*
+///    [eof (writable | exceeded | draining)*]] closed
+/// ```
+///
+/// with its own timers anywhere until it begins to end, and accepted tells until `closed`. `closed` without `connected`
+/// *is* "could not connect", and its [`Reason`] says at which stage.
+///
+/// Every callback gets what you may do (`ctx`), what you have (`state`: what your program has one of, lent to every
+/// callback) and what happened. No callback ever runs inside another, and none must block: the loop has one thread.
+/// An `Err` ends this connection with [`Reason::Failed`], and a panic with [`Reason::Panicked`]; neither ends another.
+/// After [`close`](Context::close), [`abort`](Context::abort) or an `Err`, nothing follows but `closed`.
+///
+/// ```
+/// use mainspring::{Context, Outcome, Protocol, Terminator};
+///
+/// struct Shout;
+/// impl<S> Protocol<S> for Shout {
+///     fn connected(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
+///         ctx.set_terminator(Terminator::line(1024));
+///         Ok(())
+///     }
+///     fn frame(&mut self, ctx: &mut Context<'_, S>, _: &mut S, line: &[u8]) -> Outcome {
+///         ctx.send(line.to_ascii_uppercase());
+///         ctx.send("\n");
+///         Ok(())
+///     }
+/// }
+/// ```
+#[allow(unused_variables)]
+pub trait Protocol<S = ()>: Any {
+    /// The connection is there: the first callback, once; and once for each protocol that follows by
+    /// [`upgrade`](Context::upgrade).
+    fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        Ok(())
+    }
+
+    /// Bytes came, and no terminator cuts them into frames (or it hands a frame over in pieces). Never empty. How they are
+    /// cut says nothing. Default: an `Err`, unexpected bytes.
+    fn received(&mut self, ctx: &mut Context<'_, S>, state: &mut S, bytes: &[u8]) -> Outcome {
+        Err("unexpected bytes: no terminator is set, and `received` is not implemented".into())
+    }
+
+    /// A frame is complete, by the [`Terminator`](crate::Terminator) that is set; without its delimiter. Default: an
+    /// `Err`, unexpected frame.
+    fn frame(&mut self, ctx: &mut Context<'_, S>, state: &mut S, frame: &[u8]) -> Outcome {
+        Err("unexpected frame: a terminator is set, and `frame` is not implemented".into())
+    }
+
+    /// The output was above its high mark, and has fallen to the low one: send on. Once for each time it was congested.
+    fn writable(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        Ok(())
+    }
+
+    /// A bound of this connection was reached. `Err` (the default: with the limit itself) ends it, with
+    /// [`Reason::Limit`]. `Ok` goes on: `Idle` and `Stalled` start afresh, `Deadline` is off; of a frame that is too long
+    /// or too slow the rest is skipped up to its end, and a terminator that you set here holds after that (otherwise a
+    /// delimiter stays, and a length becomes [`None`](crate::Terminator::None)). The end of a custom frame is known to
+    /// its framer only: there, `Ok` closes politely.
+    fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
+        Err(limit.into())
+    }
+
+    /// The reactor is being [drained](crate::Net::drain): finish what is under way. Default: [`close`](Context::close).
+    fn draining(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        ctx.close();
+        Ok(())
+    }
+
+    /// The peer will send no more. `tail` is the unfinished frame, the bytes of a half-seen delimiter included: it comes
+    /// here and not as a frame, because nobody said that it is complete. You may go on sending. Default:
+    /// [`close`](Context::close), which flushes first, with [`Reason::Eof`].
+    fn eof(&mut self, ctx: &mut Context<'_, S>, state: &mut S, tail: &[u8]) -> Outcome {
+        ctx.close();
+        Ok(())
+    }
+
+    /// The end: the last callback, exactly once, for every connection that was accepted or opened. Nothing can be sent any
+    /// more; `peer` and `local` still answer. Then the protocol is dropped.
+    fn closed(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {}
+}
+
+/// The object behind a slot. Dispatch is dynamic for each event and static for each frame: `deliver` is compiled for each
+/// protocol.
+pub(crate) trait Handler<S> {
+    fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome;
+    /// Gives out what stands in the input, until there is nothing more, `frames` is used up, or something happened that may
+    /// forbid it; then the caller looks again.
+    fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, lent: &mut LentInput, frames: &mut usize) -> Outcome;
+    fn writable(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome;
+    fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome;
+    fn draining(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome;
+    fn eof(&mut self, ctx: &mut Context<'_, S>, state: &mut S, tail: &[u8]) -> Outcome;
+    fn closed(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason);
+    /// For tells, which name their target's type. (Trait upcasting came with Rust 1.86.)
+    fn as_any(&mut self) -> &mut dyn Any;
+    /// For the log.
+    fn type_name(&self) -> &'static str;
+}
+
+impl<S, P: Protocol<S>> Handler<S> for P {
+    fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        Protocol::connected(self, ctx, state)
+    }
+
+    fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, lent: &mut LentInput, frames: &mut usize) -> Outcome {
+        let index = ctx.key.index();
+        let input = &mut lent.input;
+        while *frames > 0 {
+            match ctx.hub().next_frame(index, input) {
+                Found::Frame(range) => Protocol::frame(self, ctx, state, input.slice(range))?,
+                Found::Piece(range) => Protocol::received(self, ctx, state, input.slice(range))?,
+                Found::TooLong => exceed(self, ctx, state, Limit::FrameBytes)?,
+                Found::Broken(fault) => return Err(fault),
+                Found::Nothing => {
+                    ctx.hub().slots.conn_at_mut(index).has_backlog = false;
+                    break;
+                }
+            }
+            *frames -= 1;
+            if ctx.hub().interrupt {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn writable(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        Protocol::writable(self, ctx, state)
+    }
+
+    fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
+        Protocol::exceeded(self, ctx, state, limit)
+    }
+
+    fn draining(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        Protocol::draining(self, ctx, state)
+    }
+
+    fn eof(&mut self, ctx: &mut Context<'_, S>, state: &mut S, tail: &[u8]) -> Outcome {
+        Protocol::eof(self, ctx, state, tail)
+    }
+
+    fn closed(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {
+        Protocol::closed(self, ctx, state, why);
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<P>()
+    }
+}
+
+/// Tells of a limit. Of a frame that exceeds one the rest is to be skipped, and that is arranged before the callback, so
+/// that a terminator set in it holds afterwards.
+pub(crate) fn exceed<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
+    let is_of_frame = matches!(limit, Limit::FrameBytes | Limit::FrameTime);
+    let index = ctx.key.index();
+    let goes_on = !is_of_frame || ctx.hub().skip_frame(index);
+    handler.exceeded(ctx, state, limit)?;
+    if !goes_on {
+        ctx.close();
+    }
+    Ok(())
+}

@@ -1,0 +1,357 @@
+//! How things end: politely, at once, with a cause; what lingers after `closed`.
+
+use super::Hub;
+use crate::{
+    conn::{Conn, Filled, Phase},
+    key::Key,
+    panics::guard,
+    reason::Reason,
+    slots::Entry,
+};
+
+impl Hub {
+    /// Polite: no further frame at once, `closed` once all output has left or nobody takes it. Whether it was open.
+    pub(crate) fn close(&mut self, key: Key) -> bool {
+        match self.slots.get_mut(key) {
+            Some(Entry::Stream(conn)) if conn.is_open() => {
+                conn.phase = Phase::Flushing;
+                conn.peer_first = if conn.fin_asked { conn.peer_first } else { conn.eof_seen };
+                conn.held = None;
+                let index = key.index();
+                self.stop_callbacks(index);
+                self.touch(index);
+                true
+            }
+            Some(Entry::Stream(_)) | None => false,
+            Some(_) => self.end(key.index(), Reason::Finish),
+        }
+    }
+
+    pub(crate) fn half_close(&mut self, index: usize) {
+        let conn = self.slots.conn_at_mut(index);
+        if !conn.fin_asked {
+            conn.fin_asked = true;
+            conn.peer_first = conn.eof_seen;
+            self.touch(index);
+        }
+    }
+
+    /// Whether it was there to be aborted: also one that is flushing.
+    pub(crate) fn abort(&mut self, key: Key) -> bool {
+        if let Some(Entry::Stream(conn)) = self.slots.get_mut(key) {
+            conn.is_cut |= matches!(conn.phase, Phase::Open | Phase::Flushing);
+        }
+        self.slots.get(key).is_some() && self.end(key.index(), Reason::Abort)
+    }
+
+    /// Begins to end: no more callbacks but tells and `closed`, which comes at the end of the turn. The first cause wins.
+    pub(crate) fn end(&mut self, index: usize, reason: Reason) -> bool {
+        let Some(entry) = self.slots.at(index) else { return false };
+        let key = match entry {
+            Entry::Stream(conn) => {
+                if matches!(conn.phase, Phase::Ended | Phase::Lingering) {
+                    return false;
+                }
+                let key = conn.key;
+                self.end_stream(index, &reason);
+                key
+            }
+            Entry::Listener(listening) => {
+                if listening.socket.take().is_none() {
+                    return false;
+                }
+                listening.key
+            }
+            Entry::Watched(watched) => {
+                if std::mem::replace(&mut watched.is_ending, true) {
+                    return false;
+                }
+                watched.key
+            }
+            Entry::Retired => return false,
+        };
+        self.closing.push_back((key, reason));
+        true
+    }
+
+    fn end_stream(&mut self, index: usize, reason: &Reason) {
+        let is_current = self.is_current(index);
+        let conn = self.slots.conn_at_mut(index);
+        conn.phase = Phase::Ended;
+        conn.held = None;
+        if !reason.allows_last_write() {
+            conn.drop_output();
+            if is_current {
+                conn.is_cut |= !self.out.is_empty();
+                self.out.clear();
+            }
+        }
+        if std::mem::replace(&mut conn.is_congested, false) {
+            self.readers_changed(index);
+        }
+        self.stop_callbacks(index);
+        self.stop_limits(index);
+    }
+
+    /// Its own timers die, and delivering to it ends.
+    fn stop_callbacks(&mut self, index: usize) {
+        if self.is_current(index) {
+            self.interrupt = true;
+            self.room = 0;
+        }
+        let conn = self.slots.conn_at_mut(index);
+        (conn.owes_connected, conn.owes_writable, conn.owes_draining) = (false, false, false);
+        self.drop_own_timers(index);
+    }
+
+    // ------------------------------------------------------------------------------------------- draining, shutting down
+
+    /// Listeners close, accepted connections are asked to finish.
+    pub(crate) fn ask_to_drain(&mut self) {
+        for key in self.all_keys() {
+            match self.slots.get_mut(key) {
+                Some(Entry::Listener(_)) => _ = self.end(key.index(), Reason::Finish),
+                Some(Entry::Stream(conn)) if conn.listener.is_some() => self.owe_draining(key),
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn ask_opened_to_drain(&mut self) {
+        for key in self.all_keys() {
+            self.owe_draining(key);
+        }
+    }
+
+    fn owe_draining(&mut self, key: Key) {
+        if let Some(index) = self.find_open(key) {
+            self.slots.conn_at_mut(index).owes_draining = true;
+            self.mark_dirty(key);
+        }
+    }
+
+    /// Everything that has not begun to end does now, connections first.
+    pub(crate) fn end_all(&mut self, why: fn() -> Reason) {
+        let (streams, rest): (Vec<Key>, Vec<Key>) = self.all_keys().into_iter().partition(|&key| self.slots.conn(key).is_some());
+        for key in streams.into_iter().chain(rest) {
+            self.end(key.index(), why());
+        }
+    }
+
+    /// Sockets without a handler go at once.
+    pub(crate) fn free_lingering(&mut self) {
+        for key in std::mem::take(&mut self.lingering) {
+            if self.slots.conn(key).is_some() {
+                self.free_stream(key.index());
+            }
+        }
+    }
+
+    fn all_keys(&self) -> Vec<Key> {
+        self.slots.keys().collect()
+    }
+
+    /// The selector reported an error. Who reads will meet it behind the last bytes; who does not read is told now.
+    pub(crate) fn look_at_failure(&mut self, index: usize) {
+        let conn = self.slots.conn_at_mut(index);
+        if !std::mem::take(&mut conn.has_failed) {
+            return;
+        }
+        if conn.is_open() && !conn.is_paused && !conn.eof_seen {
+            conn.is_lifted = true;
+            return;
+        }
+        if let Some(error) = conn.stream.as_mut().and_then(|stream| stream.take_error()) {
+            self.end_lost(index, error);
+        }
+    }
+
+    /// Nobody was made for it: it is reset.
+    pub(crate) fn turn_away(&mut self, key: Key) {
+        self.slots.conn_at_mut(key.index()).is_cut = true;
+        self.free_stream(key.index());
+    }
+
+    /// One write of what an `Err` left queued; what does not leave now never will.
+    pub(crate) fn write_last(&mut self, index: usize) {
+        let conn = self.slots.conn_at_mut(index);
+        let is_possible = conn.is_established && conn.is_writable && conn.write_error().is_none();
+        if is_possible && conn.output.as_ref().is_some_and(|output| output.queued() > 0 && !output.wants_pull()) {
+            let _ = conn.flush(); // it ends for another reason already
+        }
+        conn.drop_output();
+    }
+
+    /// `closed` was called, and the handler is gone. The socket goes too, or lingers until the peer has had it all.
+    pub(crate) fn bury(&mut self, key: Key, is_clean: bool) {
+        let index = key.index();
+        match self.slots.get_mut(key) {
+            Some(Entry::Stream(conn)) => {
+                let guest_of = conn.listener;
+                let lingers = is_clean && conn.is_established && !conn.eof_seen && !conn.is_cut;
+                match guest_of {
+                    Some(_) => self.counts.accepted -= 1,
+                    None => self.counts.opened -= 1,
+                }
+                if let Some(listening) = guest_of.and_then(|key| self.slots.listener(key)) {
+                    listening.guests -= 1;
+                }
+                if lingers && self.config.lingering_max > 0 {
+                    self.linger(index);
+                } else {
+                    self.free_stream(index);
+                }
+            }
+            Some(Entry::Listener(_)) => {
+                self.counts.listeners -= 1;
+                self.slots.remove(index);
+            }
+            Some(Entry::Watched(watched)) => {
+                let targets = std::mem::take(&mut watched.targets);
+                self.counts.watched -= 1;
+                self.slots.remove(index);
+                self.forget_reader(key, &targets);
+            }
+            _ => {}
+        }
+    }
+
+    /// A slot without a handler: what is queued leaves, then a FIN, then what still comes is dropped until the peer has
+    /// ended. Closing at once would answer late bytes with a reset, which destroys what the peer has not read yet
+    /// (RFC 9112, 9.6).
+    pub(super) fn linger(&mut self, index: usize) {
+        self.forget_throttles(index);
+        let conn = self.slots.conn_at_mut(index);
+        let key = conn.key;
+        conn.phase = Phase::Lingering;
+        conn.tells = 0;
+        self.lingering.push_back(key);
+        self.lingering_now += 1;
+        self.linger_from_now(index);
+        if self.lingering_now > self.config.lingering_max {
+            self.reset_oldest();
+        }
+        if self.lingering.len() > 64 + 2 * self.lingering_now {
+            let slots = &self.slots;
+            self.lingering.retain(|&key| slots.conn(key).is_some());
+        }
+        if self.slots.conn(key).is_some() {
+            self.finish_lingering_output(index);
+            self.settle(index);
+        }
+    }
+
+    fn reset_oldest(&mut self) {
+        while let Some(key) = self.lingering.pop_front() {
+            if let Some(Entry::Stream(conn)) = self.slots.get_mut(key) {
+                conn.is_cut = true;
+                self.free_stream(key.index());
+                return;
+            }
+        }
+    }
+
+    /// One turn of a lingering socket.
+    pub(crate) fn serve_lingering(&mut self, index: usize) {
+        let conn = self.slots.conn_at_mut(index);
+        if std::mem::take(&mut conn.has_failed) && conn.stream.as_mut().is_some_and(|stream| stream.take_error().is_some()) {
+            self.free_stream(index);
+            return;
+        }
+        if conn.can_write() && conn.has_writable_output() {
+            if conn.flush().is_err() {
+                self.free_stream(index);
+                return;
+            }
+            self.finish_lingering_output(index);
+        }
+        let mut budget = self.config.turn_bytes;
+        while self.slots.conn_at(index).is_readable && budget > 0 {
+            let mut lent = self.lend_input(index);
+            let filled = self.fill(index, &mut lent);
+            self.return_input(index, lent);
+            match filled {
+                Filled::Bytes(bytes) => budget = budget.saturating_sub(bytes),
+                Filled::Drained | Filled::End => {}
+                Filled::Lost(_) => {
+                    self.free_stream(index);
+                    return;
+                }
+            }
+        }
+        let conn = self.slots.conn_at(index);
+        if conn.eof_seen && conn.output.is_none() {
+            self.free_stream(index);
+        } else {
+            self.settle(index);
+        }
+    }
+
+    /// Its peer took nothing, or did not end, for too long.
+    pub(crate) fn linger_is_over(&mut self, index: usize) {
+        let conn = self.slots.conn_at_mut(index);
+        if conn.phase == Phase::Lingering {
+            conn.is_cut = true;
+            self.free_stream(index);
+        } else {
+            self.end(index, Reason::Limit(crate::reason::Limit::Linger));
+        }
+    }
+
+    fn finish_lingering_output(&mut self, index: usize) {
+        let conn = self.slots.conn_at_mut(index);
+        if conn.output.is_none() && !std::mem::replace(&mut conn.fin_sent, true) {
+            if let Some(stream) = &mut conn.stream {
+                let _ = stream.shutdown_write(); // of one that is lost: the next read says so
+            }
+        }
+    }
+
+    /// The slot is free, and the socket closed: reset if the peer must not take for whole what it got.
+    pub(crate) fn free_stream(&mut self, index: usize) {
+        self.drop_own_timers(index);
+        self.stop_limits(index);
+        self.forget_throttles(index);
+        let Entry::Stream(mut conn) = self.slots.remove(index) else { unreachable!("the slot of a connection") };
+        self.lingering_now -= usize::from(conn.phase == Phase::Lingering);
+        if let Some(stream) = conn.stream.as_mut().filter(|_| conn.is_cut) {
+            stream.abort();
+        }
+        drop_conn(conn);
+    }
+
+    fn forget_throttles(&mut self, index: usize) {
+        self.forget_targets(index);
+        let conn = self.slots.conn_at_mut(index);
+        let key = conn.key;
+        let Some(extra) = &mut conn.extra else { return };
+        for reader in std::mem::take(&mut extra.readers) {
+            self.unthrottle(reader, key);
+        }
+    }
+
+    pub(super) fn forget_targets(&mut self, index: usize) {
+        let conn = self.slots.conn_at_mut(index);
+        let key = conn.key;
+        let Some(extra) = &mut conn.extra else { return };
+        let targets = std::mem::take(&mut extra.targets);
+        self.forget_reader(key, &targets);
+    }
+
+    fn forget_reader(&mut self, reader: Key, targets: &[Key]) {
+        for &target in targets {
+            if let Some(Entry::Stream(conn)) = self.slots.get_mut(target) {
+                if let Some(extra) = &mut conn.extra {
+                    extra.readers.retain(|&key| key != reader);
+                }
+            }
+        }
+    }
+}
+
+/// With its producers and its framer, whose own `drop` may panic.
+fn drop_conn(conn: Conn) {
+    if let Err(payload) = guard(|| drop(conn)) {
+        log::error!(target: "mainspring", "a producer or framer panicked while it was dropped: {}", crate::panics::text(&payload));
+    }
+}

@@ -1,0 +1,317 @@
+//! Every socket of one reactor and the lists that drive a turn, without a callback: what each connection could do next is
+//! decided here, what is told to its protocol is not. Compiled once, whatever the program's state.
+//!
+//! The rule that carries everything under edge triggering is [`Hub::can_progress`]: a key is on the ready queue exactly
+//! when it could make progress. Whoever changes something that the rule reads calls [`Hub::settle`] afterwards, or marks
+//! the connection [`dirty`](Hub::mark_dirty), which settles it later in the turn.
+
+mod ending;
+mod opening;
+mod receiving;
+mod sending;
+mod timing;
+
+use crate::{
+    config::Config,
+    conn::{Conn, Phase},
+    input::Input,
+    key::Key,
+    panics::Payload,
+    reason::Reason,
+    slots::{Entry, Slots},
+    time::Time,
+    timers::Timers,
+    world::{Event, World},
+};
+pub(crate) use opening::Accepted;
+pub(crate) use receiving::LentInput;
+use std::collections::VecDeque;
+
+/// No connection's callback is running.
+const NOBODY: usize = usize::MAX;
+
+pub(crate) struct Hub {
+    pub(crate) config: Config,
+    pub(crate) world: Box<dyn World>,
+    /// When this turn began to run callbacks; for idle stamps only.
+    pub(crate) now: Time,
+    pub(crate) slots: Slots,
+    pub(crate) timers: Timers,
+    /// Timers of the program that are set: they keep `run` running.
+    pub(crate) jobs_set: usize,
+    /// Timers that died with their connection; what they would have run is dropped by whoever keeps it.
+    pub(crate) jobs_dead: Vec<crate::key::Timer>,
+    /// Each key once (`in_ready`): those that could make progress.
+    pub(crate) ready: Vec<Key>,
+    /// Each key once (`in_dirty`): those that something was done to from outside.
+    pub(crate) dirty: Vec<Key>,
+    /// Those that have begun to end, each once, with the cause.
+    pub(crate) closing: VecDeque<(Key, Reason)>,
+    /// In order of age; may still name some that have ended.
+    lingering: VecDeque<Key>,
+    lingering_now: usize,
+    pub(crate) counts: Counts,
+    /// Nothing is opened any more.
+    pub(crate) is_shut: bool,
+
+    // Lent to the connection whose callback is running:
+    current: usize,
+    /// `out` is its output; otherwise what it sends goes to its queue.
+    is_lent: bool,
+    out: Vec<u8>,
+    /// Up to here `out` grows without a second look.
+    room: usize,
+    /// The one read buffer.
+    input: Input,
+    /// Received and not delivered, of the connection that is being delivered to.
+    pub(crate) unread: usize,
+    /// Something happened that may end delivering: look again.
+    pub(crate) interrupt: bool,
+    /// A frame ended since the input was lent.
+    frame_ended: bool,
+    /// What a producer panicked with.
+    pub(crate) panicked: Option<Payload>,
+}
+
+/// What keeps a reactor running.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    /// Connections with a handler.
+    pub(crate) accepted: usize,
+    pub(crate) opened: usize,
+    pub(crate) listeners: usize,
+    pub(crate) watched: usize,
+    /// Events for sockets that are gone.
+    pub(crate) stale_events: u64,
+}
+
+impl Counts {
+    pub(crate) fn handlers(&self) -> usize {
+        self.accepted + self.opened + self.listeners + self.watched
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(config: Config, world: Box<dyn World>) -> Self {
+        let now = world.now();
+        Self {
+            config,
+            world,
+            now,
+            slots: Slots::default(),
+            timers: Timers::default(),
+            jobs_set: 0,
+            jobs_dead: Vec::new(),
+            ready: Vec::new(),
+            dirty: Vec::new(),
+            closing: VecDeque::new(),
+            lingering: VecDeque::new(),
+            lingering_now: 0,
+            counts: Counts::default(),
+            is_shut: false,
+            current: NOBODY,
+            is_lent: false,
+            out: Vec::new(),
+            room: 0,
+            input: Input::default(),
+            unread: 0,
+            interrupt: false,
+            frame_ended: false,
+            panicked: None,
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------- what is ready
+
+    /// All events become flags before any callback runs: what a callback closes or opens cannot meet an older event.
+    pub(crate) fn fold(&mut self, events: &[Event]) {
+        for event in events {
+            let ready = event.ready;
+            let key = match self.slots.by_token(event.token) {
+                Some(Entry::Stream(conn)) => {
+                    conn.is_readable |= ready.readable && !conn.eof_seen;
+                    conn.is_writable |= ready.writable;
+                    conn.read_on |= ready.read_on;
+                    conn.has_failed |= ready.failed;
+                    conn.key
+                }
+                Some(Entry::Listener(listening)) => {
+                    listening.is_readable = true;
+                    listening.key
+                }
+                Some(Entry::Watched(watched)) => {
+                    watched.note(ready);
+                    watched.key
+                }
+                Some(Entry::Retired) | None => {
+                    self.counts.stale_events += 1;
+                    log::trace!(target: "mainspring", "an event for a socket that is gone");
+                    continue;
+                }
+            };
+            self.requeue(key);
+        }
+    }
+
+    /// Puts it on the ready queue if it could make progress and is not there yet.
+    pub(crate) fn requeue(&mut self, key: Key) {
+        if !self.can_progress(key) {
+            return;
+        }
+        let in_ready = match self.slots.get_mut(key) {
+            Some(Entry::Stream(conn)) => &mut conn.in_ready,
+            Some(Entry::Listener(listening)) => &mut listening.in_ready,
+            Some(Entry::Watched(watched)) => &mut watched.in_ready,
+            _ => return,
+        };
+        if !std::mem::replace(in_ready, true) {
+            self.ready.push(key);
+        }
+    }
+
+    /// Takes it off the ready queue for being served; whether it still could make progress.
+    pub(crate) fn take_turn(&mut self, key: Key) -> bool {
+        match self.slots.get_mut(key) {
+            Some(Entry::Stream(conn)) => conn.in_ready = false,
+            Some(Entry::Listener(listening)) => listening.in_ready = false,
+            Some(Entry::Watched(watched)) => watched.in_ready = false,
+            _ => return false,
+        }
+        self.can_progress(key)
+    }
+
+    pub(crate) fn can_progress(&self, key: Key) -> bool {
+        match self.slots.get(key) {
+            Some(Entry::Stream(conn)) => self.conn_can_progress(conn),
+            Some(Entry::Listener(listening)) => listening.socket.is_some() && listening.is_readable && !listening.is_backing_off,
+            Some(Entry::Watched(watched)) => {
+                let is_readable = watched.is_readable && !self.is_any_congested(&watched.targets);
+                !watched.is_ending && (is_readable || watched.is_writable || watched.has_priority)
+            }
+            _ => false,
+        }
+    }
+
+    fn conn_can_progress(&self, conn: &Conn) -> bool {
+        let can_flush = conn.can_write() && conn.has_writable_output();
+        match conn.phase {
+            Phase::Open | Phase::Flushing if !conn.is_established => {
+                conn.stream.is_some() && (conn.is_writable || conn.has_failed)
+            }
+            Phase::Open => {
+                let is_owed = conn.owes_connected || conn.owes_writable || conn.owes_draining;
+                let has_input = conn.has_backlog || conn.is_readable || (conn.eof_seen && !conn.eof_told);
+                is_owed || conn.has_failed || conn.write_error().is_some() || can_flush || (has_input && self.is_reading(conn))
+            }
+            Phase::Flushing => can_flush || conn.has_failed,
+            Phase::Ended => false,
+            Phase::Lingering => can_flush || conn.is_readable || conn.has_failed,
+        }
+    }
+
+    /// Whether its handler is to be called: something is owed to it, or there may be input for it.
+    pub(crate) fn wants_callback(&self, index: usize) -> bool {
+        let conn = self.slots.conn_at(index);
+        if !conn.is_open() || !conn.is_established {
+            return false;
+        }
+        let has_input = conn.has_backlog || conn.is_readable || (conn.eof_seen && !conn.eof_told);
+        let is_owed = conn.owes_connected || conn.owes_draining;
+        is_owed || conn.write_error().is_some() || (has_input && self.is_reading(conn))
+    }
+
+    pub(crate) fn owes_writable(&mut self, index: usize) -> bool {
+        let conn = self.slots.conn_at_mut(index);
+        conn.is_open() && !conn.is_congested && std::mem::take(&mut conn.owes_writable)
+    }
+
+    pub(crate) fn owes_draining(&mut self, index: usize) -> bool {
+        let conn = self.slots.conn_at_mut(index);
+        conn.is_open() && std::mem::take(&mut conn.owes_draining)
+    }
+
+    /// Reading is on when three things are off: the user's pause, its own congestion, a congested throttle target.
+    pub(crate) fn is_reading(&self, conn: &Conn) -> bool {
+        let is_throttled = || conn.extra.as_ref().is_some_and(|extra| self.is_any_congested(&extra.targets));
+        conn.reads() && (conn.is_lifted || !is_throttled())
+    }
+
+    pub(crate) fn is_any_congested(&self, targets: &[Key]) -> bool {
+        targets.iter().any(|&target| self.slots.conn(target).is_some_and(|conn| conn.is_congested))
+    }
+
+    /// The slot of a connection that has not begun to end.
+    pub(crate) fn find_open(&self, key: Key) -> Option<usize> {
+        self.slots.conn(key).filter(|conn| conn.is_open()).map(|_| key.index())
+    }
+
+    /// After anything that changes what a connection could do next.
+    pub(crate) fn settle(&mut self, index: usize) {
+        let conn = self.slots.conn_at(index);
+        let key = conn.key;
+        let (has_limits, is_flushing) = (conn.extra.is_some(), conn.phase == Phase::Flushing);
+        self.requeue(key);
+        if is_flushing {
+            self.linger_from_now(index);
+        } else if has_limits {
+            self.run_limits(index);
+        }
+    }
+
+    /// Settled later in this turn, or by the next one, which does not sleep first. What is being served is settled anyway.
+    pub(crate) fn mark_dirty(&mut self, key: Key) {
+        let in_dirty = match self.slots.get_mut(key) {
+            Some(Entry::Stream(conn)) => &mut conn.in_dirty,
+            Some(Entry::Watched(watched)) => &mut watched.in_dirty,
+            _ => return,
+        };
+        if !std::mem::replace(in_dirty, true) {
+            self.dirty.push(key);
+        }
+    }
+
+    /// Writes what others have queued, one system call for each, and settles what else they have changed.
+    pub(crate) fn flush_dirty(&mut self) {
+        let mut at = 0;
+        // It grows while it is worked off, by readers that may go on: each can be let go once.
+        while let Some(&key) = self.dirty.get(at) {
+            at += 1;
+            match self.slots.get_mut(key) {
+                Some(Entry::Stream(conn)) => {
+                    conn.in_dirty = false;
+                    let index = key.index();
+                    self.flush(index);
+                    self.settle(index);
+                }
+                Some(Entry::Watched(watched)) => {
+                    watched.in_dirty = false;
+                    self.requeue(key);
+                }
+                _ => {}
+            }
+        }
+        self.dirty.clear();
+    }
+
+    /// Whether the next wait must not sleep.
+    pub(crate) fn has_work(&self) -> bool {
+        !(self.ready.is_empty() && self.dirty.is_empty() && self.closing.is_empty())
+    }
+
+    // --------------------------------------------------------------------------------- whose callback is running
+
+    /// A callback of this connection is about to run: it is lent the output buffer.
+    pub(crate) fn begin(&mut self, index: usize) {
+        debug_assert!(self.current == NOBODY && self.out.is_empty(), "no callback runs inside another");
+        self.current = index;
+        self.interrupt = false;
+        let conn = self.slots.conn_at(index);
+        self.is_lent = conn.output.is_none() && conn.takes_output();
+        self.room = if self.is_lent { conn.marks(self.config.marks).high } else { 0 };
+        self.unread = conn.held.as_ref().map_or(0, |held| held.len());
+    }
+
+    pub(crate) fn is_current(&self, index: usize) -> bool {
+        self.current == index
+    }
+}

@@ -1,0 +1,258 @@
+//! How things begin: listening, accepting, connecting, watching.
+
+use super::Hub;
+use crate::{
+    address::{Address, Target, Unusable},
+    conn::{Conn, Phase},
+    connector::{Connect, RETRY},
+    key::Key,
+    listener::{AcceptError, Listen, Listening},
+    reason::{ConnectError, Reason},
+    slots::Entry,
+    timers::What,
+    transport::Stream,
+    watched::Watched,
+    world::{Ready, Source},
+};
+use std::io;
+
+/// What accepting brought.
+pub(crate) enum Accepted {
+    /// Somebody to make a protocol for.
+    Guest(Key),
+    /// Somebody who was sent away, or nobody after all: look again.
+    Nobody,
+    /// Enough for this turn.
+    Done,
+}
+
+impl Hub {
+    fn next_key(&self) -> io::Result<Key> {
+        self.slots.next_key().ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "all slots of this reactor are taken"))
+    }
+
+    fn refuse_if_shut(&self) -> io::Result<()> {
+        if !self.is_shut {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::NotConnected, "the reactor is shutting down: nothing is opened any more"))
+    }
+
+    pub(crate) fn listen(&mut self, target: &Target, options: Listen) -> io::Result<Key> {
+        self.refuse_if_shut()?;
+        let at = target.address().map_err(Unusable::into_error)?;
+        let key = self.next_key()?;
+        let (socket, local) = self
+            .world
+            .listen(&at, options.how(), key.token())
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {at}: {error}")))?;
+        log::info!(target: "mainspring", "{key} listening on {local}");
+        self.slots.insert(Entry::Listener(Box::new(Listening::new(key, socket, local, options))));
+        self.counts.listeners += 1;
+        Ok(key)
+    }
+
+    pub(crate) fn accept(&mut self, key: Key) -> Accepted {
+        let next = self.slots.next_key();
+        let Some(listening) = self.slots.listener(key) else { return Accepted::Done };
+        let Some(socket) = &mut listening.socket else { return Accepted::Done };
+        let accepted = match next {
+            Some(next) => socket.accept(next.token()).map(|accepted| (next, accepted)),
+            None => Err(io::Error::new(io::ErrorKind::OutOfMemory, "all slots of this reactor are taken")),
+        };
+        match accepted {
+            Ok((next, (stream, peer))) => {
+                listening.is_reported = false;
+                listening.accepted += 1;
+                let is_full = listening.is_full();
+                let refusal = listening.options.refusal.clone();
+                if listening.has_had_enough() {
+                    self.end(key.index(), Reason::Finish);
+                }
+                self.admit_guest(next, key, stream, peer);
+                if !is_full {
+                    return Accepted::Guest(next);
+                }
+                log::warn!(target: "mainspring", "{key} is full: a connection was refused");
+                self.refuse(next, refusal.as_deref().unwrap_or_default());
+                Accepted::Nobody
+            }
+            Err(error) => match AcceptError::of(&error) {
+                AcceptError::Drained => {
+                    listening.is_readable = false;
+                    Accepted::Done
+                }
+                AcceptError::Pass => Accepted::Nobody,
+                AcceptError::BackOff => {
+                    self.back_off(key, &error);
+                    Accepted::Done
+                }
+            },
+        }
+    }
+
+    /// Edge triggering brings no second event for those who are waiting already: a timer looks again.
+    fn back_off(&mut self, key: Key, error: &io::Error) {
+        let again = self.world.now() + self.config.accept_back_off;
+        let Some(listening) = self.slots.listener(key) else { return };
+        listening.is_backing_off = true;
+        if !std::mem::replace(&mut listening.is_reported, true) {
+            log::warn!(target: "mainspring", "{key} on {} cannot accept, and tries again until it can: {error}", listening.local);
+        }
+        self.timers.set(again, What::Retry(key));
+    }
+
+    fn admit_guest(&mut self, key: Key, listener: Key, stream: Stream, peer: Address) {
+        let mut conn = Conn::new(key, Some(stream), peer);
+        conn.listener = Some(listener);
+        conn.holds_back = true;
+        (conn.is_established, conn.is_writable) = (true, true);
+        self.slots.insert(Entry::Stream(conn));
+    }
+
+    /// It is let in: `connected` is owed.
+    pub(crate) fn welcome(&mut self, key: Key) {
+        let conn = self.slots.conn_at_mut(key.index());
+        conn.owes_connected = true;
+        let listener = conn.listener;
+        log::debug!(target: "mainspring", "{key} {} accepted", conn.peer);
+        self.counts.accepted += 1;
+        if let Some(listening) = listener.and_then(|listener| self.slots.listener(listener)) {
+            listening.guests += 1;
+        }
+        self.settle(key.index());
+    }
+
+    /// It is not let in: some last words, and the end.
+    pub(crate) fn refuse(&mut self, key: Key, last_words: &[u8]) {
+        let conn = self.slots.conn_at_mut(key.index());
+        log::debug!(target: "mainspring", "{key} {} refused", conn.peer);
+        if !last_words.is_empty() {
+            conn.output().push(last_words);
+        }
+        self.linger(key.index());
+    }
+
+    /// A key at once; what becomes of it comes as a callback.
+    pub(crate) fn connect(&mut self, target: &Target, options: &Connect) -> Option<Key> {
+        if self.is_shut {
+            return None;
+        }
+        let key = self.slots.next_key()?;
+        let (peer, unusable) = match target.address() {
+            Ok(address) => (address, None),
+            Err(unusable) => (Address::Name(target.to_string()), Some(unusable)),
+        };
+        let mut conn = Conn::new(key, None, peer);
+        conn.extra().from = options.local;
+        conn.extra().limits.connect.set(Some(options.timeout.unwrap_or(self.config.connect_max)));
+        self.slots.insert(Entry::Stream(conn));
+        self.counts.opened += 1;
+        let index = key.index();
+        match unusable {
+            None => self.begin_connect(index),
+            Some(Unusable::Name(error)) => _ = self.end(index, Reason::Resolve(error)),
+            Some(Unusable::Malformed(error)) => self.connect_failed(index, error),
+        }
+        self.settle(index);
+        Some(key)
+    }
+
+    fn begin_connect(&mut self, index: usize) {
+        let conn = self.slots.conn_at_mut(index);
+        let (key, from) = (conn.key, conn.extra().from);
+        match self.world.connect(&conn.peer, from, key.token()) {
+            Ok(stream) => conn.stream = Some(stream),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let again = self.world.now() + RETRY;
+                self.timers.set(again, What::Retry(key));
+            }
+            Err(error) => self.connect_failed(index, error),
+        }
+    }
+
+    pub(crate) fn connect_failed(&mut self, index: usize, error: io::Error) {
+        let peer = self.slots.conn_at(index).peer.clone();
+        self.end(index, Reason::Connect(ConnectError::new(peer, error)));
+    }
+
+    /// An event for a connection that is still connecting: is it done?
+    pub(crate) fn serve_connecting(&mut self, index: usize) {
+        let conn = self.slots.conn_at_mut(index);
+        let Some(stream) = &mut conn.stream else { return };
+        match stream.connected() {
+            Ok(true) => {
+                (conn.is_established, conn.is_writable, conn.has_failed) = (true, true, false);
+                conn.owes_connected = conn.phase == Phase::Open;
+                log::debug!(target: "mainspring", "{} {} connected", conn.key, conn.peer);
+                self.slim_down(index);
+            }
+            Ok(false) => (conn.is_writable, conn.has_failed) = (false, false),
+            Err(error) => self.connect_failed(index, error),
+        }
+    }
+
+    /// An idle connection stays small: connecting needed what it will perhaps never need again.
+    fn slim_down(&mut self, index: usize) {
+        let conn = self.slots.conn_at_mut(index);
+        let Some(extra) = &mut conn.extra else { return };
+        extra.limits.connect.set(None);
+        let timer = extra.limits.timer;
+        if extra.is_idle() {
+            conn.extra = None;
+            if let Some((timer, _)) = timer {
+                self.timers.cancel(timer);
+            }
+        }
+    }
+
+    /// A timer looks again at what could not go on.
+    pub(crate) fn retry(&mut self, key: Key) {
+        match self.slots.get_mut(key) {
+            Some(Entry::Listener(listening)) => {
+                listening.is_backing_off = false;
+                self.requeue(key);
+            }
+            Some(Entry::Stream(conn)) if conn.stream.is_none() && conn.phase != Phase::Ended => {
+                self.begin_connect(key.index());
+                self.settle(key.index());
+            }
+            _ => {}
+        }
+    }
+
+    /// What is to be told to a dispatcher.
+    pub(crate) fn dispatcher_ready(&mut self, key: Key) -> Ready {
+        let Some(Entry::Watched(watched)) = self.slots.get(key) else { return Ready::default() };
+        let is_reading = !self.is_any_congested(&watched.targets);
+        Ready {
+            readable: watched.is_readable && is_reading,
+            writable: watched.is_writable,
+            priority: watched.has_priority,
+            ..Ready::default()
+        }
+    }
+
+    /// It has met `WouldBlock`: nothing more until the next edge.
+    pub(crate) fn dispatcher_drained(&mut self, key: Key, what: Ready, source: Source<'_>) {
+        let Some(watched) = self.slots.watched(key) else { return };
+        watched.is_readable &= !what.readable;
+        watched.is_writable &= !what.writable;
+        watched.has_priority &= !what.priority;
+        if watched.is_registered && !watched.is_ending {
+            if let Err(error) = self.world.drained(source, key.token()) {
+                self.end(key.index(), Reason::Io(error));
+            }
+        }
+    }
+
+    pub(crate) fn watch(&mut self, source: Source<'_>) -> io::Result<Key> {
+        self.refuse_if_shut()?;
+        let key = self.next_key()?;
+        let is_registered = self.world.watch(source, key.token())?;
+        self.slots.insert(Entry::Watched(Box::new(Watched::new(key, is_registered))));
+        self.counts.watched += 1;
+        self.requeue(key);
+        Ok(key)
+    }
+}

@@ -1,0 +1,317 @@
+//! The way out: send, marks, writing. Nothing here calls the program, except for its producers, and them only in
+//! [`Hub::flush`].
+
+use super::{Hub, NOBODY};
+use crate::{
+    conn::Stuck,
+    key::Key,
+    output::{Broken, Producer},
+    panics,
+    reason::Reason,
+    slots::Entry,
+};
+use std::{io, rc::Rc};
+
+/// Shared bytes shorter than this are copied: cheaper than another piece in the queue.
+const COPY_MAX: usize = 1024;
+
+/// A lent buffer that is not full is copied into the queue up to here, and beyond it becomes part of the queue.
+const MOVE_MIN: usize = 4096;
+
+impl Hub {
+    /// From the callback that is running, to its own connection: one compare and a copy.
+    #[inline]
+    pub(crate) fn send_current(&mut self, bytes: &[u8]) -> bool {
+        if self.out.len() + bytes.len() <= self.room {
+            self.out.extend_from_slice(bytes);
+            return true;
+        }
+        self.send_checked(self.current, bytes)
+    }
+
+    pub(crate) fn send(&mut self, index: usize, bytes: &[u8]) -> bool {
+        if index == self.current { self.send_current(bytes) } else { self.send_checked(index, bytes) }
+    }
+
+    fn send_checked(&mut self, index: usize, bytes: &[u8]) -> bool {
+        if index == NOBODY || !self.admit(index, bytes.len()) {
+            return false;
+        }
+        if index == self.current && self.is_lent {
+            self.out.extend_from_slice(bytes);
+        } else if !bytes.is_empty() {
+            self.slots.conn_at_mut(index).output().push(bytes);
+        }
+        self.queued_more(index);
+        true
+    }
+
+    pub(crate) fn send_shared(&mut self, index: usize, bytes: &Rc<[u8]>) -> bool {
+        if bytes.len() <= COPY_MAX && index == self.current && self.is_lent {
+            return self.send(index, bytes);
+        }
+        if !self.admit(index, bytes.len()) {
+            return false;
+        }
+        self.queue_lent(index);
+        self.slots.conn_at_mut(index).push_shared(bytes);
+        self.queued_more(index);
+        true
+    }
+
+    pub(crate) fn produce(&mut self, index: usize, producer: Box<dyn Producer>) -> bool {
+        if !self.slots.conn_at(index).takes_output() {
+            return false;
+        }
+        self.queue_lent(index);
+        self.slots.conn_at_mut(index).push_producer(producer);
+        self.queued_more(index);
+        true
+    }
+
+    pub(crate) fn wake(&mut self, index: usize) {
+        if let Some(output) = &mut self.slots.conn_at_mut(index).output {
+            output.wake();
+            self.touch(index);
+        }
+    }
+
+    /// Whether so much more may be queued. Beyond the cap the connection ends, but for one large message on an empty queue.
+    fn admit(&mut self, index: usize, bytes: usize) -> bool {
+        let queued = self.queued(index);
+        let conn = self.slots.conn_at(index);
+        if !conn.takes_output() {
+            return false;
+        }
+        if queued > 0 && queued.saturating_add(bytes) > conn.marks(self.config.marks).cap {
+            self.end(index, Reason::Overflow);
+            return false;
+        }
+        true
+    }
+
+    fn queued_more(&mut self, index: usize) {
+        let queued = self.queued(index);
+        let conn = self.slots.conn_at_mut(index);
+        if !conn.is_congested && queued > conn.marks(self.config.marks).high {
+            conn.is_congested = true;
+            self.readers_changed(index);
+        }
+        self.touch(index);
+    }
+
+    /// What stands before the kernel.
+    pub(crate) fn queued(&self, index: usize) -> usize {
+        let lent = if index == self.current && self.is_lent { self.out.len() } else { 0 };
+        self.slots.conn_at(index).queued() + lent
+    }
+
+    /// Also true from the moment it begins to end, so that a source that asks first stops.
+    pub(crate) fn is_congested(&self, index: usize) -> bool {
+        let conn = self.slots.conn_at(index);
+        conn.is_congested || !conn.takes_output()
+    }
+
+    /// Those who read only while this one is not congested.
+    pub(super) fn readers_changed(&mut self, index: usize) {
+        self.interrupt = true;
+        let readers = self.slots.conn_at(index).extra.as_ref().map(|extra| extra.readers.clone());
+        for reader in readers.unwrap_or_default() {
+            self.mark_dirty(reader);
+        }
+    }
+
+    /// To be flushed and settled, now or later in the turn.
+    pub(super) fn touch(&mut self, index: usize) {
+        if index != self.current {
+            self.mark_dirty(self.slots.conn_at(index).key);
+        }
+    }
+
+    // ----------------------------------------------------------------------------------------------------- marks
+
+    pub(crate) fn set_marks(&mut self, index: usize, marks: crate::config::Marks) {
+        self.slots.conn_at_mut(index).extra().marks = Some(marks);
+        if index == self.current && self.is_lent {
+            self.room = marks.high;
+        }
+        self.queued_more(index);
+    }
+
+    pub(crate) fn throttle(&mut self, reader: Key, writer: Key) -> bool {
+        if self.slots.conn(writer).is_none_or(|conn| !conn.is_open()) {
+            return false;
+        }
+        let targets = match self.slots.get_mut(reader) {
+            Some(Entry::Stream(conn)) if conn.is_open() => &mut conn.extra().targets,
+            Some(Entry::Watched(watched)) if !watched.is_ending => &mut watched.targets,
+            _ => return false,
+        };
+        if targets.contains(&writer) {
+            return true;
+        }
+        targets.push(writer);
+        self.slots.conn_at_mut(writer.index()).extra().readers.push(reader);
+        self.reading_changed(reader);
+        true
+    }
+
+    pub(crate) fn unthrottle(&mut self, reader: Key, writer: Key) {
+        match self.slots.get_mut(reader) {
+            Some(Entry::Stream(conn)) => conn.extra().targets.retain(|&key| key != writer),
+            Some(Entry::Watched(watched)) => watched.targets.retain(|&key| key != writer),
+            _ => return,
+        }
+        if let Some(Entry::Stream(conn)) = self.slots.get_mut(writer) {
+            conn.extra().readers.retain(|&key| key != reader);
+        }
+        self.reading_changed(reader);
+    }
+
+    /// Its pause, hold-back or throttles changed.
+    pub(crate) fn reading_changed(&mut self, reader: Key) {
+        self.interrupt = true;
+        if reader.index() != self.current {
+            self.mark_dirty(reader);
+        }
+    }
+
+    // --------------------------------------------------------------------------------------------------- writing
+
+    /// The callbacks of the connection that is being served are over: what they sent leaves now, in one system call,
+    /// straight from the lent buffer if the kernel takes it.
+    pub(crate) fn write_current(&mut self) {
+        let index = self.current;
+        if self.is_lent && !self.out.is_empty() && self.slots.conn_at(index).can_write() {
+            let out = std::mem::take(&mut self.out);
+            let conn = self.slots.conn_at_mut(index);
+            let written = conn.write(&out);
+            self.end_lending();
+            match written {
+                Ok(sent) if sent == out.len() => {
+                    self.out = out;
+                    self.out.clear();
+                    self.wrote(index, sent);
+                }
+                Ok(sent) => {
+                    self.queue(index, out, sent);
+                    self.wrote(index, sent);
+                }
+                Err(error) => {
+                    self.out = out;
+                    self.out.clear();
+                    self.write_failed(index, error);
+                }
+            }
+            return;
+        }
+        self.queue_current();
+        self.flush(index);
+    }
+
+    /// The same for a callback outside its turn: it leaves with the others at the end of the turn.
+    pub(crate) fn queue_current(&mut self) {
+        let index = self.current;
+        self.queue_lent(index);
+        self.end_lending();
+    }
+
+    fn end_lending(&mut self) {
+        (self.current, self.is_lent, self.room) = (NOBODY, false, 0);
+    }
+
+    /// The lent buffer becomes part of the queue, so that something else can stand behind it.
+    fn queue_lent(&mut self, index: usize) {
+        if index != self.current || !self.is_lent {
+            return;
+        }
+        (self.is_lent, self.room) = (false, 0);
+        if !self.out.is_empty() {
+            let out = std::mem::take(&mut self.out);
+            self.queue(index, out, 0);
+        }
+    }
+
+    fn queue(&mut self, index: usize, out: Vec<u8>, sent: usize) {
+        let output = self.slots.conn_at_mut(index).output();
+        if out.len() - sent < MOVE_MIN {
+            output.push(&out[sent..]);
+            self.out = out;
+            self.out.clear();
+        } else {
+            output.push_vec(out, sent);
+        }
+    }
+
+    /// Writes what is queued, once.
+    pub(crate) fn flush(&mut self, index: usize) {
+        let conn = self.slots.conn_at_mut(index);
+        if !(conn.can_write() && conn.has_writable_output()) {
+            self.conclude(index);
+            return;
+        }
+        match conn.flush() {
+            Ok(taken) => self.wrote(index, taken),
+            Err(Stuck::Socket(error)) => self.write_failed(index, error),
+            Err(Stuck::Producer(Broken::Error(error))) => _ = self.end(index, Reason::Failed(error.into())),
+            Err(Stuck::Producer(Broken::NoProgress)) => {
+                self.end(index, Reason::Failed("a producer said that there is more, and made nothing".into()));
+            }
+            Err(Stuck::Panicked(payload)) => {
+                self.end(index, Reason::Panicked(panics::text(&payload)));
+                self.panicked = self.panicked.take().or(Some(payload));
+            }
+        }
+    }
+
+    fn wrote(&mut self, index: usize, taken: usize) {
+        let conn = self.slots.conn_at_mut(index);
+        if taken > 0 && conn.extra.is_some() {
+            self.output_moved(index);
+        }
+        self.look_at_low_mark(index);
+        self.conclude(index);
+    }
+
+    fn look_at_low_mark(&mut self, index: usize) {
+        let conn = self.slots.conn_at_mut(index);
+        if conn.is_congested && conn.queued() <= conn.marks(self.config.marks).low {
+            conn.is_congested = false;
+            conn.owes_writable = conn.takes_output();
+            self.readers_changed(index);
+        }
+    }
+
+    /// The first error of a write is remembered: what the peer said before is read and delivered, then it is the reason.
+    fn write_failed(&mut self, index: usize, error: io::Error) {
+        let conn = self.slots.conn_at_mut(index);
+        conn.drop_output();
+        if !conn.is_open() {
+            self.end(index, Reason::Io(error));
+            return;
+        }
+        conn.extra().write_error.get_or_insert(error);
+        conn.is_lifted = true;
+        conn.is_readable |= !conn.eof_seen;
+        self.look_at_low_mark(index);
+    }
+
+    /// What follows from an output that has left: the FIN, the end of a polite close.
+    pub(super) fn conclude(&mut self, index: usize) {
+        let conn = self.slots.conn_at_mut(index);
+        if conn.output.is_some() {
+            return;
+        }
+        if conn.fin_asked && !conn.fin_sent && conn.is_established && conn.is_open() {
+            conn.fin_sent = true;
+            if let Some(stream) = &mut conn.stream {
+                let _ = stream.shutdown_write(); // of a connection that is lost; reading says how
+            }
+        }
+        let has_ended_both_ways = conn.is_open() && conn.fin_sent && conn.eof_told;
+        if has_ended_both_ways || conn.phase == crate::conn::Phase::Flushing {
+            let reason = if conn.peer_first { Reason::Eof } else { Reason::Finish };
+            self.end(index, reason);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Time-outs and timers of connections.
+
+use super::Hub;
+use crate::{
+    key::{Key, Timer},
+    limits::{Expired, Limits, Stopwatch},
+    reason::Limit,
+    slots::Entry,
+    time::Time,
+    timers::What,
+};
+use std::time::Duration;
+
+impl Hub {
+    pub(crate) fn set_limit(&mut self, index: usize, limit: Limit, after: Option<Duration>) {
+        let limits = &mut self.slots.conn_at_mut(index).extra().limits;
+        stopwatch(limits, limit).set(after);
+        self.run_limits(index);
+    }
+
+    /// Starts and stops the clocks of a connection by what it is doing, and sees to it that its timer comes in time.
+    pub(super) fn run_limits(&mut self, index: usize) {
+        let conn = self.slots.conn_at(index);
+        let situation = conn.situation(self.is_reading(conn));
+        let now = self.world.now();
+        let conn = self.slots.conn_at_mut(index);
+        let key = conn.key;
+        let Some(extra) = &mut conn.extra else { return };
+        let limits = &mut extra.limits;
+        limits.run(situation, now);
+        let ends = limits.ends();
+        if ends == Time::NEVER {
+            return; // an idle timer fires once in vain; cancelling and setting for each request would cost more
+        }
+        match limits.timer {
+            Some((_, at)) if at <= ends => {}
+            Some((timer, _)) => {
+                self.timers.set_again(timer, ends);
+                limits.timer = Some((timer, ends));
+            }
+            None => limits.timer = Some((self.timers.set(ends, What::Limits(key)), ends)),
+        }
+    }
+
+    /// The timer of its limits fired: what has run out, if anything.
+    pub(crate) fn expire_limits(&mut self, key: Key) -> Option<Expired> {
+        let now = self.world.now();
+        let Some(Entry::Stream(conn)) = self.slots.get_mut(key) else { return None };
+        let limits = &mut conn.extra.as_mut()?.limits;
+        limits.timer = None;
+        let expired = limits.expire(now);
+        self.run_limits(key.index());
+        expired
+    }
+
+    pub(super) fn stop_limits(&mut self, index: usize) {
+        if let Some(extra) = &mut self.slots.conn_at_mut(index).extra {
+            let limits = std::mem::take(&mut extra.limits);
+            if let Some((timer, _)) = limits.timer {
+                self.timers.cancel(timer);
+            }
+        }
+    }
+
+    /// A polite close has output left: the peer has `linger_max` to take the next byte.
+    pub(super) fn linger_from_now(&mut self, index: usize) {
+        if self.slots.conn_at_mut(index).extra().limits.linger.is_set() {
+            self.run_limits(index);
+        } else {
+            let most = self.config.linger_max;
+            self.set_limit(index, Limit::Linger, Some(most));
+        }
+    }
+
+    /// The kernel took some output.
+    pub(super) fn output_moved(&mut self, index: usize) {
+        let now = self.world.now();
+        let limits = &mut self.slots.conn_at_mut(index).extra().limits;
+        limits.stalled.restart(now);
+        limits.linger.restart(now);
+    }
+
+    /// A frame ended: the next one's time begins with its first byte.
+    pub(super) fn frame_moved(&mut self, index: usize) {
+        let now = self.world.now();
+        self.slots.conn_at_mut(index).extra().limits.frame.restart(now);
+    }
+
+    /// A timer that dies with its connection.
+    pub(crate) fn set_owned(&mut self, key: Key, deadline: Time) -> Timer {
+        let timer = self.timers.set(deadline, What::Owned(key));
+        let extra = self.slots.conn_at_mut(key.index()).extra();
+        extra.timers = self.timers.link(extra.timers, timer);
+        timer
+    }
+
+    /// Whether it was still set.
+    pub(crate) fn cancel(&mut self, timer: Timer) -> bool {
+        if let Some(key) = self.timers.owner(timer) {
+            let extra = self.slots.conn_at_mut(key.index()).extra();
+            extra.timers = self.timers.unlink(extra.timers, timer);
+        }
+        self.timers.cancel(timer).is_some()
+    }
+
+    pub(super) fn drop_own_timers(&mut self, index: usize) {
+        let Some(extra) = &mut self.slots.conn_at_mut(index).extra else { return };
+        while let Some(timer) = self.timers.at_head(extra.timers) {
+            extra.timers = self.timers.unlink(extra.timers, timer);
+            self.timers.cancel(timer);
+            self.jobs_set -= 1;
+            self.jobs_dead.push(timer);
+        }
+    }
+
+    /// A successor has none of its predecessor's time-outs, throttles and timers.
+    pub(crate) fn begin_anew(&mut self, index: usize) {
+        self.drop_own_timers(index);
+        self.stop_limits(index);
+        self.forget_targets(index);
+        self.slots.conn_at_mut(index).begin_anew();
+    }
+}
+
+fn stopwatch(limits: &mut Limits, limit: Limit) -> &mut Stopwatch {
+    match limit {
+        Limit::Idle => &mut limits.idle,
+        Limit::Stalled => &mut limits.stalled,
+        Limit::Deadline => &mut limits.deadline,
+        Limit::FrameTime => &mut limits.frame,
+        Limit::Linger => &mut limits.linger,
+        Limit::FrameBytes => unreachable!("a frame's bytes are counted by its terminator"),
+    }
+}

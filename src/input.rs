@@ -1,0 +1,149 @@
+//! Bytes received and not yet consumed: one buffer, three offsets. No socket, no callback, no clock.
+
+/// What the terminator works on. The reactor has one such buffer and lends it to each connection for the time of its
+/// turn; a connection keeps one of its own only while something of it is unfinished.
+#[derive(Debug, Default)]
+pub(crate) struct Input {
+    /// Always initialised as a whole, so that reading into it clears nothing first.
+    buf: Vec<u8>,
+    /// Bytes received and not yet consumed are `buf[start..end]`; no terminator ends in `buf[start..searched]`.
+    /// start <= searched <= end <= buf.len()
+    start: usize,
+    searched: usize,
+    end: usize,
+}
+
+impl Input {
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { buf: vec![0; bytes], ..Self::default() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// A range that [`take`](Self::take) gave. Good until the next [`room`](Self::room).
+    pub(crate) fn slice(&self, range: std::ops::Range<usize>) -> &[u8] {
+        &self.buf[range]
+    }
+
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.buf[self.start..self.end]
+    }
+
+    pub(crate) fn unread_mut(&mut self) -> &mut [u8] {
+        &mut self.buf[self.start..self.end]
+    }
+
+    /// How much of [`unread`](Self::unread) was searched already.
+    pub(crate) fn searched(&self) -> usize {
+        self.searched - self.start
+    }
+
+    /// All of it was searched: a delimiter can only end in what is still to come.
+    pub(crate) fn mark_searched(&mut self) {
+        self.searched = self.end;
+    }
+
+    /// For another terminator.
+    pub(crate) fn search_anew(&mut self) {
+        self.searched = self.start;
+    }
+
+    /// Consumes `through` bytes, and says where the first `keep` of them stand.
+    pub(crate) fn take(&mut self, keep: usize, through: usize) -> std::ops::Range<usize> {
+        let range = self.start..self.start + keep;
+        self.consume(through);
+        range
+    }
+
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        self.start += bytes;
+        self.searched = self.searched.max(self.start);
+        debug_assert!(self.start <= self.end, "consumed more than there was");
+    }
+
+    pub(crate) fn clear(&mut self) {
+        (self.start, self.searched, self.end) = (0, 0, 0);
+    }
+
+    /// Free space at the end, at least `least` bytes: by moving what is unread to the front, then by growing. What is
+    /// moved is at most as long as what was consumed or is allocated, so each byte is moved a bounded number of times.
+    pub(crate) fn room(&mut self, least: usize) -> &mut [u8] {
+        if self.is_empty() {
+            self.clear();
+        }
+        if self.buf.len() - self.end < least {
+            if self.start >= self.len() {
+                self.buf.copy_within(self.start..self.end, 0);
+                (self.searched, self.end) = (self.searched - self.start, self.end - self.start);
+                self.start = 0;
+            }
+            if self.buf.len() - self.end < least {
+                self.buf.resize((self.end + least).max(self.buf.len() * 2), 0);
+            }
+        }
+        &mut self.buf[self.end..]
+    }
+
+    /// So many bytes were written into [`room`](Self::room).
+    pub(crate) fn filled(&mut self, bytes: usize) {
+        self.end += bytes;
+        debug_assert!(self.end <= self.buf.len(), "filled more than there was room for");
+    }
+
+    /// Moves what is unread into an empty buffer, and remembers how far it was searched.
+    pub(crate) fn move_into(&mut self, other: &mut Self) {
+        debug_assert!(other.is_empty());
+        other.clear();
+        let bytes = self.len();
+        other.room(bytes)[..bytes].copy_from_slice(self.unread());
+        other.filled(bytes);
+        other.searched = self.searched();
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(input: &mut Input, bytes: &[u8]) {
+        input.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        input.filled(bytes.len());
+    }
+
+    #[test]
+    fn what_is_unread_survives_consuming_moving_and_growing() {
+        let mut input = Input::with_capacity(8);
+        push(&mut input, b"abcdef");
+        assert_eq!(input.take(3, 4), 0..3);
+        input.mark_searched();
+        push(&mut input, b"ghijkl");
+        assert_eq!(input.unread(), b"efghijkl");
+        assert_eq!(input.searched(), 2);
+        let mut other = Input::default();
+        input.move_into(&mut other);
+        assert_eq!((other.unread(), other.searched(), input.len()), (&b"efghijkl"[..], 2, 0));
+    }
+
+    #[test]
+    fn one_byte_at_a_time_moves_each_byte_a_bounded_number_of_times() {
+        let mut input = Input::with_capacity(64);
+        for n in 0..100_000_u32 {
+            push(&mut input, &[n as u8]);
+            if n % 3 == 0 {
+                input.consume(1);
+            }
+        }
+        assert!(input.capacity() < 4 * input.len(), "{} for {}", input.capacity(), input.len());
+    }
+}

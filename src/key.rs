@@ -1,0 +1,81 @@
+//! Names for what the loop holds: [`Key`] for a connection, listener or dispatcher, [`Timer`] for a timer.
+//!
+//! Both are plain values, cheap to copy and to keep. Neither keeps anything alive, and neither is ever used again
+//! for something else: a stale one finds nothing.
+
+use std::{fmt, num::NonZeroU32};
+
+/// How many low bits of an event's token name the slot; the rest is the serial, as far as it fits.
+const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
+
+/// The most slots that a token can name.
+pub(crate) const SLOTS_MAX: usize = if usize::BITS >= 64 { u32::MAX as usize } else { (1 << 20) - 1 };
+
+/// Names a connection, a listener or a dispatcher of one reactor.
+///
+/// It stays valid until `closed` has run, and finds nothing afterwards: slots are used again, keys are not
+/// (a serial number tells the owners of a slot apart, and a slot whose serial is used up is retired).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    index: u32,
+    serial: NonZeroU32,
+}
+
+impl Key {
+    pub(crate) fn new(index: usize, serial: NonZeroU32) -> Self {
+        Self { index: u32::try_from(index).expect("slots are bounded by SLOTS_MAX"), serial }
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// What the selector gives back with an event. Where a `usize` has 32 bits the serial is cut to 12: an event for the
+    /// dead could then reach a successor once in 4,096 times, and does no harm, because readiness is a hint.
+    pub(crate) fn token(self) -> usize {
+        self.index() | (self.serial.get() as usize) << INDEX_BITS
+    }
+
+    pub(crate) fn index_of(token: usize) -> usize {
+        token & ((1 << INDEX_BITS) - 1)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.index, self.serial)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({self})")
+    }
+}
+
+/// Names a timer of one reactor, to [`cancel`](crate::Net::cancel) it. Never used again for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timer {
+    pub(crate) index: u32,
+    /// Counts every timer that was ever set, so it is also what makes the name unique.
+    pub(crate) serial: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_leads_back_to_its_slot_and_tells_serials_apart() {
+        let serial = |n| NonZeroU32::new(n).expect("not zero");
+        let (old, new) = (Key::new(7, serial(1)), Key::new(7, serial(2)));
+        assert_eq!(Key::index_of(old.token()), 7);
+        assert_eq!(Key::index_of(new.token()), 7);
+        assert_ne!(old.token(), new.token());
+    }
+
+    #[test]
+    fn an_absent_key_costs_nothing() {
+        assert_eq!(size_of::<Option<Key>>(), size_of::<Key>());
+    }
+}

@@ -1,0 +1,185 @@
+//! The time-outs of one connection: stopwatches that stand still while the peer is not to blame. Starting one anew is a
+//! store, not a change of a timer: the connection has one timer for all, which looks again when it fires.
+
+use crate::{
+    key::Timer,
+    reason::Limit,
+    time::{Time, nanos},
+};
+use std::time::Duration;
+
+const OFF: u64 = u64::MAX;
+
+/// Runs out when it has run for `limit` nanoseconds since it was last started anew.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch {
+    /// `OFF`: it never runs out.
+    limit: u64,
+    /// How long it ran before `since`.
+    spent: u64,
+    /// `NEVER`: it stands still.
+    since: Time,
+}
+
+impl Default for Stopwatch {
+    fn default() -> Self {
+        Self { limit: OFF, spent: 0, since: Time::NEVER }
+    }
+}
+
+impl Stopwatch {
+    pub(crate) fn set(&mut self, limit: Option<Duration>) {
+        *self = Self { limit: limit.map_or(OFF, |limit| nanos(limit).min(OFF - 1)), ..Self::default() };
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.limit != OFF
+    }
+
+    /// From zero; it runs on if it ran.
+    pub(crate) fn restart(&mut self, now: Time) {
+        self.spent = 0;
+        if self.since != Time::NEVER {
+            self.since = now;
+        }
+    }
+
+    pub(crate) fn run(&mut self, on: bool, now: Time) {
+        if on && self.since == Time::NEVER {
+            self.since = now;
+        } else if !on && self.since != Time::NEVER {
+            self.spent = self.spent.saturating_add(nanos(now.since(self.since)));
+            self.since = Time::NEVER;
+        }
+    }
+
+    /// When it runs out if nothing changes.
+    fn ends(&self) -> Time {
+        if self.limit == OFF || self.since == Time::NEVER {
+            return Time::NEVER;
+        }
+        self.since + Duration::from_nanos(self.limit.saturating_sub(self.spent))
+    }
+
+    fn is_over(&self, now: Time) -> bool {
+        let ends = self.ends();
+        ends != Time::NEVER && ends <= now
+    }
+}
+
+/// All of one connection, and the timer that watches them.
+#[derive(Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) idle: Stopwatch,
+    pub(crate) stalled: Stopwatch,
+    pub(crate) deadline: Stopwatch,
+    pub(crate) frame: Stopwatch,
+    pub(crate) linger: Stopwatch,
+    pub(crate) connect: Stopwatch,
+    /// Fires at this time or before any of the above; then it is set again.
+    pub(crate) timer: Option<(Timer, Time)>,
+}
+
+/// What ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    Limit(Limit),
+    Connect,
+}
+
+/// What decides which of them run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Situation {
+    pub(crate) is_established: bool,
+    /// Only the linger clock runs.
+    pub(crate) is_closing: bool,
+    pub(crate) is_reading: bool,
+    pub(crate) has_output: bool,
+    pub(crate) is_amid_frame: bool,
+}
+
+impl Limits {
+    /// Starts and stops what the situation says.
+    pub(crate) fn run(&mut self, situation: Situation, now: Time) {
+        let Situation { is_established, is_closing, is_reading, has_output, is_amid_frame } = situation;
+        let is_talking = is_established && !is_closing;
+        self.idle.run(is_talking && is_reading && !has_output, now);
+        self.stalled.run(is_talking && has_output, now);
+        self.deadline.run(!is_closing, now);
+        self.connect.run(!is_established, now);
+        self.linger.run(is_closing, now);
+        if !is_amid_frame {
+            self.frame.restart(now);
+        }
+        self.frame.run(is_talking && is_reading && is_amid_frame, now);
+        if !has_output {
+            self.stalled.restart(now);
+        }
+    }
+
+    fn all(&self) -> [Stopwatch; 6] {
+        [self.idle, self.stalled, self.deadline, self.frame, self.linger, self.connect]
+    }
+
+    /// None of them is set.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.all().iter().any(Stopwatch::is_set)
+    }
+
+    pub(crate) fn ends(&self) -> Time {
+        self.all().iter().map(Stopwatch::ends).min().expect("there are six")
+    }
+
+    /// One that has run out; it starts afresh, or is off if it was to happen once.
+    pub(crate) fn expire(&mut self, now: Time) -> Option<Expired> {
+        let once = [
+            (&mut self.connect, Expired::Connect),
+            (&mut self.linger, Expired::Limit(Limit::Linger)),
+            (&mut self.deadline, Expired::Limit(Limit::Deadline)),
+        ];
+        for (stopwatch, expired) in once {
+            if stopwatch.is_over(now) {
+                stopwatch.set(None);
+                return Some(expired);
+            }
+        }
+        let again = [(&mut self.stalled, Limit::Stalled), (&mut self.frame, Limit::FrameTime), (&mut self.idle, Limit::Idle)];
+        for (stopwatch, limit) in again {
+            if stopwatch.is_over(now) {
+                stopwatch.restart(now);
+                return Some(Expired::Limit(limit));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopwatch_counts_only_while_it_runs() {
+        let mut watch = Stopwatch::default();
+        watch.set(Some(Duration::from_nanos(10)));
+        assert_eq!(watch.ends(), Time::NEVER);
+        watch.run(true, Time(100));
+        assert_eq!(watch.ends(), Time(110));
+        watch.run(false, Time(104));
+        watch.run(true, Time(200));
+        assert_eq!(watch.ends(), Time(206));
+        assert!(!watch.is_over(Time(205)) && watch.is_over(Time(206)));
+        watch.restart(Time(206));
+        assert_eq!(watch.ends(), Time(216));
+    }
+
+    #[test]
+    fn for_ever_is_for_ever() {
+        let mut watch = Stopwatch::default();
+        watch.set(Some(Duration::MAX));
+        watch.run(true, Time(1));
+        assert!(!watch.is_over(Time(u64::MAX - 1)));
+        watch.set(None);
+        assert!(!watch.is_set());
+    }
+}

@@ -1,0 +1,201 @@
+//! Listening: the options ([`Listen`], [`Refusal`]), and what the loop knows of one listener.
+
+use crate::{address::Address, key::Key, world};
+use std::{borrow::Cow, rc::Rc};
+
+/// How to listen. All of it has a default:
+///
+/// ```
+/// # use mainspring::Listen;
+/// let options = Listen::new().backlog(128).connections_max(100, "421 too many connections\r\n");
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Listen {
+    pub(crate) accepts_max: Option<u64>,
+    pub(crate) connections_max: Option<usize>,
+    pub(crate) refusal: Option<Rc<[u8]>>,
+    pub(crate) backlog: Option<u32>,
+    pub(crate) reuse_port: bool,
+}
+
+/// What the kernel keeps for us until we accept; it cuts it to net.core.somaxconn (listen(2)).
+const BACKLOG: u32 = 4096;
+
+impl Listen {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// After so many connections the listener closes itself. Default: never.
+    #[must_use]
+    pub fn accepts_max(mut self, connections: u64) -> Self {
+        self.accepts_max = Some(connections);
+        self
+    }
+
+    /// Beyond so many connections at a time a new one is given the `refusal` and closed; no protocol is made for it.
+    /// Default: no limit but descriptors.
+    #[must_use]
+    pub fn connections_max(mut self, connections: usize, refusal: impl AsRef<[u8]>) -> Self {
+        self.connections_max = Some(connections);
+        self.refusal = Some(refusal.as_ref().into());
+        self
+    }
+
+    /// How many connections the kernel keeps until they are accepted; it may cut the number (listen(2)).
+    /// Default: 4,096.
+    #[must_use]
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.backlog = Some(connections);
+        self
+    }
+
+    /// Several listeners, of several reactors or processes, share one address, and the kernel deals connections out
+    /// (SO_REUSEPORT, socket(7)). Default: off.
+    #[must_use]
+    pub fn reuse_port(mut self) -> Self {
+        self.reuse_port = true;
+        self
+    }
+
+    pub(crate) fn how(&self) -> world::ListenHow {
+        world::ListenHow { backlog: self.backlog.unwrap_or(BACKLOG), reuse_port: self.reuse_port }
+    }
+}
+
+/// The last words to somebody who is not let in; may be empty.
+#[derive(Clone, Debug)]
+pub struct Refusal(pub(crate) Cow<'static, [u8]>);
+
+impl Refusal {
+    /// Close without a word.
+    pub fn silent() -> Self {
+        Self(Cow::Borrowed(b""))
+    }
+}
+
+impl From<&'static str> for Refusal {
+    fn from(text: &'static str) -> Self {
+        Self(Cow::Borrowed(text.as_bytes()))
+    }
+}
+
+impl From<&'static [u8]> for Refusal {
+    fn from(bytes: &'static [u8]) -> Self {
+        Self(Cow::Borrowed(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Refusal {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Cow::Owned(bytes))
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Self(Cow::Owned(text.into()))
+    }
+}
+
+/// One listener.
+pub(crate) struct Listening {
+    pub(crate) key: Key,
+    /// Nothing once it has begun to end.
+    pub(crate) socket: Option<Box<dyn world::Listener>>,
+    pub(crate) local: Address,
+    pub(crate) options: Listen,
+    /// There may be a connection to accept.
+    pub(crate) is_readable: bool,
+    /// It waits for a timer: there are no descriptors, or no memory.
+    pub(crate) is_backing_off: bool,
+    /// Its want of descriptors was logged; once is enough.
+    pub(crate) is_reported: bool,
+    pub(crate) accepted: u64,
+    /// Connections accepted and not yet closed.
+    pub(crate) guests: usize,
+    pub(crate) in_ready: bool,
+}
+
+impl Listening {
+    pub(crate) fn new(key: Key, socket: Box<dyn world::Listener>, local: Address, options: Listen) -> Self {
+        Self {
+            key,
+            socket: Some(socket),
+            local,
+            options,
+            is_readable: false,
+            is_backing_off: false,
+            is_reported: false,
+            accepted: 0,
+            guests: 0,
+            in_ready: false,
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.options.connections_max.is_some_and(|most| self.guests >= most)
+    }
+
+    pub(crate) fn has_had_enough(&self) -> bool {
+        self.options.accepts_max.is_some_and(|most| self.accepted >= most)
+    }
+}
+
+/// What an error of accept(2) calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AcceptError {
+    /// Nobody is waiting.
+    Drained,
+    /// It concerns one connection, which is gone: look for the next.
+    Pass,
+    /// The system cannot give us another one now.
+    BackOff,
+}
+
+impl AcceptError {
+    /// After accept(2), whose page asks to treat a connection's own network errors as if it had not been there.
+    pub(crate) fn of(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::WouldBlock => return Self::Drained,
+            ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted | ErrorKind::PermissionDenied => {
+                return Self::Pass;
+            }
+            _ => {}
+        }
+        #[cfg(unix)]
+        if let Some(
+            libc::EPROTO
+            | libc::ENOPROTOOPT
+            | libc::ENETDOWN
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH
+            | libc::ENETUNREACH
+            | libc::EOPNOTSUPP,
+        ) = error.raw_os_error()
+        {
+            return Self::Pass;
+        }
+        Self::BackOff
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::io::Error;
+
+    #[test]
+    fn errors_of_one_connection_pass_and_want_of_descriptors_backs_off() {
+        let of = |errno| AcceptError::of(&Error::from_raw_os_error(errno));
+        for errno in [libc::ECONNABORTED, libc::EINTR, libc::EPERM, libc::EPROTO, libc::ENETDOWN] {
+            assert_eq!(of(errno), AcceptError::Pass, "{errno}");
+        }
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::ENOSPC] {
+            assert_eq!(of(errno), AcceptError::BackOff, "{errno}");
+        }
+        assert_eq!(of(libc::EAGAIN), AcceptError::Drained);
+    }
+}

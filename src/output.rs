@@ -1,0 +1,276 @@
+//! Bytes on their way out: a queue of owned bytes, shared bytes and producers. No socket, no clock.
+
+use std::{collections::VecDeque, fmt, io, io::IoSlice, rc::Rc};
+
+/// Makes output when there is room for it, so that a large answer never stands in memory as a whole.
+///
+/// It is called by the loop, never from inside one of your calls. Any
+/// `FnMut(&mut Vec<u8>) -> io::Result<Produced>` is one.
+pub trait Producer: 'static {
+    /// Appends the next bytes to `out`, tens of kilobytes at best.
+    ///
+    /// # Errors
+    /// An error ends the connection with [`Reason::Failed`](crate::Reason::Failed), and so does
+    /// [`Produced::More`] with nothing appended, which would never end.
+    fn more(&mut self, out: &mut Vec<u8>) -> io::Result<Produced>;
+}
+
+impl<F: FnMut(&mut Vec<u8>) -> io::Result<Produced> + 'static> Producer for F {
+    fn more(&mut self, out: &mut Vec<u8>) -> io::Result<Produced> {
+        self(out)
+    }
+}
+
+/// What a [`Producer`] says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Produced {
+    /// Something was appended, and there is more: ask again when it is sent.
+    More,
+    /// Nothing for now. It keeps its place in the queue; `wake` has it asked again.
+    NotYet,
+    /// That was all; what was appended last is sent. The producer is dropped.
+    Done,
+}
+
+/// Bytes that are queued one by one are gathered into pieces of about this size: a piece is freed as a whole, so this
+/// bounds what a half-sent queue holds in vain.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// A producer is asked until so much is ready to be written: one system call's worth.
+const PULL_BYTES: usize = 64 << 10;
+
+/// How many pieces leave with one system call. The kernel takes up to 1,024; past sixteen the call costs more than is saved.
+pub(crate) const SLICES_MAX: usize = 16;
+
+enum Chunk {
+    /// Unsent are `bytes[sent..]`; never empty.
+    Owned {
+        bytes: Vec<u8>,
+        sent: usize,
+    },
+    Shared {
+        bytes: Rc<[u8]>,
+        sent: usize,
+    },
+    /// `parked`: it said "not yet".
+    Producer {
+        producer: Box<dyn Producer>,
+        parked: bool,
+    },
+}
+
+#[derive(Default)]
+pub(crate) struct Output {
+    chunks: VecDeque<Chunk>,
+    /// The unsent bytes of all chunks.
+    queued: usize,
+}
+
+/// Why a producer could not go on.
+pub(crate) enum Broken {
+    Error(io::Error),
+    NoProgress,
+}
+
+impl Output {
+    /// Unsent bytes, without what producers still have.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Nothing can be written until a producer is woken.
+    pub(crate) fn is_parked(&self) -> bool {
+        matches!(self.chunks.front(), Some(Chunk::Producer { parked: true, .. }))
+    }
+
+    /// Whether [`pull`](Self::pull) would call a producer.
+    pub(crate) fn wants_pull(&self) -> bool {
+        matches!(self.chunks.front(), Some(Chunk::Producer { parked: false, .. }))
+    }
+
+    pub(crate) fn push(&mut self, more: &[u8]) {
+        if more.is_empty() {
+            return;
+        }
+        self.queued += more.len();
+        match self.chunks.back_mut() {
+            Some(Chunk::Owned { bytes, .. }) if bytes.len() + more.len() <= PIECE_BYTES => bytes.extend_from_slice(more),
+            _ => self.chunks.push_back(Chunk::Owned { bytes: more.to_vec(), sent: 0 }),
+        }
+    }
+
+    /// The same without copying, of which `sent` bytes have left already.
+    pub(crate) fn push_vec(&mut self, bytes: Vec<u8>, sent: usize) {
+        if sent < bytes.len() {
+            self.queued += bytes.len() - sent;
+            self.chunks.push_back(Chunk::Owned { bytes, sent });
+        }
+    }
+
+    pub(crate) fn push_shared(&mut self, bytes: &Rc<[u8]>) {
+        if !bytes.is_empty() {
+            self.queued += bytes.len();
+            self.chunks.push_back(Chunk::Shared { bytes: Rc::clone(bytes), sent: 0 });
+        }
+    }
+
+    pub(crate) fn push_producer(&mut self, producer: Box<dyn Producer>) {
+        self.chunks.push_back(Chunk::Producer { producer, parked: false });
+    }
+
+    /// Every producer that said "not yet" is asked again.
+    pub(crate) fn wake(&mut self) {
+        for chunk in &mut self.chunks {
+            if let Chunk::Producer { parked, .. } = chunk {
+                *parked = false;
+            }
+        }
+    }
+
+    /// Has the producer at the front make output. It is called only here.
+    pub(crate) fn pull(&mut self) -> Result<(), Broken> {
+        let Some(Chunk::Producer { mut producer, parked: false }) = self.chunks.pop_front() else {
+            unreachable!("asked only when a producer stands in front");
+        };
+        let mut made = Vec::new();
+        let rest = loop {
+            let before = made.len();
+            match producer.more(&mut made).map_err(Broken::Error)? {
+                Produced::Done => break None,
+                Produced::NotYet => break Some(true),
+                Produced::More if made.len() == before => return Err(Broken::NoProgress),
+                Produced::More if made.len() >= PULL_BYTES => break Some(false),
+                Produced::More => {}
+            }
+        };
+        if let Some(parked) = rest {
+            self.chunks.push_front(Chunk::Producer { producer, parked });
+        }
+        if !made.is_empty() {
+            self.queued += made.len();
+            self.chunks.push_front(Chunk::Owned { bytes: made, sent: 0 });
+        }
+        Ok(())
+    }
+
+    /// What can be written at once; how many pieces that is.
+    pub(crate) fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
+        let unsent = self.chunks.iter().map_while(|chunk| match chunk {
+            Chunk::Owned { bytes, sent } => Some(&bytes[*sent..]),
+            Chunk::Shared { bytes, sent } => Some(&bytes[*sent..]),
+            Chunk::Producer { .. } => None,
+        });
+        into.iter_mut().zip(unsent).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count()
+    }
+
+    /// So many bytes of [`slices`](Self::slices) have left.
+    pub(crate) fn advance(&mut self, mut bytes: usize) {
+        self.queued -= bytes;
+        while bytes > 0 {
+            let (whole, sent) = match self.chunks.front_mut() {
+                Some(Chunk::Owned { bytes, sent }) => (bytes.len(), sent),
+                Some(Chunk::Shared { bytes, sent }) => (bytes.len(), sent),
+                _ => unreachable!("no more leaves than stood in front"),
+            };
+            let left = whole - *sent;
+            if bytes < left {
+                *sent += bytes;
+                return;
+            }
+            bytes -= left;
+            self.chunks.pop_front();
+        }
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("queued", &self.queued).field("chunks", &self.chunks.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes at most `most` bytes, as a kernel would.
+    fn write(output: &mut Output, most: usize) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = output.slices(&mut slices);
+        let mut bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+        bytes.truncate(most);
+        output.advance(bytes.len());
+        bytes
+    }
+
+    #[test]
+    fn everything_leaves_in_order_however_it_is_cut() {
+        for most in 1..30 {
+            let mut output = Output::default();
+            output.push(b"one ");
+            output.push(b"");
+            output.push_shared(&Rc::from(&b"two "[..]));
+            output.push_vec(b"..three ".to_vec(), 2);
+            output.push_shared(&Rc::from(&b""[..]));
+            let mut left = vec!["four ", "five "];
+            left.reverse();
+            output.push_producer(Box::new(move |out: &mut Vec<u8>| {
+                out.extend_from_slice(left.pop().unwrap_or_default().as_bytes());
+                Ok(if left.is_empty() { Produced::Done } else { Produced::More })
+            }));
+            output.push(b"six");
+            let mut all = Vec::new();
+            while !output.is_empty() {
+                if output.wants_pull() {
+                    assert!(output.pull().is_ok());
+                }
+                all.extend(write(&mut output, most));
+            }
+            assert_eq!(all, b"one two three four five six");
+            assert_eq!(output.queued(), 0);
+        }
+    }
+
+    #[test]
+    fn not_yet_keeps_the_place_and_waits_to_be_woken() {
+        let mut output = Output::default();
+        let mut asked = 0;
+        output.push_producer(Box::new(move |out: &mut Vec<u8>| {
+            asked += 1;
+            if asked == 1 {
+                return Ok(Produced::NotYet);
+            }
+            out.extend_from_slice(b"late ");
+            Ok(Produced::Done)
+        }));
+        output.push(b"after");
+        assert!(output.pull().is_ok());
+        assert!(output.is_parked() && !output.wants_pull());
+        assert_eq!(write(&mut output, 99), b"");
+        output.wake();
+        assert!(output.wants_pull() && output.pull().is_ok());
+        assert_eq!(write(&mut output, 99), b"late after");
+    }
+
+    #[test]
+    fn a_producer_without_progress_is_broken_and_an_error_is_kept() {
+        let mut output = Output::default();
+        output.push_producer(Box::new(|_: &mut Vec<u8>| Ok(Produced::More)));
+        assert!(matches!(output.pull(), Err(Broken::NoProgress)));
+        output.push_producer(Box::new(|_: &mut Vec<u8>| Err(io::ErrorKind::NotFound.into())));
+        assert!(matches!(output.pull(), Err(Broken::Error(error)) if error.kind() == io::ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn small_sends_share_a_piece_and_a_piece_stays_small() {
+        let mut output = Output::default();
+        for _ in 0..20_000 {
+            output.push(&[0; 10]);
+        }
+        assert_eq!(output.chunks.len(), 200_000_usize.div_ceil(PIECE_BYTES));
+    }
+}

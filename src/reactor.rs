@@ -1,0 +1,242 @@
+//! The loop. [`Reactor::turn`] reads as its own table of contents; what serving one entry means is in `serve.rs`.
+
+use crate::{
+    config::Config,
+    contract::{Core, Drain, Net, Remote, exceed},
+    hub::Hub,
+    key::Key,
+    limits::Expired,
+    reason::{Limit, Reason},
+    serve::{bury, serve},
+    slots::Entry,
+    timers::{Due, What},
+    world::{Event, OsWorld, World},
+};
+use std::{fmt, io, time::Duration};
+
+/// The loop: it owns the sockets, the buffers and the time, and calls your protocols.
+///
+/// It has one thread, and is neither `Send` nor `Sync`; other threads reach it by a [`Remote`]. `S` is what your program
+/// has one of, lent to every callback as `&mut`; it need not be `'static`.
+///
+/// Dropping a reactor drops everything in it without a callback, because there is no state to lend;
+/// [`shutdown`](Self::shutdown) calls `closed` on all.
+pub struct Reactor<S = ()> {
+    core: Core<S>,
+    events: Vec<Event>,
+    /// The ready queue of the turn: what becomes ready meanwhile has its turn in the next.
+    serving: Vec<Key>,
+}
+
+impl<S> Reactor<S> {
+    /// A reactor with the defaults of [`Config`].
+    ///
+    /// # Errors
+    /// When the system has no descriptor for a selector.
+    pub fn new() -> io::Result<Self> {
+        Self::with_config(Config::default())
+    }
+
+    /// A reactor with bounds of your own.
+    ///
+    /// # Errors
+    /// When the system has no descriptor for a selector.
+    pub fn with_config(config: Config) -> io::Result<Self> {
+        Self::with_world(Box::new(OsWorld::new()?), config)
+    }
+
+    pub(crate) fn with_world(world: Box<dyn World>, config: Config) -> io::Result<Self> {
+        Ok(Self { core: Core::new(Hub::new(config, world))?, events: Vec::new(), serving: Vec::new() })
+    }
+
+    /// Every socket and timer: the same API as inside a callback. What is queued here leaves with the next turn, which does
+    /// not sleep first.
+    pub fn net(&mut self) -> Net<'_, S> {
+        Net { core: &mut self.core }
+    }
+
+    /// A handle for other threads.
+    pub fn remote(&self) -> Remote<S> {
+        self.core.remote()
+    }
+
+    /// Turns until [`stop`](Net::stop), or until nothing is left that could ever happen: no connection, listener,
+    /// dispatcher, timer or job, and no [`Remote`].
+    ///
+    /// # Errors
+    /// When the selector fails, which no peer can cause.
+    pub fn run(&mut self, state: &mut S) -> io::Result<()> {
+        while self.turn(state, None)? {}
+        Ok(())
+    }
+
+    /// One turn: waits for at most `wait_max` (`None`: for ever) if there is nothing to do, does what there is to do, and
+    /// says whether anything is left to wait for. This is how a program with a loop of its own embeds the reactor.
+    ///
+    /// In order: 1. wait; 2. fold all events into flags; 3. jobs of other threads, tells and posts; 4. serve what was ready:
+    /// each is read, delivered to, and written at once; 5. timers; 6. what others have queued leaves, one write each;
+    /// 7. `closed` of those that have begun to end.
+    ///
+    /// # Errors
+    /// When the selector fails, which no peer can cause.
+    pub fn turn(&mut self, state: &mut S, wait_max: impl Into<Option<Duration>>) -> io::Result<bool> {
+        self.wait(wait_max.into())?;
+        self.fold();
+        self.run_jobs(state);
+        self.serve_ready(state);
+        self.fire_timers(state);
+        self.flush_dirty();
+        self.reap(state);
+        Ok(self.goes_on())
+    }
+
+    /// Ends everything now: each connection and dispatcher gets `closed` with [`Reason::Shutdown`]. Nothing is flushed;
+    /// tells, timers and jobs are dropped, also those that `closed` sets; `connect` and `listen` open nothing meanwhile.
+    /// Afterwards the reactor is empty, and may be used again.
+    pub fn shutdown(&mut self, state: &mut S) {
+        self.core.hub.is_shut = true;
+        self.core.drop_all_errands();
+        self.core.hub.end_all(|| Reason::Shutdown);
+        while !self.core.hub.closing.is_empty() {
+            self.reap(state);
+            self.core.drop_all_errands();
+        }
+        self.core.hub.free_lingering();
+        self.start_afresh();
+    }
+
+    fn start_afresh(&mut self) {
+        self.core.drain = None;
+        self.core.hub.is_shut = false;
+    }
+
+    // ------------------------------------------------------------------------------------------------ a turn's phases
+
+    fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
+        let hub = &mut self.core.hub;
+        let until_timer = hub.timers.next().map(|next| next.since(hub.world.now()));
+        let at_most = if self.core.has_work() { Some(Duration::ZERO) } else { wait_max.into_iter().chain(until_timer).min() };
+        self.events.clear();
+        let hub = &mut self.core.hub;
+        hub.world.wait(&mut self.events, at_most)?;
+        hub.now = hub.world.now();
+        Ok(())
+    }
+
+    fn fold(&mut self) {
+        self.core.hub.fold(&self.events);
+    }
+
+    fn run_jobs(&mut self, state: &mut S) {
+        self.core.errands_left = self.core.hub.config.turn_tells;
+        self.core.run_inbox(state);
+        self.core.run_errands(state);
+    }
+
+    fn serve_ready(&mut self, state: &mut S) {
+        debug_assert!(self.serving.is_empty());
+        std::mem::swap(&mut self.serving, &mut self.core.hub.ready);
+        let mut at = 0;
+        while let Some(&key) = self.serving.get(at) {
+            at += 1;
+            serve(&mut self.core, key, state);
+        }
+        self.serving.clear();
+    }
+
+    fn fire_timers(&mut self, state: &mut S) {
+        let hub = &mut self.core.hub;
+        let (now, mark) = (hub.world.now(), hub.timers.mark());
+        for _ in 0..hub.config.turn_timers {
+            let Some(due) = self.core.hub.timers.due(now, mark) else { break };
+            self.fire(due, state);
+            self.core.run_errands(state);
+        }
+    }
+
+    fn flush_dirty(&mut self) {
+        self.core.hub.flush_dirty();
+        if let Some(payload) = self.core.hub.panicked.take() {
+            self.core.pass_on(payload);
+        }
+    }
+
+    /// Only what was to be closed when the phase began, once its tells have run.
+    fn reap(&mut self, state: &mut S) {
+        let count = self.core.hub.closing.len().min(self.core.hub.config.turn_closings);
+        for _ in 0..count {
+            let Some((key, why)) = self.core.hub.closing.pop_front() else { break };
+            if self.core.hub.slots.conn(key).is_some_and(|conn| conn.tells > 0) {
+                self.core.hub.closing.push_back((key, why));
+                continue;
+            }
+            bury(&mut self.core, key, why, state);
+            self.core.run_errands(state);
+        }
+        self.core.forget_dead_timers();
+        self.core.advance_drain();
+    }
+
+    fn goes_on(&mut self) -> bool {
+        let is_stopped = std::mem::take(&mut self.core.is_stopped);
+        let is_alive = self.core.is_alive();
+        if !is_alive {
+            self.start_afresh();
+        }
+        is_alive && !is_stopped
+    }
+
+    // ----------------------------------------------------------------------------------------------------- timers
+
+    fn fire(&mut self, due: Due, state: &mut S) {
+        let core = &mut self.core;
+        match due.what {
+            What::Job => core.fire(due.timer, due.deadline, None, state),
+            What::Owned(key) => core.fire(due.timer, due.deadline, Some(key), state),
+            What::Limits(key) => {
+                core.hub.timers.cancel(due.timer);
+                self.exceeded(key, state);
+            }
+            What::Retry(key) => {
+                core.hub.timers.cancel(due.timer);
+                core.hub.retry(key);
+            }
+            What::Grace => {
+                core.hub.timers.cancel(due.timer);
+                if core.drain.is_some() {
+                    core.drain = Some(Drain::Rest);
+                    core.hub.is_shut = true;
+                    core.hub.end_all(|| Reason::Shutdown);
+                }
+            }
+        }
+    }
+
+    fn exceeded(&mut self, key: Key, state: &mut S) {
+        let core = &mut self.core;
+        let Some(expired) = core.hub.expire_limits(key) else { return };
+        let index = key.index();
+        let is_lingering = matches!(core.hub.slots.get(key), Some(Entry::Stream(conn)) if !conn.is_open());
+        match expired {
+            Expired::Connect => core.hub.connect_failed(index, io::ErrorKind::TimedOut.into()),
+            Expired::Limit(Limit::Linger) if is_lingering => core.hub.linger_is_over(index),
+            Expired::Limit(limit) if core.hub.slots.conn_at(index).is_connecting() => {
+                core.hub.end(index, Reason::Limit(limit));
+            }
+            Expired::Limit(limit) => {
+                core.call(key, state, Hub::queue_current, |handler, ctx, state| exceed(handler, ctx, state, limit));
+                core.hub.mark_dirty(key);
+            }
+        }
+    }
+}
+
+impl<S> fmt::Debug for Reactor<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reactor")
+            .field("slots", &self.core.hub.slots.len())
+            .field("ready", &self.core.hub.ready.len())
+            .field("closing", &self.core.hub.closing.len())
+            .finish_non_exhaustive()
+    }
+}

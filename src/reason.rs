@@ -1,0 +1,178 @@
+//! Why things end: [`Reason`] of a connection, [`Limit`] that was reached, [`Fault`] of your own code.
+
+use crate::address::Address;
+use std::{error::Error, fmt, io};
+
+/// Whatever your code fails with. Anything that is an [`Error`] becomes one by `?`, a `&str` or `String` by `.into()`.
+pub type Fault = Box<dyn Error + Send + Sync>;
+
+/// What a callback returns: `Err` ends its own connection, and nothing else.
+pub type Outcome = Result<(), Fault>;
+
+/// A bound of one connection, set by you or by its terminator.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// No byte was received for the idle time-out.
+    Idle,
+    /// Output was queued, and the peer took no byte of it for the stall time-out.
+    Stalled,
+    /// The deadline passed.
+    Deadline,
+    /// A frame was begun and not finished within the frame time-out.
+    FrameTime,
+    /// A frame is longer than its terminator allows.
+    FrameBytes,
+    /// The connection was closed politely, and the peer took no more of what was queued.
+    Linger,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "nothing was received for the idle time-out",
+            Self::Stalled => "the peer took no output for the stall time-out",
+            Self::Deadline => "the deadline passed",
+            Self::FrameTime => "a frame was not finished within the frame time-out",
+            Self::FrameBytes => "a frame is longer than its limit",
+            Self::Linger => "the peer did not take the rest of the output while closing",
+        })
+    }
+}
+
+impl Error for Limit {}
+
+/// Why a connection could not be made: each address that was tried, with its error.
+#[derive(Debug)]
+pub struct ConnectError {
+    tried: Vec<(Address, io::Error)>,
+}
+
+impl ConnectError {
+    pub(crate) fn new(address: Address, error: io::Error) -> Self {
+        Self { tried: vec![(address, error)] }
+    }
+
+    /// The addresses in the order they were tried, each with its error; one that did not answer has
+    /// [`io::ErrorKind::TimedOut`].
+    pub fn tried(&self) -> &[(Address, io::Error)] {
+        &self.tried
+    }
+
+    fn last(&self) -> Option<&io::Error> {
+        self.tried.last().map(|(_, error)| error)
+    }
+
+    /// The kind of the last error.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.last().map_or(io::ErrorKind::Other, io::Error::kind)
+    }
+
+    /// The errno of the last error, if it came from the system.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.last().and_then(io::Error::raw_os_error)
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (address, error)) in self.tried.iter().enumerate() {
+            write!(f, "{}{address}: {error}", if n > 0 { "; " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for ConnectError {}
+
+/// Why a connection ended, by what happened. Each connection gets exactly one, with its last callback, `closed`.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum Reason {
+    /// Clean, and we ended first: every queued byte was handed to the kernel.
+    Finish,
+    /// Clean, and the peer ended first: every queued byte was handed to the kernel.
+    Eof,
+    /// `abort` was called.
+    Abort,
+    /// The reactor was shut down.
+    Shutdown,
+    /// Never connected: the name could not be resolved.
+    Resolve(io::Error),
+    /// Never connected: no address could be reached.
+    Connect(ConnectError),
+    /// Never connected: the TLS handshake failed.
+    Tls(Fault),
+    /// The peer or the kernel ended it.
+    Io(io::Error),
+    /// A bound was reached, and `exceeded` did not let it go on.
+    Limit(Limit),
+    /// More was sent than the hard cap of the output queue.
+    Overflow,
+    /// A callback returned `Err`, or [`fail`](crate::Net::fail) was called.
+    Failed(Fault),
+    /// A callback panicked; the text of the panic.
+    Panicked(String),
+}
+
+impl Reason {
+    /// Every byte that was queued was handed to the kernel, and nobody broke anything off.
+    pub fn is_clean(&self) -> bool {
+        matches!(self, Self::Finish | Self::Eof)
+    }
+
+    /// It never was connected: `connected` was not called.
+    pub fn is_connect(&self) -> bool {
+        matches!(self, Self::Resolve(_) | Self::Connect(_) | Self::Tls(_))
+    }
+
+    /// What a callback's `Err` means: a [`Limit`] that is handed back keeps its own name.
+    pub(crate) fn from_fault(fault: Fault) -> Self {
+        match fault.downcast::<Limit>() {
+            Ok(limit) => Self::Limit(*limit),
+            Err(fault) => Self::Failed(fault),
+        }
+    }
+
+    /// Whether what is queued is still worth one write: our own side failed, the peer may want to hear the last words.
+    pub(crate) fn allows_last_write(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Limit(_) | Self::Panicked(_))
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finish => f.write_str("finished"),
+            Self::Eof => f.write_str("the peer finished"),
+            Self::Abort => f.write_str("aborted"),
+            Self::Shutdown => f.write_str("the reactor was shut down"),
+            Self::Resolve(error) => write!(f, "could not resolve: {error}"),
+            Self::Connect(error) => write!(f, "could not connect to {error}"),
+            Self::Tls(fault) => write!(f, "could not agree on TLS: {fault}"),
+            Self::Io(error) => write!(f, "connection lost: {error}"),
+            Self::Limit(limit) => write!(f, "{limit}"),
+            Self::Overflow => f.write_str("the output queue overflowed its hard cap"),
+            Self::Failed(fault) => write!(f, "failed: {fault}"),
+            Self::Panicked(text) => write!(f, "panicked: {text}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_handed_back_keeps_its_name() {
+        assert!(matches!(Reason::from_fault(Limit::Idle.into()), Reason::Limit(Limit::Idle)));
+        assert!(matches!(Reason::from_fault("own".into()), Reason::Failed(_)));
+    }
+
+    #[test]
+    fn a_connect_error_prints_one_line_and_keeps_the_errno() {
+        let addr: std::net::SocketAddr = "127.0.0.1:9".parse().expect("literal");
+        let error = ConnectError::new(addr.into(), io::ErrorKind::TimedOut.into());
+        assert_eq!(Reason::Connect(error).to_string(), "could not connect to 127.0.0.1:9: timed out");
+    }
+}

@@ -1,0 +1,269 @@
+//! One ready entry: check its handler out, deliver, obey, write, check it in.
+
+use crate::{
+    conn::{Filled, Phase},
+    contract::{Context, Core, Drained, Handler, Net, Owner, Scope, discard},
+    hub::{Accepted, Hub, LentInput},
+    key::Key,
+    panics::{self, guard},
+    reason::{Outcome, Reason},
+    slots::Entry,
+    world::{Ready, Source},
+};
+
+/// Serves one key of the ready queue, then the tells and posts that it caused.
+pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S) {
+    if core.hub.take_turn(key) {
+        match core.hub.slots.get(key) {
+            Some(Entry::Stream(_)) => serve_stream(core, key, state),
+            Some(Entry::Listener(_)) => serve_listener(core, key, state),
+            Some(Entry::Watched(_)) => serve_dispatcher(core, key, state),
+            _ => {}
+        }
+        core.run_errands(state);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ connections
+
+/// Finishes connecting, reads and delivers within the budget, then writes; `writable` if that let the output fall.
+fn serve_stream<S>(core: &mut Core<S>, key: Key, state: &mut S) {
+    let index = key.index();
+    let hub = &mut core.hub;
+    match hub.slots.conn_at(index).phase {
+        Phase::Lingering => return hub.serve_lingering(index),
+        _ if !hub.slots.conn_at(index).is_established => hub.serve_connecting(index),
+        _ => hub.look_at_failure(index),
+    }
+    if hub.wants_callback(index) {
+        core.call(key, state, Hub::write_current, converse);
+    } else {
+        hub.flush(index);
+    }
+    if core.hub.owes_writable(index) {
+        core.call(key, state, Hub::queue_current, |handler, ctx, state| handler.writable(ctx, state));
+        core.hub.mark_dirty(key);
+    }
+    core.hub.settle(index);
+}
+
+/// Everything that is owed to the handler, then what has come and what comes, until one of the budgets is used up.
+fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+    let index = ctx.key.index();
+    if std::mem::take(&mut ctx.hub().slots.conn_at_mut(index).owes_connected) {
+        handler.connected(ctx, state)?;
+    }
+    if ctx.next.is_none() && ctx.hub().owes_draining(index) {
+        handler.draining(ctx, state)?;
+    }
+    let mut lent = ctx.hub().lend_input(index);
+    let outcome = read_and_deliver(handler, ctx, state, &mut lent);
+    ctx.hub().return_input(index, lent);
+    outcome
+}
+
+fn read_and_deliver<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, lent: &mut LentInput) -> Outcome {
+    let index = ctx.key.index();
+    let (mut bytes_left, mut frames_left) = (ctx.hub().config.turn_bytes, ctx.hub().config.turn_frames);
+    while ctx.next.is_none() && ctx.hub().may_deliver(index) {
+        ctx.hub().interrupt = false;
+        let conn = ctx.hub().slots.conn_at(index);
+        if conn.has_backlog {
+            if frames_left == 0 {
+                return Ok(());
+            }
+            handler.deliver(ctx, state, lent, &mut frames_left)?;
+        } else if conn.is_readable {
+            if bytes_left == 0 {
+                return Ok(());
+            }
+            match ctx.hub().fill(index, lent) {
+                Filled::Bytes(bytes) => bytes_left = bytes_left.saturating_sub(bytes),
+                Filled::Drained | Filled::End => {}
+                Filled::Lost(error) => ctx.hub().end_lost(index, error),
+            }
+        } else {
+            return end_of_input(handler, ctx, state, lent);
+        }
+    }
+    if ctx.hub().slots.conn_at(index).is_paused {
+        ctx.hub().end_if_lost(index);
+    }
+    Ok(())
+}
+
+/// Everything that came was delivered. What now?
+fn end_of_input<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, lent: &mut LentInput) -> Outcome {
+    let index = ctx.key.index();
+    ctx.hub().end_if_lost(index);
+    let conn = ctx.hub().slots.conn_at_mut(index);
+    if !conn.is_open() || !conn.eof_seen || std::mem::replace(&mut conn.eof_told, true) {
+        return Ok(());
+    }
+    let has_tail = conn.framing.has_tail();
+    let tail = if has_tail { lent.input.unread() } else { &[] };
+    ctx.hub().unread = 0;
+    handler.eof(ctx, state, tail)?;
+    if ctx.next.is_none() {
+        lent.input.clear(); // a successor would get it again
+    }
+    Ok(())
+}
+
+// -------------------------------------------------------------------------------------------------------- listeners
+
+fn serve_listener<S>(core: &mut Core<S>, key: Key, state: &mut S) {
+    for _ in 0..core.hub.config.turn_accepts {
+        match core.hub.accept(key) {
+            Accepted::Guest(guest) => let_in(core, key, guest, state),
+            Accepted::Nobody => {}
+            Accepted::Done => break,
+        }
+    }
+    core.hub.requeue(key);
+}
+
+/// The factory decides, between callbacks.
+fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
+    let Some(Owner::Listener(mut factory)) = core.owners[listener.index()].take() else {
+        return core.hub.refuse(guest, b"");
+    };
+    let peer = core.hub.slots.conn_at(guest.index()).peer.clone();
+    let made = guard(|| factory(&mut Net { core: &mut *core }, state, &peer));
+    core.owners[listener.index()] = Some(Owner::Listener(factory));
+    match made {
+        Ok(Ok(handler)) => {
+            core.install(guest, Owner::Stream(handler));
+            core.hub.welcome(guest);
+        }
+        Ok(Err(refusal)) => core.hub.refuse(guest, &refusal.0),
+        Err(payload) => {
+            log::error!(target: "mainspring", "{listener} the factory panicked, {peer} is reset: {}", panics::text(&payload));
+            core.hub.turn_away(guest);
+            core.pass_on(payload);
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ dispatchers
+
+fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
+    let Some(Owner::Watched(mut watcher)) = core.owners[key.index()].take() else { return };
+    let ready = core.hub.dispatcher_ready(key);
+    let mut payload = None;
+    for kind in [Kind::Priority, Kind::Readable, Kind::Writable] {
+        if !kind.is_in(ready) || !core.hub.can_progress(key) {
+            continue;
+        }
+        let mut scope = Scope { net: Net { core: &mut *core }, key };
+        let drained = guard(|| match kind {
+            Kind::Priority => watcher.priority(&mut scope, state),
+            Kind::Readable => watcher.readable(&mut scope, state),
+            Kind::Writable => watcher.writable(&mut scope, state),
+        });
+        match drained {
+            Ok(Ok(Drained::No)) => {}
+            Ok(Ok(Drained::Yes)) => core.hub.dispatcher_drained(key, kind.alone(), watcher.source()),
+            Ok(Err(fault)) => _ = core.hub.end(key.index(), Reason::from_fault(fault)),
+            Err(panic) => {
+                core.hub.end(key.index(), Reason::Panicked(panics::text(&panic)));
+                payload = Some(panic);
+            }
+        }
+    }
+    core.owners[key.index()] = Some(Owner::Watched(watcher));
+    core.hub.requeue(key);
+    if let Some(payload) = payload {
+        core.pass_on(payload);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Priority,
+    Readable,
+    Writable,
+}
+
+impl Kind {
+    fn is_in(self, ready: Ready) -> bool {
+        match self {
+            Self::Priority => ready.priority,
+            Self::Readable => ready.readable,
+            Self::Writable => ready.writable,
+        }
+    }
+
+    fn alone(self) -> Ready {
+        let none = Ready::default();
+        match self {
+            Self::Priority => Ready { priority: true, ..none },
+            Self::Readable => Ready { readable: true, ..none },
+            Self::Writable => Ready { writable: true, ..none },
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------- the end
+
+/// `closed`, then the handler is dropped, then the slot is free (or lingers).
+pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) {
+    let is_clean = why.is_clean();
+    log_end(core, key, &why);
+    let closed = match core.owners[key.index()].take() {
+        Some(Owner::Stream(mut handler)) => {
+            if why.allows_last_write() {
+                core.hub.write_last(key.index());
+            }
+            core.hub.begin(key.index());
+            let mut ctx = Context::new(core, key);
+            let closed = guard(|| handler.closed(&mut ctx, state, why));
+            discard("a protocol", ctx.next.take());
+            core.hub.queue_current();
+            discard("a protocol", handler);
+            closed
+        }
+        Some(Owner::Watched(mut watcher)) => {
+            if core.hub.slots.watched(key).is_some_and(|watched| watched.is_registered) {
+                unwatch(core, key, watcher.source());
+            }
+            let mut scope = Scope { net: Net { core: &mut *core }, key };
+            let closed = guard(|| watcher.closed(&mut scope, state, why));
+            discard("a dispatcher", watcher);
+            closed
+        }
+        Some(Owner::Listener(factory)) => {
+            discard("a factory", factory);
+            Ok(())
+        }
+        None => Ok(()),
+    };
+    core.hub.bury(key, is_clean);
+    if let Err(payload) = closed {
+        log::error!(target: "mainspring", "{key} panicked in `closed`: {}", panics::text(&payload));
+        core.pass_on(payload);
+    }
+}
+
+/// Explicitly: a duplicate of the descriptor would go on delivering events.
+fn unwatch<S>(core: &mut Core<S>, key: Key, source: Source<'_>) {
+    if let Err(error) = core.hub.world.unwatch(source) {
+        log::debug!(target: "mainspring", "{key} cannot be deregistered: {error}");
+    }
+}
+
+/// The one record of a connection's end. Your own failures are warnings, panics are errors, all else is for those who ask.
+fn log_end<S>(core: &Core<S>, key: Key, why: &Reason) {
+    let level = match why {
+        Reason::Panicked(_) => log::Level::Error,
+        Reason::Failed(_) | Reason::Overflow => log::Level::Warn,
+        _ => log::Level::Debug,
+    };
+    if log::log_enabled!(target: "mainspring", level) {
+        let name = core.type_name(key);
+        match core.hub.slots.conn(key) {
+            Some(conn) => log::log!(target: "mainspring", level, "{key} {} {name} closed: {why}", conn.peer),
+            None => log::log!(target: "mainspring", level, "{key} {name} closed: {why}"),
+        }
+    }
+}

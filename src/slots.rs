@@ -1,0 +1,200 @@
+//! Where everything with a key lives: a slab, and a serial for each of its slots, so that no key ever names another's
+//! socket.
+
+use crate::{
+    conn::Conn,
+    key::{Key, SLOTS_MAX},
+    listener::Listening,
+    watched::Watched,
+};
+use slab::Slab;
+use std::num::NonZeroU32;
+
+pub(crate) enum Entry {
+    Stream(Conn),
+    Listener(Box<Listening>),
+    Watched(Box<Watched>),
+    /// Its serials are used up.
+    Retired,
+}
+
+impl Entry {
+    fn key(&self) -> Option<Key> {
+        match self {
+            Self::Stream(conn) => Some(conn.key),
+            Self::Listener(listening) => Some(listening.key),
+            Self::Watched(watched) => Some(watched.key),
+            Self::Retired => None,
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Slots {
+    entries: Slab<Entry>,
+    /// The serial of the slot's present owner, or of its next one. As long as the slab ever was.
+    serials: Vec<NonZeroU32>,
+}
+
+const FIRST: NonZeroU32 = NonZeroU32::MIN;
+
+impl Slots {
+    /// The key of what is inserted next; known beforehand, so that opening and registering are one call.
+    pub(crate) fn next_key(&self) -> Option<Key> {
+        let index = self.entries.vacant_key();
+        (index < SLOTS_MAX).then(|| Key::new(index, self.serials.get(index).copied().unwrap_or(FIRST)))
+    }
+
+    /// Under [`next_key`](Self::next_key).
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        debug_assert_eq!(entry.key(), self.next_key());
+        let index = self.entries.insert(entry);
+        if index == self.serials.len() {
+            self.serials.push(FIRST);
+        }
+    }
+
+    /// The slot's keys are stale from here on.
+    pub(crate) fn remove(&mut self, index: usize) -> Entry {
+        let entry = self.entries.remove(index);
+        self.bump(index);
+        entry
+    }
+
+    /// A key that names nothing and never will.
+    pub(crate) fn stale_key(&mut self) -> Key {
+        let index = self.entries.vacant_key();
+        if index == self.serials.len() {
+            self.serials.push(FIRST);
+        }
+        let key = Key::new(index, self.serials[index]);
+        self.bump(index);
+        key
+    }
+
+    fn bump(&mut self, index: usize) {
+        match self.serials[index].checked_add(1) {
+            Some(next) => self.serials[index] = next,
+            None => {
+                // The slab hands out the slot that was freed last.
+                debug_assert_eq!(self.entries.vacant_key(), index);
+                self.entries.insert(Entry::Retired);
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Option<&Entry> {
+        self.entries.get(key.index()).filter(|entry| entry.key() == Some(key))
+    }
+
+    pub(crate) fn at(&mut self, index: usize) -> Option<&mut Entry> {
+        self.entries.get_mut(index)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Entry> {
+        self.entries.get_mut(key.index()).filter(|entry| entry.key() == Some(key))
+    }
+
+    /// For an event, which may concern the dead.
+    pub(crate) fn by_token(&mut self, token: usize) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(Key::index_of(token))?;
+        entry.key().is_some_and(|key| key.token() == token).then_some(entry)
+    }
+
+    #[inline]
+    pub(crate) fn conn(&self, key: Key) -> Option<&Conn> {
+        match self.entries.get(key.index()) {
+            Some(Entry::Stream(conn)) if conn.key == key => Some(conn),
+            _ => None,
+        }
+    }
+
+    /// Of a slot that is known to hold a connection.
+    #[inline]
+    pub(crate) fn conn_at(&self, index: usize) -> &Conn {
+        match &self.entries[index] {
+            Entry::Stream(conn) => conn,
+            _ => unreachable!("the slot of a connection that is being served"),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn conn_at_mut(&mut self, index: usize) -> &mut Conn {
+        match &mut self.entries[index] {
+            Entry::Stream(conn) => conn,
+            _ => unreachable!("the slot of a connection that is being served"),
+        }
+    }
+
+    pub(crate) fn listener(&mut self, key: Key) -> Option<&mut Listening> {
+        match self.get_mut(key) {
+            Some(Entry::Listener(listening)) => Some(listening),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn watched(&mut self, key: Key) -> Option<&mut Watched> {
+        match self.get_mut(key) {
+            Some(Entry::Watched(watched)) => Some(watched),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.entries.iter().filter_map(|(_, entry)| entry.key())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+
+    fn open(slots: &mut Slots) -> Key {
+        let key = slots.next_key().expect("room");
+        slots.insert(Entry::Stream(Conn::new(key, None, Address::Fd)));
+        key
+    }
+
+    #[test]
+    fn a_slot_is_used_again_and_its_old_key_finds_nothing() {
+        let mut slots = Slots::default();
+        let old = open(&mut slots);
+        slots.remove(old.index());
+        let new = open(&mut slots);
+        assert_eq!(old.index(), new.index());
+        assert!(slots.conn(old).is_none() && slots.conn(new).is_some());
+        assert!(slots.by_token(old.token()).is_none() && slots.by_token(new.token()).is_some());
+    }
+
+    #[test]
+    fn a_stale_key_stays_stale() {
+        let mut slots = Slots::default();
+        let stale = slots.stale_key();
+        let live = open(&mut slots);
+        assert_ne!(stale, live);
+        assert!(slots.get(stale).is_none());
+    }
+
+    #[test]
+    fn a_slot_whose_serial_would_wrap_is_retired() {
+        let mut slots = Slots::default();
+        let first = open(&mut slots);
+        slots.remove(first.index());
+        slots.serials[0] = NonZeroU32::MAX;
+        let last = open(&mut slots);
+        assert_eq!(last.index(), 0);
+        slots.remove(last.index());
+        assert_eq!(open(&mut slots).index(), 1);
+        assert!(slots.conn(last).is_none());
+    }
+
+    #[test]
+    fn a_connection_takes_few_bytes() {
+        assert!(size_of::<Entry>() <= 176, "{}", size_of::<Entry>());
+    }
+}

@@ -1,0 +1,945 @@
+//! Where a frame ends: [`Terminator`] is what you say, `Framing` what the loop keeps of it. Pure: no socket, no
+//! callback, no clock. A search never starts over: what was searched once is not searched again, except for the last
+//! few bytes in which a delimiter may have begun.
+
+use crate::{input::Input, reason::Fault};
+use memchr::{memchr, memmem::Finder};
+use std::{borrow::Cow, fmt, ops::Range};
+
+/// Where a frame ends: what `frame` is called with, and what `received`.
+///
+/// Set it with [`set_terminator`](crate::Context::set_terminator), from any callback: what is already buffered is cut by
+/// the new one. A new connection has [`None`](Self::None). Limits are in bytes of the frame, without its delimiter or
+/// prefix; a frame beyond its limit is `exceeded(Limit::FrameBytes)`.
+///
+/// At the end of the stream, the unfinished rest comes with `eof`, the bytes of a half-seen delimiter included.
+#[non_exhaustive]
+#[derive(Default)]
+pub enum Terminator {
+    /// Whatever arrives goes to `received`.
+    #[default]
+    None,
+    /// A line ends with LF or CRLF; neither is part of the frame.
+    Line {
+        /// The longest line.
+        limit: usize,
+    },
+    /// A frame ends with exactly these bytes; they are not part of it. None at all means [`None`](Self::None).
+    Delimiter {
+        /// The delimiter.
+        bytes: Cow<'static, [u8]>,
+        /// The longest frame.
+        limit: usize,
+    },
+    /// A frame of exactly so many bytes; 0 is a legal frame. It fires once and falls back to [`None`](Self::None).
+    Length {
+        /// How long the frame is.
+        bytes: usize,
+        /// Beyond this it is refused before it comes.
+        limit: usize,
+    },
+    /// So many bytes go to `received` as they come, then `frame` is called once, with nothing; then
+    /// [`None`](Self::None).
+    Stream(u64),
+    /// Everything up to the delimiter goes to `received` as it comes, then `frame` is called with nothing, again and
+    /// again. Only what may be the begin of a delimiter is held back, so memory stays flat: asynchat's own way.
+    StreamUntil {
+        /// The delimiter. None at all means [`None`](Terminator::None).
+        bytes: Cow<'static, [u8]>,
+        /// So many bytes of the first delimiter came before, with something else: 2 for the CRLF of SMTP's DATA line,
+        /// which is also the begin of an empty mail's CRLF.CRLF (RFC 5321, 4.5.2). At most all but one.
+        seen: usize,
+    },
+    /// Your own.
+    Custom {
+        /// It is asked where the next frame ends.
+        framer: Box<dyn Framer>,
+        /// The most bytes that it is shown at once.
+        limit: usize,
+    },
+}
+
+impl Terminator {
+    /// Lines that end with LF or CRLF.
+    pub fn line(limit: usize) -> Self {
+        Self::Line { limit }
+    }
+
+    /// Lines that end with CRLF exactly; a bare LF or CR is part of the line.
+    pub fn crlf(limit: usize) -> Self {
+        Self::delimiter(&b"\r\n"[..], limit)
+    }
+
+    /// Frames that end with exactly these bytes.
+    pub fn delimiter(bytes: impl Into<Cow<'static, [u8]>>, limit: usize) -> Self {
+        Self::Delimiter { bytes: bytes.into(), limit }
+    }
+
+    /// One frame of a length that you chose.
+    pub fn exactly(bytes: usize) -> Self {
+        Self::Length { bytes, limit: bytes }
+    }
+
+    /// One frame of a length that the peer chose: beyond `limit` it is refused before it comes.
+    pub fn declared(bytes: usize, limit: usize) -> Self {
+        Self::Length { bytes, limit }
+    }
+
+    /// Everything up to a delimiter, in pieces.
+    pub fn stream_until(bytes: impl Into<Cow<'static, [u8]>>) -> Self {
+        Self::StreamUntil { bytes: bytes.into(), seen: 0 }
+    }
+
+    /// Frames after their length, an unsigned integer that counts the frame only. What
+    /// [`send_prefixed`](crate::Context::send_prefixed) writes. Nothing is allocated for a length before its bytes come.
+    pub fn prefixed(width: Width, order: Endian, limit: usize) -> Self {
+        let limit_with_prefix = limit.saturating_add(width.bytes());
+        Self::custom(Prefixed { width, order, limit }, limit_with_prefix)
+    }
+
+    /// Netstrings: `5:hello,` (<https://cr.yp.to/proto/netstrings.txt>). What
+    /// [`send_netstring`](crate::Context::send_netstring) writes.
+    pub fn netstring(limit: usize) -> Self {
+        Self::custom(Netstring { limit }, limit.saturating_add(LENGTH_DIGITS_MAX + 2))
+    }
+
+    /// Frames cut by your own code, which is shown at most `limit` bytes at once.
+    pub fn custom(framer: impl Framer, limit: usize) -> Self {
+        Self::Custom { framer: Box::new(framer), limit }
+    }
+}
+
+impl fmt::Debug for Terminator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Line { limit } => write!(f, "Line(limit {limit})"),
+            Self::Delimiter { bytes, limit } => write!(f, "Delimiter(\"{}\", limit {limit})", bytes.escape_ascii()),
+            Self::Length { bytes, limit } => write!(f, "Length({bytes}, limit {limit})"),
+            Self::Stream(bytes) => write!(f, "Stream({bytes})"),
+            Self::StreamUntil { bytes, seen } => write!(f, "StreamUntil(\"{}\", {seen} seen)", bytes.escape_ascii()),
+            Self::Custom { limit, .. } => write!(f, "Custom(limit {limit})"),
+        }
+    }
+}
+
+/// Cuts frames in a way of its own.
+pub trait Framer: 'static {
+    /// Says where the next frame or piece is, or how many bytes it takes to tell.
+    ///
+    /// `input` begins where the last step ended, is never empty, is at most the terminator's limit long, and is yours to
+    /// decode in place (unmask, unescape). It is asked again only when there is as much as it said it needs.
+    ///
+    /// # Errors
+    /// An error ends the connection with [`Reason::Failed`](crate::Reason::Failed); so does a step without progress or
+    /// beyond the input.
+    fn next(&mut self, input: &mut [u8]) -> Result<Step, Fault>;
+}
+
+/// What a [`Framer`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A frame: `bytes` of the input go to `frame`, and the input goes on after `consumed`.
+    Frame {
+        /// Where the frame stands in the input.
+        bytes: Range<usize>,
+        /// How much is done with, at least 1.
+        consumed: usize,
+    },
+    /// The same for `received`: a part of a frame that is handed over as it comes.
+    Piece {
+        /// Where the piece stands in the input.
+        bytes: Range<usize>,
+        /// How much is done with, at least 1.
+        consumed: usize,
+    },
+    /// Ask again when there are so many bytes in all. More than the terminator's limit is `Limit::FrameBytes` at once,
+    /// before they come.
+    Need(usize),
+}
+
+/// How wide a length prefix is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Width {
+    /// One byte.
+    U8,
+    /// Two bytes.
+    U16,
+    /// Four bytes.
+    U32,
+    /// Eight bytes.
+    U64,
+}
+
+impl Width {
+    fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::U16 => 2,
+            Self::U32 => 4,
+            Self::U64 => 8,
+        }
+    }
+
+    /// The prefix for a frame of `length` bytes; nothing if it cannot say so much.
+    pub(crate) fn encode(self, order: Endian, length: usize) -> Option<([u8; 8], Range<usize>)> {
+        let (length, width) = (length as u64, self.bytes());
+        if width < 8 && length >> (width * 8) != 0 {
+            return None;
+        }
+        Some(match order {
+            Endian::Big => (length.to_be_bytes(), 8 - width..8),
+            Endian::Little => (length.to_le_bytes(), 0..width),
+        })
+    }
+
+    /// A length beyond `usize` saturates: it is refused as too long anyway.
+    fn decode(self, order: Endian, prefix: &[u8]) -> usize {
+        let fold = |length: u64, &byte: &u8| length << 8 | u64::from(byte);
+        let length = match order {
+            Endian::Big => prefix.iter().fold(0, fold),
+            Endian::Little => prefix.iter().rev().fold(0, fold),
+        };
+        usize::try_from(length).unwrap_or(usize::MAX)
+    }
+}
+
+/// The order of a length prefix's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endian {
+    /// Most significant first: network order.
+    Big,
+    /// Least significant first.
+    Little,
+}
+
+struct Prefixed {
+    width: Width,
+    order: Endian,
+    limit: usize,
+}
+
+impl Framer for Prefixed {
+    fn next(&mut self, input: &mut [u8]) -> Result<Step, Fault> {
+        let width = self.width.bytes();
+        let Some(prefix) = input.get(..width) else { return Ok(Step::Need(width)) };
+        let length = self.width.decode(self.order, prefix);
+        if length > self.limit {
+            return Ok(Step::Need(usize::MAX));
+        }
+        let end = width + length;
+        Ok(if input.len() < end { Step::Need(end) } else { Step::Frame { bytes: width..end, consumed: end } })
+    }
+}
+
+/// The digits of 2^64 - 1.
+const LENGTH_DIGITS_MAX: usize = 20;
+
+struct Netstring {
+    limit: usize,
+}
+
+impl Framer for Netstring {
+    fn next(&mut self, input: &mut [u8]) -> Result<Step, Fault> {
+        let digits = input.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits > 1 && input[0] == b'0' {
+            return Err("netstring: a length begins with 0".into());
+        }
+        let length = input[..digits]
+            .iter()
+            .fold(0_usize, |length, &digit| length.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
+        if length > self.limit {
+            return Ok(Step::Need(usize::MAX));
+        }
+        match input.get(digits) {
+            None => return Ok(Step::Need(digits + 1)),
+            Some(b':') if digits > 0 => {}
+            Some(&other) => {
+                return Err(format!("netstring: `{}` where a length and a colon should be", other.escape_ascii()).into());
+            }
+        }
+        let end = digits + 1 + length;
+        match input.get(end) {
+            None => Ok(Step::Need(end + 1)),
+            Some(b',') => Ok(Step::Frame { bytes: digits + 1..end, consumed: end + 1 }),
+            Some(&other) => Err(format!("netstring: `{}` where the comma should be", other.escape_ascii()).into()),
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------- what the loop keeps
+
+/// A delimiter, ready to be searched for.
+pub(crate) enum Needle {
+    Byte(u8),
+    Pair([u8; 2]),
+    Long(Box<Finder<'static>>),
+}
+
+impl Needle {
+    fn new(bytes: &[u8]) -> Self {
+        match *bytes {
+            [byte] => Self::Byte(byte),
+            [a, b] => Self::Pair([a, b]),
+            _ => Self::Long(Box::new(Finder::new(bytes).into_owned())),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Byte(byte) => std::slice::from_ref(byte),
+            Self::Pair(pair) => pair,
+            Self::Long(finder) => finder.needle(),
+        }
+    }
+
+    /// Where it begins first.
+    fn find(&self, hay: &[u8]) -> Option<usize> {
+        match self {
+            Self::Byte(byte) => memchr(*byte, hay),
+            Self::Pair([a, b]) => find_pair(*a, *b, hay),
+            Self::Long(finder) => finder.find(hay),
+        }
+    }
+
+    /// Where it begins first in what is unread. What was searched is not searched again.
+    fn find_in(&self, input: &mut Input) -> Option<usize> {
+        let from = input.searched().saturating_sub(self.bytes().len() - 1);
+        match self.find(&input.unread()[from..]) {
+            Some(at) => Some(from + at),
+            None => {
+                input.mark_searched();
+                None
+            }
+        }
+    }
+
+    /// The length of the longest proper prefix of the delimiter with which `hay` ends.
+    fn begun(&self, hay: &[u8]) -> usize {
+        let needle = self.bytes();
+        (1..needle.len().min(hay.len() + 1)).rev().find(|&n| hay.ends_with(&needle[..n])).unwrap_or(0)
+    }
+}
+
+/// The second byte is rarer in text (the LF of CRLF), so that is what is looked for.
+fn find_pair(a: u8, b: u8, hay: &[u8]) -> Option<usize> {
+    let mut from = 1;
+    while let Some(at) = hay.get(from..).and_then(|rest| memchr(b, rest)) {
+        if hay[from + at - 1] == a {
+            return Some(from + at - 1);
+        }
+        from += at + 1;
+    }
+    None
+}
+
+/// A terminator at work. 24 bytes, because every connection has one.
+#[derive(Default)]
+pub(crate) enum Framing {
+    #[default]
+    None,
+    Line {
+        limit: usize,
+    },
+    Delimiter {
+        needle: Needle,
+        limit: usize,
+    },
+    Length {
+        bytes: usize,
+        limit: usize,
+    },
+    /// `begun`: some of it has come.
+    Stream {
+        left: u64,
+        begun: bool,
+    },
+    Until(Box<Until>),
+    Custom(Box<Custom>),
+    /// The rest of a refused frame is dropped.
+    Skip(Box<Skip>),
+}
+
+pub(crate) struct Until {
+    needle: Needle,
+    /// Bytes of the delimiter that came before what is unread, and were not held back.
+    seen: usize,
+    begun: bool,
+}
+
+pub(crate) struct Custom {
+    framer: Box<dyn Framer>,
+    limit: usize,
+    /// It is not asked before there is so much.
+    need: usize,
+}
+
+pub(crate) struct Skip {
+    rest: Framing,
+    /// What holds afterwards.
+    then: Framing,
+}
+
+/// What stands next in the input. Ranges are for [`Input::slice`].
+pub(crate) enum Found {
+    Frame(Range<usize>),
+    Piece(Range<usize>),
+    /// Nothing until more bytes come.
+    Nothing,
+    /// The frame is beyond its limit: `skip` it, or end.
+    TooLong,
+    Broken(Fault),
+}
+
+impl From<Terminator> for Framing {
+    fn from(terminator: Terminator) -> Self {
+        match terminator {
+            Terminator::None => Self::None,
+            Terminator::Line { limit } => Self::Line { limit },
+            Terminator::Delimiter { bytes, .. } | Terminator::StreamUntil { bytes, .. } if bytes.is_empty() => Self::None,
+            Terminator::Delimiter { bytes, limit } => Self::Delimiter { needle: Needle::new(&bytes), limit },
+            Terminator::Length { bytes, limit } => Self::Length { bytes, limit },
+            Terminator::Stream(left) => Self::Stream { left, begun: false },
+            Terminator::StreamUntil { bytes, seen } => {
+                let seen = seen.min(bytes.len() - 1);
+                Self::Until(Box::new(Until { needle: Needle::new(&bytes), seen, begun: false }))
+            }
+            Terminator::Custom { framer, limit } => Self::Custom(Box::new(Custom { framer, limit, need: 1 })),
+        }
+    }
+}
+
+impl Framing {
+    /// From here on. While a refused frame is being skipped, it holds after that.
+    pub(crate) fn set(&mut self, terminator: Terminator) {
+        match self {
+            Self::Skip(skip) => skip.then = terminator.into(),
+            _ => *self = terminator.into(),
+        }
+    }
+
+    /// Whether it may find something without any further byte.
+    pub(crate) fn fires_on_nothing(&self) -> bool {
+        match self {
+            Self::Length { bytes, limit } => *bytes == 0 || bytes > limit,
+            Self::Stream { left, .. } => *left == 0,
+            _ => false,
+        }
+    }
+
+    /// Whether a frame was begun of which `unread` bytes are held; a refused one does not count.
+    pub(crate) fn is_amid(&self, unread: usize) -> bool {
+        match self {
+            Self::None | Self::Skip(_) => false,
+            Self::Stream { begun, .. } => *begun,
+            Self::Until(until) => until.begun || unread > 0,
+            _ => unread > 0,
+        }
+    }
+
+    /// What of the unread bytes is handed over with `eof`: all, but for the rest of a frame that was refused.
+    pub(crate) fn has_tail(&self) -> bool {
+        !matches!(self, Self::Skip(_))
+    }
+
+    /// Drops the rest of the frame that has begun, as it comes. `false`: that cannot be told, the end of a custom frame
+    /// is known to its framer only.
+    pub(crate) fn skip(&mut self) -> bool {
+        let rest = std::mem::take(self);
+        let then = match &rest {
+            Self::Line { limit } => Self::Line { limit: *limit },
+            Self::Delimiter { needle, limit } => Self::Delimiter { needle: Needle::new(needle.bytes()), limit: *limit },
+            Self::Until(until) => {
+                let needle = Needle::new(until.needle.bytes());
+                Self::Until(Box::new(Until { needle, seen: 0, begun: false }))
+            }
+            Self::Length { .. } | Self::Stream { .. } => Self::None,
+            Self::None | Self::Custom(_) | Self::Skip(_) => {
+                *self = rest;
+                return false;
+            }
+        };
+        *self = Self::Skip(Box::new(Skip { rest, then }));
+        true
+    }
+
+    /// The next frame or piece; each call makes progress or says [`Found::Nothing`].
+    #[inline]
+    pub(crate) fn next(&mut self, input: &mut Input) -> Found {
+        match self {
+            Self::Line { limit } => next_line(*limit, input),
+            _ => self.next_other(input),
+        }
+    }
+
+    fn next_other(&mut self, input: &mut Input) -> Found {
+        match self {
+            Self::None if input.is_empty() => Found::Nothing,
+            Self::None => Found::Piece(input.take(input.len(), input.len())),
+            Self::Line { limit } => next_line(*limit, input),
+            Self::Delimiter { needle, limit } => next_delimited(needle, *limit, input),
+            Self::Length { bytes, limit } if *bytes > *limit => Found::TooLong,
+            Self::Length { bytes, .. } if input.len() < *bytes => Found::Nothing,
+            Self::Length { bytes, .. } => {
+                let frame = input.take(*bytes, *bytes);
+                *self = Self::None;
+                Found::Frame(frame)
+            }
+            Self::Stream { left: 0, .. } => {
+                *self = Self::None;
+                Found::Frame(input.take(0, 0))
+            }
+            Self::Stream { .. } if input.is_empty() => Found::Nothing,
+            Self::Stream { left, begun } => {
+                let piece = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+                *left -= piece as u64;
+                *begun = true;
+                Found::Piece(input.take(piece, piece))
+            }
+            Self::Until(until) => until.next(input),
+            Self::Custom(custom) => custom.next(input),
+            Self::Skip(skip) => {
+                if !skip.rest.drop_rest(input) {
+                    return Found::Nothing;
+                }
+                *self = std::mem::take(&mut skip.then);
+                self.next(input)
+            }
+        }
+    }
+
+    /// Drops of a refused frame what has come; whether that was all of it.
+    fn drop_rest(&mut self, input: &mut Input) -> bool {
+        match self {
+            Self::Line { .. } => drop_until(&Needle::Byte(b'\n'), input),
+            Self::Delimiter { needle, .. } => drop_until(needle, input),
+            Self::Until(until) => match until.next(input) {
+                Found::Frame(_) => true,
+                Found::Piece(_) => self.drop_rest(input),
+                _ => false,
+            },
+            Self::Length { bytes, .. } => {
+                let dropped = input.len().min(*bytes);
+                input.consume(dropped);
+                *bytes -= dropped;
+                *bytes == 0
+            }
+            Self::Stream { left, .. } => {
+                let dropped = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+                input.consume(dropped);
+                *left -= dropped as u64;
+                *left == 0
+            }
+            Self::None | Self::Custom(_) | Self::Skip(_) => true,
+        }
+    }
+}
+
+fn next_line(limit: usize, input: &mut Input) -> Found {
+    let searched = input.searched();
+    let Some(at) = memchr(b'\n', &input.unread()[searched..]) else {
+        input.mark_searched();
+        let line = input.unread();
+        let length = line.len() - usize::from(line.ends_with(b"\r"));
+        return if length > limit { Found::TooLong } else { Found::Nothing };
+    };
+    let end = searched + at;
+    let length = end - usize::from(input.unread()[..end].ends_with(b"\r"));
+    if length > limit { Found::TooLong } else { Found::Frame(input.take(length, end + 1)) }
+}
+
+fn next_delimited(needle: &Needle, limit: usize, input: &mut Input) -> Found {
+    let found = needle.find_in(input);
+    // The search for the half-seen delimiter is worth its time only where it decides.
+    let is_too_long = match found {
+        Some(end) => end > limit,
+        None => input.len() > limit && input.len() - needle.begun(input.unread()) > limit,
+    };
+    match found {
+        _ if is_too_long => Found::TooLong,
+        Some(end) => Found::Frame(input.take(end, end + needle.bytes().len())),
+        None => Found::Nothing,
+    }
+}
+
+/// Drops everything up to and with the delimiter, or all that cannot be a part of it; whether it has come.
+fn drop_until(needle: &Needle, input: &mut Input) -> bool {
+    match needle.find_in(input) {
+        Some(at) => {
+            input.consume(at + needle.bytes().len());
+            true
+        }
+        None => {
+            input.consume(input.len() - needle.begun(input.unread()));
+            false
+        }
+    }
+}
+
+impl Until {
+    fn next(&mut self, input: &mut Input) -> Found {
+        if self.seen > 0 {
+            match self.over_the_seam(input.unread()) {
+                Seam::Ends(bytes) => return self.end(input, bytes),
+                Seam::Open => return Found::Nothing,
+                Seam::None => self.seen = 0,
+            }
+        }
+        match self.needle.find_in(input) {
+            Some(0) => self.end(input, self.needle.bytes().len()),
+            Some(at) => self.piece(input, at),
+            None => match input.len() - self.needle.begun(input.unread()) {
+                0 => Found::Nothing,
+                bytes => self.piece(input, bytes),
+            },
+        }
+    }
+
+    fn piece(&mut self, input: &mut Input, bytes: usize) -> Found {
+        self.begun = true;
+        Found::Piece(input.take(bytes, bytes))
+    }
+
+    fn end(&mut self, input: &mut Input, bytes: usize) -> Found {
+        (self.begun, self.seen) = (false, 0);
+        Found::Frame(input.take(0, bytes))
+    }
+
+    /// Whether a delimiter that began in what was seen before goes on here.
+    fn over_the_seam(&self, unread: &[u8]) -> Seam {
+        let needle = self.needle.bytes();
+        for overlap in (1..=self.seen).rev() {
+            if needle[..overlap] != needle[self.seen - overlap..self.seen] {
+                continue;
+            }
+            let rest = &needle[overlap..];
+            if unread.starts_with(rest) {
+                return Seam::Ends(rest.len());
+            }
+            if rest.starts_with(unread) {
+                return Seam::Open;
+            }
+        }
+        Seam::None
+    }
+}
+
+enum Seam {
+    /// With the first so many unread bytes.
+    Ends(usize),
+    /// More bytes will tell.
+    Open,
+    None,
+}
+
+impl Custom {
+    fn next(&mut self, input: &mut Input) -> Found {
+        if input.len() < self.need {
+            return Found::Nothing;
+        }
+        let shown = input.len().min(self.limit);
+        let step = match self.framer.next(&mut input.unread_mut()[..shown]) {
+            Ok(step) => step,
+            Err(fault) => return Found::Broken(fault),
+        };
+        self.need = 1;
+        match step {
+            Step::Need(bytes) if bytes > self.limit => Found::TooLong,
+            Step::Need(bytes) if bytes <= shown => {
+                Found::Broken(format!("a framer with {shown} bytes before it asked for {bytes}: no progress").into())
+            }
+            Step::Need(bytes) => {
+                self.need = bytes;
+                Found::Nothing
+            }
+            Step::Frame { bytes, consumed } => match placed(input, &bytes, consumed, shown) {
+                Ok(range) => Found::Frame(range),
+                Err(fault) => Found::Broken(fault),
+            },
+            Step::Piece { bytes, consumed } => match placed(input, &bytes, consumed, shown) {
+                Ok(range) => Found::Piece(range),
+                Err(fault) => Found::Broken(fault),
+            },
+        }
+    }
+}
+
+fn placed(input: &mut Input, bytes: &Range<usize>, consumed: usize, shown: usize) -> Result<Range<usize>, Fault> {
+    if consumed == 0 {
+        return Err("a framer's step consumed nothing: no progress".into());
+    }
+    if bytes.start > bytes.end || bytes.end > shown || consumed > shown {
+        return Err(format!("a framer's step {bytes:?}, consumed {consumed}, is beyond its input of {shown} bytes").into());
+    }
+    let start = input.take(0, 0).start;
+    input.consume(consumed);
+    Ok(start + bytes.start..start + bytes.end)
+}
+
+impl fmt::Debug for Framing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Line { .. } => "Line",
+            Self::Delimiter { .. } => "Delimiter",
+            Self::Length { .. } => "Length",
+            Self::Stream { .. } => "Stream",
+            Self::Until(_) => "StreamUntil",
+            Self::Custom(_) => "Custom",
+            Self::Skip(_) => "Skip",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a protocol would be called with; pieces that touch are joined.
+    #[derive(Debug, PartialEq)]
+    enum Call {
+        Frame(Vec<u8>),
+        Pieces(Vec<u8>),
+        TooLong,
+    }
+
+    fn feed(framing: &mut Framing, input: &mut Input, bytes: &[u8], calls: &mut Vec<Call>) {
+        input.room(bytes.len().max(1))[..bytes.len()].copy_from_slice(bytes);
+        input.filled(bytes.len());
+        loop {
+            match framing.next(input) {
+                Found::Frame(range) => calls.push(Call::Frame(input.slice(range).to_vec())),
+                Found::Piece(range) => match calls.last_mut() {
+                    Some(Call::Pieces(pieces)) => pieces.extend_from_slice(input.slice(range)),
+                    _ => calls.push(Call::Pieces(input.slice(range).to_vec())),
+                },
+                Found::Nothing => break,
+                Found::TooLong => {
+                    calls.push(Call::TooLong);
+                    assert!(framing.skip());
+                }
+                Found::Broken(fault) => panic!("{fault}"),
+            }
+        }
+    }
+
+    /// The same calls and the same rest for every cut in two and in three, and for single bytes.
+    fn every_cut(terminator: impl Fn() -> Terminator, bytes: &[u8]) -> (Vec<Call>, Vec<u8>) {
+        let run = |cuts: &[usize]| {
+            let (mut framing, mut input, mut calls) = (terminator().into(), Input::default(), Vec::new());
+            let mut from = 0;
+            for &to in cuts.iter().chain([&bytes.len()]) {
+                feed(&mut framing, &mut input, &bytes[from..to], &mut calls);
+                from = to;
+            }
+            (calls, input.unread().to_vec())
+        };
+        let whole = run(&[]);
+        for a in 0..=bytes.len() {
+            for b in a..=bytes.len() {
+                assert_eq!(run(&[a, b]), whole, "cut at {a} and {b}");
+            }
+        }
+        assert_eq!(run(&(0..bytes.len()).collect::<Vec<_>>()), whole, "single bytes");
+        whole
+    }
+
+    fn frames(frames: &[&str]) -> Vec<Call> {
+        frames.iter().map(|frame| Call::Frame(frame.as_bytes().to_vec())).collect()
+    }
+
+    #[test]
+    fn framing_stays_small() {
+        assert!(size_of::<Framing>() <= 24);
+    }
+
+    #[test]
+    fn lines_take_lf_and_crlf_and_crlf_takes_crlf_only() {
+        let text = b"one\r\n\ntwo\nthr\ree\r\n\r\r\nrest\r";
+        assert_eq!(every_cut(|| Terminator::line(99), text), (frames(&["one", "", "two", "thr\ree", "\r"]), b"rest\r".to_vec()));
+        assert_eq!(every_cut(|| Terminator::crlf(99), text), (frames(&["one", "\ntwo\nthr\ree", "\r"]), b"rest\r".to_vec()));
+    }
+
+    #[test]
+    fn self_overlapping_delimiters_are_found_first() {
+        assert_eq!(every_cut(|| Terminator::delimiter(&b"aab"[..], 99), b"xaaabyaab"), (frames(&["xa", "y"]), vec![]));
+        assert_eq!(every_cut(|| Terminator::delimiter(&b"aa"[..], 99), b"aaaxaa"), (frames(&["", "ax"]), vec![]));
+        assert_eq!(every_cut(|| Terminator::delimiter(&b"abab"[..], 99), b"ababab abab"), (frames(&["", "ab "]), vec![]));
+    }
+
+    #[test]
+    fn a_frame_as_long_as_its_limit_passes_and_one_byte_more_is_skipped() {
+        assert_eq!(
+            every_cut(|| Terminator::line(3), b"abc\r\nabcd\nx\n"),
+            ([frames(&["abc"]), vec![Call::TooLong], frames(&["x"])].into_iter().flatten().collect(), vec![])
+        );
+        assert_eq!(
+            every_cut(|| Terminator::delimiter(&b"--=="[..], 3), b"abc--==abcd----==x--==--"),
+            ([frames(&["abc"]), vec![Call::TooLong], frames(&["x"])].into_iter().flatten().collect(), b"--".to_vec())
+        );
+    }
+
+    #[test]
+    fn a_declared_length_over_the_limit_is_refused_before_it_comes() {
+        let mut framing = Framing::from(Terminator::declared(11, 10));
+        assert!(framing.fires_on_nothing());
+        assert!(matches!(framing.next(&mut Input::default()), Found::TooLong));
+        assert_eq!(
+            every_cut(|| Terminator::declared(5, 4), b"12345rest"),
+            (vec![Call::TooLong, Call::Pieces(b"rest".to_vec())], vec![])
+        );
+    }
+
+    #[test]
+    fn lengths_fire_once_and_fall_back_to_none() {
+        let rest = || Call::Pieces(b"xy".to_vec());
+        assert_eq!(every_cut(|| Terminator::exactly(3), b"abcxy").0, [Call::Frame(b"abc".to_vec()), rest()]);
+        assert_eq!(every_cut(|| Terminator::exactly(0), b"xy").0, [Call::Frame(vec![]), rest()]);
+        assert_eq!(every_cut(|| Terminator::Stream(3), b"abcxy").0, [Call::Pieces(b"abc".to_vec()), Call::Frame(vec![]), rest()]);
+        assert_eq!(every_cut(|| Terminator::Stream(0), b"xy").0, [Call::Frame(vec![]), rest()]);
+    }
+
+    #[test]
+    fn a_stream_until_hands_over_false_alarms_and_holds_back_only_a_prefix() {
+        let until = || Terminator::stream_until(&b"\r\n.\r\n"[..]);
+        let pieces = |text: &str| Call::Pieces(text.into());
+        assert_eq!(
+            every_cut(until, b"a\r\n.b\r\n\r\n.\r\n\r\n.\r\nrest\r\n."),
+            (vec![pieces("a\r\n.b\r\n"), Call::Frame(vec![]), Call::Frame(vec![]), pieces("rest")], b"\r\n.".to_vec())
+        );
+        let mut framing = Framing::from(until());
+        let (mut input, mut calls) = (Input::default(), vec![]);
+        feed(&mut framing, &mut input, &[b'x'; 5000], &mut calls);
+        feed(&mut framing, &mut input, b"\r\n.", &mut calls);
+        assert_eq!(input.unread(), b"\r\n.");
+    }
+
+    #[test]
+    fn a_delimiter_may_have_begun_before() {
+        let seen = |seen| move || Terminator::StreamUntil { bytes: Cow::Borrowed(b"\r\n.\r\n"), seen };
+        assert_eq!(every_cut(seen(2), b".\r\nNEXT\r\n.\r\n").0[0], Call::Frame(vec![]));
+        assert_eq!(every_cut(seen(2), b".\r").0, []);
+        assert_eq!(every_cut(seen(2), b"..\r\n.\r\n").0, [Call::Pieces(b"..".to_vec()), Call::Frame(vec![])]);
+        // Of "\r\n.\r" only the last byte can still begin one.
+        assert_eq!(every_cut(seen(4), b"\n\r\n.\r\n").0, [Call::Frame(vec![]), Call::Frame(vec![])]);
+        assert_eq!(every_cut(seen(4), b"x\r\n.\r\n").0, [Call::Pieces(b"x".to_vec()), Call::Frame(vec![])]);
+        assert_eq!(every_cut(seen(4), b"\n.\r\n").0[0], Call::Frame(vec![]));
+        let overlapping = || Terminator::StreamUntil { bytes: Cow::Borrowed(b"aab"), seen: 2 };
+        assert_eq!(every_cut(overlapping, b"ab").0, [Call::Frame(vec![])]);
+    }
+
+    #[test]
+    fn prefixes_of_every_width_and_order_are_read_as_they_are_written() {
+        for width in [Width::U8, Width::U16, Width::U32, Width::U64] {
+            for order in [Endian::Big, Endian::Little] {
+                let mut bytes = Vec::new();
+                for frame in [&b"hello"[..], b"", b"x"] {
+                    let (prefix, used) = width.encode(order, frame.len()).expect("short");
+                    bytes.extend([&prefix[used], frame].concat());
+                }
+                bytes.truncate(bytes.len() - 1);
+                let calls = every_cut(|| Terminator::prefixed(width, order, 5), &bytes).0;
+                assert_eq!(calls, frames(&["hello", ""]));
+            }
+        }
+        assert!(Width::U8.encode(Endian::Big, 256).is_none() && Width::U16.encode(Endian::Big, 1 << 16).is_none());
+    }
+
+    #[test]
+    fn a_hostile_prefix_is_refused_at_once() {
+        for prefix in [&b"\xff\xff\xff\xff\xff\xff\xff\xff"[..], b"\x00\x00\x00\x00\x00\x00\x00\x06"] {
+            let mut framing = Framing::from(Terminator::prefixed(Width::U64, Endian::Big, 5));
+            let mut input = Input::default();
+            input.room(8)[..8].copy_from_slice(prefix);
+            input.filled(8);
+            assert!(matches!(framing.next(&mut input), Found::TooLong));
+            assert!(!framing.skip(), "the end of a custom frame is not known");
+        }
+    }
+
+    #[test]
+    fn netstrings_are_read_and_malformed_ones_refused() {
+        assert_eq!(
+            every_cut(|| Terminator::netstring(12), b"5:hello,0:,12:hello world!,").0,
+            frames(&["hello", "", "hello world!"])
+        );
+        let first = |bytes: &[u8]| {
+            let mut input = Input::default();
+            input.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+            input.filled(bytes.len());
+            Framing::from(Terminator::netstring(12)).next(&mut input)
+        };
+        for bad in [&b":,"[..], b"x", b"5;", b"05:hello,", b"1:ab", b"-1:"] {
+            assert!(matches!(first(bad), Found::Broken(_)), "{}", bad.escape_ascii());
+        }
+        for long in [&b"13"[..], b"99999999999999999999999"] {
+            assert!(matches!(first(long), Found::TooLong), "{}", long.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_framer_that_makes_no_progress_or_points_beyond_its_input_is_broken() {
+        struct Fixed(Step);
+        impl Framer for Fixed {
+            fn next(&mut self, _: &mut [u8]) -> Result<Step, Fault> {
+                Ok(self.0.clone())
+            }
+        }
+        #[expect(clippy::reversed_empty_ranges, reason = "a framer may say anything")]
+        let bad = [
+            Step::Frame { bytes: 0..0, consumed: 0 },
+            Step::Piece { bytes: 0..1, consumed: 0 },
+            Step::Frame { bytes: 0..5, consumed: 1 },
+            Step::Piece { bytes: 3..1, consumed: 1 },
+            Step::Frame { bytes: 0..1, consumed: 5 },
+            Step::Need(4),
+            Step::Need(0),
+        ];
+        for step in bad {
+            let mut input = Input::default();
+            input.room(4)[..4].copy_from_slice(b"abcd");
+            input.filled(4);
+            let found = Framing::from(Terminator::custom(Fixed(step.clone()), 10)).next(&mut input);
+            assert!(matches!(found, Found::Broken(_)), "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_framer_is_shown_no_more_than_its_limit_and_asked_no_earlier_than_it_said() {
+        struct Triples {
+            asked_for: usize,
+        }
+        impl Framer for Triples {
+            fn next(&mut self, input: &mut [u8]) -> Result<Step, Fault> {
+                assert!((self.asked_for..=3).contains(&input.len()), "shown {}", input.len());
+                self.asked_for = if input.len() < 3 { 3 } else { 1 };
+                Ok(if input.len() < 3 { Step::Need(3) } else { Step::Frame { bytes: 0..3, consumed: 3 } })
+            }
+        }
+        let calls = every_cut(|| Terminator::custom(Triples { asked_for: 1 }, 3), b"abcdef").0;
+        assert_eq!(calls, frames(&["abc", "def"]));
+    }
+
+    #[test]
+    fn the_longest_begun_prefix_is_held_back() {
+        let begun = |needle: &[u8], hay: &[u8]| Needle::new(needle).begun(hay);
+        assert_eq!(begun(b"\r\n", b"qwerty\r"), 1);
+        assert_eq!(begun(b"\r\n", b"qwertydkjf"), 0);
+        assert_eq!(begun(b"aab", b"xaaa"), 2);
+        assert_eq!(begun(b"abcab", b"abcab"), 2);
+        assert_eq!(begun(b"\n", b"\n"), 0);
+        assert_eq!(begun(b"abc", b""), 0);
+    }
+
+    #[test]
+    fn what_was_searched_is_not_searched_again() {
+        // A megabyte of lone CR, one byte a read: quadratic searching would take minutes.
+        let mut framing = Framing::from(Terminator::delimiter(&b"\r\r\n"[..], usize::MAX));
+        let (mut input, mut calls) = (Input::default(), vec![]);
+        for _ in 0..1 << 20 {
+            feed(&mut framing, &mut input, b"\r", &mut calls);
+        }
+        feed(&mut framing, &mut input, b"\n", &mut calls);
+        assert!(matches!(&calls[..], [Call::Frame(frame)] if frame.len() == (1 << 20) - 2));
+    }
+}

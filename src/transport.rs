@@ -1,0 +1,194 @@
+//! The byte pipe below a connection: a TCP or a Unix socket, or something behind [`Transport`]. Non-blocking, registered
+//! once, and the only one to know what a short read means.
+
+use crate::address::Address;
+use mio::net::TcpStream;
+#[cfg(unix)]
+use mio::net::UnixStream;
+use socket2::SockRef;
+use std::{
+    io::{self, IoSlice, Read},
+    net::Shutdown,
+    time::Duration,
+};
+
+/// Writing to a peer that has gone is an error to us, never a signal: a C program that embeds us does not ignore SIGPIPE.
+#[cfg(unix)]
+const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
+#[cfg(not(unix))]
+const NO_SIGNAL: i32 = 0;
+
+/// Whether the selector reports a new edge after a read or write that moved less than it could have. epoll and kqueue do
+/// for TCP; poll(2) and Windows are armed again only by `WouldBlock`, which mio's `try_io` must see.
+const SHORT_IS_DRAINED: bool =
+    cfg!(any(target_os = "linux", target_os = "android", target_vendor = "apple", target_os = "freebsd"))
+        && !cfg!(mio_unsupported_force_poll_poll);
+
+/// How much was moved, and whether there is nothing more to move until the next event.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moved {
+    pub(crate) bytes: usize,
+    pub(crate) drained: bool,
+}
+
+/// A stream of bytes each way. `WouldBlock` is an error as for any non-blocking socket. Dropping it closes it and ends its
+/// registration.
+pub(crate) trait Transport {
+    /// 0 bytes: the peer has ended.
+    fn recv(&mut self, buf: &mut [u8]) -> io::Result<Moved>;
+    fn send(&mut self, bytes: &[u8]) -> io::Result<Moved>;
+    fn send_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<Moved>;
+    /// Whether connecting is done.
+    fn connected(&mut self) -> io::Result<bool>;
+    /// What failed without being asked for.
+    fn take_error(&mut self) -> Option<io::Error>;
+    fn shutdown_write(&mut self) -> io::Result<()>;
+    /// The drop that follows resets the connection.
+    fn abort(&mut self);
+    fn local(&self) -> Option<Address>;
+    fn socket(&self) -> Option<SockRef<'_>>;
+}
+
+/// What nearly every connection is comes without a box and without a table of functions.
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+    #[allow(dead_code, reason = "TLS and the simulated network come in here")]
+    Dyn(Box<dyn Transport>),
+}
+
+impl Stream {
+    #[inline]
+    pub(crate) fn recv(&mut self, buf: &mut [u8]) -> io::Result<Moved> {
+        match self {
+            Self::Tcp(socket) => {
+                let bytes = socket.read(buf)?;
+                Ok(Moved { bytes, drained: SHORT_IS_DRAINED && bytes < buf.len() })
+            }
+            // A read that ends early may have met passed descriptors, not the end of what there is.
+            #[cfg(unix)]
+            Self::Unix(socket) => Ok(Moved { bytes: socket.read(buf)?, drained: false }),
+            Self::Dyn(other) => other.recv(buf),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<Moved> {
+        match self {
+            Self::Tcp(socket) => {
+                let moved = socket.try_io(|| SockRef::from(&*socket).send_with_flags(bytes, NO_SIGNAL))?;
+                Ok(Moved { bytes: moved, drained: SHORT_IS_DRAINED && moved < bytes.len() })
+            }
+            #[cfg(unix)]
+            Self::Unix(socket) => {
+                let moved = socket.try_io(|| SockRef::from(&*socket).send_with_flags(bytes, NO_SIGNAL))?;
+                Ok(Moved { bytes: moved, drained: false })
+            }
+            Self::Dyn(other) => other.send(bytes),
+        }
+    }
+
+    pub(crate) fn send_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<Moved> {
+        match self {
+            Self::Tcp(socket) => {
+                let moved = socket.try_io(|| SockRef::from(&*socket).send_vectored_with_flags(bytes, NO_SIGNAL))?;
+                let all: usize = bytes.iter().map(|slice| slice.len()).sum();
+                Ok(Moved { bytes: moved, drained: SHORT_IS_DRAINED && moved < all })
+            }
+            #[cfg(unix)]
+            Self::Unix(socket) => {
+                let moved = socket.try_io(|| SockRef::from(&*socket).send_vectored_with_flags(bytes, NO_SIGNAL))?;
+                Ok(Moved { bytes: moved, drained: false })
+            }
+            Self::Dyn(other) => other.send_vectored(bytes),
+        }
+    }
+
+    /// mio's own check (`TcpStream::connect`): an error that waits, then whether there is a peer.
+    pub(crate) fn connected(&mut self) -> io::Result<bool> {
+        let has_peer = match self {
+            Self::Tcp(socket) => match socket.take_error()? {
+                Some(error) => return Err(error),
+                None => socket.peer_addr().map(|_| ()),
+            },
+            #[cfg(unix)]
+            Self::Unix(socket) => match socket.take_error()? {
+                Some(error) => return Err(error),
+                None => socket.peer_addr().map(|_| ()),
+            },
+            Self::Dyn(other) => return other.connected(),
+        };
+        match has_peer {
+            Ok(()) => Ok(true),
+            Err(error) if is_still_connecting(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn take_error(&mut self) -> Option<io::Error> {
+        match self {
+            Self::Tcp(socket) => socket.take_error().unwrap_or_else(Some),
+            #[cfg(unix)]
+            Self::Unix(socket) => socket.take_error().unwrap_or_else(Some),
+            Self::Dyn(other) => other.take_error(),
+        }
+    }
+
+    pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            #[cfg(unix)]
+            Self::Unix(socket) => socket.shutdown(Shutdown::Write),
+            Self::Dyn(other) => other.shutdown_write(),
+        }
+    }
+
+    pub(crate) fn abort(&mut self) {
+        match self {
+            // It fails only for a socket that is gone already.
+            Self::Tcp(socket) => _ = SockRef::from(&*socket).set_linger(Some(Duration::ZERO)),
+            // The kernel resets a Unix socket by itself if something in it was not read.
+            #[cfg(unix)]
+            Self::Unix(_) => {}
+            Self::Dyn(other) => other.abort(),
+        }
+    }
+
+    pub(crate) fn local(&self) -> Option<Address> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().ok().map(Address::Ip),
+            #[cfg(unix)]
+            Self::Unix(socket) => SockRef::from(socket).local_addr().ok().map(|addr| Address::of_socket(&addr)),
+            Self::Dyn(other) => other.local(),
+        }
+    }
+
+    pub(crate) fn socket(&self) -> Option<SockRef<'_>> {
+        match self {
+            Self::Tcp(socket) => Some(SockRef::from(socket)),
+            #[cfg(unix)]
+            Self::Unix(socket) => Some(SockRef::from(socket)),
+            Self::Dyn(other) => other.socket(),
+        }
+    }
+}
+
+fn is_still_connecting(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::EINPROGRESS) {
+        return true;
+    }
+    error.kind() == io::ErrorKind::NotConnected
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(socket) => socket.fmt(f),
+            #[cfg(unix)]
+            Self::Unix(socket) => socket.fmt(f),
+            Self::Dyn(_) => f.write_str("Dyn"),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Everything outside the loop: the clock, chance, readiness, opening sockets. The loop is written against [`World`] and
+//! sees neither a selector nor a system call.
+
+mod os;
+
+use crate::{address::Address, time::Time, transport::Stream};
+pub(crate) use os::OsWorld;
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Where a dispatcher's readiness comes from.
+pub enum Source<'a> {
+    /// Anything that mio can register.
+    Mio(&'a mut dyn mio::event::Source),
+    /// A descriptor: a pipe, a terminal, a device, inotify, a socket of another library. It must be non-blocking. One
+    /// that the system cannot wait for (a plain file, /dev/null) is ready at once, and reported once.
+    #[cfg(unix)]
+    Fd(std::os::fd::BorrowedFd<'a>),
+}
+
+impl fmt::Debug for Source<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mio(_) => f.write_str("Mio"),
+            #[cfg(unix)]
+            Self::Fd(fd) => write!(f, "Fd({fd:?})"),
+        }
+    }
+}
+
+/// What has become possible, as far as the selector knows. A hint: the system call decides.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ready {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The peer has ended or sent urgent data: a short read does not mean that there is no more.
+    pub(crate) read_on: bool,
+    pub(crate) priority: bool,
+    pub(crate) failed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event {
+    /// [`Key::token`](crate::key::Key::token) of whatever was registered.
+    pub(crate) token: usize,
+    pub(crate) ready: Ready,
+}
+
+/// How to open a listening socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListenHow {
+    pub(crate) backlog: u32,
+    pub(crate) reuse_port: bool,
+}
+
+pub(crate) trait World {
+    /// Never goes back.
+    fn now(&self) -> Time;
+    /// The same moment for people.
+    fn instant(&self, at: Time) -> Instant;
+    fn random(&mut self) -> u64;
+    /// Until something is ready, somebody calls the waker, or so much time has passed; `None` is for ever. An
+    /// interruption is not an error, and brings no events.
+    fn wait(&mut self, into: &mut Vec<Event>, at_most: Option<Duration>) -> io::Result<()>;
+    /// A listening socket, registered, and where it really listens (port 0).
+    fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)>;
+    /// A socket that has begun to connect, registered. `WouldBlock`: try again later.
+    fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream>;
+    /// For a stream that answered `NotFound`: the selector had let go of it.
+    fn register_again(&mut self, stream: &mut Stream, token: usize) -> io::Result<()>;
+    /// Says whether readiness will be reported; a source that is always ready is not registered.
+    fn watch(&mut self, source: Source<'_>, token: usize) -> io::Result<bool>;
+    /// The source has answered `WouldBlock`.
+    fn drained(&mut self, source: Source<'_>, token: usize) -> io::Result<()>;
+    fn unwatch(&mut self, source: Source<'_>) -> io::Result<()>;
+    /// Ends a wait, from any thread. Asked for once.
+    fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>>;
+}
+
+pub(crate) trait Listener {
+    /// The next connection, registered.
+    fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)>;
+}
