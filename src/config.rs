@@ -51,8 +51,8 @@ pub enum Panics {
     /// as an error; all others go on.
     #[default]
     Isolate,
-    /// It leaves [`turn`](crate::Reactor::turn), as in any other library. The reactor is in good order afterwards, the
-    /// connection has begun to end, and the next turn goes on with the others.
+    /// It also leaves [`turn`](crate::Reactor::turn), at the turn's end, when everything is in order: the connection has
+    /// ended as above, and the next turn goes on with the others. Of several in one turn, the first.
     Propagate,
 }
 

@@ -1,29 +1,79 @@
 //! A small single-threaded event loop. You write protocols: objects whose callbacks run when bytes, timers or closings
 //! happen. The loop owns the sockets, the buffers, the time.
+//!
+//! ```no_run
+//! use mainspring::{Context, Outcome, Protocol, Reactor};
+//!
+//! struct Echo;
+//! impl<S> Protocol<S> for Echo {
+//!     fn received(&mut self, ctx: &mut Context<'_, S>, _: &mut S, bytes: &[u8]) -> Outcome {
+//!         ctx.send(bytes);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     let mut reactor = Reactor::new()?;
+//!     reactor.net().listen("127.0.0.1:7000", || Echo)?;
+//!     reactor.run(&mut ())
+//! }
+//! ```
+//!
+//! It is what asyncore, asynchat, select and socketserver were for Python, with what Twisted, libuv and pyftpdlib taught
+//! since: no futures, no pinning, no `Send`, no `Rc<RefCell<_>>`. mio gives you readiness; this gives you bytes and frames,
+//! back-pressure, time-outs, and an end that is told exactly once.
+//!
+//! # The way of a byte
+//!
+//! ```text
+//! kernel → World → fold → serve → Conn fills from the shared read buffer
+//!        → Terminator → your `frame` → Output → one write → kernel
+//! ```
+//!
+//! # The grammar of calls
+//!
+//! ```text
+//! [connected (received | frame | writable | exceeded | draining)*
+//!    [eof (writable | exceeded | draining)*]] closed
+//! ```
+//!
+//! For each connection, with its own timers anywhere until it begins to end, and accepted tells until `closed`. `closed`
+//! comes exactly once, last, for every connection that was accepted or opened; without `connected` it means "could not
+//! connect". Every callback is called with the same three things: what you may do ([`Context`]), what you have (your
+//! state, lent as `&mut`), what happened. No callback runs inside another, whatever you call in one.
+//!
+//! # Where to go on
+//!
+//! * [`Protocol`] is what you write, [`Context`] and [`Net`] what you are given, [`Terminator`] says where a frame ends,
+//!   [`Reason`] why a connection ended, [`Reactor`] is the loop.
+//! * The [manual] has a chapter on each subject.
+//! * Log records go to the target `mainspring` of the [`log`] crate; nothing is printed by itself.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod address;
-mod config;
-mod conn;
-mod connector;
+// In reading order, which is the order of the layers: a file uses only what stands below it. tests/layers.rs holds this.
+mod reactor;
+mod serve;
 mod contract;
 mod hub;
-mod input;
-mod key;
-mod limits;
-mod listener;
-mod output;
-mod panics;
-mod reactor;
-mod reason;
-mod serve;
 mod slots;
-mod terminator;
-mod time;
-mod timers;
-mod transport;
+mod conn;
+mod listener;
+mod connector;
 mod watched;
+mod limits;
+mod timers;
 mod world;
+mod transport;
+mod terminator;
+mod input;
+mod output;
+mod config;
+mod reason;
+mod address;
+mod key;
+mod time;
+mod panics;
 
 pub use address::{Address, Target};
 pub use config::{Config, Panics};

@@ -99,6 +99,11 @@ pub(crate) struct Situation {
 }
 
 impl Limits {
+    /// What a predecessor asked for is off; connecting is still bounded.
+    pub(crate) fn begin_anew(&mut self) {
+        *self = Self { connect: self.connect, timer: self.timer, ..Self::default() };
+    }
+
     /// Starts and stops what the situation says.
     pub(crate) fn run(&mut self, situation: Situation, now: Time) {
         let Situation { is_established, is_closing, is_reading, has_output, is_amid_frame } = situation;

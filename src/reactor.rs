@@ -2,7 +2,7 @@
 
 use crate::{
     config::Config,
-    contract::{Core, Drain, Net, Remote, exceed},
+    contract::{Core, Net, Remote, exceed},
     hub::Hub,
     key::Key,
     limits::Expired,
@@ -87,6 +87,7 @@ impl<S> Reactor<S> {
         self.fire_timers(state);
         self.flush_dirty();
         self.reap(state);
+        self.let_panics_go_on();
         Ok(self.goes_on())
     }
 
@@ -102,12 +103,9 @@ impl<S> Reactor<S> {
             self.core.drop_all_errands();
         }
         self.core.hub.free_lingering();
-        self.start_afresh();
-    }
-
-    fn start_afresh(&mut self) {
-        self.core.drain = None;
-        self.core.hub.is_shut = false;
+        self.core.is_stopped = false;
+        self.core.start_afresh();
+        self.let_panics_go_on();
     }
 
     // ------------------------------------------------------------------------------------------------ a turn's phases
@@ -115,7 +113,9 @@ impl<S> Reactor<S> {
     fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
         let hub = &mut self.core.hub;
         let until_timer = hub.timers.next().map(|next| next.since(hub.world.now()));
-        let at_most = if self.core.has_work() { Some(Duration::ZERO) } else { wait_max.into_iter().chain(until_timer).min() };
+        let is_in_vain = wait_max.is_none() && !self.core.is_alive();
+        let must_not_sleep = is_in_vain || self.core.has_work();
+        let at_most = if must_not_sleep { Some(Duration::ZERO) } else { wait_max.into_iter().chain(until_timer).min() };
         self.events.clear();
         let hub = &mut self.core.hub;
         hub.world.wait(&mut self.events, at_most)?;
@@ -146,6 +146,9 @@ impl<S> Reactor<S> {
 
     fn fire_timers(&mut self, state: &mut S) {
         let hub = &mut self.core.hub;
+        if hub.timers.next().is_none() {
+            return;
+        }
         let (now, mark) = (hub.world.now(), hub.timers.mark());
         for _ in 0..hub.config.turn_timers {
             let Some(due) = self.core.hub.timers.due(now, mark) else { break };
@@ -156,9 +159,6 @@ impl<S> Reactor<S> {
 
     fn flush_dirty(&mut self) {
         self.core.hub.flush_dirty();
-        if let Some(payload) = self.core.hub.panicked.take() {
-            self.core.pass_on(payload);
-        }
     }
 
     /// Only what was to be closed when the phase began, once its tells have run.
@@ -177,11 +177,18 @@ impl<S> Reactor<S> {
         self.core.advance_drain();
     }
 
+    /// If you asked for that: now that everything is in order.
+    fn let_panics_go_on(&mut self) {
+        if let Some(payload) = self.core.hub.panicked.take() {
+            std::panic::resume_unwind(payload);
+        }
+    }
+
     fn goes_on(&mut self) -> bool {
         let is_stopped = std::mem::take(&mut self.core.is_stopped);
         let is_alive = self.core.is_alive();
         if !is_alive {
-            self.start_afresh();
+            self.core.start_afresh();
         }
         is_alive && !is_stopped
     }
@@ -203,11 +210,7 @@ impl<S> Reactor<S> {
             }
             What::Grace => {
                 core.hub.timers.cancel(due.timer);
-                if core.drain.is_some() {
-                    core.drain = Some(Drain::Rest);
-                    core.hub.is_shut = true;
-                    core.hub.end_all(|| Reason::Shutdown);
-                }
+                core.end_drain();
             }
         }
     }

@@ -32,19 +32,27 @@ fn serve_stream<S>(core: &mut Core<S>, key: Key, state: &mut S) {
     let hub = &mut core.hub;
     match hub.slots.conn_at(index).phase {
         Phase::Lingering => return hub.serve_lingering(index),
-        _ if !hub.slots.conn_at(index).is_established => hub.serve_connecting(index),
+        _ if !hub.slots.conn_at(index).is_established => finish_connecting(core, key),
         _ => hub.look_at_failure(index),
     }
-    if hub.wants_callback(index) {
+    if core.hub.wants_callback(index) {
         core.call(key, state, Hub::write_current, converse);
     } else {
-        hub.flush(index);
+        core.hub.flush(index);
     }
     if core.hub.owes_writable(index) {
         core.call(key, state, Hub::queue_current, |handler, ctx, state| handler.writable(ctx, state));
         core.hub.mark_dirty(key);
     }
     core.hub.settle(index);
+}
+
+fn finish_connecting<S>(core: &mut Core<S>, key: Key) {
+    core.hub.serve_connecting(key.index());
+    let conn = core.hub.slots.conn_at(key.index());
+    if conn.is_established {
+        log::debug!(target: "mainspring", "{key} {} {} connected", conn.peer, core.type_name(key));
+    }
 }
 
 /// Everything that is owed to the handler, then what has come and what comes, until one of the budgets is used up.
@@ -133,12 +141,16 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
     core.owners[listener.index()] = Some(Owner::Listener(factory));
     match made {
         Ok(Ok(handler)) => {
+            log::debug!(target: "mainspring", "{guest} {peer} {} accepted", handler.type_name());
             core.install(guest, Owner::Stream(handler));
             core.hub.welcome(guest);
         }
-        Ok(Err(refusal)) => core.hub.refuse(guest, &refusal.0),
+        Ok(Err(refusal)) => {
+            log::debug!(target: "mainspring", "{guest} {peer} refused by the factory of {listener}");
+            core.hub.refuse(guest, &refusal.0);
+        }
         Err(payload) => {
-            log::error!(target: "mainspring", "{listener} the factory panicked, {peer} is reset: {}", panics::text(&payload));
+            log::error!(target: "mainspring", "{guest} {peer} reset: the factory of {listener} panicked: {}", panics::text(&payload));
             core.hub.turn_away(guest);
             core.pass_on(payload);
         }

@@ -4,6 +4,7 @@
 use super::{Context, Dispatcher, Handler, Net, Protocol, dispatcher::Watcher, remote::Inbox};
 use crate::{
     address::Address,
+    config::Panics,
     hub::Hub,
     key::{Key, Timer},
     listener::Refusal,
@@ -68,6 +69,8 @@ pub(crate) struct Core<S> {
     pub(super) inbox: Inbox<S>,
     pub(crate) is_stopped: bool,
     pub(crate) drain: Option<Drain>,
+    /// The end of the drain's grace.
+    grace: Option<Timer>,
 }
 
 impl<S> Core<S> {
@@ -82,6 +85,7 @@ impl<S> Core<S> {
             inbox,
             is_stopped: false,
             drain: None,
+            grace: None,
         })
     }
 
@@ -160,10 +164,10 @@ impl<S> Core<S> {
         false
     }
 
-    /// A panic that is not to be isolated goes on, now that everything is in order.
-    pub(crate) fn pass_on(&self, payload: Payload) {
-        if self.hub.config.panics == crate::Panics::Propagate {
-            std::panic::resume_unwind(payload);
+    /// A panic that is not to be isolated goes on at the end of the turn, when everything is in order.
+    pub(crate) fn pass_on(&mut self, payload: Payload) {
+        if self.hub.config.panics == Panics::Propagate {
+            self.hub.panicked.get_or_insert(payload);
         }
     }
 
@@ -342,9 +346,13 @@ impl<S> Core<S> {
             }
             discard("a tell or post", errand);
         }
-        for later in std::mem::take(&mut self.later).into_iter().flatten() {
-            let (serial, later) = later;
-            discard("a timer", (serial, later));
+        for (index, kept) in std::mem::take(&mut self.later).into_iter().enumerate() {
+            let Some((serial, later)) = kept else { continue };
+            let timer = Timer { index: u32::try_from(index).expect("the index of a timer"), serial };
+            if self.hub.cancel(timer) {
+                self.hub.jobs_set -= 1;
+            }
+            discard("a timer", later);
         }
         while let Some(job) = self.inbox.next() {
             discard("a job of another thread", job);
@@ -355,10 +363,30 @@ impl<S> Core<S> {
 
     pub(super) fn begin_drain(&mut self, grace: Duration) {
         let deadline = self.hub.world.now() + grace;
-        self.hub.timers.set(deadline, What::Grace);
+        if let Some(previous) = self.grace.replace(self.hub.timers.set(deadline, What::Grace)) {
+            self.hub.timers.cancel(previous);
+        }
         if self.drain.is_none() {
             self.drain = Some(Drain::Accepted);
             self.hub.ask_to_drain();
+            self.advance_drain();
+        }
+    }
+
+    /// The grace is over: what is left ends now, and nothing is opened any more.
+    pub(crate) fn end_drain(&mut self) {
+        self.grace = None;
+        self.drain = Some(Drain::Rest);
+        self.hub.is_shut = true;
+        self.hub.end_all(|| Reason::Shutdown);
+    }
+
+    /// Nothing is left, and the reactor may be used again.
+    pub(crate) fn start_afresh(&mut self) {
+        self.drain = None;
+        self.hub.is_shut = false;
+        if let Some(grace) = self.grace.take() {
+            self.hub.timers.cancel(grace);
         }
     }
 

@@ -69,7 +69,7 @@ pub(crate) struct Hub {
     pub(crate) interrupt: bool,
     /// A frame ended since the input was lent.
     frame_ended: bool,
-    /// What a producer panicked with.
+    /// A panic that is to leave the turn.
     pub(crate) panicked: Option<Payload>,
 }
 
@@ -279,8 +279,10 @@ impl Hub {
             match self.slots.get_mut(key) {
                 Some(Entry::Stream(conn)) => {
                     conn.in_dirty = false;
-                    let index = key.index();
-                    self.flush(index);
+                    let (index, is_lingering) = (key.index(), conn.phase == Phase::Lingering);
+                    if !is_lingering {
+                        self.flush(index);
+                    }
                     self.settle(index);
                 }
                 Some(Entry::Watched(watched)) => {

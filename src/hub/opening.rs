@@ -73,7 +73,7 @@ impl Hub {
                 if !is_full {
                     return Accepted::Guest(next);
                 }
-                log::warn!(target: "mainspring", "{key} is full: a connection was refused");
+                log::warn!(target: "mainspring", "{next} {} refused: {key} is full", self.slots.conn_at(next.index()).peer);
                 self.refuse(next, refusal.as_deref().unwrap_or_default());
                 Accepted::Nobody
             }
@@ -115,7 +115,6 @@ impl Hub {
         let conn = self.slots.conn_at_mut(key.index());
         conn.owes_connected = true;
         let listener = conn.listener;
-        log::debug!(target: "mainspring", "{key} {} accepted", conn.peer);
         self.counts.accepted += 1;
         if let Some(listening) = listener.and_then(|listener| self.slots.listener(listener)) {
             listening.guests += 1;
@@ -126,7 +125,6 @@ impl Hub {
     /// It is not let in: some last words, and the end.
     pub(crate) fn refuse(&mut self, key: Key, last_words: &[u8]) {
         let conn = self.slots.conn_at_mut(key.index());
-        log::debug!(target: "mainspring", "{key} {} refused", conn.peer);
         if !last_words.is_empty() {
             conn.output().push(last_words);
         }
@@ -184,7 +182,6 @@ impl Hub {
             Ok(true) => {
                 (conn.is_established, conn.is_writable, conn.has_failed) = (true, true, false);
                 conn.owes_connected = conn.phase == Phase::Open;
-                log::debug!(target: "mainspring", "{} {} connected", conn.key, conn.peer);
                 self.slim_down(index);
             }
             Ok(false) => (conn.is_writable, conn.has_failed) = (false, false),

@@ -3,6 +3,7 @@
 
 use super::{Hub, NOBODY};
 use crate::{
+    config::Panics,
     conn::Stuck,
     key::Key,
     output::{Broken, Producer},
@@ -259,7 +260,9 @@ impl Hub {
             }
             Err(Stuck::Panicked(payload)) => {
                 self.end(index, Reason::Panicked(panics::text(&payload)));
-                self.panicked = self.panicked.take().or(Some(payload));
+                if self.config.panics == Panics::Propagate {
+                    self.panicked.get_or_insert(payload);
+                }
             }
         }
     }

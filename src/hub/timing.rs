@@ -116,9 +116,12 @@ impl Hub {
     /// A successor has none of its predecessor's time-outs, throttles and timers.
     pub(crate) fn begin_anew(&mut self, index: usize) {
         self.drop_own_timers(index);
-        self.stop_limits(index);
         self.forget_targets(index);
         self.slots.conn_at_mut(index).begin_anew();
+        if let Some(extra) = &mut self.slots.conn_at_mut(index).extra {
+            extra.limits.begin_anew();
+            self.run_limits(index);
+        }
     }
 }
 
