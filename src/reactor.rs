@@ -234,6 +234,13 @@ impl<S> Reactor<S> {
     }
 }
 
+/// Without a callback, and without a panic of what is dropped.
+impl<S> Drop for Reactor<S> {
+    fn drop(&mut self) {
+        self.core.discard_all();
+    }
+}
+
 impl<S> fmt::Debug for Reactor<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reactor")

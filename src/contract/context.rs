@@ -44,7 +44,7 @@ impl<'a, S> Context<'a, S> {
         self.net.core.hub.send_current(bytes.as_ref());
     }
 
-    /// For `write!(ctx, "{} points\n", n)`: formats into the output.
+    /// For `writeln!(ctx, "{} points", n)`: formats into the output.
     pub fn write_fmt(&mut self, args: fmt::Arguments<'_>) {
         // It fails when the connection has begun to end, where sending does nothing.
         let _ = io::Write::write_fmt(&mut self.link(), args);

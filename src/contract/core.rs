@@ -357,6 +357,16 @@ impl<S> Core<S> {
         while let Some(job) = self.inbox.next() {
             discard("a job of another thread", job);
         }
+        self.inbox.open();
+    }
+
+    /// Without a callback: there is no state to lend.
+    pub(crate) fn discard_all(&mut self) {
+        self.drop_all_errands();
+        for owner in self.owners.drain(..).flatten() {
+            discard("a protocol", owner);
+        }
+        self.hub.discard_all();
     }
 
     // ------------------------------------------------------------------------------------------------- the end
@@ -418,7 +428,9 @@ impl<S> Core<S> {
     /// Whether anything is left that could ever happen.
     pub(crate) fn is_alive(&self) -> bool {
         let is_waited_for = self.drain.is_none() && (self.hub.jobs_set > 0 || self.inbox.has_remotes());
-        is_waited_for || self.hub.counts.handlers() > 0 || !self.hub.closing.is_empty() || !self.errands.is_empty()
+        let is_busy = !self.hub.closing.is_empty() || !self.errands.is_empty();
+        // The inbox after the remotes: a thread that posts and then lets its remote go in between is not missed.
+        is_waited_for || is_busy || self.hub.counts.handlers() > 0 || self.inbox.has_more()
     }
 }
 

@@ -66,7 +66,7 @@ pub trait Protocol<S = ()>: Any {
         Ok(())
     }
 
-    /// A bound of this connection was reached. `Err` (the default: with the limit itself) ends it, with
+    /// A bound of this connection was reached. Any `Err` (the default) ends it, with
     /// [`Reason::Limit`]. `Ok` goes on: `Idle` and `Stalled` start afresh, `Deadline` is off; of a frame that is too long
     /// or too slow the rest is skipped up to its end, and a terminator that you set here holds after that (otherwise a
     /// delimiter stays, and a length becomes [`None`](crate::Terminator::None)). The end of a custom frame is known to
@@ -174,7 +174,12 @@ pub(crate) fn exceed<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, 
     let is_of_frame = matches!(limit, Limit::FrameBytes | Limit::FrameTime);
     let index = ctx.key.index();
     let goes_on = !is_of_frame || ctx.hub().skip_frame(index);
-    handler.exceeded(ctx, state, limit)?;
+    if let Err(fault) = handler.exceeded(ctx, state, limit) {
+        if !fault.is::<Limit>() {
+            log::debug!(target: "mainspring", "{} {} said of its limit: {fault}", ctx.key, handler.type_name());
+        }
+        return Err(limit.into());
+    }
     if !goes_on {
         ctx.close();
     }

@@ -147,6 +147,15 @@ impl Hub {
         }
     }
 
+    /// All sockets at once, without another word.
+    pub(crate) fn discard_all(&mut self) {
+        for key in self.all_keys() {
+            if let Entry::Stream(conn) = self.slots.remove(key.index()) {
+                drop_conn(conn);
+            }
+        }
+    }
+
     fn all_keys(&self) -> Vec<Key> {
         self.slots.keys().collect()
     }
