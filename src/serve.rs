@@ -114,6 +114,7 @@ fn end_of_input<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state
     handler.eof(ctx, state, tail)?;
     if ctx.next.is_none() {
         lent.input.clear(); // a successor would get it again
+        ctx.hub().close_if_both_ended(index);
     }
     Ok(())
 }

@@ -33,6 +33,15 @@ impl Hub {
             conn.fin_asked = true;
             conn.peer_first = conn.eof_seen;
             self.touch(index);
+            self.close_if_both_ended(index);
+        }
+    }
+
+    /// A stream whose two directions have ended closes itself.
+    pub(crate) fn close_if_both_ended(&mut self, index: usize) {
+        let conn = self.slots.conn_at(index);
+        if conn.fin_asked && conn.eof_told {
+            self.close(conn.key);
         }
     }
 

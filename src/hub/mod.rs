@@ -222,7 +222,8 @@ impl Hub {
 
     pub(crate) fn owes_writable(&mut self, index: usize) -> bool {
         let conn = self.slots.conn_at_mut(index);
-        conn.is_open() && !conn.is_congested && std::mem::take(&mut conn.owes_writable)
+        let may_be_told = conn.is_open() && !conn.is_congested && !conn.owes_connected;
+        may_be_told && std::mem::take(&mut conn.owes_writable)
     }
 
     pub(crate) fn owes_draining(&mut self, index: usize) -> bool {

@@ -4,7 +4,7 @@
 use super::{Hub, NOBODY};
 use crate::{
     config::Panics,
-    conn::Stuck,
+    conn::{Phase, Stuck},
     key::Key,
     output::{Broken, Producer},
     panics,
@@ -311,8 +311,7 @@ impl Hub {
                 let _ = stream.shutdown_write(); // of a connection that is lost; reading says how
             }
         }
-        let has_ended_both_ways = conn.is_open() && conn.fin_sent && conn.eof_told;
-        if has_ended_both_ways || conn.phase == crate::conn::Phase::Flushing {
+        if conn.phase == Phase::Flushing {
             let reason = if conn.peer_first { Reason::Eof } else { Reason::Finish };
             self.end(index, reason);
         }
