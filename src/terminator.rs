@@ -597,7 +597,9 @@ impl Until {
 
     fn piece(&mut self, input: &mut Input, bytes: usize) -> Found {
         self.begun = true;
-        Found::Piece(input.take(bytes, bytes))
+        let piece = input.take(bytes, bytes);
+        input.search_anew(); // another terminator may be set now, and has not seen what is held back
+        Found::Piece(piece)
     }
 
     fn end(&mut self, input: &mut Input, bytes: usize) -> Found {

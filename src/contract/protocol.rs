@@ -123,6 +123,7 @@ impl<S, P: Protocol<S>> Handler<S> for P {
         while *frames > 0 {
             match ctx.hub().next_frame(index, input) {
                 Found::Frame(range) => Protocol::frame(self, ctx, state, input.slice(range))?,
+                Found::Piece(range) if range.is_empty() => {}
                 Found::Piece(range) => Protocol::received(self, ctx, state, input.slice(range))?,
                 Found::TooLong => exceed(self, ctx, state, Limit::FrameBytes)?,
                 Found::Broken(fault) => return Err(fault),

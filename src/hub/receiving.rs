@@ -123,7 +123,7 @@ impl Hub {
         if let Some(held) = &mut conn.held {
             held.search_anew();
         }
-        conn.has_backlog |= conn.held.is_some() || conn.framing.fires_on_nothing();
+        conn.has_backlog |= !conn.eof_told && (conn.held.is_some() || conn.framing.fires_on_nothing());
         self.touch(index);
     }
 
