@@ -86,3 +86,30 @@ pub use reactor::Reactor;
 pub use reason::{ConnectError, Fault, Limit, Outcome, Reason};
 pub use terminator::{Endian, Framer, Step, Terminator, Width};
 pub use world::Source;
+
+/// The manual, a chapter on each subject; its programs are compiled and run as tests.
+#[cfg(any(doc, doctest))]
+pub mod manual {
+    #[doc = include_str!("../docs/the-loop.md")]
+    pub mod the_loop {}
+    #[doc = include_str!("../docs/protocols.md")]
+    pub mod protocols {}
+    #[doc = include_str!("../docs/framing.md")]
+    pub mod framing {}
+    #[doc = include_str!("../docs/closing.md")]
+    pub mod closing {}
+    #[doc = include_str!("../docs/back-pressure.md")]
+    pub mod back_pressure {}
+    #[doc = include_str!("../docs/sharing-state.md")]
+    pub mod sharing_state {}
+    #[doc = include_str!("../docs/timers-and-threads.md")]
+    pub mod timers_and_threads {}
+    #[doc = include_str!("../docs/logging.md")]
+    pub mod logging {}
+    #[doc = include_str!("../docs/from-asyncore.md")]
+    pub mod from_asyncore {}
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

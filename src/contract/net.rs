@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     address::{Address, Target},
+    conn::Conn,
     connector::Connect,
     key::{Key, Timer},
     listener::{Listen, Refusal},
@@ -142,7 +143,7 @@ impl<S> Net<'_, S> {
     /// Our end of a connection, or where a listener really listens (port 0).
     pub fn local(&self, key: Key) -> Option<&Address> {
         match self.core.hub.slots.get(key)? {
-            Entry::Stream(conn) => Some(conn.local()),
+            Entry::Stream(_) => self.core.hub.find(key).map(Conn::local),
             Entry::Listener(listening) => Some(&listening.local),
             _ => None,
         }
@@ -150,7 +151,7 @@ impl<S> Net<'_, S> {
 
     /// The other end of a connection; while connecting, the target that was asked for.
     pub fn peer(&self, key: Key) -> Option<&Address> {
-        self.core.hub.slots.conn(key).map(|conn| &conn.peer)
+        self.core.hub.find(key).map(|conn| &conn.peer)
     }
 
     /// `reader` (a connection or a dispatcher) is not read while the output of `writer` is congested. Copies nothing, and

@@ -241,6 +241,11 @@ impl Hub {
         targets.iter().any(|&target| self.slots.conn(target).is_some_and(|conn| conn.is_congested))
     }
 
+    /// A connection whose `closed` has not run.
+    pub(crate) fn find(&self, key: Key) -> Option<&Conn> {
+        self.slots.conn(key).filter(|conn| conn.phase != Phase::Lingering)
+    }
+
     /// The slot of a connection that has not begun to end.
     pub(crate) fn find_open(&self, key: Key) -> Option<usize> {
         self.slots.conn(key).filter(|conn| conn.is_open()).map(|_| key.index())
