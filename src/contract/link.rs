@@ -65,6 +65,8 @@ impl Link<'_> {
     }
 
     /// A producer that said [`NotYet`](crate::Produced::NotYet) has something: it is asked again, at the latest next turn.
+    /// Wake it before you close: a connection that has begun to end is not found by its key any more, and its producers have
+    /// until the linger deadline.
     pub fn wake(&mut self) {
         self.hub.wake(self.index);
     }

@@ -44,13 +44,20 @@ impl Hub {
 
     /// The timer of its limits fired: what has run out, if anything.
     pub(crate) fn expire_limits(&mut self, key: Key) -> Option<Expired> {
-        let now = self.world.now();
-        let Some(Entry::Stream(conn)) = self.slots.get_mut(key) else { return None };
-        let limits = &mut conn.extra.as_mut()?.limits;
-        limits.timer = None;
-        let expired = limits.expire(now);
+        self.limits(key)?.timer = None;
+        // First what has been asked of it since: a clock that stands still does not run out.
         self.run_limits(key.index());
-        expired
+        let now = self.world.now();
+        let expired = self.limits(key)?.expire(now)?;
+        self.run_limits(key.index());
+        Some(expired)
+    }
+
+    fn limits(&mut self, key: Key) -> Option<&mut Limits> {
+        match self.slots.get_mut(key) {
+            Some(Entry::Stream(conn)) => Some(&mut conn.extra.as_mut()?.limits),
+            _ => None,
+        }
     }
 
     pub(super) fn stop_limits(&mut self, index: usize) {
