@@ -1,0 +1,127 @@
+//! A room to talk in: whoever connects gives a name, and what one says all others read.
+
+mod common;
+
+use common::{Failure, announce, exit, misused, stop_on_interrupt};
+use lexopt::prelude::*;
+use mainspring::{Config, Context, Key, Limit, Net, Outcome, Protocol, Reactor, Reason, Terminator};
+use std::{collections::BTreeMap, process::ExitCode, rc::Rc};
+
+const HELP: &str = "\
+A room to talk in: whoever connects gives a name, and what one says all others read.
+
+usage: chat [ADDR]
+
+ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7001 if it is not given.
+Then, in two other terminals: nc 127.0.0.1 7001
+
+In the room, /who tells who is there, and /quit leaves.";
+
+const LINE_MAX: usize = 1024;
+const NAME_MAX: usize = 32;
+
+/// What the program has one of; every callback is lent it.
+#[derive(Default)]
+struct Room {
+    names: BTreeMap<Key, String>,
+}
+
+impl Room {
+    fn enter(&mut self, ctx: &mut Context<'_, Room>, name: String) {
+        if name.is_empty() || name.chars().count() > NAME_MAX {
+            writeln!(ctx, "A name has 1 to {NAME_MAX} characters. Your name?");
+        } else if self.names.values().any(|taken| *taken == name) {
+            writeln!(ctx, "{name} is here already. Your name?");
+        } else {
+            writeln!(ctx, "Welcome, {name}! /who tells who is here, /quit leaves.");
+            self.tell_others(&mut ctx.net, ctx.key, &format!("* {name} joined\n"));
+            self.names.insert(ctx.key, name);
+        }
+    }
+
+    fn say(&self, ctx: &mut Context<'_, Room>, name: &str, text: &str) {
+        match text {
+            "" => {}
+            "/who" => writeln!(ctx, "* here: {}", self.names.values().cloned().collect::<Vec<_>>().join(", ")),
+            "/quit" => ctx.close(),
+            _ => self.tell_others(&mut ctx.net, ctx.key, &format!("<{name}> {text}\n")),
+        }
+    }
+
+    /// One buffer for all: written once, queued by reference.
+    fn tell_others(&self, net: &mut Net<'_, Room>, me: Key, text: &str) {
+        let text: Rc<[u8]> = text.as_bytes().into();
+        for &other in self.names.keys().filter(|&&key| key != me) {
+            net.send_shared(other, &text);
+        }
+    }
+}
+
+struct Guest;
+
+impl Protocol<Room> for Guest {
+    fn connected(&mut self, ctx: &mut Context<'_, Room>, _: &mut Room) -> Outcome {
+        ctx.set_terminator(Terminator::line(LINE_MAX));
+        ctx.send("Your name?\n");
+        Ok(())
+    }
+
+    fn frame(&mut self, ctx: &mut Context<'_, Room>, room: &mut Room, line: &[u8]) -> Outcome {
+        let text = printable(line);
+        match room.names.get(&ctx.key) {
+            Some(name) => room.say(ctx, name, text.trim()),
+            None => room.enter(ctx, text.trim().to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Too long a line is not said; who wrote it may go on.
+    fn exceeded(&mut self, ctx: &mut Context<'_, Room>, _: &mut Room, _: Limit) -> Outcome {
+        writeln!(ctx, "That was too long: {LINE_MAX} bytes at most.");
+        Ok(())
+    }
+
+    /// However it ended: by `/quit`, by hanging up, or because it did not read and its output reached the cap.
+    fn closed(&mut self, ctx: &mut Context<'_, Room>, room: &mut Room, _: Reason) {
+        if let Some(name) = room.names.remove(&ctx.key) {
+            room.tell_others(&mut ctx.net, ctx.key, &format!("* {name} left\n"));
+        }
+    }
+}
+
+/// What cannot do anything to the terminals of others.
+fn printable(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn main() -> ExitCode {
+    exit(run())
+}
+
+fn run() -> Result<(), Failure> {
+    let Some(at) = arguments()? else { return Ok(()) };
+    // A few lines of each in a turn: what is said leaves at its end, and one who pastes a book must not fill, in a single
+    // turn, the queues of those who read.
+    let mut reactor = Reactor::with_config(Config::new().turn_frames(16))?;
+    let listener = reactor.net().listen(at, || Guest)?;
+    stop_on_interrupt(&reactor)?;
+    announce(&reactor.net(), listener);
+    Ok(reactor.run(&mut Room::default())?)
+}
+
+/// Where to listen; nothing if only help was wanted.
+fn arguments() -> Result<Option<String>, Failure> {
+    let mut at = None;
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => {
+                println!("{HELP}");
+                return Ok(None);
+            }
+            Value(value) if at.is_none() => at = Some(value.string()?),
+            other => return Err(misused(other.unexpected())),
+        }
+    }
+    Ok(Some(at.unwrap_or_else(|| "127.0.0.1:7001".into())))
+}

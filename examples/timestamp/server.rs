@@ -1,0 +1,49 @@
+//! The server: a protocol for one connection, and a loop that makes one for each that comes.
+
+use crate::common::{Failure, announce, stop_on_interrupt};
+use chrono::Local;
+use mainspring::{Context, Limit, Outcome, Protocol, Reactor, Terminator};
+use std::time::Duration;
+
+/// Longer lines are refused: nobody makes us keep more than this.
+pub(crate) const LINE_MAX: usize = 4096;
+
+/// Who says nothing for so long is let go.
+pub(crate) const IDLE_MAX: Duration = Duration::from_secs(60);
+
+pub(crate) struct Stamper {
+    pub(crate) idle_max: Duration,
+}
+
+impl<S> Protocol<S> for Stamper {
+    fn connected(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
+        ctx.set_terminator(Terminator::line(LINE_MAX));
+        ctx.set_idle_timeout(self.idle_max);
+        ctx.set_stall_timeout(self.idle_max); // whoever asks on and on but does not read is not idle
+        Ok(())
+    }
+
+    fn frame(&mut self, ctx: &mut Context<'_, S>, _: &mut S, line: &[u8]) -> Outcome {
+        write!(ctx, "[{}] ", Local::now().format("%a %b %e %H:%M:%S %Y")); // as ctime(3) writes it
+        ctx.send(line);
+        ctx.send("\n");
+        Ok(())
+    }
+
+    /// Too long a line is answered, and what remains of it skipped. Any other limit ends the connection.
+    fn exceeded(&mut self, ctx: &mut Context<'_, S>, _: &mut S, limit: Limit) -> Outcome {
+        if limit != Limit::FrameBytes {
+            return Err(limit.into());
+        }
+        writeln!(ctx, "line too long: {LINE_MAX} bytes at most");
+        Ok(())
+    }
+}
+
+pub(crate) fn serve(at: String, idle_max: Duration) -> Result<(), Failure> {
+    let mut reactor = Reactor::new()?;
+    let listener = reactor.net().listen(at, move || Stamper { idle_max })?;
+    stop_on_interrupt(&reactor)?;
+    announce(&reactor.net(), listener);
+    Ok(reactor.run(&mut ())?)
+}

@@ -1,0 +1,969 @@
+//! The example programs, as their users meet them: by arguments, output, exit code, and bytes over the loopback.
+//!
+//! `cargo test` builds them; a command that selects tests (`--tests`, `--test examples`) does not: then `cargo build
+//! --examples` comes first.
+#![cfg(unix)]
+
+mod common;
+
+use common::{PATIENCE, dial, say};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use std::{
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::unix::net::{UnixListener, UnixStream},
+    path::PathBuf,
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+// ----------------------------------------------------------------------------------------------------- the programs
+
+/// An example that runs, and does not outlive its test.
+struct Program {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+impl Program {
+    fn start(name: &str, arguments: &[&str]) -> Self {
+        Self::start_in("UTC0", name, arguments)
+    }
+
+    fn start_in(zone: &str, name: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(path(name))
+            .args(arguments)
+            .env("TZ", zone)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a program that was built");
+        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        Self { stdin: child.stdin.take(), child, stdout: lines_of(stdout), stderr: lines_of(stderr) }
+    }
+
+    /// A server, and where it listens: its first line.
+    fn serve(name: &str, arguments: &[&str]) -> (Self, SocketAddr) {
+        let program = Self::start(name, arguments);
+        let addr = program.address().parse().expect("an IP address");
+        (program, addr)
+    }
+
+    #[track_caller]
+    fn address(&self) -> String {
+        let line = self.line();
+        line.strip_prefix("listening on ").expect("the first line tells the address").to_owned()
+    }
+
+    /// The next line of standard output.
+    #[track_caller]
+    fn line(&self) -> String {
+        self.stdout.recv_timeout(PATIENCE).expect("another line of output")
+    }
+
+    #[track_caller]
+    fn complaint(&self) -> String {
+        self.stderr.recv_timeout(PATIENCE).expect("a line of standard error")
+    }
+
+    fn types(&mut self, text: &str) {
+        self.stdin.as_mut().expect("open").write_all(text.as_bytes()).expect("the program reads");
+    }
+
+    fn end_of_input(&mut self) {
+        self.stdin = None;
+    }
+
+    fn interrupt(&self) {
+        let killed = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        assert!(killed.expect("kill(1) exists").success());
+    }
+
+    /// Waits for the end, and says how it was, and what had not been read of the output and of the complaints.
+    #[track_caller]
+    fn end(&mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
+        let rest = (rest_of(&self.stdout), rest_of(&self.stderr));
+        (self.child.wait().expect("ours"), rest.0, rest.1)
+    }
+
+    #[track_caller]
+    fn ends_well(mut self) -> Vec<String> {
+        let (status, stdout, stderr) = self.end();
+        assert_eq!(stderr, [""; 0]);
+        assert_eq!(status.code(), Some(0));
+        stdout
+    }
+
+    /// With exit code 1 and one line of standard error.
+    #[track_caller]
+    fn ends_badly(mut self) -> (Vec<String>, String) {
+        let (status, stdout, mut stderr) = self.end();
+        assert_eq!(status.code(), Some(1), "{stderr:?}");
+        assert_eq!(stderr.len(), 1, "{stderr:?}");
+        (stdout, stderr.remove(0))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.wait();
+    }
+}
+
+/// Beside the test, where Cargo puts them.
+fn path(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this test is a file");
+    let program = test.ancestors().nth(2).expect("target/debug/deps/this").join("examples").join(name);
+    assert!(program.exists(), "{} is not there: `cargo build --examples` makes it", program.display());
+    program
+}
+
+fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+#[track_caller]
+fn rest_of(lines: &Receiver<String>) -> Vec<String> {
+    let mut rest = Vec::new();
+    loop {
+        match lines.recv_timeout(PATIENCE) {
+            Ok(line) => rest.push(line),
+            Err(RecvTimeoutError::Disconnected) => return rest,
+            Err(RecvTimeoutError::Timeout) => panic!("the program does not end"),
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------- peers
+
+/// A client that speaks in lines.
+struct Caller {
+    socket: TcpStream,
+    lines: BufReader<TcpStream>,
+}
+
+impl Caller {
+    fn new(to: SocketAddr) -> Self {
+        Self::of(dial(to))
+    }
+
+    fn of(socket: TcpStream) -> Self {
+        let lines = BufReader::new(socket.try_clone().expect("a descriptor"));
+        Self { socket, lines }
+    }
+
+    fn says(&self, text: impl AsRef<[u8]>) {
+        say(&self.socket, text);
+    }
+
+    #[track_caller]
+    fn hears(&mut self, line: &str) {
+        assert_eq!(self.line(), line);
+    }
+
+    #[track_caller]
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("a line in time");
+        line.strip_suffix('\n').expect("a line before the end").to_owned()
+    }
+
+    #[track_caller]
+    fn hears_the_end(&mut self) {
+        let mut rest = Vec::new();
+        self.lines.read_to_end(&mut rest).expect("an orderly end");
+        assert_eq!(rest.escape_ascii().to_string(), "");
+    }
+
+    fn hangs_up(&self) {
+        self.socket.shutdown(Shutdown::Write).expect("connected");
+    }
+}
+
+/// An address where nobody listens, and nobody else can as long as the socket lives.
+fn nobody() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("literal");
+    socket.bind(&any.into()).expect("a free port");
+    let addr = socket.local_addr().expect("bound").as_socket().expect("an IP address");
+    (socket, addr)
+}
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("bound");
+    (listener, addr)
+}
+
+#[track_caller]
+fn accept(listener: &TcpListener) -> TcpStream {
+    let (stream, _) = listener.accept().expect("somebody comes");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a socket option");
+    stream
+}
+
+/// The path of a Unix socket that no other test uses; what is there goes with the test.
+struct UnixPath(PathBuf);
+
+impl UnixPath {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("mainspring-{name}-{}", std::process::id())))
+    }
+
+    fn address(&self) -> String {
+        format!("unix:{}", self.0.display())
+    }
+}
+
+impl Drop for UnixPath {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0); // its server may have done so
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------- all of them
+
+/// Each with arguments that start a server on a free port.
+const SERVERS: [(&str, &[&str]); 5] = [
+    ("echo", &["127.0.0.1:0"]),
+    ("timestamp", &["serve", "127.0.0.1:0"]),
+    ("timestamp", &[]),
+    ("chat", &["127.0.0.1:0"]),
+    ("proxy", &["127.0.0.1:0", "127.0.0.1:1"]),
+];
+
+#[test]
+fn help_tells_how_each_is_used() {
+    for name in ["echo", "timestamp", "chat", "proxy"] {
+        for option in ["--help", "-h"] {
+            let help = Program::start(name, &[option]).ends_well().join("\n");
+            assert!(help.contains(&format!("usage: {name}")), "{help}");
+        }
+    }
+}
+
+#[test]
+fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
+    let wrong: [(&str, &[&str], &str); 14] = [
+        ("echo", &["--nonsense"], "--nonsense"),
+        ("echo", &["127.0.0.1:0", "surplus"], "surplus"),
+        ("timestamp", &["--nonsense"], "--nonsense"),
+        ("timestamp", &["nonsense"], "--help"),
+        ("timestamp", &["ask"], "address"),
+        ("timestamp", &["serve", "127.0.0.1:0", "surplus"], "--help"),
+        ("timestamp", &["serve", "--idle", "nonsense"], "nonsense"),
+        ("timestamp", &["ask", "127.0.0.1:1", "--idle", "1"], "--help"),
+        ("chat", &["--nonsense"], "--nonsense"),
+        ("chat", &["127.0.0.1:0", "surplus"], "surplus"),
+        ("proxy", &["--nonsense"], "--nonsense"),
+        ("proxy", &[], "TARGET"),
+        ("proxy", &["127.0.0.1:0"], "TARGET"),
+        ("proxy", &["127.0.0.1:0", "127.0.0.1:1", "surplus"], "surplus"),
+    ];
+    for (name, arguments, word) in wrong {
+        let (stdout, complaint) = Program::start(name, arguments).ends_badly();
+        assert_eq!(stdout, [""; 0], "{name} {arguments:?}");
+        assert!(complaint.starts_with("error: ") && complaint.contains(word), "{name} {arguments:?}: {complaint}");
+    }
+}
+
+#[test]
+fn an_address_in_use_or_without_sense_is_an_error_that_names_it() {
+    let (_busy, addr) = listener();
+    for at in [addr.to_string(), "nonsense".into()] {
+        let servers: [(&str, &[&str]); 4] =
+            [("echo", &[&at]), ("timestamp", &["serve", &at]), ("chat", &[&at]), ("proxy", &[&at, "127.0.0.1:1"])];
+        for (name, arguments) in servers {
+            let (stdout, complaint) = Program::start(name, arguments).ends_badly();
+            assert_eq!(stdout, [""; 0], "{name}");
+            assert!(complaint.contains(&at), "{name}: {complaint}");
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_ends_each_cleanly_also_while_somebody_is_connected() {
+    for (name, arguments) in SERVERS {
+        let (mut program, addr) = Program::serve(name, arguments);
+        assert_ne!(addr.port(), 0, "{name} tells the port that it was given");
+        let _guest = dial(addr);
+        program.interrupt();
+        let (status, _, complaints) = program.end();
+        assert_eq!(status.code(), Some(0), "{name} {arguments:?}: {complaints:?}");
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------ echo
+
+#[test]
+fn echo_sends_back_what_it_gets() {
+    let (_program, addr) = Program::serve("echo", &["127.0.0.1:0"]);
+    let mut caller = Caller::new(addr);
+    caller.says("one\r\n\0two\n");
+    caller.hears("one\r");
+    caller.hears("\0two");
+    caller.says("the end");
+    caller.hangs_up();
+    let mut rest = String::new();
+    caller.lines.read_to_string(&mut rest).expect("an orderly end");
+    assert_eq!(rest, "the end");
+}
+
+#[test]
+fn echo_listens_at_a_path_too_and_takes_the_file_away() {
+    let path = UnixPath::new("echo");
+    let program = Program::start("echo", &[&path.address()]);
+    assert_eq!(program.address(), path.address());
+    let mut peer = UnixStream::connect(&path.0).expect("it listens");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    peer.write_all(b"hello").expect("connected");
+    peer.shutdown(Shutdown::Write).expect("connected");
+    let mut all = String::new();
+    peer.read_to_string(&mut all).expect("an orderly end");
+    assert_eq!(all, "hello");
+    program.interrupt();
+    program.ends_well();
+    assert!(!path.0.exists());
+}
+
+// ------------------------------------------------------------------------------------------------------- timestamp
+
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]; // since 1 January 1970
+
+/// Takes `[Sat Nov 21 10:15:00 2026] text` apart, and is strict about each character: seconds since 1970 as the clock on
+/// the wall counts them, and the text.
+#[track_caller]
+fn unstamp(line: &str) -> (i64, &str) {
+    let (stamp, text) = line.strip_prefix('[').and_then(|rest| rest.split_once("] ")).expect(line);
+    assert_eq!(stamp.len(), 24, "{line}");
+    let field = |at: usize, len: usize| &stamp[at..at + len];
+    let number = |at: usize, len: usize| -> i64 {
+        assert!(field(at, len).bytes().all(|byte| byte.is_ascii_digit()), "{line}");
+        field(at, len).parse().expect(line)
+    };
+    for (at, separator) in [(3, " "), (7, " "), (10, " "), (13, ":"), (16, ":"), (19, " ")] {
+        assert_eq!(field(at, 1), separator, "{line}");
+    }
+    let month = 1 + MONTHS.iter().position(|month| *month == field(4, 3)).expect(line) as i64;
+    let day = if field(8, 1) == " " { number(9, 1) } else { number(8, 2) };
+    assert!(day > 9 || field(8, 1) == " ", "ctime pads the day with a space: {line}");
+    let (hour, minute, second, year) = (number(11, 2), number(14, 2), number(17, 2), number(20, 4));
+    assert!(hour < 24 && minute < 60 && second <= 60 && (1..=31).contains(&day), "{line}");
+    let days = days_since_1970(year, month, day);
+    assert_eq!(DAYS[days.rem_euclid(7) as usize], field(0, 3), "{line}");
+    (((days * 24 + hour) * 60 + minute) * 60 + second, text)
+}
+
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let is_leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let of_month = |month: i64| match month {
+        2 => 28 + i64::from(is_leap(year)),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    (1970..year).map(|year| 365 + i64::from(is_leap(year))).sum::<i64>() + (1..month).map(of_month).sum::<i64>() + day - 1
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs().try_into().expect("before the year 292 billion")
+}
+
+fn time_server() -> (Program, SocketAddr) {
+    Program::serve("timestamp", &["serve", "127.0.0.1:0"])
+}
+
+#[test]
+fn the_check_of_stamps_knows_a_good_one() {
+    assert_eq!(unstamp("[Sat Nov 21 10:15:00 2026] a] b"), (1_795_256_100, "a] b"));
+    assert_eq!(unstamp("[Thu Jan  1 00:00:07 1970] "), (7, ""));
+    for wrong in [
+        "[Fri Nov 21 10:15:00 2026] x",
+        "[Sat Nov 21 10:15:00 2026]x",
+        "[Thu Jan 01 00:00:07 1970] x",
+        "[Sat Nov 21 24:15:00 2026] x",
+        "[Sat Nov 21 10:15:00 2026 ] x",
+    ] {
+        assert!(std::panic::catch_unwind(|| unstamp(wrong)).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn what_netcat_sends_comes_back_stamped_and_the_connection_closes() {
+    let (_program, addr) = time_server();
+    let mut caller = Caller::new(addr);
+    caller.says("hello\r\nworld\n");
+    caller.hangs_up();
+    assert_eq!(unstamp(&caller.line()).1, "hello");
+    assert_eq!(unstamp(&caller.line()).1, "world");
+    caller.hears_the_end();
+}
+
+#[test]
+fn the_time_is_the_local_time_now() {
+    for (zone, ahead) in [("UTC0", 0), ("EAST-5:30", 5 * 3600 + 1800), ("WEST8", -8 * 3600)] {
+        let program = Program::start_in(zone, "timestamp", &["serve", "127.0.0.1:0"]);
+        let mut caller = Caller::new(program.address().parse().expect("an IP address"));
+        let before = now();
+        caller.says("x\n");
+        let answer = caller.line();
+        let (stamp, text) = unstamp(&answer);
+        assert_eq!(text, "x");
+        assert!((before + ahead..=now() + ahead).contains(&stamp), "{zone}");
+    }
+}
+
+#[test]
+fn any_number_of_lines_is_stamped_in_order_however_they_are_cut() {
+    let (_program, addr) = time_server();
+    let mut caller = Caller::new(addr);
+    let many: String = (0..5000).map(|n| format!("line {n}{}", ["\n", "\r\n"][n % 2])).collect();
+    caller.says(&many);
+    for n in 0..5000 {
+        assert_eq!(unstamp(&caller.line()).1, format!("line {n}"));
+    }
+    for byte in "one\r\n\ntwo\n".bytes() {
+        caller.says([byte]);
+    }
+    for text in ["one", "", "two"] {
+        assert_eq!(unstamp(&caller.line()).1, text);
+    }
+    caller.says(b"\xff\x00\n");
+    let mut line = Vec::new();
+    caller.lines.read_until(b'\n', &mut line).expect("an answer in time");
+    assert!(line.ends_with(b"] \xff\x00\n"), "{}", line.escape_ascii());
+}
+
+#[test]
+fn too_long_a_line_is_refused_and_the_next_is_stamped() {
+    let (_program, addr) = time_server();
+    let mut caller = Caller::new(addr);
+    caller.says(format!("{}\n{}\nnext\n", "x".repeat(4096), "y".repeat(500_000)));
+    assert_eq!(unstamp(&caller.line()).1, "x".repeat(4096));
+    caller.hears("line too long: 4096 bytes at most");
+    assert_eq!(unstamp(&caller.line()).1, "next");
+}
+
+#[test]
+fn who_says_nothing_is_let_go_and_not_too_early() {
+    let (_program, addr) = Program::serve("timestamp", &["serve", "--idle", "1", "127.0.0.1:0"]);
+    let mut caller = Caller::new(addr);
+    caller.says("hello\n");
+    assert_eq!(unstamp(&caller.line()).1, "hello");
+    let said = Instant::now();
+    caller.says("unfinish");
+    caller.hears_the_end();
+    assert!(said.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn who_asks_on_and_on_but_does_not_read_is_let_go() {
+    let (_program, addr) = Program::serve("timestamp", &["serve", "--idle", "1", "127.0.0.1:0"]);
+    let mut caller = dial(addr);
+    let lines = "hello?\n".repeat(1000);
+    let error = (0..10_000).find_map(|_| caller.write_all(lines.as_bytes()).err()).expect("it does not go on for ever");
+    assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+}
+
+#[test]
+fn without_arguments_both_sides_are_shown_and_what_it_suggests_works() {
+    let (mut program, addr) = Program::serve("timestamp", &[]);
+    for _ in 0..2 {
+        let said = program.line().strip_prefix("client: ").expect("what the client sent").to_owned();
+        let answer = program.line();
+        assert_eq!(unstamp(answer.strip_prefix("server: ").expect("what came back")).1, said);
+    }
+    program.line(); // an empty one
+    program.line(); // what to do with the next two
+    let netcat = program.line();
+    assert_eq!(netcat.trim(), format!("printf 'hello\\r\\nworld\\n' | nc -N 127.0.0.1 {}", addr.port()));
+    let suggested = program.line();
+    let ask = suggested.trim().strip_prefix("cargo run --release --example timestamp -- ").expect("a command");
+    let client = Program::start("timestamp", &[ask.split(' ').collect::<Vec<_>>().as_slice(), &["good", "morning"]].concat());
+    assert_eq!(unstamp(&client.ends_well()[0]).1, "good morning");
+    program.end_of_input();
+    let mut caller = Caller::new(addr);
+    caller.says("still here?\n");
+    assert_eq!(unstamp(&caller.line()).1, "still here?");
+}
+
+#[test]
+fn ask_sends_its_arguments_as_a_line() {
+    let (_program, addr) = time_server();
+    let to = addr.to_string();
+    for (words, line) in [(&["one"][..], "one"), (&["one", "two  three"], "one two  three"), (&[""], ""), (&["--", "-x"], "-x")] {
+        let answers = Program::start("timestamp", &[&["ask", &to], words].concat()).ends_well();
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        assert_eq!(unstamp(&answers[0]).1, line);
+    }
+    let answers = Program::start("timestamp", &["ask", &to, "one\ntwo"]).ends_well();
+    assert_eq!(answers.iter().map(|answer| unstamp(answer).1).collect::<Vec<_>>(), ["one", "two"]);
+}
+
+#[test]
+fn ask_reads_lines_at_a_prompt_up_to_an_empty_one() {
+    let (_program, addr) = time_server();
+    for empty in ["\n", "\r\n"] {
+        let mut client = Program::start("timestamp", &["ask", &addr.to_string()]);
+        client.types("one\n");
+        assert_eq!(unstamp(client.line().strip_prefix("> ").expect("a prompt")).1, "one");
+        client.types(&format!("two\r\nthree\n{empty}not asked\n"));
+        let rest = client.ends_well();
+        let answers: Vec<_> = rest.iter().map(|line| line.strip_prefix("> ").expect("a prompt")).collect();
+        assert_eq!(answers.len(), 3, "{answers:?}");
+        assert_eq!([unstamp(answers[0]).1, unstamp(answers[1]).1, answers[2]], ["two", "three", ""]);
+    }
+}
+
+#[test]
+fn ask_stops_at_the_end_of_input_and_asks_an_unfinished_line_too() {
+    let (_program, addr) = time_server();
+    let mut client = Program::start("timestamp", &["ask", &addr.to_string()]);
+    client.types("one\ntwo");
+    client.end_of_input();
+    let lines = client.ends_well();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(unstamp(lines[0].strip_prefix("> ").expect("a prompt")).1, "one");
+    assert_eq!(unstamp(lines[1].strip_prefix("> ").expect("a prompt")).1, "two");
+    assert_eq!(lines[2], "> ");
+}
+
+#[test]
+fn ask_says_in_one_line_that_the_server_cannot_be_reached() {
+    let (_socket, addr) = nobody();
+    for text in [&["hello"][..], &[]] {
+        let (stdout, complaint) = Program::start("timestamp", &[&["ask", &addr.to_string()], text].concat()).ends_badly();
+        assert_eq!(stdout, [""; 0]);
+        assert!(complaint.contains("connect") && complaint.contains(&addr.to_string()), "{complaint}");
+    }
+    let (_, complaint) = Program::start("timestamp", &["ask", "nonsense", "hello"]).ends_badly();
+    assert!(complaint.contains("nonsense"), "{complaint}");
+}
+
+#[test]
+fn ask_says_in_one_line_that_the_server_broke_off() {
+    let (listener, addr) = listener();
+    for text in [&["hello"][..], &[]] {
+        let mut client = Program::start("timestamp", &[&["ask", &addr.to_string()], text].concat());
+        let server = accept(&listener);
+        client.types("hello\n");
+        let mut line = String::new();
+        BufReader::new(server).read_line(&mut line).expect("the question in time");
+        assert_eq!(line, "hello\n");
+        let (_, complaint) = client.ends_badly();
+        assert!(complaint.contains("lost") && complaint.contains(&addr.to_string()), "{complaint}");
+    }
+}
+
+#[test]
+fn ask_does_not_listen_to_a_server_that_talks_unasked() {
+    let (listener, addr) = listener();
+    let client = Program::start("timestamp", &["ask", &addr.to_string()]);
+    let server = accept(&listener);
+    say(&server, "news\n".repeat(10));
+    let (_, complaint) = client.ends_badly();
+    assert!(complaint.contains("more than it was asked"), "{complaint}");
+}
+
+#[test]
+fn ask_can_be_interrupted_at_the_prompt() {
+    let (_program, addr) = time_server();
+    let mut client = Program::start("timestamp", &["ask", &addr.to_string()]);
+    client.types("one\n");
+    client.line();
+    client.interrupt();
+    client.ends_well();
+}
+
+// ------------------------------------------------------------------------------------------------------------ chat
+
+fn room() -> (Program, SocketAddr) {
+    Program::serve("chat", &["127.0.0.1:0"])
+}
+
+/// Somebody who has been asked for a name, has given it, and was let in.
+#[track_caller]
+fn enter(room: SocketAddr, name: &str) -> Caller {
+    let mut guest = Caller::new(room);
+    guest.hears("Your name?");
+    guest.says(format!("{name}\r\n"));
+    assert!(guest.line().starts_with(&format!("Welcome, {name}!")));
+    guest
+}
+
+#[test]
+fn what_one_says_all_others_read() {
+    let (_program, addr) = room();
+    let mut ann = enter(addr, "ann");
+    let mut bob = enter(addr, "bob");
+    ann.hears("* bob joined");
+    let mut eve = enter(addr, "eve");
+    for other in [&mut ann, &mut bob] {
+        other.hears("* eve joined");
+    }
+    ann.says("hello\r\n");
+    bob.says("\n  \nhi ann \n"); // nothing is said by an empty line
+    ann.hears("<bob> hi ann");
+    bob.hears("<ann> hello");
+    let mut heard = [eve.line(), eve.line()];
+    heard.sort();
+    assert_eq!(heard, ["<ann> hello", "<bob> hi ann"]);
+}
+
+#[test]
+fn a_name_that_is_taken_or_empty_is_refused_and_asked_for_again() {
+    let (_program, addr) = room();
+    let mut ann = enter(addr, "ann");
+    let mut guest = Caller::new(addr);
+    guest.hears("Your name?");
+    guest.says("\r\n  \n");
+    for _ in 0..2 {
+        guest.hears("A name has 1 to 32 characters. Your name?");
+    }
+    guest.says(format!("{}\n", "x".repeat(33)));
+    guest.hears("A name has 1 to 32 characters. Your name?");
+    guest.says("ann\n ann \nann\x07\n");
+    for _ in 0..3 {
+        guest.hears("ann is here already. Your name?");
+    }
+    guest.says("bob\n");
+    assert!(guest.line().starts_with("Welcome, bob!"));
+    ann.hears("* bob joined"); // and nothing before
+    ann.says("/quit\n");
+    guest.hears("* ann left");
+    enter(addr, "ann"); // the name is free again
+    guest.hears("* ann joined");
+}
+
+#[test]
+fn who_names_those_who_are_there_and_quit_leaves() {
+    let (_program, addr) = room();
+    let mut ann = enter(addr, "ann");
+    let mut bob = enter(addr, "bob");
+    let mut unnamed = Caller::new(addr);
+    unnamed.hears("Your name?");
+    ann.hears("* bob joined");
+    ann.says("/who\n");
+    let here = ann.line();
+    let mut names: Vec<_> = here.strip_prefix("* here: ").expect("a list").split(", ").collect();
+    names.sort_unstable();
+    assert_eq!(names, ["ann", "bob"]);
+    bob.says("/quit\nnot said any more\n");
+    bob.hears_the_end();
+    ann.hears("* bob left");
+    ann.says("/who\n");
+    ann.hears("* here: ann");
+    unnamed.hangs_up();
+    unnamed.hears_the_end();
+    ann.says("/who\n");
+    ann.hears("* here: ann"); // nobody left who had not come
+}
+
+#[test]
+fn hanging_up_and_being_reset_are_leaving_too() {
+    let (_program, addr) = room();
+    let mut ann = enter(addr, "ann");
+    let mut bob = enter(addr, "bob");
+    ann.hears("* bob joined");
+    bob.says("half a line is not sai");
+    bob.hangs_up();
+    ann.hears("* bob left");
+    bob.hears_the_end();
+    let Caller { socket, lines } = enter(addr, "eve");
+    ann.hears("* eve joined");
+    drop(lines);
+    common::reset(socket);
+    ann.hears("* eve left");
+}
+
+#[test]
+fn nothing_that_is_said_garbles_the_terminals_of_others() {
+    let (_program, addr) = room();
+    let mut ann = enter(addr, "ann");
+    let mut guest = Caller::new(addr);
+    guest.hears("Your name?");
+    guest.says("b\x1b[2Job\n");
+    assert!(guest.line().starts_with("Welcome, b [2Job!"));
+    ann.hears("* b [2Job joined");
+    guest.says("red: \x1b[31m bell: \x07 over:\rwrite C1: \u{9b}2J é no text: ");
+    guest.says(b"\xff\n");
+    ann.hears("<b [2Job> red:  [31m bell:   over: write C1:  2J é no text: \u{fffd}");
+}
+
+#[test]
+fn too_long_a_line_is_not_said_and_its_writer_stays() {
+    let (_program, addr) = room();
+    let mut ann = enter(addr, "ann");
+    let mut bob = enter(addr, "bob");
+    ann.hears("* bob joined");
+    bob.says(format!("{}\nshort\n", "x".repeat(100_000)));
+    bob.hears("That was too long: 1024 bytes at most.");
+    ann.hears("<bob> short");
+}
+
+#[test]
+fn a_member_who_does_not_read_is_let_go_and_the_others_miss_nothing() {
+    let (_program, addr) = room();
+    let mut ann = enter(addr, "ann");
+    let mut bob = enter(addr, "bob");
+    ann.hears("* bob joined");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
+    socket.set_recv_buffer_size(4096).expect("a socket option");
+    socket.connect(&addr.into()).expect("the room is open");
+    let sleeper = TcpStream::from(socket);
+    say(&sleeper, "sleeper\n");
+    for other in [&mut ann, &mut bob] {
+        other.hears("* sleeper joined");
+    }
+    // A few lines at a time, so that it is only the sleeper who falls behind; up to 64 MB, more than any kernel keeps.
+    let text = "z".repeat(1000);
+    let mut has_left = false;
+    for batch in 0..2000 {
+        let numbers = batch * 32..(batch + 1) * 32;
+        ann.says(numbers.clone().map(|n| format!("{n} {text}\n")).collect::<String>());
+        for n in numbers {
+            let mut line = bob.line();
+            if line == "* sleeper left" {
+                has_left = true;
+                line = bob.line();
+            }
+            assert_eq!(line, format!("<ann> {n} {text}"));
+        }
+        if has_left {
+            break;
+        }
+    }
+    assert!(has_left, "the sleeper was let go");
+    ann.hears("* sleeper left");
+    ann.says("/who\n");
+    let here = ann.line();
+    assert!(here.contains("ann") && here.contains("bob") && !here.contains("sleeper"), "{here}");
+    bob.says("good riddance\n");
+    ann.hears("<bob> good riddance");
+}
+
+// ----------------------------------------------------------------------------------------------------------- proxy
+
+/// A proxy before a target of ours.
+fn proxy() -> (Program, SocketAddr, TcpListener) {
+    let (target, to) = listener();
+    let (program, addr) = Program::serve("proxy", &["127.0.0.1:0", &to.to_string()]);
+    (program, addr, target)
+}
+
+/// Bytes that are not the same anywhere else.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+#[track_caller]
+fn assert_same(got: &[u8], sent: &[u8]) {
+    let differs = got.iter().zip(sent).position(|(got, sent)| got != sent);
+    assert!(got.len() == sent.len() && differs.is_none(), "{} of {} bytes, first difference: {differs:?}", got.len(), sent.len());
+}
+
+/// Sends in a thread, then ends that direction; counts what was taken.
+fn send_all(socket: &TcpStream, bytes: &[u8]) -> (thread::JoinHandle<()>, Arc<AtomicUsize>) {
+    let (mut socket, bytes, taken) = (socket.try_clone().expect("a descriptor"), bytes.to_vec(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&taken);
+    let sender = thread::spawn(move || {
+        for piece in bytes.chunks(64 << 10) {
+            socket.write_all(piece).expect("the other side reads on");
+            count.fetch_add(piece.len(), Ordering::Relaxed);
+        }
+        socket.shutdown(Shutdown::Write).expect("connected");
+    });
+    (sender, taken)
+}
+
+fn read_all(mut socket: &TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    socket.read_to_end(&mut all).expect("an orderly end");
+    all
+}
+
+#[test]
+fn proxy_carries_both_ways_at_once_exactly() {
+    let (_program, addr, listener) = proxy();
+    let client = dial(addr);
+    let target = accept(&listener);
+    let (there, back) = (noise(1, 24 << 20), noise(2, 24 << 20));
+    let (one, _) = send_all(&client, &there);
+    let (other, _) = send_all(&target, &back);
+    let reader = thread::spawn(move || read_all(&target));
+    assert_same(&read_all(&client), &back);
+    assert_same(&reader.join().expect("no panic"), &there);
+    one.join().expect("no panic");
+    other.join().expect("no panic");
+}
+
+#[test]
+fn proxy_holds_back_whoever_is_faster_and_loses_nothing() {
+    let (program, addr, listener) = proxy();
+    let client = dial(addr);
+    let target = accept(&listener);
+    let bytes = noise(3, 48 << 20);
+    for (from, to) in [(&client, &target), (&target, &client)] {
+        let (sender, taken) = send_all(from, &bytes);
+        until_quiet(&taken);
+        assert!(taken.load(Ordering::Relaxed) < bytes.len(), "nobody reads, and nobody keeps it all");
+        assert_same(&read_all(to), &bytes);
+        sender.join().expect("no panic");
+    }
+    if cfg!(target_os = "linux") {
+        assert!(memory_max(&program) < 16 << 20, "{} bytes", memory_max(&program));
+    }
+}
+
+/// Until the kernel's buffers and the proxy's marks are full: it has not moved for a while. (If that was only a hiccup, what
+/// follows proves less, and still holds.)
+fn until_quiet(taken: &AtomicUsize) {
+    let began = Instant::now();
+    let mut last = usize::MAX;
+    loop {
+        let now = taken.load(Ordering::Relaxed);
+        if now == last && now > 0 {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "nobody reads, and it goes on and on");
+        last = now;
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The most memory that it had resident, in bytes: proc(5), VmHWM.
+fn memory_max(program: &Program) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.child.id())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("proc(5)");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+}
+
+#[test]
+fn proxy_passes_the_end_of_one_direction_on_and_keeps_the_other_open() {
+    let (_program, addr, listener) = proxy();
+    for client_first in [true, false] {
+        let client = dial(addr);
+        let target = accept(&listener);
+        let (mut first, mut second) =
+            if client_first { (Caller::of(client), Caller::of(target)) } else { (Caller::of(target), Caller::of(client)) };
+        first.says("question\n");
+        first.hangs_up();
+        second.hears("question");
+        second.hears_the_end();
+        second.says("answer\n");
+        first.hears("answer");
+        second.says("more\n");
+        second.hangs_up();
+        first.hears("more");
+        first.hears_the_end();
+    }
+}
+
+#[test]
+fn proxy_passes_a_reset_on() {
+    let (_program, addr, listener) = proxy();
+    for client_first in [true, false] {
+        let (client, target) = (dial(addr), accept(&listener));
+        let (first, mut second) = if client_first { (client, target) } else { (target, client) };
+        say(&second, "x");
+        let mut byte = [0];
+        (&first).read_exact(&mut byte).expect("a byte in time"); // so both ways are open
+        common::reset(first);
+        let error = second.read(&mut byte).expect_err("a reset");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn proxy_breaks_off_when_the_target_refuses_and_says_so_once() {
+    let (_socket, to) = nobody();
+    let (program, addr) = Program::serve("proxy", &["127.0.0.1:0", &to.to_string()]);
+    for _ in 0..2 {
+        let mut client = dial(addr);
+        let error = client.read(&mut [0]).expect_err("a reset, not an end");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        let complaint = program.complaint();
+        assert!(complaint.contains("connect") && complaint.contains(&to.to_string()), "{complaint}");
+    }
+    program.interrupt();
+    assert_eq!(program.ends_well(), [""; 0]);
+}
+
+/// A target whose backlog is full: the second who calls it waits until the first was accepted.
+fn busy_target(name: &str) -> (UnixListener, UnixPath, UnixStream) {
+    let path = UnixPath::new(name);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a descriptor");
+    socket.bind(&SockAddr::unix(&path.0).expect("a short path")).expect("a free path");
+    socket.listen(0).expect("bound");
+    let first = UnixStream::connect(&path.0).expect("there is room for one");
+    (socket.into(), path, first)
+}
+
+#[track_caller]
+fn accept_second(listener: &UnixListener) -> UnixStream {
+    listener.accept().expect("the first");
+    let (second, _) = listener.accept().expect("the proxy comes back");
+    second.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    second
+}
+
+#[test]
+fn proxy_keeps_what_comes_before_the_target_is_reached() {
+    let (listener, path, _first) = busy_target("proxy");
+    let (_program, addr) = Program::serve("proxy", &["127.0.0.1:0", &path.address()]);
+    let client = dial(addr);
+    SockRef::from(&client).set_send_buffer_size(64 << 10).expect("a socket option");
+    let early = noise(4, 16 << 20);
+    let (sender, taken) = send_all(&client, &early);
+    until_quiet(&taken);
+    assert!(taken.load(Ordering::Relaxed) < early.len(), "the proxy does not take in without end");
+    let mut target = accept_second(&listener);
+    let mut all = Vec::new();
+    target.read_to_end(&mut all).expect("an orderly end");
+    assert_same(&all, &early);
+    target.write_all(b"got it").expect("connected");
+    drop(target);
+    assert_eq!(read_all(&client), b"got it");
+    sender.join().expect("no panic");
+}
+
+#[test]
+fn proxy_keeps_an_end_that_comes_before_the_target_is_reached() {
+    let (listener, path, _first) = busy_target("proxy-end");
+    let (_program, addr) = Program::serve("proxy", &["127.0.0.1:0", &path.address()]);
+    let mut client = Caller::new(addr);
+    client.says("all that I have to say");
+    client.hangs_up();
+    let mut target = accept_second(&listener);
+    let mut all = String::new();
+    target.read_to_string(&mut all).expect("an orderly end");
+    assert_eq!(all, "all that I have to say");
+    target.write_all(b"well\n").expect("connected");
+    client.hears("well");
+    drop(target);
+    client.hears_the_end();
+}
