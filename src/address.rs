@@ -10,7 +10,7 @@ use std::{
 
 /// Where one end of a socket is.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
     /// TCP or UDP.
     Ip(SocketAddr),

@@ -1,0 +1,553 @@
+//! What an idle connection costs, and that it is given back.
+//!
+//! Counted in the pages that a process has written to (`Private_Dirty` of /proc/self/smaps_rollup, proc(5)), because
+//! counting allocations would take an allocator of our own. Divided by thousands of connections a page is nothing; what
+//! counts is what the heap really takes, the allocator's own share included. So the server is a process of its own, with
+//! an allocator that gives back what is free, and its clients are another.
+//!
+//! The same binary plays the servers that scripts/strace_bars.sh traces.
+
+use mainspring::{Config, Context, Key, Outcome, Produced, Protocol, Reactor, Reason, Refusal};
+use std::{
+    collections::HashMap,
+    io::{BufRead, Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Child, ChildStdin, Command, ExitCode, Stdio},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+/// Nothing is waited for longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// With the listener a power of two: a table that has just doubled would be charged for room that it does not use.
+const CONNECTIONS: usize = 8191;
+
+/// What an idle connection may cost, in bytes, besides its protocol's own; the one here has nothing.
+const BYTES_MAX: usize = 220;
+
+/// The second selector is made of tables in user space, and is not what anybody runs by choice.
+const HAS_KERNEL_SELECTOR: bool = cfg!(target_os = "linux") && !cfg!(mio_unsupported_force_poll_poll);
+
+// ------------------------------------------------------------------------------------------------------- the figures
+
+/// In bytes of written pages.
+#[derive(Debug, Default)]
+struct Figures {
+    connections: usize,
+    baseline: usize,
+    fresh: usize,
+    echoed: usize,
+    closed: usize,
+    /// The same again, twice.
+    fresh_third: usize,
+    closed_third: usize,
+    dropped: usize,
+}
+
+impl Figures {
+    fn each(&self, now: usize) -> usize {
+        now.saturating_sub(self.baseline) / self.connections
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let values: HashMap<&str, usize> =
+            text.lines().filter_map(|line| line.split_once(' ')).filter_map(|(name, n)| Some((name, n.parse().ok()?))).collect();
+        let value = |name: &str| values.get(name).copied();
+        Some(Self {
+            connections: value("connections")?,
+            baseline: value("baseline")?,
+            fresh: value("fresh")?,
+            echoed: value("echoed")?,
+            closed: value("closed")?,
+            fresh_third: value("fresh_third")?,
+            closed_third: value("closed_third")?,
+            dropped: value("dropped")?,
+        })
+    }
+}
+
+fn an_idle_connection_costs_at_most_220_bytes_before_and_after_it_has_said_something(figures: &Figures) {
+    let (fresh, echoed) = (figures.each(figures.fresh), figures.each(figures.echoed));
+    println!("an idle connection: {fresh} bytes, {echoed} after an echo");
+    assert!(fresh > 0, "nothing was measured");
+    if HAS_KERNEL_SELECTOR {
+        assert!(fresh <= BYTES_MAX, "{fresh} bytes a connection, before it has said anything");
+        assert!(echoed <= BYTES_MAX, "{echoed} bytes a connection, after an echo");
+    }
+}
+
+fn connections_that_come_and_go_leave_nothing(figures: &Figures) {
+    let kept = figures.closed.saturating_sub(figures.baseline) >> 10;
+    println!("when all have closed: {kept} KiB above the baseline");
+    let (first, third) = (figures.each(figures.fresh), figures.each(figures.fresh_third));
+    let most = if HAS_KERNEL_SELECTOR { first + first / 10 } else { 2 * first };
+    assert!(third <= most, "{first} bytes a connection at first, {third} the third time");
+    let grown = figures.closed_third.saturating_sub(figures.closed);
+    assert!(
+        !HAS_KERNEL_SELECTOR || grown <= 128 << 10,
+        "{grown} bytes more after each had closed for the third time than for the first"
+    );
+}
+
+fn a_dropped_reactor_leaves_nothing(figures: &Figures) {
+    let left = figures.dropped.saturating_sub(figures.baseline);
+    println!("when the reactor is gone: {} KiB above the baseline", left >> 10);
+    let most = if HAS_KERNEL_SELECTOR { 128 << 10 } else { 1 << 20 };
+    assert!(left <= most, "{left} bytes are left of the reactor");
+}
+
+/// What this process has written to and nobody shares, in bytes.
+fn written() -> Option<usize> {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
+    let line = rollup.lines().find(|line| line.starts_with("Private_Dirty:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? << 10)
+}
+
+/// How many descriptors may be open at a time.
+fn descriptors_max() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find(|line| line.starts_with("Max open files"));
+    line.and_then(|line| line.split_whitespace().nth(3)).map_or(0, |soft| soft.parse().unwrap_or(usize::MAX))
+}
+
+fn measure() -> Result<Figures, String> {
+    if written().is_none() {
+        return Err("there is no /proc/self/smaps_rollup".into());
+    }
+    if descriptors_max() < CONNECTIONS + 100 {
+        return Err(format!("{} descriptors are needed, the limit is {}", CONNECTIONS + 100, descriptors_max()));
+    }
+    let me = std::env::current_exe().map_err(|error| error.to_string())?;
+    // glibc: large blocks are mapped one by one, and what is free goes back at once (mallopt(3)). Others ignore it.
+    let tuned = [("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_TRIM_THRESHOLD_", "65536"), ("MALLOC_TOP_PAD_", "0")];
+    let output = Command::new(me).arg("as-idle-server").envs(tuned).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| error.to_string())?;
+    assert!(output.status.success(), "the server: {}", output.status);
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(Figures::parse(&text).expect("the server prints each figure"))
+}
+
+// --------------------------------------------------------------------------------------------------------- a server
+
+#[derive(Default)]
+struct Tally {
+    connected: usize,
+    received: usize,
+    closed: usize,
+}
+
+struct Echo;
+
+impl Protocol<Tally> for Echo {
+    fn connected(&mut self, _: &mut Context<'_, Tally>, tally: &mut Tally) -> Outcome {
+        tally.connected += 1;
+        Ok(())
+    }
+
+    fn received(&mut self, ctx: &mut Context<'_, Tally>, tally: &mut Tally, bytes: &[u8]) -> Outcome {
+        tally.received += bytes.len();
+        ctx.send(bytes);
+        Ok(())
+    }
+
+    fn closed(&mut self, _: &mut Context<'_, Tally>, tally: &mut Tally, _: Reason) {
+        tally.closed += 1;
+    }
+}
+
+fn listen<S, P: Protocol<S>>(reactor: &mut Reactor<S>, factory: impl FnMut() -> P + 'static) -> SocketAddr {
+    let mut net = reactor.net();
+    let key = net.listen("127.0.0.1:0", factory).expect("a free port");
+    net.local(key).and_then(|address| address.ip()).expect("an IP listener")
+}
+
+fn until<S>(reactor: &mut Reactor<S>, state: &mut S, what: &str, done: impl Fn(&Reactor<S>, &S) -> bool) {
+    let began = Instant::now();
+    while !done(reactor, state) {
+        assert!(began.elapsed() < PATIENCE, "never: {what}");
+        reactor.turn(state, Duration::from_millis(10)).expect("the selector works");
+    }
+}
+
+/// This binary again, in another role, which does what it is told on its standard input and ends with that.
+struct Players {
+    child: Child,
+    orders: Option<ChildStdin>,
+}
+
+impl Players {
+    fn new(args: &[&str]) -> Self {
+        let me = std::env::current_exe().expect("a program knows where it is");
+        let mut child = Command::new(me).args(args).stdin(Stdio::piped()).spawn().expect("it ran once already");
+        let orders = child.stdin.take();
+        Self { child, orders }
+    }
+
+    fn tell(&mut self, order: &str) {
+        let orders = self.orders.as_mut().expect("open until the end");
+        writeln!(orders, "{order}").expect("it listens");
+    }
+}
+
+impl Drop for Players {
+    fn drop(&mut self) {
+        self.orders = None;
+        let _ = self.child.wait();
+    }
+}
+
+const MESSAGE: usize = 32;
+
+fn idle_server() {
+    let (mut reactor, mut tally) = (Reactor::new().expect("a selector"), Tally::default());
+    let at = listen(&mut reactor, || Echo).to_string();
+    let mut clients = Players::new(&["as-clients", &at]);
+
+    // What is there once: the read buffer, the tables of events.
+    wave(&mut reactor, &mut tally, &mut clients, 64, "reset");
+    report("connections", CONNECTIONS);
+    report("baseline", now_written());
+    let (fresh, echoed, closed) = wave(&mut reactor, &mut tally, &mut clients, CONNECTIONS, "reset");
+    report("fresh", fresh);
+    report("echoed", echoed);
+    report("closed", closed);
+    wave(&mut reactor, &mut tally, &mut clients, CONNECTIONS, "reset");
+    let (fresh, _, closed) = wave(&mut reactor, &mut tally, &mut clients, CONNECTIONS, "close");
+    report("fresh_third", fresh);
+    report("closed_third", closed);
+    drop(reactor);
+    report("dropped", now_written());
+}
+
+/// So many come, say something, and go; what was written to after each.
+fn wave(
+    reactor: &mut Reactor<Tally>,
+    tally: &mut Tally,
+    clients: &mut Players,
+    count: usize,
+    end: &str,
+) -> (usize, usize, usize) {
+    *tally = Tally::default();
+    clients.tell(&format!("connect {count}"));
+    until(reactor, tally, "all are connected", |_, tally| tally.connected == count);
+    let fresh = now_written();
+    clients.tell("echo");
+    until(reactor, tally, "all have said something", |_, tally| tally.received == count * MESSAGE);
+    let echoed = now_written();
+    clients.tell(end);
+    until(reactor, tally, "all are closed", |reactor, tally| {
+        tally.closed == count && format!("{reactor:?}").contains("slots: 1,")
+    });
+    (fresh, echoed, now_written())
+}
+
+fn now_written() -> usize {
+    written().expect("the parent has looked")
+}
+
+fn report(name: &str, value: usize) {
+    println!("{name} {value}");
+}
+
+fn clients(at: &str) {
+    let mut sockets: Vec<TcpStream> = Vec::new();
+    for order in std::io::stdin().lock().lines() {
+        let order = order.expect("text");
+        match order.split_once(' ') {
+            Some(("connect", count)) => {
+                let count: usize = count.parse().expect("a number");
+                sockets.extend((0..count).map(|_| TcpStream::connect(at).expect("somebody listens")));
+            }
+            _ if order == "echo" => {
+                for mut socket in &sockets {
+                    socket.write_all(&[b'x'; MESSAGE]).expect("connected");
+                }
+                for mut socket in &sockets {
+                    socket.read_exact(&mut [0; MESSAGE]).expect("an answer");
+                }
+            }
+            _ => {
+                if order == "reset" {
+                    sockets.iter().for_each(reset); // so that no port stays taken for a minute
+                }
+                sockets.clear();
+            }
+        }
+    }
+}
+
+fn reset(socket: &TcpStream) {
+    socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)).expect("a socket option");
+}
+
+// ---------------------------------------------------------------------------------------------- servers to be traced
+
+/// What the script looks for in the trace.
+fn mark(what: &str) {
+    let mut out = std::io::stdout();
+    out.write_all(format!("MARK {what}\n").as_bytes()).and_then(|()| out.flush()).expect("somebody reads");
+}
+
+#[derive(Default)]
+struct Held {
+    keys: Vec<Key>,
+    congested: Option<Key>,
+}
+
+/// Gets into a state in which nothing can be done, by the first byte that it is sent.
+struct Hold;
+
+impl Protocol<Held> for Hold {
+    fn received(&mut self, ctx: &mut Context<'_, Held>, held: &mut Held, bytes: &[u8]) -> Outcome {
+        match bytes[0] {
+            b'p' => ctx.pause(),
+            b'c' => {
+                ctx.send(vec![b'c'; 16 << 20]); // more than any kernel keeps
+                held.congested = Some(ctx.key);
+            }
+            b't' => {
+                ctx.net.link(ctx.key).expect("its own").set_hold_back(false);
+                ctx.throttle(held.congested.expect("the first was congested"));
+            }
+            b'l' => {
+                ctx.send("bye");
+                ctx.close();
+            }
+            other => return Err(format!("no such kind: {other}").into()),
+        }
+        held.keys.push(ctx.key);
+        Ok(())
+    }
+}
+
+/// A hundred connections that wait for their peers, which do nothing; then nothing must happen.
+fn held(kind: &str, seconds: u64) {
+    const COUNT: usize = 100;
+    let mut reactor = Reactor::with_config(Config::new().linger_max(PATIENCE)).expect("a selector");
+    let mut held = Held::default();
+    let at = listen(&mut reactor, || Hold).to_string();
+    let mut clients = Players::new(&["as-held-clients", &at, kind]);
+    let all = COUNT + usize::from(kind == "throttled");
+    until(&mut reactor, &mut held, "all are held", |_, held| held.keys.len() == all);
+    clients.tell("say more");
+    for _ in 0..20 {
+        reactor.turn(&mut held, Duration::from_millis(20)).expect("the selector works");
+    }
+    let mut net = reactor.net();
+    let is_congested = |key: &&Key| net.link(**key).is_some_and(|link| link.is_congested());
+    let congested = held.keys.iter().filter(is_congested).count();
+    let expected = match kind {
+        "congested" => COUNT,
+        "throttled" => 1,
+        _ => 0,
+    };
+    assert_eq!(congested, expected, "congested ones");
+    assert!(format!("{reactor:?}").contains(&format!("slots: {},", all + 1)), "{reactor:?}");
+    reactor.net().after(Duration::from_secs(seconds), |net, _| net.stop());
+    mark("begin");
+    reactor.run(&mut held).expect("the selector works");
+    mark("end");
+}
+
+fn held_clients(at: &str, kind: &str) {
+    let mut sockets = Vec::new();
+    let mut begin = |letter: u8| {
+        let mut socket = TcpStream::connect(at).expect("somebody listens");
+        socket.write_all(&[letter]).expect("connected");
+        sockets.push(socket);
+    };
+    if kind == "throttled" {
+        begin(b'c');
+        // The others hang on it: it must have come first.
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    (0..100).for_each(|_| begin(kind.as_bytes()[0]));
+    for order in std::io::stdin().lock().lines() {
+        order.expect("text");
+        for mut socket in &sockets {
+            socket.set_nonblocking(true).expect("a socket option");
+            let _ = socket.write(&[b'm'; 8 << 10]); // who does not read leaves it in the kernel
+        }
+    }
+}
+
+/// Answers so many requests on so many warm connections.
+fn echo(connections: usize, rounds: usize) {
+    let (mut reactor, mut tally) = (Reactor::new().expect("a selector"), Tally::default());
+    let at = listen(&mut reactor, || Echo).to_string();
+    let mut clients = Players::new(&["as-echo-clients", &at, &connections.to_string(), &rounds.to_string()]);
+    until(&mut reactor, &mut tally, "all are warm", |_, tally| tally.received == connections * MESSAGE);
+    for _ in 0..5 {
+        reactor.turn(&mut tally, Duration::from_millis(20)).expect("the selector works");
+    }
+    tally.received = 0;
+    clients.tell("go");
+    mark("begin");
+    while tally.received < connections * rounds * MESSAGE {
+        reactor.turn(&mut tally, PATIENCE).expect("the selector works");
+    }
+    mark("end");
+}
+
+fn echo_clients(at: &str, connections: usize, rounds: usize) {
+    let sockets: Vec<TcpStream> = (0..connections).map(|_| TcpStream::connect(at).expect("somebody listens")).collect();
+    let round = || {
+        for mut socket in &sockets {
+            socket.write_all(&[b'x'; MESSAGE]).expect("connected");
+        }
+        for mut socket in &sockets {
+            socket.read_exact(&mut [0; MESSAGE]).expect("an answer");
+        }
+    };
+    round();
+    let _ = std::io::stdin().lock().lines().next();
+    (0..rounds).for_each(|_| round());
+}
+
+/// Every way in which bytes can leave.
+struct Talker;
+
+impl Protocol<Tally> for Talker {
+    fn connected(&mut self, ctx: &mut Context<'_, Tally>, tally: &mut Tally) -> Outcome {
+        tally.connected += 1;
+        ctx.send("hello");
+        Ok(())
+    }
+
+    fn received(&mut self, ctx: &mut Context<'_, Tally>, tally: &mut Tally, bytes: &[u8]) -> Outcome {
+        tally.received += 1;
+        let shared: Rc<[u8]> = vec![b's'; 4096].into();
+        write!(ctx, "{} bytes", bytes.len());
+        ctx.send_shared(&shared);
+        ctx.send_shared(&shared);
+        ctx.send_netstring("more");
+        let mut pieces = 3;
+        ctx.produce(move |out: &mut Vec<u8>| {
+            out.extend_from_slice(&[b'p'; 100_000]);
+            pieces -= 1;
+            Ok(if pieces == 0 { Produced::Done } else { Produced::More })
+        });
+        ctx.send([b't'; 200_000]);
+        match tally.received % 4 {
+            0 => ctx.close(),
+            1 => return Err("so that the last write is tried".into()),
+            _ => ctx.half_close(),
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, _: &mut Context<'_, Tally>, tally: &mut Tally, _: Reason) {
+        tally.closed += 1;
+    }
+}
+
+fn every_send() {
+    let (mut reactor, mut tally) = (Reactor::new().expect("a selector"), Tally::default());
+    let at = listen(&mut reactor, || Talker).to_string();
+    let mut net = reactor.net();
+    let options = mainspring::Listen::new();
+    let refusing = net.listen_with("127.0.0.1:0", options, |_, _, _| Err::<Talker, _>(Refusal::from("not you")));
+    let refusing = refusing.expect("a free port");
+    let refusing = net.local(refusing).expect("it listens").to_string();
+    let path = std::env::temp_dir().join(format!("mainspring-{}", std::process::id()));
+    if cfg!(unix) {
+        net.listen(path.as_path(), || Talker).expect("a free path");
+        for _ in 0..8 {
+            net.connect(path.as_path(), Echo);
+        }
+    }
+    let clients = Players::new(&["as-every-send-clients", &at, &refusing]);
+    until(&mut reactor, &mut tally, "all are closed", |_, tally| tally.closed >= 20);
+    let last = Instant::now() + Duration::from_millis(300);
+    while Instant::now() < last {
+        reactor.turn(&mut tally, Duration::from_millis(20)).expect("the selector works");
+    }
+    drop(clients);
+}
+
+fn every_send_clients(at: &str, refusing: &str) {
+    for n in 0..20 {
+        let mut socket = TcpStream::connect(at).expect("somebody listens");
+        socket.write_all(b"something").expect("connected");
+        if n % 4 == 3 {
+            reset(&socket); // writes fail, which must not be a signal
+            continue;
+        }
+        let _ = socket.read_to_end(&mut Vec::new());
+        let mut refused = TcpStream::connect(refusing).expect("somebody listens");
+        let _ = refused.read_to_end(&mut Vec::new());
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------- harness
+
+/// Plays a role, if one was asked for.
+fn play(args: &[&str]) -> bool {
+    let number = |text: &str| text.parse::<usize>().expect("a number");
+    match args {
+        ["as-idle-server"] => idle_server(),
+        ["as-clients", at] => clients(at),
+        ["as-held", kind, seconds] => held(kind, number(seconds) as u64),
+        ["as-held-clients", at, kind] => held_clients(at, kind),
+        ["as-echo", connections, rounds] => echo(number(connections), number(rounds)),
+        ["as-echo-clients", at, connections, rounds] => echo_clients(at, number(connections), number(rounds)),
+        ["as-every-send"] => every_send(),
+        ["as-every-send-clients", at, refusing] => every_send_clients(at, refusing),
+        _ => return false,
+    }
+    true
+}
+
+type Test = (&'static str, fn(&Figures));
+
+const TESTS: [Test; 3] = [
+    (
+        "an_idle_connection_costs_at_most_220_bytes_before_and_after_it_has_said_something",
+        an_idle_connection_costs_at_most_220_bytes_before_and_after_it_has_said_something,
+    ),
+    ("connections_that_come_and_go_leave_nothing", connections_that_come_and_go_leave_nothing),
+    ("a_dropped_reactor_leaves_nothing", a_dropped_reactor_leaves_nothing),
+];
+
+/// As much of libtest's manners as `cargo test` needs.
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    if play(&words) {
+        return ExitCode::SUCCESS;
+    }
+    let filter = words.iter().find(|word| !word.starts_with('-')).copied().unwrap_or_default();
+    let wanted: Vec<Test> =
+        TESTS.into_iter().filter(|(name, _)| name.contains(filter) && !words.contains(&"--ignored")).collect();
+    if words.contains(&"--list") {
+        for (name, _) in &wanted {
+            println!("{name}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let (began, filtered) = (Instant::now(), TESTS.len() - wanted.len());
+    println!("\nrunning {} tests", wanted.len());
+    let figures = if wanted.is_empty() { Err(String::new()) } else { measure() };
+    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
+    for (name, run) in wanted {
+        match &figures {
+            Err(why) => {
+                println!("test {name} ... ignored, {why}");
+                ignored += 1;
+            }
+            Ok(figures) => {
+                let is_ok = std::panic::catch_unwind(|| run(figures)).is_ok();
+                println!("test {name} ... {}", if is_ok { "ok" } else { "FAILED" });
+                (passed, failed) = (passed + usize::from(is_ok), failed + usize::from(!is_ok));
+            }
+        }
+    }
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    let seconds = began.elapsed().as_secs_f32();
+    println!(
+        "\ntest result: {verdict}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; {filtered} filtered out; \
+         finished in {seconds:.2}s\n"
+    );
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
