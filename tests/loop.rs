@@ -12,7 +12,7 @@ fn a_line_is_echoed_and_the_end_of_the_peer_is_the_end() {
         recorder(|ctx, _, call| {
             match call {
                 Call::Connected => ctx.set_terminator(Terminator::line(100)),
-                Call::Frame(line) => write!(ctx, "{}!\n", line.escape_ascii()),
+                Call::Frame(line) => writeln!(ctx, "{}!", line.escape_ascii()),
                 Call::Eof(_) => ctx.close(),
                 _ => {}
             }
