@@ -134,6 +134,8 @@ pub(crate) enum Filled {
     Bytes(usize),
     /// Nothing until the next event.
     Drained,
+    /// A signal came in between.
+    Interrupted,
     End,
     Lost(io::Error),
 }
@@ -251,38 +253,32 @@ impl Conn {
     /// Reads once.
     pub(crate) fn fill(&mut self, input: &mut Input, least: usize) -> Filled {
         let Some(stream) = &mut self.stream else { return Filled::Drained };
-        loop {
-            match stream.recv(input.room(least)) {
-                Ok(Moved { bytes: 0, .. }) => {
-                    (self.eof_seen, self.is_readable) = (true, false);
-                    return Filled::End;
-                }
-                Ok(Moved { bytes, drained }) => {
-                    input.filled(bytes);
-                    if drained && !self.read_on {
-                        self.is_readable = false;
-                    }
-                    return Filled::Bytes(bytes);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    (self.is_readable, self.read_on) = (false, false);
-                    return Filled::Drained;
-                }
-                Err(error) => return Filled::Lost(error),
+        match stream.recv(input.room(least)) {
+            Ok(Moved { bytes: 0, .. }) => {
+                (self.eof_seen, self.is_readable) = (true, false);
+                Filled::End
             }
+            Ok(Moved { bytes, drained }) => {
+                input.filled(bytes);
+                if drained && !self.read_on {
+                    self.is_readable = false;
+                }
+                Filled::Bytes(bytes)
+            }
+            // It stays readable: the next turn tries again, after the others have had theirs.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Filled::Interrupted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                (self.is_readable, self.read_on) = (false, false);
+                Filled::Drained
+            }
+            Err(error) => Filled::Lost(error),
         }
     }
 
     /// Writes once; how much the kernel took.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(stream) = &mut self.stream else { return Ok(0) };
-        let moved = loop {
-            match stream.send(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
+        let moved = stream.send(bytes);
         self.note_written(moved)
     }
 
@@ -295,13 +291,8 @@ impl Conn {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let moved = match output.slices(&mut slices) {
             0 => Ok(Moved { bytes: 0, drained: false }),
-            count => loop {
-                let sent = if count == 1 { stream.send(&slices[0]) } else { stream.send_vectored(&slices[..count]) };
-                match sent {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    other => break other,
-                }
-            },
+            1 => stream.send(&slices[0]),
+            count => stream.send_vectored(&slices[..count]),
         };
         let taken = self.note_written(moved).map_err(Stuck::Socket)?;
         if let Some(output) = &mut self.output {
@@ -323,6 +314,8 @@ impl Conn {
                 self.is_writable = false;
                 Ok(0)
             }
+            // It stays writable: the next turn tries again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
             Err(error) => Err(error),
         }
     }

@@ -45,6 +45,11 @@ impl<S> Reactor<S> {
         Self::with_world(Box::new(OsWorld::new()?), config)
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn core(&mut self) -> &mut Core<S> {
+        &mut self.core
+    }
+
     pub(crate) fn with_world(world: Box<dyn World>, config: Config) -> io::Result<Self> {
         Ok(Self { core: Core::new(Hub::new(config, world))?, events: Vec::new(), serving: Vec::new() })
     }
@@ -174,6 +179,7 @@ impl<S> Reactor<S> {
             self.core.run_errands(state);
         }
         self.core.forget_dead_timers();
+        self.core.shrink();
         self.core.advance_drain();
     }
 

@@ -88,6 +88,7 @@ fn read_and_deliver<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, s
             match ctx.hub().fill(index, lent) {
                 Filled::Bytes(bytes) => bytes_left = bytes_left.saturating_sub(bytes),
                 Filled::Drained | Filled::End => {}
+                Filled::Interrupted => return Ok(()),
                 Filled::Lost(error) => ctx.hub().end_lost(index, error),
             }
         } else {
@@ -223,6 +224,10 @@ impl Kind {
 pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) {
     let is_clean = why.is_clean();
     log_end(core, key, &why);
+    #[cfg(feature = "sim")]
+    if let Some(ends) = &mut core.ends {
+        ends.push((key, why.duplicate()));
+    }
     let closed = match core.owners[key.index()].take() {
         Some(Owner::Stream(mut handler)) => {
             if why.allows_last_write() {

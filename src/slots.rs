@@ -34,9 +34,14 @@ pub(crate) struct Slots {
     entries: Slab<Entry>,
     /// The serial of the slot's present owner, or of its next one. As long as the slab ever was.
     serials: Vec<NonZeroU32>,
+    /// With so few owners it is worth looking whether memory can be given back.
+    shrinks_at: usize,
 }
 
 const FIRST: NonZeroU32 = NonZeroU32::MIN;
+
+/// Below this many slots memory is not worth giving back.
+pub(crate) const SHRINK_MIN: usize = 1024;
 
 impl Slots {
     /// The key of what is inserted next; known beforehand, so that opening and registering are one call.
@@ -52,13 +57,29 @@ impl Slots {
         if index == self.serials.len() {
             self.serials.push(FIRST);
         }
+        self.shrinks_at = self.shrinks_at.max(self.entries.len() / 4);
     }
 
     /// The slot's keys are stale from here on.
     pub(crate) fn remove(&mut self, index: usize) -> Entry {
         let entry = self.entries.remove(index);
         self.bump(index);
+        self.shrink();
         entry
+    }
+
+    /// Gives memory back when three quarters have emptied, and again after each further half, as far as the empty slots
+    /// stand at the end. The serials stay, so no key comes again.
+    fn shrink(&mut self) {
+        if self.entries.capacity() > SHRINK_MIN && self.entries.len() <= self.shrinks_at {
+            self.shrinks_at = self.entries.len() / 2;
+            self.entries.shrink_to_fit();
+        }
+    }
+
+    /// No owner's index is larger.
+    pub(crate) fn capacity(&self) -> usize {
+        self.entries.capacity()
     }
 
     /// A key that names nothing and never will.
@@ -191,6 +212,19 @@ mod tests {
         slots.remove(last.index());
         assert_eq!(open(&mut slots).index(), 1);
         assert!(slots.conn(last).is_none());
+    }
+
+    #[test]
+    fn an_emptied_table_gives_its_memory_back_and_keeps_its_serials() {
+        let mut slots = Slots::default();
+        let stays = open(&mut slots);
+        let all: Vec<Key> = (0..3000).map(|_| open(&mut slots)).collect();
+        for key in &all {
+            slots.remove(key.index());
+        }
+        assert!(slots.capacity() <= SHRINK_MIN && slots.conn(stays).is_some());
+        let again = open(&mut slots);
+        assert!(all.iter().all(|&key| key != again && slots.conn(key).is_none()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::{
     listener::Refusal,
     panics::{self, Payload, guard},
     reason::{Outcome, Reason},
+    slots::SHRINK_MIN,
     time::Time,
     timers::What,
 };
@@ -71,6 +72,9 @@ pub(crate) struct Core<S> {
     pub(crate) drain: Option<Drain>,
     /// The end of the drain's grace.
     grace: Option<Timer>,
+    /// How each connection ended, for those who test.
+    #[cfg(feature = "sim")]
+    pub(crate) ends: Option<Vec<(Key, Reason)>>,
 }
 
 impl<S> Core<S> {
@@ -86,6 +90,8 @@ impl<S> Core<S> {
             is_stopped: false,
             drain: None,
             grace: None,
+            #[cfg(feature = "sim")]
+            ends: None,
         })
     }
 
@@ -99,6 +105,15 @@ impl<S> Core<S> {
         self.owners[index] = Some(owner);
     }
 
+    /// Gives memory back after the slots did.
+    pub(crate) fn shrink(&mut self) {
+        let most = self.hub.slots.capacity();
+        if self.owners.capacity() > SHRINK_MIN && self.owners.len() > most {
+            self.owners.truncate(most);
+            self.owners.shrink_to_fit();
+        }
+    }
+
     /// What the slot's handler is, for the log.
     pub(crate) fn type_name(&self, key: Key) -> &'static str {
         match self.owners.get(key.index()) {
@@ -106,6 +121,16 @@ impl<S> Core<S> {
             Some(Some(Owner::Watched(watcher))) => watcher.type_name(),
             Some(Some(Owner::Listener(_))) => "listener",
             _ => "-",
+        }
+    }
+
+    /// The protocol itself, if it is of this type.
+    #[cfg(feature = "sim")]
+    pub(crate) fn protocol<P: Protocol<S>>(&mut self, key: Key) -> Option<&mut P> {
+        self.hub.find(key)?;
+        match self.owners.get_mut(key.index())? {
+            Some(Owner::Stream(handler)) => handler.as_any().downcast_mut(),
+            _ => None,
         }
     }
 

@@ -291,6 +291,7 @@ impl Hub {
             match filled {
                 Filled::Bytes(bytes) => budget = budget.saturating_sub(bytes),
                 Filled::Drained | Filled::End => {}
+                Filled::Interrupted => break,
                 Filled::Lost(_) => {
                     self.free_stream(index);
                     return;
