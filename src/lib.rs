@@ -51,6 +51,9 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "sim")]
+pub mod testing;
+
 // In reading order, which is the order of the layers: a file uses only what stands below it. tests/layers.rs holds this.
 mod reactor;
 mod serve;

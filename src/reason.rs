@@ -134,6 +134,31 @@ impl Reason {
         }
     }
 
+    /// The same again, for a test that asks after the callback has had it.
+    #[cfg(feature = "sim")]
+    pub(crate) fn duplicate(&self) -> Self {
+        let io = |error: &io::Error| match error.raw_os_error() {
+            Some(errno) => io::Error::from_raw_os_error(errno),
+            None => io::Error::new(error.kind(), error.to_string()),
+        };
+        match self {
+            Self::Finish => Self::Finish,
+            Self::Eof => Self::Eof,
+            Self::Abort => Self::Abort,
+            Self::Shutdown => Self::Shutdown,
+            Self::Resolve(error) => Self::Resolve(io(error)),
+            Self::Connect(error) => {
+                Self::Connect(ConnectError { tried: error.tried.iter().map(|(at, error)| (at.clone(), io(error))).collect() })
+            }
+            Self::Tls(fault) => Self::Tls(fault.to_string().into()),
+            Self::Io(error) => Self::Io(io(error)),
+            Self::Limit(limit) => Self::Limit(*limit),
+            Self::Overflow => Self::Overflow,
+            Self::Failed(fault) => Self::Failed(fault.to_string().into()),
+            Self::Panicked(text) => Self::Panicked(text.clone()),
+        }
+    }
+
     /// Whether what is queued is still worth one write: our own side failed, the peer may want to hear the last words.
     pub(crate) fn allows_last_write(&self) -> bool {
         matches!(self, Self::Failed(_) | Self::Limit(_) | Self::Panicked(_))

@@ -2,6 +2,8 @@
 //! sees neither a selector nor a system call.
 
 mod os;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 
 use crate::{address::Address, time::Time, transport::Stream};
 pub(crate) use os::OsWorld;

@@ -1,0 +1,22 @@
+//! Tests without sockets (feature `sim`): a simulated network with virtual time and seeded faults.
+//!
+//! * [`Transcript`] drives one protocol as a dialogue.
+//! * [`Scene`] puts scripted peers around a reactor.
+//! * [`Sim`] is the whole network: several hosts, each a reactor with its own state, and a [`Weather`] that delays, cuts and
+//!   resets by a seed.
+//! * [`check`] runs many seeds, and makes the faults of one that fails as few as it can.
+//! * [`every_cut`] feeds a protocol the same bytes in every cutting.
+//!
+//! The protocols are the ones that you ship, unchanged; an hour of time-outs takes milliseconds; the same seed gives the
+//! same trace, byte for byte. A panic, also of an assertion inside a callback, leaves the simulation.
+
+mod check;
+mod scene;
+mod sim;
+mod transcript;
+
+pub use crate::world::sim::{Errno, Fate, Weather};
+pub use check::{check, every_cut};
+pub use scene::{Actor, Scene};
+pub use sim::{Host, Sim};
+pub use transcript::Transcript;

@@ -1,0 +1,323 @@
+//! The simulated network as a whole, and the scheduler that steps its hosts.
+
+use crate::{
+    config::{Config, Panics},
+    contract::Net,
+    reactor::Reactor,
+    time::Time,
+    world::sim::{Alarm, Errno, Fate, HostId, Network, SharedNetwork, SimWorld, Torture, Weather},
+};
+use std::{any::Any, cell::Cell, cell::RefCell, fmt, marker::PhantomData, rc::Rc, time::Duration};
+
+/// Turns without time passing that no program needs: it spins.
+const SPIN_MAX: u32 = 1_000_000;
+
+/// Names a host of a [`Sim`], whose state is an `S`.
+pub struct Host<S> {
+    id: HostId,
+    _state: PhantomData<fn() -> S>,
+}
+
+impl<S> Clone for Host<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Host<S> {}
+
+impl<S> fmt::Debug for Host<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Host({})", self.id)
+    }
+}
+
+/// Several hosts on one simulated network, in one thread and virtual time.
+pub struct Sim {
+    seed: u64,
+    network: SharedNetwork,
+    /// By `HostId`; nothing for those that are no reactor.
+    seats: Vec<Option<Box<dyn Seat>>>,
+}
+
+/// A reactor and its state, of whatever type.
+trait Seat {
+    /// One turn that does not sleep.
+    fn turn(&mut self);
+    /// Until when it would sleep.
+    fn sleeps_until(&self) -> Time;
+    /// Something was done to it from outside.
+    fn poke(&self);
+    fn as_any(&mut self) -> &mut dyn Any;
+}
+
+struct Seated<S> {
+    reactor: Reactor<S>,
+    state: S,
+    alarm: Alarm,
+    has_stopped: bool,
+}
+
+impl<S: 'static> Seat for Seated<S> {
+    fn turn(&mut self) {
+        // Not for ever: a reactor of which nothing is left to wait for would not wait at all.
+        let goes_on = self.reactor.turn(&mut self.state, Duration::MAX).expect("a simulated wait does not fail");
+        self.has_stopped |= !goes_on;
+    }
+
+    fn sleeps_until(&self) -> Time {
+        self.alarm.get()
+    }
+
+    fn poke(&self) {
+        self.alarm.set(Time::default());
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+impl Sim {
+    /// An empty network. All that happens by chance is drawn from the seed.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, network: Rc::new(RefCell::new(Network::new(seed))), seats: Vec::new() }
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// How the network behaves from now on.
+    pub fn set_weather(&mut self, weather: Weather) -> &mut Self {
+        self.network.borrow_mut().weather = weather;
+        self
+    }
+
+    /// Another host, with an IP address of its own.
+    pub fn host<S: 'static>(&mut self, ip: &str, state: S) -> Host<S> {
+        self.host_with(ip, state, Config::default())
+    }
+
+    /// The same with bounds of its reactor. Panics always leave the simulation.
+    pub fn host_with<S: 'static>(&mut self, ip: &str, state: S, config: Config) -> Host<S> {
+        self.seat(ip, false, state, config)
+    }
+
+    pub(super) fn seat<S: 'static>(&mut self, name: &str, is_anywhere: bool, state: S, config: Config) -> Host<S> {
+        let id = self.add_node(name, is_anywhere);
+        let alarm: Alarm = Rc::new(Cell::new(Time::default()));
+        let world = SimWorld::new(Rc::clone(&self.network), id, Rc::clone(&alarm));
+        let reactor = Reactor::with_world(Box::new(world), config.panics(Panics::Propagate)).expect("a simulated selector");
+        self.seats[id] = Some(Box::new(Seated { reactor, state, alarm, has_stopped: false }));
+        Host { id, _state: PhantomData }
+    }
+
+    /// A node without a reactor.
+    pub(super) fn add_node(&mut self, name: &str, is_anywhere: bool) -> HostId {
+        self.seats.push(None);
+        self.network.borrow_mut().add_node(name, is_anywhere)
+    }
+
+    fn seated<S: 'static>(&mut self, host: Host<S>) -> &mut Seated<S> {
+        let seat = self.seats[host.id].as_mut().expect("a host is a seat with a reactor");
+        seat.poke();
+        seat.as_any().downcast_mut().expect("a handle names its state's type")
+    }
+
+    /// Everything of one host, as before the loop.
+    pub fn net<S: 'static>(&mut self, host: Host<S>) -> Net<'_, S> {
+        self.seated(host).reactor.net()
+    }
+
+    /// The state of one host.
+    pub fn state<S: 'static>(&mut self, host: Host<S>) -> &mut S {
+        &mut self.seated(host).state
+    }
+
+    /// Both at once, for functions that take both.
+    pub fn with<S: 'static, T>(&mut self, host: Host<S>, run: impl FnOnce(&mut Net<'_, S>, &mut S) -> T) -> T {
+        let seated = self.seated(host);
+        run(&mut seated.reactor.net(), &mut seated.state)
+    }
+
+    pub(super) fn reactor<S: 'static>(&mut self, host: Host<S>) -> &mut Reactor<S> {
+        &mut self.seated(host).reactor
+    }
+
+    pub(super) fn network(&self) -> &SharedNetwork {
+        &self.network
+    }
+
+    /// [`Reactor::shutdown`] of one host.
+    pub fn shutdown<S: 'static>(&mut self, host: Host<S>) {
+        let seated = self.seated(host);
+        seated.reactor.shutdown(&mut seated.state);
+    }
+
+    /// Whether its `run` would have returned by now.
+    pub fn has_stopped<S: 'static>(&mut self, host: Host<S>) -> bool {
+        self.seated(host).has_stopped
+    }
+
+    // -------------------------------------------------------------------------------------------------------- time
+
+    /// The time since the simulation began.
+    pub fn now(&self) -> Duration {
+        self.network.borrow().now.since(Time::default())
+    }
+
+    /// Lets everything happen that happens without time passing. (Time does pass when an operation fails on purpose.)
+    pub fn settle(&mut self) -> &mut Self {
+        let now = self.network.borrow().now;
+        self.network.borrow_mut().advance(now);
+        let mut turns = 0;
+        while let Some(host) = self.choose_runnable() {
+            turns += 1;
+            assert!(turns < SPIN_MAX, "seed {}: a host spins: {turns} turns at {:?}", self.seed, self.now());
+            self.seats[host].as_mut().expect("chosen among seats").turn();
+            let mut network = self.network.borrow_mut();
+            if network.now > now {
+                break;
+            }
+            network.advance(now);
+        }
+        self
+    }
+
+    /// Lets time pass, and everything happen that happens meanwhile.
+    pub fn run_for(&mut self, time: Duration) -> &mut Self {
+        let end = self.network.borrow().now + time;
+        self.settle();
+        while self.step(end) {}
+        self.network.borrow_mut().advance(end);
+        self.settle()
+    }
+
+    /// Until `done`, for at most so long; whether it came true.
+    pub fn run_until(&mut self, most: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+        let end = self.network.borrow().now + most;
+        self.settle();
+        loop {
+            if done(self) {
+                return true;
+            }
+            if !self.step(end) {
+                return false;
+            }
+        }
+    }
+
+    /// To the next moment at which something happens, unless that is later than `end`.
+    fn step(&mut self, end: Time) -> bool {
+        let Some(next) = self.next_moment().filter(|&next| next <= end) else { return false };
+        self.network.borrow_mut().advance(next);
+        self.settle();
+        true
+    }
+
+    fn next_moment(&self) -> Option<Time> {
+        let network = self.network.borrow();
+        let alarms = self.seats.iter().enumerate().filter(|&(id, _)| !network.is_dead(id));
+        let alarms = alarms.filter_map(|(_, seat)| Some(seat.as_ref()?.sleeps_until())).filter(|&at| at != Time::NEVER);
+        alarms.chain(network.next_time()).min()
+    }
+
+    /// Somebody who can have a turn now; chance decides among several.
+    fn choose_runnable(&mut self) -> Option<HostId> {
+        let mut network = self.network.borrow_mut();
+        let now = network.now;
+        let is_runnable =
+            |id: HostId, seat: &dyn Seat| !network.is_dead(id) && (network.has_events(id) || seat.sleeps_until() <= now);
+        let runnable: Vec<HostId> =
+            self.seats.iter().enumerate().filter_map(|(id, seat)| is_runnable(id, seat.as_deref()?).then_some(id)).collect();
+        match runnable.len() {
+            0 => None,
+            1 => Some(runnable[0]),
+            several => Some(runnable[network.rng.usize(0..several)]),
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------ faults
+
+    /// Nothing passes between the two hosts until they are [joined](Self::join); what is under way waits.
+    pub fn part<A, B>(&mut self, a: Host<A>, b: Host<B>) -> &mut Self {
+        self.network.borrow_mut().part(a.id, b.id);
+        self
+    }
+
+    /// What was parted passes again.
+    pub fn join<A, B>(&mut self, a: Host<A>, b: Host<B>) -> &mut Self {
+        self.network.borrow_mut().join(a.id, b.id);
+        self
+    }
+
+    /// The host is switched off: it has no more turns, and nobody is told.
+    pub fn kill<S>(&mut self, host: Host<S>) -> &mut Self {
+        self.network.borrow_mut().kill(host.id);
+        self
+    }
+
+    /// What connecting to an address comes to, whoever listens there.
+    ///
+    /// # Panics
+    /// If `address` is no IP address and port.
+    pub fn set_fate(&mut self, address: &str, fate: Fate) -> &mut Self {
+        let address = crate::address::Target::from(address).address().unwrap_or_else(|_| panic!("`{address}` is no address"));
+        self.network.borrow_mut().fates.insert(address, fate);
+        self
+    }
+
+    /// How many sockets the host may have open; beyond it the system says EMFILE.
+    pub fn set_sockets_max<S>(&mut self, host: Host<S>, sockets: usize) -> &mut Self {
+        self.network.borrow_mut().nodes[host.id].sockets_max = sockets;
+        self
+    }
+
+    /// The host's `number`th operation from the beginning fails (wait, listen, accept, connect, connected, recv, send), once
+    /// or from there on.
+    pub fn fail_operation<S>(&mut self, host: Host<S>, number: u64, errno: Errno, is_persistent: bool) -> &mut Self {
+        self.network.borrow_mut().nodes[host.id].torture = Some(Torture { at: number, errno, is_persistent });
+        self
+    }
+
+    /// How many operations the host has made.
+    pub fn operations<S>(&self, host: Host<S>) -> u64 {
+        self.network.borrow().nodes[host.id].operations
+    }
+
+    /// How many sockets the host has open, listeners included.
+    pub fn sockets<S>(&self, host: Host<S>) -> usize {
+        self.network.borrow().sockets(host.id)
+    }
+
+    /// A number by chance, of the simulation's seed.
+    pub fn random(&mut self, below: u64) -> u64 {
+        self.network.borrow_mut().rng.u64(0..below.max(1))
+    }
+
+    // ------------------------------------------------------------------------------------------------------- trace
+
+    /// Every event so far, a line each.
+    pub fn trace(&self) -> String {
+        self.network.borrow().trace.text()
+    }
+
+    /// A digest of the trace: equal for equal runs.
+    pub fn digest(&self) -> u64 {
+        self.network.borrow().trace.digest()
+    }
+
+    /// Without a trace a simulation is faster.
+    pub fn keep_trace(&mut self, on: bool) -> &mut Self {
+        self.network.borrow_mut().trace.is_kept = on;
+        self
+    }
+}
+
+impl fmt::Debug for Sim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sim").field("seed", &self.seed).field("hosts", &self.seats.len()).field("now", &self.now()).finish()
+    }
+}

@@ -1,0 +1,182 @@
+//! The simulated world: a host on a simulated network, in virtual time. A wait never sleeps: it says until when it would
+//! have, and the scheduler decides who has the next turn.
+
+mod errno;
+mod network;
+mod trace;
+mod weather;
+
+use super::{Event, ListenHow, Listener, Source, World};
+use crate::{
+    address::Address,
+    time::Time,
+    transport::{Moved, Stream, Transport},
+};
+pub use errno::Errno;
+pub use network::Fate;
+pub(crate) use network::{EndId, HostId, Network, PortId, Torture};
+use std::{
+    cell::RefCell,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+pub use weather::Weather;
+
+pub(crate) type SharedNetwork = Rc<RefCell<Network>>;
+
+/// What the last wait of a host asked for.
+pub(crate) type Alarm = Rc<std::cell::Cell<Time>>;
+
+pub(crate) struct SimWorld {
+    network: SharedNetwork,
+    host: HostId,
+    /// It would have slept until then.
+    sleeps_until: Alarm,
+    /// What virtual time zero is for those who ask for an `Instant`; only differences mean anything.
+    epoch: Instant,
+    was_interrupted: bool,
+}
+
+impl SimWorld {
+    pub(crate) fn new(network: SharedNetwork, host: HostId, sleeps_until: Alarm) -> Self {
+        Self { network, host, sleeps_until, epoch: Instant::now(), was_interrupted: false }
+    }
+}
+
+impl World for SimWorld {
+    fn now(&self) -> Time {
+        self.network.borrow().now
+    }
+
+    fn instant(&self, at: Time) -> Instant {
+        self.epoch + at.since(Time::default())
+    }
+
+    fn random(&mut self) -> u64 {
+        self.network.borrow_mut().rng.u64(..)
+    }
+
+    fn wait(&mut self, into: &mut Vec<Event>, at_most: Option<Duration>) -> io::Result<()> {
+        let mut network = self.network.borrow_mut();
+        match network.operate(self.host, "wait") {
+            // An interruption brings nothing, once; another failure of a wait cannot be survived.
+            Err(Errno::Interrupted) if !std::mem::replace(&mut self.was_interrupted, true) => {}
+            _ => into.extend(network.take_events(self.host).into_iter().map(|(token, ready)| Event { token, ready })),
+        }
+        let until = at_most.map_or(Time::NEVER, |most| network.now + most);
+        self.sleeps_until.set(if into.is_empty() { until } else { network.now });
+        Ok(())
+    }
+
+    fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)> {
+        let listening = self.network.borrow_mut().listen(self.host, at, how.backlog as usize, token);
+        let (port, local) = listening.map_err(Errno::to_error)?;
+        Ok((Box::new(SimListener { network: Rc::clone(&self.network), port }), local))
+    }
+
+    fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
+        let end = self.network.borrow_mut().connect(self.host, to, from, token).map_err(Errno::to_error)?;
+        Ok(stream(&self.network, end))
+    }
+
+    fn register_again(&mut self, _: &mut Stream, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn watch(&mut self, source: Source<'_>, _: usize) -> io::Result<bool> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("{source:?} is of the real system: a simulated world cannot wait for it"),
+        ))
+    }
+
+    fn drained(&mut self, _: Source<'_>, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn unwatch(&mut self, _: Source<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>> {
+        let is_woken = Arc::clone(&self.network.borrow().nodes[self.host].is_woken);
+        Ok(Arc::new(move || is_woken.store(true, Ordering::Release)))
+    }
+}
+
+struct SimListener {
+    network: SharedNetwork,
+    port: PortId,
+}
+
+impl Listener for SimListener {
+    fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)> {
+        let (end, peer) = self.network.borrow_mut().accept(self.port, token).map_err(Errno::to_error)?;
+        Ok((stream(&self.network, end), peer))
+    }
+}
+
+impl Drop for SimListener {
+    fn drop(&mut self) {
+        self.network.borrow_mut().stop_listening(self.port);
+    }
+}
+
+fn stream(network: &SharedNetwork, end: EndId) -> Stream {
+    Stream::Dyn(Box::new(SimStream { network: Rc::clone(network), end, resets: false }))
+}
+
+struct SimStream {
+    network: SharedNetwork,
+    end: EndId,
+    resets: bool,
+}
+
+impl Transport for SimStream {
+    fn recv(&mut self, buf: &mut [u8]) -> io::Result<Moved> {
+        self.network.borrow_mut().recv(self.end, buf).map_err(Errno::to_error)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<Moved> {
+        self.network.borrow_mut().send(self.end, bytes).map_err(Errno::to_error)
+    }
+
+    fn send_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<Moved> {
+        let whole: Vec<u8> = bytes.iter().flat_map(|slice| slice.iter().copied()).collect();
+        self.send(&whole)
+    }
+
+    fn connected(&mut self) -> io::Result<bool> {
+        self.network.borrow_mut().connected(self.end).map_err(Errno::to_error)
+    }
+
+    fn take_error(&mut self) -> Option<io::Error> {
+        self.network.borrow_mut().take_error(self.end).map(Errno::to_error)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.network.borrow_mut().shutdown_write(self.end);
+        Ok(())
+    }
+
+    fn abort(&mut self) {
+        self.resets = true;
+    }
+
+    fn local(&self) -> Option<Address> {
+        self.network.borrow().local(self.end)
+    }
+
+    fn socket(&self) -> Option<socket2::SockRef<'_>> {
+        None
+    }
+}
+
+impl Drop for SimStream {
+    fn drop(&mut self) {
+        self.network.borrow_mut().close(self.end, self.resets);
+    }
+}

@@ -1,0 +1,732 @@
+//! The simulated network: hosts, streams between them, an agenda of what will happen, and the weather that makes it happen
+//! late, in pieces, or not at all. Everything is drawn from one seed; nothing here asks the real clock.
+
+use super::{errno::Errno, trace::Trace, weather::Weather};
+use crate::{
+    address::Address,
+    time::{Time, nanos},
+    transport::Moved,
+    world::Ready,
+};
+use fastrand::Rng;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+pub(crate) type HostId = usize;
+pub(crate) type EndId = u64;
+pub(crate) type PortId = u64;
+
+/// Ports that the system chooses begin here, as on Linux.
+const EPHEMERAL: u16 = 32768;
+
+/// Time passes when an operation fails on purpose: one that is tried again at once would else be tried for ever.
+const FAILURE_TAKES: Duration = Duration::from_millis(10);
+
+/// One end of a stream.
+struct End {
+    host: HostId,
+    /// Under which its host registered it; nothing while it waits to be accepted.
+    token: Option<usize>,
+    local: Address,
+    remote: Address,
+    /// The other end, as long as there is one.
+    peer: Option<EndId>,
+    is_connected: bool,
+    inbox: VecDeque<u8>,
+    /// Bytes under way to it.
+    arriving: usize,
+    fin_arrived: bool,
+    fin_sent: bool,
+    /// Reported once, by whatever comes first.
+    error: Option<Errno>,
+    /// It was reset: reading gives the end, writing EPIPE.
+    is_broken: bool,
+    /// Its peer met a full window and waits for room.
+    is_awaited: bool,
+    /// What is sent next arrives after this.
+    busy_until: Time,
+}
+
+struct Port {
+    host: HostId,
+    token: usize,
+    backlog: usize,
+    waiting: VecDeque<EndId>,
+}
+
+/// One machine of the network.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    ready: BTreeMap<usize, Ready>,
+    pub(crate) is_woken: Arc<AtomicBool>,
+    /// Sockets that are open, and how many may be.
+    sockets: usize,
+    pub(crate) sockets_max: usize,
+    next_port: u16,
+    /// Every address that is nobody's own is its.
+    is_anywhere: bool,
+    /// It was switched off: nothing arrives, nothing leaves, nobody is told.
+    is_dead: bool,
+    /// Operations so far, and the one that is to fail.
+    pub(crate) operations: u64,
+    pub(crate) torture: Option<Torture>,
+}
+
+/// One operation fails, or all from there on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Torture {
+    pub(crate) at: u64,
+    pub(crate) errno: Errno,
+    pub(crate) is_persistent: bool,
+}
+
+enum Happening {
+    /// A connect arrives at what it asked for.
+    Knock {
+        client: EndId,
+        to: Address,
+    },
+    /// The client learns that it is connected.
+    Welcome {
+        client: EndId,
+    },
+    Refuse {
+        client: EndId,
+        errno: Errno,
+    },
+    Data {
+        to: EndId,
+        bytes: Vec<u8>,
+    },
+    Fin {
+        to: EndId,
+    },
+    Reset {
+        to: EndId,
+    },
+    /// The reader has made room.
+    Room {
+        to: EndId,
+    },
+    Nudge {
+        host: HostId,
+        token: usize,
+        ready: Ready,
+    },
+}
+
+pub(crate) struct Network {
+    pub(crate) now: Time,
+    agenda: BTreeMap<(Time, u64), Happening>,
+    planned: u64,
+    pub(crate) rng: Rng,
+    pub(crate) nodes: Vec<Node>,
+    ends: BTreeMap<EndId, End>,
+    ports: BTreeMap<PortId, (Address, Port)>,
+    names: u64,
+    pub(crate) weather: Weather,
+    /// Pairs of hosts that cannot reach each other; what is under way between them waits.
+    partitions: BTreeSet<(HostId, HostId)>,
+    held: Vec<(HostId, HostId, Happening)>,
+    /// What connecting to an address comes to, by script.
+    pub(crate) fates: BTreeMap<Address, Fate>,
+    pub(crate) trace: Trace,
+    /// Faults by chance: how many were asked for, which struck, which are not to.
+    asked: u64,
+    pub(crate) struck: Vec<u64>,
+    pub(crate) muted: BTreeSet<u64>,
+}
+
+/// What connecting to an address comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// ECONNREFUSED: nobody listens there.
+    Refused,
+    /// EHOSTUNREACH.
+    Unreachable,
+    /// Nothing ever comes back.
+    Silent,
+}
+
+impl Network {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            now: Time::default(),
+            agenda: BTreeMap::new(),
+            planned: 0,
+            rng: Rng::with_seed(seed),
+            nodes: Vec::new(),
+            ends: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            names: 0,
+            weather: Weather::default(),
+            partitions: BTreeSet::new(),
+            held: Vec::new(),
+            fates: BTreeMap::new(),
+            trace: Trace::default(),
+            asked: 0,
+            struck: Vec::new(),
+            muted: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn add_node(&mut self, name: &str, is_anywhere: bool) -> HostId {
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            ready: BTreeMap::new(),
+            is_woken: Arc::new(AtomicBool::new(false)),
+            sockets: 0,
+            sockets_max: usize::MAX,
+            next_port: EPHEMERAL,
+            is_anywhere,
+            is_dead: false,
+            operations: 0,
+            torture: None,
+        });
+        self.nodes.len() - 1
+    }
+
+    // ---------------------------------------------------------------------------------------------------- chance
+
+    /// Whether a fault strikes. Each question has a number, so that a failing run can be tried again without this one.
+    fn strikes(&mut self, thousandths: u32) -> bool {
+        if thousandths == 0 {
+            return false;
+        }
+        let number = self.asked;
+        self.asked += 1;
+        if self.rng.u32(0..1000) >= thousandths || self.muted.contains(&number) {
+            return false;
+        }
+        self.struck.push(number);
+        true
+    }
+
+    /// Before each operation of a host: whether it is the one that is to fail.
+    pub(crate) fn operate(&mut self, host: HostId, what: &str) -> Result<(), Errno> {
+        let node = &mut self.nodes[host];
+        let number = node.operations;
+        node.operations += 1;
+        match node.torture {
+            Some(torture) if number == torture.at || (torture.is_persistent && number > torture.at) => {
+                let errno = torture.errno;
+                self.now = self.now + FAILURE_TAKES;
+                self.note(host, format_args!("{what} fails on purpose: {errno:?}"));
+                Err(errno)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn note(&mut self, host: HostId, what: std::fmt::Arguments<'_>) {
+        self.trace.note(self.now, &self.nodes[host].name, what);
+    }
+
+    fn note_end(&mut self, id: EndId, what: std::fmt::Arguments<'_>) {
+        let Some(end) = self.ends.get(&id) else { return };
+        self.trace.note(self.now, &self.nodes[end.host].name, format_args!("{} {what} {}", end.local, end.remote));
+    }
+
+    // ---------------------------------------------------------------------------------------------------- agenda
+
+    fn plan(&mut self, at: Time, happening: Happening) {
+        self.agenda.insert((at, self.planned), happening);
+        self.planned += 1;
+    }
+
+    fn delay(&mut self) -> Duration {
+        let jitter = nanos(self.weather.jitter);
+        self.weather.latency + Duration::from_nanos(if jitter > 0 { self.rng.u64(0..jitter) } else { 0 })
+    }
+
+    /// Behind everything that this end has sent before.
+    fn send_after(&mut self, from: EndId, bytes: usize, happening: Happening) {
+        let delay = self.delay();
+        let takes = self.weather.bandwidth.map_or(0, |rate| bytes as u64 * 1_000_000_000 / rate.max(1));
+        let earliest = self.now + delay;
+        let Some(end) = self.ends.get_mut(&from) else { return };
+        let at = end.busy_until.max(earliest) + Duration::from_nanos(takes);
+        end.busy_until = at;
+        self.plan(at, happening);
+    }
+
+    pub(crate) fn next_time(&self) -> Option<Time> {
+        self.agenda.keys().next().map(|&(at, _)| at)
+    }
+
+    /// Everything that happens up to `now`.
+    pub(crate) fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        while let Some(entry) = self.agenda.first_entry() {
+            if entry.key().0 > self.now {
+                return;
+            }
+            let happening = entry.remove();
+            self.happen(happening);
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        if let Some((from, to)) = self.between(&happening) {
+            if self.nodes[to].is_dead || self.nodes[from].is_dead {
+                return;
+            }
+            if self.partitions.contains(&(from.min(to), from.max(to))) {
+                self.held.push((from, to, happening));
+                return;
+            }
+        }
+        match happening {
+            Happening::Knock { client, to } => self.knock(client, &to),
+            Happening::Welcome { client } => self.welcome(client),
+            Happening::Refuse { client, errno } => self.fail_end(client, errno),
+            Happening::Data { to, bytes } => self.arrive(to, &bytes),
+            Happening::Fin { to } => {
+                if let Some(end) = self.ends.get_mut(&to) {
+                    end.fin_arrived = true;
+                    self.tell(to, Ready { readable: true, read_on: true, ..Ready::default() });
+                }
+            }
+            Happening::Reset { to } => self.fail_end(to, Errno::ConnectionReset),
+            Happening::Room { to } => {
+                if self.ends.get(&to).is_some_and(|end| !end.is_broken) {
+                    self.tell(to, Ready { writable: true, ..Ready::default() });
+                }
+            }
+            Happening::Nudge { host, token, ready } => merge(&mut self.nodes[host].ready, token, ready),
+        }
+    }
+
+    /// From whose host to whose it goes.
+    fn between(&self, happening: &Happening) -> Option<(HostId, HostId)> {
+        let of = |id: &EndId| self.ends.get(id);
+        match happening {
+            Happening::Knock { client, to } => Some((of(client)?.host, self.host_of(to)?)),
+            Happening::Welcome { client } | Happening::Refuse { client, .. } => {
+                let end = of(client)?;
+                let other = end.peer.and_then(|peer| Some(of(&peer)?.host)).or_else(|| self.host_of(&end.remote))?;
+                Some((other, end.host))
+            }
+            Happening::Data { to, .. } | Happening::Fin { to } | Happening::Reset { to } | Happening::Room { to } => {
+                let end = of(to)?;
+                let other = end.peer.and_then(|peer| Some(of(&peer)?.host)).or_else(|| self.host_of(&end.remote))?;
+                Some((other, end.host))
+            }
+            Happening::Nudge { .. } => None,
+        }
+    }
+
+    /// Whose it is: who listens there, whose own address it is, or who is anywhere.
+    fn host_of(&self, address: &Address) -> Option<HostId> {
+        let listening = self.ports.values().find(|(at, _)| at == address).map(|(_, port)| port.host);
+        let ip = address.ip()?.ip().to_string();
+        let owner = || self.nodes.iter().position(|node| node.name == ip);
+        let anywhere = || self.nodes.iter().position(|node| node.is_anywhere);
+        listening.or_else(owner).or_else(anywhere)
+    }
+}
+
+/// Streams, as sockets see them.
+impl Network {
+    fn new_end(&mut self, host: HostId, local: Address, remote: Address) -> EndId {
+        self.names += 1;
+        self.nodes[host].sockets += 1;
+        let end = End {
+            host,
+            token: None,
+            local,
+            remote,
+            peer: None,
+            is_connected: false,
+            inbox: VecDeque::new(),
+            arriving: 0,
+            fin_arrived: false,
+            fin_sent: false,
+            error: None,
+            is_broken: false,
+            is_awaited: false,
+            busy_until: Time::default(),
+        };
+        self.ends.insert(self.names, end);
+        self.names
+    }
+
+    /// A descriptor, if the host still has one.
+    fn spend_socket(&mut self, host: HostId) -> Result<(), Errno> {
+        let node = &self.nodes[host];
+        if node.sockets >= node.sockets_max { Err(Errno::TooManyFiles) } else { Ok(()) }
+    }
+
+    fn choose_port(&mut self, host: HostId) -> u16 {
+        let node = &mut self.nodes[host];
+        let port = node.next_port;
+        node.next_port = node.next_port.checked_add(1).unwrap_or(EPHEMERAL);
+        port
+    }
+
+    pub(crate) fn listen(
+        &mut self,
+        host: HostId,
+        at: &Address,
+        backlog: usize,
+        token: usize,
+    ) -> Result<(PortId, Address), Errno> {
+        self.operate(host, "listen")?;
+        self.spend_socket(host)?;
+        let Address::Ip(mut addr) = at.clone() else { return Err(Errno::AddressNotAvailable) };
+        if addr.port() == 0 {
+            addr.set_port(self.choose_port(host));
+        }
+        if addr.ip().is_unspecified() {
+            addr.set_ip(self.ip_of(host));
+        }
+        if !self.nodes[host].is_anywhere && self.ip_of(host) != addr.ip() {
+            return Err(Errno::AddressNotAvailable);
+        }
+        let local = Address::Ip(addr);
+        if self.ports.values().any(|(taken, _)| *taken == local) {
+            return Err(Errno::AddressInUse);
+        }
+        self.names += 1;
+        self.nodes[host].sockets += 1;
+        let port = Port { host, token, backlog: backlog.max(1), waiting: VecDeque::new() };
+        self.ports.insert(self.names, (local.clone(), port));
+        self.note(host, format_args!("listens on {local}"));
+        Ok((self.names, local))
+    }
+
+    fn ip_of(&self, host: HostId) -> IpAddr {
+        self.nodes[host].name.parse().unwrap_or(IpAddr::from([127, 0, 0, 1]))
+    }
+
+    pub(crate) fn stop_listening(&mut self, id: PortId) {
+        let Some((_, port)) = self.ports.remove(&id) else { return };
+        self.nodes[port.host].sockets -= 1;
+        self.nodes[port.host].ready.remove(&port.token);
+        for waiting in port.waiting {
+            self.close(waiting, true);
+        }
+    }
+
+    pub(crate) fn accept(&mut self, id: PortId, token: usize) -> Result<(EndId, Address), Errno> {
+        let Some((_, port)) = self.ports.get(&id) else { return Err(Errno::Again) };
+        let host = port.host;
+        self.operate(host, "accept")?;
+        self.spend_socket(host)?;
+        let Some(end) = self.ports.get_mut(&id).and_then(|(_, port)| port.waiting.pop_front()) else { return Err(Errno::Again) };
+        let accepted = self.ends.get_mut(&end).expect("it waits, so it is there");
+        accepted.token = Some(token);
+        let remote = accepted.remote.clone();
+        self.nodes[host].sockets += 1;
+        let is_readable = self.is_readable(end);
+        self.tell(end, Ready { readable: is_readable, writable: true, ..Ready::default() });
+        self.note(host, format_args!("accepts {remote}"));
+        Ok((end, remote))
+    }
+
+    pub(crate) fn connect(&mut self, host: HostId, to: &Address, from: Option<SocketAddr>, token: usize) -> Result<EndId, Errno> {
+        self.operate(host, "connect")?;
+        self.spend_socket(host)?;
+        if !matches!(to, Address::Ip(_)) {
+            return Err(Errno::AddressNotAvailable);
+        }
+        let mut local = from.unwrap_or_else(|| SocketAddr::new(self.ip_of(host), 0));
+        if local.port() == 0 {
+            local.set_port(self.choose_port(host));
+        }
+        let client = self.new_end(host, Address::Ip(local), to.clone());
+        self.ends.get_mut(&client).expect("just made").token = Some(token);
+        self.note(host, format_args!("connects to {to}"));
+        let (refused, silent) = (self.weather.refusals, self.weather.silences);
+        let fate = self.fates.get(to).copied();
+        let is_silent = fate == Some(Fate::Silent) || self.strikes(silent);
+        let errno = match fate {
+            Some(Fate::Refused) => Some(Errno::ConnectionRefused),
+            Some(Fate::Unreachable) => Some(Errno::HostUnreachable),
+            _ if self.strikes(refused) => Some(Errno::ConnectionRefused),
+            _ if self.host_of(to).is_none() => Some(Errno::HostUnreachable),
+            _ => None,
+        };
+        if let Some(errno) = errno {
+            self.send_after(client, 0, Happening::Refuse { client, errno });
+        } else if !is_silent {
+            self.send_after(client, 0, Happening::Knock { client, to: to.clone() });
+        }
+        Ok(client)
+    }
+
+    fn knock(&mut self, client: EndId, to: &Address) {
+        let Some(end) = self.ends.get(&client) else { return };
+        let remote = end.local.clone();
+        let found = self.ports.iter().find(|(_, (at, _))| at == to).map(|(&id, (_, port))| (id, port.host, port.token));
+        let Some((id, host, token)) = found else {
+            self.send_after(client, 0, Happening::Refuse { client, errno: Errno::ConnectionRefused });
+            return;
+        };
+        let (_, port) = self.ports.get(&id).expect("just found");
+        if port.waiting.len() >= port.backlog {
+            // As Linux does: it is not answered, and the client asks again.
+            let again = self.now + Duration::from_secs(1);
+            self.plan(again, Happening::Knock { client, to: to.clone() });
+            return;
+        }
+        let server = self.new_end(host, to.clone(), remote);
+        self.nodes[host].sockets -= 1; // it costs a descriptor when it is accepted
+        for (end, peer) in [(server, client), (client, server)] {
+            self.ends.get_mut(&end).expect("both are there").peer = Some(peer);
+        }
+        self.ends.get_mut(&server).expect("just made").is_connected = true;
+        self.ports.get_mut(&id).expect("just found").1.waiting.push_back(server);
+        merge(&mut self.nodes[host].ready, token, Ready { readable: true, ..Ready::default() });
+        self.send_after(server, 0, Happening::Welcome { client });
+    }
+
+    fn welcome(&mut self, client: EndId) {
+        if let Some(end) = self.ends.get_mut(&client).filter(|end| !end.is_broken) {
+            end.is_connected = true;
+            self.tell(client, Ready { writable: true, ..Ready::default() });
+        }
+    }
+
+    pub(crate) fn connected(&mut self, id: EndId) -> Result<bool, Errno> {
+        let host = self.ends[&id].host;
+        self.operate(host, "connected")?;
+        let end = self.ends.get_mut(&id).expect("an open socket");
+        match end.error.take() {
+            Some(errno) => Err(errno),
+            None => Ok(end.is_connected),
+        }
+    }
+
+    pub(crate) fn take_error(&mut self, id: EndId) -> Option<Errno> {
+        self.ends.get_mut(&id).and_then(|end| end.error.take())
+    }
+
+    fn is_readable(&self, id: EndId) -> bool {
+        let end = &self.ends[&id];
+        !end.inbox.is_empty() || end.fin_arrived || end.is_broken
+    }
+
+    pub(crate) fn recv(&mut self, id: EndId, buf: &mut [u8]) -> Result<Moved, Errno> {
+        let host = self.ends[&id].host;
+        self.operate_or_nudge(id, "recv", Ready { readable: true, ..Ready::default() })?;
+        self.nudge_by_chance(host);
+        let available = self.ends[&id].inbox.len().min(buf.len());
+        if available == 0 {
+            let end = self.ends.get_mut(&id).expect("an open socket");
+            return match end.error.take() {
+                Some(errno) => Err(errno),
+                None if end.fin_arrived || end.is_broken => Ok(Moved { bytes: 0, drained: true }),
+                None => Err(Errno::Again),
+            };
+        }
+        let short = self.weather.short_reads;
+        let bytes = if available > 1 && self.strikes(short) { self.rng.usize(1..available) } else { available };
+        let end = self.ends.get_mut(&id).expect("an open socket");
+        for (to, from) in buf.iter_mut().zip(end.inbox.drain(..bytes)) {
+            *to = from;
+        }
+        let is_drained = end.inbox.is_empty() && bytes < buf.len();
+        let peer = end.peer;
+        self.note_end(id, format_args!("receives {bytes} from"));
+        if let Some(peer) = peer.filter(|peer| self.ends.get(peer).is_some_and(|peer| peer.is_awaited)) {
+            self.ends.get_mut(&peer).expect("just seen").is_awaited = false;
+            self.send_after(id, 0, Happening::Room { to: peer });
+        }
+        Ok(Moved { bytes, drained: is_drained })
+    }
+
+    pub(crate) fn send(&mut self, id: EndId, bytes: &[u8]) -> Result<Moved, Errno> {
+        let host = self.ends[&id].host;
+        self.operate_or_nudge(id, "send", Ready { writable: true, ..Ready::default() })?;
+        self.nudge_by_chance(host);
+        let end = self.ends.get_mut(&id).expect("an open socket");
+        if let Some(errno) = end.error.take() {
+            return Err(errno);
+        }
+        if end.fin_sent || end.is_broken {
+            return Err(Errno::BrokenPipe);
+        }
+        let Some(peer) = end.peer else { return Err(Errno::Again) };
+        let (window, short) = (self.weather.window, self.weather.short_writes);
+        // A peer that is gone answers with a reset; until then the bytes leave.
+        let free = self.ends.get(&peer).map_or(window, |peer| window.saturating_sub(peer.inbox.len() + peer.arriving));
+        let possible = free.min(bytes.len());
+        if possible == 0 && !bytes.is_empty() {
+            self.ends.get_mut(&id).expect("an open socket").is_awaited = true;
+            return Err(Errno::Again);
+        }
+        let taken = if possible > 1 && self.strikes(short) { self.rng.usize(1..possible) } else { possible };
+        let is_full = taken == free && taken < bytes.len();
+        self.ends.get_mut(&id).expect("an open socket").is_awaited = is_full;
+        if let Some(peer) = self.ends.get_mut(&peer) {
+            peer.arriving += taken;
+        }
+        self.note_end(id, format_args!("sends {taken} of {} to", bytes.len()));
+        let resets = self.weather.resets;
+        if self.strikes(resets) {
+            self.note_end(id, format_args!("breaks its stream with"));
+            self.send_after(id, 0, Happening::Reset { to: peer });
+            self.send_after(id, 0, Happening::Reset { to: id });
+        } else {
+            self.send_after(id, taken, Happening::Data { to: peer, bytes: bytes[..taken].to_vec() });
+        }
+        Ok(Moved { bytes: taken, drained: is_full })
+    }
+
+    fn arrive(&mut self, to: EndId, bytes: &[u8]) {
+        let Some(end) = self.ends.get_mut(&to) else { return };
+        end.arriving -= bytes.len().min(end.arriving);
+        if !end.is_broken {
+            end.inbox.extend(bytes);
+            self.tell(to, Ready { readable: true, ..Ready::default() });
+        }
+    }
+
+    pub(crate) fn shutdown_write(&mut self, id: EndId) {
+        let Some(end) = self.ends.get_mut(&id) else { return };
+        if std::mem::replace(&mut end.fin_sent, true) {
+            return;
+        }
+        let peer = end.peer;
+        self.note_end(id, format_args!("ends its side towards"));
+        if let Some(peer) = peer {
+            self.send_after(id, 0, Happening::Fin { to: peer });
+        }
+    }
+
+    /// With a reset if that was asked for, or if something that came was not read (tcp(7)).
+    pub(crate) fn close(&mut self, id: EndId, reset: bool) {
+        let Some(end) = self.ends.get(&id) else { return };
+        let (host, peer, token) = (end.host, end.peer, end.token);
+        let resets = reset || !end.inbox.is_empty() || end.arriving > 0;
+        if token.is_some() {
+            self.nodes[host].sockets -= 1;
+        }
+        self.note_end(id, format_args!("{}", if resets { "resets" } else { "closes" }));
+        if let (Some(peer), false) = (peer, self.ends[&id].is_broken) {
+            if resets {
+                self.send_after(id, 0, Happening::Reset { to: peer });
+            } else {
+                self.shutdown_write(id);
+            }
+        }
+        if let Some(token) = token {
+            self.nodes[host].ready.remove(&token);
+        }
+        self.ends.remove(&id);
+    }
+
+    fn fail_end(&mut self, id: EndId, errno: Errno) {
+        let Some(end) = self.ends.get_mut(&id) else { return };
+        if std::mem::replace(&mut end.is_broken, true) {
+            return;
+        }
+        end.error = Some(errno);
+        end.is_connected = false;
+        end.arriving = 0;
+        self.note_end(id, format_args!("hears {errno:?} from"));
+        self.tell(id, Ready { readable: true, writable: true, read_on: true, failed: true, ..Ready::default() });
+    }
+
+    pub(crate) fn local(&self, id: EndId) -> Option<Address> {
+        self.ends.get(&id).map(|end| end.local.clone())
+    }
+
+    /// An event for whoever has it registered.
+    fn tell(&mut self, id: EndId, ready: Ready) {
+        let Some(end) = self.ends.get(&id) else { return };
+        if let Some(token) = end.token {
+            merge(&mut self.nodes[end.host].ready, token, ready);
+        }
+    }
+
+    /// An injected EAGAIN promises an event, or the socket would sleep for ever.
+    fn operate_or_nudge(&mut self, id: EndId, what: &str, ready: Ready) -> Result<(), Errno> {
+        let host = self.ends[&id].host;
+        let operated = self.operate(host, what);
+        if operated == Err(Errno::Again) {
+            if let Some(token) = self.ends[&id].token {
+                let soon = self.now + Duration::from_millis(1);
+                self.plan(soon, Happening::Nudge { host, token, ready });
+            }
+        }
+        operated
+    }
+
+    /// An event that means nothing: selectors are allowed to lie.
+    fn nudge_by_chance(&mut self, host: HostId) {
+        let spurious = self.weather.spurious;
+        if self.strikes(spurious) {
+            let token = self.rng.usize(0..8) | self.rng.usize(0..4) << 32;
+            let ready = Ready { readable: self.rng.bool(), writable: self.rng.bool(), ..Ready::default() };
+            let now = self.now;
+            self.plan(now, Happening::Nudge { host, token, ready });
+        }
+    }
+}
+
+/// Hosts, as the scheduler sees them.
+impl Network {
+    pub(crate) fn has_events(&self, host: HostId) -> bool {
+        let node = &self.nodes[host];
+        !node.is_dead && (!node.ready.is_empty() || node.is_woken.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn take_events(&mut self, host: HostId) -> BTreeMap<usize, Ready> {
+        self.nodes[host].is_woken.store(false, Ordering::Release);
+        std::mem::take(&mut self.nodes[host].ready)
+    }
+
+    pub(crate) fn is_dead(&self, host: HostId) -> bool {
+        self.nodes[host].is_dead
+    }
+
+    /// Nothing passes between the two until they are joined again; what is under way waits.
+    pub(crate) fn part(&mut self, a: HostId, b: HostId) {
+        self.partitions.insert((a.min(b), a.max(b)));
+        let other = self.nodes[b].name.clone();
+        self.note(a, format_args!("is cut off from {other}"));
+    }
+
+    pub(crate) fn join(&mut self, a: HostId, b: HostId) {
+        self.partitions.remove(&(a.min(b), a.max(b)));
+        let other = self.nodes[b].name.clone();
+        self.note(a, format_args!("reaches {other} again"));
+        let (through, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|&(from, to, _)| (from.min(to), from.max(to)) == (a.min(b), a.max(b)));
+        self.held = still;
+        for (_, _, happening) in through {
+            let now = self.now;
+            self.plan(now, happening);
+        }
+    }
+
+    /// The machine stops without a word; its peers are half-open.
+    pub(crate) fn kill(&mut self, host: HostId) {
+        self.note(host, format_args!("is switched off"));
+        self.nodes[host].is_dead = true;
+    }
+
+    /// The sockets that a host has open.
+    pub(crate) fn sockets(&self, host: HostId) -> usize {
+        self.nodes[host].sockets
+    }
+}
+
+fn merge(all: &mut BTreeMap<usize, Ready>, token: usize, more: Ready) {
+    let ready = all.entry(token).or_default();
+    ready.readable |= more.readable;
+    ready.writable |= more.writable;
+    ready.read_on |= more.read_on;
+    ready.priority |= more.priority;
+    ready.failed |= more.failed;
+}

@@ -1,0 +1,122 @@
+//! How the network behaves by chance.
+
+use std::time::Duration;
+
+/// How the network behaves by chance. Probabilities are in thousandths of each operation or message; the default is a
+/// perfect network: everything arrives at once and whole.
+#[derive(Clone, Debug)]
+pub struct Weather {
+    pub(crate) latency: Duration,
+    pub(crate) jitter: Duration,
+    pub(crate) bandwidth: Option<u64>,
+    pub(crate) window: usize,
+    pub(crate) short_reads: u32,
+    pub(crate) short_writes: u32,
+    pub(crate) resets: u32,
+    pub(crate) spurious: u32,
+    pub(crate) refusals: u32,
+    pub(crate) silences: u32,
+    pub(crate) pauses: u32,
+}
+
+/// What a socket's buffers hold on Linux, roughly, before they grow.
+const WINDOW: usize = 128 << 10;
+
+impl Default for Weather {
+    fn default() -> Self {
+        Self {
+            latency: Duration::ZERO,
+            jitter: Duration::ZERO,
+            bandwidth: None,
+            window: WINDOW,
+            short_reads: 0,
+            short_writes: 0,
+            resets: 0,
+            spurious: 0,
+            refusals: 0,
+            silences: 0,
+            pauses: 0,
+        }
+    }
+}
+
+impl Weather {
+    /// Nothing is late and nothing is lost.
+    pub fn fair() -> Self {
+        Self::default()
+    }
+
+    /// Everything is late and comes in pieces; some streams are reset, some connects refused or never answered; the
+    /// process oversleeps at times.
+    pub fn rough() -> Self {
+        Self {
+            latency: Duration::from_millis(20),
+            jitter: Duration::from_millis(80),
+            bandwidth: Some(1 << 20),
+            window: 8 << 10,
+            short_reads: 300,
+            short_writes: 300,
+            resets: 3,
+            spurious: 20,
+            refusals: 50,
+            silences: 20,
+            pauses: 10,
+        }
+    }
+
+    /// How long a message takes: at least `latency`, and by chance up to `jitter` longer. Streams stay in order.
+    #[must_use]
+    pub fn latency(mut self, latency: Duration, jitter: Duration) -> Self {
+        (self.latency, self.jitter) = (latency, jitter);
+        self
+    }
+
+    /// How many bytes a second each stream carries each way; `None` is no bound.
+    #[must_use]
+    pub fn bandwidth(mut self, bytes: impl Into<Option<u64>>) -> Self {
+        self.bandwidth = bytes.into();
+        self
+    }
+
+    /// How many bytes may be sent and not yet read, at least 1. Beyond it a sender's `send` would block.
+    #[must_use]
+    pub fn window(mut self, bytes: usize) -> Self {
+        self.window = bytes.max(1);
+        self
+    }
+
+    /// How often a read gives fewer bytes than it could, and a write takes fewer.
+    #[must_use]
+    pub fn short(mut self, reads: u32, writes: u32) -> Self {
+        (self.short_reads, self.short_writes) = (reads, writes);
+        self
+    }
+
+    /// How often a message resets its stream instead of arriving.
+    #[must_use]
+    pub fn resets(mut self, thousandths: u32) -> Self {
+        self.resets = thousandths;
+        self
+    }
+
+    /// How often an operation is followed by an event that means nothing, for a socket that lives or one that is gone.
+    #[must_use]
+    pub fn spurious(mut self, thousandths: u32) -> Self {
+        self.spurious = thousandths;
+        self
+    }
+
+    /// How often a connect is refused, and how often it is never answered.
+    #[must_use]
+    pub fn refusals(mut self, refused: u32, silent: u32) -> Self {
+        (self.refusals, self.silences) = (refused, silent);
+        self
+    }
+
+    /// How often a wait oversleeps, up to a second.
+    #[must_use]
+    pub fn pauses(mut self, thousandths: u32) -> Self {
+        self.pauses = thousandths;
+        self
+    }
+}
