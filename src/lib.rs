@@ -53,6 +53,9 @@
 
 #[cfg(feature = "sim")]
 pub mod testing;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 
 // In reading order, which is the order of the layers: a file uses only what stands below it. tests/layers.rs holds this.
 mod reactor;

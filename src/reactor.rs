@@ -92,6 +92,8 @@ impl<S> Reactor<S> {
         self.fire_timers(state);
         self.flush_dirty();
         self.reap(state);
+        #[cfg(debug_assertions)]
+        self.core.hub.assert_sound();
         self.let_panics_go_on();
         Ok(self.goes_on())
     }

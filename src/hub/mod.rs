@@ -9,6 +9,8 @@ mod ending;
 mod opening;
 mod receiving;
 mod sending;
+#[cfg(debug_assertions)]
+mod soundness;
 mod timing;
 
 use crate::{
@@ -69,6 +71,8 @@ pub(crate) struct Hub {
     pub(crate) interrupt: bool,
     /// A frame ended since the input was lent.
     frame_ended: bool,
+    #[cfg(debug_assertions)]
+    turns_unchecked: u32,
     /// A panic that is to leave the turn.
     pub(crate) panicked: Option<Payload>,
 }
@@ -117,6 +121,8 @@ impl Hub {
             unread: 0,
             interrupt: false,
             frame_ended: false,
+            #[cfg(debug_assertions)]
+            turns_unchecked: 0,
             panicked: None,
         }
     }

@@ -1,0 +1,1 @@
+//! Entry points of the fuzzers, next to what they fuzz. Compiled with `--cfg fuzzing` only.

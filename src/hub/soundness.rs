@@ -1,0 +1,94 @@
+//! What holds after every turn, checked wherever debug assertions are on. Each line is an invariant that some promise
+//! rests on.
+
+use super::{Hub, NOBODY};
+use crate::{
+    conn::{Conn, Phase},
+    key::Key,
+    slots::Entry,
+};
+
+/// Large tables are looked at now and then only, or the looking would be most of a test's time.
+const EVERY_TURN_MAX: usize = 256;
+
+impl Hub {
+    /// # Panics
+    /// If something does not hold.
+    pub(crate) fn assert_sound(&mut self) {
+        self.turns_unchecked += 1;
+        if self.slots.len() > EVERY_TURN_MAX && self.turns_unchecked < 64 {
+            return;
+        }
+        self.turns_unchecked = 0;
+        assert!(self.current == NOBODY && self.out.is_empty(), "nothing is lent between turns");
+        let (mut accepted, mut opened, mut listeners, mut watched, mut lingering) = (0, 0, 0, 0, 0);
+        for key in self.slots.keys() {
+            match self.slots.get(key) {
+                Some(Entry::Stream(conn)) => {
+                    match (conn.phase, conn.listener) {
+                        (Phase::Lingering, _) => lingering += 1,
+                        (_, Some(_)) => accepted += 1,
+                        (_, None) => opened += 1,
+                    }
+                    self.assert_conn_sound(conn);
+                }
+                Some(Entry::Listener(listening)) => {
+                    listeners += 1;
+                    self.assert_queued(key, listening.in_ready, false);
+                }
+                Some(Entry::Watched(entry)) => {
+                    watched += 1;
+                    self.assert_queued(key, entry.in_ready, entry.in_dirty);
+                }
+                _ => {}
+            }
+        }
+        let counts = self.counts;
+        assert_eq!(
+            (accepted, opened, listeners, watched, lingering),
+            (counts.accepted, counts.opened, counts.listeners, counts.watched, self.lingering_now),
+            "accepted, opened, listeners, watched, lingering: as counted"
+        );
+        for (key, _) in &self.closing {
+            if let Some(conn) = self.slots.conn(*key) {
+                assert_eq!(conn.phase, Phase::Ended, "{key} is to be closed");
+            }
+        }
+    }
+
+    /// The rule that carries everything: who could make progress is on the ready queue, or will be looked at.
+    fn assert_queued(&self, key: Key, in_ready: bool, in_dirty: bool) {
+        assert!(in_ready || in_dirty || !self.can_progress(key), "{key} could make progress, and nobody will come");
+        if self.slots.len() <= EVERY_TURN_MAX {
+            let listed = |list: &[Key]| list.iter().filter(|&&listed| listed == key).count();
+            assert_eq!(listed(&self.ready), usize::from(in_ready), "{key} on the ready queue");
+            assert_eq!(listed(&self.dirty), usize::from(in_dirty), "{key} among the dirty");
+        }
+    }
+
+    fn assert_conn_sound(&self, conn: &Conn) {
+        let key = conn.key;
+        self.assert_queued(key, conn.in_ready, conn.in_dirty);
+        assert!(conn.held.as_ref().is_none_or(|held| !held.is_empty()), "{key} holds an empty buffer");
+        assert!(conn.output.as_ref().is_none_or(|output| !output.is_empty()), "{key} has an empty queue");
+        let marks = conn.marks(self.config.marks);
+        assert!(
+            conn.is_congested || conn.in_dirty || !conn.is_open() || conn.queued() <= marks.high,
+            "{key} is above its high mark"
+        );
+        assert!(!conn.is_congested || conn.in_dirty || conn.queued() > marks.low, "{key} is down to its low mark");
+        assert!(!conn.eof_told || conn.eof_seen, "{key} was told of an end that nobody saw");
+        if conn.phase != Phase::Open {
+            assert!(conn.held.is_none(), "{key} has ended and keeps input");
+        }
+        if conn.phase == Phase::Ended {
+            let times = self.closing.iter().filter(|(closing, _)| *closing == key).count();
+            assert_eq!(times, 1, "{key} has ended, and is to be closed once");
+        }
+        let Some(extra) = &conn.extra else { return };
+        for &target in &extra.targets {
+            let readers = self.slots.conn(target).and_then(|conn| conn.extra.as_ref()).map(|extra| &extra.readers);
+            assert!(readers.is_some_and(|readers| readers.contains(&key)), "{key} hangs on {target}, which does not know it");
+        }
+    }
+}
