@@ -27,6 +27,7 @@ pub struct Config {
     pub(crate) connect_max: Duration,
     pub(crate) accept_back_off: Duration,
     pub(crate) panics: Panics,
+    pub(crate) watchdog: Option<Duration>,
 }
 
 /// The marks of one output queue, in bytes. low <= high <= cap
@@ -83,6 +84,8 @@ impl Default for Config {
             // Descriptors come back when somebody closes; ten looks a second cost nothing.
             accept_back_off: Duration::from_millis(100),
             panics: Panics::Isolate,
+            // Two looks at the clock for each callback: about 40 ns.
+            watchdog: None,
         }
     }
 }
@@ -184,6 +187,14 @@ impl Config {
     #[must_use]
     pub fn accept_back_off(mut self, wait: Duration) -> Self {
         self.accept_back_off = wait;
+        self
+    }
+
+    /// A callback that takes longer is named in the log as a warning, by key, peer, protocol and callback, and
+    /// [`Stats`](crate::Stats) measures times. Default: off, because it looks at the clock twice for each callback.
+    #[must_use]
+    pub fn watchdog(mut self, longer_than: impl Into<Option<Duration>>) -> Self {
+        self.watchdog = longer_than.into();
         self
     }
 

@@ -9,6 +9,7 @@ use crate::{
     output::{Broken, Output, Producer, SLICES_MAX},
     panics::{Payload, guard},
     terminator::Framing,
+    time::Time,
     timers::NO_TIMER,
     transport::{Moved, Stream},
 };
@@ -51,6 +52,10 @@ pub(crate) struct Conn {
     pub(crate) tells: u32,
     /// Counts upgrades: a tell is for one life only.
     pub(crate) life: u32,
+    /// When it was accepted or opened.
+    pub(crate) born: Time,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
     pub(crate) phase: Phase,
     /// The transport is connected.
     pub(crate) is_established: bool,
@@ -86,6 +91,8 @@ pub(crate) struct Conn {
     pub(crate) is_cut: bool,
     pub(crate) in_ready: bool,
     pub(crate) in_dirty: bool,
+    /// Turns in a row in which nothing was achieved; it stops counting at the top.
+    pub(crate) in_vain: u8,
 }
 
 pub(crate) struct Extra {
@@ -148,7 +155,7 @@ pub(crate) enum Stuck {
 }
 
 impl Conn {
-    pub(crate) fn new(key: Key, stream: Option<Stream>, peer: Address) -> Self {
+    pub(crate) fn new(key: Key, stream: Option<Stream>, peer: Address, born: Time) -> Self {
         Self {
             key,
             stream,
@@ -161,6 +168,9 @@ impl Conn {
             listener: None,
             tells: 0,
             life: 0,
+            born,
+            bytes_in: 0,
+            bytes_out: 0,
             phase: Phase::Open,
             is_established: false,
             owes_connected: false,
@@ -183,6 +193,7 @@ impl Conn {
             is_cut: false,
             in_ready: false,
             in_dirty: false,
+            in_vain: 0,
         }
     }
 
@@ -260,6 +271,7 @@ impl Conn {
             }
             Ok(Moved { bytes, drained }) => {
                 input.filled(bytes);
+                self.bytes_in += bytes as u64;
                 if drained && !self.read_on {
                     self.is_readable = false;
                 }
@@ -308,6 +320,7 @@ impl Conn {
         match moved {
             Ok(moved) => {
                 self.is_writable &= !moved.drained;
+                self.bytes_out += moved.bytes as u64;
                 Ok(moved.bytes)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -63,6 +63,7 @@ mod serve;
 mod contract;
 mod hub;
 mod slots;
+mod stats;
 mod conn;
 mod listener;
 mod connector;
@@ -90,6 +91,7 @@ pub use listener::{Listen, Refusal};
 pub use output::{Produced, Producer};
 pub use reactor::Reactor;
 pub use reason::{ConnectError, Fault, Limit, Outcome, Reason};
+pub use stats::{Closed, Connection, Kind, Stats};
 pub use terminator::{Endian, Framer, Step, Terminator, Width};
 pub use world::Source;
 

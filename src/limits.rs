@@ -32,6 +32,10 @@ impl Stopwatch {
         *self = Self { limit: limit.map_or(OFF, |limit| nanos(limit).min(OFF - 1)), ..Self::default() };
     }
 
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        self.is_set().then(|| Duration::from_nanos(self.limit))
+    }
+
     pub(crate) fn is_set(&self) -> bool {
         self.limit != OFF
     }

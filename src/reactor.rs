@@ -9,6 +9,7 @@ use crate::{
     reason::{Limit, Reason},
     serve::{bury, serve},
     slots::Entry,
+    stats::Stats,
     timers::{Due, What},
     world::{Event, OsWorld, World},
 };
@@ -58,6 +59,11 @@ impl<S> Reactor<S> {
     /// not sleep first.
     pub fn net(&mut self) -> Net<'_, S> {
         Net { core: &mut self.core }
+    }
+
+    /// What this reactor has done, and what it holds.
+    pub fn stats(&self) -> Stats {
+        self.core.hub.stats()
     }
 
     /// A handle for other threads.
@@ -125,8 +131,13 @@ impl<S> Reactor<S> {
         let at_most = if must_not_sleep { Some(Duration::ZERO) } else { wait_max.into_iter().chain(until_timer).min() };
         self.events.clear();
         let hub = &mut self.core.hub;
+        let began = hub.config.watchdog.map(|_| hub.world.now());
         hub.world.wait(&mut self.events, at_most)?;
         hub.now = hub.world.now();
+        hub.stats.turns += 1;
+        if let Some(began) = began {
+            hub.stats.waited += hub.now.since(began);
+        }
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     conn::{Filled, Phase},
-    contract::{Context, Core, Drained, Handler, Net, Owner, Scope, discard},
+    contract::{Context, Core, Drained, Handler, Net, Owner, Scope, discard, type_name},
     hub::{Accepted, Hub, LentInput},
     key::Key,
     panics::{self, guard},
@@ -30,6 +30,7 @@ pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S) {
 fn serve_stream<S>(core: &mut Core<S>, key: Key, state: &mut S) {
     let index = key.index();
     let hub = &mut core.hub;
+    let before = hub.progress(index);
     match hub.slots.conn_at(index).phase {
         Phase::Lingering => return hub.serve_lingering(index),
         _ if !hub.slots.conn_at(index).is_established => finish_connecting(core, key),
@@ -45,6 +46,8 @@ fn serve_stream<S>(core: &mut Core<S>, key: Key, state: &mut S) {
         core.hub.mark_dirty(key);
     }
     core.hub.settle(index);
+    let owners = &core.owners;
+    core.hub.note_turn(index, before, |key| type_name(owners, key));
 }
 
 fn finish_connecting<S>(core: &mut Core<S>, key: Key) {
@@ -169,14 +172,18 @@ fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
         if !kind.is_in(ready) || !core.hub.can_progress(key) {
             continue;
         }
+        let began = core.hub.begin_callback();
         let mut scope = Scope { net: Net { core: &mut *core }, key };
         let drained = guard(|| match kind {
             Kind::Priority => watcher.priority(&mut scope, state),
             Kind::Readable => watcher.readable(&mut scope, state),
             Kind::Writable => watcher.writable(&mut scope, state),
         });
+        if let Some(began) = began {
+            core.hub.end_callback(Some(key), watcher.type_name(), kind.name(), began);
+        }
         match drained {
-            Ok(Ok(Drained::No)) => {}
+            Ok(Ok(Drained::No)) => core.hub.dispatcher_not_drained(key, watcher.type_name()),
             Ok(Ok(Drained::Yes)) => core.hub.dispatcher_drained(key, kind.alone(), watcher.source()),
             Ok(Err(fault)) => _ = core.hub.end(key.index(), Reason::from_fault(fault)),
             Err(panic) => {
@@ -208,6 +215,14 @@ impl Kind {
         }
     }
 
+    fn name(self) -> &'static str {
+        match self {
+            Self::Priority => "priority",
+            Self::Readable => "readable",
+            Self::Writable => "writable",
+        }
+    }
+
     fn alone(self) -> Ready {
         let none = Ready::default();
         match self {
@@ -224,6 +239,7 @@ impl Kind {
 pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) {
     let is_clean = why.is_clean();
     log_end(core, key, &why);
+    core.hub.stats.closed.count(&why);
     #[cfg(feature = "sim")]
     if let Some(ends) = &mut core.ends {
         ends.push((key, why.duplicate()));

@@ -165,6 +165,10 @@ impl Slots {
         self.entries.iter().filter_map(|(_, entry)| entry.key())
     }
 
+    pub(crate) fn conns(&self) -> impl Iterator<Item = &Conn> {
+        self.entries.iter().filter_map(|(_, entry)| if let Entry::Stream(conn) = entry { Some(conn) } else { None })
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -173,11 +177,11 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::Address;
+    use crate::{address::Address, time::Time};
 
     fn open(slots: &mut Slots) -> Key {
         let key = slots.next_key().expect("room");
-        slots.insert(Entry::Stream(Conn::new(key, None, Address::Fd)));
+        slots.insert(Entry::Stream(Conn::new(key, None, Address::Fd, Time::default())));
         key
     }
 
@@ -229,6 +233,6 @@ mod tests {
 
     #[test]
     fn a_connection_takes_few_bytes() {
-        assert!(size_of::<Entry>() <= 176, "{}", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 192, "{}", size_of::<Entry>());
     }
 }

@@ -410,6 +410,20 @@ impl From<Terminator> for Framing {
 }
 
 impl Framing {
+    /// As in [`Terminator`], and `Skip`.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::Line { .. } => "Line",
+            Self::Delimiter { .. } => "Delimiter",
+            Self::Length { .. } => "Length",
+            Self::Stream { .. } => "Stream",
+            Self::Until(_) => "StreamUntil",
+            Self::Custom(_) => "Custom",
+            Self::Skip(_) => "Skip",
+        }
+    }
+
     /// From here on. While a refused frame is being skipped, it holds after that.
     pub(crate) fn set(&mut self, terminator: Terminator) {
         match self {
@@ -680,16 +694,7 @@ fn placed(input: &mut Input, bytes: &Range<usize>, consumed: usize, shown: usize
 
 impl fmt::Debug for Framing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Line { .. } => "Line",
-            Self::Delimiter { .. } => "Delimiter",
-            Self::Length { .. } => "Length",
-            Self::Stream { .. } => "Stream",
-            Self::Until(_) => "StreamUntil",
-            Self::Custom(_) => "Custom",
-            Self::Skip(_) => "Skip",
-        })
+        f.write_str(self.name())
     }
 }
 

@@ -120,6 +120,10 @@ impl Timers {
         self.position(timer).is_some()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     pub(crate) fn next(&self) -> Option<Time> {
         self.heap.first().map(|node| node.deadline)
     }

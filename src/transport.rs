@@ -55,7 +55,8 @@ pub(crate) enum Stream {
     #[cfg(unix)]
     Unix(UnixStream),
     #[allow(dead_code, reason = "TLS and the simulated network come in here")]
-    Dyn(Box<dyn Transport>),
+    /// A box of a box, because every connection has room for this.
+    Dyn(Box<Box<dyn Transport>>),
 }
 
 impl Stream {

@@ -14,6 +14,8 @@ pub(crate) struct Watched {
     pub(crate) is_ending: bool,
     pub(crate) in_ready: bool,
     pub(crate) in_dirty: bool,
+    /// How often in a row it said that there is more.
+    pub(crate) never_drained: u32,
 }
 
 impl Watched {
@@ -29,6 +31,7 @@ impl Watched {
             is_ending: false,
             in_ready: false,
             in_dirty: false,
+            never_drained: 0,
         }
     }
 

@@ -116,12 +116,7 @@ impl<S> Core<S> {
 
     /// What the slot's handler is, for the log.
     pub(crate) fn type_name(&self, key: Key) -> &'static str {
-        match self.owners.get(key.index()) {
-            Some(Some(Owner::Stream(handler))) => handler.type_name(),
-            Some(Some(Owner::Watched(watcher))) => watcher.type_name(),
-            Some(Some(Owner::Listener(_))) => "listener",
-            _ => "-",
-        }
+        type_name(&self.owners, key)
     }
 
     /// The protocol itself, if it is of this type.
@@ -182,8 +177,13 @@ impl<S> Core<S> {
 
     /// Runs code that belongs to no connection; whether it came to its end.
     pub(crate) fn run_job(&mut self, what: &str, state: &mut S, job: impl FnOnce(&mut Net<'_, S>, &mut S)) -> bool {
+        let began = self.hub.begin_callback();
         let mut net = Net { core: self };
-        let Err(payload) = guard(|| job(&mut net, state)) else { return true };
+        let outcome = guard(|| job(&mut net, state));
+        if let Some(began) = began {
+            self.hub.end_callback(None, "", what, began);
+        }
+        let Err(payload) = outcome else { return true };
         log::error!(target: "mainspring", "{what} panicked: {}", panics::text(&payload));
         self.pass_on(payload);
         false
@@ -456,6 +456,15 @@ impl<S> Core<S> {
         let is_busy = !self.hub.closing.is_empty() || !self.errands.is_empty();
         // The inbox after the remotes: a thread that posts and then lets its remote go in between is not missed.
         is_waited_for || is_busy || self.hub.counts.handlers() > 0 || self.inbox.has_more()
+    }
+}
+
+pub(crate) fn type_name<S>(owners: &[Option<Owner<S>>], key: Key) -> &'static str {
+    match owners.get(key.index()) {
+        Some(Some(Owner::Stream(handler))) => handler.type_name(),
+        Some(Some(Owner::Watched(watcher))) => watcher.type_name(),
+        Some(Some(Owner::Listener(_))) => "listener",
+        _ => "-",
     }
 }
 

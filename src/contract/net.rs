@@ -12,6 +12,7 @@ use crate::{
     listener::{Listen, Refusal},
     reason::{Fault, Outcome, Reason},
     slots::Entry,
+    stats::{Connection, Stats},
 };
 use std::{
     fmt, io,
@@ -243,6 +244,16 @@ impl<S> Net<'_, S> {
     /// Takes a timer back, at once and without a trace. `false`: it has fired, or was taken back before.
     pub fn cancel(&mut self, timer: Timer) -> bool {
         self.core.cancel(timer)
+    }
+
+    /// What this reactor has done, and what it holds. Takes a look at every connection.
+    pub fn stats(&self) -> Stats {
+        self.core.hub.stats()
+    }
+
+    /// Everything that holds a slot: connections, lingering sockets, listeners, dispatchers.
+    pub fn connections(&self) -> Vec<Connection> {
+        self.core.hub.connections(|key| self.core.type_name(key))
     }
 
     /// A handle for other threads.

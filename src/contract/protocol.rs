@@ -112,9 +112,21 @@ pub(crate) trait Handler<S> {
     fn type_name(&self) -> &'static str;
 }
 
+/// Runs one callback; the watchdog, if it is on, looks at the clock.
+#[inline]
+fn watched<P, S, T>(ctx: &mut Context<'_, S>, callback: &'static str, run: impl FnOnce(&mut Context<'_, S>) -> T) -> T {
+    let began = ctx.hub().begin_callback();
+    let result = run(ctx);
+    if let Some(began) = began {
+        let key = ctx.key;
+        ctx.hub().end_callback(Some(key), std::any::type_name::<P>(), callback, began);
+    }
+    result
+}
+
 impl<S, P: Protocol<S>> Handler<S> for P {
     fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
-        Protocol::connected(self, ctx, state)
+        watched::<P, S, _>(ctx, "connected", |ctx| Protocol::connected(self, ctx, state))
     }
 
     fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, lent: &mut LentInput, frames: &mut usize) -> Outcome {
@@ -122,9 +134,13 @@ impl<S, P: Protocol<S>> Handler<S> for P {
         let input = &mut lent.input;
         while *frames > 0 {
             match ctx.hub().next_frame(index, input) {
-                Found::Frame(range) => Protocol::frame(self, ctx, state, input.slice(range))?,
+                Found::Frame(range) => {
+                    watched::<P, S, _>(ctx, "frame", |ctx| Protocol::frame(self, ctx, state, input.slice(range)))?;
+                }
                 Found::Piece(range) if range.is_empty() => {}
-                Found::Piece(range) => Protocol::received(self, ctx, state, input.slice(range))?,
+                Found::Piece(range) => {
+                    watched::<P, S, _>(ctx, "received", |ctx| Protocol::received(self, ctx, state, input.slice(range)))?;
+                }
                 Found::TooLong => exceed(self, ctx, state, Limit::FrameBytes)?,
                 Found::Broken(fault) => return Err(fault),
                 Found::Nothing => {
@@ -141,23 +157,23 @@ impl<S, P: Protocol<S>> Handler<S> for P {
     }
 
     fn writable(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
-        Protocol::writable(self, ctx, state)
+        watched::<P, S, _>(ctx, "writable", |ctx| Protocol::writable(self, ctx, state))
     }
 
     fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
-        Protocol::exceeded(self, ctx, state, limit)
+        watched::<P, S, _>(ctx, "exceeded", |ctx| Protocol::exceeded(self, ctx, state, limit))
     }
 
     fn draining(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
-        Protocol::draining(self, ctx, state)
+        watched::<P, S, _>(ctx, "draining", |ctx| Protocol::draining(self, ctx, state))
     }
 
     fn eof(&mut self, ctx: &mut Context<'_, S>, state: &mut S, tail: &[u8]) -> Outcome {
-        Protocol::eof(self, ctx, state, tail)
+        watched::<P, S, _>(ctx, "eof", |ctx| Protocol::eof(self, ctx, state, tail))
     }
 
     fn closed(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {
-        Protocol::closed(self, ctx, state, why);
+        watched::<P, S, _>(ctx, "closed", |ctx| Protocol::closed(self, ctx, state, why));
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

@@ -333,6 +333,8 @@ impl Hub {
         self.forget_throttles(index);
         let Entry::Stream(mut conn) = self.slots.remove(index) else { unreachable!("the slot of a connection") };
         self.lingering_now -= usize::from(conn.phase == Phase::Lingering);
+        self.stats.bytes_in += conn.bytes_in;
+        self.stats.bytes_out += conn.bytes_out;
         if let Some(stream) = conn.stream.as_mut().filter(|_| conn.is_cut) {
             stream.abort();
         }

@@ -12,6 +12,7 @@ mod sending;
 #[cfg(debug_assertions)]
 mod soundness;
 mod timing;
+mod watching;
 
 use crate::{
     config::Config,
@@ -21,6 +22,7 @@ use crate::{
     panics::Payload,
     reason::Reason,
     slots::{Entry, Slots},
+    stats::Stats,
     time::Time,
     timers::Timers,
     world::{Event, World},
@@ -28,6 +30,7 @@ use crate::{
 pub(crate) use opening::Accepted;
 pub(crate) use receiving::LentInput;
 use std::collections::VecDeque;
+pub(crate) use watching::NEVER_DRAINED_MAX;
 
 /// No connection's callback is running.
 const NOBODY: usize = usize::MAX;
@@ -53,6 +56,8 @@ pub(crate) struct Hub {
     lingering: VecDeque<Key>,
     lingering_now: usize,
     pub(crate) counts: Counts,
+    /// Without what the connections count themselves as long as they live.
+    pub(crate) stats: Stats,
     /// Nothing is opened any more.
     pub(crate) is_shut: bool,
 
@@ -85,8 +90,6 @@ pub(crate) struct Counts {
     pub(crate) opened: usize,
     pub(crate) listeners: usize,
     pub(crate) watched: usize,
-    /// Events for sockets that are gone.
-    pub(crate) stale_events: u64,
 }
 
 impl Counts {
@@ -112,6 +115,7 @@ impl Hub {
             lingering: VecDeque::new(),
             lingering_now: 0,
             counts: Counts::default(),
+            stats: Stats::default(),
             is_shut: false,
             current: NOBODY,
             is_lent: false,
@@ -131,6 +135,7 @@ impl Hub {
 
     /// All events become flags before any callback runs: what a callback closes or opens cannot meet an older event.
     pub(crate) fn fold(&mut self, events: &[Event]) {
+        self.stats.events += events.len() as u64;
         for event in events {
             let ready = event.ready;
             let key = match self.slots.by_token(event.token) {
@@ -150,7 +155,7 @@ impl Hub {
                     watched.key
                 }
                 Some(Entry::Retired) | None => {
-                    self.counts.stale_events += 1;
+                    self.stats.stale_events += 1;
                     log::trace!(target: "mainspring", "an event for a socket that is gone");
                     continue;
                 }

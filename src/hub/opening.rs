@@ -1,6 +1,6 @@
 //! How things begin: listening, accepting, connecting, watching.
 
-use super::Hub;
+use super::{Hub, NEVER_DRAINED_MAX};
 use crate::{
     address::{Address, Target, Unusable},
     conn::{Conn, Phase},
@@ -103,7 +103,7 @@ impl Hub {
     }
 
     fn admit_guest(&mut self, key: Key, listener: Key, stream: Stream, peer: Address) {
-        let mut conn = Conn::new(key, Some(stream), peer);
+        let mut conn = Conn::new(key, Some(stream), peer, self.now);
         conn.listener = Some(listener);
         conn.holds_back = true;
         (conn.is_established, conn.is_writable) = (true, true);
@@ -116,6 +116,7 @@ impl Hub {
         conn.owes_connected = true;
         let listener = conn.listener;
         self.counts.accepted += 1;
+        self.stats.accepted += 1;
         if let Some(listening) = listener.and_then(|listener| self.slots.listener(listener)) {
             listening.guests += 1;
         }
@@ -141,11 +142,12 @@ impl Hub {
             Ok(address) => (address, None),
             Err(unusable) => (Address::Name(target.to_string()), Some(unusable)),
         };
-        let mut conn = Conn::new(key, None, peer);
+        let mut conn = Conn::new(key, None, peer, self.world.now());
         conn.extra().from = options.local;
         conn.extra().limits.connect.set(Some(options.timeout.unwrap_or(self.config.connect_max)));
         self.slots.insert(Entry::Stream(conn));
         self.counts.opened += 1;
+        self.stats.opened += 1;
         let index = key.index();
         match unusable {
             None => self.begin_connect(index),
@@ -233,6 +235,7 @@ impl Hub {
     /// It has met `WouldBlock`: nothing more until the next edge.
     pub(crate) fn dispatcher_drained(&mut self, key: Key, what: Ready, source: Source<'_>) {
         let Some(watched) = self.slots.watched(key) else { return };
+        watched.never_drained = 0;
         watched.is_readable &= !what.readable;
         watched.is_writable &= !what.writable;
         watched.has_priority &= !what.priority;
@@ -240,6 +243,15 @@ impl Hub {
             if let Err(error) = self.world.drained(source, key.token()) {
                 self.end(key.index(), Reason::Io(error));
             }
+        }
+    }
+
+    /// It says that there is more.
+    pub(crate) fn dispatcher_not_drained(&mut self, key: Key, protocol: &str) {
+        let Some(watched) = self.slots.watched(key) else { return };
+        watched.never_drained = watched.never_drained.saturating_add(1);
+        if watched.never_drained == NEVER_DRAINED_MAX {
+            log::warn!(target: "mainspring", "{key} {protocol} has said {NEVER_DRAINED_MAX} times in a row that there is more");
         }
     }
 

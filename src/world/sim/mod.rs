@@ -126,7 +126,7 @@ impl Drop for SimListener {
 }
 
 fn stream(network: &SharedNetwork, end: EndId) -> Stream {
-    Stream::Dyn(Box::new(SimStream { network: Rc::clone(network), end, resets: false }))
+    Stream::Dyn(Box::new(Box::new(SimStream { network: Rc::clone(network), end, resets: false })))
 }
 
 struct SimStream {

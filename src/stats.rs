@@ -1,0 +1,181 @@
+//! What a reactor has done and what it holds, for those who operate it.
+
+use crate::{
+    address::Address,
+    key::Key,
+    limits::Limits,
+    reason::{Limit, Reason},
+};
+use std::time::Duration;
+
+/// What one reactor has done since it was made: [`Net::stats`](crate::Net::stats).
+#[non_exhaustive]
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Events of the selector.
+    pub events: u64,
+    /// Events for sockets that were gone.
+    pub stale_events: u64,
+    /// Callbacks of protocols and dispatchers, tells and timers of connections included.
+    pub callbacks: u64,
+    /// Bytes received on all connections, those that have ended included.
+    pub bytes_in: u64,
+    /// Bytes that the kernel took of all connections.
+    pub bytes_out: u64,
+    /// Connections accepted, without those that were refused.
+    pub accepted: u64,
+    /// Connections that we opened, whether or not they were connected.
+    pub opened: u64,
+    /// Connections and dispatchers that have ended, by their [`Reason`].
+    pub closed: Closed,
+    /// Connections with a protocol, now.
+    pub connections: usize,
+    /// Sockets that wait for their peer's end after `closed`, now.
+    pub lingering: usize,
+    /// Bytes queued on all connections, now.
+    pub queued: usize,
+    /// Timers that are set, now; time-outs of connections included.
+    pub timers: usize,
+    /// The longest callback, and what it was. Measured only with [`Config::watchdog`](crate::Config::watchdog).
+    pub longest_callback: Duration,
+    /// Time spent waiting for events. Measured only with [`Config::watchdog`](crate::Config::watchdog).
+    pub waited: Duration,
+}
+
+/// How many have ended for which [`Reason`].
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// [`Reason::Finish`].
+    pub finish: u64,
+    /// [`Reason::Eof`].
+    pub eof: u64,
+    /// [`Reason::Abort`].
+    pub abort: u64,
+    /// [`Reason::Shutdown`].
+    pub shutdown: u64,
+    /// Never connected: [`Reason::Resolve`], [`Reason::Connect`], [`Reason::Tls`].
+    pub connect: u64,
+    /// [`Reason::Io`].
+    pub io: u64,
+    /// [`Reason::Limit`].
+    pub limit: u64,
+    /// [`Reason::Overflow`].
+    pub overflow: u64,
+    /// [`Reason::Failed`].
+    pub failed: u64,
+    /// [`Reason::Panicked`].
+    pub panicked: u64,
+}
+
+impl Closed {
+    pub(crate) fn count(&mut self, why: &Reason) {
+        let counter = match why {
+            Reason::Finish => &mut self.finish,
+            Reason::Eof => &mut self.eof,
+            Reason::Abort => &mut self.abort,
+            Reason::Shutdown => &mut self.shutdown,
+            Reason::Resolve(_) | Reason::Connect(_) | Reason::Tls(_) => &mut self.connect,
+            Reason::Io(_) => &mut self.io,
+            Reason::Limit(_) => &mut self.limit,
+            Reason::Overflow => &mut self.overflow,
+            Reason::Failed(_) => &mut self.failed,
+            Reason::Panicked(_) => &mut self.panicked,
+        };
+        *counter += 1;
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        let Self { finish, eof, abort, shutdown, connect, io, limit, overflow, failed, panicked } = self;
+        finish + eof + abort + shutdown + connect + io + limit + overflow + failed + panicked
+    }
+}
+
+/// What holds a slot.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A connection that a listener accepted.
+    Accepted,
+    /// A connection that we opened.
+    Opened,
+    /// A socket that waits for its peer's end after `closed`.
+    Lingering,
+    /// A listener.
+    Listener,
+    /// A dispatcher.
+    Dispatcher,
+}
+
+/// One connection, listener or dispatcher: [`Net::connections`](crate::Net::connections).
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Its key.
+    pub key: Key,
+    /// What it is.
+    pub kind: Kind,
+    /// The type of its protocol or dispatcher; `-` for a lingering socket.
+    pub protocol: &'static str,
+    /// The other end; of a listener where it listens.
+    pub peer: Address,
+    /// Since it was accepted or opened. Zero for listeners and dispatchers.
+    pub age: Duration,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes that the kernel took.
+    pub bytes_out: u64,
+    /// Bytes sent and not yet taken by the kernel.
+    pub queued: usize,
+    /// Bytes received and not yet delivered.
+    pub unread: usize,
+    /// It is connected.
+    pub is_connected: bool,
+    /// It has begun to end.
+    pub is_ending: bool,
+    /// [`pause`](crate::Link::pause) is on.
+    pub is_paused: bool,
+    /// Its output is above the high mark, or not yet down to the low one.
+    pub is_congested: bool,
+    /// The terminator that is set, by its name.
+    pub terminator: &'static str,
+    /// The time-outs that are set.
+    pub timeouts: Vec<(Limit, Duration)>,
+}
+
+impl Connection {
+    pub(crate) fn new(key: Key, kind: Kind, protocol: &'static str, peer: Address) -> Self {
+        Self {
+            key,
+            kind,
+            protocol,
+            peer,
+            age: Duration::ZERO,
+            bytes_in: 0,
+            bytes_out: 0,
+            queued: 0,
+            unread: 0,
+            is_connected: false,
+            is_ending: false,
+            is_paused: false,
+            is_congested: false,
+            terminator: "None",
+            timeouts: Vec::new(),
+        }
+    }
+}
+
+/// The time-outs that are set, by the limit that they are.
+pub(crate) fn timeouts(limits: &Limits) -> Vec<(Limit, Duration)> {
+    let all = [
+        (Limit::Idle, limits.idle),
+        (Limit::Stalled, limits.stalled),
+        (Limit::Deadline, limits.deadline),
+        (Limit::FrameTime, limits.frame),
+        (Limit::Linger, limits.linger),
+    ];
+    all.into_iter().filter_map(|(limit, stopwatch)| Some((limit, stopwatch.limit()?))).collect()
+}

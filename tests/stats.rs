@@ -1,0 +1,154 @@
+//! The figures of a reactor, and the watchdog that names who held it up.
+
+mod common;
+
+use common::{Call, Journal, PATIENCE, dial, listen, read_exactly, recorder, say, until};
+use mainspring::{
+    Config, Context, Dispatcher, Drained, Fault, Kind, Limit, Outcome, Protocol, Reactor, Scope, Source, Terminator,
+};
+use std::{
+    cell::RefCell,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+thread_local! {
+    static RECORDS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Keeper;
+
+impl log::Log for Keeper {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        RECORDS.with_borrow_mut(|records| records.push(format!("{} {}", record.level(), record.args())));
+    }
+
+    fn flush(&self) {}
+}
+
+/// The records of this test's thread that contain all of these words.
+fn records(words: &[&str]) -> Vec<String> {
+    RECORDS.with_borrow(|records| {
+        let wanted = records.iter().filter(|record| words.iter().all(|word| record.contains(word)));
+        wanted.cloned().collect()
+    })
+}
+
+fn keep_records() {
+    static KEEPER: Keeper = Keeper;
+    if log::set_logger(&KEEPER).is_ok() {
+        log::set_max_level(log::LevelFilter::Trace);
+    }
+}
+
+struct Echo;
+
+impl<S> Protocol<S> for Echo {
+    fn connected(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
+        ctx.set_idle_timeout(Duration::from_secs(60));
+        Ok(())
+    }
+
+    fn received(&mut self, ctx: &mut Context<'_, S>, _: &mut S, bytes: &[u8]) -> Outcome {
+        ctx.send(bytes);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_was_done_is_counted() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let (listener, addr) = listen(&mut reactor, || Echo);
+    let mut peer = dial(addr);
+    say(&peer, "hello");
+    read_exactly(&mut reactor, &mut (), &mut peer, 5);
+
+    let stats = reactor.stats();
+    assert_eq!((stats.accepted, stats.opened, stats.connections), (1, 0, 1));
+    assert_eq!((stats.bytes_in, stats.bytes_out, stats.queued), (5, 5, 0));
+    assert_eq!((stats.callbacks, stats.timers, stats.closed.total()), (2, 1, 0));
+    assert!(stats.turns > 0 && stats.events > 0);
+    assert_eq!(stats.longest_callback, Duration::ZERO, "nobody asked for times");
+
+    let connections = reactor.net().connections();
+    let [of_listener, of_peer] = &connections[..] else { panic!("{connections:?}") };
+    assert_eq!((of_listener.key, of_listener.kind, of_listener.protocol), (listener, Kind::Listener, "listener"));
+    assert_eq!((of_peer.kind, of_peer.bytes_in, of_peer.bytes_out, of_peer.terminator), (Kind::Accepted, 5, 5, "None"));
+    assert!(of_peer.protocol.ends_with("Echo") && of_peer.is_connected && !of_peer.is_ending && !of_peer.is_paused);
+    assert_eq!(of_peer.timeouts, [(Limit::Idle, Duration::from_secs(60))]);
+    assert_eq!(of_peer.peer.ip(), peer.local_addr().ok());
+
+    drop(peer);
+    let began = Instant::now();
+    while reactor.stats().connections > 0 {
+        assert!(began.elapsed() < PATIENCE);
+        reactor.turn(&mut (), Duration::from_millis(5)).expect("the selector works");
+    }
+    let stats = reactor.stats();
+    assert_eq!((stats.closed.eof, stats.closed.total()), (1, 1));
+    assert_eq!((stats.bytes_in, stats.bytes_out), (5, 5), "what the dead have moved still counts");
+}
+
+#[test]
+fn a_callback_that_holds_everybody_up_is_named() {
+    keep_records();
+    let most = Duration::from_millis(5);
+    let (mut reactor, mut journal) =
+        (Reactor::with_config(Config::new().watchdog(most)).expect("a selector"), Journal::default());
+    let (_, addr) = listen(&mut reactor, move || {
+        recorder(move |ctx, _, call| {
+            if *call == Call::Connected {
+                ctx.set_terminator(Terminator::line(100));
+            }
+            if matches!(call, Call::Frame(_)) {
+                let began = Instant::now();
+                while began.elapsed() <= most {}
+            }
+            Ok(())
+        })
+    });
+    let peer = dial(addr);
+    say(&peer, "compute\n");
+    until(&mut reactor, &mut journal, |journal| journal.frames() == ["compute"]);
+    let named = records(&["WARN", "Recorder", "`frame`", &peer.local_addr().expect("connected").to_string()]);
+    assert_eq!(named.len(), 1, "{named:?}");
+    let stats = reactor.stats();
+    assert!(stats.longest_callback > most && stats.waited > Duration::ZERO);
+}
+
+/// Says for ever that there is more.
+struct Liar(std::os::unix::net::UnixStream);
+
+impl Dispatcher<u32> for Liar {
+    fn source(&mut self) -> Source<'_> {
+        Source::Fd(self.0.as_fd())
+    }
+
+    fn readable(&mut self, _: &mut Scope<'_, u32>, times: &mut u32) -> Result<Drained, Fault> {
+        *times += 1;
+        Ok(Drained::No)
+    }
+}
+
+#[test]
+fn a_dispatcher_that_is_never_drained_is_named_once() {
+    keep_records();
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a socket pair");
+    ours.set_nonblocking(true).expect("a socket option");
+    say_unix(&theirs);
+    let (mut reactor, mut times) = (Reactor::new().expect("a selector"), 0);
+    reactor.net().watch(Liar(ours)).expect("a socket can be watched");
+    until(&mut reactor, &mut times, |times| *times > 0);
+    for _ in 0..100_010 {
+        reactor.turn(&mut times, Duration::ZERO).expect("the selector works");
+    }
+    assert_eq!(records(&["WARN", "Liar", "100000 times in a row"]).len(), 1);
+}
+
+fn say_unix(mut peer: &std::os::unix::net::UnixStream) {
+    std::io::Write::write_all(&mut peer, b"x").expect("the peer takes it");
+}
