@@ -2,10 +2,10 @@
 
 use crate::{
     conn::{Filled, Phase},
-    contract::{Context, Core, Drained, Handler, Net, Owner, Scope, discard, type_name},
+    contract::{Context, Core, Drained, Handler, Net, Scope, discard},
     hub::{Accepted, Hub, LentInput},
     key::Key,
-    panics::{self, guard},
+    panics::{self, Payload, guard},
     reason::{Outcome, Reason},
     slots::Entry,
     world::{Ready, Source},
@@ -46,8 +46,10 @@ fn serve_stream<S>(core: &mut Core<S>, key: Key, state: &mut S) {
         core.hub.mark_dirty(key);
     }
     core.hub.settle(index);
-    let owners = &core.owners;
-    core.hub.note_turn(index, before, |key| type_name(owners, key));
+    if core.hub.gets_nowhere(index, before) {
+        let peer = &core.hub.slots.conn_at(index).peer;
+        log::warn!(target: "mainspring", "{key} {peer} {} is ready again and again, and gets nowhere", core.type_name(key));
+    }
 }
 
 fn finish_connecting<S>(core: &mut Core<S>, key: Key) {
@@ -138,16 +140,16 @@ fn serve_listener<S>(core: &mut Core<S>, key: Key, state: &mut S) {
 
 /// The factory decides, between callbacks.
 fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
-    let Some(Owner::Listener(mut factory)) = core.owners[listener.index()].take() else {
+    let Some(mut factory) = core.factories.remove(&listener) else {
         return core.hub.refuse(guest, b"");
     };
     let peer = core.hub.slots.conn_at(guest.index()).peer.clone();
     let made = guard(|| factory(&mut Net { core: &mut *core }, state, &peer));
-    core.owners[listener.index()] = Some(Owner::Listener(factory));
+    core.factories.insert(listener, factory);
     match made {
         Ok(Ok(handler)) => {
             log::debug!(target: "mainspring", "{guest} {peer} {} accepted", handler.type_name());
-            core.install(guest, Owner::Stream(handler));
+            core.install(guest, handler);
             core.hub.welcome(guest);
         }
         Ok(Err(refusal)) => {
@@ -165,7 +167,7 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
 // ------------------------------------------------------------------------------------------------------ dispatchers
 
 fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
-    let Some(Owner::Watched(mut watcher)) = core.owners[key.index()].take() else { return };
+    let Some(mut watcher) = core.watchers.remove(&key) else { return };
     let ready = core.hub.dispatcher_ready(key);
     let mut payload = None;
     for kind in [Kind::Priority, Kind::Readable, Kind::Writable] {
@@ -192,7 +194,7 @@ fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
             }
         }
     }
-    core.owners[key.index()] = Some(Owner::Watched(watcher));
+    core.watchers.insert(key, watcher);
     core.hub.requeue(key);
     if let Some(payload) = payload {
         core.pass_on(payload);
@@ -244,39 +246,45 @@ pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) 
     if let Some(ends) = &mut core.ends {
         ends.push((key, why.duplicate()));
     }
-    let closed = match core.owners[key.index()].take() {
-        Some(Owner::Stream(mut handler)) => {
-            if why.allows_last_write() {
-                core.hub.write_last(key.index());
-            }
-            core.hub.begin(key.index());
-            let mut ctx = Context::new(core, key);
-            let closed = guard(|| handler.closed(&mut ctx, state, why));
-            discard("a protocol", ctx.next.take());
-            core.hub.queue_current();
-            discard("a protocol", handler);
-            closed
-        }
-        Some(Owner::Watched(mut watcher)) => {
-            if core.hub.slots.watched(key).is_some_and(|watched| watched.is_registered) {
-                unwatch(core, key, watcher.source());
-            }
-            let mut scope = Scope { net: Net { core: &mut *core }, key };
-            let closed = guard(|| watcher.closed(&mut scope, state, why));
-            discard("a dispatcher", watcher);
-            closed
-        }
-        Some(Owner::Listener(factory)) => {
-            discard("a factory", factory);
+    let closed = match core.hub.slots.get(key) {
+        Some(Entry::Stream(_)) => last_call(core, key, why, state),
+        Some(Entry::Watched(_)) => let_go(core, key, why, state),
+        _ => {
+            discard("a factory", core.factories.remove(&key));
             Ok(())
         }
-        None => Ok(()),
     };
     core.hub.bury(key, is_clean);
     if let Err(payload) = closed {
         log::error!(target: "mainspring", "{key} panicked in `closed`: {}", panics::text(&payload));
         core.pass_on(payload);
     }
+}
+
+fn last_call<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
+    let index = key.index();
+    let Some(mut handler) = core.handlers[index].take() else { return Ok(()) };
+    if why.allows_last_write() {
+        core.hub.write_last(index);
+    }
+    core.hub.begin(index);
+    let mut ctx = Context::new(core, key);
+    let closed = guard(|| handler.closed(&mut ctx, state, why));
+    discard("a protocol", ctx.next.take());
+    core.hub.queue_current();
+    discard("a protocol", handler);
+    closed
+}
+
+fn let_go<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
+    let Some(mut watcher) = core.watchers.remove(&key) else { return Ok(()) };
+    if core.hub.slots.watched(key).is_some_and(|watched| watched.is_registered) {
+        unwatch(core, key, watcher.source());
+    }
+    let mut scope = Scope { net: Net { core: &mut *core }, key };
+    let closed = guard(|| watcher.closed(&mut scope, state, why));
+    discard("a dispatcher", watcher);
+    closed
 }
 
 /// Explicitly: a duplicate of the descriptor would go on delivering events.

@@ -14,18 +14,14 @@ use crate::{
     time::Time,
     timers::What,
 };
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 pub(crate) type Job<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S)>;
 pub(crate) type Tell<S> = Box<dyn FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>;
 pub(crate) type Factory<S> = Box<dyn FnMut(&mut Net<'_, S>, &mut S, &Address) -> Result<Box<dyn Handler<S>>, Refusal>>;
-
-/// Who is behind a slot.
-pub(crate) enum Owner<S> {
-    Stream(Box<dyn Handler<S>>),
-    Listener(Factory<S>),
-    Watched(Box<dyn Watcher<S>>),
-}
 
 /// What waits to be run between callbacks.
 pub(crate) enum Errand<S> {
@@ -59,8 +55,11 @@ pub(crate) enum Drain {
 
 pub(crate) struct Core<S> {
     pub(crate) hub: Hub,
-    /// By slot. Nothing while its callback is running: it is checked out.
-    pub(crate) owners: Vec<Option<Owner<S>>>,
+    /// Protocols, by the slot of their connection. Nothing while its callback is running: it is checked out.
+    pub(crate) handlers: Vec<Option<Box<dyn Handler<S>>>>,
+    /// Apart from these, because there are few of them and many connections.
+    pub(crate) factories: BTreeMap<Key, Factory<S>>,
+    pub(crate) watchers: BTreeMap<Key, Box<dyn Watcher<S>>>,
     /// Tells and posts: one queue, in order.
     pub(crate) errands: VecDeque<Errand<S>>,
     /// How many of them may still run in this turn.
@@ -82,7 +81,9 @@ impl<S> Core<S> {
         let inbox = Inbox::new(hub.world.waker()?);
         Ok(Self {
             hub,
-            owners: Vec::new(),
+            handlers: Vec::new(),
+            factories: BTreeMap::new(),
+            watchers: BTreeMap::new(),
             errands: VecDeque::new(),
             errands_left: 0,
             later: Vec::new(),
@@ -95,38 +96,42 @@ impl<S> Core<S> {
         })
     }
 
-    // ------------------------------------------------------------------------------------------------- owners
+    // ----------------------------------------------------------------------------------------------- handlers
 
-    pub(crate) fn install(&mut self, key: Key, owner: Owner<S>) {
+    pub(crate) fn install(&mut self, key: Key, handler: Box<dyn Handler<S>>) {
         let index = key.index();
-        if self.owners.len() <= index {
-            self.owners.resize_with(index + 1, || None);
+        if self.handlers.len() <= index {
+            self.handlers.resize_with(index + 1, || None);
         }
-        self.owners[index] = Some(owner);
+        self.handlers[index] = Some(handler);
     }
 
     /// Gives memory back after the slots did.
     pub(crate) fn shrink(&mut self) {
         let most = self.hub.slots.capacity();
-        if self.owners.capacity() > SHRINK_MIN && self.owners.len() > most {
-            self.owners.truncate(most);
-            self.owners.shrink_to_fit();
+        if self.handlers.capacity() > SHRINK_MIN && self.handlers.len() > most {
+            self.handlers.truncate(most);
+            self.handlers.shrink_to_fit();
         }
     }
 
-    /// What the slot's handler is, for the log.
+    /// Of whatever has this key, for the log.
     pub(crate) fn type_name(&self, key: Key) -> &'static str {
-        type_name(&self.owners, key)
+        if self.factories.contains_key(&key) {
+            return "listener";
+        }
+        match (self.watchers.get(&key), self.handlers.get(key.index())) {
+            (Some(watcher), _) => watcher.type_name(),
+            (None, Some(Some(handler))) => handler.type_name(),
+            _ => "-",
+        }
     }
 
     /// The protocol itself, if it is of this type.
     #[cfg(feature = "sim")]
     pub(crate) fn protocol<P: Protocol<S>>(&mut self, key: Key) -> Option<&mut P> {
         self.hub.find(key)?;
-        match self.owners.get_mut(key.index())? {
-            Some(Owner::Stream(handler)) => handler.as_any().downcast_mut(),
-            _ => None,
-        }
+        self.handlers.get_mut(key.index())?.as_mut()?.as_any().downcast_mut()
     }
 
     pub(super) fn watcher(dispatcher: impl Dispatcher<S>) -> Box<dyn Watcher<S>> {
@@ -145,7 +150,7 @@ impl<S> Core<S> {
         run: impl FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome,
     ) {
         let index = key.index();
-        let Some(Owner::Stream(mut handler)) = self.owners[index].take() else { return };
+        let Some(mut handler) = self.handlers[index].take() else { return };
         self.hub.begin(index);
         let mut ctx = Context::new(self, key);
         let outcome = guard(|| run(&mut *handler, &mut ctx, state));
@@ -168,7 +173,7 @@ impl<S> Core<S> {
             };
             discard("a protocol", retired);
         }
-        self.owners[index] = Some(Owner::Stream(handler));
+        self.handlers[index] = Some(handler);
         leave(&mut self.hub);
         if let Some(payload) = payload {
             self.pass_on(payload);
@@ -388,8 +393,14 @@ impl<S> Core<S> {
     /// Without a callback: there is no state to lend.
     pub(crate) fn discard_all(&mut self) {
         self.drop_all_errands();
-        for owner in self.owners.drain(..).flatten() {
-            discard("a protocol", owner);
+        for handler in self.handlers.drain(..).flatten() {
+            discard("a protocol", handler);
+        }
+        for watcher in std::mem::take(&mut self.watchers).into_values() {
+            discard("a dispatcher", watcher);
+        }
+        for factory in std::mem::take(&mut self.factories).into_values() {
+            discard("a factory", factory);
         }
         self.hub.discard_all();
     }
@@ -456,15 +467,6 @@ impl<S> Core<S> {
         let is_busy = !self.hub.closing.is_empty() || !self.errands.is_empty();
         // The inbox after the remotes: a thread that posts and then lets its remote go in between is not missed.
         is_waited_for || is_busy || self.hub.counts.handlers() > 0 || self.inbox.has_more()
-    }
-}
-
-pub(crate) fn type_name<S>(owners: &[Option<Owner<S>>], key: Key) -> &'static str {
-    match owners.get(key.index()) {
-        Some(Some(Owner::Stream(handler))) => handler.type_name(),
-        Some(Some(Owner::Watched(watcher))) => watcher.type_name(),
-        Some(Some(Owner::Listener(_))) => "listener",
-        _ => "-",
     }
 }
 

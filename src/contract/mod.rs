@@ -10,7 +10,7 @@ mod protocol;
 mod remote;
 
 pub use context::{Context, Scope};
-pub(crate) use core::{Core, Drain, Errand, Later, Owner, discard, type_name};
+pub(crate) use core::{Core, Drain, Errand, Later, discard};
 pub use dispatcher::{Dispatcher, Drained};
 pub use link::Link;
 pub use net::Net;

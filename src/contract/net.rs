@@ -1,7 +1,7 @@
 //! Every socket and timer of one reactor: the same API before the loop as inside a callback.
 
 use super::{
-    Context, Core, Dispatcher, Errand, Later, Link, Owner, Protocol, Remote,
+    Context, Core, Dispatcher, Errand, Later, Link, Protocol, Remote,
     core::{Factory, addressed, mistaken},
 };
 use crate::{
@@ -58,7 +58,7 @@ impl<S> Net<'_, S> {
         let factory: Factory<S> =
             Box::new(move |net, state, peer| factory(net, state, peer).map(|protocol| Box::new(protocol) as Box<_>));
         let key = self.core.hub.listen(&at.into(), options)?;
-        self.core.install(key, Owner::Listener(factory));
+        self.core.factories.insert(key, factory);
         Ok(key)
     }
 
@@ -75,7 +75,7 @@ impl<S> Net<'_, S> {
         let Some(key) = self.core.hub.connect(&to.into(), &options) else {
             return self.core.hub.slots.stale_key();
         };
-        self.core.install(key, Owner::Stream(Box::new(protocol)));
+        self.core.install(key, Box::new(protocol));
         if self.core.drain.is_some_and(|stage| stage != super::Drain::Accepted) {
             self.core.hub.slots.conn_at_mut(key.index()).owes_draining = true;
         }
@@ -89,7 +89,7 @@ impl<S> Net<'_, S> {
     pub fn watch(&mut self, dispatcher: impl Dispatcher<S>) -> io::Result<Key> {
         let mut watcher = Core::watcher(dispatcher);
         let key = self.core.hub.watch(watcher.source())?;
-        self.core.install(key, Owner::Watched(watcher));
+        self.core.watchers.insert(key, watcher);
         Ok(key)
     }
 

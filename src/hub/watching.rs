@@ -11,7 +11,7 @@ use crate::{
 use std::time::Duration;
 
 /// A connection that was ready so often and got nowhere is named in the log.
-const IN_VAIN_MAX: u8 = u8::MAX;
+const IN_VAIN_MAX: u8 = u8::MAX - 1;
 
 /// The same for a dispatcher that says again and again that there is more.
 pub(crate) const NEVER_DRAINED_MAX: u32 = 100_000;
@@ -42,18 +42,16 @@ impl Hub {
     }
 
     /// After a turn of a connection: if no byte moved and no callback ran, and it is ready again nevertheless, it spins.
-    pub(crate) fn note_turn(&mut self, index: usize, before: (u64, u64), protocol: impl Fn(Key) -> &'static str) {
+    /// Said once, after so many turns in a row.
+    pub(crate) fn gets_nowhere(&mut self, index: usize, before: (u64, u64)) -> bool {
         let has_progressed = before != self.progress(index);
         let conn = self.slots.conn_at_mut(index);
         if has_progressed || !conn.in_ready {
             conn.in_vain = 0;
-            return;
+            return false;
         }
         conn.in_vain = conn.in_vain.saturating_add(1);
-        if conn.in_vain == IN_VAIN_MAX - 1 {
-            let (key, peer) = (conn.key, &conn.peer);
-            log::warn!(target: "mainspring", "{key} {peer} {} is ready again and again, and gets nowhere", protocol(key));
-        }
+        conn.in_vain == IN_VAIN_MAX
     }
 
     /// Changes whenever something was achieved.
