@@ -17,13 +17,13 @@ Then, in two other terminals: nc 127.0.0.1 7001
 
 In the room, /who tells who is there, and /quit leaves.";
 
-const LINE_MAX: usize = 1024;
+pub(crate) const LINE_MAX: usize = 1024;
 const NAME_MAX: usize = 32;
 
 /// What the program has one of; every callback is lent it.
 #[derive(Default)]
-struct Room {
-    names: BTreeMap<Key, String>,
+pub(crate) struct Room {
+    pub(crate) names: BTreeMap<Key, String>,
 }
 
 impl Room {
@@ -57,7 +57,7 @@ impl Room {
     }
 }
 
-struct Guest;
+pub(crate) struct Guest;
 
 impl Protocol<Room> for Guest {
     fn connected(&mut self, ctx: &mut Context<'_, Room>, _: &mut Room) -> Outcome {

@@ -66,14 +66,18 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// In the form that [`Target`] reads.
+/// In the form that [`Target`] reads, as far as it is text: what is no UTF-8 in a path or a name is shown as such.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(addr) => write!(f, "{addr}"),
+            // An abstract name begins with @, a path must not.
+            Self::Unix(Some(path)) if path.as_os_str().as_encoded_bytes().starts_with(b"@") => {
+                write!(f, "unix:./{}", path.display())
+            }
             Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
             Self::Unix(None) => f.write_str("unix:"),
-            Self::Abstract(name) => write!(f, "unix:@{}", name.escape_ascii()),
+            Self::Abstract(name) => write!(f, "unix:@{}", String::from_utf8_lossy(name)),
             Self::Name(text) => f.write_str(text),
             Self::Fd => f.write_str("descriptor"),
         }
@@ -96,6 +100,8 @@ pub enum Target {
     Ip(SocketAddr),
     /// The path of a Unix socket.
     Unix(PathBuf),
+    /// The name of a Linux abstract Unix socket, without its leading zero byte.
+    Abstract(Vec<u8>),
 }
 
 /// Why a target has no address.
@@ -121,6 +127,7 @@ impl Target {
         match self {
             Self::Ip(addr) => Ok(Address::Ip(*addr)),
             Self::Unix(path) => Ok(Address::Unix(Some(path.clone()))),
+            Self::Abstract(name) => Ok(Address::Abstract(name.clone())),
             Self::Name(host, port) => match host.parse::<IpAddr>() {
                 Ok(ip) => Ok(Address::Ip((ip, *port).into())),
                 Err(_) => Err(unresolved(host)),
@@ -165,6 +172,7 @@ impl fmt::Display for Target {
             Self::Name(host, port) => write!(f, "{host}:{port}"),
             Self::Ip(addr) => write!(f, "{addr}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Abstract(name) => write!(f, "unix:@{}", String::from_utf8_lossy(name)),
         }
     }
 }
@@ -235,6 +243,7 @@ impl From<&Address> for Target {
         match address {
             Address::Ip(addr) => Self::Ip(*addr),
             Address::Unix(Some(path)) => Self::Unix(path.clone()),
+            Address::Abstract(name) => Self::Abstract(name.clone()),
             other => Self::Text(other.to_string()),
         }
     }
@@ -247,7 +256,7 @@ mod tests {
     #[test]
     fn what_is_written_is_understood() {
         let address = |text: &str| Target::from(text).address().expect(text).to_string();
-        for text in ["127.0.0.1:80", "[::1]:80", "unix:/run/x", "unix:relative", "unix:@abstract"] {
+        for text in ["127.0.0.1:80", "[::1]:80", "unix:/run/x", "unix:relative", "unix:@abstract", "unix:@it's \\ here"] {
             assert_eq!(address(text), text);
         }
         assert_eq!(Target::from(("::1", 7)).address().expect("literal"), Address::Ip("[::1]:7".parse().expect("literal")));

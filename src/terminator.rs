@@ -227,7 +227,7 @@ impl Framer for Prefixed {
         if length > self.limit {
             return Ok(Step::Need(usize::MAX));
         }
-        let end = width + length;
+        let end = width.saturating_add(length);
         Ok(if input.len() < end { Step::Need(end) } else { Step::Frame { bytes: width..end, consumed: end } })
     }
 }
@@ -258,9 +258,9 @@ impl Framer for Netstring {
                 return Err(format!("netstring: `{}` where a length and a colon should be", other.escape_ascii()).into());
             }
         }
-        let end = digits + 1 + length;
+        let end = (digits + 1).saturating_add(length);
         match input.get(end) {
-            None => Ok(Step::Need(end + 1)),
+            None => Ok(Step::Need(end.saturating_add(1))),
             Some(b',') => Ok(Step::Frame { bytes: digits + 1..end, consumed: end + 1 }),
             Some(&other) => Err(format!("netstring: `{}` where the comma should be", other.escape_ascii()).into()),
         }
@@ -652,6 +652,9 @@ impl Custom {
     fn next(&mut self, input: &mut Input) -> Found {
         if input.len() < self.need {
             return Found::Nothing;
+        }
+        if self.limit == 0 {
+            return Found::TooLong; // there is nothing that it could be shown
         }
         let shown = input.len().min(self.limit);
         let step = match self.framer.next(&mut input.unread_mut()[..shown]) {

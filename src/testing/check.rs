@@ -4,11 +4,18 @@ use super::{sim::Sim, transcript::Transcript};
 use crate::{
     contract::Protocol,
     panics::{guard, text},
+    world::sim::{Mercy, Question, question_of, question_text},
 };
-use std::{collections::BTreeSet, ops::Range};
+use std::{cell::RefCell, collections::BTreeSet, ops::Range, panic, sync::Once};
 
 /// The environment variable that names one seed to be run alone.
 const SEED: &str = "MAINSPRING_SEED";
+
+/// The one that names the only faults that are to strike.
+const FAULTS: &str = "MAINSPRING_FAULTS";
+
+/// So many faults are shown, and carried by the command.
+const FAULTS_SHOWN: usize = 20;
 
 /// How many runs are spent on making the faults of a failing one fewer.
 const SHRINKING_RUNS: usize = 400;
@@ -18,11 +25,12 @@ const TRACE_LINES: usize = 60;
 
 /// Runs a test with every seed of a range. What it does with the [`Sim`] should depend on nothing else.
 ///
-/// With `MAINSPRING_SEED=17` in the environment only that seed is run, with its whole trace.
+/// With `MAINSPRING_SEED=17` in the environment only that seed is run, with its whole trace; with `MAINSPRING_FAULTS=…` beside
+/// it, as a failing check prints it, only these faults strike.
 ///
 /// # Panics
-/// If the test panics with a seed. First the run is repeated with ever fewer of its faults; the message says what panicked,
-/// the seed, how many faults are left, the end of the trace, and the command that runs it again.
+/// If the test panics with a seed. First the run is repeated with ever fewer of its faults; the message says what panicked
+/// and where, the seed, which faults are left, the end of the trace, and the command that runs just that again.
 ///
 /// ```
 /// # use mainspring::{testing::{check, Weather}, Context, Outcome, Protocol};
@@ -43,8 +51,10 @@ const TRACE_LINES: usize = 60;
 /// });
 /// ```
 pub fn check(seeds: Range<u64>, test: impl Fn(&mut Sim)) {
-    if let Some(seed) = std::env::var(SEED).ok().map(|seed| seed.parse().unwrap_or_else(|_| panic!("{SEED}={seed} is no seed"))) {
-        let run = attempt(seed, &BTreeSet::new(), true, &test);
+    if let Some(seed) = from_environment(SEED, |text| text.parse().ok()) {
+        let faults = from_environment(FAULTS, |text| text.split(',').map(question_of).collect::<Option<BTreeSet<_>>>());
+        let mercy = faults.map_or(Mercy::None, Mercy::AllBut);
+        let run = attempt(seed, mercy, true, &test);
         println!("{}", run.trace);
         if let Some(why) = run.why {
             panic!("seed {seed}: {why}");
@@ -52,66 +62,112 @@ pub fn check(seeds: Range<u64>, test: impl Fn(&mut Sim)) {
         return;
     }
     for seed in seeds {
-        let first = attempt(seed, &BTreeSet::new(), false, &test);
+        let first = attempt(seed, Mercy::None, false, &test);
         if first.why.is_some() {
             report(seed, first, &test);
         }
     }
 }
 
+fn from_environment<T>(name: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    Some(read(&text).unwrap_or_else(|| panic!("{name}={text} is not what a failing check has printed")))
+}
+
 /// One run of a test.
 struct Attempt {
-    /// What it panicked with.
+    /// What it panicked with, and where.
     why: Option<String>,
-    struck: Vec<u64>,
+    struck: Vec<(Question, String)>,
     trace: String,
 }
 
-fn attempt(seed: u64, muted: &BTreeSet<u64>, with_trace: bool, test: &impl Fn(&mut Sim)) -> Attempt {
+thread_local! {
+    /// A panic of this thread is expected: it is kept here instead of being printed.
+    static TRIED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps the panics of attempts from being printed, four hundred times perhaps; all others are printed as ever.
+fn quieten_attempts() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let printing = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let is_attempt = TRIED.with_borrow_mut(|tried| match tried {
+                Some(place) => {
+                    *place = info.location().map(|at| format!(" (at {at})")).unwrap_or_default();
+                    true
+                }
+                None => false,
+            });
+            if !is_attempt {
+                printing(info);
+            }
+        }));
+    });
+}
+
+fn attempt(seed: u64, mercy: Mercy, with_trace: bool, test: &impl Fn(&mut Sim)) -> Attempt {
+    quieten_attempts();
     let mut sim = Sim::new(seed);
     sim.keep_trace(with_trace);
-    sim.network().borrow_mut().muted.clone_from(muted);
+    sim.network().borrow_mut().mercy = mercy;
+    TRIED.set(Some(String::new()));
     let outcome = guard(|| test(&mut sim));
+    let place = TRIED.take().unwrap_or_default();
     let (struck, trace) = {
         let network = sim.network().borrow();
         (network.struck.clone(), network.trace.text())
     };
-    Attempt { why: outcome.err().map(|payload| text(&payload)), struck, trace }
+    Attempt { why: outcome.err().map(|payload| text(&payload) + &place), struck, trace }
 }
 
 /// Leaves out ever smaller parts of the faults, as long as it still fails without them (delta debugging).
-fn shrink(seed: u64, first: Attempt, test: &impl Fn(&mut Sim)) -> (BTreeSet<u64>, usize) {
-    let (mut muted, mut struck) = (BTreeSet::new(), first.struck);
-    let (mut part, mut runs) = (struck.len(), 0);
+fn shrink(seed: u64, first: &Attempt, test: &impl Fn(&mut Sim)) -> BTreeSet<Question> {
+    let mut chosen: Vec<Question> = first.struck.iter().map(|(question, _)| *question).collect();
+    let (mut part, mut runs) = (chosen.len(), 0);
     while part > 0 && runs < SHRINKING_RUNS {
         let mut at = 0;
-        while at < struck.len() && runs < SHRINKING_RUNS {
-            let mut tried = muted.clone();
-            tried.extend(struck[at..].iter().take(part));
-            let run = attempt(seed, &tried, false, test);
+        while at < chosen.len() && runs < SHRINKING_RUNS {
+            let rest = chosen.iter().enumerate().filter(|(place, _)| !(at..at + part).contains(place));
+            let tried: BTreeSet<Question> = rest.map(|(_, question)| *question).collect();
+            let run = attempt(seed, Mercy::AllBut(tried.clone()), false, test);
             runs += 1;
             if run.why.is_some() {
-                (muted, struck) = (tried, run.struck);
+                let struck: BTreeSet<Question> = run.struck.iter().map(|(question, _)| *question).collect();
+                chosen.retain(|question| tried.contains(question) && struck.contains(question));
             } else {
                 at += part;
             }
         }
         part /= 2;
     }
-    (muted, struck.len())
+    chosen.into_iter().collect()
 }
 
 fn report(seed: u64, first: Attempt, test: &impl Fn(&mut Sim)) -> ! {
-    let faults = first.struck.len();
-    let (muted, left) = shrink(seed, first, test);
-    let last = attempt(seed, &muted, true, test);
-    let lines: Vec<&str> = last.trace.lines().collect();
-    let tail = lines[lines.len().saturating_sub(TRACE_LINES)..].join("\n");
+    let chosen = shrink(seed, &first, test);
+    let last = attempt(seed, Mercy::AllBut(chosen.clone()), true, test);
+    let faults = match (chosen.len(), first.struck.len()) {
+        (0, 0) => "no fault was needed".to_owned(),
+        (left, all) => format!("{left} of its {all} faults are enough"),
+    };
+    let lines: Vec<String> = last.struck.iter().take(FAULTS_SHOWN).map(|(_, line)| format!("    {line}\n")).collect();
+    let trace: Vec<&str> = last.trace.lines().collect();
+    let tail = trace[trace.len().saturating_sub(TRACE_LINES)..].join("\n");
+    let replay = if chosen.len() <= FAULTS_SHOWN {
+        format!(" {FAULTS}={}", chosen.iter().map(question_text).collect::<Vec<_>>().join(","))
+    } else {
+        String::new()
+    };
+    let replay = if chosen.is_empty() { String::new() } else { replay };
     let name = std::thread::current().name().unwrap_or("the_test").to_owned();
     panic!(
-        "seed {seed}: {}\n{left} of its {faults} faults are enough. The end of the trace:\n{tail}\nto run it again:\n    {SEED}={seed} \
-         cargo test {name} -- --nocapture",
-        last.why.unwrap_or_else(|| "it fails with all of its faults only".into())
+        "seed {seed}: {}\n{faults}{}\n{}the end of the trace:\n{tail}\nto run it again, with the features that your tests need:\n    \
+         {SEED}={seed}{replay} cargo test {name} -- --exact --nocapture",
+        last.why.or(first.why).unwrap_or_default(),
+        if lines.is_empty() { "." } else { ":" },
+        lines.concat(),
     );
 }
 

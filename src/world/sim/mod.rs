@@ -14,7 +14,7 @@ use crate::{
 };
 pub use errno::Errno;
 pub use network::Fate;
-pub(crate) use network::{EndId, HostId, Network, PortId, Torture};
+pub(crate) use network::{EndId, HostId, Mercy, Network, PortId, Question, Torture, question_of, question_text};
 use std::{
     cell::RefCell,
     io::{self, IoSlice},
@@ -56,7 +56,7 @@ impl World for SimWorld {
     }
 
     fn random(&mut self) -> u64 {
-        self.network.borrow_mut().rng.u64(..)
+        self.network.borrow_mut().programs.u64(..)
     }
 
     fn wait(&mut self, into: &mut Vec<Event>, at_most: Option<Duration>) -> io::Result<()> {
@@ -66,7 +66,11 @@ impl World for SimWorld {
             Err(Errno::Interrupted) if !std::mem::replace(&mut self.was_interrupted, true) => {}
             _ => into.extend(network.take_events(self.host).into_iter().map(|(token, ready)| Event { token, ready })),
         }
-        let until = at_most.map_or(Time::NEVER, |most| network.now + most);
+        let until = match at_most {
+            None => Time::NEVER,
+            Some(Duration::ZERO) => network.now,
+            Some(most) => network.now + most + network.pause(),
+        };
         self.sleeps_until.set(if into.is_empty() { until } else { network.now });
         Ok(())
     }

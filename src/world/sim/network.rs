@@ -20,7 +20,30 @@ use std::{
 };
 
 pub(crate) type HostId = usize;
+/// The connecting end: its host, and the how manieth of that host. The accepting end: the same with [`ACCEPTING`]. So a name
+/// does not depend on what happens to others.
 pub(crate) type EndId = u64;
+
+const ACCEPTING: EndId = 1 << 63;
+
+/// What may happen by chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Chance {
+    Delay,
+    ShortRead,
+    ShortWrite,
+    Reset,
+    Spurious,
+    Refusal,
+    Silence,
+}
+
+/// How many kinds there are.
+const CHANCES: usize = 7;
+
+/// A question of chance: of which end, about what, for the how manieth time. The answer depends on these and the seed alone,
+/// so that leaving one fault out changes no other.
+pub(crate) type Question = (EndId, Chance, u32);
 pub(crate) type PortId = u64;
 
 /// Ports that the system chooses begin here, as on Linux.
@@ -52,6 +75,8 @@ struct End {
     is_awaited: bool,
     /// What is sent next arrives after this.
     busy_until: Time,
+    /// How often each chance was asked about.
+    asked: [u32; CHANCES],
 }
 
 struct Port {
@@ -70,6 +95,8 @@ pub(crate) struct Node {
     sockets: usize,
     pub(crate) sockets_max: usize,
     next_port: u16,
+    /// How many connections it has opened.
+    connects: u32,
     /// Every address that is nobody's own is its.
     is_anywhere: bool,
     /// It was switched off: nothing arrives, nothing leaves, nobody is told.
@@ -102,6 +129,7 @@ enum Happening {
         errno: Errno,
     },
     Data {
+        from: EndId,
         to: EndId,
         bytes: Vec<u8>,
     },
@@ -126,11 +154,15 @@ pub(crate) struct Network {
     pub(crate) now: Time,
     agenda: BTreeMap<(Time, u64), Happening>,
     planned: u64,
-    pub(crate) rng: Rng,
+    seed: u64,
+    /// For who has the next turn, for programs that ask, for pauses: each apart, so that none disturbs another.
+    pub(crate) turns: Rng,
+    pub(crate) programs: Rng,
+    pauses: Rng,
     pub(crate) nodes: Vec<Node>,
     ends: BTreeMap<EndId, End>,
     ports: BTreeMap<PortId, (Address, Port)>,
-    names: u64,
+    port_names: u64,
     pub(crate) weather: Weather,
     /// Pairs of hosts that cannot reach each other; what is under way between them waits.
     partitions: BTreeSet<(HostId, HostId)>,
@@ -138,10 +170,34 @@ pub(crate) struct Network {
     /// What connecting to an address comes to, by script.
     pub(crate) fates: BTreeMap<Address, Fate>,
     pub(crate) trace: Trace,
-    /// Faults by chance: how many were asked for, which struck, which are not to.
-    asked: u64,
-    pub(crate) struck: Vec<u64>,
-    pub(crate) muted: BTreeSet<u64>,
+    /// Faults by chance that struck, each with its line.
+    pub(crate) struck: Vec<(Question, String)>,
+    pub(crate) mercy: Mercy,
+}
+
+/// In a form that a command line can carry: `10000002a.ShortRead.7`.
+pub(crate) fn question_text(&(id, chance, number): &Question) -> String {
+    format!("{id:x}.{chance:?}.{number}")
+}
+
+/// The other way round.
+pub(crate) fn question_of(text: &str) -> Option<Question> {
+    let mut parts = text.split('.');
+    let id = EndId::from_str_radix(parts.next()?, 16).ok()?;
+    let name = parts.next()?;
+    let all =
+        [Chance::Delay, Chance::ShortRead, Chance::ShortWrite, Chance::Reset, Chance::Spurious, Chance::Refusal, Chance::Silence];
+    let chance = all.into_iter().find(|chance| format!("{chance:?}") == name)?;
+    let number = parts.next()?.parse().ok()?;
+    parts.next().is_none().then_some((id, chance, number))
+}
+
+/// Which faults may strike.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Mercy {
+    #[default]
+    None,
+    AllBut(BTreeSet<Question>),
 }
 
 /// What connecting to an address comes to.
@@ -161,19 +217,21 @@ impl Network {
             now: Time::default(),
             agenda: BTreeMap::new(),
             planned: 0,
-            rng: Rng::with_seed(seed),
+            seed,
+            turns: Rng::with_seed(seed),
+            programs: Rng::with_seed(seed ^ 1),
+            pauses: Rng::with_seed(seed ^ 2),
             nodes: Vec::new(),
             ends: BTreeMap::new(),
             ports: BTreeMap::new(),
-            names: 0,
+            port_names: 0,
             weather: Weather::default(),
             partitions: BTreeSet::new(),
             held: Vec::new(),
             fates: BTreeMap::new(),
             trace: Trace::default(),
-            asked: 0,
             struck: Vec::new(),
-            muted: BTreeSet::new(),
+            mercy: Mercy::None,
         }
     }
 
@@ -185,6 +243,7 @@ impl Network {
             sockets: 0,
             sockets_max: usize::MAX,
             next_port: EPHEMERAL,
+            connects: 0,
             is_anywhere,
             is_dead: false,
             operations: 0,
@@ -195,18 +254,39 @@ impl Network {
 
     // ---------------------------------------------------------------------------------------------------- chance
 
-    /// Whether a fault strikes. Each question has a number, so that a failing run can be tried again without this one.
-    fn strikes(&mut self, thousandths: u32) -> bool {
+    /// The answer to the next question of this kind: a generator of its own.
+    fn ask(&mut self, id: EndId, chance: Chance) -> (Question, Rng) {
+        let asked = self.ends.get_mut(&id).map(|end| &mut end.asked[chance as usize]);
+        let number = asked.map_or(0, |asked| {
+            *asked += 1;
+            *asked - 1
+        });
+        let mut mixed = self.seed ^ id.rotate_left(24) ^ (chance as u64) << 56 ^ u64::from(number);
+        // splitmix64's finisher
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((id, chance, number), Rng::with_seed(mixed ^ mixed >> 31))
+    }
+
+    /// Whether a fault strikes; then a generator for how.
+    fn strikes(&mut self, id: EndId, chance: Chance, thousandths: u32) -> Option<Rng> {
         if thousandths == 0 {
-            return false;
+            return None;
         }
-        let number = self.asked;
-        self.asked += 1;
-        if self.rng.u32(0..1000) >= thousandths || self.muted.contains(&number) {
-            return false;
+        let (question, mut rng) = self.ask(id, chance);
+        let is_spared = match &self.mercy {
+            Mercy::None => false,
+            Mercy::AllBut(chosen) => !chosen.contains(&question),
+        };
+        if rng.u32(0..1000) >= thousandths || is_spared {
+            return None;
         }
-        self.struck.push(number);
-        true
+        if let Some(end) = self.ends.get(&id) {
+            let line = format!("{} {} {chance:?} towards {}", Trace::stamp(self.now), end.local, end.remote);
+            self.struck.push((question, line));
+        }
+        self.note_end(id, format_args!("meets a fault by chance, {chance:?}, towards"));
+        Some(rng)
     }
 
     /// Before each operation of a host: whether it is the one that is to fail.
@@ -241,14 +321,22 @@ impl Network {
         self.planned += 1;
     }
 
-    fn delay(&mut self) -> Duration {
-        let jitter = nanos(self.weather.jitter);
-        self.weather.latency + Duration::from_nanos(if jitter > 0 { self.rng.u64(0..jitter) } else { 0 })
+    fn delay(&mut self, from: EndId) -> Duration {
+        match nanos(self.weather.jitter) {
+            0 => self.weather.latency,
+            jitter => self.weather.latency + Duration::from_nanos(self.ask(from, Chance::Delay).1.u64(0..jitter)),
+        }
+    }
+
+    /// By how much a wait oversleeps.
+    pub(crate) fn pause(&mut self) -> Duration {
+        let is_paused = self.weather.pauses > 0 && self.pauses.u32(0..1000) < self.weather.pauses;
+        if is_paused { Duration::from_micros(self.pauses.u64(0..1_000_000)) } else { Duration::ZERO }
     }
 
     /// Behind everything that this end has sent before.
     fn send_after(&mut self, from: EndId, bytes: usize, happening: Happening) {
-        let delay = self.delay();
+        let delay = self.delay(from);
         let takes = self.weather.bandwidth.map_or(0, |rate| bytes as u64 * 1_000_000_000 / rate.max(1));
         let earliest = self.now + delay;
         let Some(end) = self.ends.get_mut(&from) else { return };
@@ -287,7 +375,7 @@ impl Network {
             Happening::Knock { client, to } => self.knock(client, &to),
             Happening::Welcome { client } => self.welcome(client),
             Happening::Refuse { client, errno } => self.fail_end(client, errno),
-            Happening::Data { to, bytes } => self.arrive(to, &bytes),
+            Happening::Data { from, to, bytes } => self.arrive(from, to, &bytes),
             Happening::Fin { to } => {
                 if let Some(end) = self.ends.get_mut(&to) {
                     end.fin_arrived = true;
@@ -314,6 +402,10 @@ impl Network {
                 let other = end.peer.and_then(|peer| Some(of(&peer)?.host)).or_else(|| self.host_of(&end.remote))?;
                 Some((other, end.host))
             }
+            Happening::Data { from, to, .. } if of(to).is_none() => {
+                let end = of(from)?;
+                Some((end.host, self.host_of(&end.remote)?))
+            }
             Happening::Data { to, .. } | Happening::Fin { to } | Happening::Reset { to } | Happening::Room { to } => {
                 let end = of(to)?;
                 let other = end.peer.and_then(|peer| Some(of(&peer)?.host)).or_else(|| self.host_of(&end.remote))?;
@@ -335,8 +427,7 @@ impl Network {
 
 /// Streams, as sockets see them.
 impl Network {
-    fn new_end(&mut self, host: HostId, local: Address, remote: Address) -> EndId {
-        self.names += 1;
+    fn new_end(&mut self, id: EndId, host: HostId, local: Address, remote: Address) {
         self.nodes[host].sockets += 1;
         let end = End {
             host,
@@ -353,9 +444,9 @@ impl Network {
             is_broken: false,
             is_awaited: false,
             busy_until: Time::default(),
+            asked: [0; CHANCES],
         };
-        self.ends.insert(self.names, end);
-        self.names
+        self.ends.insert(id, end);
     }
 
     /// A descriptor, if the host still has one.
@@ -394,12 +485,12 @@ impl Network {
         if self.ports.values().any(|(taken, _)| *taken == local) {
             return Err(Errno::AddressInUse);
         }
-        self.names += 1;
+        self.port_names += 1;
         self.nodes[host].sockets += 1;
         let port = Port { host, token, backlog: backlog.max(1), waiting: VecDeque::new() };
-        self.ports.insert(self.names, (local.clone(), port));
+        self.ports.insert(self.port_names, (local.clone(), port));
         self.note(host, format_args!("listens on {local}"));
-        Ok((self.names, local))
+        Ok((self.port_names, local))
     }
 
     fn ip_of(&self, host: HostId) -> IpAddr {
@@ -441,16 +532,18 @@ impl Network {
         if local.port() == 0 {
             local.set_port(self.choose_port(host));
         }
-        let client = self.new_end(host, Address::Ip(local), to.clone());
+        self.nodes[host].connects += 1;
+        let client = (host as EndId) << 32 | EndId::from(self.nodes[host].connects);
+        self.new_end(client, host, Address::Ip(local), to.clone());
         self.ends.get_mut(&client).expect("just made").token = Some(token);
         self.note(host, format_args!("connects to {to}"));
         let (refused, silent) = (self.weather.refusals, self.weather.silences);
         let fate = self.fates.get(to).copied();
-        let is_silent = fate == Some(Fate::Silent) || self.strikes(silent);
+        let is_silent = fate == Some(Fate::Silent) || self.strikes(client, Chance::Silence, silent).is_some();
         let errno = match fate {
             Some(Fate::Refused) => Some(Errno::ConnectionRefused),
             Some(Fate::Unreachable) => Some(Errno::HostUnreachable),
-            _ if self.strikes(refused) => Some(Errno::ConnectionRefused),
+            _ if self.strikes(client, Chance::Refusal, refused).is_some() => Some(Errno::ConnectionRefused),
             _ if self.host_of(to).is_none() => Some(Errno::HostUnreachable),
             _ => None,
         };
@@ -477,7 +570,8 @@ impl Network {
             self.plan(again, Happening::Knock { client, to: to.clone() });
             return;
         }
-        let server = self.new_end(host, to.clone(), remote);
+        let server = client | ACCEPTING;
+        self.new_end(server, host, to.clone(), remote);
         self.nodes[host].sockets -= 1; // it costs a descriptor when it is accepted
         for (end, peer) in [(server, client), (client, server)] {
             self.ends.get_mut(&end).expect("both are there").peer = Some(peer);
@@ -515,9 +609,8 @@ impl Network {
     }
 
     pub(crate) fn recv(&mut self, id: EndId, buf: &mut [u8]) -> Result<Moved, Errno> {
-        let host = self.ends[&id].host;
         self.operate_or_nudge(id, "recv", Ready { readable: true, ..Ready::default() })?;
-        self.nudge_by_chance(host);
+        self.nudge_by_chance(id);
         let available = self.ends[&id].inbox.len().min(buf.len());
         if available == 0 {
             let end = self.ends.get_mut(&id).expect("an open socket");
@@ -528,7 +621,10 @@ impl Network {
             };
         }
         let short = self.weather.short_reads;
-        let bytes = if available > 1 && self.strikes(short) { self.rng.usize(1..available) } else { available };
+        let bytes = match self.strikes(id, Chance::ShortRead, short) {
+            Some(mut rng) if available > 1 => rng.usize(1..available),
+            _ => available,
+        };
         let end = self.ends.get_mut(&id).expect("an open socket");
         for (to, from) in buf.iter_mut().zip(end.inbox.drain(..bytes)) {
             *to = from;
@@ -544,9 +640,8 @@ impl Network {
     }
 
     pub(crate) fn send(&mut self, id: EndId, bytes: &[u8]) -> Result<Moved, Errno> {
-        let host = self.ends[&id].host;
         self.operate_or_nudge(id, "send", Ready { writable: true, ..Ready::default() })?;
-        self.nudge_by_chance(host);
+        self.nudge_by_chance(id);
         let end = self.ends.get_mut(&id).expect("an open socket");
         if let Some(errno) = end.error.take() {
             return Err(errno);
@@ -563,7 +658,10 @@ impl Network {
             self.ends.get_mut(&id).expect("an open socket").is_awaited = true;
             return Err(Errno::Again);
         }
-        let taken = if possible > 1 && self.strikes(short) { self.rng.usize(1..possible) } else { possible };
+        let taken = match self.strikes(id, Chance::ShortWrite, short) {
+            Some(mut rng) if possible > 1 => rng.usize(1..possible),
+            _ => possible,
+        };
         let is_full = taken == free && taken < bytes.len();
         self.ends.get_mut(&id).expect("an open socket").is_awaited = is_full;
         if let Some(peer) = self.ends.get_mut(&peer) {
@@ -571,18 +669,23 @@ impl Network {
         }
         self.note_end(id, format_args!("sends {taken} of {} to", bytes.len()));
         let resets = self.weather.resets;
-        if self.strikes(resets) {
-            self.note_end(id, format_args!("breaks its stream with"));
+        if self.strikes(id, Chance::Reset, resets).is_some() {
             self.send_after(id, 0, Happening::Reset { to: peer });
             self.send_after(id, 0, Happening::Reset { to: id });
         } else {
-            self.send_after(id, taken, Happening::Data { to: peer, bytes: bytes[..taken].to_vec() });
+            self.send_after(id, taken, Happening::Data { from: id, to: peer, bytes: bytes[..taken].to_vec() });
         }
         Ok(Moved { bytes: taken, drained: is_full })
     }
 
-    fn arrive(&mut self, to: EndId, bytes: &[u8]) {
-        let Some(end) = self.ends.get_mut(&to) else { return };
+    fn arrive(&mut self, from: EndId, to: EndId, bytes: &[u8]) {
+        let Some(end) = self.ends.get_mut(&to) else {
+            // Nobody has this socket any more: the answer is a reset.
+            let delay = self.delay(from);
+            let at = self.now + delay;
+            self.plan(at, Happening::Reset { to: from });
+            return;
+        };
         end.arriving -= bytes.len().min(end.arriving);
         if !end.is_broken {
             end.inbox.extend(bytes);
@@ -662,11 +765,11 @@ impl Network {
     }
 
     /// An event that means nothing: selectors are allowed to lie.
-    fn nudge_by_chance(&mut self, host: HostId) {
-        let spurious = self.weather.spurious;
-        if self.strikes(spurious) {
-            let token = self.rng.usize(0..8) | self.rng.usize(0..4) << 32;
-            let ready = Ready { readable: self.rng.bool(), writable: self.rng.bool(), ..Ready::default() };
+    fn nudge_by_chance(&mut self, id: EndId) {
+        let (spurious, host) = (self.weather.spurious, self.ends[&id].host);
+        if let Some(mut rng) = self.strikes(id, Chance::Spurious, spurious) {
+            let token = rng.usize(0..8) | rng.usize(0..4) << 32;
+            let ready = Ready { readable: rng.bool(), writable: rng.bool(), ..Ready::default() };
             let now = self.now;
             self.plan(now, Happening::Nudge { host, token, ready });
         }

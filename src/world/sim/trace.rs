@@ -26,7 +26,7 @@ impl Trace {
         if !self.is_kept {
             return;
         }
-        let line = format!("{:>10}.{:06} {who}: {what}", now.0 / 1_000_000_000, now.0 / 1000 % 1_000_000);
+        let line = format!("{} {who}: {what}", Self::stamp(now));
         for byte in line.bytes() {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
@@ -35,6 +35,11 @@ impl Trace {
         } else {
             self.left_out += 1;
         }
+    }
+
+    /// Seconds and microseconds.
+    pub(crate) fn stamp(now: Time) -> String {
+        format!("{:>10}.{:06}", now.0 / 1_000_000_000, now.0 / 1000 % 1_000_000)
     }
 
     pub(crate) fn digest(&self) -> u64 {

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Every way to build the crate: each set of its features (check and clippy, no warnings), the second selector, panic=abort.
+# Prints a line a build; fails if one is not clean.
+#
+# usage: scripts/powerset.sh [features] [selector] [abort]    all three if none is named
+set -u
+cd "$(dirname "$0")/.." || exit 1
+parts=${*:-features selector abort}
+place=${CARGO_TARGET_DIR:-$PWD/target}
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+failures=0
+
+# report NAME FIGURES STATUS
+report() {
+    if [ "$3" -eq 0 ]; then
+        printf 'PASS  %-36s %s\n' "$1" "$2"
+    else
+        printf 'FAIL  %-36s %s\n' "$1" "$2"
+        grep -E -A 12 '^(error|warning)|panicked|FAILED|failed' "$out" | head -n 60
+        failures=$((failures + 1))
+    fi
+}
+
+# How many tests passed, failed and were ignored, over all binaries.
+tests_counted() {
+    awk '/^test result:/ {passed += $4; failed += $6; ignored += $8}
+        END {printf "%d tests passed, %d failed, %d ignored", passed, failed, ignored}' "$out"
+}
+
+# ------------------------------------------------------------------------------------------------------------ features
+powerset() {
+    local all set names n bit status
+    mapfile -t all < <(sed -n '/^\[features\]/,/^\[[^f]/s/^\([a-z][a-z0-9_-]*\) *=.*/\1/p' Cargo.toml | grep -v '^default$')
+    if [ "${#all[@]}" -gt 6 ]; then
+        report "features" "2^${#all[@]} sets are too many: choose" 1
+        return
+    fi
+    for ((set = 0; set < 1 << ${#all[@]}; set++)); do
+        names=
+        for ((n = 0, bit = 1; n < ${#all[@]}; n++, bit *= 2)); do
+            if ((set & bit)); then names+="${names:+,}${all[n]}"; fi
+        done
+        RUSTFLAGS="-D warnings" timeout 300 cargo check --lib --no-default-features --features "$names" >"$out" 2>&1
+        status=$?
+        report "check, features: ${names:-none}" "library, no warnings" $status
+        timeout 500 cargo clippy --all-targets --no-default-features --features "$names" -- -D warnings >"$out" 2>&1
+        status=$?
+        report "clippy, features: ${names:-none}" "all targets, no warnings" $status
+    done
+    timeout 500 cargo clippy --all-targets --all-features -- -D warnings >"$out" 2>&1
+    report "clippy, all features at once" "all targets, no warnings" $?
+}
+
+# ------------------------------------------------------------------------------------------------------ second selector
+second_selector() {
+    local status
+    # The examples first: their test starts them.
+    (
+        export RUSTFLAGS="--cfg mio_unsupported_force_poll_poll" CARGO_TARGET_DIR="$place/poll2"
+        timeout 300 cargo build --examples && timeout 550 cargo test --tests --no-fail-fast
+    ) >"$out" 2>&1
+    status=$?
+    report "tests on poll(2)" "$(tests_counted)" $status
+}
+
+# --------------------------------------------------------------------------------------------------------- panic=abort
+# Without unwinding a panic ends the process, so the tests of panics that are isolated cannot run. All others must.
+abort() {
+    local status abort=(--config 'profile.dev.panic="abort"' --target-dir "$place/abort")
+    RUSTFLAGS="-D warnings" timeout 300 cargo build --lib --examples --all-features "${abort[@]}" >"$out" 2>&1
+    status=$?
+    report "panic=abort, build" "library and examples, all features, no warnings" $status
+    if ! cargo +nightly -V >/dev/null 2>&1; then
+        printf 'SKIP  %-36s %s\n' "panic=abort, tests" "building tests so is for nightly, which is not here"
+        return
+    fi
+    (
+        abort+=(-Zpanic-abort-tests --config 'profile.test.panic="abort"')
+        timeout 300 cargo +nightly build --examples "${abort[@]}" &&
+            timeout 590 cargo +nightly test --tests --no-fail-fast "${abort[@]}" -- "${needs_unwinding[@]}"
+    ) >"$out" 2>&1
+    status=$?
+    report "panic=abort, tests" "$(tests_counted); left out: tests of isolated panics" $status
+}
+needs_unwinding=(--skip panic)
+
+case " $parts " in *" features "*) powerset ;; esac
+case " $parts " in *" selector "*) second_selector ;; esac
+case " $parts " in *" abort "*) abort ;; esac
+[ "$failures" -eq 0 ] || exit 1

@@ -1,0 +1,126 @@
+//! What people write to name a place, and what is printed of one.
+
+use super::Tape;
+use crate::address::{Address, Target};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+/// Text is understood or refused, never a panic; what an address prints is read back as the same.
+pub fn addresses(data: &[u8]) {
+    let mut tape = Tape::new(data);
+    match tape.below(4) {
+        0 => {
+            let port = u16::from_be_bytes([tape.byte(), tape.byte()]);
+            let host = String::from_utf8_lossy(tape.rest()).into_owned();
+            read(&Target::from((host, port)));
+        }
+        1 => comes_back(&made_up(&mut tape)),
+        _ => {
+            let text = String::from_utf8_lossy(tape.rest()).into_owned();
+            read(&Target::from(text.as_str()));
+            read(&Target::from(("unix:".to_owned() + &text).as_str()));
+        }
+    }
+}
+
+fn read(target: &Target) {
+    let _ = target.to_string();
+    match target.address() {
+        Err(unusable) => assert!(!unusable.into_error().to_string().is_empty()),
+        Ok(address) => {
+            let text = address.to_string();
+            let again = Target::from(text.as_str()).address().unwrap_or_else(|_| panic!("`{text}` is not read back"));
+            assert_eq!(again, address, "`{text}`");
+            comes_back(&address);
+            in_the_network(target);
+        }
+    }
+}
+
+/// By way of a target, and of the system's own form where that takes it.
+fn comes_back(address: &Address) {
+    let target = Target::from(address);
+    let again = target.address().unwrap_or_else(|_| panic!("{address:?} is no target"));
+    assert_eq!(&again, address);
+    #[cfg(unix)]
+    if let Ok(socket) = address.to_socket() {
+        assert_eq!(&Address::of_socket(&socket), address);
+    }
+}
+
+/// An address that a socket may have.
+fn made_up(tape: &mut Tape<'_>) -> Address {
+    match tape.below(3) {
+        0 => {
+            let port = u16::from_be_bytes([tape.byte(), tape.byte()]);
+            let (is_v4, mut octets) = (tape.once_in(2), [0; 16]);
+            for octet in &mut octets {
+                *octet = tape.byte();
+            }
+            let [a, b, c, d, ..] = octets;
+            let ip = if is_v4 { IpAddr::from([a, b, c, d]) } else { IpAddr::from(octets) };
+            Address::Ip(SocketAddr::new(ip, port))
+        }
+        1 => {
+            let bytes = tape.rest();
+            let name: Vec<u8> = if bytes.is_empty() { b"-".to_vec() } else { bytes.to_vec() };
+            Address::Abstract(name)
+        }
+        _ => Address::Unix(Some(path(tape.rest()))),
+    }
+}
+
+/// A path that a file can have: not empty, without a zero byte.
+fn path(bytes: &[u8]) -> PathBuf {
+    let mut bytes: Vec<u8> = bytes.iter().copied().filter(|&byte| byte != 0).collect();
+    if bytes.is_empty() {
+        bytes.push(b'/');
+    }
+    #[cfg(unix)]
+    return PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes));
+    #[cfg(not(unix))]
+    return PathBuf::from(String::from_utf8_lossy(&bytes).into_owned());
+}
+
+/// Listening there and connecting there end in what they promise: an address or an error, and one `closed`.
+#[cfg(feature = "sim")]
+fn in_the_network(target: &Target) {
+    use crate::{Context, Outcome, Protocol, Reason, testing::Sim};
+    use std::time::Duration;
+
+    struct Caller;
+    impl Protocol<usize> for Caller {
+        fn connected(&mut self, ctx: &mut Context<'_, usize>, _: &mut usize) -> Outcome {
+            ctx.close();
+            Ok(())
+        }
+
+        fn closed(&mut self, ctx: &mut Context<'_, usize>, closed: &mut usize, why: Reason) {
+            let _ = (ctx.peer().to_string(), ctx.local().to_string(), why.to_string());
+            *closed += 1;
+        }
+    }
+
+    let mut sim = Sim::new(0);
+    sim.keep_trace(false);
+    let host = sim.host("127.0.0.1", 0);
+    let mut expected = 1;
+    if let Ok(listener) = sim.net(host).listen(target, || Caller) {
+        let local = sim.net(host).local(listener).expect("a listener has an address").clone();
+        assert_eq!(Target::from(local.to_string()).address().ok().as_ref(), Some(&local));
+        sim.net(host).connect(&local, Caller);
+        expected += 2;
+        if target.address().ok().as_ref() == Some(&local) {
+            expected += 1; // it is called twice
+        }
+    }
+    let key = sim.net(host).connect(target, Caller);
+    assert!(sim.net(host).is_open(key));
+    sim.run_for(Duration::from_secs(60));
+    assert_eq!(*sim.state(host), expected, "`closed` comes once for each");
+}
+
+#[cfg(not(feature = "sim"))]
+fn in_the_network(_: &Target) {}
