@@ -162,14 +162,16 @@ impl Config {
         self
     }
 
-    /// How long a connection that was closed politely waits for its peer to take the next byte, or to end. Default: 10 s.
+    /// How long a connection that was closed politely waits for its peer to take the next byte; and after `closed` for its
+    /// peer to end, beyond which it is reset, which may destroy what the peer has not read yet. Default: 10 s.
     #[must_use]
     pub fn linger_max(mut self, most: Duration) -> Self {
         self.linger_max = most;
         self
     }
 
-    /// How many sockets may wait for their peer's end after `closed`; beyond it the oldest is reset. Default: 1,024.
+    /// How many sockets may wait for their peer's end after `closed`; beyond it the oldest is reset. With 0 none
+    /// does. Default: 1,024.
     #[must_use]
     pub fn lingering_max(mut self, sockets: usize) -> Self {
         self.lingering_max = sockets;

@@ -85,7 +85,7 @@ pub(crate) struct Conn {
     pub(crate) holds_back: bool,
     /// The output went above the high mark, and is not yet down to the low one.
     pub(crate) is_congested: bool,
-    /// It is lost: hold-back and throttles do not keep its last input.
+    /// It is lost, which is never taken back: hold-back and throttles do not keep its last input.
     pub(crate) is_lifted: bool,
     /// Some of the output will never leave: the peer must not take it for whole.
     pub(crate) is_cut: bool,
@@ -205,6 +205,11 @@ impl Conn {
         self.is_open() && !self.is_established
     }
 
+    /// Whether there may be something to deliver, if it may be delivered.
+    pub(crate) fn has_input(&self) -> bool {
+        self.has_backlog || self.is_readable || (self.eof_seen && !self.eof_told)
+    }
+
     /// Whether what is sent is queued; otherwise it is refused.
     pub(crate) fn takes_output(&self) -> bool {
         self.is_open() && !self.fin_asked && self.write_error().is_none()
@@ -245,9 +250,13 @@ impl Conn {
         self.output.get_or_insert_default()
     }
 
-    /// Asked for once, while there is a socket; afterwards it is remembered.
+    /// Asked for once, when it is connected; afterwards it is remembered.
     pub(crate) fn local(&self) -> &Address {
-        self.local.get_or_init(|| Box::new(self.stream.as_ref().and_then(Stream::local).unwrap_or(Address::Fd)))
+        static NONE: Address = Address::Fd;
+        match (&self.stream, self.is_established) {
+            (Some(stream), true) => self.local.get_or_init(|| Box::new(stream.local().unwrap_or(Address::Fd))),
+            _ => &NONE,
+        }
     }
 
     pub(crate) fn situation(&self, is_reading: bool) -> Situation {

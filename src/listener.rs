@@ -27,7 +27,7 @@ impl Listen {
         Self::default()
     }
 
-    /// After so many connections the listener closes itself. Default: never.
+    /// After so many connections, at least one, the listener closes itself; refused ones count. Default: never.
     #[must_use]
     pub fn accepts_max(mut self, connections: u64) -> Self {
         self.accepts_max = Some(connections);

@@ -64,6 +64,8 @@ pub(crate) struct Output {
     chunks: VecDeque<Chunk>,
     /// The unsent bytes of all chunks.
     queued: usize,
+    /// How many chunks are producers.
+    producers: usize,
 }
 
 /// Why a producer could not go on.
@@ -80,6 +82,10 @@ impl Output {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
+    }
+
+    pub(crate) fn producers(&self) -> usize {
+        self.producers
     }
 
     /// Nothing can be written until a producer is woken.
@@ -119,6 +125,7 @@ impl Output {
     }
 
     pub(crate) fn push_producer(&mut self, producer: Box<dyn Producer>) {
+        self.producers += 1;
         self.chunks.push_back(Chunk::Producer { producer, parked: false });
     }
 
@@ -136,6 +143,7 @@ impl Output {
         let Some(Chunk::Producer { mut producer, parked: false }) = self.chunks.pop_front() else {
             unreachable!("asked only when a producer stands in front");
         };
+        self.producers -= 1;
         let mut made = Vec::new();
         let rest = loop {
             let before = made.len();
@@ -148,6 +156,7 @@ impl Output {
             }
         };
         if let Some(parked) = rest {
+            self.producers += 1;
             self.chunks.push_front(Chunk::Producer { producer, parked });
         }
         if !made.is_empty() {

@@ -186,7 +186,13 @@ fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
         }
         match drained {
             Ok(Ok(Drained::No)) => core.hub.dispatcher_not_drained(key, watcher.type_name()),
-            Ok(Ok(Drained::Yes)) => core.hub.dispatcher_drained(key, kind.alone(), watcher.source()),
+            Ok(Ok(Drained::Yes)) => {
+                let hub = &mut core.hub;
+                if let Err(panic) = guard(|| hub.dispatcher_drained(key, kind.alone(), watcher.source())) {
+                    hub.end(key.index(), Reason::Panicked(panics::text(&panic)));
+                    payload = Some(panic);
+                }
+            }
             Ok(Err(fault)) => _ = core.hub.end(key.index(), Reason::from_fault(fault)),
             Err(panic) => {
                 core.hub.end(key.index(), Reason::Panicked(panics::text(&panic)));
@@ -278,11 +284,13 @@ fn last_call<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Res
 
 fn let_go<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
     let Some(mut watcher) = core.watchers.remove(&key) else { return Ok(()) };
-    if core.hub.slots.watched(key).is_some_and(|watched| watched.is_registered) {
-        unwatch(core, key, watcher.source());
-    }
-    let mut scope = Scope { net: Net { core: &mut *core }, key };
-    let closed = guard(|| watcher.closed(&mut scope, state, why));
+    let closed = guard(|| {
+        if core.hub.slots.watched(key).is_some_and(|watched| watched.is_registered) {
+            unwatch(core, key, watcher.source());
+        }
+        let mut scope = Scope { net: Net { core: &mut *core }, key };
+        watcher.closed(&mut scope, state, why);
+    });
     discard("a dispatcher", watcher);
     closed
 }

@@ -372,6 +372,8 @@ pub(crate) struct Custom {
     limit: usize,
     /// It is not asked before there is so much.
     need: usize,
+    /// Pieces of a frame were handed over.
+    begun: bool,
 }
 
 pub(crate) struct Skip {
@@ -404,7 +406,11 @@ impl From<Terminator> for Framing {
                 let seen = seen.min(bytes.len() - 1);
                 Self::Until(Box::new(Until { needle: Needle::new(&bytes), seen, begun: false }))
             }
-            Terminator::Custom { framer, limit } => Self::Custom(Box::new(Custom { framer, limit, need: 1 })),
+            // More than half of the address space cannot be held: what is declared beyond it is refused.
+            Terminator::Custom { framer, limit } => {
+                let limit = limit.min(isize::MAX as usize);
+                Self::Custom(Box::new(Custom { framer, limit, need: 1, begun: false }))
+            }
         }
     }
 }
@@ -447,6 +453,7 @@ impl Framing {
             Self::None | Self::Skip(_) => false,
             Self::Stream { begun, .. } => *begun,
             Self::Until(until) => until.begun || unread > 0,
+            Self::Custom(custom) => custom.begun || unread > 0,
             _ => unread > 0,
         }
     }
@@ -662,6 +669,7 @@ impl Custom {
             Err(fault) => return Found::Broken(fault),
         };
         self.need = 1;
+        self.begun = matches!(step, Step::Piece { .. }) || (self.begun && matches!(step, Step::Need(_)));
         match step {
             Step::Need(bytes) if bytes > self.limit => Found::TooLong,
             Step::Need(bytes) if bytes <= shown => {

@@ -111,6 +111,11 @@ impl Timers {
         }
     }
 
+    /// Whether it is set, and the program's; a name of another reactor may be one of the loop's own.
+    pub(crate) fn is_job(&self, timer: Timer) -> bool {
+        self.position(timer).is_some() && matches!(self.slots[timer.index as usize].what, What::Job | What::Owned(_))
+    }
+
     /// A name that is not set, and never was.
     pub(crate) fn stale(&mut self) -> Timer {
         Timer { index: NO_TIMER, serial: self.next_order() }
@@ -133,7 +138,8 @@ impl Timers {
         self.set_so_far
     }
 
-    /// The first timer due at `now` of those set before `mark`. One set later cannot hide another: it ranks behind.
+    /// The first timer due at `now` of those set before `mark`. One set later ranks behind, as long as nobody sets a timer
+    /// for a time that has passed.
     pub(crate) fn due(&self, now: Time, mark: u64) -> Option<Due> {
         let node = self.heap.first().filter(|node| node.deadline <= now && node.order < mark)?;
         let slot = &self.slots[node.index as usize];

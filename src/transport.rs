@@ -20,9 +20,15 @@ const NO_SIGNAL: i32 = 0;
 
 /// Whether the selector reports a new edge after a read or write that moved less than it could have. epoll and kqueue do
 /// for TCP; poll(2) and Windows are armed again only by `WouldBlock`, which mio's `try_io` must see.
-const SHORT_IS_DRAINED: bool =
-    cfg!(any(target_os = "linux", target_os = "android", target_vendor = "apple", target_os = "freebsd"))
-        && !cfg!(mio_unsupported_force_poll_poll);
+pub(crate) const EDGES_FOLLOW: bool = cfg!(any(
+    target_os = "linux",
+    target_os = "android",
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)) && !cfg!(mio_unsupported_force_poll_poll);
 
 /// How much was moved, and whether there is nothing more to move until the next event.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +71,7 @@ impl Stream {
         match self {
             Self::Tcp(socket) => {
                 let bytes = socket.read(buf)?;
-                Ok(Moved { bytes, drained: SHORT_IS_DRAINED && bytes < buf.len() })
+                Ok(Moved { bytes, drained: EDGES_FOLLOW && bytes < buf.len() })
             }
             // A read that ends early may have met passed descriptors, not the end of what there is.
             #[cfg(unix)]
@@ -79,7 +85,7 @@ impl Stream {
         match self {
             Self::Tcp(socket) => {
                 let moved = socket.try_io(|| SockRef::from(&*socket).send_with_flags(bytes, NO_SIGNAL))?;
-                Ok(Moved { bytes: moved, drained: SHORT_IS_DRAINED && moved < bytes.len() })
+                Ok(Moved { bytes: moved, drained: EDGES_FOLLOW && moved < bytes.len() })
             }
             #[cfg(unix)]
             Self::Unix(socket) => {
@@ -95,7 +101,7 @@ impl Stream {
             Self::Tcp(socket) => {
                 let moved = socket.try_io(|| SockRef::from(&*socket).send_vectored_with_flags(bytes, NO_SIGNAL))?;
                 let all: usize = bytes.iter().map(|slice| slice.len()).sum();
-                Ok(Moved { bytes: moved, drained: SHORT_IS_DRAINED && moved < all })
+                Ok(Moved { bytes: moved, drained: EDGES_FOLLOW && moved < all })
             }
             #[cfg(unix)]
             Self::Unix(socket) => {

@@ -80,7 +80,7 @@ impl Protocol<Vec<String>> for Caller {
 #[test]
 fn a_scene_serves_refuses_and_is_silent() {
     let mut scene = Scene::new(1, Vec::new());
-    scene.fault("10.0.0.2:80", Fate::Refused).fault("10.0.0.3:80", Fate::Silent);
+    scene.set_fate("10.0.0.2:80", Fate::Refused).set_fate("10.0.0.3:80", Fate::Silent);
     let server = scene.serves("10.0.0.1:80");
     for to in ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"] {
         scene.net().connect(to, Caller);

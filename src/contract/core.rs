@@ -262,12 +262,13 @@ impl<S> Core<S> {
     }
 
     pub(super) fn cancel(&mut self, timer: Timer) -> bool {
-        let was_set = self.hub.cancel(timer);
-        if was_set {
+        let is_job = self.hub.timers.is_job(timer);
+        if is_job {
+            self.hub.cancel(timer);
             self.hub.jobs_set -= 1;
             self.forget(timer);
         }
-        was_set
+        is_job
     }
 
     fn take_later(&mut self, timer: Timer) -> Option<Later<S>> {
@@ -307,11 +308,10 @@ impl<S> Core<S> {
             }
             Later::Every(period, mut job) => {
                 self.set_next(timer, deadline, period);
-                if self.run_job("a timer", state, &mut job) {
-                    self.keep_on(timer, Later::Every(period, job));
-                } else {
+                if !self.run_job("a timer", state, &mut job) {
                     self.cancel(timer);
                 }
+                self.keep_on(timer, Later::Every(period, job));
             }
             Later::TellEvery(period, mut tell) => {
                 self.set_next(timer, deadline, period);
@@ -448,6 +448,8 @@ impl<S> Core<S> {
                 self.drain = Some(Drain::Rest);
                 self.hub.end_all(|| Reason::Shutdown);
             }
+            // What `closed` has opened meanwhile.
+            Some(Drain::Rest) if counts.accepted + counts.opened == 0 => self.hub.end_all(|| Reason::Shutdown),
             _ => {}
         }
     }

@@ -45,7 +45,7 @@ impl Link<'_> {
     pub fn send_prefixed(&mut self, width: Width, order: Endian, bytes: impl AsRef<[u8]>) -> bool {
         let bytes = bytes.as_ref();
         match width.encode(order, bytes.len()) {
-            Some((prefix, used)) => self.send(&prefix[used]) && self.send(bytes),
+            Some((prefix, used)) => self.hub.send_parts(self.index, &[&prefix[used], bytes]),
             None => {
                 self.hub.end(self.index, Reason::Overflow);
                 false
@@ -56,10 +56,11 @@ impl Link<'_> {
     /// The bytes as a netstring: what [`Terminator::netstring`] reads.
     pub fn send_netstring(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let bytes = bytes.as_ref();
-        self.send(format!("{}:", bytes.len())) && self.send(bytes) && self.send(",")
+        self.hub.send_parts(self.index, &[format!("{}:", bytes.len()).as_bytes(), bytes, b","])
     }
 
-    /// Queues whatever the producer makes; it is asked when its turn has come and the kernel takes more.
+    /// Queues whatever the producer makes; it is asked when its turn has come and the kernel takes more. More than one that
+    /// waits counts as congestion. What it makes counts for the marks, not for the cap. `closed` may come first, and drops it.
     pub fn produce(&mut self, producer: impl Producer) -> bool {
         self.hub.produce(self.index, Box::new(producer))
     }

@@ -25,7 +25,7 @@ const PERIOD_MIN: Duration = Duration::from_millis(1);
 
 /// Every connection, listener, dispatcher and timer of a reactor.
 ///
-/// It never calls your code: what you ask for happens after the callback that is running. By key, a `bool` tells only
+/// It never calls your code (but for [`Dispatcher::source`]): what you ask for happens after the callback that is running. By key, a `bool` tells only
 /// whether there was something open of that name; a stale [`Key`] finds nothing.
 pub struct Net<'a, S = ()> {
     pub(crate) core: &'a mut Core<S>,
@@ -136,7 +136,7 @@ impl<S> Net<'_, S> {
         self.core.hub.abort(key)
     }
 
-    /// [`Link::fail`]; also for a dispatcher.
+    /// [`Link::fail`]; also for a dispatcher or a listener.
     pub fn fail(&mut self, key: Key, why: impl Into<Fault>) -> bool {
         self.is_open(key) && self.core.hub.end(key.index(), Reason::from_fault(why.into()))
     }
@@ -269,7 +269,7 @@ impl<S> Net<'_, S> {
         self.core.begin_drain(grace);
     }
 
-    /// Whether [`drain`](Self::drain) was called, and `run` has not returned since.
+    /// Whether [`drain`](Self::drain) was called, and something is left.
     pub fn is_draining(&self) -> bool {
         self.core.drain.is_some()
     }

@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, Ordering, fence},
         mpsc::{Receiver, Sender},
     },
 };
@@ -112,7 +112,9 @@ impl<S> Inbox<S> {
     }
 
     pub(super) fn has_remotes(&self) -> bool {
-        Arc::strong_count(&self.life) > 1
+        let has_remotes = Arc::strong_count(&self.life) > 1;
+        fence(Ordering::Acquire); // what the last one posted before it went is seen by whoever looks after this
+        has_remotes
     }
 
     /// Whether the next wait must not sleep.

@@ -6,10 +6,14 @@ use std::{
     collections::VecDeque,
     io::{self, IoSlice},
     rc::Rc,
+    sync::LazyLock,
 };
 
 /// Of one run; more does not find more.
-const BYTES_MAX: usize = 1 << 20;
+const BYTES_MAX: usize = 300 << 10;
+
+/// What is sent, again and again: long and irregular, so that a wrong place shows.
+static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| (0..100_003_u32).map(|n| (n * n >> 7) as u8).collect());
 
 /// What a producer does when it is asked.
 #[derive(Clone, Debug)]
@@ -27,7 +31,7 @@ enum Item {
 struct Pair {
     output: Output,
     model: VecDeque<Item>,
-    /// Bytes so far: each is numbered, so that a wrong order shows.
+    /// Bytes so far.
     made: usize,
     is_broken: bool,
 }
@@ -100,9 +104,9 @@ impl Pair {
             _ => tape.below(256),
         };
         let length = wanted.min(BYTES_MAX - self.made);
-        let from = self.made;
+        let from = self.made % (TEXT.len() - length);
         self.made += length;
-        (from..from + length).map(|n| (n ^ n >> 8 ^ n >> 16) as u8).collect()
+        TEXT[from..from + length].to_vec()
     }
 
     fn expect(&mut self, bytes: Vec<u8>) {
@@ -130,9 +134,9 @@ impl Pair {
         }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let count = self.output.slices(&mut slices);
-        let offered: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+        let offered = slices[..count].iter().map(|slice| &slice[..]).collect::<Vec<_>>().concat();
         assert!(slices[..count].iter().all(|slice| !slice.is_empty()), "an empty slice is a system call for nothing");
-        let ready: Vec<u8> = self.front().into_iter().flatten().copied().collect();
+        let ready = self.front().concat();
         assert!(ready.starts_with(&offered), "what is offered is not what comes next");
         assert_eq!(offered.is_empty(), ready.is_empty());
         assert!(offered.len() == ready.len() || count == SLICES_MAX, "more could have been offered");

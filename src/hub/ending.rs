@@ -32,6 +32,9 @@ impl Hub {
         if !conn.fin_asked {
             conn.fin_asked = true;
             conn.peer_first = conn.eof_seen;
+            if self.is_current(index) {
+                self.room = 0; // what is sent from here on is refused
+            }
             self.touch(index);
             self.close_if_both_ended(index);
         }
@@ -186,8 +189,17 @@ impl Hub {
 
     /// Nobody was made for it: it is reset.
     pub(crate) fn turn_away(&mut self, key: Key) {
+        self.uncount_guest(key);
         self.slots.conn_at_mut(key.index()).is_cut = true;
         self.free_stream(key.index());
+    }
+
+    pub(super) fn uncount_guest(&mut self, key: Key) {
+        self.counts.accepted -= 1;
+        let listener = self.slots.conn_at(key.index()).listener;
+        if let Some(listening) = listener.and_then(|listener| self.slots.listener(listener)) {
+            listening.guests -= 1;
+        }
     }
 
     /// One write of what an `Err` left queued; what does not leave now never will.
@@ -205,16 +217,12 @@ impl Hub {
         let index = key.index();
         match self.slots.get_mut(key) {
             Some(Entry::Stream(conn)) => {
-                let guest_of = conn.listener;
                 let lingers = is_clean && conn.is_established && !conn.eof_seen && !conn.is_cut;
-                match guest_of {
-                    Some(_) => self.counts.accepted -= 1,
+                match conn.listener {
+                    Some(_) => self.uncount_guest(key),
                     None => self.counts.opened -= 1,
                 }
-                if let Some(listening) = guest_of.and_then(|key| self.slots.listener(key)) {
-                    listening.guests -= 1;
-                }
-                if lingers && self.config.lingering_max > 0 {
+                if lingers {
                     self.linger(index);
                 } else {
                     self.free_stream(index);
@@ -240,9 +248,13 @@ impl Hub {
     pub(super) fn linger(&mut self, index: usize) {
         self.forget_throttles(index);
         let conn = self.slots.conn_at_mut(index);
+        if self.config.lingering_max == 0 {
+            conn.drop_output();
+            return self.free_stream(index);
+        }
         let key = conn.key;
         conn.phase = Phase::Lingering;
-        conn.tells = 0;
+        debug_assert_eq!(conn.tells, 0, "`closed` waits for them");
         self.lingering.push_back(key);
         self.lingering_now += 1;
         self.linger_from_now(index);

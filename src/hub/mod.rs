@@ -66,7 +66,7 @@ pub(crate) struct Hub {
     /// `out` is its output; otherwise what it sends goes to its queue.
     is_lent: bool,
     out: Vec<u8>,
-    /// Up to here `out` grows without a second look.
+    /// Up to here `out` grows without a second look; 0 when nothing may be sent.
     room: usize,
     /// The one read buffer.
     input: Input,
@@ -210,8 +210,8 @@ impl Hub {
                 conn.stream.is_some() && (conn.is_writable || conn.has_failed)
             }
             Phase::Open => {
-                let is_owed = conn.owes_connected || conn.owes_writable || conn.owes_draining;
-                let has_input = conn.has_backlog || conn.is_readable || (conn.eof_seen && !conn.eof_told);
+                let is_owed = conn.owes_connected || conn.owes_draining || (conn.owes_writable && !conn.is_congested);
+                let has_input = conn.has_input();
                 is_owed || conn.has_failed || conn.write_error().is_some() || can_flush || (has_input && self.is_reading(conn))
             }
             Phase::Flushing => can_flush || conn.has_failed,
@@ -226,7 +226,7 @@ impl Hub {
         if !conn.is_open() || !conn.is_established {
             return false;
         }
-        let has_input = conn.has_backlog || conn.is_readable || (conn.eof_seen && !conn.eof_told);
+        let has_input = conn.has_input();
         let is_owed = conn.owes_connected || conn.owes_draining;
         is_owed || conn.write_error().is_some() || (has_input && self.is_reading(conn))
     }

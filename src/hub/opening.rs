@@ -108,26 +108,27 @@ impl Hub {
         conn.holds_back = true;
         (conn.is_established, conn.is_writable) = (true, true);
         self.slots.insert(Entry::Stream(conn));
+        // Before its factory runs, which may ask for a drain: it is somebody to wait for.
+        self.counts.accepted += 1;
+        if let Some(listening) = self.slots.listener(listener) {
+            listening.guests += 1;
+        }
     }
 
     /// It is let in: `connected` is owed.
     pub(crate) fn welcome(&mut self, key: Key) {
-        let conn = self.slots.conn_at_mut(key.index());
-        conn.owes_connected = true;
-        let listener = conn.listener;
-        self.counts.accepted += 1;
+        self.slots.conn_at_mut(key.index()).owes_connected = true;
         self.stats.accepted += 1;
-        if let Some(listening) = listener.and_then(|listener| self.slots.listener(listener)) {
-            listening.guests += 1;
-        }
         self.settle(key.index());
     }
 
-    /// It is not let in: some last words, and the end.
+    /// It is not let in: some last words, at once if the kernel takes them, and the end.
     pub(crate) fn refuse(&mut self, key: Key, last_words: &[u8]) {
+        self.uncount_guest(key);
         let conn = self.slots.conn_at_mut(key.index());
         if !last_words.is_empty() {
             conn.output().push(last_words);
+            let _ = conn.flush(); // of one that is gone already: lingering finds out
         }
         self.linger(key.index());
     }

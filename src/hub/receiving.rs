@@ -152,6 +152,7 @@ impl Hub {
     pub(crate) fn set_paused(&mut self, index: usize, on: bool) {
         let conn = self.slots.conn_at_mut(index);
         conn.is_paused = on;
+        conn.has_failed |= on && conn.is_lifted; // who does not read on is told at once
         let key = conn.key;
         self.reading_changed(key);
     }

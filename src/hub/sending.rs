@@ -16,6 +16,9 @@ use std::{io, rc::Rc};
 /// Shared bytes shorter than this are copied: cheaper than another piece in the queue.
 const COPY_MAX: usize = 1024;
 
+/// More producers than these in a queue, and it is congested.
+const PRODUCERS_MAX: usize = 1;
+
 /// A lent buffer that is not full is copied into the queue up to here, and beyond it becomes part of the queue.
 const MOVE_MIN: usize = 4096;
 
@@ -38,17 +41,33 @@ impl Hub {
         if index == NOBODY || !self.admit(index, bytes.len()) {
             return false;
         }
-        if index == self.current && self.is_lent {
-            self.out.extend_from_slice(bytes);
-        } else if !bytes.is_empty() {
-            self.slots.conn_at_mut(index).output().push(bytes);
+        self.push(index, bytes);
+        self.queued_more(index);
+        true
+    }
+
+    /// The parts of one message: whole or not at all.
+    pub(crate) fn send_parts(&mut self, index: usize, parts: &[&[u8]]) -> bool {
+        if !self.admit(index, parts.iter().map(|part| part.len()).sum()) {
+            return false;
+        }
+        for part in parts {
+            self.push(index, part);
         }
         self.queued_more(index);
         true
     }
 
+    fn push(&mut self, index: usize, bytes: &[u8]) {
+        if index == self.current && self.is_lent {
+            self.out.extend_from_slice(bytes);
+        } else if !bytes.is_empty() {
+            self.slots.conn_at_mut(index).output().push(bytes);
+        }
+    }
+
     pub(crate) fn send_shared(&mut self, index: usize, bytes: &Rc<[u8]>) -> bool {
-        if bytes.len() <= COPY_MAX && index == self.current && self.is_lent {
+        if bytes.len() <= COPY_MAX {
             return self.send(index, bytes);
         }
         if !self.admit(index, bytes.len()) {
@@ -91,13 +110,9 @@ impl Hub {
         true
     }
 
+    /// Something was queued, or the marks changed.
     fn queued_more(&mut self, index: usize) {
-        let queued = self.queued(index);
-        let conn = self.slots.conn_at_mut(index);
-        if !conn.is_congested && queued > conn.marks(self.config.marks).high {
-            conn.is_congested = true;
-            self.readers_changed(index);
-        }
+        self.look_at_marks(index);
         self.touch(index);
     }
 
@@ -132,8 +147,9 @@ impl Hub {
     // ----------------------------------------------------------------------------------------------------- marks
 
     pub(crate) fn set_marks(&mut self, index: usize, marks: crate::config::Marks) {
-        self.slots.conn_at_mut(index).extra().marks = Some(marks);
-        if index == self.current && self.is_lent {
+        let conn = self.slots.conn_at_mut(index);
+        conn.extra().marks = Some(marks);
+        if conn.takes_output() && index == self.current && self.is_lent {
             self.room = marks.high;
         }
         self.queued_more(index);
@@ -251,7 +267,11 @@ impl Hub {
             self.conclude(index);
             return;
         }
-        match conn.flush() {
+        let flushed = conn.flush();
+        if conn.is_open() {
+            self.look_at_marks(index); // a producer may have made more than the kernel took
+        }
+        match flushed {
             Ok(taken) => self.wrote(index, taken),
             Err(Stuck::Socket(error)) => self.write_failed(index, error),
             Err(Stuck::Producer(Broken::Error(error))) => _ = self.end(index, Reason::Failed(error.into())),
@@ -272,13 +292,21 @@ impl Hub {
         if taken > 0 && conn.extra.is_some() {
             self.output_moved(index);
         }
-        self.look_at_low_mark(index);
+        self.look_at_marks(index);
         self.conclude(index);
     }
 
-    fn look_at_low_mark(&mut self, index: usize) {
+    /// Congested from above the high mark until down to the low one; several producers that wait count as above, or a peer
+    /// that asks and never reads could pile them up.
+    pub(super) fn look_at_marks(&mut self, index: usize) {
+        let queued = self.queued(index);
         let conn = self.slots.conn_at_mut(index);
-        if conn.is_congested && conn.queued() <= conn.marks(self.config.marks).low {
+        let marks = conn.marks(self.config.marks);
+        let has_pile = conn.output.as_ref().is_some_and(|output| output.producers() > PRODUCERS_MAX);
+        if !conn.is_congested && (queued > marks.high || has_pile) {
+            conn.is_congested = true;
+            self.readers_changed(index);
+        } else if conn.is_congested && queued <= marks.low && !has_pile {
             conn.is_congested = false;
             conn.owes_writable = conn.takes_output();
             self.readers_changed(index);
@@ -296,7 +324,7 @@ impl Hub {
         conn.extra().write_error.get_or_insert(error);
         conn.is_lifted = true;
         conn.is_readable |= !conn.eof_seen;
-        self.look_at_low_mark(index);
+        self.look_at_marks(index);
     }
 
     /// What follows from an output that has left: the FIN, the end of a polite close.
@@ -312,7 +340,12 @@ impl Hub {
             }
         }
         if conn.phase == Phase::Flushing {
-            let reason = if conn.peer_first { Reason::Eof } else { Reason::Finish };
+            let lost = conn.extra.as_mut().and_then(|extra| extra.write_error.take());
+            let reason = match lost {
+                Some(error) => Reason::Io(error),
+                None if conn.peer_first => Reason::Eof,
+                None => Reason::Finish,
+            };
             self.end(index, reason);
         }
     }

@@ -20,14 +20,11 @@ impl Hub {
 
     /// Starts and stops the clocks of a connection by what it is doing, and sees to it that its timer comes in time.
     pub(super) fn run_limits(&mut self, index: usize) {
-        let conn = self.slots.conn_at(index);
-        let situation = conn.situation(self.is_reading(conn));
-        let now = self.world.now();
+        self.run_stopwatches(index);
         let conn = self.slots.conn_at_mut(index);
         let key = conn.key;
         let Some(extra) = &mut conn.extra else { return };
         let limits = &mut extra.limits;
-        limits.run(situation, now);
         let ends = limits.ends();
         if ends == Time::NEVER {
             return; // an idle timer fires once in vain; cancelling and setting for each request would cost more
@@ -42,15 +39,25 @@ impl Hub {
         }
     }
 
+    /// By what the connection is doing now; the time.
+    fn run_stopwatches(&mut self, index: usize) -> Time {
+        let conn = self.slots.conn_at(index);
+        let situation = conn.situation(self.is_reading(conn));
+        let now = self.world.now();
+        if let Some(extra) = &mut self.slots.conn_at_mut(index).extra {
+            extra.limits.run(situation, now);
+        }
+        now
+    }
+
     /// The timer of its limits fired: what has run out, if anything.
     pub(crate) fn expire_limits(&mut self, key: Key) -> Option<Expired> {
         self.limits(key)?.timer = None;
         // First what has been asked of it since: a clock that stands still does not run out.
+        let now = self.run_stopwatches(key.index());
+        let expired = self.limits(key)?.expire(now);
         self.run_limits(key.index());
-        let now = self.world.now();
-        let expired = self.limits(key)?.expire(now)?;
-        self.run_limits(key.index());
-        Some(expired)
+        expired
     }
 
     fn limits(&mut self, key: Key) -> Option<&mut Limits> {
@@ -125,6 +132,7 @@ impl Hub {
         self.drop_own_timers(index);
         self.forget_targets(index);
         self.slots.conn_at_mut(index).begin_anew();
+        self.look_at_marks(index);
         if let Some(extra) = &mut self.slots.conn_at_mut(index).extra {
             extra.limits.begin_anew();
             self.run_limits(index);

@@ -78,7 +78,7 @@ impl<S: 'static> Scene<S> {
     }
 
     /// What connecting to an address comes to.
-    pub fn fault(&mut self, address: &str, how: Fate) -> &mut Self {
+    pub fn set_fate(&mut self, address: &str, how: Fate) -> &mut Self {
         self.sim.set_fate(address, how);
         self
     }
@@ -140,6 +140,14 @@ impl<S: 'static> Scene<S> {
         self.settles()
     }
 
+    /// The actor closes (close(2)): it neither sends nor reads any more. With something unread that is a reset.
+    pub fn closes(&mut self, who: Actor) -> &mut Self {
+        let end = self.connected(who);
+        self.actors[who.0].end = None;
+        self.sim.network().borrow_mut().close(end, false);
+        self.settles()
+    }
+
     /// The actor breaks the connection off (RST).
     pub fn resets(&mut self, who: Actor) -> &mut Self {
         let end = self.connected(who);
@@ -171,6 +179,11 @@ impl<S: 'static> Scene<S> {
         self.settles();
         let heard = &mut self.actors[who.0].heard;
         heard.drain(..most.min(heard.len())).collect()
+    }
+
+    /// Everything that was sent to the actor since it was last asked.
+    pub fn takes(&mut self, who: Actor) -> Vec<u8> {
+        self.hears_some(who, usize::MAX)
     }
 
     /// The reactor ended its side, and nothing that was sent is left unheard.

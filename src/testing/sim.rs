@@ -96,12 +96,20 @@ impl Sim {
     }
 
     /// Another host, with an IP address of its own.
+    ///
+    /// # Panics
+    /// If `ip` is no IP address, or another host's.
     pub fn host<S: 'static>(&mut self, ip: &str, state: S) -> Host<S> {
         self.host_with(ip, state, Config::default())
     }
 
     /// The same with bounds of its reactor. Panics always leave the simulation.
+    ///
+    /// # Panics
+    /// As [`host`](Self::host).
     pub fn host_with<S: 'static>(&mut self, ip: &str, state: S, config: Config) -> Host<S> {
+        assert!(ip.parse::<std::net::IpAddr>().is_ok(), "`{ip}` is no IP address");
+        assert!(self.network.borrow().nodes.iter().all(|node| node.name != ip), "{ip} is another host's");
         self.seat(ip, false, state, config)
     }
 
@@ -307,6 +315,15 @@ impl Sim {
     /// A digest of the trace: equal for equal runs.
     pub fn digest(&self) -> u64 {
         self.network.borrow().trace.digest()
+    }
+
+    /// A line of your own in the trace, so that you find the place.
+    pub fn note(&mut self, text: &str) -> &mut Self {
+        let mut network = self.network.borrow_mut();
+        let now = network.now;
+        network.trace.note(now, "test", format_args!("{text}"));
+        drop(network);
+        self
     }
 
     /// Without a trace a simulation is faster.

@@ -124,6 +124,11 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
         self
     }
 
+    /// Everything that was sent since it was last asked: for answers with a time or a random number in them.
+    pub fn sent(&mut self) -> Vec<u8> {
+        self.scene.takes(self.peer)
+    }
+
     /// It has ended, with such a reason, and sent nothing more than was asked for.
     ///
     /// # Panics
@@ -160,11 +165,6 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
     /// Why it ended, as a text.
     pub(super) fn end_reason(&mut self) -> Option<String> {
         self.end().map(|reason| reason.to_string())
-    }
-
-    /// Everything that was sent and not asked for.
-    pub(super) fn all_sent(&mut self) -> Vec<u8> {
-        self.scene.hears_some(self.peer, usize::MAX)
     }
 
     /// The state.

@@ -59,6 +59,10 @@ pub(crate) struct ListenHow {
     pub(crate) reuse_port: bool,
 }
 
+/// Whether the selector arms a descriptor again by itself. Under poll(2) it does not: mio arms its own sockets when they
+/// answer `WouldBlock`, and everything else is armed by us.
+pub(crate) const ARMS_BY_ITSELF: bool = crate::transport::EDGES_FOLLOW;
+
 pub(crate) trait World {
     /// Never goes back.
     fn now(&self) -> Time;

@@ -1,6 +1,6 @@
 //! The operating system as a world: mio's selector, sockets made through socket2.
 
-use super::{Event, ListenHow, Listener, Ready, Source, World};
+use super::{ARMS_BY_ITSELF, Event, ListenHow, Listener, Ready, Source, World};
 use crate::{address::Address, time::Time, transport::Stream};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -117,11 +117,12 @@ impl World for OsWorld {
         }
     }
 
+    #[cfg_attr(not(unix), allow(unused_variables, reason = "only plain descriptors are armed again here"))]
     fn drained(&mut self, source: Source<'_>, token: usize) -> io::Result<()> {
         match source {
             // poll(2) has disarmed a plain descriptor, and nobody else will arm it; mio's own sources arm themselves.
             #[cfg(unix)]
-            Source::Fd(_) if cfg!(mio_unsupported_force_poll_poll) => {
+            Source::Fd(_) if !ARMS_BY_ITSELF => {
                 with_source(source, |source| match self.registry.reregister(source, Token(token), every_interest()) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         self.registry.register(source, Token(token), every_interest())
@@ -224,6 +225,9 @@ mod tcp {
         registry: Rc<Registry>,
         token: usize,
     ) -> io::Result<(Box<dyn Listener>, Address)> {
+        if how.reuse_port && !cfg!(unix) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no SO_REUSEPORT"));
+        }
         let socket = non_blocking(Domain::for_address(at), Some(Protocol::TCP))?;
         // On Windows SO_REUSEADDR would let a second program take the port away (pyftpdlib had to learn it).
         #[cfg(unix)]
@@ -360,7 +364,7 @@ mod unix {
         fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)> {
             let (socket, peer) = match SockRef::from(&self.socket).accept() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if cfg!(mio_unsupported_force_poll_poll) {
+                    if !ARMS_BY_ITSELF {
                         self.registry.reregister(&mut self.socket, Token(self.token), Interest::READABLE)?;
                     }
                     return Err(error);

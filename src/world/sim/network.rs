@@ -218,9 +218,9 @@ impl Network {
             agenda: BTreeMap::new(),
             planned: 0,
             seed,
-            turns: Rng::with_seed(seed),
-            programs: Rng::with_seed(seed ^ 1),
-            pauses: Rng::with_seed(seed ^ 2),
+            turns: Rng::with_seed(mix(mix(seed) ^ 1)),
+            programs: Rng::with_seed(mix(mix(seed) ^ 2)),
+            pauses: Rng::with_seed(mix(mix(seed) ^ 3)),
             nodes: Vec::new(),
             ends: BTreeMap::new(),
             ports: BTreeMap::new(),
@@ -261,11 +261,9 @@ impl Network {
             *asked += 1;
             *asked - 1
         });
-        let mut mixed = self.seed ^ id.rotate_left(24) ^ (chance as u64) << 56 ^ u64::from(number);
-        // splitmix64's finisher
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((id, chance, number), Rng::with_seed(mixed ^ mixed >> 31))
+        let of_end = mix(mix(self.seed) ^ id);
+        let mixed = mix(of_end ^ (chance as u64) << 32 ^ u64::from(number));
+        ((id, chance, number), Rng::with_seed(mixed))
     }
 
     /// Whether a fault strikes; then a generator for how.
@@ -823,6 +821,14 @@ impl Network {
     pub(crate) fn sockets(&self, host: HostId) -> usize {
         self.nodes[host].sockets
     }
+}
+
+/// splitmix64's step: neighbouring numbers become far ones.
+fn mix(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
 }
 
 fn merge(all: &mut BTreeMap<usize, Ready>, token: usize, more: Ready) {
