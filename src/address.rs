@@ -50,6 +50,10 @@ impl Address {
     pub(crate) fn to_socket(&self) -> io::Result<socket2::SockAddr> {
         match self {
             Self::Ip(addr) => Ok((*addr).into()),
+            Self::Unix(Some(path)) if path.as_os_str().as_encoded_bytes().contains(&0) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a path has no zero byte (an abstract name is written unix:@name)",
+            )),
             Self::Unix(Some(path)) => socket2::SockAddr::unix(path),
             Self::Abstract(name) if cfg!(any(target_os = "linux", target_os = "android")) => {
                 let name: Vec<u8> = [&[0], &name[..]].concat();

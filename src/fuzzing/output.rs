@@ -13,7 +13,7 @@ use std::{
 const BYTES_MAX: usize = 300 << 10;
 
 /// What is sent, again and again: long and irregular, so that a wrong place shows.
-static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| (0..100_003_u32).map(|n| (n * n >> 7) as u8).collect());
+static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| (0..100_003_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect());
 
 /// What a producer does when it is asked.
 #[derive(Clone, Debug)]

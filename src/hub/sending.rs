@@ -317,6 +317,7 @@ impl Hub {
     fn write_failed(&mut self, index: usize, error: io::Error) {
         let conn = self.slots.conn_at_mut(index);
         conn.drop_output();
+        conn.is_cut = true; // what was to be written did not leave
         if !conn.is_open() {
             self.end(index, Reason::Io(error));
             return;

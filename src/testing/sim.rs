@@ -211,6 +211,7 @@ impl Sim {
             if done(self) {
                 return true;
             }
+            self.settle(); // `done` may have poked somebody
             if !self.step(end) {
                 return false;
             }
@@ -227,9 +228,11 @@ impl Sim {
 
     fn next_moment(&self) -> Option<Time> {
         let network = self.network.borrow();
-        let alarms = self.seats.iter().enumerate().filter(|&(id, _)| !network.is_dead(id));
-        let alarms = alarms.filter_map(|(_, seat)| Some(seat.as_ref()?.sleeps_until())).filter(|&at| at != Time::NEVER);
-        alarms.chain(network.next_time()).min()
+        let awake = self.seats.iter().enumerate().filter_map(|(id, seat)| Some((id, seat.as_ref()?)));
+        let awake = awake.filter(|&(id, _)| !network.is_dead(id));
+        let alarms = awake.map(|(id, seat)| if network.has_events(id) { network.now } else { seat.sleeps_until() });
+        let next = alarms.filter(|&at| at != Time::NEVER).chain(network.next_time()).min()?;
+        Some(next.max(network.now))
     }
 
     /// Somebody who can have a turn now; chance decides among several.

@@ -143,6 +143,12 @@ enum Happening {
     Room {
         to: EndId,
     },
+    /// An event for a socket, with what holds then.
+    Look {
+        at: EndId,
+        ready: Ready,
+    },
+    /// An event for whatever has this token.
     Nudge {
         host: HostId,
         token: usize,
@@ -386,6 +392,7 @@ impl Network {
                     self.tell(to, Ready { writable: true, ..Ready::default() });
                 }
             }
+            Happening::Look { at, ready } => self.tell(at, ready),
             Happening::Nudge { host, token, ready } => merge(&mut self.nodes[host].ready, token, ready),
         }
     }
@@ -409,7 +416,7 @@ impl Network {
                 let other = end.peer.and_then(|peer| Some(of(&peer)?.host)).or_else(|| self.host_of(&end.remote))?;
                 Some((other, end.host))
             }
-            Happening::Nudge { .. } => None,
+            Happening::Look { .. } | Happening::Nudge { .. } => None,
         }
     }
 
@@ -506,8 +513,13 @@ impl Network {
 
     pub(crate) fn accept(&mut self, id: PortId, token: usize) -> Result<(EndId, Address), Errno> {
         let Some((_, port)) = self.ports.get(&id) else { return Err(Errno::Again) };
-        let host = port.host;
-        self.operate(host, "accept")?;
+        let (host, listener) = (port.host, port.token);
+        if let Err(errno) = self.operate(host, "accept") {
+            let soon = self.now + Duration::from_millis(1);
+            let ready = Ready { readable: true, ..Ready::default() };
+            self.plan(soon, Happening::Nudge { host, token: listener, ready });
+            return Err(errno);
+        }
         self.spend_socket(host)?;
         let Some(end) = self.ports.get_mut(&id).and_then(|(_, port)| port.waiting.pop_front()) else { return Err(Errno::Again) };
         let accepted = self.ends.get_mut(&end).expect("it waits, so it is there");
@@ -741,11 +753,28 @@ impl Network {
         self.ends.get(&id).map(|end| end.local.clone())
     }
 
-    /// An event for whoever has it registered.
+    /// An event for whoever has it registered: with everything that holds at that moment, as epoll has it.
     fn tell(&mut self, id: EndId, ready: Ready) {
         let Some(end) = self.ends.get(&id) else { return };
-        if let Some(token) = end.token {
-            merge(&mut self.nodes[end.host].ready, token, ready);
+        let Some(token) = end.token else { return };
+        let host = end.host;
+        let level = self.level(id);
+        merge(&mut self.nodes[host].ready, token, ready);
+        merge(&mut self.nodes[host].ready, token, level);
+    }
+
+    /// What could be done with a socket now.
+    fn level(&self, id: EndId) -> Ready {
+        let end = &self.ends[&id];
+        let peer = end.peer.and_then(|peer| self.ends.get(&peer));
+        let has_room = peer.is_none_or(|peer| peer.inbox.len() + peer.arriving < self.weather.window);
+        let has_ended = end.fin_arrived || end.is_broken;
+        Ready {
+            readable: !end.inbox.is_empty() || has_ended,
+            writable: (end.is_connected && has_room) || end.is_broken,
+            read_on: has_ended,
+            failed: end.error.is_some(),
+            ..Ready::default()
         }
     }
 
@@ -754,10 +783,8 @@ impl Network {
         let host = self.ends[&id].host;
         let operated = self.operate(host, what);
         if operated == Err(Errno::Again) {
-            if let Some(token) = self.ends[&id].token {
-                let soon = self.now + Duration::from_millis(1);
-                self.plan(soon, Happening::Nudge { host, token, ready });
-            }
+            let soon = self.now + Duration::from_millis(1);
+            self.plan(soon, Happening::Look { at: id, ready });
         }
         operated
     }
