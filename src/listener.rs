@@ -112,6 +112,8 @@ pub(crate) struct Listening {
     pub(crate) is_backing_off: bool,
     /// Its want of descriptors was logged; once is enough.
     pub(crate) is_reported: bool,
+    /// Errors of single connections in a row.
+    pub(crate) passed: usize,
     pub(crate) accepted: u64,
     /// Connections accepted and not yet closed.
     pub(crate) guests: usize,
@@ -128,6 +130,7 @@ impl Listening {
             is_readable: false,
             is_backing_off: false,
             is_reported: false,
+            passed: 0,
             accepted: 0,
             guests: 0,
             in_ready: false,

@@ -284,15 +284,16 @@ fn last_call<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Res
 
 fn let_go<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
     let Some(mut watcher) = core.watchers.remove(&key) else { return Ok(()) };
-    let closed = guard(|| {
-        if core.hub.slots.watched(key).is_some_and(|watched| watched.is_registered) {
+    let is_registered = core.hub.slots.watched(key).is_some_and(|watched| watched.is_registered);
+    let unwatched = guard(|| {
+        if is_registered {
             unwatch(core, key, watcher.source());
         }
-        let mut scope = Scope { net: Net { core: &mut *core }, key };
-        watcher.closed(&mut scope, state, why);
     });
+    let mut scope = Scope { net: Net { core: &mut *core }, key };
+    let closed = guard(|| watcher.closed(&mut scope, state, why));
     discard("a dispatcher", watcher);
-    closed
+    unwatched.and(closed)
 }
 
 /// Explicitly: a duplicate of the descriptor would go on delivering events.

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Call, Journal, recorder, settle, until};
-use mainspring::{Config, Context, Key, Listen, Net, Outcome, Reactor, Terminator};
+use mainspring::{Config, Context, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::{
     cell::Cell,
     io::{ErrorKind, Read, Write},
@@ -531,4 +531,40 @@ fn one_that_floods_leaves_the_others_their_turn() {
     assert!(journal.frames().contains(&"ping".to_owned()));
     let floods = journal.of(flood).iter().filter(|call| matches!(call, Call::Frame(_))).count();
     assert_eq!(floods, 2 * BUDGET);
+}
+
+/// Can be named by a tell.
+struct Told;
+
+impl Protocol<Journal> for Told {
+    fn connected(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal) -> Outcome {
+        journal.note(ctx.key, Call::Connected);
+        Ok(())
+    }
+
+    fn closed(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal, why: Reason) {
+        journal.note(ctx.key, Call::Closed(why.to_string()));
+    }
+}
+
+#[test]
+fn closed_waits_for_the_tells_that_were_accepted_also_over_several_turns() {
+    let (mut reactor, mut journal) = start_with(Config::new().turn_tells(1));
+    let (_, addr) = common::listen(&mut reactor, || Told);
+    let _peer = common::dial(addr);
+    until(&mut reactor, &mut journal, |journal| journal.has(&Call::Connected));
+    let key = journal.keys()[0];
+    for n in 1..=3 {
+        let is_accepted = reactor.net().tell(key, move |_: &mut Told, ctx, journal: &mut Journal| {
+            note(journal, ctx.key, n.to_string());
+            Ok(())
+        });
+        assert!(is_accepted);
+    }
+    reactor.net().abort(key);
+    for _ in 0..5 {
+        turn(&mut reactor, &mut journal);
+    }
+    assert_eq!(journal.frames(), ["1", "2", "3"]);
+    assert!(matches!(journal.of(key).last(), Some(Call::Closed(_))), "last of all");
 }

@@ -9,16 +9,30 @@ use crate::{
     input::Input,
     terminator::{Endian, Found, Framing, Width},
 };
+use std::fmt;
 
 /// What a protocol is called with. Pieces that touch are one: how they are cut says nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Call {
+#[derive(Clone, PartialEq, Eq)]
+enum Call {
     Received(Vec<u8>),
     Frame(Vec<u8>),
     TooLong,
     TooSlow,
     Eof(Vec<u8>),
     Closed,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Received(bytes) => write!(f, "Received(\"{}\")", bytes.escape_ascii()),
+            Self::Frame(bytes) => write!(f, "Frame(\"{}\")", bytes.escape_ascii()),
+            Self::TooLong => f.write_str("TooLong"),
+            Self::TooSlow => f.write_str("TooSlow"),
+            Self::Eof(tail) => write!(f, "Eof(\"{}\")", tail.escape_ascii()),
+            Self::Closed => f.write_str("Closed"),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +68,12 @@ pub fn cuts(data: &[u8]) {
 }
 
 fn assert_same(script: &Script, got_how: &str, got: &[Call], wanted_how: &str, wanted: &[Call]) {
-    assert!(got == wanted, "{script:?}\n{got_how}: {got:?}\n{wanted_how}: {wanted:?}");
+    assert!(
+        got == wanted,
+        "{:?}\n\"{}\"\n{got_how}: {got:#?}\n{wanted_how}: {wanted:#?}",
+        Script { body: Vec::new(), ..script.clone() },
+        script.body.escape_ascii(),
+    );
 }
 
 /// The body in pieces between the given places and those of the events.
@@ -194,6 +213,9 @@ fn read(script: &Script) -> Option<Vec<Call>> {
     Some(reader.calls.0)
 }
 
+/// What nobody can hold is refused whatever the limit.
+const HELD_MAX: u128 = isize::MAX as u128;
+
 struct Reader<'a> {
     script: &'a Script,
     at: usize,
@@ -260,7 +282,7 @@ impl Reader<'_> {
                 }
                 let length = prefix.iter().fold(0_u128, |length, &byte| length << 8 | u128::from(byte));
                 match length {
-                    _ if length > limit as u128 => self.refuse(),
+                    _ if length > limit as u128 || width_bytes as u128 + length > HELD_MAX => self.refuse(),
                     _ if width_bytes as u128 + length > rest.len() as u128 => self.eof(rest),
                     _ => {
                         let end = width_bytes + length as usize;
@@ -281,6 +303,9 @@ impl Reader<'_> {
                     None => self.eof(rest),
                     Some(b':') if digits > 0 => {
                         let from = digits + 1;
+                        if from as u128 + length + 1 > HELD_MAX {
+                            return Some(self.refuse());
+                        }
                         match usize::try_from(length).ok().and_then(|length| Some((length, rest.get(length.checked_add(from)?)?)))
                         {
                             None => self.eof(rest),
@@ -347,7 +372,7 @@ fn begun(hay: &[u8], needle: &[u8]) -> usize {
     (0..needle.len()).rev().find(|&n| hay.ends_with(&needle[..n])).unwrap_or(0)
 }
 
-pub(super) fn width_bytes(width: Width) -> usize {
+fn width_bytes(width: Width) -> usize {
     match width {
         Width::U8 => 1,
         Width::U16 => 2,

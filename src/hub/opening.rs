@@ -62,7 +62,7 @@ impl Hub {
         };
         match accepted {
             Ok((next, (stream, peer))) => {
-                listening.is_reported = false;
+                (listening.is_reported, listening.passed) = (false, 0);
                 listening.accepted += 1;
                 let is_full = listening.is_full();
                 let refusal = listening.options.refusal.clone();
@@ -79,10 +79,19 @@ impl Hub {
             }
             Err(error) => match AcceptError::of(&error) {
                 AcceptError::Drained => {
-                    listening.is_readable = false;
+                    (listening.is_readable, listening.passed) = (false, 0);
                     Accepted::Done
                 }
-                AcceptError::Pass => Accepted::Nobody,
+                AcceptError::Pass if listening.passed < self.config.turn_accepts => {
+                    listening.passed += 1;
+                    Accepted::Nobody
+                }
+                // So many in a row are no single connection's: a policy forbids accepting, and they stay where they are.
+                AcceptError::Pass => {
+                    listening.passed = 0;
+                    self.back_off(key, &error);
+                    Accepted::Done
+                }
                 AcceptError::BackOff => {
                     self.back_off(key, &error);
                     Accepted::Done

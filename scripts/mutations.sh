@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Plants one bug at a time in a copy of the sources, and sees to it that the tests find it. Prints a table:
+# the bug, and the first test that failed. Fails if one survives. About half a minute for each.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+copy=target/mutations/tree
+mkdir -p target/mutations
+survived=0
+
+# mutation NAME FILE FROM TO: replaces one text, which must be there.
+mutation() {
+    local name=$1 file=$2 from=$3 to=$4
+    rm -rf "$copy"
+    mkdir -p "$copy"
+    git ls-files -z | xargs -0 tar -cf - --ignore-failed-read 2>/dev/null | tar -xf - -C "$copy"
+    if ! FROM=$from TO=$to perl -0pi -e 'BEGIN { $n = 0 } $n += s/\Q$ENV{FROM}\E/$ENV{TO}/; END { exit($n ? 0 : 1) }' "$copy/$file"; then
+        printf '| %s | NOT PLANTED: the text is no more in %s |\n' "$name" "$file"
+        survived=1
+        return
+    fi
+    local log=target/mutations/log
+    (cd "$copy" && CARGO_TARGET_DIR=../build timeout 600 cargo test --features sim --no-fail-fast \
+        --lib --test asynchat --test flaws --test fine_print --test frames --test promises --test turn --test sim) >"$log" 2>&1
+    local failed
+    failed=$(grep -E '^test .* FAILED$' "$log" | sed 's/^test \(.*\) \.\.\. FAILED$/\1/')
+    if [ -n "$failed" ]; then
+        printf '| %s | %s tests, first `%s` |\n' "$name" "$(wc -l <<<"$failed")" "$(head -n 1 <<<"$failed")"
+    elif grep -q '^error' "$log" && ! grep -q 'test result' "$log"; then
+        printf '| %s | DOES NOT COMPILE |\n' "$name"
+        survived=1
+    else
+        printf '| %s | SURVIVED |\n' "$name"
+        survived=1
+    fi
+}
+
+printf '| planted bug | found by |\n|---|---|\n'
+mutation 'keys are not compared: a stale one finds the successor' src/slots.rs \
+    'Some(Entry::Stream(conn)) if conn.key == key => Some(conn)' 'Some(Entry::Stream(conn)) => Some(conn)'
+mutation 'events of the dead reach the successor' src/slots.rs \
+    'entry.key().is_some_and(|key| key.token() == token).then_some(entry)' 'entry.key().is_some().then_some(entry)'
+mutation 'who is not done after his budget is not queued again' src/hub/mod.rs \
+    '        self.requeue(key);
+        if is_flushing {' '        if is_flushing {'
+mutation 'what has ended may end again' src/hub/ending.rs \
+    'if matches!(conn.phase, Phase::Ended | Phase::Lingering) {' 'if false {'
+mutation 'closings do not wait for accepted tells' src/reactor.rs \
+    'is_some_and(|conn| conn.tells > 0)' 'is_some_and(|_| false)'
+mutation 'the search goes on behind what was read before' src/terminator.rs \
+    'input.searched().saturating_sub(self.bytes().len() - 1)' 'input.searched()'
+mutation 'the search starts over with each read' src/terminator.rs \
+    '                input.mark_searched();
+                None' '                None'
+mutation 'nobody is told that the output fell to the low mark' src/hub/sending.rs \
+    'conn.owes_writable = conn.takes_output();' 'conn.owes_writable = false;'
+mutation 'throttled readers are not looked at again' src/hub/sending.rs \
+    '            self.mark_dirty(reader);' '            let _ = reader;'
+mutation 'own output does not hold reading back' src/conn.rs \
+    '!(self.is_congested && self.holds_back)' 'true'
+mutation 'frames go on after a pause inside one' src/contract/protocol.rs \
+    'if ctx.hub().interrupt {' 'if false {'
+mutation 'the linger deadline counts from the close' src/hub/timing.rs \
+    'limits.linger.restart(now);' 'let _ = &limits.linger;'
+mutation 'a polite end closes at once, without waiting for the peer' src/hub/ending.rs \
+    'let lingers = is_clean && conn.is_established' 'let lingers = false && is_clean && conn.is_established'
+mutation 'what was cut off ends like what is whole' src/hub/ending.rs \
+    'conn.stream.as_mut().filter(|_| conn.is_cut)' 'conn.stream.as_mut().filter(|_| false)'
+mutation 'a timer set by a timer fires in the same turn' src/reactor.rs \
+    'self.core.hub.timers.due(now, mark)' 'self.core.hub.timers.due(now.max(self.core.hub.world.now()), u64::MAX.max(mark))'
+mutation 'a successor is told the tells of its predecessor' src/contract/core.rs \
+    'if conn.life == life {' 'if true {'
+exit $survived
