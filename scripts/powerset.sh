@@ -76,7 +76,7 @@ abort() {
         return
     fi
     (
-        abort+=(-Zpanic-abort-tests --config 'profile.test.panic="abort"')
+        abort+=(-Zpanic-abort-tests)
         timeout 300 cargo +nightly build --examples "${abort[@]}" &&
             timeout 590 cargo +nightly test --tests --no-fail-fast "${abort[@]}" -- "${needs_unwinding[@]}"
     ) >"$out" 2>&1

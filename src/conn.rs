@@ -276,6 +276,7 @@ impl Conn {
         match stream.recv(input.room(least)) {
             Ok(Moved { bytes: 0, .. }) => {
                 (self.eof_seen, self.is_readable) = (true, false);
+                self.has_failed |= self.is_lifted; // an error that came with the end is looked at now
                 Filled::End
             }
             Ok(Moved { bytes, drained }) => {

@@ -112,6 +112,9 @@ pub mod manual {
     pub mod sharing_state {}
     #[doc = include_str!("../docs/timers-and-threads.md")]
     pub mod timers_and_threads {}
+    #[cfg(feature = "sim")]
+    #[doc = include_str!("../docs/testing.md")]
+    pub mod testing {}
     #[doc = include_str!("../docs/logging.md")]
     pub mod logging {}
     #[doc = include_str!("../docs/from-asyncore.md")]

@@ -950,6 +950,15 @@ mod tests {
     }
 
     #[test]
+    fn everything_that_came_counts_as_searched() {
+        for terminator in [Terminator::line(99), Terminator::crlf(99), Terminator::delimiter(&b"--=="[..], 99)] {
+            let (mut framing, mut input, mut calls) = (Framing::from(terminator), Input::default(), vec![]);
+            feed(&mut framing, &mut input, b"neither here nor there\r--=", &mut calls);
+            assert_eq!(input.searched(), input.len());
+        }
+    }
+
+    #[test]
     fn what_was_searched_is_not_searched_again() {
         // A megabyte of lone CR, one byte a read: quadratic searching would take minutes.
         let mut framing = Framing::from(Terminator::delimiter(&b"\r\r\n"[..], usize::MAX));

@@ -1,5 +1,7 @@
 //! The protocols of the examples `chat` and `timestamp`, unchanged, on a simulated network.
 #![cfg(feature = "sim")]
+// Each of the programs brings its own `common`.
+#![allow(clippy::duplicate_mod)]
 
 // Whole programs: of their `main` and of what belongs to it nothing is used here.
 #[allow(dead_code)]
@@ -107,7 +109,7 @@ fn who_does_not_read_is_let_go_and_the_others_miss_nothing() {
     let line = "x".repeat(1000);
     for _ in 0..1300 {
         scene.says(anna, format!("{line}\n"));
-        heard.extend(scene.hears_some(bert, usize::MAX));
+        heard.extend(scene.takes(bert));
     }
     let said = format!("<anna> {line}\n");
     assert_eq!(heard.len(), 1300 * said.len() + "* deaf left\n".len());
@@ -116,7 +118,7 @@ fn who_does_not_read_is_let_go_and_the_others_miss_nothing() {
     assert_eq!(heard.matches("* deaf left\n").count(), 1);
     scene.hears(anna, "* deaf left\n");
     assert_eq!(scene.connections(), 2);
-    scene.reads(deaf, true).hears_some(deaf, usize::MAX);
+    scene.reads(deaf, true).takes(deaf);
     scene.hears_end(deaf);
     enters(&mut scene, "deaf");
 }
@@ -218,6 +220,7 @@ fn assert_all_heard_all(sim: &mut Sim, homes: &[Home], lines: usize) {
         for other in stayed.iter().filter(|other| other.name != me.name) {
             assert_eq!(of(sim, other.name), all(other.name), "{} heard {}", me.name, other.name);
         }
+        assert!(of(sim, me.name).is_empty(), "nobody hears itself");
         for other in &lost {
             assert!(all(other.name).starts_with(&of(sim, other.name)), "{} heard {}", me.name, other.name);
         }
@@ -250,9 +253,9 @@ fn who_stays_through_rough_weather_hears_every_line_once_and_in_order() {
         sim.run_for(60 * SECOND);
         assert!(sim.state(server).names.is_empty(), "names are free again");
         assert_eq!(sim.sockets(server), 1, "the listener is left");
-        for home in homes {
+        for (number, home) in homes.iter().enumerate() {
             assert_eq!(sim.sockets(home.host), 0);
-            Home::new(sim, 100, home.name);
+            Home::new(sim, 100 + number, home.name);
         }
         sim.run_for(SECOND);
         assert_eq!(sim.state(server).names.len(), NAMES.len(), "whoever comes back is let in");
@@ -300,6 +303,104 @@ fn one_who_does_not_read_is_let_go_in_any_weather_and_the_others_hear_all() {
     });
 }
 
+// ----------------------------------------------------------------------------------------- the chapter's bug, and its mend
+
+/// The room of docs/testing.md: who comes back under a name takes it over from a connection that may be dead.
+mod takeover {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Default)]
+    struct Members(BTreeMap<String, Key>);
+
+    struct Guest {
+        name: Option<String>,
+        is_mended: bool,
+    }
+
+    impl Protocol<Members> for Guest {
+        fn connected(&mut self, ctx: &mut Context<'_, Members>, _: &mut Members) -> Outcome {
+            ctx.set_terminator(Terminator::line(LINE_MAX));
+            Ok(())
+        }
+
+        fn frame(&mut self, ctx: &mut Context<'_, Members>, members: &mut Members, line: &[u8]) -> Outcome {
+            let line = std::str::from_utf8(line)?;
+            let Some(name) = &self.name else {
+                self.name = Some(line.to_owned());
+                if let Some(old) = members.0.insert(line.to_owned(), ctx.key) {
+                    ctx.net.close(old);
+                }
+                return Ok(());
+            };
+            for &other in members.0.values().filter(|&&key| key != ctx.key) {
+                ctx.net.send(other, format!("<{name}> {line}\n"));
+            }
+            Ok(())
+        }
+
+        fn closed(&mut self, ctx: &mut Context<'_, Members>, members: &mut Members, _: Reason) {
+            if self.is_mended {
+                members.0.retain(|_, &mut key| key != ctx.key);
+            } else if let Some(name) = &self.name {
+                members.0.remove(name);
+            }
+        }
+    }
+
+    struct Member {
+        name: &'static str,
+    }
+
+    impl Protocol for Member {
+        fn connected(&mut self, ctx: &mut Context<'_>, _: &mut ()) -> Outcome {
+            writeln!(ctx, "{}", self.name);
+            ctx.every(SECOND, |_: &mut Self, ctx, _| {
+                ctx.send("hello\n");
+                Ok(())
+            });
+            Ok(())
+        }
+
+        fn received(&mut self, _: &mut Context<'_>, _: &mut (), _: &[u8]) -> Outcome {
+            Ok(())
+        }
+
+        fn closed(&mut self, ctx: &mut Context<'_>, _: &mut (), _: Reason) {
+            ctx.net.connect(ROOM, Member { name: self.name });
+        }
+    }
+
+    fn after_the_storm_everybody_is_in_the_room(sim: &mut Sim, is_mended: bool) {
+        let server = sim.host("10.0.0.1", Members::default());
+        sim.net(server).listen(ROOM, move || Guest { name: None, is_mended }).expect("a simulated port is free");
+        for (ip, name) in [("10.0.0.2", "anna"), ("10.0.0.3", "bert"), ("10.0.0.4", "cleo")] {
+            let home = sim.host(ip, ());
+            sim.net(home).connect(ROOM, Member { name });
+        }
+        sim.set_weather(Weather::fair().latency(SECOND / 100, SECOND / 2).resets(20));
+        sim.run_for(30 * SECOND);
+        sim.set_weather(Weather::fair());
+        sim.run_for(10 * SECOND);
+        let here: Vec<&String> = sim.state(server).0.keys().collect();
+        assert_eq!(here, ["anna", "bert", "cleo"]);
+    }
+
+    #[test]
+    fn the_chapters_bug_is_found_and_needs_few_faults() {
+        let found = std::panic::catch_unwind(|| check(0..1000, |sim| after_the_storm_everybody_is_in_the_room(sim, false)));
+        let report = *found.expect_err("a seed of a thousand finds it").downcast::<String>().expect("a text");
+        assert!(report.contains("Reset towards"), "{report}");
+        let left = report.split_once("of its").and_then(|(before, _)| before.lines().last()?.trim().parse::<u32>().ok());
+        assert!(left.is_some_and(|left| left < 10), "{report}");
+    }
+
+    #[test]
+    fn the_chapters_mend_holds() {
+        check(0..200, |sim| after_the_storm_everybody_is_in_the_room(sim, true));
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------------ timestamp
 
 /// Without what changes: `[Sat Nov 21 10:15:00 2026] `.
@@ -315,7 +416,7 @@ fn a_client_of_the_time_server_that_says_nothing_for_60_seconds_is_let_go() {
     let client = scene.dials(AT);
     for _ in 0..60 {
         scene.passes(59 * SECOND).says(client, "hello\r\n");
-        assert_eq!(unstamped(&scene.hears_some(client, usize::MAX)), b"hello\n");
+        assert_eq!(unstamped(&scene.takes(client)), b"hello\n");
     }
     scene.passes(59 * SECOND);
     assert_eq!(scene.connections(), 1);
@@ -344,7 +445,7 @@ fn the_time_server_answers_every_cutting_alike() {
         scene.net().listen(AT, || Stamper { idle_max: IDLE_MAX }).expect("a simulated port is free");
         let client = scene.dials(AT);
         scene.says(client, a).says(client, b).ends(client);
-        let heard = scene.hears_some(client, usize::MAX);
+        let heard = scene.takes(client);
         let answers: Vec<&[u8]> = heard.split_inclusive(|&byte| byte == b'\n').map(unstamped).collect();
         assert_eq!(answers, [&b"hello\n"[..], b"\n", b"world\n"], "cut after {cut}");
     }

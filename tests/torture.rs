@@ -5,6 +5,7 @@
 //! A scenario is a function of a [`Stage`], which is a simulation or the loopback; tests/agree.rs runs the same ones on
 //! both, and has this file as a module.
 #![cfg(feature = "sim")]
+#![allow(dead_code)] // as a module it is used for its other half
 
 use mainspring::{
     Address, Config, Connect, Context, Endian, Key, Limit, Listen, Net, Outcome, Panics, Produced, Protocol, Reactor, Reason,
@@ -17,7 +18,10 @@ use std::{
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -40,6 +44,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const ENOUGH: Duration = Duration::from_secs(300);
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What a listener says by itself to whom it does not let in.
+const REFUSAL: &[u8] = b"421 busy\n";
+
 /// A transfer that takes many operations.
 const BULK: usize = 200 << 10;
 
@@ -60,6 +67,15 @@ pub(crate) enum Call {
     /// A tell.
     Told(&'static str),
     Closed(String),
+}
+
+impl Call {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Received(bytes) | Self::Frame(bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,7 +100,6 @@ pub(crate) struct Page {
     was_congested: bool,
     /// Tells that were accepted.
     tells_due: u32,
-    is_clean: bool,
     saw_end: bool,
     local: Option<Address>,
     peer: Option<Address>,
@@ -194,6 +209,11 @@ impl Book {
         if net.abort(key) {
             self.pages.entry(key).or_default().has_ended = true;
         }
+    }
+
+    /// It was failed from outside.
+    pub(crate) fn note_end(&mut self, key: Key) {
+        self.pages.entry(key).or_default().has_ended = true;
     }
 
     /// How many of them were called so.
@@ -315,9 +335,9 @@ impl Protocol<Book> for Player {
             why => why.to_string(),
         };
         let page = book.pages.entry(ctx.key).or_default();
-        assert!(page.phase != Phase::New || page.sent.is_empty() || !why.is_clean(), "clean, and it never was connected");
+        assert!(page.phase != Phase::New || page.has_ended || !why.is_clean(), "clean, and it never was connected");
+        assert!(page.phase == Phase::New || !why.is_connect(), "connected, and could not be connected");
         assert!(page.tells_due == 0 || book.has_shut, "{}: a tell was accepted, and `closed` comes before it", page.label);
-        page.is_clean = why.is_clean();
         book.closed += 1;
         let _ = self.call(ctx, book, Call::Closed(text));
     }
@@ -333,6 +353,11 @@ pub(crate) struct Me<'a, 'c> {
 impl Me<'_, '_> {
     fn page(&mut self) -> &mut Page {
         self.book.pages.entry(self.ctx.key).or_default()
+    }
+
+    /// How many bytes it was given so far.
+    pub(crate) fn got(&mut self) -> usize {
+        self.page().got.len()
     }
 
     /// What a protocol does that does not say.
@@ -419,14 +444,19 @@ impl Me<'_, '_> {
         self.book.connect(&mut self.ctx.net, to, player)
     }
 
-    fn tell(&mut self, key: Key, what: &'static str) -> bool {
+    pub(crate) fn tell(&mut self, key: Key, what: &'static str) -> bool {
         self.book.tell(&mut self.ctx.net, key, what)
     }
 }
 
-/// Bytes of which no two neighbouring pieces are alike.
+/// Bytes of which no two neighbouring pieces are alike. Made once: tens of thousands of runs ask for them.
 fn pattern(bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|n| (n % 251) as u8 ^ (n / 251 % 256) as u8).collect()
+    static ALL: OnceLock<Vec<u8>> = OnceLock::new();
+    let all = ALL.get_or_init(|| (0..1 << 20).map(|n: usize| (n % 251) as u8 ^ (n / 251 % 256) as u8).collect());
+    match all.get(..bytes) {
+        Some(some) => some.to_vec(),
+        None => all.iter().copied().cycle().take(bytes).collect(),
+    }
 }
 
 // ------------------------------------------------------------------------------------------------------------ stages
@@ -436,6 +466,8 @@ pub(crate) struct Stage {
     world: World,
     doors: Vec<(usize, Key)>,
     drip: Option<Drip>,
+    /// Who accepts nobody for now.
+    held: Option<usize>,
 }
 
 enum World {
@@ -456,6 +488,15 @@ struct Drip {
     at: u64,
     is_persistent: bool,
     has_begun: bool,
+    weather: Weather,
+}
+
+/// Of what is said in less than this every byte goes alone.
+const BYTEWISE_MAX: usize = 8 << 10;
+
+/// Short reads and writes, down to a single byte, where so much is said.
+fn drops(bytes: usize) -> Weather {
+    if bytes < BYTEWISE_MAX { calm().window(1) } else { calm().short(1000, 1000).window(997) }
 }
 
 /// Who is late a little is seen to be late.
@@ -468,13 +509,13 @@ impl Stage {
         let mut sim = Box::new(Sim::new(seed));
         sim.set_weather(weather).keep_trace(false);
         let hosts = (0..HOSTS).map(|host| sim.host(&format!("10.0.0.{}", host + 1), Book::default())).collect();
-        Self { world: World::Simulated { sim, hosts }, doors: Vec::new(), drip: None }
+        Self { world: World::Simulated { sim, hosts }, doors: Vec::new(), drip: None, held: None }
     }
 
     pub(crate) fn real() -> Self {
         let reactor = || Reactor::with_config(Config::new().panics(Panics::Propagate)).expect("a selector");
         let hosts = (0..HOSTS).map(|_| (reactor(), Book::default())).collect();
-        Self { world: World::Real { hosts }, doors: Vec::new(), drip: None }
+        Self { world: World::Real { hosts }, doors: Vec::new(), drip: None, held: None }
     }
 
     pub(crate) fn is_real(&self) -> bool {
@@ -521,9 +562,25 @@ impl Stage {
         Door { key, address }
     }
 
-    fn stop_listening(&mut self, host: usize, door: &Door) {
+    pub(crate) fn stop_listening(&mut self, host: usize, door: &Door) {
         if let Some(key) = door.key {
             self.with(host, |net, _| net.close(key));
+        }
+    }
+
+    /// Who connects to it waits in the backlog from now on.
+    pub(crate) fn hold(&mut self, host: usize) {
+        self.held = Some(host);
+        if let World::Simulated { sim, hosts } = &mut self.world {
+            let sockets = sim.sockets(hosts[host]);
+            sim.set_sockets_max(hosts[host], sockets);
+        }
+    }
+
+    pub(crate) fn let_go(&mut self) {
+        let held = self.held.take();
+        if let (World::Simulated { sim, hosts }, Some(host)) = (&mut self.world, held) {
+            sim.set_sockets_max(hosts[host], usize::MAX);
         }
     }
 
@@ -571,7 +628,8 @@ impl Stage {
                     if began.elapsed() >= most {
                         return false;
                     }
-                    for (reactor, book) in hosts {
+                    let held = self.held;
+                    for (_, (reactor, book)) in hosts.iter_mut().enumerate().filter(|(host, _)| Some(*host) != held) {
                         reactor.turn(book, Duration::from_millis(1)).expect("the selector works");
                     }
                 }
@@ -584,7 +642,7 @@ impl Stage {
         let (Some(drip), World::Simulated { sim, hosts }) = (&mut self.drip, &mut self.world) else { return false };
         if !drip.has_begun && sim.operations(hosts[drip.host]) >= drip.at {
             drip.has_begun = true;
-            sim.set_weather(calm().short(1000, 1000).window(997));
+            sim.set_weather(drip.weather.clone());
             return true;
         }
         if drip.has_begun && !drip.is_persistent {
@@ -597,43 +655,37 @@ impl Stage {
     }
 
     /// Everything ends by itself, or by its time-outs; then the reactors are shut down. Whatever happened, this holds.
-    pub(crate) fn finish(mut self) -> Vec<(usize, &'static str, Vec<Call>)> {
+    /// What is left are the journals, by host and label, in an order that does not depend on the world.
+    pub(crate) fn finish(&mut self) -> Journals {
         let most = if self.is_real() { PATIENCE } else { ENOUGH };
-        let has_ended = self.turn(most, Self::is_over);
-        if !has_ended {
-            let open: Vec<String> =
-                self.pages().filter(|page| page.phase != Phase::Closed).map(|page| format!("{page:?}")).collect();
+        if !self.turn(most, Self::is_over) {
             let sockets: Vec<usize> = (0..HOSTS).map(|host| self.sockets(host)).collect();
-            panic!("it does not end; sockets: {sockets:?}, open: {}", open.join("\n"));
+            let open: Vec<_> = self.take_pages().into_iter().filter(|(_, page)| page.phase != Phase::Closed).collect();
+            panic!("it does not end; sockets of each host: {sockets:?}, open: {open:?}");
         }
         for host in 0..HOSTS {
             self.shutdown(host);
             assert_eq!(self.sockets(host), 0, "host {host} has sockets after its shutdown");
+            self.with(host, |_, book| assert_eq!(book.begun, book.closed, "each that began has ended, once"));
         }
-        self.assert_all_closed();
-        self.assert_bytes();
-        let mut journals = Vec::new();
-        for host in 0..HOSTS {
-            self.with(host, |_, book| {
-                journals.extend(book.pages.values().map(|page| (host, page.label, page.normalised())));
-            });
-        }
-        drop(self);
-        assert_eq!(ALIVE.with(Cell::get), 0, "every protocol is dropped");
+        let pages = self.take_pages();
+        assert_whole(&pages);
+        let mut journals: Journals = pages.iter().map(|(host, page)| (*host, page.label, page.normalised())).collect();
         journals.sort();
         journals
     }
 
-    /// Every connection has had its `closed`, and no socket is left but listeners'.
+    /// Every connection has had its `closed`, and no socket is left but those of listeners.
     fn is_over(&mut self) -> bool {
-        let open_doors = |stage: &mut Self, host: usize| {
-            let doors: Vec<Key> = stage.doors.iter().filter(|(at, _)| *at == host).map(|(_, key)| *key).collect();
-            stage.with(host, |net, _| doors.iter().filter(|&&key| net.is_open(key)).count())
-        };
         (0..HOSTS).all(|host| {
             let all_closed = self.with(host, |_, book| book.begun == book.closed);
-            all_closed && (self.is_real() || self.sockets(host) == open_doors(self, host))
+            all_closed && (self.is_real() || self.sockets(host) == self.doors_open(host))
         })
+    }
+
+    fn doors_open(&mut self, host: usize) -> usize {
+        let doors: Vec<Key> = self.doors.iter().filter(|(at, _)| *at == host).map(|&(_, key)| key).collect();
+        self.with(host, |net, _| doors.into_iter().filter(|&key| net.is_open(key)).count())
     }
 
     fn sockets(&self, host: usize) -> usize {
@@ -643,7 +695,7 @@ impl Stage {
         }
     }
 
-    fn shutdown(&mut self, host: usize) {
+    pub(crate) fn shutdown(&mut self, host: usize) {
         self.with(host, |_, book| book.has_shut = true);
         match &mut self.world {
             World::Simulated { sim, hosts } => sim.shutdown(hosts[host]),
@@ -654,17 +706,1068 @@ impl Stage {
         }
     }
 
-    fn pages(&mut self) -> impl Iterator<Item = &Page> {
-        let books: Vec<&Book> = match &mut self.world {
-            World::Simulated { sim, hosts } => {
-                let sim: &mut Sim = sim;
-                for &host in hosts.iter() {
-                    sim.state(host);
-                }
-                return PagesOf::simulated(sim, hosts);
-            }
-            World::Real { hosts } => hosts.iter().map(|(_, book)| book).collect(),
+    fn take_pages(&mut self) -> Vec<(usize, Page)> {
+        let of = |host| self.with(host, |_, book| std::mem::take(&mut book.pages)).into_values().map(move |page| (host, page));
+        (0..HOSTS).flat_map(of).collect()
+    }
+}
+
+/// Host, label, calls.
+pub(crate) type Journals = Vec<(usize, &'static str, Vec<Call>)>;
+
+/// What was received is a prefix of what the other end sent, and all of it if its end was seen.
+fn assert_whole(pages: &[(usize, Page)]) {
+    for (_, page) in pages {
+        assert_eq!(page.phase, Phase::Closed, "{}: {:?}", page.label, page.calls);
+        let Some((_, other)) =
+            pages.iter().find(|(_, other)| page.local.is_some() && other.peer == page.local && other.local == page.peer)
+        else {
+            assert!(REFUSAL.starts_with(&page.got), "{} was given bytes that nobody sent", page.label);
+            continue;
         };
-        PagesOf(books)
+        assert!(other.sent.starts_with(&page.got), "{} was given other bytes than were sent", page.label);
+        if page.saw_end {
+            assert_eq!(page.got.len(), other.sent.len(), "{} saw the end, and something is missing", page.label);
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------- scenarios
+
+/// What a scenario's journals depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// On nothing but what is said: the same on the loopback and in the simulation, and if an operation is only late.
+    Causal,
+    /// Also on how fast things are.
+    Timed,
+    /// It takes what only a simulation can do.
+    Simulated,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) run: fn(&mut Stage),
+}
+
+fn echoes() -> Player {
+    player("echo", |me, call| match call {
+        Call::Received(bytes) => {
+            me.send(bytes);
+            Ok(())
+        }
+        call => me.usual(call),
+    })
+}
+
+/// Says a word, and the next one when it has come back.
+fn asks(words: &'static [&'static str]) -> Player {
+    let (mut said, mut heard) = (0, 0);
+    player("asker", move |me, call| {
+        match call {
+            Call::Connected => {}
+            Call::Received(bytes) => heard += bytes.len(),
+            call => return me.usual(call),
+        }
+        if heard == words[..said].concat().len() {
+            match words.get(said) {
+                Some(word) => me.send(word),
+                None => me.close(),
+            }
+            said += 1;
+        }
+        Ok(())
+    })
+}
+
+fn echo(stage: &mut Stage) {
+    let door = stage.listen(SERVER, echoes);
+    stage.connect(CLIENT, &door, asks(&["one", "twenty two", "three hundred and thirty three"]));
+    stage.connect(THIRD, &door, asks(&["four", "five"]));
+}
+
+fn lines_both_ways(stage: &mut Stage) {
+    /// Both count to nine, each answering the other's line.
+    fn counts(begins: bool) -> Player {
+        player(if begins { "first" } else { "second" }, move |me, call| match call {
+            Call::Connected => {
+                me.lines();
+                if begins {
+                    me.send("1\n");
+                }
+                Ok(())
+            }
+            Call::Frame(line) => {
+                let number: u32 = String::from_utf8_lossy(line).parse()?;
+                match number {
+                    9 => me.close(),
+                    n => me.send(format!("{}\n", n + 1)),
+                }
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    }
+    let door = stage.listen(SERVER, || counts(false));
+    stage.connect(CLIENT, &door, counts(true));
+}
+
+fn a_chat_of_four(stage: &mut Stage) {
+    let door = stage.listen(SERVER, || {
+        player("host", |me, call| match call {
+            Call::Connected => {
+                me.lines();
+                let key = me.ctx.key;
+                me.book.room.push(key);
+                Ok(())
+            }
+            Call::Frame(line) => {
+                let (own, said) = (me.ctx.key, [line, &b"\n"[..]].concat());
+                for other in me.book.room.clone().into_iter().filter(|&key| key != own) {
+                    me.send_to(other, &said);
+                }
+                Ok(())
+            }
+            Call::Closed(_) => {
+                let own = me.ctx.key;
+                me.book.room.retain(|&key| key != own);
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    });
+    let guests = ["anna", "bert", "cleo", "dora"].map(|name| {
+        let (host, before) = if name < "c" { (CLIENT, 0) } else { (THIRD, 2) };
+        let guest = player(name, |me, call| {
+            if *call == Call::Connected {
+                me.lines();
+            }
+            me.usual(call)
+        });
+        let key = stage.connect(host, &door, guest);
+        let comes = before + usize::from(matches!(name, "bert" | "dora")) + 1;
+        stage.until_book(SERVER, |book| book.room.len() == comes);
+        (host, key)
+    });
+    for (n, (host, key)) in guests.into_iter().enumerate() {
+        stage.with(host, |net, book| book.send(net, key, format!("hello from {n}\n")));
+        stage.until_book(SERVER, |book| book.count("host", |call| matches!(call, Call::Frame(_))) == n + 1);
+    }
+    for (host, key) in guests {
+        stage.until_book(host, |book| book.pages[&key].calls.len() == 4);
+        stage.with(host, |net, book| book.close(net, key));
+    }
+}
+
+/// Both ends of a proxy's connection through.
+fn relays(me: &mut Me<'_, '_>, call: &Call) -> Outcome {
+    let other = me.book.pairs.get(&me.ctx.key).copied();
+    match (call, other) {
+        (Call::Connected, _) => {
+            me.ctx.set_hold_back(false);
+            me.ctx.set_output_limits(1 << 10, 8 << 10, 1 << 20);
+            let is_congested = me.ctx.is_congested();
+            me.page().was_congested |= is_congested;
+        }
+        (Call::Received(bytes), Some(other)) => {
+            me.send_to(other, bytes);
+        }
+        (Call::Eof(_), Some(other)) => {
+            me.ctx.net.half_close(other);
+        }
+        (Call::Closed(why), Some(other)) => {
+            me.book.pairs.remove(&me.ctx.key);
+            me.book.pairs.remove(&other);
+            if why.contains("finished") {
+                me.book.close(&mut me.ctx.net, other);
+            } else {
+                me.book.abort(&mut me.ctx.net, other);
+            }
+        }
+        (Call::Closed(_), None) => {}
+        (call, _) => return me.usual(call),
+    }
+    Ok(())
+}
+
+fn a_proxy_with_throttles(stage: &mut Stage) {
+    let server = stage.listen(SERVER, || {
+        player("server", |me, call| match call {
+            Call::Eof(_) => {
+                let got = me.got();
+                me.send(format!("{got}\n"));
+                me.send(pattern(BULK));
+                me.close();
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    });
+    let to = server.address;
+    let proxy = stage.listen(THIRD, move || {
+        let to = to.clone();
+        player("inside", move |me, call| {
+            if *call == Call::Connected {
+                let (inside, outside) = (me.ctx.key, me.connect(&to, player("outside", relays)));
+                me.ctx.net.throttle(inside, outside);
+                me.ctx.net.throttle(outside, inside);
+                me.book.pairs.extend([(inside, outside), (outside, inside)]);
+            }
+            relays(me, call)
+        })
+    });
+    let client = player("client", |me, call| {
+        if *call == Call::Connected {
+            me.send(pattern(BULK));
+            me.ctx.half_close();
+        }
+        me.usual(call)
+    });
+    stage.connect(CLIENT, &proxy, client);
+}
+
+/// Reads a piece, and the next one a while later.
+fn reads_slowly(label: &'static str) -> Player {
+    player(label, |me, call| match call {
+        Call::Received(_) => {
+            me.ctx.pause();
+            me.after(Duration::from_millis(2));
+            Ok(())
+        }
+        Call::Alarm => {
+            me.ctx.resume();
+            Ok(())
+        }
+        call => me.usual(call),
+    })
+}
+
+fn a_large_producer_with_a_slow_reader(stage: &mut Stage) {
+    let door = stage.listen(SERVER, || {
+        player("producer", |me, call| {
+            if *call == Call::Connected {
+                me.produce(2 * BULK);
+                me.close();
+            }
+            me.usual(call)
+        })
+    });
+    stage.connect(CLIENT, &door, reads_slowly("reader"));
+}
+
+fn half_close_both_ways(stage: &mut Stage) {
+    /// Says how much it got when the other has ended.
+    fn answers() -> Player {
+        player("answers", |me, call| match call {
+            Call::Eof(_) => {
+                let got = me.got();
+                me.send(format!("so much: {got}"));
+                me.close();
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    }
+    fn ends() -> Player {
+        player("ends", |me, call| match call {
+            Call::Connected => {
+                me.send("all that I have to say");
+                me.ctx.half_close();
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    }
+    let asked = stage.listen(SERVER, answers);
+    stage.connect(CLIENT, &asked, ends());
+    let asking = stage.listen(THIRD, ends);
+    stage.connect(CLIENT, &asking, answers());
+}
+
+fn upgrade_in_mid_stream(stage: &mut Stage) {
+    let door = stage.listen(SERVER, || {
+        player("lines", |me, call| match call {
+            Call::Connected => {
+                me.lines();
+                Ok(())
+            }
+            Call::Frame(line) if line == b"more" => {
+                me.send("raw from here\n");
+                me.upgrade(echoes());
+                Ok(())
+            }
+            Call::Frame(line) => {
+                me.send([line, &b"!\n"[..]].concat());
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    });
+    let client = player("client", |me, call| match call {
+        Call::Connected => {
+            me.lines();
+            me.send("hello\nmore\nwith\nthese\nbytes");
+            Ok(())
+        }
+        Call::Frame(line) if line == b"raw from here" => {
+            let mut heard = 0;
+            me.upgrade(player("raw", move |me, call| match call {
+                Call::Received(bytes) => {
+                    heard += bytes.len();
+                    if heard == "with\nthese\nbytes".len() {
+                        me.close();
+                    }
+                    Ok(())
+                }
+                call => me.usual(call),
+            }));
+            Ok(())
+        }
+        call => me.usual(call),
+    });
+    stage.connect(CLIENT, &door, client);
+}
+
+fn length_prefixed_requests(stage: &mut Stage) {
+    let door = stage.listen(SERVER, || {
+        player("server", |me, call| match call {
+            Call::Connected => {
+                me.prefixed();
+                Ok(())
+            }
+            Call::Frame(request) => {
+                let answer: Vec<u8> = request.iter().rev().copied().collect();
+                me.send_prefixed(&answer);
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    });
+    for host in [CLIENT, THIRD] {
+        let mut answers = 0;
+        let client = player("client", move |me, call| match call {
+            Call::Connected => {
+                me.prefixed();
+                for length in [0, 1, 300, 4000] {
+                    me.send_prefixed(&pattern(length));
+                }
+                Ok(())
+            }
+            Call::Frame(_) => {
+                answers += 1;
+                if answers == 4 {
+                    me.close();
+                }
+                Ok(())
+            }
+            call => me.usual(call),
+        });
+        stage.connect(host, &door, client);
+    }
+}
+
+fn listen_close_and_listen_again(stage: &mut Stage) {
+    let door = stage.listen(SERVER, echoes);
+    let long = player("stays", |me, call| me.usual(call));
+    let stays = stage.connect(CLIENT, &door, long);
+    stage.until_book(SERVER, |book| book.count("echo", |call| *call == Call::Connected) == 1);
+    stage.stop_listening(SERVER, &door);
+    let refused = stage.connect(CLIENT, &door, asks(&["nobody"]));
+    stage.until_book(CLIENT, |book| book.pages[&refused].phase == Phase::Closed);
+    let again = stage.listen(SERVER, echoes);
+    stage.connect(CLIENT, &again, asks(&["somebody"]));
+    stage.with(CLIENT, |net, book| book.send(net, stays, "still here"));
+    stage.until_book(CLIENT, |book| book.pages[&stays].got.len() == 10);
+    stage.with(CLIENT, |net, book| book.close(net, stays));
+}
+
+fn connects_that_are_refused_or_never_answered(stage: &mut Stage) {
+    let door = stage.listen(SERVER, echoes);
+    let (sim, hosts) = stage.sim();
+    sim.set_fate("10.0.0.1:81", Fate::Refused).set_fate("10.0.0.1:82", Fate::Silent).set_fate("10.0.0.1:83", Fate::Unreachable);
+    sim.part(hosts[SERVER], hosts[THIRD]);
+    for to in ["10.0.0.1:81", "10.0.0.1:82", "10.0.0.1:83", "10.0.0.1:84", "10.9.9.9:1", "no address"] {
+        stage.with(CLIENT, |net, book| book.connect_with(net, to, Connect::new().timeout(SHORT), asks(&["anybody?"])));
+    }
+    // What is sent before it connects is dropped with it, or leaves first.
+    let early = stage.connect(THIRD, &door, asks(&["parted"]));
+    stage.with(THIRD, |net, book| book.send(net, early, "early"));
+    stage.pass(SHORT);
+    let (sim, hosts) = stage.sim();
+    sim.join(hosts[SERVER], hosts[THIRD]);
+}
+
+fn linger_with_a_slow_reader(stage: &mut Stage) {
+    let door = stage.listen(SERVER, || {
+        player("server", |me, call| match call {
+            Call::Connected => {
+                me.lines();
+                Ok(())
+            }
+            Call::Frame(_) => {
+                me.send(pattern(2 * BULK));
+                me.close();
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    });
+    let client = player("client", |me, call| match call {
+        Call::Connected => {
+            me.send("get\n");
+            Ok(())
+        }
+        Call::Received(_) => {
+            // Closing at once, the server would answer this with a reset.
+            me.send("words that are too late\n");
+            me.ctx.pause();
+            me.after(Duration::from_millis(2));
+            Ok(())
+        }
+        Call::Alarm => {
+            me.ctx.resume();
+            Ok(())
+        }
+        call => me.usual(call),
+    });
+    stage.connect(CLIENT, &door, client);
+}
+
+fn abort_in_mid_transfer(stage: &mut Stage) {
+    let door = stage.listen(SERVER, || {
+        player("server", |me, call| match call {
+            Call::Connected => {
+                me.produce(2 * BULK);
+                me.after(Duration::from_millis(7));
+                Ok(())
+            }
+            Call::Alarm => {
+                me.abort();
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    });
+    stage.connect(CLIENT, &door, reads_slowly("reader"));
+    let impatient = player("impatient", |me, call| match call {
+        Call::Received(_) => Err("that is enough".into()),
+        call => me.usual(call),
+    });
+    stage.connect(THIRD, &door, impatient);
+}
+
+fn an_abort_after_the_last_word(stage: &mut Stage) {
+    let door = stage.listen(SERVER, || {
+        player("server", |me, call| match call {
+            Call::Received(_) if me.got() == 6 => {
+                me.abort();
+                Ok(())
+            }
+            Call::Connected => {
+                me.send("last words");
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    });
+    let client = player("client", |me, call| match call {
+        Call::Received(_) if me.got() == 10 => {
+            me.send("thanks");
+            Ok(())
+        }
+        call => me.usual(call),
+    });
+    stage.connect(CLIENT, &door, client);
+}
+
+fn drain_under_load(stage: &mut Stage) {
+    let door = stage.listen(SERVER, || {
+        let mut is_last = false;
+        player("server", move |me, call| match call {
+            Call::Received(bytes) => {
+                me.send(bytes);
+                if is_last {
+                    me.close();
+                }
+                Ok(())
+            }
+            Call::Draining => {
+                is_last = true;
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    });
+    for host in [CLIENT, CLIENT, THIRD, THIRD] {
+        let endless = player("client", |me, call| match call {
+            Call::Connected => {
+                me.send("more and more");
+                Ok(())
+            }
+            Call::Received(bytes) => {
+                me.send(bytes);
+                Ok(())
+            }
+            call => me.usual(call),
+        });
+        stage.connect(host, &door, endless);
+    }
+    let own = stage.listen(THIRD, echoes);
+    stage.connect(SERVER, &own, asks(&["of the server's own"]));
+    stage.pass(Duration::from_millis(10));
+    stage.with(SERVER, |net, _| net.drain(SHORT));
+}
+
+fn many_short_connections(stage: &mut Stage) {
+    let door = stage.listen(SERVER, || {
+        player("server", |me, call| match call {
+            Call::Received(bytes) => {
+                me.send(bytes);
+                me.close();
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    });
+    for n in 0..12 {
+        let client = player("client", |me, call| {
+            if *call == Call::Connected {
+                me.send("x");
+            }
+            me.usual(call)
+        });
+        stage.connect(CLIENT + n % 2, &door, client);
+        if n == 5 {
+            stage.pass(Duration::from_millis(3));
+        }
+    }
+}
+
+fn time_outs_of_idle_slow_and_stalled_peers(stage: &mut Stage) {
+    // More than a loopback's buffers hold.
+    let much = if stage.is_real() { 16 << 20 } else { BULK };
+    let limited = move |label, begin: fn(&mut Me<'_, '_>, usize)| {
+        move || {
+            player(label, move |me, call| {
+                if *call == Call::Connected {
+                    begin(me, much);
+                }
+                me.usual(call)
+            })
+        }
+    };
+    let idle = limited("idle", |me, _| me.ctx.set_idle_timeout(SHORT));
+    let slow = limited("slow", |me, _| {
+        me.lines();
+        me.ctx.set_frame_timeout(SHORT);
+    });
+    let stalled = limited("stalled", |me, much| {
+        me.ctx.set_stall_timeout(SHORT);
+        me.send(pattern(much));
+    });
+    let doors = [
+        stage.listen_with(SERVER, 1, Listen::new(), idle),
+        stage.listen_with(SERVER, 2, Listen::new(), slow),
+        stage.listen_with(SERVER, 3, Listen::new(), stalled),
+    ];
+    stage.connect(CLIENT, &doors[0], player("says nothing", |me, call| me.usual(call)));
+    let mut drops = 0;
+    let drips = player("drips", move |me, call| match call {
+        Call::Connected => {
+            me.every(SHORT / 4);
+            Ok(())
+        }
+        // Not up to the end: whether that is a reset depends on what is under way.
+        Call::Alarm if drops < 2 => {
+            drops += 1;
+            me.send(".");
+            Ok(())
+        }
+        call => me.usual(call),
+    });
+    stage.connect(CLIENT, &doors[1], drips);
+    let never_reads = player("never reads", |me, call| match call {
+        Call::Connected => {
+            me.ctx.pause();
+            Ok(())
+        }
+        call => me.usual(call),
+    });
+    stage.connect(THIRD, &doors[2], never_reads);
+}
+
+fn tells_between_connections(stage: &mut Stage) {
+    let door = stage.listen(SERVER, || {
+        player("server", |me, call| match call {
+            Call::Connected => {
+                me.lines();
+                let key = me.ctx.key;
+                me.book.room.push(key);
+                Ok(())
+            }
+            Call::Frame(line) => {
+                let what = if line == b"go" { "please go" } else { "somebody spoke" };
+                for key in me.book.room.clone() {
+                    me.tell(key, what);
+                }
+                // Accepted before, and it comes after the end.
+                if line == b"go" {
+                    me.close();
+                }
+                Ok(())
+            }
+            Call::Told("please go") => {
+                me.close();
+                Ok(())
+            }
+            Call::Told(what) => {
+                me.send(format!("{what}\n"));
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    });
+    let keys = [CLIENT, THIRD].map(|host| {
+        let client = player("client", |me, call| {
+            if *call == Call::Connected {
+                me.lines();
+            }
+            me.usual(call)
+        });
+        let key = stage.connect(host, &door, client);
+        stage.until_book(SERVER, |book| book.room.len() == host);
+        key
+    });
+    let has_heard = |stage: &mut Stage, times: usize| {
+        for (host, key) in [(CLIENT, keys[0]), (THIRD, keys[1])] {
+            stage.until_book(host, |book| book.pages[&key].calls.len() == times + 1);
+        }
+    };
+    stage.with(CLIENT, |net, book| book.send(net, keys[0], "hello\n"));
+    has_heard(stage, 1);
+    stage.with(THIRD, |net, book| book.send(net, keys[1], "hello\n"));
+    has_heard(stage, 2);
+    stage.with(CLIENT, |net, book| book.send(net, keys[0], "go\n"));
+}
+
+fn timers_that_close(stage: &mut Stage) {
+    let door = stage.listen(SERVER, || {
+        let mut ticks = 0;
+        player("ticks", move |me, call| match call {
+            Call::Connected => {
+                me.every(Duration::from_millis(5));
+                Ok(())
+            }
+            Call::Alarm => {
+                ticks += 1;
+                me.send("tick ");
+                if ticks == 4 {
+                    me.close();
+                }
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    });
+    stage.connect(CLIENT, &door, player("listens", |me, call| me.usual(call)));
+    let other = stage.listen(THIRD, || player("waits", |me, call| me.usual(call)));
+    let fails = player("fails", |me, call| match call {
+        Call::Connected => {
+            me.after(Duration::from_millis(8));
+            me.after(Duration::from_millis(9));
+            Ok(())
+        }
+        Call::Alarm => Err("it was time".into()),
+        call => me.usual(call),
+    });
+    stage.connect(CLIENT, &other, fails);
+}
+
+fn no_descriptors_for_a_while(stage: &mut Stage) {
+    let door = stage.listen(SERVER, echoes);
+    let (sim, hosts) = stage.sim();
+    sim.set_sockets_max(hosts[SERVER], 2);
+    for host in [CLIENT, CLIENT, THIRD] {
+        stage.connect(host, &door, asks(&["one", "two", "three"]));
+    }
+    stage.pass(SHORT);
+    let (sim, hosts) = stage.sim();
+    sim.set_sockets_max(hosts[SERVER], 9);
+}
+
+fn shutdown_while_busy(stage: &mut Stage) {
+    let door = stage.listen(SERVER, || {
+        player("server", |me, call| match call {
+            Call::Connected => {
+                me.produce(2 * BULK);
+                me.every(Duration::from_millis(1));
+                Ok(())
+            }
+            Call::Closed(_) if me.book.has_shut => {
+                // Of which nothing may come, because nothing would end it.
+                let key = me.ctx.key;
+                me.tell(key, "too late");
+                me.ctx.net.post(|_, _| panic!("a post that nothing runs any more"));
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    });
+    stage.connect(CLIENT, &door, reads_slowly("reader"));
+    stage.connect(THIRD, &door, reads_slowly("reader"));
+    stage.connect(SERVER, &door, reads_slowly("of its own"));
+    stage.pass(Duration::from_millis(6));
+    stage.shutdown(SERVER);
+}
+
+fn an_upload_until_its_dot(stage: &mut Stage) {
+    const DOT: &[u8] = b"\r\n.\r\n";
+    let door = stage.listen(SERVER, || {
+        player("server", |me, call| match call {
+            Call::Connected => {
+                me.lines();
+                Ok(())
+            }
+            Call::Frame(line) if line == b"DATA" => {
+                me.until(DOT);
+                Ok(())
+            }
+            Call::Frame(line) if line == b"QUIT" => {
+                me.close();
+                Ok(())
+            }
+            Call::Frame(_) => {
+                me.send("250 thanks\n");
+                me.lines();
+                Ok(())
+            }
+            Call::Received(_) => Ok(()),
+            call => me.usual(call),
+        })
+    });
+    let client = player("client", |me, call| match call {
+        Call::Connected => {
+            me.lines();
+            let mail: Vec<u8> = b"\r\n. \r\n..\r".iter().copied().cycle().take(5000).collect();
+            me.send([b"DATA\n", &mail[..], DOT, b"DATA\n\r\n.\r", DOT].concat());
+            Ok(())
+        }
+        Call::Frame(_) => {
+            if me.book.count("client", |call| matches!(call, Call::Frame(_))) == 2 {
+                me.send("QUIT\n");
+            }
+            Ok(())
+        }
+        call => me.usual(call),
+    });
+    stage.connect(CLIENT, &door, client);
+}
+
+fn a_client_that_comes_again(stage: &mut Stage) {
+    let mut guests = 0;
+    let door = stage.listen(SERVER, move || {
+        guests += 1;
+        let is_welcome = guests == 3;
+        player("server", move |me, call| match call {
+            Call::Received(bytes) if is_welcome => {
+                me.send(bytes);
+                Ok(())
+            }
+            Call::Received(_) if me.got() == 6 => Err("not yet".into()),
+            call => me.usual(call),
+        })
+    });
+    fn tries(to: Rc<str>, left: u32) -> Player {
+        let mut is_served = false;
+        player("client", move |me, call| match call {
+            Call::Connected => {
+                me.send("may I?");
+                Ok(())
+            }
+            Call::Received(_) if me.got() == 6 => {
+                is_served = true;
+                me.close();
+                Ok(())
+            }
+            Call::Closed(_) if !is_served && left > 0 => {
+                let to = to.clone();
+                me.ctx.net.after(Duration::from_millis(20), move |net, book: &mut Book| {
+                    book.connect(net, &to.clone(), tries(to, left - 1));
+                });
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    }
+    let to: Rc<str> = door.address.as_str().into();
+    stage.connect(CLIENT, &door, tries(to, 6));
+    // Between two tries nothing is open.
+    stage.until_book(CLIENT, |book| book.got("client") == 6);
+}
+
+fn guests_beyond_the_limit(stage: &mut Stage) {
+    let how = Listen::new().connections_max(1, REFUSAL);
+    let door = stage.listen_with(SERVER, 7, how, echoes);
+    let guest = || player("guest", |me, call| me.usual(call));
+    let first = stage.connect(CLIENT, &door, guest());
+    stage.until_book(SERVER, |book| book.begun == 1);
+    let refused = stage.connect(CLIENT, &door, player("refused", |me, call| me.usual(call)));
+    stage.until_book(CLIENT, |book| book.pages[&refused].phase == Phase::Closed);
+    stage.with(CLIENT, |net, book| book.close(net, first));
+    stage.until_book(SERVER, |book| book.closed == 1);
+    stage.connect(CLIENT, &door, asks(&["now?"]));
+}
+
+fn a_partition_and_a_host_that_is_switched_off(stage: &mut Stage) {
+    let door = stage.listen(SERVER, || {
+        player("server", |me, call| {
+            if *call == Call::Connected {
+                me.produce(2 * BULK);
+            }
+            me.usual(call)
+        })
+    });
+    stage.connect(CLIENT, &door, reads_slowly("reader"));
+    stage.pass(Duration::from_millis(5));
+    let (sim, hosts) = stage.sim();
+    sim.part(hosts[SERVER], hosts[CLIENT]);
+    stage.pass(SHORT);
+    let (sim, hosts) = stage.sim();
+    sim.join(hosts[SERVER], hosts[CLIENT]);
+    stage.pass(GUARD / 2);
+    let (sim, hosts) = stage.sim();
+    sim.part(hosts[SERVER], hosts[CLIENT]);
+}
+
+fn resets_while_paused(stage: &mut Stage) {
+    let door = stage.listen(SERVER, || {
+        player("long poll", |me, call| match call {
+            Call::Received(_) if me.got() == 9 => {
+                me.ctx.pause();
+                me.send("wait");
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    });
+    let client = player("client", |me, call| match call {
+        Call::Connected => {
+            me.send("any news?");
+            Ok(())
+        }
+        Call::Received(_) if me.got() == 4 => {
+            me.abort();
+            Ok(())
+        }
+        call => me.usual(call),
+    });
+    stage.connect(CLIENT, &door, client);
+}
+
+// ----------------------------------------------------------------------------------------------------------- torture
+
+const ERRNOS: [Errno; 7] = [
+    Errno::Again,
+    Errno::Interrupted,
+    Errno::ConnectionReset,
+    Errno::BrokenPipe,
+    Errno::NoBuffers,
+    Errno::TimedOut,
+    Errno::TooManyFiles,
+];
+
+/// Runs of all scenarios together.
+static RUNS: AtomicU64 = AtomicU64::new(0);
+
+/// After so many failing runs the rest is not run.
+const FAILURES_MAX: usize = 5;
+
+/// How much of the trace is shown with a failure.
+const TRACE_LINES: usize = 60;
+
+/// What is done to one host, from its n-th operation on.
+#[derive(Clone, Copy, Debug)]
+struct Harm {
+    host: usize,
+    at: u64,
+    /// Nothing: short reads and writes.
+    errno: Option<Errno>,
+    is_persistent: bool,
+    /// How much is said in this scenario.
+    bytes: usize,
+}
+
+impl Harm {
+    /// What is only late, or in pieces, changes nothing that was said.
+    fn is_mild(self) -> bool {
+        self.errno.is_none() || (matches!(self.errno, Some(Errno::Again | Errno::Interrupted)) && !self.is_persistent)
+    }
+}
+
+/// One run: the operations of each host; the journals, or what went wrong; the trace, if it is wanted.
+struct Run {
+    operations: Vec<u64>,
+    outcome: Result<Journals, String>,
+    trace: String,
+}
+
+fn run(scenario: Scenario, harm: Option<Harm>, with_trace: bool) -> Run {
+    let mut stage = Stage::simulated(7, calm());
+    ALIVE.with(|alive| alive.set(0));
+    let (sim, hosts) = stage.sim();
+    sim.keep_trace(with_trace);
+    match harm {
+        Some(Harm { host, at, errno: Some(errno), is_persistent, .. }) => {
+            sim.fail_operation(hosts[host], at, errno, is_persistent);
+        }
+        Some(Harm { host, at, errno: None, is_persistent, bytes }) => {
+            stage.drip = Some(Drip { host, at, is_persistent, has_begun: false, weather: drops(bytes) });
+        }
+        None => {}
+    }
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        (scenario.run)(&mut stage);
+        stage.finish()
+    }));
+    let (sim, hosts) = stage.sim();
+    let operations = hosts.iter().map(|&host| sim.operations(host)).collect();
+    let trace = if with_trace { sim.trace() } else { String::new() };
+    let dropped = catch_unwind(AssertUnwindSafe(|| {
+        drop(stage);
+        ALIVE.with(Cell::get)
+    }));
+    let outcome = match (played, dropped) {
+        (Ok(journals), Ok(0)) => Ok(journals),
+        (Ok(_), Ok(alive)) => Err(format!("{alive} protocols are not dropped")),
+        (Err(payload), _) | (_, Err(payload)) => Err(match payload.downcast::<String>() {
+            Ok(text) => *text,
+            Err(payload) => (*payload.downcast::<&str>().unwrap_or(Box::new("a panic without a text"))).to_owned(),
+        }),
+    };
+    Run { operations, outcome, trace }
+}
+
+/// What is wrong with a run.
+fn judge(scenario: Scenario, harm: Harm, run: &Run, unharmed: &Journals) -> Option<String> {
+    match &run.outcome {
+        Err(text) => Some(text.clone()),
+        Ok(journals) if scenario.kind == Kind::Causal && harm.is_mild() && journals != unharmed => {
+            Some(format!("it changed what was said\n{}", difference(unharmed, journals)))
+        }
+        Ok(_) => None,
+    }
+}
+
+/// What only one of the two has.
+pub(crate) fn difference(one: &Journals, other: &Journals) -> String {
+    let show = |sign: char, of: &Journals, without: &Journals| {
+        let lines = of.iter().filter(|entry| !without.contains(entry));
+        let lines = lines.map(|(host, label, calls)| {
+            let calls: Vec<String> = calls.iter().map(|call| format!("{call:?}").chars().take(200).collect()).collect();
+            format!("{sign} host {host}, {label}: {}\n", calls.join(", "))
+        });
+        lines.collect::<String>()
+    };
+    show('-', one, other) + &show('+', other, one)
+}
+
+/// Every n-th operation that is made to fail. Without optimisation a seventh of them has to do.
+fn step() -> usize {
+    let is_plain = std::env::current_exe().is_ok_and(|path| path.components().any(|part| part.as_os_str() == "debug"));
+    if is_plain { 7 } else { 1 }
+}
+
+pub(crate) fn torture(scenario: Scenario) {
+    let unharmed = run(scenario, None, false);
+    let journals = unharmed.outcome.unwrap_or_else(|text| panic!("{} fails unharmed: {text}", scenario.name));
+    let operations: u64 = unharmed.operations.iter().sum();
+    let bytes = journals.iter().flat_map(|(_, _, calls)| calls).map(Call::bytes).sum();
+    let harms = unharmed.operations.iter().enumerate().flat_map(|(host, &made)| {
+        (0..made).step_by(step()).flat_map(move |at| {
+            let what = ERRNOS.into_iter().map(Some).chain([None]);
+            what.flat_map(move |errno| [false, true].map(|is_persistent| Harm { host, at, errno, is_persistent, bytes }))
+        })
+    });
+    let (mut runs, mut failures) = (0, Vec::new());
+    for harm in harms {
+        runs += 1;
+        let harmed = run(scenario, Some(harm), false);
+        if judge(scenario, harm, &harmed, &journals).is_none() {
+            continue;
+        }
+        let again = run(scenario, Some(harm), true);
+        let why = judge(scenario, harm, &again, &journals).unwrap_or_else(|| "it fails without a trace only".to_owned());
+        // What cannot be listened on or connected to once is not tried again: that is a failure, not a delay.
+        if again.outcome.is_ok()
+            && ["listen fails", "connect fails", "connected fails"].iter().any(|what| again.trace.contains(what))
+        {
+            continue;
+        }
+        let lines: Vec<&str> = again.trace.lines().collect();
+        let tail = lines[lines.len().saturating_sub(TRACE_LINES)..].join("\n");
+        failures.push(format!("{harm:?}: {why}\nthe end of the trace:\n{tail}\n"));
+        if failures.len() == FAILURES_MAX {
+            break;
+        }
+    }
+    let all = RUNS.fetch_add(runs, Ordering::Relaxed) + runs;
+    // Past the test's capture: the number is the point.
+    let thinned = if step() > 1 { " (thinned out: every 7th operation)" } else { "" };
+    let name = scenario.name;
+    let _ = writeln!(std::io::stderr(), "{name}: {operations} operations, {runs} runs{thinned}; {all} runs so far");
+    assert!(failures.is_empty(), "{name}: {}", failures.join("\n"));
+}
+
+/// Makes a test of each scenario. The crate says what kind of test: this file's is torture, that of tests/agree.rs compares
+/// the worlds.
+#[allow(unused_macros)] // where this file is a module, the macro is the other file's
+macro_rules! test_each {
+    ($($kind:ident: $($name:ident)+;)+) => {
+        $($(
+            #[test]
+            fn $name() {
+                torture(Scenario { name: stringify!($name), kind: Kind::$kind, run: super::$name });
+            }
+        )+)+
+    };
+}
+#[allow(unused_imports)] // as above
+pub(crate) use test_each;
+
+mod tests {
+    #[allow(unused_imports)] // as above
+    use super::{Kind, Scenario, torture};
+
+    crate::test_each! {
+        Causal:
+            echo
+            lines_both_ways
+            a_chat_of_four
+            a_proxy_with_throttles
+            a_large_producer_with_a_slow_reader
+            half_close_both_ways
+            upgrade_in_mid_stream
+            length_prefixed_requests
+            listen_close_and_listen_again
+            linger_with_a_slow_reader
+            an_abort_after_the_last_word
+            many_short_connections
+            time_outs_of_idle_slow_and_stalled_peers
+            tells_between_connections
+            timers_that_close
+            an_upload_until_its_dot
+            a_client_that_comes_again
+            guests_beyond_the_limit
+            resets_while_paused;
+        Timed:
+            abort_in_mid_transfer
+            drain_under_load
+            shutdown_while_busy;
+        Simulated:
+            connects_that_are_refused_or_never_answered
+            no_descriptors_for_a_while
+            a_partition_and_a_host_that_is_switched_off;
     }
 }

@@ -562,9 +562,7 @@ fn closed_waits_for_the_tells_that_were_accepted_also_over_several_turns() {
         assert!(is_accepted);
     }
     reactor.net().abort(key);
-    for _ in 0..5 {
-        turn(&mut reactor, &mut journal);
-    }
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
     assert_eq!(journal.frames(), ["1", "2", "3"]);
     assert!(matches!(journal.of(key).last(), Some(Call::Closed(_))), "last of all");
 }

@@ -1,2 +1,4 @@
+//! See `mainspring::fuzzing::addresses`.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|_data: &[u8]| {});
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mainspring::fuzzing::addresses(data));

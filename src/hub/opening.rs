@@ -197,6 +197,14 @@ impl Hub {
                 self.slim_down(index);
             }
             Ok(false) => (conn.is_writable, conn.has_failed) = (false, false),
+            // A refused connect is neither of these: it was connected, and is lost already. What the peer said before is read.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+                (conn.is_established, conn.has_failed) = (true, false);
+                (conn.is_readable, conn.is_lifted, conn.is_cut) = (true, true, true);
+                conn.owes_connected = conn.phase == Phase::Open;
+                conn.extra().write_error = Some(error);
+                conn.extra().limits.connect.set(None);
+            }
             Err(error) => self.connect_failed(index, error),
         }
     }

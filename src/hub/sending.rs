@@ -34,6 +34,9 @@ impl Hub {
     }
 
     pub(crate) fn send(&mut self, index: usize, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return self.slots.conn_at(index).takes_output();
+        }
         if index == self.current { self.send_current(bytes) } else { self.send_checked(index, bytes) }
     }
 
@@ -103,7 +106,7 @@ impl Hub {
         if !conn.takes_output() {
             return false;
         }
-        if queued > 0 && queued.saturating_add(bytes) > conn.marks(self.config.marks).cap {
+        if bytes > 0 && queued > 0 && queued.saturating_add(bytes) > conn.marks(self.config.marks).cap {
             self.end(index, Reason::Overflow);
             return false;
         }
@@ -274,17 +277,25 @@ impl Hub {
         match flushed {
             Ok(taken) => self.wrote(index, taken),
             Err(Stuck::Socket(error)) => self.write_failed(index, error),
-            Err(Stuck::Producer(Broken::Error(error))) => _ = self.end(index, Reason::Failed(error.into())),
+            Err(Stuck::Producer(Broken::Error(error))) => self.producer_failed(index, Reason::Failed(error.into())),
             Err(Stuck::Producer(Broken::NoProgress)) => {
-                self.end(index, Reason::Failed("a producer said that there is more, and made nothing".into()));
+                self.producer_failed(index, Reason::Failed("a producer said that there is more, and made nothing".into()));
             }
             Err(Stuck::Panicked(payload)) => {
-                self.end(index, Reason::Panicked(panics::text(&payload)));
+                self.producer_failed(index, Reason::Panicked(panics::text(&payload)));
                 if self.config.panics == Panics::Propagate {
                     self.panicked.get_or_insert(payload);
                 }
             }
         }
+    }
+
+    /// What stands behind it must not leave: the peer would get a stream with a gap.
+    fn producer_failed(&mut self, index: usize, why: Reason) {
+        let conn = self.slots.conn_at_mut(index);
+        conn.drop_output();
+        conn.is_cut = true;
+        self.end(index, why);
     }
 
     fn wrote(&mut self, index: usize, taken: usize) {
@@ -324,6 +335,7 @@ impl Hub {
         }
         conn.extra().write_error.get_or_insert(error);
         conn.is_lifted = true;
+        conn.owes_writable = false;
         conn.is_readable |= !conn.eof_seen;
         self.look_at_marks(index);
     }

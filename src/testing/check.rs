@@ -54,7 +54,9 @@ const TRACE_LINES: usize = 60;
 /// ```
 pub fn check(seeds: Range<u64>, test: impl Fn(&mut Sim)) {
     if let Some(seed) = from_environment(SEED, |text| text.parse().ok()) {
-        let faults = from_environment(FAULTS, |text| text.split(',').map(question_of).collect::<Option<BTreeSet<_>>>());
+        let faults = from_environment(FAULTS, |text| {
+            text.split(',').filter(|fault| !fault.is_empty()).map(question_of).collect::<Option<BTreeSet<_>>>()
+        });
         let mercy = faults.map_or(Mercy::None, Mercy::AllBut);
         let run = attempt(seed, mercy, true, &test);
         println!("{}", run.trace);
@@ -176,7 +178,6 @@ fn report(seed: u64, first: Attempt, test: &impl Fn(&mut Sim)) -> ! {
     } else {
         String::new()
     };
-    let replay = if chosen.is_empty() { String::new() } else { replay };
     let name = std::thread::current().name().unwrap_or("the_test").to_owned();
     panic!(
         "seed {seed}: {}\n{faults}{}\n{}the end of the trace:\n{tail}\nto run it again, with the features that your tests need:\n    \

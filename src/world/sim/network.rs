@@ -624,9 +624,12 @@ impl Network {
         let available = self.ends[&id].inbox.len().min(buf.len());
         if available == 0 {
             let end = self.ends.get_mut(&id).expect("an open socket");
+            if end.fin_arrived {
+                return Ok(Moved { bytes: 0, drained: true });
+            }
             return match end.error.take() {
                 Some(errno) => Err(errno),
-                None if end.fin_arrived || end.is_broken => Ok(Moved { bytes: 0, drained: true }),
+                None if end.is_broken => Ok(Moved { bytes: 0, drained: true }),
                 None => Err(Errno::Again),
             };
         }
@@ -742,7 +745,9 @@ impl Network {
         if std::mem::replace(&mut end.is_broken, true) {
             return;
         }
-        end.error = Some(errno);
+        // A reset behind the end is EPIPE, as on Linux.
+        let is_behind_the_end = end.fin_arrived && errno == Errno::ConnectionReset;
+        end.error = Some(if is_behind_the_end { Errno::BrokenPipe } else { errno });
         end.is_connected = false;
         end.arriving = 0;
         self.note_end(id, format_args!("hears {errno:?} from"));

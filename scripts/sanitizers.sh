@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# The tests under nightly's sanitizers: address and leak over the unit and integration tests, thread over those that post
+# into the loop from other threads. Prints a line for each; fails on a finding or a failed test, skips where there is no nightly.
+#
+# usage: scripts/sanitizers.sh [address] [thread]    both if none is named
+set -u
+cd "$(dirname "$0")/.." || exit 1
+parts=${*:-address thread}
+target=$(rustc -vV | sed -n 's/^host: //p')
+place=${CARGO_TARGET_DIR:-$PWD/target}
+out=$(mktemp)
+suppressions=$(mktemp)
+trap 'rm -f "$out" "$suppressions"' EXIT
+failures=0
+
+if ! cargo +nightly -V >/dev/null 2>&1; then
+    echo "SKIP  sanitizers are for nightly, which is not here"
+    exit 0
+fi
+
+# report NAME STATUS
+report() {
+    local tests findings
+    tests=$(awk '/^test result:/ {passed += $4; failed += $6} END {printf "%d tests passed, %d failed", passed, failed}' "$out")
+    findings=$(grep -c -E '^(==[0-9]+==ERROR: |WARNING: ThreadSanitizer)' "$out")
+    if [ "$2" -eq 0 ] && [ "$findings" -eq 0 ] && ! grep -q '^0 tests' <<<"$tests"; then
+        printf 'PASS  %-18s %s, 0 findings\n' "$1" "$tests"
+    else
+        printf 'FAIL  %-18s %s, %d findings\n' "$1" "$tests" "$findings"
+        grep -E -A 25 '^(==[0-9]+==ERROR: |WARNING: ThreadSanitizer|error|---- )|panicked| FAILED$' "$out" | head -n 80
+        failures=$((failures + 1))
+    fi
+}
+
+# Not `memory`, which counts the pages that the allocator takes: here it is another.
+address() {
+    local tests=() test
+    for test in tests/*.rs; do
+        test=$(basename "$test" .rs)
+        [ "$test" = memory ] || tests+=(--test "$test")
+    done
+    (
+        export RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR="$place/sanitized-address" ASAN_OPTIONS="detect_leaks=1"
+        # The examples first: their test starts them.
+        timeout 580 cargo +nightly build --target "$target" --all-features --examples &&
+            timeout 1100 cargo +nightly test --target "$target" --all-features --no-fail-fast --lib "${tests[@]}"
+    ) >"$out" 2>&1
+    report "address and leak" $?
+}
+
+# What crosses threads: posts, remotes, and what runs them. The test harness comes compiled without the sanitizer, which so
+# does not see how its own threads hand over closures and results: what is only there is no finding.
+thread() {
+    local words=(post remote thread jobs) tests=(--test promises --test fine_print --test stress --test turn)
+    printf 'race:test::%s\n' event::CompletedTest run_test >"$suppressions"
+    (
+        export RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" CARGO_TARGET_DIR="$place/sanitized-thread"
+        export TSAN_OPTIONS="suppressions=$suppressions exitcode=66"
+        timeout 590 cargo +nightly test --target "$target" --no-fail-fast "${tests[@]}" -- "${words[@]}"
+    ) >"$out" 2>&1
+    report "thread" $?
+}
+
+case " $parts " in *" address "*) address ;; esac
+case " $parts " in *" thread "*) thread ;; esac
+[ "$failures" -eq 0 ] || exit 1

@@ -1,0 +1,670 @@
+//! What a reading of the whole source found wrong, a test for each: its comment says what happened before it was mended.
+
+mod common;
+
+#[cfg(unix)]
+use common::PATIENCE;
+use common::{Call, Journal, dial, listen, read_exactly, read_to_end, recorder, reset, say, settle, until};
+use mainspring::{
+    Address, Config, Context, Endian, Fault, Framer, Key, Limit, Link, Listen, Net, Outcome, Produced, Protocol, Reactor, Reason,
+    Refusal, Step, Terminator, Width,
+};
+#[cfg(unix)]
+use mainspring::{Dispatcher, Drained, Scope, Source};
+use std::{
+    cell::Cell,
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+type Ctx<'a> = Context<'a, Journal>;
+
+/// More than any kernel keeps for one connection.
+const HUGE: usize = 50 << 20;
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn turn<S>(reactor: &mut Reactor<S>, state: &mut S, wait_max: Duration) -> bool {
+    reactor.turn(state, wait_max).expect("the selector works")
+}
+
+/// One accepted connection, which is connected, and its peer.
+struct Talk {
+    reactor: Reactor<Journal>,
+    journal: Journal,
+    key: Key,
+    peer: TcpStream,
+}
+
+impl Talk {
+    fn new(on: impl FnMut(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome + Clone + 'static) -> Self {
+        Self::with(Config::new(), on)
+    }
+
+    fn with(config: Config, on: impl FnMut(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome + Clone + 'static) -> Self {
+        let mut reactor = Reactor::with_config(config).expect("a selector");
+        let mut journal = Journal::default();
+        let (_, at) = listen(&mut reactor, move || recorder(on.clone()));
+        let peer = dial(at);
+        until(&mut reactor, &mut journal, |journal| !journal.calls.is_empty());
+        let key = journal.calls[0].0;
+        Self { reactor, journal, key, peer }
+    }
+
+    #[track_caller]
+    fn until(&mut self, done: impl FnMut(&mut Journal) -> bool) {
+        until(&mut self.reactor, &mut self.journal, done);
+    }
+
+    fn turn(&mut self) {
+        turn(&mut self.reactor, &mut self.journal, Duration::ZERO);
+    }
+
+    fn settle(&mut self) {
+        settle(&mut self.reactor, &mut self.journal);
+    }
+
+    fn is_congested(&mut self) -> bool {
+        self.reactor.net().link(self.key).expect("it is open").is_congested()
+    }
+
+    fn queued(&mut self) -> usize {
+        self.reactor.net().link(self.key).expect("it is open").queued()
+    }
+
+    /// A loop that spins never does; one that has just been written to may be woken once or twice more.
+    #[track_caller]
+    fn assert_sleeps(&mut self) {
+        let wait = ms(10);
+        let sleeps = (0..200).filter(|_| {
+            let began = Instant::now();
+            turn(&mut self.reactor, &mut self.journal, wait);
+            began.elapsed() >= wait
+        });
+        assert_eq!(sleeps.take(3).count(), 3, "of 200 turns hardly one has waited: the loop spins");
+    }
+}
+
+fn quiet(_: &mut Ctx<'_>, _: &mut Journal, _: &Call) -> Outcome {
+    Ok(())
+}
+
+struct Idle;
+
+impl<S> Protocol<S> for Idle {}
+
+// ------------------------------------------------------------------------------------------------------------- output
+
+/// An owed `writable` that could not be told, the output being congested again, kept the loop from ever sleeping.
+#[test]
+fn a_writable_that_is_owed_to_a_congested_connection_does_not_spin() {
+    let mut talk = Talk::new(quiet);
+    let key = talk.key;
+    talk.reactor.net().link(key).expect("it is open").set_output_limits(10, 20, 2 * HUGE);
+    // In the timer phase above the high mark, and all of it taken when others' output leaves: `writable` is owed.
+    talk.reactor.net().after(Duration::ZERO, move |net, _| _ = net.send(key, [0; 100]));
+    talk.turn();
+    // Before it is told: far more than the kernel takes.
+    talk.reactor.net().post(move |net, _| _ = net.send(key, vec![0; HUGE]));
+    talk.settle();
+    assert!(talk.queued() > 1 << 20);
+    talk.assert_sleeps();
+    assert!(!talk.journal.has(&Call::Writable), "it is still congested");
+}
+
+/// The same by what a broadcaster does to a peer that has stopped reading: it sends on, little and much, whenever it may.
+#[test]
+fn a_broadcaster_whose_peer_does_not_read_sleeps_and_writable_comes_when_it_does() {
+    let mut talk = Talk::with(Config::new().output_limits(10 << 10, 20 << 10, HUGE), quiet);
+    let key = talk.key;
+    let mut sent = 0;
+    for bytes in [40_000, 3_000_000].into_iter().cycle() {
+        if talk.is_congested() {
+            break;
+        }
+        assert!(sent < 2 * HUGE, "no kernel takes that much");
+        sent += bytes;
+        talk.reactor.net().post(move |net, _| _ = net.send(key, vec![1; bytes]));
+        talk.turn();
+    }
+    talk.assert_sleeps();
+    let writables = |journal: &Journal| journal.calls.iter().filter(|(_, call)| *call == Call::Writable).count();
+    let told = writables(&talk.journal);
+    read_exactly(&mut talk.reactor, &mut talk.journal, &mut talk.peer, sent);
+    talk.until(|journal| writables(journal) == told + 1);
+}
+
+/// `close()` after a failed write saw no output left, and ended as if every byte had been handed over.
+#[test]
+fn a_close_after_a_failed_write_is_not_clean() {
+    let mut talk = Talk::with(Config::new().turn_frames(1), |ctx, _, call| {
+        match call {
+            Call::Connected => ctx.set_terminator(Terminator::line(100)),
+            Call::Frame(line) if line == b"quit" => ctx.close(),
+            Call::Frame(_) => ctx.send("an answer\n"),
+            _ => {}
+        }
+        Ok(())
+    });
+    say(&talk.peer, "ask\nquit\n");
+    reset(talk.peer);
+    until(&mut talk.reactor, &mut talk.journal, |journal| journal.closings() == 1);
+    assert_eq!(talk.journal.frames(), ["ask", "quit"], "its last words are heard");
+    let Some((_, Call::Closed(why))) = talk.journal.calls.last() else { panic!("`closed` comes last") };
+    assert!(why.starts_with("connection lost"), "the answer was lost, and the reason is: {why}");
+}
+
+/// What was sent after `half_close` in the same callback left all the same, before the FIN.
+#[test]
+fn what_is_sent_after_half_close_in_the_same_callback_is_refused() {
+    let taken = Rc::new(Cell::new(None));
+    let answer = taken.clone();
+    let mut talk = Talk::new(move |ctx, _, call| {
+        if let Call::Received(_) = call {
+            ctx.send("before ");
+            ctx.half_close();
+            answer.set(Some(ctx.link().send("after")));
+            // Nor do new marks open it again.
+            ctx.set_output_limits(1 << 10, 1 << 20, 1 << 20);
+            ctx.send("later");
+        }
+        Ok(())
+    });
+    say(&talk.peer, "x");
+    let got = read_to_end(&mut talk.reactor, &mut talk.journal, &mut talk.peer);
+    assert_eq!(String::from_utf8_lossy(&got), "before ");
+    assert_eq!(taken.get(), Some(false));
+}
+
+/// The prefix was queued first, so that a payload larger than the cap met a queue that was not empty: `Overflow`.
+#[test]
+fn one_message_larger_than_the_cap_is_taken_on_an_empty_queue_however_it_is_framed() {
+    const BIG: usize = 2 << 20;
+    type Send = fn(&mut Link<'_>, &[u8]) -> bool;
+    let ways: [(&str, Send, usize); 3] = [
+        ("plain", |link, big| link.send(big), BIG),
+        ("prefixed", |link, big| link.send_prefixed(Width::U32, Endian::Big, big), 4 + BIG),
+        ("netstring", |link, big| link.send_netstring(big), "2097152:,".len() + BIG),
+    ];
+    for (name, send, bytes) in ways {
+        let taken = Rc::new(Cell::new(false));
+        let answer = taken.clone();
+        let mut talk = Talk::with(Config::new().output_limits(16 << 10, 64 << 10, 1 << 20), move |ctx, _, call| {
+            if let Call::Received(_) = call {
+                answer.set(send(&mut ctx.link(), &[1; BIG]));
+            }
+            Ok(())
+        });
+        say(&talk.peer, "x");
+        read_exactly(&mut talk.reactor, &mut talk.journal, &mut talk.peer, bytes);
+        assert!(taken.get(), "{name}");
+        assert_eq!(talk.journal.closings(), 0, "{name}: {:?}", talk.journal.calls.last());
+    }
+}
+
+/// Higher marks left a congested connection congested until the next write happened to succeed.
+#[test]
+fn raising_the_marks_lets_a_congested_connection_go_on() {
+    let mut talk = Talk::new(quiet);
+    let key = talk.key;
+    talk.reactor.net().link(key).expect("it is open").set_output_limits(10, 20, 3 * HUGE);
+    talk.reactor.net().send(key, vec![0; HUGE]);
+    talk.settle();
+    assert!(talk.is_congested());
+    assert!(!talk.journal.has(&Call::Writable));
+    talk.reactor.net().link(key).expect("it is open").set_output_limits(2 * HUGE, 2 * HUGE, 3 * HUGE);
+    talk.until(|journal| journal.has(&Call::Writable));
+    assert!(!talk.is_congested(), "queued {}", talk.queued());
+}
+
+/// The successor's marks are the defaults again, but what was queued above them did not count as congestion.
+#[test]
+fn an_upgrade_looks_at_the_marks_anew() {
+    let mut talk = Talk::new(|ctx, _, call| {
+        match call {
+            Call::Connected => {
+                ctx.set_output_limits(2 * HUGE, 2 * HUGE, 2 * HUGE);
+                ctx.send(vec![0; HUGE]);
+            }
+            Call::Received(_) => ctx.upgrade(Idle),
+            _ => {}
+        }
+        Ok(())
+    });
+    assert!(!talk.is_congested(), "it is below the marks that it has set");
+    say(&talk.peer, "x");
+    talk.until(|journal| journal.calls.len() == 2);
+    talk.settle();
+    assert!(talk.is_congested(), "queued {}", talk.queued());
+}
+
+/// What a producer made did not count for the marks.
+#[test]
+fn what_a_producer_makes_beyond_the_high_mark_congests() {
+    let mut talk = Talk::new(|ctx, _, call| {
+        if let Call::Connected = call {
+            ctx.produce(|out: &mut Vec<u8>| {
+                out.resize(HUGE, 1);
+                Ok(Produced::Done)
+            });
+        }
+        Ok(())
+    });
+    talk.settle();
+    assert!(talk.is_congested(), "queued {}", talk.queued());
+}
+
+/// Producers did not count for the marks either: a peer that asked and never read made the loop keep any number of them.
+#[test]
+fn a_peer_that_does_not_read_cannot_pile_up_producers() {
+    const ASKED: usize = 20_000;
+    /// What it is made of, an open file say.
+    struct File(Rc<Cell<usize>>);
+    impl Drop for File {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() - 1);
+        }
+    }
+    let open = Rc::new(Cell::new(0));
+    let count = open.clone();
+    let mut talk = Talk::new(move |ctx, _, call| {
+        match call {
+            Call::Connected => ctx.set_terminator(Terminator::line(9)),
+            Call::Frame(_) => {
+                count.set(count.get() + 1);
+                let file = File(count.clone());
+                ctx.produce(move |out: &mut Vec<u8>| {
+                    let _open = &file;
+                    out.resize(out.len() + 60_000, 0);
+                    Ok(Produced::More)
+                });
+            }
+            _ => {}
+        }
+        Ok(())
+    });
+    say(&talk.peer, "\n".repeat(ASKED));
+    talk.until(|journal| journal.calls.len() > 1);
+    talk.settle();
+    assert!((1..10).contains(&open.get()), "{} producers are queued", open.get());
+}
+
+// ------------------------------------------------------------------------------------------------------------- resets
+
+/// The reset was noted while the connection was not yet paused, and forgotten: it stayed for ever.
+#[test]
+fn a_reset_that_came_with_the_last_bytes_ends_a_connection_that_pauses_on_them() {
+    let mut talk = Talk::new(|ctx, _, call| {
+        if let Call::Received(_) = call {
+            ctx.pause();
+        }
+        Ok(())
+    });
+    say(&talk.peer, "GET /long-poll\n");
+    reset(talk.peer);
+    until(&mut talk.reactor, &mut talk.journal, |journal| journal.closings() == 1);
+    assert_eq!(talk.journal.received(), b"GET /long-poll\n");
+}
+
+/// The same when somebody else pauses it, before its budget has reached the error.
+#[test]
+fn a_reset_ends_a_connection_that_another_pauses_before_the_error_is_read() {
+    let mut talk = Talk::with(Config::new().turn_frames(1), |ctx, _, call| {
+        if let Call::Connected = call {
+            ctx.set_terminator(Terminator::line(9));
+        }
+        Ok(())
+    });
+    let key = talk.key;
+    say(&talk.peer, "a\nb\nc\n");
+    reset(talk.peer);
+    until(&mut talk.reactor, &mut talk.journal, |journal| !journal.frames().is_empty());
+    assert_eq!(talk.journal.frames(), ["a"], "the error is still ahead");
+    talk.reactor.net().link(key).expect("it is open").pause();
+    until(&mut talk.reactor, &mut talk.journal, |journal| journal.closings() == 1);
+    assert_eq!(talk.journal.frames(), ["a"], "it was paused");
+}
+
+// ------------------------------------------------------------------------------------------------------ timers, limits
+
+/// A limit that expired and went on set itself a timer in the past, which hid all others that were due: one a turn.
+#[test]
+fn a_limit_that_goes_on_does_not_keep_other_due_timers_from_this_turn() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut journal = Journal::default();
+    let (_, at) = listen(&mut reactor, || recorder(quiet));
+    let peers: Vec<_> = (0..50).map(|_| dial(at)).collect();
+    until(&mut reactor, &mut journal, |journal| journal.calls.len() == peers.len());
+    for key in journal.keys() {
+        reactor.net().link(key).expect("it is open").set_idle_timeout(ms(2));
+    }
+    let asked = Instant::now();
+    while asked.elapsed() < ms(10) {
+        std::hint::spin_loop(); // a program that is long in coming back to the loop
+    }
+    turn(&mut reactor, &mut journal, Duration::ZERO);
+    let told = journal.calls.iter().filter(|(_, call)| *call == Call::Exceeded(Limit::Idle)).count();
+    assert_eq!(told, peers.len(), "idle limits told in one turn, of those long due");
+}
+
+/// Each piece that a framer handed over stopped the clock, so that a frame of pieces could take any time.
+#[test]
+fn a_framer_of_pieces_does_not_escape_the_frame_time_out() {
+    struct Pieces;
+    impl Framer for Pieces {
+        fn next(&mut self, input: &mut [u8]) -> Result<Step, Fault> {
+            let is_last = input[0] == b'\n';
+            Ok(match is_last {
+                true => Step::Frame { bytes: 0..0, consumed: 1 },
+                false => Step::Piece { bytes: 0..1, consumed: 1 },
+            })
+        }
+    }
+    let ways: [(&str, fn() -> Terminator); 2] =
+        [("stream_until", || Terminator::stream_until(&b"\n"[..])), ("framer", || Terminator::custom(Pieces, 10))];
+    for (name, terminator) in ways {
+        let mut talk = Talk::new(move |ctx, _, call| {
+            if let Call::Connected = call {
+                ctx.set_terminator(terminator());
+                ctx.set_frame_timeout(ms(30));
+            }
+            Ok(())
+        });
+        let asked = Instant::now();
+        let mut dripping = &talk.peer;
+        let exceeded = Call::Exceeded(Limit::FrameTime);
+        until(&mut talk.reactor, &mut talk.journal, |journal| {
+            let _ = dripping.write(b"x"); // until it is closed
+            journal.has(&exceeded)
+        });
+        assert!(asked.elapsed() >= ms(30), "{name}: never early");
+
+        // One byte, and then silence.
+        let mut talk = Talk::new(move |ctx, _, call| {
+            if let Call::Connected = call {
+                ctx.set_terminator(terminator());
+                ctx.set_frame_timeout(ms(5));
+            }
+            Ok(())
+        });
+        say(&talk.peer, "x");
+        talk.until(|journal| journal.has(&exceeded));
+        assert_eq!(talk.journal.received(), b"x", "{name}");
+    }
+}
+
+/// Its bare number was believed: it hit a timer of the loop's own, and the count of jobs fell below zero.
+#[test]
+fn a_timer_of_another_reactor_does_not_break_this_one() {
+    let mut other = Reactor::<()>::new().expect("a selector");
+    let mut reactor = Reactor::<()>::new().expect("a selector");
+    let foreign = other.net().after(ms(9_000), |_, _| {});
+    let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    // Its time-out is the first timer of this reactor.
+    reactor.net().connect(server.local_addr().expect("it is bound"), Idle);
+    assert_eq!(reactor.stats().timers, 1);
+    assert!(!reactor.net().cancel(foreign), "nothing was set by that name here");
+    assert_eq!(reactor.stats().timers, 1, "the time-out is still there");
+    settle(&mut reactor, &mut ());
+    assert!(other.net().cancel(foreign));
+}
+
+// ------------------------------------------------------------------------------------------------------------- frames
+
+/// A length of all ones overflowed when its header was added, if the limit was no limit.
+#[test]
+fn a_peer_cannot_overflow_a_length() {
+    let rows: [(&str, fn() -> Terminator, &[u8]); 2] = [
+        ("prefixed", || Terminator::prefixed(Width::U64, Endian::Big, usize::MAX), &[0xff; 8]),
+        ("netstring", || Terminator::netstring(usize::MAX), b"18446744073709551615:"),
+    ];
+    for (name, terminator, bytes) in rows {
+        let mut talk = Talk::new(move |ctx, _, call| {
+            if let Call::Connected = call {
+                ctx.set_terminator(terminator());
+            }
+            Ok(())
+        });
+        let key = talk.key;
+        say(&talk.peer, bytes);
+        talk.until(|journal| journal.closings() == 1);
+        let refused = [Call::Exceeded(Limit::FrameBytes), Call::Closed(Reason::Finish.to_string())];
+        assert_eq!(talk.journal.of(key)[1..], refused, "{name}");
+    }
+}
+
+/// An upgrade in `eof`, when our own end had been sent: the successor hears of the end too, and closes by itself.
+#[test]
+fn an_upgrade_in_eof_after_half_close_tells_the_successor_and_ends() {
+    struct First;
+    struct Second;
+    impl Protocol<Journal> for First {
+        fn connected(&mut self, ctx: &mut Ctx<'_>, _: &mut Journal) -> Outcome {
+            ctx.half_close();
+            Ok(())
+        }
+
+        fn eof(&mut self, ctx: &mut Ctx<'_>, _: &mut Journal, _: &[u8]) -> Outcome {
+            ctx.upgrade(Second);
+            Ok(())
+        }
+    }
+    impl Protocol<Journal> for Second {
+        fn connected(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal) -> Outcome {
+            journal.note(ctx.key, Call::Connected);
+            Ok(())
+        }
+
+        fn eof(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal, tail: &[u8]) -> Outcome {
+            journal.note(ctx.key, Call::Eof(tail.to_vec()));
+            Ok(())
+        }
+
+        fn closed(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal, why: Reason) {
+            journal.note(ctx.key, Call::Closed(why.to_string()));
+        }
+    }
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut journal = Journal::default();
+    let (_, at) = listen(&mut reactor, || First);
+    let peer = dial(at);
+    peer.shutdown(Shutdown::Write).expect("connected");
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
+    let calls: Vec<_> = journal.calls.iter().map(|(_, call)| call).collect();
+    assert!(matches!(calls[..], [Call::Connected, Call::Eof(tail), Call::Closed(_)] if tail.is_empty()), "{calls:?}");
+}
+
+// -------------------------------------------------------------------------------------------------- opening and ending
+
+/// Turns everybody away.
+fn busy(_: &mut Net<'_, ()>, _: &mut (), _: &Address) -> Result<Idle, Refusal> {
+    Err("421 busy\r\n".into())
+}
+
+fn listen_busy(reactor: &mut Reactor<()>, options: Listen) -> SocketAddr {
+    let listener = reactor.net().listen_with("127.0.0.1:0", options, busy).expect("a free port");
+    reactor.net().local(listener).and_then(Address::ip).expect("an IP listener")
+}
+
+/// A refusal waited for the next turn to be written: without lingering it was reset at once.
+#[test]
+fn a_refusal_is_written_also_without_lingering() {
+    let mut reactor = Reactor::with_config(Config::new().lingering_max(0)).expect("a selector");
+    let mut peer = dial(listen_busy(&mut reactor, Listen::new()));
+    let got = read_to_end(&mut reactor, &mut (), &mut peer);
+    assert_eq!(String::from_utf8_lossy(&got), "421 busy\r\n");
+}
+
+/// And there was no next turn when the listener had had enough.
+#[test]
+fn a_refusal_is_written_before_run_returns() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut peer = dial(listen_busy(&mut reactor, Listen::new().accepts_max(1)));
+    reactor.run(&mut ()).expect("the selector works");
+    drop(reactor);
+    let mut got = Vec::new();
+    let _ = peer.read_to_end(&mut got); // the end may be a reset
+    assert_eq!(String::from_utf8_lossy(&got), "421 busy\r\n");
+}
+
+/// `local` asked for before there was a socket was remembered as "no socket" for ever.
+#[cfg(target_os = "linux")] // elsewhere a full backlog refuses
+#[test]
+fn local_is_asked_again_once_there_is_a_socket() {
+    let path = std::env::temp_dir().join(format!("mainspring-regressions-{}.sock", std::process::id()));
+    let mut server = Reactor::<()>::new().expect("a selector");
+    let accept = |_: &mut Net<'_, ()>, _: &mut (), _: &Address| -> Result<Idle, Refusal> { Ok(Idle) };
+    server.net().listen_with(path.clone(), Listen::new().backlog(0), accept).expect("a free path");
+    let _first = std::os::unix::net::UnixStream::connect(&path).expect("there is room for one");
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut journal = Journal::default();
+    let key = reactor.net().connect(path, recorder(quiet));
+    assert_eq!(reactor.net().local(key), Some(&Address::Fd), "the backlog is full, so there is no socket");
+    until(&mut reactor, &mut journal, |journal| {
+        turn(&mut server, &mut (), ms(1));
+        !journal.calls.is_empty()
+    });
+    assert_eq!(journal.calls[0].1, Call::Connected);
+    assert_eq!(reactor.net().local(key), Some(&Address::Unix(None)));
+}
+
+/// A guest was not counted while its factory ran: a drain asked for there took the opened connections first.
+#[test]
+fn a_drain_asked_for_in_a_factory_does_not_overtake_its_guest() {
+    fn on(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome {
+        if matches!(call, Call::Eof(_)) {
+            ctx.close();
+        }
+        Ok(())
+    }
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut journal = Journal::default();
+    let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let opened = reactor.net().connect(server.local_addr().expect("it is bound"), recorder(on));
+    until(&mut reactor, &mut journal, |journal| !journal.calls.is_empty());
+    let factory = |net: &mut Net<'_, Journal>, _: &mut Journal, _: &Address| -> Result<_, Refusal> {
+        net.drain(Duration::from_secs(3600));
+        Ok(recorder(on))
+    };
+    let listener = reactor.net().listen_with("127.0.0.1:0", Listen::new(), factory).expect("a free port");
+    let at = reactor.net().local(listener).and_then(Address::ip).expect("an IP listener");
+    let peer = dial(at);
+    until(&mut reactor, &mut journal, |journal| journal.has(&Call::Draining));
+    settle(&mut reactor, &mut journal);
+    assert!(!journal.of(opened).contains(&Call::Draining), "the accepted one is still there: {:?}", journal.calls);
+    drop(peer);
+    until(&mut reactor, &mut journal, |journal| journal.of(opened).contains(&Call::Draining));
+}
+
+/// A dispatcher that `closed` opened in the last stage of a drain was not ended: `run` stayed for the whole grace.
+#[cfg(unix)]
+#[test]
+fn a_dispatcher_opened_in_the_last_stage_of_a_drain_ends_with_it() {
+    use std::os::{fd::AsFd, unix::net::UnixStream};
+    struct Opener {
+        socket: UnixStream,
+        next: Option<UnixStream>,
+    }
+    impl Dispatcher<usize> for Opener {
+        fn source(&mut self) -> Source<'_> {
+            Source::Fd(self.socket.as_fd())
+        }
+
+        fn closed(&mut self, scope: &mut Scope<'_, usize>, closed: &mut usize, _: Reason) {
+            *closed += 1;
+            if let Some(socket) = self.next.take() {
+                scope.net.watch(Opener { socket, next: None }).expect("it can be watched");
+            }
+        }
+    }
+    let (socket, next) = UnixStream::pair().expect("a pair");
+    let mut reactor = Reactor::new().expect("a selector");
+    reactor.net().watch(Opener { socket, next: Some(next) }).expect("it can be watched");
+    reactor.net().drain(PATIENCE * 100);
+    let (began, mut closed) = (Instant::now(), 0);
+    while turn(&mut reactor, &mut closed, ms(5)) {
+        assert!(began.elapsed() < PATIENCE, "it waits for the whole grace");
+    }
+    assert_eq!(closed, 2);
+}
+
+// ------------------------------------------------------------------------------------------------------------- panics
+
+/// `source` was asked outside the guard: its panic left the turn, and the dispatcher's slot was never free again.
+#[cfg(unix)]
+#[test]
+fn a_panic_in_source_ends_its_dispatcher_only() {
+    use std::os::{fd::AsFd, unix::net::UnixStream};
+    struct Bad {
+        socket: UnixStream,
+        asked: u32,
+        drains: bool,
+    }
+    impl Dispatcher<Vec<String>> for Bad {
+        fn source(&mut self) -> Source<'_> {
+            self.asked += 1;
+            assert!(self.asked != 2, "asked again");
+            Source::Fd(self.socket.as_fd())
+        }
+
+        fn readable(&mut self, scope: &mut Scope<'_, Vec<String>>, _: &mut Vec<String>) -> Result<Drained, Fault> {
+            let _ = (&self.socket).read(&mut [0; 9])?;
+            if self.drains {
+                return Ok(Drained::Yes);
+            }
+            scope.close();
+            Ok(Drained::No)
+        }
+
+        fn closed(&mut self, _: &mut Scope<'_, Vec<String>>, closed: &mut Vec<String>, why: Reason) {
+            closed.push(why.to_string());
+        }
+    }
+    // It is asked again when it is drained, and when it ends.
+    for (drains, cause) in [(true, "asked again"), (false, "finished")] {
+        let (socket, mut peer) = UnixStream::pair().expect("a pair");
+        socket.set_nonblocking(true).expect("a socket option");
+        let (mut reactor, mut closed) = (Reactor::new().expect("a selector"), Vec::new());
+        reactor.net().watch(Bad { socket, asked: 0, drains }).expect("it can be watched");
+        peer.write_all(b"x").expect("room in an empty buffer");
+        let began = Instant::now();
+        let turned = catch_unwind(AssertUnwindSafe(|| {
+            while turn(&mut reactor, &mut closed, ms(5)) {
+                assert!(began.elapsed() < PATIENCE, "its slot is never free again");
+            }
+        }));
+        assert!(turned.is_ok(), "the panic left the turn (drains: {drains})");
+        assert!(reactor.net().connections().is_empty(), "its slot is free again (drains: {drains})");
+        assert!(matches!(&closed[..], [why] if why.contains(cause)), "drains: {drains}, closed: {closed:?}");
+    }
+}
+
+/// A periodic closure that panicked, and whose captures panicked again when dropped: the second panic left the turn.
+#[test]
+fn a_closure_that_panics_and_panics_when_dropped_stays_in_its_turn() {
+    struct Bad;
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "in drop");
+        }
+    }
+    let mut reactor = Reactor::<u32>::new().expect("a selector");
+    let mut fired = 0;
+    let bad = Bad;
+    reactor.net().every(ms(1), move |_, fired| {
+        let _bad = &bad;
+        *fired += 1;
+        panic!("in every");
+    });
+    let turned = catch_unwind(AssertUnwindSafe(|| {
+        until(&mut reactor, &mut fired, |fired| *fired > 0);
+        settle(&mut reactor, &mut fired);
+    }));
+    assert!(turned.is_ok(), "the panic of the closure's drop left the turn");
+    assert_eq!((fired, reactor.stats().timers), (1, 0), "it does not fire again");
+}
