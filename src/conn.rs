@@ -215,6 +215,11 @@ impl Conn {
         self.is_open() && !self.fin_asked && self.write_error().is_none()
     }
 
+    /// Whether `writable` is owed, and makes sense.
+    pub(crate) fn may_be_told_writable(&self) -> bool {
+        self.owes_writable && self.takes_output() && !self.is_congested && !self.owes_connected
+    }
+
     /// Whether a write may be tried now.
     pub(crate) fn can_write(&self) -> bool {
         self.is_established && self.is_writable && self.phase != Phase::Ended && self.write_error().is_none()

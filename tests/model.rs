@@ -1197,7 +1197,10 @@ impl Model {
         let conn = &self.conns[id];
         promise!(self.story, conn.key == Some(key), "{id} is called under another's key");
         promise!(self.story, conn.closed.is_none(), "{call:?} after `closed` of {id}");
-        promise!(self.story, conn.life == me.life, "{call:?} of {id} for one that has been succeeded");
+        // A connection may be lost just when it is to be succeeded: then it is not.
+        let is_of_this_life = conn.life == me.life;
+        let was_not_succeeded = matches!(call, Call::Closed(Why::Io)) && !conn.is_connected && conn.life == me.life + 1;
+        promise!(self.story, is_of_this_life || was_not_succeeded, "{call:?} of {id} for one that has been succeeded");
         if !matches!(call, Call::Tell(_) | Call::Closed(_)) {
             let is_over = self.conns[id].is_over || !ctx.net.is_open(key);
             promise!(self.story, !is_over, "{call:?} of {id}, which has begun to end");
@@ -1493,30 +1496,23 @@ impl Model {
             }
             return;
         }
-        let upgrades = upgrades && is_open;
-        if let Call::Eof(_) = call {
-            if !upgrades {
-                let all = self.conns[id].peer.map(|peer| self.conns[peer].sent.len());
-                self.conns[id].got = all.unwrap_or(0);
-                self.close_if_both_ended(id);
-            }
+        // Of a custom frame nobody knows the end: whatever else was asked for, it closes.
+        let is_frame = matches!(call, Call::Exceeded(Limit::FrameBytes | Limit::FrameTime));
+        if is_frame && is_open && self.conns[id].cannot_skip {
+            let conn = &mut self.conns[id];
+            (conn.is_closing, conn.is_over) = (true, true);
+            conn.asked_to_end();
+            return;
         }
-        if let Call::Exceeded(Limit::FrameBytes | Limit::FrameTime) = call {
-            if !upgrades && self.conns[id].cannot_skip {
-                self.exceeded_custom(id);
-            }
+        let upgrades = upgrades && is_open;
+        if let (Call::Eof(_), false) = (call, upgrades) {
+            let all = self.conns[id].peer.map(|peer| self.conns[peer].sent.len());
+            self.conns[id].got = all.unwrap_or(0);
+            self.close_if_both_ended(id);
         }
         if upgrades {
             self.upgrade(id, &mut ctx.net);
         }
-    }
-
-    /// The end of a custom frame is known to its framer only: the connection closes politely.
-    fn exceeded_custom(&mut self, id: usize) {
-        let conn = &mut self.conns[id];
-        conn.is_closing = true;
-        conn.is_over = true;
-        conn.asked_to_end();
     }
 
     fn close_if_both_ended(&mut self, id: usize) {
@@ -1661,6 +1657,8 @@ impl Model {
                 ctx.abort();
                 if was_open {
                     self.breaks_off(id, Why::Abort);
+                } else {
+                    self.conns[id].may.push(Why::Abort); // it may have been flushing
                 }
             }
             _ => self.act_on(id, &mut ctx.net),
@@ -2328,7 +2326,8 @@ impl Model {
         promise!(self.story, left.is_none(), "host {host} was shut down, and {left:?} was not closed");
         promise!(self.story, sockets == 0, "host {host} was shut down, and {sockets} sockets are open");
         let place = &mut self.places[host];
-        place.is_shutting_down = false;
+        // It is an empty one now, which goes on.
+        (place.is_shutting_down, place.must_have_stopped) = (false, false);
         place.listeners.clear();
     }
 

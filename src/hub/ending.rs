@@ -345,6 +345,7 @@ impl Hub {
         self.forget_throttles(index);
         let Entry::Stream(mut conn) = self.slots.remove(index) else { unreachable!("the slot of a connection") };
         self.lingering_now -= usize::from(conn.phase == Phase::Lingering);
+        conn.is_cut |= conn.output.is_some();
         self.stats.bytes_in += conn.bytes_in;
         self.stats.bytes_out += conn.bytes_out;
         if let Some(stream) = conn.stream.as_mut().filter(|_| conn.is_cut) {

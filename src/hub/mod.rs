@@ -210,7 +210,7 @@ impl Hub {
                 conn.stream.is_some() && (conn.is_writable || conn.has_failed)
             }
             Phase::Open => {
-                let is_owed = conn.owes_connected || conn.owes_draining || (conn.owes_writable && !conn.is_congested);
+                let is_owed = conn.owes_connected || conn.owes_draining || conn.may_be_told_writable();
                 let has_input = conn.has_input();
                 is_owed || conn.has_failed || conn.write_error().is_some() || can_flush || (has_input && self.is_reading(conn))
             }
@@ -233,8 +233,7 @@ impl Hub {
 
     pub(crate) fn owes_writable(&mut self, index: usize) -> bool {
         let conn = self.slots.conn_at_mut(index);
-        let may_be_told = conn.is_open() && !conn.is_congested && !conn.owes_connected;
-        may_be_told && std::mem::take(&mut conn.owes_writable)
+        conn.may_be_told_writable() && std::mem::take(&mut conn.owes_writable)
     }
 
     pub(crate) fn owes_draining(&mut self, index: usize) -> bool {

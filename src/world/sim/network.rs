@@ -381,7 +381,7 @@ impl Network {
             Happening::Refuse { client, errno } => self.fail_end(client, errno),
             Happening::Data { from, to, bytes } => self.arrive(from, to, &bytes),
             Happening::Fin { to } => {
-                if let Some(end) = self.ends.get_mut(&to) {
+                if let Some(end) = self.ends.get_mut(&to).filter(|end| !end.is_broken) {
                     end.fin_arrived = true;
                     self.tell(to, Ready { readable: true, read_on: true, ..Ready::default() });
                 }
