@@ -118,8 +118,10 @@ fn end_of_input<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state
     let tail = if has_tail { lent.input.unread() } else { &[] };
     ctx.hub().unread = 0;
     handler.eof(ctx, state, tail)?;
+    if ctx.next.is_none() || !has_tail {
+        lent.input.clear(); // a successor would get it again, but nothing of a frame that was refused
+    }
     if ctx.next.is_none() {
-        lent.input.clear(); // a successor would get it again
         ctx.hub().close_if_both_ended(index);
     }
     Ok(())

@@ -1524,12 +1524,14 @@ impl Model {
 
     fn upgrade(&mut self, id: usize, net: &mut Net<'_, Site>) {
         self.story.note(|| format!("   {id} is succeeded"));
-        if let Framing::Skip { .. } = self.conns[id].framing {
-            // The successor gets what was not skipped, which is what had not come.
+        if !self.conns[id].has_eof {
+            // It gets what was not skipped of a refused frame, which is what had not come.
             let key = self.conns[id].key;
             let come = net.connections().into_iter().find(|one| Some(one.key) == key).map_or(0, |one| one.bytes_in as usize);
             let unread = key.and_then(|key| net.link(key)).map_or(0, |link| link.unread());
             self.conns[id].got = come - unread;
+        } else if let Framing::Skip { .. } = self.conns[id].framing {
+            self.conns[id].got += self.rest(id).len();
         }
         let host = self.conns[id].host;
         let place = &mut self.places[host];

@@ -346,7 +346,7 @@ impl Hub {
         if conn.output.is_some() {
             return;
         }
-        if conn.fin_asked && !conn.fin_sent && conn.is_established && conn.is_open() {
+        if conn.fin_asked && !conn.fin_sent && !conn.is_cut && conn.is_established && conn.is_open() {
             conn.fin_sent = true;
             if let Some(stream) = &mut conn.stream {
                 let _ = stream.shutdown_write(); // of a connection that is lost; reading says how
