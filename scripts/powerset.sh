@@ -16,8 +16,8 @@ report() {
     if [ "$3" -eq 0 ]; then
         printf 'PASS  %-36s %s\n' "$1" "$2"
     else
-        printf 'FAIL  %-36s %s\n' "$1" "$2"
-        grep -E -A 12 '^(error|warning)|panicked|FAILED|failed' "$out" | head -n 60
+        printf 'FAIL  %-36s %s (exit status %d)\n' "$1" "$2" "$3"
+        grep -E -A 12 '^(error|warning)|panicked at| FAILED$|result: FAILED|SIG[A-Z]+' "$out" | head -n 60
         failures=$((failures + 1))
     fi
 }

@@ -185,6 +185,7 @@ fn seat(sim: &mut Sim, shared: &Shared) -> Vec<Host<Site>> {
             let mut model = shared.borrow_mut();
             model.anchor(id, net);
             model.listen_at(id, net, 1);
+            model.listen_at(id, net, 2);
         });
     }
     let weather = shared.borrow_mut().weather();
@@ -198,17 +199,16 @@ fn step(sim: &mut Sim, hosts: &[Host<Site>], shared: &Shared) {
         (model.dice.below(100), model.dice.below(hosts.len()))
     };
     match choice {
-        0..50 => sim.with(hosts[id], |net, site| shared.borrow_mut().act(site.host, net)),
-        50..88 => {
+        0..60 => sim.with(hosts[id], |net, site| shared.borrow_mut().act(site.host, net)),
+        60..94 => {
             let time = shared.borrow_mut().pause();
             sim.run_for(time);
         }
-        88..99 => fault(sim, hosts, shared),
-        _ if shared.borrow_mut().dice.one_in(4) => shut_down(sim, hosts[id], id, shared),
+        94..99 => fault(sim, hosts, shared),
+        _ if shared.borrow_mut().dice.one_in(5) => shut_down(sim, hosts[id], id, shared),
         _ => {}
     }
     let mut model = shared.borrow_mut();
-    model.ops_left = model.ops_left.saturating_sub(1);
     model.story.note(|| format!("-- {:?}", sim.now()));
 }
 
@@ -228,7 +228,7 @@ fn fault(sim: &mut Sim, hosts: &[Host<Site>], shared: &Shared) {
         6 => _ = sim.set_sockets_max(host, usize::MAX),
         _ => {
             let number = sim.operations(host) + model.dice.below(20) as u64;
-            let (errno, is_persistent) = (model.dice.pick(&ERRNOS), model.dice.one_in(10));
+            let (errno, is_persistent) = (model.dice.pick(&ERRNOS), model.dice.one_in(20));
             sim.fail_operation(host, number, errno, is_persistent);
         }
     }
@@ -1131,7 +1131,7 @@ impl Model {
                     .short(dice.pick(&[0, 300, 900]), dice.pick(&[0, 300, 900]))
                     .resets(dice.pick(&[0, 0, 5, 30]))
                     .spurious(dice.pick(&[0, 50, 500]))
-                    .refusals(dice.pick(&[0, 100]), dice.pick(&[0, 100]))
+                    .refusals(dice.pick(&[0, 0, 100]), dice.pick(&[0, 0, 50]))
                     .pauses(dice.pick(&[0, 20]))
             }
         };
@@ -1353,8 +1353,10 @@ impl Model {
 
     fn misread(&mut self, id: usize, what: &str, bytes: &[u8], next: &Next) {
         let (got, framing) = (self.conns[id].got, self.conns[id].framing.clone());
-        let bytes = bytes.escape_ascii();
-        self.story.breaks(format!("`{what}` of {id} after {got} bytes under {framing:?}: \"{bytes}\", and not {next:?}"));
+        let (bytes, rest) = (bytes.escape_ascii(), self.rest(id));
+        let sent = rest[..rest.len().min(40)].escape_ascii();
+        let text = format!("`{what}` of {id} after {got} bytes under {framing:?}: \"{bytes}\", and not {next:?} of \"{sent}\"");
+        self.story.breaks(text);
     }
 
     fn on_writable(&mut self, id: usize, ctx: &Context<'_, Site>) {
@@ -1763,7 +1765,7 @@ impl Model {
             return;
         }
         let there = self.dice.below(self.places.len()) + 1;
-        let target = match self.dice.below(30) {
+        let target = match self.dice.below(60) {
             0 => format!("10.0.9.{}:1", 1 + self.dice.below(4)),
             1 => format!("10.0.0.{there}:9"),
             2 => "nowhere.example:80".to_owned(),

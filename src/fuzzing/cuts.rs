@@ -9,7 +9,7 @@ use crate::{
     input::Input,
     terminator::{Endian, Found, Framing, Width},
 };
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// What a protocol is called with. Pieces that touch are one: how they are cut says nothing.
 #[derive(Clone, PartialEq, Eq)]
@@ -260,7 +260,7 @@ impl Reader<'_> {
             },
             Term::Until(bytes, seen) => {
                 let seen = seen.min(bytes.len() - 1);
-                let hay = [&bytes[..seen], rest].concat();
+                let hay = if seen > 0 { Cow::Owned([&bytes[..seen], rest].concat()) } else { Cow::Borrowed(rest) };
                 match find(&hay, &bytes) {
                     Some(at) => {
                         self.calls.received(&rest[..at.saturating_sub(seen)]);

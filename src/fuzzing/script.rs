@@ -188,7 +188,8 @@ fn body(tape: &mut Tape<'_>) -> Vec<u8> {
     while !tape.is_over() && body.len() < BODY_MAX {
         let byte = tape.byte();
         match (byte, body.last()) {
-            (0xf8.., Some(&last)) => body.resize((body.len() + 100 * usize::from(byte - 0xf0)).min(BODY_MAX), last),
+            (0xff, Some(&last)) => body.resize((body.len() + 1500).min(BODY_MAX), last),
+            (0xf8.., Some(&last)) => body.resize((body.len() + 12).min(BODY_MAX), last),
             (0xe0..0xf8, _) => body.push(byte),
             _ => body.push(LETTERS[usize::from(byte) % LETTERS.len()]),
         }
