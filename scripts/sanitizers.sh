@@ -27,23 +27,26 @@ report() {
         printf 'PASS  %-18s %s, 0 findings\n' "$1" "$tests"
     else
         printf 'FAIL  %-18s %s, %d findings\n' "$1" "$tests" "$findings"
-        grep -E -A 25 '^(==[0-9]+==ERROR: |WARNING: ThreadSanitizer|error|---- )|panicked| FAILED$' "$out" | head -n 80
+        grep -E -A 25 '^(==[0-9]+==ERROR: |WARNING: ThreadSanitizer|error|---- )|panicked| FAILED$' "$out" | cut -c1-200 | head -n 80
         failures=$((failures + 1))
     fi
 }
 
-# Not `memory`, which counts the pages that the allocator takes: here it is another.
+# Not what counts the pages that a process takes, `memory` and one test of the proxy: here it is another allocator's.
+# `matrix` has a harness of its own, which knows no --skip.
 address() {
     local tests=() test
     for test in tests/*.rs; do
         test=$(basename "$test" .rs)
-        [ "$test" = memory ] || tests+=(--test "$test")
+        case $test in matrix | memory) ;; *) tests+=(--test "$test") ;; esac
     done
     (
         export RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR="$place/sanitized-address" ASAN_OPTIONS="detect_leaks=1"
         # The examples first: their test starts them.
         timeout 580 cargo +nightly build --target "$target" --all-features --examples &&
-            timeout 1100 cargo +nightly test --target "$target" --all-features --no-fail-fast --lib "${tests[@]}"
+            timeout 1100 cargo +nightly test --target "$target" --all-features --no-fail-fast --lib "${tests[@]}" -- \
+                --skip proxy_holds_back_whoever_is_faster &&
+            timeout 300 cargo +nightly test --target "$target" --all-features --test matrix
     ) >"$out" 2>&1
     report "address and leak" $?
 }

@@ -610,7 +610,7 @@ impl Protocol<Ledger> for Subject {
     }
 
     fn closed(&mut self, ctx: &mut Context<'_, Ledger>, ledger: &mut Ledger, why: Reason) {
-        let is_shutdown = matches!(why, Reason::Shutdown);
+        let is_shutdown = ledger.is_shutting_down || matches!(why, Reason::Shutdown); // which drops tells
         ledger.life(self.id, |life| {
             assert!(!life.is_stillborn, "closed, and it was never opened");
             assert!(!std::mem::replace(&mut life.closed, true), "closed twice");
