@@ -8,12 +8,16 @@
 mod common;
 
 use common::{PATIENCE, dial, listen, reset, say, until, until_net};
-use mainspring::{Context, Key, Limit, Net, Outcome, Produced, Protocol, Reactor, Reason, Refusal};
+use mainspring::{
+    Context, Dispatcher, Drained, Fault, Key, Limit, Net, Outcome, Produced, Protocol, Reactor, Reason, Refusal, Scope,
+    Source as Descriptor,
+};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     io::{BufRead, BufReader, ErrorKind, IoSlice, Read, Write},
     net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd,
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     rc::Rc,
     sync::{
@@ -815,6 +819,39 @@ fn a_peer_that_is_stopped_for_longer_than_the_stall_time_out_is_given_up() {
     let error = reader.hear("lost");
     assert!(error.contains("reset"), "it must not take the rest for the end: {error}");
     reader.dismiss();
+}
+
+// ------------------------------------------------------------------------------------------------------ nothing to be done
+
+/// Only reads, and has nothing to read; `writable` is the default one.
+struct Drainer(std::os::unix::net::UnixStream);
+
+impl Dispatcher<usize> for Drainer {
+    fn source(&mut self) -> Descriptor<'_> {
+        Descriptor::Fd(self.0.as_fd())
+    }
+
+    fn readable(&mut self, _: &mut Scope<'_, usize>, calls: &mut usize) -> Result<Drained, Fault> {
+        *calls += 1;
+        Ok(Drained::Yes)
+    }
+}
+
+/// A descriptor with room to write is ready for ever; a selector that goes by levels must not say so for ever.
+#[test]
+fn a_dispatcher_that_only_reads_and_has_nothing_to_read_lets_the_loop_sleep() {
+    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("descriptors");
+    ours.set_nonblocking(true).expect("a socket option");
+    let (mut reactor, mut calls) = (Reactor::new().expect("a selector"), 0);
+    reactor.net().watch(Drainer(ours)).expect("a socket can be watched");
+    let nap = Duration::from_millis(2);
+    let naps = (0..50).filter(|_| {
+        let began = Instant::now();
+        reactor.turn(&mut calls, nap).expect("the selector works");
+        began.elapsed() >= nap
+    });
+    // The first turns tell it that it is there.
+    assert!(naps.count() >= 45, "the loop does not sleep, without anything happening");
 }
 
 // ------------------------------------------------------------------------------------------------------- connections killed

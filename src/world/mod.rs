@@ -61,6 +61,7 @@ pub(crate) struct ListenHow {
 
 /// Whether the selector arms a descriptor again by itself. Under poll(2) it does not: mio arms its own sockets when they
 /// answer `WouldBlock`, and everything else is armed by us.
+#[cfg(unix)]
 pub(crate) const ARMS_BY_ITSELF: bool = crate::transport::EDGES_FOLLOW;
 
 pub(crate) trait World {

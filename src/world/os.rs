@@ -1,6 +1,8 @@
 //! The operating system as a world: mio's selector, sockets made through socket2.
 
-use super::{ARMS_BY_ITSELF, Event, ListenHow, Listener, Ready, Source, World};
+#[cfg(unix)]
+use super::ARMS_BY_ITSELF;
+use super::{Event, ListenHow, Listener, Ready, Source, World};
 use crate::{address::Address, time::Time, transport::Stream};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};

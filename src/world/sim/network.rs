@@ -824,12 +824,14 @@ impl Network {
 
     /// Nothing passes between the two until they are joined again; what is under way waits.
     pub(crate) fn part(&mut self, a: HostId, b: HostId) {
+        self.advance(self.now); // what is due already arrives
         self.partitions.insert((a.min(b), a.max(b)));
         let other = self.nodes[b].name.clone();
         self.note(a, format_args!("is cut off from {other}"));
     }
 
     pub(crate) fn join(&mut self, a: HostId, b: HostId) {
+        self.advance(self.now); // what is due already is held up with the rest, in order
         self.partitions.remove(&(a.min(b), a.max(b)));
         let other = self.nodes[b].name.clone();
         self.note(a, format_args!("reaches {other} again"));
