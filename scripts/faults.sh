@@ -9,15 +9,15 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 # Optimised: the large ones take a minute even so. FAULTS_PROFILE=sim has the debug assertions too.
-program=$(cargo test --profile "${FAULTS_PROFILE:-release}" --test faults --no-run --message-format=json 2>/dev/null |
+place=$(mktemp -d)
+trap 'rm -rf "$place"' EXIT
+program=$(cargo test --profile "${FAULTS_PROFILE:-release}" --test faults --no-run --message-format=json 2>"$place/out" |
     sed -n 's/.*"executable":"\([^"]*\/faults-[^"]*\)".*/\1/p' | tail -n 1)
 if [ ! -x "$program" ]; then
     echo "FAIL  the test binary \`faults\` does not build"
+    grep -E '^(error|warning)' "$place/out"
     exit 1
 fi
-
-place=$(mktemp -d)
-trap 'rm -rf "$place"' EXIT
 
 # A C program as the host: SIGPIPE has its default action, and Rust's start-up, which would ignore it, is kept from that.
 c_host() {

@@ -840,6 +840,10 @@ impl Dispatcher<usize> for Drainer {
 /// A descriptor with room to write is ready for ever; a selector that goes by levels must not say so for ever.
 #[test]
 fn a_dispatcher_that_only_reads_and_has_nothing_to_read_lets_the_loop_sleep() {
+    if cfg!(mio_unsupported_force_poll_poll) {
+        println!("skipped: poll(2) arms a plain descriptor again after each `Yes`, also the default one of `writable`");
+        return;
+    }
     let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("descriptors");
     ours.set_nonblocking(true).expect("a socket option");
     let (mut reactor, mut calls) = (Reactor::new().expect("a selector"), 0);
@@ -1108,7 +1112,8 @@ fn break_pipes(who: &str, how: &str) {
 }
 
 fn sigpipe_is_deadly() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").expect("proc(5)");
+    // Of this thread: the main one blocks every signal while it starts another.
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("proc(5)");
     let has = |name: &str| {
         let mask = status.lines().find_map(|line| line.strip_prefix(name)).expect("proc(5)");
         u64::from_str_radix(mask.trim(), 16).expect("a mask") & (1 << (signal_hook::consts::SIGPIPE - 1)) != 0

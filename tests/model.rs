@@ -1194,13 +1194,14 @@ impl Model {
         if self.conns[id].key.is_none() {
             self.introduce(id, key);
         }
-        let conn = &self.conns[id];
+        let conn = &mut self.conns[id];
+        if matches!(call, Call::Tell(_) | Call::Closed(Why::Io)) && conn.life == me.life + 1 && !conn.is_connected {
+            // It was lost just when it was to be succeeded: then it was not.
+            (conn.life, conn.is_over, conn.must) = (me.life, true, Some(Why::Io));
+        }
         promise!(self.story, conn.key == Some(key), "{id} is called under another's key");
         promise!(self.story, conn.closed.is_none(), "{call:?} after `closed` of {id}");
-        // A connection may be lost just when it is to be succeeded: then it is not.
-        let is_of_this_life = conn.life == me.life;
-        let was_not_succeeded = matches!(call, Call::Closed(Why::Io)) && !conn.is_connected && conn.life == me.life + 1;
-        promise!(self.story, is_of_this_life || was_not_succeeded, "{call:?} of {id} for one that has been succeeded");
+        promise!(self.story, conn.life == me.life, "{call:?} of {id} for one that has been succeeded");
         if !matches!(call, Call::Tell(_) | Call::Closed(_)) {
             let is_over = self.conns[id].is_over || !ctx.net.is_open(key);
             promise!(self.story, !is_over, "{call:?} of {id}, which has begun to end");
@@ -2393,6 +2394,8 @@ impl Model {
         promise!(self.story, !conn.is_lost && !conn.is_lifted, "{id} is lost, and not closed");
         let conn = &self.conns[id];
         let is_owed = conn.was_congested && !conn.is_half_closed && !is_congested;
+        let is_stuck = is_congested && queued == 0 && !conn.is_half_closed;
+        promise!(self.story, !is_stuck, "{id} is congested, and nothing is queued");
         promise!(self.story, !is_owed, "{id} was congested, and is not told that it is no more");
         let conn = &self.conns[id];
         let is_late = conn.limits[2].is_some_and(|(after, since)| now.duration_since(since) > after + SECOND);

@@ -32,7 +32,7 @@ const LIVES_MAX: usize = 60;
 const LISTENERS_MAX: usize = 8;
 
 /// Bytes of one run, as far as it is up to us.
-const SENT_MAX: usize = 4 << 20;
+const SENT_MAX: usize = 200 << 10;
 
 /// What everybody sends, again and again; without LF, so that `line` finds no frame in it.
 fn text(from: usize, bytes: usize) -> Vec<u8> {
@@ -764,7 +764,7 @@ fn weather(tape: &mut Tape<'_>) -> Weather {
         .spurious(thousandths(128))
         .refusals(thousandths(128), thousandths(64))
         .pauses(thousandths(16))
-        .window(1 + tape.below(256) * 32)
+        .window(200 + tape.below(256) * 32)
         .latency(Duration::from_millis(u64::from(tape.byte())), Duration::from_millis(u64::from(tape.byte())))
 }
 
