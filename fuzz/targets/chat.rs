@@ -4,9 +4,6 @@
 #[allow(dead_code)]
 #[path = "../../examples/chat.rs"]
 mod chat;
-#[allow(dead_code)]
-#[path = "../../examples/common/mod.rs"]
-mod common;
 
 use chat::{Guest, Room};
 use libfuzzer_sys::fuzz_target;
