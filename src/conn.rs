@@ -197,6 +197,7 @@ impl Conn {
         }
     }
 
+    #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
@@ -205,12 +206,41 @@ impl Conn {
         self.is_open() && !self.is_established
     }
 
+    /// The common case, told apart quickly: there is something to read, and nothing else to think of.
+    #[inline]
+    pub(crate) fn is_plainly_readable(&self) -> bool {
+        let is_special = self.owes_connected | self.owes_draining | self.has_failed | !self.is_established;
+        self.is_readable && !is_special && !self.has_backlog && self.is_open() && self.extra.is_none() && self.reads()
+    }
+
+    /// The common case: nothing is to be done for it, and nothing has to be timed.
+    #[inline]
+    pub(crate) fn is_plainly_idle(&self) -> bool {
+        let is_owed = self.owes_connected | self.owes_draining | self.owes_writable;
+        let has_come = self.has_backlog | self.is_readable | self.has_failed | self.eof_seen;
+        !(is_owed | has_come) && self.is_open() && self.output.is_none() && self.extra.is_none()
+    }
+
+    /// The common case: all that came was delivered.
+    #[inline]
+    pub(crate) fn is_plainly_read(&self) -> bool {
+        !(self.has_backlog | self.is_readable | self.eof_seen) && self.extra.is_none()
+    }
+
+    /// The common case: all output has left, and nothing waited for that.
+    #[inline]
+    pub(crate) fn is_plainly_sent(&self) -> bool {
+        let waits = self.is_congested | self.fin_asked;
+        !waits && self.is_open() && self.output.is_none() && self.extra.is_none()
+    }
+
     /// Whether there may be something to deliver, if it may be delivered.
     pub(crate) fn has_input(&self) -> bool {
         self.has_backlog || self.is_readable || (self.eof_seen && !self.eof_told)
     }
 
     /// Whether what is sent is queued; otherwise it is refused.
+    #[inline]
     pub(crate) fn takes_output(&self) -> bool {
         self.is_open() && !self.fin_asked && self.write_error().is_none()
     }
@@ -221,19 +251,23 @@ impl Conn {
     }
 
     /// Whether a write may be tried now.
+    #[inline]
     pub(crate) fn can_write(&self) -> bool {
         self.is_established && self.is_writable && self.phase != Phase::Ended && self.write_error().is_none()
     }
 
     /// Not held back by itself; throttles are not known here.
+    #[inline]
     pub(crate) fn reads(&self) -> bool {
         !self.is_paused && (self.is_lifted || !(self.is_congested && self.holds_back))
     }
 
+    #[inline]
     pub(crate) fn write_error(&self) -> Option<&io::Error> {
         self.extra.as_ref()?.write_error.as_ref()
     }
 
+    #[inline]
     pub(crate) fn marks(&self, default: Marks) -> Marks {
         self.extra.as_ref().and_then(|extra| extra.marks).unwrap_or(default)
     }
@@ -276,6 +310,7 @@ impl Conn {
     }
 
     /// Reads once.
+    #[inline]
     pub(crate) fn fill(&mut self, input: &mut Input, least: usize) -> Filled {
         let Some(stream) = &mut self.stream else { return Filled::Drained };
         match stream.recv(input.room(least)) {
@@ -303,6 +338,7 @@ impl Conn {
     }
 
     /// Writes once; how much the kernel took.
+    #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(stream) = &mut self.stream else { return Ok(0) };
         let moved = stream.send(bytes);
@@ -331,6 +367,7 @@ impl Conn {
         Ok(taken)
     }
 
+    #[inline]
     fn note_written(&mut self, moved: io::Result<Moved>) -> io::Result<usize> {
         match moved {
             Ok(moved) => {

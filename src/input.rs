@@ -18,37 +18,46 @@ impl Input {
         Self { buf: vec![0; bytes], ..Self::default() }
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.end - self.start
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    pub(crate) fn capacity(&self) -> usize {
-        self.buf.len()
-    }
-
     /// A range that [`take`](Self::take) gave. Good until the next [`room`](Self::room).
+    #[inline]
     pub(crate) fn slice(&self, range: std::ops::Range<usize>) -> &[u8] {
         &self.buf[range]
     }
 
+    #[inline]
     pub(crate) fn unread(&self) -> &[u8] {
         &self.buf[self.start..self.end]
     }
 
+    #[inline]
     pub(crate) fn unread_mut(&mut self) -> &mut [u8] {
         &mut self.buf[self.start..self.end]
     }
 
     /// How much of [`unread`](Self::unread) was searched already.
+    #[inline]
     pub(crate) fn searched(&self) -> usize {
         self.searched - self.start
     }
 
+    /// The rest of [`unread`](Self::unread).
+    #[inline]
+    pub(crate) fn unsearched(&self) -> &[u8] {
+        &self.buf[self.searched..self.end]
+    }
+
     /// All of it was searched: a delimiter can only end in what is still to come.
+    #[inline]
     pub(crate) fn mark_searched(&mut self) {
         self.searched = self.end;
     }
@@ -59,24 +68,28 @@ impl Input {
     }
 
     /// Consumes `through` bytes, and says where the first `keep` of them stand.
+    #[inline]
     pub(crate) fn take(&mut self, keep: usize, through: usize) -> std::ops::Range<usize> {
         let range = self.start..self.start + keep;
         self.consume(through);
         range
     }
 
+    #[inline]
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.start += bytes;
         self.searched = self.searched.max(self.start);
         debug_assert!(self.start <= self.end, "consumed more than there was");
     }
 
+    #[inline]
     pub(crate) fn clear(&mut self) {
         (self.start, self.searched, self.end) = (0, 0, 0);
     }
 
     /// Free space at the end, at least `least` bytes: by moving what is unread to the front, then by growing. What is
     /// moved is at most as long as what was consumed or is allocated, so each byte is moved a bounded number of times.
+    #[inline]
     pub(crate) fn room(&mut self, least: usize) -> &mut [u8] {
         if self.is_empty() {
             self.clear();
@@ -95,6 +108,7 @@ impl Input {
     }
 
     /// So many bytes were written into [`room`](Self::room).
+    #[inline]
     pub(crate) fn filled(&mut self, bytes: usize) {
         self.end += bytes;
         debug_assert!(self.end <= self.buf.len(), "filled more than there was room for");
@@ -144,6 +158,6 @@ mod tests {
                 input.consume(1);
             }
         }
-        assert!(input.capacity() < 4 * input.len(), "{} for {}", input.capacity(), input.len());
+        assert!(input.buf.len() < 4 * input.len(), "{} for {}", input.buf.len(), input.len());
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     config::Config,
     contract::{Core, Net, Remote, exceed},
     hub::Hub,
+    input::Input,
     key::Key,
     limits::Expired,
     reason::{Limit, Reason},
@@ -27,6 +28,8 @@ pub struct Reactor<S = ()> {
     events: Vec<Event>,
     /// The ready queue of the turn: what becomes ready meanwhile has its turn in the next.
     serving: Vec<Key>,
+    /// The one read buffer, lent to whoever is served.
+    input: Input,
 }
 
 impl<S> Reactor<S> {
@@ -52,7 +55,8 @@ impl<S> Reactor<S> {
     }
 
     pub(crate) fn with_world(world: Box<dyn World>, config: Config) -> io::Result<Self> {
-        Ok(Self { core: Core::new(Hub::new(config, world))?, events: Vec::new(), serving: Vec::new() })
+        let input = Input::with_capacity(config.read_bytes);
+        Ok(Self { core: Core::new(Hub::new(config, world))?, events: Vec::new(), serving: Vec::new(), input })
     }
 
     /// Every socket and timer: the same API as inside a callback. What is queued here leaves with the next turn, which does
@@ -133,10 +137,10 @@ impl<S> Reactor<S> {
         let hub = &mut self.core.hub;
         let began = hub.config.watchdog.map(|_| hub.world.now());
         hub.world.wait(&mut self.events, at_most)?;
-        hub.now = hub.world.now();
+        hub.stamp = None;
         hub.stats.turns += 1;
         if let Some(began) = began {
-            hub.stats.waited += hub.now.since(began);
+            hub.stats.waited += hub.world.now().since(began);
         }
         Ok(())
     }
@@ -157,7 +161,7 @@ impl<S> Reactor<S> {
         let mut at = 0;
         while let Some(&key) = self.serving.get(at) {
             at += 1;
-            serve(&mut self.core, key, state);
+            serve(&mut self.core, key, state, &mut self.input);
         }
         self.serving.clear();
     }
@@ -181,6 +185,9 @@ impl<S> Reactor<S> {
 
     /// Only what was to be closed when the phase began, once its tells have run.
     fn reap(&mut self, state: &mut S) {
+        if self.core.hub.closing.is_empty() && !self.core.has_to_tidy() {
+            return;
+        }
         let count = self.core.hub.closing.len().min(self.core.hub.config.turn_closings);
         for _ in 0..count {
             let Some((key, why)) = self.core.hub.closing.pop_front() else { break };

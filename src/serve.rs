@@ -1,9 +1,10 @@
 //! One ready entry: check its handler out, deliver, obey, write, check it in.
 
 use crate::{
-    conn::{Filled, Phase},
+    conn::Phase,
     contract::{Context, Core, Drained, Handler, Net, Scope, discard},
-    hub::{Accepted, Hub, LentInput},
+    hub::{Accepted, Budget, Hub, LentInput, Step, Turn},
+    input::Input,
     key::Key,
     panics::{self, Payload, guard},
     reason::{Outcome, Reason},
@@ -11,45 +12,71 @@ use crate::{
     world::{Ready, Source},
 };
 
-/// Serves one key of the ready queue, then the tells and posts that it caused.
-pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S) {
-    if core.hub.take_turn(key) {
-        match core.hub.slots.get(key) {
-            Some(Entry::Stream(_)) => serve_stream(core, key, state),
-            Some(Entry::Listener(_)) => serve_listener(core, key, state),
-            Some(Entry::Watched(_)) => serve_dispatcher(core, key, state),
-            _ => {}
+/// Serves one key of the ready queue, then the tells and posts that it caused. `shared` is the reactor's read buffer.
+pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S, shared: &mut Input) {
+    let mut lent = LentInput::new(shared);
+    if let Some(budget) = core.hub.read_plainly(key, &mut lent) {
+        serve_plainly(core, key, state, &mut lent, budget);
+    } else {
+        match core.hub.take_turn(key) {
+            Turn::Stream => serve_stream(core, key, state, shared),
+            Turn::Listener => serve_listener(core, key, state),
+            Turn::Dispatcher => serve_dispatcher(core, key, state),
+            Turn::Over => return,
         }
-        core.run_errands(state);
     }
+    core.run_errands(state);
 }
 
 // ------------------------------------------------------------------------------------------------------ connections
 
-/// Finishes connecting, reads and delivers within the budget, then writes; `writable` if that let the output fall.
-fn serve_stream<S>(core: &mut Core<S>, key: Key, state: &mut S) {
+/// The common case, which is to cost little: something was read, and nothing else is to be thought of.
+fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, lent: &mut LentInput<'_>, mut budget: Budget) {
     let index = key.index();
-    let hub = &mut core.hub;
-    let before = hub.progress(index);
-    match hub.slots.conn_at(index).phase {
-        Phase::Lingering => return hub.serve_lingering(index),
-        _ if !hub.slots.conn_at(index).is_established => finish_connecting(core, key),
-        _ => hub.look_at_failure(index),
+    core.call(key, state, Hub::write_current, |handler, ctx, state| {
+        handler.deliver(ctx, state, lent.input(), &mut budget.frames)?;
+        if ctx.hub().interrupt || !ctx.hub().slots.conn_at(index).is_plainly_read() {
+            read_and_deliver(handler, ctx, state, lent, budget)?;
+        }
+        ctx.hub().return_input(index, lent);
+        Ok(())
+    });
+    if !core.hub.slots.conn_at(index).is_plainly_idle() {
+        finish_turn(core, key, state);
+    }
+}
+
+/// Finishes connecting, reads and delivers within the budget, then writes.
+#[inline(never)]
+fn serve_stream<S>(core: &mut Core<S>, key: Key, state: &mut S, shared: &mut Input) {
+    let index = key.index();
+    let before = core.hub.progress(index);
+    let conn = core.hub.slots.conn_at(index);
+    match conn.phase {
+        Phase::Lingering => return core.hub.serve_lingering(index, shared),
+        _ if !conn.is_established => finish_connecting(core, key),
+        _ => core.hub.look_at_failure(index),
     }
     if core.hub.wants_callback(index) {
-        core.call(key, state, Hub::write_current, converse);
+        core.call(key, state, Hub::write_current, |handler, ctx, state| converse(handler, ctx, state, shared));
     } else {
         core.hub.flush(index);
     }
-    if core.hub.owes_writable(index) {
-        core.call(key, state, Hub::queue_current, |handler, ctx, state| handler.writable(ctx, state));
-        core.hub.mark_dirty(key);
-    }
-    core.hub.settle(index);
+    finish_turn(core, key, state);
     if core.hub.gets_nowhere(index, before) {
         let peer = &core.hub.slots.conn_at(index).peer;
         log::warn!(target: "mainspring", "{key} {peer} {} is ready again and again, and gets nowhere", core.type_name(key));
     }
+}
+
+/// `writable`, if its turn let the output fall; then whatever follows from what was done.
+#[inline(never)]
+fn finish_turn<S>(core: &mut Core<S>, key: Key, state: &mut S) {
+    if core.hub.owes_writable(key.index()) {
+        core.call(key, state, Hub::queue_current, |handler, ctx, state| handler.writable(ctx, state));
+        core.hub.mark_dirty(key);
+    }
+    core.hub.settle(key.index());
 }
 
 fn finish_connecting<S>(core: &mut Core<S>, key: Key) {
@@ -61,67 +88,52 @@ fn finish_connecting<S>(core: &mut Core<S>, key: Key) {
 }
 
 /// Everything that is owed to the handler, then what has come and what comes, until one of the budgets is used up.
-fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, shared: &mut Input) -> Outcome {
     let index = ctx.key.index();
     if std::mem::take(&mut ctx.hub().slots.conn_at_mut(index).owes_connected) {
         handler.connected(ctx, state)?;
     }
-    if ctx.next.is_none() && ctx.hub().owes_draining(index) {
+    if ctx.net.core.next.is_none() && ctx.hub().owes_draining(index) {
         handler.draining(ctx, state)?;
     }
-    let mut lent = ctx.hub().lend_input(index);
-    let outcome = read_and_deliver(handler, ctx, state, &mut lent);
-    ctx.hub().return_input(index, lent);
-    outcome
+    let mut lent = ctx.hub().lend_input(index, shared);
+    let budget = ctx.hub().budget();
+    read_and_deliver(handler, ctx, state, &mut lent, budget)?;
+    ctx.hub().return_input(index, &mut lent);
+    Ok(())
 }
 
-fn read_and_deliver<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, lent: &mut LentInput) -> Outcome {
+#[inline(never)]
+fn read_and_deliver<S>(
+    handler: &mut dyn Handler<S>,
+    ctx: &mut Context<'_, S>,
+    state: &mut S,
+    lent: &mut LentInput<'_>,
+    mut budget: Budget,
+) -> Outcome {
     let index = ctx.key.index();
-    let (mut bytes_left, mut frames_left) = (ctx.hub().config.turn_bytes, ctx.hub().config.turn_frames);
-    while ctx.next.is_none() && ctx.hub().may_deliver(index) {
-        ctx.hub().interrupt = false;
-        let conn = ctx.hub().slots.conn_at(index);
-        if conn.has_backlog {
-            if frames_left == 0 {
-                return Ok(());
-            }
-            handler.deliver(ctx, state, lent, &mut frames_left)?;
-        } else if conn.is_readable {
-            if bytes_left == 0 {
-                return Ok(());
-            }
-            match ctx.hub().fill(index, lent) {
-                Filled::Bytes(bytes) => bytes_left = bytes_left.saturating_sub(bytes),
-                Filled::Drained | Filled::End => {}
-                Filled::Interrupted => return Ok(()),
-                Filled::Lost(error) => ctx.hub().end_lost(index, error),
-            }
-        } else {
-            return end_of_input(handler, ctx, state, lent);
+    while ctx.net.core.next.is_none() {
+        match ctx.hub().step(index, lent, &mut budget) {
+            Step::Deliver => handler.deliver(ctx, state, lent.input(), &mut budget.frames)?,
+            Step::Eof => return tell_eof(handler, ctx, state, lent.input()),
+            Step::Rest => return Ok(()),
         }
-    }
-    if ctx.hub().slots.conn_at(index).is_paused {
-        ctx.hub().end_if_lost(index);
     }
     Ok(())
 }
 
-/// Everything that came was delivered. What now?
-fn end_of_input<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, lent: &mut LentInput) -> Outcome {
+fn tell_eof<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input) -> Outcome {
     let index = ctx.key.index();
-    ctx.hub().end_if_lost(index);
     let conn = ctx.hub().slots.conn_at_mut(index);
-    if !conn.is_open() || !conn.eof_seen || std::mem::replace(&mut conn.eof_told, true) {
-        return Ok(());
-    }
+    conn.eof_told = true;
     let has_tail = conn.framing.has_tail();
-    let tail = if has_tail { lent.input.unread() } else { &[] };
+    let tail = if has_tail { input.unread() } else { &[] };
     ctx.hub().unread = 0;
     handler.eof(ctx, state, tail)?;
-    if ctx.next.is_none() || !has_tail {
-        lent.input.clear(); // a successor would get it again, but nothing of a frame that was refused
+    if ctx.net.core.next.is_none() || !has_tail {
+        input.clear(); // a successor would get it again, but nothing of a frame that was refused
     }
-    if ctx.next.is_none() {
+    if ctx.net.core.next.is_none() {
         ctx.hub().close_if_both_ended(index);
     }
     Ok(())
@@ -129,6 +141,7 @@ fn end_of_input<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state
 
 // -------------------------------------------------------------------------------------------------------- listeners
 
+#[inline(never)]
 fn serve_listener<S>(core: &mut Core<S>, key: Key, state: &mut S) {
     for _ in 0..core.hub.config.turn_accepts {
         match core.hub.accept(key) {
@@ -168,6 +181,7 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
 
 // ------------------------------------------------------------------------------------------------------ dispatchers
 
+#[inline(never)]
 fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
     let Some(mut watcher) = core.watchers.remove(&key) else { return };
     let ready = core.hub.dispatcher_ready(key);
@@ -278,7 +292,7 @@ fn last_call<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Res
     core.hub.begin(index);
     let mut ctx = Context::new(core, key);
     let closed = guard(|| handler.closed(&mut ctx, state, why));
-    discard("a protocol", ctx.next.take());
+    discard("a protocol", core.next.take());
     core.hub.queue_current();
     discard("a protocol", handler);
     closed

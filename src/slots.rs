@@ -108,18 +108,13 @@ impl Slots {
         self.entries.get(key.index()).filter(|entry| entry.key() == Some(key))
     }
 
+    /// Of whatever has this index now: compare its key.
     pub(crate) fn at(&mut self, index: usize) -> Option<&mut Entry> {
         self.entries.get_mut(index)
     }
 
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Entry> {
         self.entries.get_mut(key.index()).filter(|entry| entry.key() == Some(key))
-    }
-
-    /// For an event, which may concern the dead.
-    pub(crate) fn by_token(&mut self, token: usize) -> Option<&mut Entry> {
-        let entry = self.entries.get_mut(Key::index_of(token))?;
-        entry.key().is_some_and(|key| key.token() == token).then_some(entry)
     }
 
     #[inline]
@@ -130,19 +125,27 @@ impl Slots {
         }
     }
 
+    #[inline]
+    pub(crate) fn conn_mut(&mut self, key: Key) -> Option<&mut Conn> {
+        match self.entries.get_mut(key.index()) {
+            Some(Entry::Stream(conn)) if conn.key == key => Some(conn),
+            _ => None,
+        }
+    }
+
     /// Of a slot that is known to hold a connection.
     #[inline]
     pub(crate) fn conn_at(&self, index: usize) -> &Conn {
-        match &self.entries[index] {
-            Entry::Stream(conn) => conn,
+        match self.entries.get(index) {
+            Some(Entry::Stream(conn)) => conn,
             _ => unreachable!("the slot of a connection that is being served"),
         }
     }
 
     #[inline]
     pub(crate) fn conn_at_mut(&mut self, index: usize) -> &mut Conn {
-        match &mut self.entries[index] {
-            Entry::Stream(conn) => conn,
+        match self.entries.get_mut(index) {
+            Some(Entry::Stream(conn)) => conn,
             _ => unreachable!("the slot of a connection that is being served"),
         }
     }
@@ -193,7 +196,6 @@ mod tests {
         let new = open(&mut slots);
         assert_eq!(old.index(), new.index());
         assert!(slots.conn(old).is_none() && slots.conn(new).is_some());
-        assert!(slots.by_token(old.token()).is_none() && slots.by_token(new.token()).is_some());
     }
 
     #[test]

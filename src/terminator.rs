@@ -439,6 +439,7 @@ impl Framing {
     }
 
     /// Whether it may find something without any further byte.
+    #[inline]
     pub(crate) fn fires_on_nothing(&self) -> bool {
         match self {
             Self::Length { bytes, limit } => *bytes == 0 || bytes > limit,
@@ -485,9 +486,11 @@ impl Framing {
     }
 
     /// The next frame or piece; each call makes progress or says [`Found::Nothing`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self, input: &mut Input) -> Found {
         match self {
+            Self::None if input.is_empty() => Found::Nothing,
+            Self::None => Found::Piece(input.take(input.len(), input.len())),
             Self::Line { limit } => next_line(*limit, input),
             _ => self.next_other(input),
         }
@@ -495,9 +498,7 @@ impl Framing {
 
     fn next_other(&mut self, input: &mut Input) -> Found {
         match self {
-            Self::None if input.is_empty() => Found::Nothing,
-            Self::None => Found::Piece(input.take(input.len(), input.len())),
-            Self::Line { limit } => next_line(*limit, input),
+            Self::None | Self::Line { .. } => unreachable!("`next` knows them"),
             Self::Delimiter { needle, limit } => next_delimited(needle, *limit, input),
             Self::Length { bytes, limit } if *bytes > *limit => Found::TooLong,
             Self::Length { bytes, .. } if input.len() < *bytes => Found::Nothing,
@@ -556,17 +557,22 @@ impl Framing {
     }
 }
 
+#[inline(always)]
 fn next_line(limit: usize, input: &mut Input) -> Found {
-    let searched = input.searched();
-    let Some(at) = memchr(b'\n', &input.unread()[searched..]) else {
-        input.mark_searched();
-        let line = input.unread();
-        let length = line.len() - usize::from(line.ends_with(b"\r"));
-        return if length > limit { Found::TooLong } else { Found::Nothing };
+    let (line, is_whole) = match memchr(b'\n', input.unsearched()) {
+        Some(at) => (&input.unread()[..input.searched() + at], true),
+        None => (input.unread(), false),
     };
-    let end = searched + at;
-    let length = end - usize::from(input.unread()[..end].ends_with(b"\r"));
-    if length > limit { Found::TooLong } else { Found::Frame(input.take(length, end + 1)) }
+    let length = line.len() - usize::from(line.ends_with(b"\r"));
+    let through = line.len() + 1;
+    if length > limit {
+        Found::TooLong
+    } else if is_whole {
+        Found::Frame(input.take(length, through))
+    } else {
+        input.mark_searched();
+        Found::Nothing
+    }
 }
 
 fn next_delimited(needle: &Needle, limit: usize, input: &mut Input) -> Found {

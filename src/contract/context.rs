@@ -1,6 +1,6 @@
 //! What a callback is given: [`Context`] for a connection's own, [`Scope`] for what is no stream.
 
-use super::{Core, Handler, Link, Net, Protocol};
+use super::{Core, Link, Net, Protocol};
 use crate::{
     address::Address,
     hub::Hub,
@@ -21,12 +21,11 @@ pub struct Context<'a, S = ()> {
     pub net: Net<'a, S>,
     /// This connection.
     pub key: Key,
-    pub(crate) next: Option<Box<dyn Handler<S>>>,
 }
 
 impl<'a, S> Context<'a, S> {
     pub(crate) fn new(core: &'a mut Core<S>, key: Key) -> Self {
-        Self { net: Net { core }, key, next: None }
+        Self { net: Net { core }, key }
     }
 
     pub(crate) fn hub(&mut self) -> &mut Hub {
@@ -176,7 +175,7 @@ impl<'a, S> Context<'a, S> {
     /// of its predecessor, which is dropped without `closed`. Queued output stays. If the connection has begun to end,
     /// `next` is dropped.
     pub fn upgrade(&mut self, next: impl Protocol<S>) {
-        self.next = Some(Box::new(next));
+        self.net.core.next = Some(Box::new(next));
         self.hub().interrupt = true;
     }
 

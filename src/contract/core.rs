@@ -57,6 +57,8 @@ pub(crate) struct Core<S> {
     pub(crate) hub: Hub,
     /// Protocols, by the slot of their connection. Nothing while its callback is running: it is checked out.
     pub(crate) handlers: Vec<Option<Box<dyn Handler<S>>>>,
+    /// What the connection whose callback is running is to become.
+    pub(crate) next: Option<Box<dyn Handler<S>>>,
     /// Apart from these, because there are few of them and many connections.
     pub(crate) factories: BTreeMap<Key, Factory<S>>,
     pub(crate) watchers: BTreeMap<Key, Box<dyn Watcher<S>>>,
@@ -82,6 +84,7 @@ impl<S> Core<S> {
         Ok(Self {
             hub,
             handlers: Vec::new(),
+            next: None,
             factories: BTreeMap::new(),
             watchers: BTreeMap::new(),
             errands: VecDeque::new(),
@@ -154,30 +157,28 @@ impl<S> Core<S> {
         self.hub.begin(index);
         let mut ctx = Context::new(self, key);
         let outcome = guard(|| run(&mut *handler, &mut ctx, state));
-        let next = ctx.next.take();
-        let mut payload = None;
+        self.handlers[index] = Some(handler);
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => _ = self.hub.end(index, Reason::from_fault(fault)),
-            Err(panic) => {
-                self.hub.end(index, Reason::Panicked(panics::text(&panic)));
-                payload = Some(panic);
+            Err(payload) => {
+                self.hub.end(index, Reason::Panicked(panics::text(&payload)));
+                self.pass_on(payload);
             }
         }
-        if let Some(next) = next {
-            let retired = if self.hub.slots.conn_at(index).is_open() {
-                self.hub.begin_anew(index);
-                std::mem::replace(&mut handler, next)
-            } else {
-                next
-            };
-            discard("a protocol", retired);
+        if self.next.is_some() {
+            self.succeed(index);
         }
-        self.handlers[index] = Some(handler);
         leave(&mut self.hub);
-        if let Some(payload) = payload {
-            self.pass_on(payload);
+    }
+
+    /// The handler is followed by another, unless the connection has begun to end.
+    fn succeed(&mut self, index: usize) {
+        if self.hub.slots.conn_at(index).is_open() {
+            self.hub.begin_anew(index);
+            std::mem::swap(&mut self.handlers[index], &mut self.next);
         }
+        discard("a protocol", self.next.take());
     }
 
     /// Runs code that belongs to no connection; whether it came to its end.
@@ -212,7 +213,14 @@ impl<S> Core<S> {
     }
 
     /// After each entry, job, timer and `closed`; so many a turn. What they queue goes last.
+    #[inline]
     pub(crate) fn run_errands(&mut self, state: &mut S) {
+        if !self.errands.is_empty() {
+            self.run_some_errands(state);
+        }
+    }
+
+    fn run_some_errands(&mut self, state: &mut S) {
         while self.errands_left > 0 {
             let Some(errand) = self.errands.pop_front() else { return };
             self.errands_left -= 1;
@@ -458,6 +466,12 @@ impl<S> Core<S> {
         self.inbox.remote()
     }
 
+    /// Whether there may be something to do at the end of a turn in which nothing is to be closed.
+    #[inline]
+    pub(crate) fn has_to_tidy(&self) -> bool {
+        !self.hub.jobs_dead.is_empty() || self.drain.is_some() || self.handlers.len() > self.hub.slots.capacity()
+    }
+
     /// Whether the next wait must not sleep.
     pub(crate) fn has_work(&self) -> bool {
         self.hub.has_work() || !self.errands.is_empty() || self.inbox.has_more() || self.is_stopped
@@ -465,10 +479,10 @@ impl<S> Core<S> {
 
     /// Whether anything is left that could ever happen.
     pub(crate) fn is_alive(&self) -> bool {
-        let is_waited_for = self.drain.is_none() && (self.hub.jobs_set > 0 || self.inbox.has_remotes());
-        let is_busy = !self.hub.closing.is_empty() || !self.errands.is_empty();
+        let is_busy = self.hub.counts.handlers() > 0 || !self.hub.closing.is_empty() || !self.errands.is_empty();
+        let is_waited_for = || self.drain.is_none() && (self.hub.jobs_set > 0 || self.inbox.has_remotes());
         // The inbox after the remotes: a thread that posts and then lets its remote go in between is not missed.
-        is_waited_for || is_busy || self.hub.counts.handlers() > 0 || self.inbox.has_more()
+        is_busy || is_waited_for() || self.inbox.has_more()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::Context;
 use crate::{
-    hub::LentInput,
+    input::Input,
     reason::{Limit, Outcome, Reason},
     terminator::Found,
+    time::Time,
 };
 use std::any::Any;
 
@@ -100,7 +101,7 @@ pub(crate) trait Handler<S> {
     fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome;
     /// Gives out what stands in the input, until there is nothing more, `frames` is used up, or something happened that may
     /// forbid it; then the caller looks again.
-    fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, lent: &mut LentInput, frames: &mut usize) -> Outcome;
+    fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input, frames: &mut usize) -> Outcome;
     fn writable(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome;
     fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome;
     fn draining(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome;
@@ -117,11 +118,16 @@ pub(crate) trait Handler<S> {
 fn watched<P, S, T>(ctx: &mut Context<'_, S>, callback: &'static str, run: impl FnOnce(&mut Context<'_, S>) -> T) -> T {
     let began = ctx.hub().begin_callback();
     let result = run(ctx);
+    end_watch::<P, S>(ctx, callback, began);
+    result
+}
+
+#[inline]
+fn end_watch<P, S>(ctx: &mut Context<'_, S>, callback: &'static str, began: Option<Time>) {
     if let Some(began) = began {
         let key = ctx.key;
         ctx.hub().end_callback(Some(key), std::any::type_name::<P>(), callback, began);
     }
-    result
 }
 
 impl<S, P: Protocol<S>> Handler<S> for P {
@@ -129,19 +135,28 @@ impl<S, P: Protocol<S>> Handler<S> for P {
         watched::<P, S, _>(ctx, "connected", |ctx| Protocol::connected(self, ctx, state))
     }
 
-    fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, lent: &mut LentInput, frames: &mut usize) -> Outcome {
+    fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input, frames: &mut usize) -> Outcome {
         let index = ctx.key.index();
-        let input = &mut lent.input;
         while *frames > 0 {
             match ctx.hub().next_frame(index, input) {
                 Found::Frame(range) => {
-                    watched::<P, S, _>(ctx, "frame", |ctx| Protocol::frame(self, ctx, state, input.slice(range)))?;
+                    ctx.hub().frame_ended = true;
+                    let began = ctx.hub().begin_callback();
+                    let outcome = Protocol::frame(self, ctx, state, input.slice(range));
+                    end_watch::<P, S>(ctx, "frame", began);
+                    outcome?;
                 }
                 Found::Piece(range) if range.is_empty() => {}
                 Found::Piece(range) => {
-                    watched::<P, S, _>(ctx, "received", |ctx| Protocol::received(self, ctx, state, input.slice(range)))?;
+                    let began = ctx.hub().begin_callback();
+                    let outcome = Protocol::received(self, ctx, state, input.slice(range));
+                    end_watch::<P, S>(ctx, "received", began);
+                    outcome?;
                 }
-                Found::TooLong => exceed(self, ctx, state, Limit::FrameBytes)?,
+                Found::TooLong => {
+                    ctx.hub().frame_ended = true;
+                    exceed(self, ctx, state, Limit::FrameBytes)?;
+                }
                 Found::Broken(fault) => return Err(fault),
                 Found::Nothing => {
                     ctx.hub().slots.conn_at_mut(index).has_backlog = false;
@@ -149,6 +164,10 @@ impl<S, P: Protocol<S>> Handler<S> for P {
                 }
             }
             *frames -= 1;
+            if input.is_empty() {
+                ctx.hub().used_up(index);
+                break;
+            }
             if ctx.hub().interrupt {
                 break;
             }

@@ -123,7 +123,11 @@ impl<S> Inbox<S> {
     }
 
     /// Call before a round of [`next`](Self::next): who posts from here on rings again.
+    #[inline]
     pub(super) fn open(&mut self) -> bool {
+        if !self.has_more() {
+            return false;
+        }
         let is_rung = self.alarm.is_rung.swap(false, Ordering::AcqRel);
         std::mem::take(&mut self.has_more) || is_rung
     }

@@ -3,6 +3,7 @@
 use super::Hub;
 use crate::{
     conn::{Conn, Filled, Phase},
+    input::Input,
     key::Key,
     panics::guard,
     reason::Reason,
@@ -282,7 +283,7 @@ impl Hub {
     }
 
     /// One turn of a lingering socket.
-    pub(crate) fn serve_lingering(&mut self, index: usize) {
+    pub(crate) fn serve_lingering(&mut self, index: usize, shared: &mut Input) {
         let conn = self.slots.conn_at_mut(index);
         if std::mem::take(&mut conn.has_failed) && conn.stream.as_mut().is_some_and(|stream| stream.take_error().is_some()) {
             self.free_stream(index);
@@ -297,9 +298,9 @@ impl Hub {
         }
         let mut budget = self.config.turn_bytes;
         while self.slots.conn_at(index).is_readable && budget > 0 {
-            let mut lent = self.lend_input(index);
+            let mut lent = self.lend_input(index, shared);
             let filled = self.fill(index, &mut lent);
-            self.return_input(index, lent);
+            self.return_input(index, &mut lent);
             match filled {
                 Filled::Bytes(bytes) => budget = budget.saturating_sub(bytes),
                 Filled::Drained | Filled::End => {}

@@ -17,7 +17,6 @@ mod watching;
 use crate::{
     config::Config,
     conn::{Conn, Phase},
-    input::Input,
     key::Key,
     panics::Payload,
     reason::Reason,
@@ -28,18 +27,27 @@ use crate::{
     world::{Event, World},
 };
 pub(crate) use opening::Accepted;
-pub(crate) use receiving::LentInput;
+pub(crate) use receiving::{Budget, LentInput, Step};
 use std::collections::VecDeque;
 pub(crate) use watching::NEVER_DRAINED_MAX;
 
 /// No connection's callback is running.
 const NOBODY: usize = usize::MAX;
 
+/// Whose turn it is.
+pub(crate) enum Turn {
+    Stream,
+    Listener,
+    Dispatcher,
+    /// It has ended, or there is nothing to do any more.
+    Over,
+}
+
 pub(crate) struct Hub {
     pub(crate) config: Config,
     pub(crate) world: Box<dyn World>,
-    /// When this turn began to run callbacks; for idle stamps only.
-    pub(crate) now: Time,
+    /// The time of this turn, which nobody has asked for in most.
+    pub(crate) stamp: Option<Time>,
     pub(crate) slots: Slots,
     pub(crate) timers: Timers,
     /// Timers of the program that are set: they keep `run` running.
@@ -68,14 +76,12 @@ pub(crate) struct Hub {
     out: Vec<u8>,
     /// Up to here `out` grows without a second look; 0 when nothing may be sent.
     room: usize,
-    /// The one read buffer.
-    input: Input,
     /// Received and not delivered, of the connection that is being delivered to.
     pub(crate) unread: usize,
     /// Something happened that may end delivering: look again.
     pub(crate) interrupt: bool,
-    /// A frame ended since the input was lent.
-    frame_ended: bool,
+    /// A frame ended in this turn.
+    pub(crate) frame_ended: bool,
     #[cfg(debug_assertions)]
     turns_unchecked: u32,
     /// A panic that is to leave the turn.
@@ -100,11 +106,10 @@ impl Counts {
 
 impl Hub {
     pub(crate) fn new(config: Config, world: Box<dyn World>) -> Self {
-        let now = world.now();
         Self {
             config,
             world,
-            now,
+            stamp: None,
             slots: Slots::default(),
             timers: Timers::default(),
             jobs_set: 0,
@@ -121,7 +126,6 @@ impl Hub {
             is_lent: false,
             out: Vec::new(),
             room: 0,
-            input: Input::default(),
             unread: 0,
             interrupt: false,
             frame_ended: false,
@@ -138,23 +142,33 @@ impl Hub {
         self.stats.events += events.len() as u64;
         for event in events {
             let ready = event.ready;
-            let key = match self.slots.by_token(event.token) {
-                Some(Entry::Stream(conn)) => {
+            let token = event.token;
+            let entry = self.slots.at(Key::index_of(token));
+            if let Some(Entry::Stream(conn)) = entry {
+                if conn.key.token() == token {
                     conn.is_readable |= ready.readable && !conn.eof_seen;
                     conn.is_writable |= ready.writable;
                     conn.read_on |= ready.read_on;
                     conn.has_failed |= ready.failed;
-                    conn.key
+                    let key = conn.key;
+                    if !conn.is_plainly_readable() {
+                        self.requeue(key);
+                    } else if !std::mem::replace(&mut conn.in_ready, true) {
+                        self.ready.push(key);
+                    }
+                    continue;
                 }
-                Some(Entry::Listener(listening)) => {
+            }
+            let key = match entry {
+                Some(Entry::Listener(listening)) if listening.key.token() == token => {
                     listening.is_readable = true;
                     listening.key
                 }
-                Some(Entry::Watched(watched)) => {
+                Some(Entry::Watched(watched)) if watched.key.token() == token => {
                     watched.note(ready);
                     watched.key
                 }
-                Some(Entry::Retired) | None => {
+                _ => {
                     self.stats.stale_events += 1;
                     log::trace!(target: "mainspring", "an event for a socket that is gone");
                     continue;
@@ -180,15 +194,24 @@ impl Hub {
         }
     }
 
-    /// Takes it off the ready queue for being served; whether it still could make progress.
-    pub(crate) fn take_turn(&mut self, key: Key) -> bool {
-        match self.slots.get_mut(key) {
-            Some(Entry::Stream(conn)) => conn.in_ready = false,
-            Some(Entry::Listener(listening)) => listening.in_ready = false,
-            Some(Entry::Watched(watched)) => watched.in_ready = false,
-            _ => return false,
-        }
-        self.can_progress(key)
+    /// Takes it off the ready queue for being served, if it still could make progress.
+    pub(crate) fn take_turn(&mut self, key: Key) -> Turn {
+        let turn = match self.slots.get_mut(key) {
+            Some(Entry::Stream(conn)) => {
+                conn.in_ready = false;
+                Turn::Stream
+            }
+            Some(Entry::Listener(listening)) => {
+                listening.in_ready = false;
+                Turn::Listener
+            }
+            Some(Entry::Watched(watched)) => {
+                watched.in_ready = false;
+                Turn::Dispatcher
+            }
+            _ => return Turn::Over,
+        };
+        if self.can_progress(key) { turn } else { Turn::Over }
     }
 
     pub(crate) fn can_progress(&self, key: Key) -> bool {
@@ -231,9 +254,10 @@ impl Hub {
         is_owed || conn.write_error().is_some() || (has_input && self.is_reading(conn))
     }
 
+    #[inline]
     pub(crate) fn owes_writable(&mut self, index: usize) -> bool {
         let conn = self.slots.conn_at_mut(index);
-        conn.may_be_told_writable() && std::mem::take(&mut conn.owes_writable)
+        conn.owes_writable && conn.may_be_told_writable() && std::mem::take(&mut conn.owes_writable)
     }
 
     pub(crate) fn owes_draining(&mut self, index: usize) -> bool {
@@ -242,6 +266,7 @@ impl Hub {
     }
 
     /// Reading is on when three things are off: the user's pause, its own congestion, a congested throttle target.
+    #[inline]
     pub(crate) fn is_reading(&self, conn: &Conn) -> bool {
         let is_throttled = || conn.extra.as_ref().is_some_and(|extra| self.is_any_congested(&extra.targets));
         conn.reads() && (conn.is_lifted || !is_throttled())
@@ -311,6 +336,11 @@ impl Hub {
         self.dirty.clear();
     }
 
+    /// The time, read once a turn: good enough for idle clocks, which count in seconds.
+    pub(crate) fn stamp(&mut self) -> Time {
+        *self.stamp.get_or_insert_with(|| self.world.now())
+    }
+
     /// Whether the next wait must not sleep.
     pub(crate) fn has_work(&self) -> bool {
         !(self.ready.is_empty() && self.dirty.is_empty() && self.closing.is_empty())
@@ -319,16 +349,18 @@ impl Hub {
     // --------------------------------------------------------------------------------- whose callback is running
 
     /// A callback of this connection is about to run: it is lent the output buffer.
+    #[inline]
     pub(crate) fn begin(&mut self, index: usize) {
         debug_assert!(self.current == NOBODY && self.out.is_empty(), "no callback runs inside another");
         self.current = index;
-        self.interrupt = false;
+        (self.interrupt, self.frame_ended) = (false, false);
         let conn = self.slots.conn_at(index);
         self.is_lent = conn.output.is_none() && conn.takes_output();
         self.room = if self.is_lent { conn.marks(self.config.marks).high } else { 0 };
         self.unread = conn.held.as_ref().map_or(0, |held| held.len());
     }
 
+    #[inline]
     pub(crate) fn is_current(&self, index: usize) -> bool {
         self.current == index
     }

@@ -112,7 +112,7 @@ impl Hub {
     }
 
     fn admit_guest(&mut self, key: Key, listener: Key, stream: Stream, peer: Address) {
-        let mut conn = Conn::new(key, Some(stream), peer, self.now);
+        let mut conn = Conn::new(key, Some(stream), peer, self.stamp());
         conn.listener = Some(listener);
         conn.holds_back = true;
         (conn.is_established, conn.is_writable) = (true, true);

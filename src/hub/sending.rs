@@ -202,31 +202,32 @@ impl Hub {
     /// straight from the lent buffer if the kernel takes it.
     pub(crate) fn write_current(&mut self) {
         let index = self.current;
-        if self.is_lent && !self.out.is_empty() && self.slots.conn_at(index).can_write() {
-            let out = std::mem::take(&mut self.out);
-            let conn = self.slots.conn_at_mut(index);
-            let written = conn.write(&out);
-            self.end_lending();
-            match written {
-                Ok(sent) if sent == out.len() => {
-                    self.out = out;
-                    self.out.clear();
-                    self.wrote(index, sent);
-                }
-                Ok(sent) => {
-                    self.queue(index, out, sent);
-                    self.wrote(index, sent);
-                }
-                Err(error) => {
-                    self.out = out;
-                    self.out.clear();
-                    self.write_failed(index, error);
-                }
-            }
+        let conn = self.slots.conn_at_mut(index);
+        if !(self.is_lent && conn.can_write()) {
+            self.queue_current();
+            self.flush(index);
             return;
         }
-        self.queue_current();
-        self.flush(index);
+        let written = if self.out.is_empty() { Ok(0) } else { conn.write(&self.out) };
+        let is_plain = conn.is_plainly_sent();
+        self.end_lending();
+        match written {
+            Ok(sent) if sent == self.out.len() => {
+                self.out.clear();
+                if !is_plain {
+                    self.wrote(index, sent);
+                }
+            }
+            Ok(sent) => {
+                let out = std::mem::take(&mut self.out);
+                self.queue(index, out, sent);
+                self.wrote(index, sent);
+            }
+            Err(error) => {
+                self.out.clear();
+                self.write_failed(index, error);
+            }
+        }
     }
 
     /// The same for a callback outside its turn: it leaves with the others at the end of the turn.

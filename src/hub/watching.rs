@@ -43,7 +43,7 @@ impl Hub {
 
     /// After a turn of a connection: if no byte moved and no callback ran, and it is ready again nevertheless, it spins.
     /// Said once, after so many turns in a row.
-    pub(crate) fn gets_nowhere(&mut self, index: usize, before: (u64, u64)) -> bool {
+    pub(crate) fn gets_nowhere(&mut self, index: usize, before: u64) -> bool {
         let has_progressed = before != self.progress(index);
         let conn = self.slots.conn_at_mut(index);
         if has_progressed || !conn.in_ready {
@@ -55,9 +55,10 @@ impl Hub {
     }
 
     /// Changes whenever something was achieved.
-    pub(crate) fn progress(&self, index: usize) -> (u64, u64) {
+    #[inline]
+    pub(crate) fn progress(&self, index: usize) -> u64 {
         let conn = self.slots.conn_at(index);
-        (conn.bytes_in + conn.bytes_out, self.stats.callbacks)
+        conn.bytes_in.wrapping_add(conn.bytes_out).wrapping_add(self.stats.callbacks)
     }
 
     pub(crate) fn stats(&self) -> Stats {
