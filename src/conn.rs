@@ -247,7 +247,7 @@ impl Conn {
 
     /// Whether `writable` is owed, and makes sense.
     pub(crate) fn may_be_told_writable(&self) -> bool {
-        self.owes_writable && self.takes_output() && !self.is_congested && !self.owes_connected
+        self.owes_writable && self.is_established && !self.owes_connected && self.takes_output() && !self.is_congested
     }
 
     /// Whether a write may be tried now.

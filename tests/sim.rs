@@ -2,7 +2,7 @@
 #![cfg(feature = "sim")]
 
 use mainspring::{
-    Context, Outcome, Protocol, Reason, Terminator,
+    Context, Net, Outcome, Protocol, Reason, Terminator,
     testing::{Errno, Fate, Scene, Sim, Transcript, Weather, check, every_cut},
 };
 use std::time::Duration;
@@ -302,6 +302,59 @@ fn any_operation_may_fail_once_or_for_good_and_everything_ends() {
                 talk(Some((host, number, errno, is_persistent)));
             }
         }
+    }
+}
+
+/// Notes of each `writable` whether `connected` had come; when it has, there is a next one.
+#[derive(Default)]
+struct Noter {
+    is_connected: bool,
+}
+
+impl Noter {
+    /// One to which `writable` is owed before it is connected.
+    fn connect(net: &mut Net<'_, Vec<bool>>) {
+        let key = net.connect("10.0.0.1:7", Self::default());
+        let mut link = net.link(key).expect("it is connecting");
+        link.send([0; 100]);
+        link.set_output_limits(10, 50, 1000);
+        assert!(link.is_congested());
+        link.set_output_limits(200, 500, 1000);
+        assert!(!link.is_congested());
+    }
+}
+
+impl Protocol<Vec<bool>> for Noter {
+    fn connected(&mut self, ctx: &mut Context<'_, Vec<bool>>, log: &mut Vec<bool>) -> Outcome {
+        self.is_connected = true;
+        if log.len() < 6 {
+            Self::connect(&mut ctx.net);
+        }
+        Ok(())
+    }
+
+    fn received(&mut self, _: &mut Context<'_, Vec<bool>>, _: &mut Vec<bool>, _: &[u8]) -> Outcome {
+        Ok(())
+    }
+
+    fn writable(&mut self, _: &mut Context<'_, Vec<bool>>, log: &mut Vec<bool>) -> Outcome {
+        log.push(self.is_connected);
+        Ok(())
+    }
+}
+
+/// A spurious event for a connecting socket told `writable`, if the marks had been raised meanwhile.
+#[test]
+fn writable_does_not_come_before_connected() {
+    for seed in 0..20 {
+        let mut sim = Sim::new(seed);
+        sim.set_weather(Weather::fair().latency(Duration::from_millis(10), Duration::ZERO).spurious(900));
+        let server = sim.host("10.0.0.1", ());
+        let client = sim.host("10.0.0.2", Vec::new());
+        sim.net(server).listen("10.0.0.1:7", || Echo).expect("a free port");
+        Noter::connect(&mut sim.net(client));
+        sim.run_for(SECOND);
+        assert_eq!(*sim.state(client), [true; 7], "seed {seed}");
     }
 }
 
