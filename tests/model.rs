@@ -1367,8 +1367,10 @@ impl Model {
     fn on_writable(&mut self, id: usize, ctx: &Context<'_, Site>) {
         let conn = &mut self.conns[id];
         let was_congested = std::mem::take(&mut conn.was_congested) | (conn.pulls.take() > 0);
-        let is_right = conn.is_connected && !conn.is_half_closed && was_congested;
-        promise!(self.story, is_right, "`writable` of {id}, which was not congested");
+        let (is_connected, is_half_closed) = (conn.is_connected, conn.is_half_closed);
+        promise!(self.story, is_connected, "`writable` of {id}, which is not connected");
+        promise!(self.story, !is_half_closed, "`writable` of {id}, which is half-closed");
+        promise!(self.story, was_congested, "`writable` of {id}, which was not congested");
         promise!(self.story, !ctx.is_congested(), "`writable` of {id}, which is congested");
     }
 

@@ -7,7 +7,7 @@ use crate::{
     contract::Net,
     world::sim::{EndId, Errno, Fate, HostId, PortId, Weather},
 };
-use std::{fmt, time::Duration};
+use std::{fmt, io::IoSlice, time::Duration};
 
 /// How many bytes of a mismatch are shown.
 const SHOWN_MAX: usize = 200;
@@ -122,7 +122,7 @@ impl<S: 'static> Scene<S> {
         self.settles();
         while !rest.is_empty() {
             let end = self.connected(who);
-            let sent = self.sim.network().borrow_mut().send(end, rest);
+            let sent = self.sim.network().borrow_mut().send(end, &[IoSlice::new(rest)]);
             match sent {
                 Ok(moved) => rest = &rest[moved.bytes..],
                 Err(Errno::Again) => panic!("the reactor does not read: {} bytes could not be said", rest.len()),

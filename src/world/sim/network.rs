@@ -11,6 +11,7 @@ use crate::{
 use fastrand::Rng;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    io::IoSlice,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -652,7 +653,8 @@ impl Network {
         Ok(Moved { bytes, drained: is_drained })
     }
 
-    pub(crate) fn send(&mut self, id: EndId, bytes: &[u8]) -> Result<Moved, Errno> {
+    /// What is taken of the slices is copied, and no more: behind a small window there may be a long queue.
+    pub(crate) fn send(&mut self, id: EndId, slices: &[IoSlice<'_>]) -> Result<Moved, Errno> {
         self.operate_or_nudge(id, "send", Ready { writable: true, ..Ready::default() })?;
         self.nudge_by_chance(id);
         let end = self.ends.get_mut(&id).expect("an open socket");
@@ -666,8 +668,9 @@ impl Network {
         let (window, short) = (self.weather.window, self.weather.short_writes);
         // A peer that is gone answers with a reset; until then the bytes leave.
         let free = self.ends.get(&peer).map_or(window, |peer| window.saturating_sub(peer.inbox.len() + peer.arriving));
-        let possible = free.min(bytes.len());
-        if possible == 0 && !bytes.is_empty() {
+        let offered = slices.iter().map(|slice| slice.len()).sum();
+        let possible = free.min(offered);
+        if possible == 0 && offered > 0 {
             self.ends.get_mut(&id).expect("an open socket").is_awaited = true;
             return Err(Errno::Again);
         }
@@ -675,18 +678,18 @@ impl Network {
             Some(mut rng) if possible > 1 => rng.usize(1..possible),
             _ => possible,
         };
-        let is_full = taken == free && taken < bytes.len();
+        let is_full = taken == free && taken < offered;
         self.ends.get_mut(&id).expect("an open socket").is_awaited = is_full;
         if let Some(peer) = self.ends.get_mut(&peer) {
             peer.arriving += taken;
         }
-        self.note_end(id, format_args!("sends {taken} of {} to", bytes.len()));
+        self.note_end(id, format_args!("sends {taken} of {offered} to"));
         let resets = self.weather.resets;
         if self.strikes(id, Chance::Reset, resets).is_some() {
             self.send_after(id, 0, Happening::Reset { to: peer });
             self.send_after(id, 0, Happening::Reset { to: id });
         } else {
-            self.send_after(id, taken, Happening::Data { from: id, to: peer, bytes: bytes[..taken].to_vec() });
+            self.send_after(id, taken, Happening::Data { from: id, to: peer, bytes: first_of(slices, taken) });
         }
         Ok(Moved { bytes: taken, drained: is_full })
     }
@@ -855,6 +858,15 @@ impl Network {
     pub(crate) fn sockets(&self, host: HostId) -> usize {
         self.nodes[host].sockets
     }
+}
+
+/// So many bytes from the front.
+fn first_of(slices: &[IoSlice<'_>], count: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(count);
+    for slice in slices {
+        bytes.extend_from_slice(&slice[..slice.len().min(count - bytes.len())]);
+    }
+    bytes
 }
 
 /// splitmix64's step: neighbouring numbers become far ones.
