@@ -240,6 +240,7 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::num::NonZeroU32;
 
     fn fire_all(timers: &mut Timers, now: Time) -> Vec<Timer> {
         let (mark, mut fired) = (timers.mark(), Vec::new());
@@ -282,16 +283,55 @@ mod tests {
     }
 
     #[test]
+    fn a_timer_says_whose_it_is_until_it_is_cancelled() {
+        let mut timers = Timers::default();
+        let key = Key::new(3, NonZeroU32::MIN);
+        let kinds = [
+            (What::Job, true, None),
+            (What::Owned(key), true, Some(key)),
+            (What::Limits(key), false, None),
+            (What::Retry(key), false, None),
+            (What::Grace, false, None),
+        ];
+        let all = kinds.map(|(what, ..)| timers.set(Time(1), what));
+        assert_eq!(timers.len(), all.len());
+        for (timer, (what, is_job, owner)) in all.into_iter().zip(kinds) {
+            assert_eq!((timers.is_set(timer), timers.is_job(timer), timers.owner(timer)), (true, is_job, owner), "{what:?}");
+            assert_eq!(timers.cancel(timer), Some(what));
+            assert_eq!((timers.is_set(timer), timers.is_job(timer), timers.owner(timer)), (false, false, None), "{what:?}");
+        }
+        assert_eq!(timers.len(), 0);
+    }
+
+    #[test]
+    fn a_name_that_was_never_set_is_not_given_to_another() {
+        let mut timers = Timers::default();
+        let stale = [timers.stale(), timers.stale()];
+        assert_ne!(stale[0], stale[1]);
+        let set = timers.set(Time(1), What::Job);
+        assert!(stale.iter().all(|&stale| stale != set && !timers.is_set(stale)));
+    }
+
+    /// The timers of the chain that begins at `head`.
+    fn chain(timers: &Timers, head: u32) -> Vec<Timer> {
+        let after = |timer: &Timer| timers.at_head(timers.slots[timer.index as usize].after);
+        std::iter::successors(timers.at_head(head), after).collect()
+    }
+
+    #[test]
     fn a_chain_loses_its_head_its_middle_and_its_end() {
         let mut timers = Timers::default();
         let all: Vec<Timer> = (0..4).map(|n| timers.set(Time(n), What::Job)).collect();
         let mut head = all.iter().fold(NO_TIMER, |head, &timer| timers.link(head, timer));
+        let mut left: Vec<Timer> = all.iter().rev().copied().collect();
+        assert_eq!(chain(&timers, head), left);
         for gone in [all[3], all[1], all[0], all[2]] {
             head = timers.unlink(head, gone);
             timers.cancel(gone);
+            left.retain(|&timer| timer != gone);
+            assert_eq!(chain(&timers, head), left);
         }
         assert_eq!(head, NO_TIMER);
-        assert!(timers.at_head(head).is_none());
     }
 
     #[test]
