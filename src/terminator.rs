@@ -803,6 +803,120 @@ mod tests {
         );
     }
 
+    /// What the terminator says once these bytes have come, and itself.
+    fn after(terminator: Terminator, bytes: &[u8]) -> (Framing, Input, Found) {
+        let (mut framing, mut input) = (Framing::from(terminator), Input::default());
+        input.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        input.filled(bytes.len());
+        let found = framing.next(&mut input);
+        (framing, input, found)
+    }
+
+    #[test]
+    fn a_frame_beyond_its_limit_is_refused_before_its_end_comes_and_a_delimiter_may_take_its_time() {
+        let line = || Terminator::line(3);
+        let long = || Terminator::delimiter(&b"--=="[..], 3);
+        for (terminator, bytes) in [(line(), &b"abcd"[..]), (line(), b"abc\rd"), (long(), b"abcd"), (long(), b"abc--d")] {
+            assert!(matches!(after(terminator, bytes).2, Found::TooLong), "{}", bytes.escape_ascii());
+        }
+        for (terminator, bytes) in [(line(), &b"abc"[..]), (line(), b"abc\r"), (long(), b"abc"), (long(), b"abc--=")] {
+            assert!(matches!(after(terminator, bytes).2, Found::Nothing), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn no_delimiter_at_all_is_no_terminator() {
+        assert!(matches!(Framing::from(Terminator::delimiter(&b""[..], 9)), Framing::None));
+        assert!(matches!(Framing::from(Terminator::stream_until(&b""[..])), Framing::None));
+    }
+
+    #[test]
+    fn a_framing_goes_by_the_name_of_its_terminator() {
+        let name = |terminator: Terminator| Framing::from(terminator).name();
+        assert_eq!(name(Terminator::None), "None");
+        assert_eq!(name(Terminator::line(9)), "Line");
+        assert_eq!(name(Terminator::crlf(9)), "Delimiter");
+        assert_eq!(name(Terminator::exactly(9)), "Length");
+        assert_eq!(name(Terminator::Stream(9)), "Stream");
+        assert_eq!(name(Terminator::stream_until(&b"."[..])), "StreamUntil");
+        assert_eq!(name(Terminator::netstring(9)), "Custom");
+        let (mut framing, ..) = after(Terminator::line(1), b"ab");
+        assert!(framing.skip());
+        assert_eq!(framing.name(), "Skip");
+    }
+
+    #[test]
+    fn only_a_length_of_nothing_or_beyond_its_limit_fires_on_nothing() {
+        let fires = |terminator: Terminator| Framing::from(terminator).fires_on_nothing();
+        assert!(fires(Terminator::exactly(0)) && fires(Terminator::declared(5, 4)) && fires(Terminator::Stream(0)));
+        let waits =
+            [Terminator::exactly(4), Terminator::declared(3, 4), Terminator::Stream(1), Terminator::None, Terminator::line(0)];
+        assert!(!waits.into_iter().any(fires));
+    }
+
+    #[test]
+    fn a_frame_is_amid_once_something_of_it_has_come() {
+        let amid = |terminator: Terminator, bytes: &[u8]| {
+            let (framing, input, _) = after(terminator, bytes);
+            framing.is_amid(input.len())
+        };
+        let until = || Terminator::stream_until(&b"--"[..]);
+        assert!(amid(Terminator::line(9), b"x") && !amid(Terminator::line(9), b"") && !amid(Terminator::line(9), b"x\n"));
+        assert!(amid(Terminator::exactly(2), b"x") && !amid(Terminator::exactly(2), b""));
+        assert!(amid(until(), b"x") && amid(until(), b"-") && !amid(until(), b"") && !amid(until(), b"--"));
+        assert!(amid(Terminator::netstring(9), b"1") && !amid(Terminator::netstring(9), b""));
+        assert!(amid(Terminator::Stream(2), b"x") && !amid(Terminator::Stream(2), b""));
+        // Their bytes are handed over as they come, so what is unread tells nothing.
+        assert!(!Framing::from(Terminator::Stream(2)).is_amid(1) && !Framing::from(Terminator::None).is_amid(1));
+    }
+
+    #[test]
+    fn a_framer_is_amid_after_a_piece_until_its_frame() {
+        struct Steps(Vec<Step>);
+        impl Framer for Steps {
+            fn next(&mut self, _: &mut [u8]) -> Result<Step, Fault> {
+                Ok(self.0.remove(0))
+            }
+        }
+        let (piece, frame) = (Step::Piece { bytes: 0..1, consumed: 1 }, Step::Frame { bytes: 0..1, consumed: 1 });
+        let steps = vec![Step::Need(2), piece, Step::Need(3), frame.clone(), Step::Need(4), frame];
+        let mut framing = Framing::from(Terminator::custom(Steps(steps), 9));
+        let mut input = Input::default();
+        for amid in [false, true, true, false, false, false] {
+            input.room(1)[0] = b'x';
+            input.filled(1);
+            assert!(!matches!(framing.next(&mut input), Found::Broken(_) | Found::TooLong));
+            assert_eq!(framing.is_amid(0), amid);
+        }
+    }
+
+    #[test]
+    fn the_rest_of_what_is_skipped_is_no_tail_and_ends_where_its_frame_would() {
+        let kinds: [(fn() -> Terminator, &[u8], &[u8]); 5] = [
+            (|| Terminator::line(9), b"ab", b"c\n"),
+            (|| Terminator::delimiter(&b"--"[..], 9), b"ab-", b"-"),
+            (|| Terminator::stream_until(&b"--"[..]), b"ab", b"cd--"),
+            (|| Terminator::exactly(5), b"ab", b"cde"),
+            (|| Terminator::Stream(5), b"ab", b"cde"),
+        ];
+        for (terminator, begin, rest) in kinds {
+            for cut in 0..rest.len() {
+                let (mut framing, mut input, mut calls) = (Framing::from(terminator()), Input::default(), vec![]);
+                feed(&mut framing, &mut input, begin, &mut calls);
+                calls.clear();
+                assert!(framing.has_tail() && framing.skip());
+                framing.set(Terminator::line(9));
+                for part in [&rest[..cut], &rest[cut..]] {
+                    assert!(!framing.has_tail() && !framing.is_amid(1), "{:?} cut at {cut}", terminator());
+                    feed(&mut framing, &mut input, part, &mut calls);
+                }
+                assert!(framing.has_tail(), "{:?} cut at {cut}", terminator());
+                feed(&mut framing, &mut input, b"x\n", &mut calls);
+                assert_eq!(calls, frames(&["x"]), "{:?} cut at {cut}", terminator());
+            }
+        }
+    }
+
     #[test]
     fn a_declared_length_over_the_limit_is_refused_before_it_comes() {
         let mut framing = Framing::from(Terminator::declared(11, 10));
@@ -818,6 +932,7 @@ mod tests {
     fn lengths_fire_once_and_fall_back_to_none() {
         let rest = || Call::Pieces(b"xy".to_vec());
         assert_eq!(every_cut(|| Terminator::exactly(3), b"abcxy").0, [Call::Frame(b"abc".to_vec()), rest()]);
+        assert_eq!(every_cut(|| Terminator::exactly(3), b"abc").0, frames(&["abc"]));
         assert_eq!(every_cut(|| Terminator::exactly(0), b"xy").0, [Call::Frame(vec![]), rest()]);
         assert_eq!(every_cut(|| Terminator::Stream(3), b"abcxy").0, [Call::Pieces(b"abc".to_vec()), Call::Frame(vec![]), rest()]);
         assert_eq!(every_cut(|| Terminator::Stream(0), b"xy").0, [Call::Frame(vec![]), rest()]);
@@ -848,6 +963,7 @@ mod tests {
         assert_eq!(every_cut(seen(4), b"\n\r\n.\r\n").0, [Call::Frame(vec![]), Call::Frame(vec![])]);
         assert_eq!(every_cut(seen(4), b"x\r\n.\r\n").0, [Call::Pieces(b"x".to_vec()), Call::Frame(vec![])]);
         assert_eq!(every_cut(seen(4), b"\n.\r\n").0[0], Call::Frame(vec![]));
+        assert_eq!(every_cut(seen(99), b"\n.\r\n"), every_cut(seen(4), b"\n.\r\n"), "at most all but one can have come");
         let overlapping = || Terminator::StreamUntil { bytes: Cow::Borrowed(b"aab"), seen: 2 };
         assert_eq!(every_cut(overlapping, b"ab").0, [Call::Frame(vec![])]);
     }
@@ -864,6 +980,14 @@ mod tests {
                 bytes.truncate(bytes.len() - 1);
                 let calls = every_cut(|| Terminator::prefixed(width, order, 5), &bytes).0;
                 assert_eq!(calls, frames(&["hello", ""]));
+            }
+        }
+        for width in [Width::U16, Width::U32, Width::U64] {
+            for order in [Endian::Big, Endian::Little] {
+                for length in [255, 256, 0x0102, 0xffff] {
+                    let (prefix, used) = width.encode(order, length).expect("two bytes are enough");
+                    assert_eq!(width.decode(order, &prefix[used]), length);
+                }
             }
         }
         assert!(Width::U8.encode(Endian::Big, 256).is_none() && Width::U16.encode(Endian::Big, 1 << 16).is_none());

@@ -380,4 +380,24 @@ mod tests {
         }
         assert!(timers.heap.capacity() <= SHRINK_MIN && timers.slots.capacity() <= SHRINK_MIN);
     }
+
+    #[test]
+    fn little_memory_is_kept() {
+        let (heap, slots) = (Vec::with_capacity(SHRINK_MIN), Slab::with_capacity(SHRINK_MIN));
+        let mut timers = Timers { heap, slots, set_so_far: 0 };
+        let timer = timers.set(Time(1), What::Job);
+        timers.cancel(timer);
+        assert_eq!((timers.heap.capacity(), timers.slots.capacity()), (SHRINK_MIN, SHRINK_MIN));
+    }
+
+    #[test]
+    fn memory_is_given_back_below_a_quarter_but_for_room_for_as_many_again() {
+        let mut timers = Timers { heap: Vec::with_capacity(4 * SHRINK_MIN), ..Timers::default() };
+        let all: Vec<Timer> = (0..=SHRINK_MIN as u64).map(|n| timers.set(Time(n), What::Job)).collect();
+        timers.cancel(all[0]);
+        assert_eq!((timers.len(), timers.heap.capacity()), (SHRINK_MIN, 4 * SHRINK_MIN));
+        timers.cancel(all[1]);
+        let (len, capacity) = (timers.len(), timers.heap.capacity());
+        assert!((2 * len..3 * len).contains(&capacity), "{capacity} for {len}");
+    }
 }
