@@ -72,6 +72,8 @@ mod limits;
 mod timers;
 mod world;
 mod transport;
+mod pool;
+mod alarm;
 mod terminator;
 mod input;
 mod output;

@@ -56,7 +56,7 @@ impl<S> Reactor<S> {
 
     pub(crate) fn with_world(world: Box<dyn World>, config: Config) -> io::Result<Self> {
         let input = Input::with_capacity(config.read_bytes);
-        Ok(Self { core: Core::new(Hub::new(config, world))?, events: Vec::new(), serving: Vec::new(), input })
+        Ok(Self { core: Core::new(Hub::new(config, world)?), events: Vec::new(), serving: Vec::new(), input })
     }
 
     /// Every socket and timer: the same API as inside a callback. What is queued here leaves with the next turn, which does

@@ -79,9 +79,9 @@ pub(crate) struct Core<S> {
 }
 
 impl<S> Core<S> {
-    pub(crate) fn new(mut hub: Hub) -> std::io::Result<Self> {
-        let inbox = Inbox::new(hub.world.waker()?);
-        Ok(Self {
+    pub(crate) fn new(hub: Hub) -> Self {
+        let inbox = Inbox::new(std::sync::Arc::clone(&hub.elsewhere.alarm));
+        Self {
             hub,
             handlers: Vec::new(),
             next: None,
@@ -96,7 +96,7 @@ impl<S> Core<S> {
             grace: None,
             #[cfg(feature = "sim")]
             ends: None,
-        })
+        }
     }
 
     // ----------------------------------------------------------------------------------------------- handlers

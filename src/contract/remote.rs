@@ -1,12 +1,13 @@
 //! Into the loop from any other thread.
 
 use super::Net;
+use crate::alarm::Alarm;
 use std::{
     error::Error,
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering, fence},
+        atomic::{Ordering, fence},
         mpsc::{Receiver, Sender},
     },
 };
@@ -22,20 +23,6 @@ pub struct Remote<S = ()> {
     alarm: Arc<Alarm>,
     /// Counts the remotes. An option so that it goes before the loop is told to look.
     life: Option<Arc<()>>,
-}
-
-/// What wakes the loop, and whether it was rung already.
-pub(super) struct Alarm {
-    wake: Arc<dyn Fn() + Send + Sync>,
-    is_rung: AtomicBool,
-}
-
-impl Alarm {
-    fn ring(&self) {
-        if !self.is_rung.swap(true, Ordering::AcqRel) {
-            (self.wake)();
-        }
-    }
 }
 
 /// The reactor does not exist any more.
@@ -101,9 +88,8 @@ pub(super) struct Inbox<S> {
 }
 
 impl<S> Inbox<S> {
-    pub(super) fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Self {
+    pub(super) fn new(alarm: Arc<Alarm>) -> Self {
         let (sender, receiver) = std::sync::mpsc::channel();
-        let alarm = Arc::new(Alarm { wake, is_rung: AtomicBool::new(false) });
         Self { receiver, sender, alarm, life: Arc::new(()), has_more: false }
     }
 
@@ -119,7 +105,7 @@ impl<S> Inbox<S> {
 
     /// Whether the next wait must not sleep.
     pub(super) fn has_more(&self) -> bool {
-        self.has_more || self.alarm.is_rung.load(Ordering::Acquire)
+        self.has_more || self.alarm.is_rung()
     }
 
     /// Call before a round of [`next`](Self::next): who posts from here on rings again.
@@ -128,7 +114,7 @@ impl<S> Inbox<S> {
         if !self.has_more() {
             return false;
         }
-        let is_rung = self.alarm.is_rung.swap(false, Ordering::AcqRel);
+        let is_rung = self.alarm.take();
         std::mem::take(&mut self.has_more) || is_rung
     }
 

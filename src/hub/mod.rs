@@ -5,6 +5,7 @@
 //! when it could make progress. Whoever changes something that the rule reads calls [`Hub::settle`] afterwards, or marks
 //! the connection [`dirty`](Hub::mark_dirty), which settles it later in the turn.
 
+mod elsewhere;
 mod ending;
 mod opening;
 mod receiving;
@@ -26,6 +27,7 @@ use crate::{
     timers::Timers,
     world::{Event, World},
 };
+pub(crate) use elsewhere::Elsewhere;
 pub(crate) use opening::Accepted;
 pub(crate) use receiving::{Budget, LentInput, Step};
 use std::collections::VecDeque;
@@ -64,6 +66,7 @@ pub(crate) struct Hub {
     lingering: VecDeque<Key>,
     lingering_now: usize,
     pub(crate) counts: Counts,
+    pub(crate) elsewhere: Elsewhere,
     /// Without what the connections count themselves as long as they live.
     pub(crate) stats: Stats,
     /// Nothing is opened any more.
@@ -105,8 +108,9 @@ impl Counts {
 }
 
 impl Hub {
-    pub(crate) fn new(config: Config, world: Box<dyn World>) -> Self {
-        Self {
+    pub(crate) fn new(config: Config, mut world: Box<dyn World>) -> std::io::Result<Self> {
+        let elsewhere = Elsewhere::new(world.waker()?);
+        Ok(Self {
             config,
             world,
             stamp: None,
@@ -120,6 +124,7 @@ impl Hub {
             lingering: VecDeque::new(),
             lingering_now: 0,
             counts: Counts::default(),
+            elsewhere,
             stats: Stats::default(),
             is_shut: false,
             current: NOBODY,
@@ -132,7 +137,7 @@ impl Hub {
             #[cfg(debug_assertions)]
             turns_unchecked: 0,
             panicked: None,
-        }
+        })
     }
 
     // ------------------------------------------------------------------------------------------- what is ready

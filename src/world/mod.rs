@@ -5,7 +5,12 @@ mod os;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
 
-use crate::{address::Address, time::Time, transport::Stream};
+use crate::{
+    address::Address,
+    pool::{Bounds, Job, Purpose, Refused, Ticket},
+    time::Time,
+    transport::Stream,
+};
 pub(crate) use os::OsWorld;
 use std::{
     fmt, io,
@@ -86,6 +91,11 @@ pub(crate) trait World {
     fn unwatch(&mut self, source: Source<'_>) -> io::Result<()>;
     /// Ends a wait, from any thread. Asked for once.
     fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>>;
+    /// Runs `job` on another thread, one of so many for this purpose. Never waits: what finds no room is refused. The job
+    /// tells the loop itself. (The simulated world runs it on this thread, in a later wait.)
+    fn spawn(&mut self, purpose: Purpose, bounds: Bounds, ticket: Ticket, job: Job) -> Result<(), Refused>;
+    /// Takes back what was spawned and has not begun.
+    fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job>;
 }
 
 pub(crate) trait Listener {

@@ -3,7 +3,12 @@
 #[cfg(unix)]
 use super::ARMS_BY_ITSELF;
 use super::{Event, ListenHow, Listener, Ready, Source, World};
-use crate::{address::Address, time::Time, transport::Stream};
+use crate::{
+    address::Address,
+    pool::{Bounds, Job, Pool, Purpose, Refused, Ticket},
+    time::Time,
+    transport::Stream,
+};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
@@ -28,6 +33,8 @@ pub(crate) struct OsWorld {
     events: Events,
     began: Instant,
     random: u64,
+    /// By purpose, made when they are first needed.
+    pools: [Option<Pool>; 2],
 }
 
 /// For both directions, and for what is neither: TCP's urgent data would stop a reader that is not told of it.
@@ -43,7 +50,7 @@ impl OsWorld {
         let poll = Poll::new()?;
         let registry = Rc::new(poll.registry().try_clone()?);
         let random = RandomState::new().hash_one(0) | 1;
-        Ok(Self { poll, registry, events: Events::with_capacity(EVENTS_MAX), began: Instant::now(), random })
+        Ok(Self { poll, registry, events: Events::with_capacity(EVENTS_MAX), began: Instant::now(), random, pools: [None, None] })
     }
 }
 
@@ -147,6 +154,14 @@ impl World for OsWorld {
                 log::error!(target: "mainspring", "cannot wake the loop: {error}");
             }
         }))
+    }
+
+    fn spawn(&mut self, purpose: Purpose, bounds: Bounds, ticket: Ticket, job: Job) -> Result<(), Refused> {
+        self.pools[purpose as usize].get_or_insert_with(|| Pool::new(purpose, bounds)).spawn(ticket, job)
+    }
+
+    fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job> {
+        self.pools[purpose as usize].as_ref()?.take_back(ticket)
     }
 }
 

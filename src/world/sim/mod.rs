@@ -5,10 +5,12 @@ mod errno;
 mod network;
 mod trace;
 mod weather;
+mod work;
 
 use super::{Event, ListenHow, Listener, Source, World};
 use crate::{
     address::Address,
+    pool::{Bounds, Job, Purpose, Refused, Ticket},
     time::Time,
     transport::{Moved, Stream, Transport},
 };
@@ -24,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 pub use weather::Weather;
+use work::Crew;
 
 pub(crate) type SharedNetwork = Rc<RefCell<Network>>;
 
@@ -38,11 +41,13 @@ pub(crate) struct SimWorld {
     /// What virtual time zero is for those who ask for an `Instant`; only differences mean anything.
     epoch: Instant,
     was_interrupted: bool,
+    /// By purpose.
+    crews: [Crew; 2],
 }
 
 impl SimWorld {
     pub(crate) fn new(network: SharedNetwork, host: HostId, sleeps_until: Alarm) -> Self {
-        Self { network, host, sleeps_until, epoch: Instant::now(), was_interrupted: false }
+        Self { network, host, sleeps_until, epoch: Instant::now(), was_interrupted: false, crews: Default::default() }
     }
 }
 
@@ -60,6 +65,7 @@ impl World for SimWorld {
     }
 
     fn wait(&mut self, into: &mut Vec<Event>, at_most: Option<Duration>) -> io::Result<()> {
+        let has_worked = self.work();
         let mut network = self.network.borrow_mut();
         match network.operate(self.host, "wait") {
             // An interruption brings nothing, once; another failure of a wait cannot be survived.
@@ -71,7 +77,9 @@ impl World for SimWorld {
             Some(Duration::ZERO) => network.now,
             Some(most) => network.now + most + network.pause(),
         };
-        self.sleeps_until.set(if into.is_empty() { until } else { network.now });
+        let work = self.crews.iter().filter_map(Crew::next_end).min();
+        let is_awake = has_worked || !into.is_empty();
+        self.sleeps_until.set(if is_awake { network.now } else { work.into_iter().fold(until, Time::min) });
         Ok(())
     }
 
@@ -108,6 +116,35 @@ impl World for SimWorld {
     fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>> {
         let is_woken = Arc::clone(&self.network.borrow().nodes[self.host].is_woken);
         Ok(Arc::new(move || is_woken.store(true, Ordering::Release)))
+    }
+
+    /// It fails, where an operation fails on purpose, as a system that gives no thread.
+    fn spawn(&mut self, purpose: Purpose, bounds: Bounds, ticket: Ticket, job: Job) -> Result<(), Refused> {
+        let mut network = self.network.borrow_mut();
+        network.operate(self.host, "spawn").map_err(|errno| Refused::NoThread(errno.to_error()))?;
+        let takes = network.work_takes(self.host);
+        let crew = &mut self.crews[purpose as usize];
+        crew.spawn(bounds, network.now, takes, ticket, job)?;
+        let end = crew.next_end().unwrap_or(Time::NEVER);
+        self.sleeps_until.set(self.sleeps_until.get().min(end));
+        Ok(())
+    }
+
+    fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job> {
+        self.crews[purpose as usize].take_back(ticket)
+    }
+}
+
+impl SimWorld {
+    /// Runs the work that is done by now; whether there was any.
+    fn work(&mut self) -> bool {
+        let mut has_worked = false;
+        loop {
+            let now = self.network.borrow().now; // without the network at hand: a job may drop one of its sockets
+            let Some(job) = self.crews.iter_mut().find_map(|crew| crew.finish(now)) else { return has_worked };
+            job();
+            has_worked = true;
+        }
     }
 }
 

@@ -104,6 +104,8 @@ pub(crate) struct Node {
     is_dead: bool,
     /// Operations so far, and the one that is to fail.
     pub(crate) operations: u64,
+    /// Jobs that it gave to other threads.
+    jobs: u32,
     pub(crate) torture: Option<Torture>,
 }
 
@@ -254,6 +256,7 @@ impl Network {
             is_anywhere,
             is_dead: false,
             operations: 0,
+            jobs: 0,
             torture: None,
         });
         self.nodes.len() - 1
@@ -337,6 +340,19 @@ impl Network {
     pub(crate) fn pause(&mut self) -> Duration {
         let is_paused = self.weather.pauses > 0 && self.pauses.u32(0..1000) < self.weather.pauses;
         if is_paused { Duration::from_micros(self.pauses.u64(0..1_000_000)) } else { Duration::ZERO }
+    }
+
+    /// How long the next job that this host gives to another thread takes: of the seed and the job's number alone.
+    pub(crate) fn work_takes(&mut self, host: HostId) -> Duration {
+        let node = &mut self.nodes[host];
+        node.jobs += 1;
+        match nanos(self.weather.work) {
+            0 => Duration::ZERO,
+            most => {
+                let of_job = mix(mix(self.seed ^ !(host as u64)) ^ u64::from(node.jobs));
+                Duration::from_nanos(Rng::with_seed(of_job).u64(0..most))
+            }
+        }
     }
 
     /// Behind everything that this end has sent before.

@@ -17,6 +17,7 @@ pub struct Weather {
     pub(crate) refusals: u32,
     pub(crate) silences: u32,
     pub(crate) pauses: u32,
+    pub(crate) work: Duration,
 }
 
 /// What a socket's buffers hold on Linux, roughly, before they grow.
@@ -36,6 +37,7 @@ impl Default for Weather {
             refusals: 0,
             silences: 0,
             pauses: 0,
+            work: Duration::ZERO,
         }
     }
 }
@@ -61,6 +63,7 @@ impl Weather {
             refusals: 50,
             silences: 20,
             pauses: 10,
+            work: Duration::from_millis(200),
         }
     }
 
@@ -117,6 +120,15 @@ impl Weather {
     #[must_use]
     pub fn pauses(mut self, thousandths: u32) -> Self {
         self.pauses = thousandths;
+        self
+    }
+
+    /// How long blocking work takes that is done [elsewhere](crate::Net::offload): by chance, less than this. It is run on
+    /// the simulation's own thread when that time has passed; work of which more is given out than there are threads
+    /// waits for one.
+    #[must_use]
+    pub fn work(mut self, less_than: Duration) -> Self {
+        self.work = less_than;
         self
     }
 }
