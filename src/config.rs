@@ -26,6 +26,8 @@ pub struct Config {
     pub(crate) lingering_max: usize,
     pub(crate) connect_max: Duration,
     pub(crate) accept_back_off: Duration,
+    pub(crate) offload_threads: usize,
+    pub(crate) offload_queue: usize,
     pub(crate) panics: Panics,
     pub(crate) watchdog: Option<Duration>,
 }
@@ -83,6 +85,11 @@ impl Default for Config {
             connect_max: Duration::from_secs(30),
             // Descriptors come back when somebody closes; ten looks a second cost nothing.
             accept_back_off: Duration::from_millis(100),
+            // Blocking work waits for a disk or a lock more than it counts: a few threads keep either busy, and each costs a
+            // stack.
+            offload_threads: 4,
+            // At a millisecond each this is a quarter of a second of waiting: whoever comes later is better refused.
+            offload_queue: 1024,
             panics: Panics::Isolate,
             // Two looks at the clock for each callback: about 40 ns.
             watchdog: None,
@@ -134,7 +141,7 @@ impl Config {
         self
     }
 
-    /// How many jobs of other threads are run in a turn. Default: 1,024.
+    /// How many jobs of other threads are run in a turn, and how many ends of offloaded work told. Default: 1,024.
     #[must_use]
     pub fn turn_jobs(mut self, jobs: usize) -> Self {
         self.turn_jobs = jobs.max(1);
@@ -189,6 +196,22 @@ impl Config {
     #[must_use]
     pub fn accept_back_off(mut self, wait: Duration) -> Self {
         self.accept_back_off = wait;
+        self
+    }
+
+    /// How many pieces of [offloaded](crate::Net::offload) work run at a time, at least 1; threads are started when they are
+    /// needed, and end when they are not. Default: 4.
+    #[must_use]
+    pub fn offload_threads(mut self, threads: usize) -> Self {
+        self.offload_threads = threads.max(1);
+        self
+    }
+
+    /// How many pieces of offloaded work wait for a thread; beyond it they are refused with
+    /// [`OffloadError::Full`](crate::OffloadError::Full). Default: 1,024.
+    #[must_use]
+    pub fn offload_queue(mut self, pieces: usize) -> Self {
+        self.offload_queue = pieces;
         self
     }
 

@@ -92,7 +92,7 @@ pub use key::{Key, Timer};
 pub use listener::{Listen, Refusal};
 pub use output::{Produced, Producer};
 pub use reactor::Reactor;
-pub use reason::{ConnectError, Fault, Limit, Outcome, Reason};
+pub use reason::{ConnectError, Fault, Limit, OffloadError, Outcome, Reason};
 pub use stats::{Closed, Connection, Kind, Stats};
 pub use terminator::{Endian, Framer, Step, Terminator, Width};
 pub use world::Source;

@@ -67,7 +67,7 @@ impl<S> Reactor<S> {
 
     /// What this reactor has done, and what it holds.
     pub fn stats(&self) -> Stats {
-        self.core.hub.stats()
+        self.core.stats()
     }
 
     /// A handle for other threads.
@@ -76,7 +76,7 @@ impl<S> Reactor<S> {
     }
 
     /// Turns until [`stop`](Net::stop), or until nothing is left that could ever happen: no connection, listener,
-    /// dispatcher, timer or job, and no [`Remote`].
+    /// dispatcher, timer, job or offloaded work, and no [`Remote`].
     ///
     /// # Errors
     /// When the selector fails, which no peer can cause.
@@ -109,7 +109,7 @@ impl<S> Reactor<S> {
     }
 
     /// Ends everything now: each connection and dispatcher gets `closed` with [`Reason::Shutdown`]. Nothing is flushed;
-    /// tells, timers and jobs are dropped, also those that `closed` sets; `connect` and `listen` open nothing meanwhile.
+    /// tells, timers, jobs and what was to follow offloaded work are dropped, also those that `closed` sets; `connect` and `listen` open nothing meanwhile.
     /// Afterwards the reactor is empty, and may be used again.
     pub fn shutdown(&mut self, state: &mut S) {
         self.core.hub.is_shut = true;
@@ -198,7 +198,7 @@ impl<S> Reactor<S> {
             bury(&mut self.core, key, why, state);
             self.core.run_errands(state);
         }
-        self.core.forget_dead_timers();
+        self.core.forget_the_dead();
         self.core.shrink();
         self.core.advance_drain();
     }

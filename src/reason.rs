@@ -1,4 +1,5 @@
-//! Why things end: [`Reason`] of a connection, [`Limit`] that was reached, [`Fault`] of your own code.
+//! Why things end: [`Reason`] of a connection, [`Limit`] that was reached, [`Fault`] of your own code; why offloaded work
+//! brought nothing.
 
 use crate::address::Address;
 use std::{error::Error, fmt, io};
@@ -84,6 +85,30 @@ impl fmt::Display for ConnectError {
 }
 
 impl Error for ConnectError {}
+
+/// Why [offloaded](crate::Net::offload) work brought nothing.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum OffloadError {
+    /// It panicked; the text of the panic.
+    Panicked(String),
+    /// It was not begun: every thread was busy, and the queue full.
+    Full,
+    /// It was not begun: the system gave no thread, and there was none.
+    NoThread(io::Error),
+}
+
+impl fmt::Display for OffloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked(text) => write!(f, "offloaded work panicked: {text}"),
+            Self::Full => f.write_str("too much blocking work waits already: every thread is busy, and the queue is full"),
+            Self::NoThread(error) => write!(f, "no thread could be started for blocking work: {error}"),
+        }
+    }
+}
+
+impl Error for OffloadError {}
 
 /// Why a connection ended, by what happened. Each connection gets exactly one, with its last callback, `closed`.
 #[non_exhaustive]

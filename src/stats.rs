@@ -38,6 +38,8 @@ pub struct Stats {
     pub queued: usize,
     /// Timers that are set, now; time-outs of connections included.
     pub timers: usize,
+    /// Blocking work given out whose end was not told yet, now.
+    pub offloads: usize,
     /// The longest callback, and what it was. Measured only with [`Config::watchdog`](crate::Config::watchdog).
     pub longest_callback: Duration,
     /// Time spent waiting for events. Measured only with [`Config::watchdog`](crate::Config::watchdog).

@@ -1,7 +1,7 @@
 //! What the net borrows: the hub, and everything of it that is yours: handlers, tells, jobs. Runs your code between
 //! callbacks, and never lets a panic of it out of the turn unless you asked for that.
 
-use super::{Context, Dispatcher, Handler, Net, Protocol, dispatcher::Watcher, remote::Inbox};
+use super::{Context, Dispatcher, Handler, Net, Protocol, dispatcher::Watcher, offload::Done, remote::Inbox};
 use crate::{
     address::Address,
     config::Panics,
@@ -9,8 +9,10 @@ use crate::{
     key::{Key, Timer},
     listener::Refusal,
     panics::{self, Payload, guard},
+    pool::Ticket,
     reason::{Outcome, Reason},
     slots::SHRINK_MIN,
+    stats::Stats,
     time::Time,
     timers::What,
 };
@@ -68,6 +70,8 @@ pub(crate) struct Core<S> {
     pub(crate) errands_left: usize,
     /// By the timer's index, with its serial.
     later: Vec<Option<(u64, Later<S>)>>,
+    /// What follows the work that other threads do.
+    pub(super) offloads: BTreeMap<Ticket, Done<S>>,
     pub(super) inbox: Inbox<S>,
     pub(crate) is_stopped: bool,
     pub(crate) drain: Option<Drain>,
@@ -90,6 +94,7 @@ impl<S> Core<S> {
             errands: VecDeque::new(),
             errands_left: 0,
             later: Vec::new(),
+            offloads: BTreeMap::new(),
             inbox,
             is_stopped: false,
             drain: None,
@@ -293,8 +298,9 @@ impl<S> Core<S> {
         }
     }
 
-    /// Drops what the timers of ended connections would have run.
-    pub(crate) fn forget_dead_timers(&mut self) {
+    /// Drops what the timers and offloads of ended connections would have run.
+    pub(crate) fn forget_the_dead(&mut self) {
+        self.forget_dead_offloads();
         while let Some(timer) = self.hub.jobs_dead.pop() {
             self.forget(timer);
         }
@@ -331,7 +337,7 @@ impl<S> Core<S> {
         }
     }
 
-    fn tell_now(
+    pub(super) fn tell_now(
         &mut self,
         key: Key,
         state: &mut S,
@@ -362,11 +368,12 @@ impl<S> Core<S> {
 
     // ------------------------------------------------------------------------------------------- other threads
 
-    /// Jobs of other threads, so many a turn.
+    /// What other threads have done and what they ask for, so much of each a turn.
     pub(crate) fn run_inbox(&mut self, state: &mut S) {
         if !self.inbox.open() {
             return;
         }
+        self.run_returned(state);
         for _ in 0..self.hub.config.turn_jobs {
             let Some(job) = self.inbox.next() else { return };
             self.run_job("a job of another thread", state, job);
@@ -392,6 +399,7 @@ impl<S> Core<S> {
             }
             discard("a timer", later);
         }
+        self.drop_all_offloads();
         while let Some(job) = self.inbox.next() {
             discard("a job of another thread", job);
         }
@@ -401,6 +409,7 @@ impl<S> Core<S> {
     /// Without a callback: there is no state to lend.
     pub(crate) fn discard_all(&mut self) {
         self.drop_all_errands();
+        self.discard_returned();
         for handler in self.handlers.drain(..).flatten() {
             discard("a protocol", handler);
         }
@@ -432,6 +441,7 @@ impl<S> Core<S> {
         self.grace = None;
         self.drain = Some(Drain::Rest);
         self.hub.is_shut = true;
+        self.drop_all_offloads();
         self.hub.end_all(|| Reason::Shutdown);
     }
 
@@ -452,7 +462,7 @@ impl<S> Core<S> {
                 self.drain = Some(Drain::Opened);
                 self.hub.ask_opened_to_drain();
             }
-            Some(Drain::Opened) if counts.accepted + counts.opened == 0 => {
+            Some(Drain::Opened) if counts.accepted + counts.opened == 0 && self.offloads.is_empty() => {
                 self.drain = Some(Drain::Rest);
                 self.hub.end_all(|| Reason::Shutdown);
             }
@@ -460,6 +470,10 @@ impl<S> Core<S> {
             Some(Drain::Rest) if counts.accepted + counts.opened == 0 => self.hub.end_all(|| Reason::Shutdown),
             _ => {}
         }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats { offloads: self.offloads.len(), ..self.hub.stats() }
     }
 
     pub(crate) fn remote(&self) -> super::Remote<S> {
@@ -479,7 +493,8 @@ impl<S> Core<S> {
 
     /// Whether anything is left that could ever happen.
     pub(crate) fn is_alive(&self) -> bool {
-        let is_busy = self.hub.counts.handlers() > 0 || !self.hub.closing.is_empty() || !self.errands.is_empty();
+        let has_no_work = self.hub.closing.is_empty() && self.errands.is_empty() && self.offloads.is_empty();
+        let is_busy = self.hub.counts.handlers() > 0 || !has_no_work;
         let is_waited_for = || self.drain.is_none() && (self.hub.jobs_set > 0 || self.inbox.has_remotes());
         // The inbox after the remotes: a thread that posts and then lets its remote go in between is not missed.
         is_busy || is_waited_for() || self.inbox.has_more()

@@ -6,6 +6,7 @@ mod core;
 mod dispatcher;
 mod link;
 mod net;
+mod offload;
 mod protocol;
 mod remote;
 

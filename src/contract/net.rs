@@ -248,7 +248,7 @@ impl<S> Net<'_, S> {
 
     /// What this reactor has done, and what it holds. Takes a look at every connection.
     pub fn stats(&self) -> Stats {
-        self.core.hub.stats()
+        self.core.stats()
     }
 
     /// Everything that holds a slot: connections, lingering sockets, listeners, dispatchers.

@@ -3,11 +3,14 @@
 use super::Hub;
 use crate::{
     alarm::Alarm,
+    key::Key,
     panics::{self, guard},
     pool::{Bounds, Job, Purpose, Refused, Ticket},
+    reason::OffloadError,
 };
 use std::{
     any::Any,
+    collections::BTreeSet,
     sync::{
         Arc,
         mpsc::{Receiver, Sender, channel},
@@ -22,19 +25,32 @@ pub(crate) struct Elsewhere {
     sender: Sender<Returned>,
     receiver: Receiver<Returned>,
     next: Ticket,
+    /// Offloads that die with their connection.
+    pub(crate) owned: BTreeSet<(Key, Ticket)>,
+    /// Those that did; what would have followed is dropped by whoever keeps it.
+    pub(crate) dead: Vec<Ticket>,
 }
 
 pub(crate) struct Returned {
     pub(crate) purpose: Purpose,
     pub(crate) ticket: Ticket,
-    /// Or what it panicked with.
-    pub(crate) product: Result<Product, String>,
+    pub(crate) product: Result<Product, OffloadError>,
 }
 
 impl Elsewhere {
     pub(super) fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Self {
         let (sender, receiver) = channel();
-        Self { alarm: Alarm::new(wake), sender, receiver, next: 0 }
+        Self { alarm: Alarm::new(wake), sender, receiver, next: 0, owned: BTreeSet::new(), dead: Vec::new() }
+    }
+
+    fn new_ticket(&mut self) -> Ticket {
+        self.next += 1;
+        self.next
+    }
+
+    fn send_back(&self, returned: Returned) {
+        self.sender.send(returned).expect("the receiver is here");
+        self.alarm.ring();
     }
 
     /// What has come back, in that order. Look after [`Alarm::take`].
@@ -44,28 +60,61 @@ impl Elsewhere {
 }
 
 impl Hub {
-    /// Has another thread do it. What comes back has the ticket; of each purpose they count up.
+    /// Has another thread do it. What comes back has the ticket.
+    #[allow(dead_code, reason = "looking names up is to come")]
     pub(crate) fn give_out(
         &mut self,
         purpose: Purpose,
         bounds: Bounds,
         work: impl FnOnce() -> Product + Send + 'static,
     ) -> Result<Ticket, Refused> {
-        let ticket = self.elsewhere.next;
-        self.elsewhere.next += 1;
+        let ticket = self.elsewhere.new_ticket();
+        self.give_out_as(ticket, purpose, bounds, work).map(|()| ticket)
+    }
+
+    /// The same for a program's own work: a refusal comes back like an end.
+    pub(crate) fn offload(&mut self, bounds: Bounds, work: impl FnOnce() -> Product + Send + 'static) -> Ticket {
+        let ticket = self.elsewhere.new_ticket();
+        if let Err(refused) = self.give_out_as(ticket, Purpose::Offload, bounds, work) {
+            let error = match refused {
+                Refused::Full => OffloadError::Full,
+                Refused::NoThread(error) => OffloadError::NoThread(error),
+            };
+            self.elsewhere.send_back(Returned { purpose: Purpose::Offload, ticket, product: Err(error) });
+        }
+        ticket
+    }
+
+    fn give_out_as(
+        &mut self,
+        ticket: Ticket,
+        purpose: Purpose,
+        bounds: Bounds,
+        work: impl FnOnce() -> Product + Send + 'static,
+    ) -> Result<(), Refused> {
         let (sender, alarm) = (self.elsewhere.sender.clone(), Arc::clone(&self.elsewhere.alarm));
         let job: Job = Box::new(move || {
             let (product, payload) = match guard(work) {
                 Ok(product) => (Ok(product), None),
-                Err(payload) => (Err(panics::text(&payload)), Some(payload)),
+                Err(payload) => (Err(OffloadError::Panicked(panics::text(&payload))), Some(payload)),
             };
             // Nobody listens any more when the reactor is gone.
             let _ = sender.send(Returned { purpose, ticket, product });
             alarm.ring();
             drop(payload); // last, because that may panic too
         });
-        self.world.spawn(purpose, bounds, ticket, job)?;
-        Ok(ticket)
+        self.world.spawn(purpose, bounds, ticket, job)
+    }
+
+    /// The offloads of a connection that ends or becomes something else.
+    pub(super) fn drop_own_offloads(&mut self, key: Key) {
+        let Elsewhere { owned, dead, .. } = &mut self.elsewhere;
+        let its = owned.range((key, Ticket::MIN)..=(key, Ticket::MAX)).copied();
+        let from = dead.len();
+        dead.extend(its.map(|(_, ticket)| ticket));
+        for &ticket in &dead[from..] {
+            owned.remove(&(key, ticket));
+        }
     }
 
     /// Work that nobody waits for any more does not begin. If it has, it still comes back; `false` says so.

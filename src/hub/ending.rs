@@ -106,7 +106,7 @@ impl Hub {
         self.stop_limits(index);
     }
 
-    /// Its own timers die, and delivering to it ends.
+    /// Its own timers and offloads die, and delivering to it ends.
     fn stop_callbacks(&mut self, index: usize) {
         if self.is_current(index) {
             self.interrupt = true;
@@ -114,7 +114,9 @@ impl Hub {
         }
         let conn = self.slots.conn_at_mut(index);
         (conn.owes_connected, conn.owes_writable, conn.owes_draining) = (false, false, false);
+        let key = conn.key;
         self.drop_own_timers(index);
+        self.drop_own_offloads(key);
     }
 
     // ------------------------------------------------------------------------------------------- draining, shutting down

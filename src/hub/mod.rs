@@ -27,7 +27,7 @@ use crate::{
     timers::Timers,
     world::{Event, World},
 };
-pub(crate) use elsewhere::Elsewhere;
+pub(crate) use elsewhere::{Elsewhere, Product, Returned};
 pub(crate) use opening::Accepted;
 pub(crate) use receiving::{Budget, LentInput, Step};
 use std::collections::VecDeque;

@@ -49,6 +49,9 @@ impl Hub {
             (counts.accepted, counts.opened, counts.listeners, counts.watched, self.lingering_now),
             "accepted, opened, listeners, watched, lingering: as counted"
         );
+        for (key, _) in &self.elsewhere.owned {
+            assert!(self.find_open(*key).is_some(), "{key} has ended, and its offload lives");
+        }
         for (key, _) in &self.closing {
             if let Some(conn) = self.slots.conn(*key) {
                 assert_eq!(conn.phase, Phase::Ended, "{key} is to be closed");

@@ -127,9 +127,10 @@ impl Hub {
         }
     }
 
-    /// A successor has none of its predecessor's time-outs, throttles and timers.
+    /// A successor has none of its predecessor's time-outs, throttles, timers and offloads.
     pub(crate) fn begin_anew(&mut self, index: usize) {
         self.drop_own_timers(index);
+        self.drop_own_offloads(self.slots.conn_at(index).key);
         self.forget_targets(index);
         self.slots.conn_at_mut(index).begin_anew();
         self.look_at_marks(index);

@@ -1,0 +1,160 @@
+//! Blocking work on other threads: given out here, done there, told here.
+
+use super::{
+    Context, Core, Handler, Net, Protocol,
+    core::{discard, mistaken},
+};
+use crate::{
+    hub::{Product, Returned},
+    key::Key,
+    pool::{Bounds, Purpose, Ticket},
+    reason::{OffloadError, Outcome},
+};
+
+/// What to do when the work is done.
+pub(crate) enum Done<S> {
+    Job(Box<dyn FnOnce(&mut Net<'_, S>, &mut S, Result<Product, OffloadError>)>),
+    /// For one life of this connection.
+    Tell(Key, Box<dyn FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S, Result<Product, OffloadError>) -> Outcome>),
+}
+
+impl<S> Net<'_, S> {
+    /// Has another thread do `work`, which may block: a file, a database, a long calculation. When it is done, `done` runs
+    /// on the loop, where it needs to be neither `Send` nor quick to get at: it has the network and your state.
+    ///
+    /// At most [`Config::offload_threads`](crate::Config::offload_threads) pieces of work run at a time, begun in the order
+    /// in which they were given out, and [`Config::offload_queue`](crate::Config::offload_queue) wait; they end in any
+    /// order. `done` never runs inside this call. Work that never returns keeps its thread, and [`run`](crate::Reactor::run);
+    /// no thread is waited for at the end of the program.
+    ///
+    /// Pending work keeps [`run`](crate::Reactor::run) running, also in a [drain](Self::drain), up to its grace. A
+    /// [shutdown](crate::Reactor::shutdown) drops `done` uncalled, and work that has not begun; afterwards, and after the
+    /// grace, so does this call.
+    ///
+    /// # Errors
+    /// `done` is told in [`OffloadError`] when the work panicked, and when there was no room for it.
+    pub fn offload<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+        done: impl FnOnce(&mut Net<'_, S>, &mut S, Result<T, OffloadError>) + 'static,
+    ) {
+        self.core.offload(work, Done::Job(Box::new(move |net, state, product| done(net, state, product.map(unpack)))));
+    }
+
+    /// [`Context::offload`], for the connection of this key. `false`: it is not open (any more), and nothing is done.
+    pub fn offload_for<P: Protocol<S>, T: Send + 'static>(
+        &mut self,
+        key: Key,
+        work: impl FnOnce() -> T + Send + 'static,
+        done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Outcome + 'static,
+    ) -> bool {
+        if self.core.hub.find_open(key).is_none() {
+            return false;
+        }
+        let tell =
+            Box::new(move |handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, product: Result<_, _>| {
+                match handler.as_any().downcast_mut::<P>() {
+                    Some(protocol) => done(protocol, ctx, state, product.map(unpack)),
+                    None => {
+                        mistaken::<P>(ctx.key, handler.type_name());
+                        Ok(())
+                    }
+                }
+            });
+        self.core.offload(work, Done::Tell(key, tell));
+        true
+    }
+}
+
+impl<S> Context<'_, S> {
+    /// [`Net::offload`] for this connection: `done` is called like a callback of its own, and its `Err` ends the connection.
+    ///
+    /// It dies with the connection: once that has begun to end, or has become something else, `done` is dropped uncalled,
+    /// and so is work that has not begun. Frames go on being delivered meanwhile; call [`pause`](Self::pause) and, in
+    /// `done`, [`resume`](Self::resume) to answer one after the other.
+    pub fn offload<P: Protocol<S>, T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+        done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Outcome + 'static,
+    ) {
+        let key = self.key;
+        self.net.offload_for(key, work, done);
+    }
+}
+
+fn unpack<T: 'static>(product: Product) -> T {
+    *product.downcast().expect("a ticket brings back what its own work has made")
+}
+
+impl<S> Core<S> {
+    fn offload<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static, done: Done<S>) {
+        let hub = &mut self.hub;
+        if hub.is_shut {
+            return;
+        }
+        let bounds = Bounds { threads: hub.config.offload_threads, queue: hub.config.offload_queue };
+        let ticket = hub.offload(bounds, move || Box::new(work()));
+        if let Done::Tell(key, _) = done {
+            self.hub.elsewhere.owned.insert((key, ticket));
+        }
+        self.offloads.insert(ticket, done);
+    }
+
+    /// What other threads have done, so much a turn.
+    pub(super) fn run_returned(&mut self, state: &mut S) {
+        for _ in 0..self.hub.config.turn_jobs {
+            let Some(Returned { purpose, ticket, product }) = self.hub.elsewhere.next_returned() else { return };
+            match purpose {
+                Purpose::Offload => self.finish_offload(ticket, product, state),
+                Purpose::Names => discard("a name that was looked up", product),
+            }
+            self.run_errands(state);
+        }
+        self.inbox.leave_the_rest();
+    }
+
+    fn finish_offload(&mut self, ticket: Ticket, product: Result<Product, OffloadError>, state: &mut S) {
+        match self.offloads.remove(&ticket) {
+            Some(Done::Job(done)) => {
+                _ = self.run_job("what follows offloaded work", state, |net, state| done(net, state, product))
+            }
+            Some(Done::Tell(key, done)) if self.hub.elsewhere.owned.remove(&(key, ticket)) => {
+                self.tell_now(key, state, |handler, ctx, state| done(handler, ctx, state, product));
+            }
+            nobodys => {
+                if let Err(error @ OffloadError::Panicked(_)) = &product {
+                    log::error!(target: "mainspring", "{error}, and nobody waits for it any more");
+                }
+                discard("offloaded work", (nobodys, product));
+            }
+        }
+    }
+
+    /// Drops what was to follow the work of connections that have ended, and the work if it has not begun.
+    pub(super) fn forget_dead_offloads(&mut self) {
+        while let Some(ticket) = self.hub.elsewhere.dead.pop() {
+            self.forget_offload(ticket);
+        }
+    }
+
+    pub(super) fn drop_all_offloads(&mut self) {
+        while let Some((&ticket, _)) = self.offloads.first_key_value() {
+            self.forget_offload(ticket);
+        }
+        self.hub.elsewhere.owned.clear();
+    }
+
+    fn forget_offload(&mut self, ticket: Ticket) {
+        self.hub.take_back(Purpose::Offload, ticket);
+        if let Some(done) = self.offloads.remove(&ticket) {
+            discard("what follows offloaded work", done);
+        }
+    }
+
+    /// Without a callback: there is no state to lend.
+    pub(super) fn discard_returned(&mut self) {
+        while let Some(returned) = self.hub.elsewhere.next_returned() {
+            discard("offloaded work", returned.product);
+        }
+    }
+}
