@@ -74,6 +74,7 @@ mod world;
 mod transport;
 mod pool;
 mod alarm;
+mod eyeballs;
 mod terminator;
 mod input;
 mod output;

@@ -50,12 +50,12 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    pub(crate) fn new(address: Address, error: io::Error) -> Self {
-        Self { tried: vec![(address, error)] }
+    pub(crate) fn new(tried: Vec<(Address, io::Error)>) -> Self {
+        Self { tried }
     }
 
-    /// The addresses in the order they were tried, each with its error; one that did not answer has
-    /// [`io::ErrorKind::TimedOut`].
+    /// The addresses in the order they were tried, each with its error; one that did not answer in time has
+    /// [`io::ErrorKind::TimedOut`]. What time did not suffice to try is not among them.
     pub fn tried(&self) -> &[(Address, io::Error)] {
         &self.tried
     }
@@ -64,12 +64,12 @@ impl ConnectError {
         self.tried.last().map(|(_, error)| error)
     }
 
-    /// The kind of the last error.
+    /// The kind of the last address's error.
     pub fn kind(&self) -> io::ErrorKind {
         self.last().map_or(io::ErrorKind::Other, io::Error::kind)
     }
 
-    /// The errno of the last error, if it came from the system.
+    /// The errno of the last address's error, if it came from the system.
     pub fn raw_os_error(&self) -> Option<i32> {
         self.last().and_then(io::Error::raw_os_error)
     }
@@ -219,10 +219,26 @@ mod tests {
         assert!(matches!(Reason::from_fault("own".into()), Reason::Failed(_)));
     }
 
+    fn refused() -> io::Error {
+        #[cfg(unix)]
+        return io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        #[cfg(not(unix))]
+        return io::ErrorKind::ConnectionRefused.into();
+    }
+
     #[test]
     fn a_connect_error_prints_one_line_and_keeps_the_errno() {
         let addr: std::net::SocketAddr = "127.0.0.1:9".parse().expect("literal");
-        let error = ConnectError::new(addr.into(), io::ErrorKind::TimedOut.into());
-        assert_eq!(Reason::Connect(error).to_string(), "could not connect to 127.0.0.1:9: timed out");
+        let error = |tried| Reason::Connect(ConnectError::new(tried)).to_string();
+        assert_eq!(error(vec![(addr.into(), io::ErrorKind::TimedOut.into())]), "could not connect to 127.0.0.1:9: timed out");
+        let tried = || {
+            vec![
+                ("[::1]:9".parse::<std::net::SocketAddr>().expect("literal").into(), io::ErrorKind::TimedOut.into()),
+                (addr.into(), refused()),
+            ]
+        };
+        assert_eq!(error(tried()), format!("could not connect to [::1]:9: timed out; 127.0.0.1:9: {}", refused()));
+        let error = ConnectError::new(tried());
+        assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::ConnectionRefused, refused().raw_os_error()));
     }
 }

@@ -183,7 +183,7 @@ impl Hub {
 
     pub(crate) fn connect_failed(&mut self, index: usize, error: io::Error) {
         let peer = self.slots.conn_at(index).peer.clone();
-        self.end(index, Reason::Connect(ConnectError::new(peer, error)));
+        self.end(index, Reason::Connect(ConnectError::new(vec![(peer, error)])));
     }
 
     /// An event for a connection that is still connecting: is it done?
