@@ -4,9 +4,11 @@
 use std::os::unix::ffi::OsStringExt;
 use std::{
     fmt, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
 };
+
+use crate::services::{IpProtocol, service_port};
 
 /// Where one end of a socket is.
 #[non_exhaustive]
@@ -88,11 +90,13 @@ impl fmt::Display for Address {
     }
 }
 
-/// A place to listen on or to connect to: `"127.0.0.1:7000"`, `"[::1]:7000"`, `"unix:/run/me.sock"`, `"unix:@name"`
-/// (Linux's abstract names), a [`SocketAddr`], `(IpAddr, port)`, a [`Path`].
+/// A place to listen on or to connect to: `"example.org:http"`, `"example.org:80"`, `"127.0.0.1:7000"`, `"[::1]:7000"`,
+/// `"[fe80::1%eth0]:7000"` (an address of one link needs its zone, RFC 4007), `"unix:/run/me.sock"`, `"unix:@name"` (Linux's
+/// abstract names), a [`SocketAddr`], `(IpAddr, port)`, `(host, port)`, a [`Path`].
 ///
-/// Host names (`"example.org:80"`, `("example.org", 80)`) are understood, and answered with an error for now: this
-/// version does not resolve them. Ports are numbers; port 0 lets the system choose one when listening.
+/// A port is a number or the name of a service ([`service_port`](crate::service_port)); port 0 lets the system choose one when
+/// listening. Host names are for connecting only: looking one up takes time, so listening on one is an error. A host name has
+/// at most 253 bytes, and 63 between two dots (RFC 1123, 2.1); what else a name may be is the resolver's to say.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -108,65 +112,139 @@ pub enum Target {
     Abstract(Vec<u8>),
 }
 
-/// Why a target has no address.
-#[derive(Debug)]
-pub(crate) enum Unusable {
-    /// A host name: to be resolved.
-    Name(io::Error),
-    /// Not understood.
-    Malformed(io::Error),
+/// What a target leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    At(Address),
+    /// A host to be looked up.
+    Named(String, u16),
 }
 
-impl Unusable {
-    pub(crate) fn into_error(self) -> io::Error {
-        match self {
-            Self::Name(error) | Self::Malformed(error) => error,
-        }
-    }
-}
+/// RFC 1035, 2.3.4, without the root's dot.
+const HOST_BYTES_MAX: usize = 253;
+const LABEL_BYTES_MAX: usize = 63;
+
+/// The name of a network interface is short (netdevice(7): 15 bytes); other systems have longer ones.
+const ZONE_BYTES_MAX: usize = 64;
 
 impl Target {
-    /// The address that is written there literally.
-    pub(crate) fn address(&self) -> Result<Address, Unusable> {
+    /// # Errors
+    /// For what leads nowhere: the text says what was wrong with it.
+    pub(crate) fn place(&self) -> io::Result<Place> {
         match self {
-            Self::Ip(addr) => Ok(Address::Ip(*addr)),
-            Self::Unix(path) => Ok(Address::Unix(Some(path.clone()))),
-            Self::Abstract(name) => Ok(Address::Abstract(name.clone())),
-            Self::Name(host, port) => match host.parse::<IpAddr>() {
-                Ok(ip) => Ok(Address::Ip((ip, *port).into())),
-                Err(_) => Err(unresolved(host)),
-            },
+            Self::Ip(addr) => Ok(Place::At(Address::Ip(*addr))),
+            Self::Unix(path) => Ok(Place::At(Address::Unix(Some(path.clone())))),
+            Self::Abstract(name) => Ok(Place::At(Address::Abstract(name.clone()))),
+            Self::Name(host, port) => place_of(host, *port),
             Self::Text(text) => parse(text),
         }
     }
+
+    /// The address that is written there literally.
+    ///
+    /// # Errors
+    /// For a host name, and for what leads nowhere.
+    pub(crate) fn address(&self) -> io::Result<Address> {
+        match self.place()? {
+            Place::At(address) => Ok(address),
+            Place::Named(host, _) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("`{host}` is a name, and only an address can be used here: write IP:PORT, or look it up first"),
+            )),
+        }
+    }
 }
 
-fn parse(text: &str) -> Result<Address, Unusable> {
+fn parse(text: &str) -> io::Result<Place> {
     if let Some(name) = text.strip_prefix("unix:@") {
-        return Ok(Address::Abstract(name.into()));
+        return Ok(Place::At(Address::Abstract(name.into())));
     }
     if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
-        return Ok(Address::Unix(Some(path.into())));
+        return Ok(Place::At(Address::Unix(Some(path.into()))));
     }
     if let Ok(addr) = text.parse::<SocketAddr>() {
-        return Ok(Address::Ip(addr));
+        return Ok(Place::At(Address::Ip(addr)));
     }
-    match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && !host.contains([':', '[', ']', '/']) && !port.is_empty() => {
-            Err(unresolved(host))
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once("]:").filter(|(host, _)| host.contains(':')).ok_or_else(|| malformed(text))?,
+        None => text.rsplit_once(':').filter(|(host, _)| !host.contains(':')).ok_or_else(|| malformed(text))?,
+    };
+    if host.is_empty() || port.is_empty() || text.contains('/') {
+        return Err(malformed(text));
+    }
+    place_of(host, parse_port(port)?)
+}
+
+fn malformed(text: &str) -> io::Error {
+    invalid(format!("`{}` is no address: write HOST:PORT, IP:PORT, [IPv6]:PORT or unix:/path", text.escape_debug()))
+}
+
+fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+fn parse_port(text: &str) -> io::Result<u16> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return service_port(text, IpProtocol::Tcp);
+    }
+    text.parse().map_err(|_| invalid(format!("there is no port {text}: the highest is 65535")))
+}
+
+fn place_of(host: &str, port: u16) -> io::Result<Place> {
+    Ok(match literal(host)? {
+        Some(mut addr) => {
+            addr.set_port(port);
+            Place::At(Address::Ip(addr))
         }
-        _ => Err(Unusable::Malformed(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("`{text}` is no address: write IP:PORT, [IPv6]:PORT or unix:/path"),
-        ))),
+        None => Place::Named(host.to_owned(), port),
+    })
+}
+
+/// The IP address that is written there, with port 0. Nothing: it is a name that may be looked up.
+///
+/// # Errors
+/// For what can be neither.
+pub(crate) fn literal(host: &str) -> io::Result<Option<SocketAddr>> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(Some((ip, 0).into()));
+    }
+    match host.split_once('%') {
+        Some((ip, zone)) if ip.parse::<Ipv6Addr>().is_ok() => with_zone(host, zone).map(Some),
+        _ => check_host(host).map(|()| None),
     }
 }
 
-fn unresolved(host: &str) -> Unusable {
-    Unusable::Name(io::Error::new(
-        io::ErrorKind::Unsupported,
-        format!("`{host}` is no literal address, and names are not resolved yet: write 127.0.0.1:PORT or [::1]:PORT"),
-    ))
+/// The system numbers its interfaces; that is asked of it, without a look at the network.
+fn with_zone(host: &str, zone: &str) -> io::Result<SocketAddr> {
+    let is_sane =
+        !zone.is_empty() && zone.len() <= ZONE_BYTES_MAX && !zone.contains(|c: char| c.is_control() || c.is_whitespace());
+    let found = if is_sane { (host, 0).to_socket_addrs().ok().and_then(|mut all| all.next()) } else { None };
+    found.ok_or_else(|| {
+        let zone = zone.escape_debug();
+        io::Error::new(io::ErrorKind::NotFound, format!("`{}`: there is no network interface `{zone}` here", host.escape_debug()))
+    })
+}
+
+fn check_host(host: &str) -> io::Result<()> {
+    let bad = |what: &str| Err(invalid(format!("`{}` is no host name: {what}", host.escape_debug())));
+    let name = host.strip_suffix('.').unwrap_or(host);
+    if name.is_empty() {
+        return bad("it is empty");
+    }
+    if host.contains('\0') {
+        return bad("it has a zero byte in it");
+    }
+    if let Some(odd) = host.chars().find(|c| c.is_control() || c.is_whitespace() || "[]:/%@".contains(*c)) {
+        return bad(&format!("it has `{}` in it", odd.escape_debug()));
+    }
+    if name.len() > HOST_BYTES_MAX {
+        return Err(invalid(format!("a host name has at most {HOST_BYTES_MAX} bytes, and this one has {}", name.len())));
+    }
+    match name.split('.').map(str::len).find(|len| !(1..=LABEL_BYTES_MAX).contains(len)) {
+        Some(0) => bad("two dots follow each other, or one begins it"),
+        Some(_) => bad("more than 63 bytes stand between two dots"),
+        None => Ok(()),
+    }
 }
 
 impl fmt::Display for Target {
@@ -260,22 +338,95 @@ mod tests {
     #[test]
     fn what_is_written_is_understood() {
         let address = |text: &str| Target::from(text).address().expect(text).to_string();
-        for text in ["127.0.0.1:80", "[::1]:80", "unix:/run/x", "unix:relative", "unix:@abstract", "unix:@it's \\ here"] {
+        for text in
+            ["127.0.0.1:80", "[::1]:80", "[fe80::1%7]:80", "unix:/run/x", "unix:relative", "unix:@abstract", "unix:@it's \\ here"]
+        {
             assert_eq!(address(text), text);
         }
+        assert_eq!(address("127.0.0.1:http"), "127.0.0.1:80");
+        assert_eq!(address("[::1]:HTTP"), "[::1]:80");
         assert_eq!(Target::from(("::1", 7)).address().expect("literal"), Address::Ip("[::1]:7".parse().expect("literal")));
     }
 
     #[test]
+    fn names_are_for_the_resolver_and_services_are_not() {
+        let named = |target: Target| match target.place() {
+            Ok(Place::Named(host, port)) => format!("{host} {port}"),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(named("example.org:80".into()), "example.org 80");
+        assert_eq!(named("localhost:smtp".into()), "localhost 25");
+        assert_eq!(named(("example.org.", 80).into()), "example.org. 80");
+        assert_eq!(named("a_b-c.3com:1".into()), "a_b-c.3com 1");
+        let error = Target::from("example.org:80").address().expect_err("a name");
+        assert!(error.to_string().contains("only an address"), "{error}");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_zone_is_a_number_or_an_interface() {
+        let zone = |text: &str| match Target::from(text).address() {
+            Ok(Address::Ip(SocketAddr::V6(addr))) => Ok(addr.scope_id()),
+            Ok(other) => panic!("{other}"),
+            Err(error) => Err(error.to_string()),
+        };
+        assert_eq!(zone("[fe80::1%lo]:80"), Ok(1), "the loopback is the first on Linux");
+        assert_eq!(zone("[fe80::1%3]:http"), Ok(3));
+        assert_eq!(Target::from(("fe80::1%lo", 80)).address().expect("literal").to_string(), "[fe80::1%1]:80");
+        for text in ["[fe80::1%no-such-link]:80", "[fe80::1%]:80", "[fe80::1%a b]:80"] {
+            assert!(zone(text).is_err_and(|error| error.contains("no network interface")), "{text}");
+        }
+    }
+
+    #[test]
     fn bad_targets_say_what_was_wrong_and_what_to_do() {
-        let error = |text: &str| Target::from(text).address().expect_err(text);
-        for text in ["", "7000", ":80", "::1:80x", "unix:", "a/b:1", "127.0.0.1:"] {
-            let Unusable::Malformed(error) = error(text) else { panic!("{text} is no name") };
-            assert!(error.to_string().contains("IP:PORT"), "{error}");
+        let error = |text: &str| Target::from(text).place().expect_err(text).to_string();
+        for text in [
+            "",
+            "7000",
+            ":80",
+            "::1:80x",
+            "::1",
+            "unix:",
+            "a/b:1",
+            "127.0.0.1:",
+            "http://example.org",
+            "[::1]",
+            "[a]:1",
+            "[::1:80",
+        ] {
+            assert!(error(text).contains("HOST:PORT, IP:PORT, [IPv6]:PORT or unix:/path"), "{text}: {}", error(text));
         }
-        for text in ["example.org:80", "localhost:http"] {
-            assert!(matches!(error(text), Unusable::Name(_)), "{text}");
+        assert!(error("example.org:htpp").contains("no service is called `htpp`"));
+        assert!(error("example.org:70000").contains("65535"));
+        assert!(error("example.org:+80").contains("no service"));
+    }
+
+    #[test]
+    fn bad_host_names_say_what_was_wrong() {
+        let long = "a".repeat(64);
+        let very_long = vec!["a".repeat(60); 5].join(".");
+        let cases = [
+            ("", "empty"),
+            (".", "empty"),
+            ("a\0b", "zero byte"),
+            ("a b", "` `"),
+            ("a\nb", "`\\n`"),
+            ("a@b", "`@`"),
+            ("[::1]", "`[`"),
+            ("1.2.3.4%lo", "`%`"),
+            ("a..b", "two dots"),
+            (".a", "two dots"),
+            (long.as_str(), "63 bytes"),
+            (very_long.as_str(), "253 bytes, and this one has 304"),
+        ];
+        for (host, what) in cases {
+            let error = Target::from((host, 80)).place().expect_err(host);
+            assert!(error.to_string().contains(what), "{error}");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         }
-        assert!(matches!(Target::from(("example.org", 80)).address(), Err(Unusable::Name(_))));
+        let longest = format!("{}.{}", vec!["a".repeat(61); 4].join("."), "b".repeat(5));
+        assert_eq!(longest.len(), 253);
+        assert!(Target::from((longest + ".", 80)).place().is_ok());
     }
 }

@@ -28,7 +28,7 @@ pub fn addresses(data: &[u8]) {
 fn read(target: &Target) {
     let _ = target.to_string();
     match target.address() {
-        Err(unusable) => assert!(!unusable.into_error().to_string().is_empty()),
+        Err(error) => assert!(!error.to_string().is_empty()),
         Ok(address) => {
             let text = address.to_string();
             let again = Target::from(text.as_str()).address().unwrap_or_else(|_| panic!("`{text}` is not read back"));

@@ -2,7 +2,7 @@
 
 use super::{Hub, NEVER_DRAINED_MAX};
 use crate::{
-    address::{Address, Target, Unusable},
+    address::{Address, Place, Target},
     conn::{Conn, Phase},
     connector::{Connect, RETRY},
     key::Key,
@@ -40,7 +40,7 @@ impl Hub {
 
     pub(crate) fn listen(&mut self, target: &Target, options: Listen) -> io::Result<Key> {
         self.refuse_if_shut()?;
-        let at = target.address().map_err(Unusable::into_error)?;
+        let at = target.address()?;
         let key = self.next_key()?;
         let (socket, local) = self
             .world
@@ -148,9 +148,10 @@ impl Hub {
             return None;
         }
         let key = self.slots.next_key()?;
-        let (peer, unusable) = match target.address() {
-            Ok(address) => (address, None),
-            Err(unusable) => (Address::Name(target.to_string()), Some(unusable)),
+        let place = target.place();
+        let peer = match &place {
+            Ok(Place::At(address)) => address.clone(),
+            _ => Address::Name(target.to_string()),
         };
         let mut conn = Conn::new(key, None, peer, self.world.now());
         conn.extra().from = options.local;
@@ -159,10 +160,10 @@ impl Hub {
         self.counts.opened += 1;
         self.stats.opened += 1;
         let index = key.index();
-        match unusable {
-            None => self.begin_connect(index),
-            Some(Unusable::Name(error)) => _ = self.end(index, Reason::Resolve(error)),
-            Some(Unusable::Malformed(error)) => self.connect_failed(index, error),
+        match place {
+            Ok(Place::At(_)) => self.begin_connect(index),
+            Ok(Place::Named(..)) => _ = self.end(index, Reason::Resolve(io::ErrorKind::Unsupported.into())),
+            Err(error) => _ = self.end(index, Reason::Resolve(error)),
         }
         self.settle(index);
         Some(key)
