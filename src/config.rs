@@ -1,6 +1,7 @@
 //! Every bound of one reactor, with its reason beside the default.
 
-use std::time::Duration;
+use crate::names::Resolver;
+use std::{io, net::IpAddr, time::Duration};
 
 /// The bounds of one reactor. Each has a default that suits a server of a few thousand connections; change what you must:
 ///
@@ -26,6 +27,9 @@ pub struct Config {
     pub(crate) lingering_max: usize,
     pub(crate) connect_max: Duration,
     pub(crate) accept_back_off: Duration,
+    pub(crate) resolve_threads: usize,
+    pub(crate) resolve_queue: usize,
+    pub(crate) resolver: Option<Resolver>,
     pub(crate) offload_threads: usize,
     pub(crate) offload_queue: usize,
     pub(crate) panics: Panics,
@@ -85,6 +89,12 @@ impl Default for Config {
             connect_max: Duration::from_secs(30),
             // Descriptors come back when somebody closes; ten looks a second cost nothing.
             accept_back_off: Duration::from_millis(100),
+            // A name server that does not answer holds a thread for 5 to 30 s (resolv.conf(5)): seven such names, and the next
+            // one still finds a thread.
+            resolve_threads: 8,
+            // Each that waits is a short text, and has a deadline.
+            resolve_queue: 1024,
+            resolver: None,
             // Blocking work waits for a disk or a lock more than it counts: a few threads keep either busy, and each costs a
             // stack.
             offload_threads: 4,
@@ -185,7 +195,8 @@ impl Config {
         self
     }
 
-    /// How long connecting may take, where [`Connect::timeout`](crate::Connect::timeout) says nothing else. Default: 30 s.
+    /// How long connecting may take, looking the name up included, where [`Connect::timeout`](crate::Connect::timeout) says
+    /// nothing else; and how long [`Net::resolve`](crate::Net::resolve) waits for an answer. Default: 30 s.
     #[must_use]
     pub fn connect_max(mut self, most: Duration) -> Self {
         self.connect_max = most;
@@ -196,6 +207,40 @@ impl Config {
     #[must_use]
     pub fn accept_back_off(mut self, wait: Duration) -> Self {
         self.accept_back_off = wait;
+        self
+    }
+
+    /// How many names are looked up at a time, at least 1; threads are started when they are needed, and end when they are
+    /// not. Default: 8.
+    #[must_use]
+    pub fn resolve_threads(mut self, threads: usize) -> Self {
+        self.resolve_threads = threads.max(1);
+        self
+    }
+
+    /// How many names wait for a thread to be looked up by; beyond it a lookup fails at once, with
+    /// [`NameError::Busy`](crate::NameError::Busy). Default: 1,024.
+    #[must_use]
+    pub fn resolve_queue(mut self, names: usize) -> Self {
+        self.resolve_queue = names;
+        self
+    }
+
+    /// Looks names up by a function of yours instead of the system's getaddrinfo(3), for [`Net::connect`](crate::Net::connect)
+    /// and [`Net::resolve`](crate::Net::resolve): another resolver, a table of your own, a test. It runs on the same threads
+    /// and may block. It gives all addresses, the preferred one first.
+    ///
+    /// ```
+    /// # use mainspring::{Config, NameError};
+    /// # use std::net::ToSocketAddrs;
+    /// let config = Config::new().resolver(|host| match host {
+    ///     "database" => Ok(vec!["10.1.2.3".parse().expect("an address")]),
+    ///     _ => Ok((host, 0).to_socket_addrs()?.map(|addr| addr.ip()).collect()),
+    /// });
+    /// ```
+    #[must_use]
+    pub fn resolver(mut self, resolve: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
+        self.resolver = Some(Resolver::new(resolve));
         self
     }
 

@@ -3,6 +3,7 @@
 use crate::{
     address::Address,
     config::Marks,
+    connector::Opening,
     input::Input,
     key::Key,
     limits::{Limits, Situation},
@@ -108,6 +109,8 @@ pub(crate) struct Extra {
     pub(crate) write_error: Option<io::Error>,
     /// Connect from here.
     pub(crate) from: Option<SocketAddr>,
+    /// How far connecting by name has come.
+    pub(crate) opening: Option<Box<Opening>>,
 }
 
 impl Default for Extra {
@@ -120,6 +123,7 @@ impl Default for Extra {
             timers: NO_TIMER,
             write_error: None,
             from: None,
+            opening: None,
         }
     }
 }
@@ -133,6 +137,7 @@ impl Extra {
             && self.readers.is_empty()
             && self.timers == NO_TIMER
             && self.write_error.is_none()
+            && self.opening.is_none()
     }
 }
 
@@ -283,6 +288,15 @@ impl Conn {
 
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
+    }
+
+    /// Of a connection by name.
+    pub(crate) fn opening(&mut self) -> Option<&mut Opening> {
+        self.extra.as_mut()?.opening.as_deref_mut()
+    }
+
+    pub(crate) fn is_racing(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| matches!(extra.opening.as_deref(), Some(Opening::Racing { .. })))
     }
 
     pub(crate) fn output(&mut self) -> &mut Output {

@@ -1,5 +1,6 @@
 //! Connecting: the options ([`Connect`]), and how the loop goes on after each step.
 
+use crate::{eyeballs::Race, key::Timer, pool::Ticket, transport::Stream};
 use std::{net::SocketAddr, time::Duration};
 
 /// How to connect. All of it has a default.
@@ -15,19 +16,34 @@ impl Connect {
         Self::default()
     }
 
-    /// How long connecting may take. Default: [`Config::connect_max`](crate::Config::connect_max).
+    /// How long connecting may take, looking the name up included. Default:
+    /// [`Config::connect_max`](crate::Config::connect_max).
     #[must_use]
     pub fn timeout(mut self, after: Duration) -> Self {
         self.timeout = Some(after);
         self
     }
 
-    /// The address to connect from (bind(2)); port 0 leaves the port to the system.
+    /// The address to connect from (bind(2)); port 0 leaves the port to the system. Of a name only the addresses of the same
+    /// family are tried then; with a port, one after the other, because two sockets cannot share it.
     #[must_use]
     pub fn local(mut self, addr: SocketAddr) -> Self {
         self.local = Some(addr);
         self
     }
+}
+
+/// How far connecting by name has come.
+pub(crate) enum Opening {
+    Resolving {
+        ticket: Ticket,
+        port: u16,
+    },
+    /// `next`: when another address is tried.
+    Racing {
+        race: Race<Stream>,
+        next: Option<Timer>,
+    },
 }
 
 /// A Unix listener with a full backlog refuses to keep us waiting: how long until we ask again.

@@ -24,7 +24,6 @@ pub(crate) type Ticket = u64;
 /// What a pool is for: each has threads of its own, so that one kind of work never waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    #[allow(dead_code, reason = "looking names up is to come")]
     Names,
     Offload,
 }

@@ -1,7 +1,7 @@
 //! Why things end: [`Reason`] of a connection, [`Limit`] that was reached, [`Fault`] of your own code; why offloaded work
 //! brought nothing.
 
-use crate::address::Address;
+use crate::{address::Address, names::Unresolved};
 use std::{error::Error, fmt, io};
 
 /// Whatever your code fails with. Anything that is an [`Error`] becomes one by `?`, a `&str` or `String` by `.into()`.
@@ -122,7 +122,8 @@ pub enum Reason {
     Abort,
     /// The reactor was shut down.
     Shutdown,
-    /// Never connected: the name could not be resolved.
+    /// Never connected: what was asked for leads to no address. A name could not be resolved ([`NameError`](crate::NameError)
+    /// says why), a service is unknown, or the text is no target.
     Resolve(io::Error),
     /// Never connected: no address could be reached.
     Connect(ConnectError),
@@ -164,7 +165,10 @@ impl Reason {
     pub(crate) fn duplicate(&self) -> Self {
         let io = |error: &io::Error| match error.raw_os_error() {
             Some(errno) => io::Error::from_raw_os_error(errno),
-            None => io::Error::new(error.kind(), error.to_string()),
+            None => match Unresolved::of(error) {
+                Some(unresolved) => unresolved.clone().into(),
+                None => io::Error::new(error.kind(), error.to_string()),
+            },
         };
         match self {
             Self::Finish => Self::Finish,

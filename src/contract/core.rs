@@ -1,7 +1,7 @@
 //! What the net borrows: the hub, and everything of it that is yours: handlers, tells, jobs. Runs your code between
 //! callbacks, and never lets a panic of it out of the turn unless you asked for that.
 
-use super::{Context, Dispatcher, Handler, Net, Protocol, dispatcher::Watcher, offload::Done, remote::Inbox};
+use super::{Context, Dispatcher, Handler, Net, Protocol, dispatcher::Watcher, offload::Done, remote::Inbox, resolve::Then};
 use crate::{
     address::Address,
     config::Panics,
@@ -41,6 +41,8 @@ pub(crate) enum Later<S> {
     Job(Job<S>),
     Every(Duration, Box<dyn FnMut(&mut Net<'_, S>, &mut S)>),
     Tell(Tell<S>),
+    /// The deadline of a lookup, which has this ticket.
+    Lookup(Option<Ticket>, Then<S>),
     TellEvery(Duration, Box<dyn FnMut(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>),
 }
 
@@ -265,7 +267,7 @@ impl<S> Core<S> {
         timer
     }
 
-    fn keep(&mut self, timer: Timer, later: Later<S>) {
+    pub(super) fn keep(&mut self, timer: Timer, later: Later<S>) {
         let index = timer.index as usize;
         if self.later.len() <= index {
             self.later.resize_with(index + 1, || None);
@@ -284,18 +286,25 @@ impl<S> Core<S> {
         is_job
     }
 
-    fn take_later(&mut self, timer: Timer) -> Option<Later<S>> {
+    pub(super) fn take_later(&mut self, timer: Timer) -> Option<Later<S>> {
         let kept = self.later.get_mut(timer.index as usize)?;
         kept.take_if(|(serial, _)| *serial == timer.serial).map(|(_, later)| later)
     }
 
     fn forget(&mut self, timer: Timer) {
         if let Some(later) = self.take_later(timer) {
-            discard("a timer", later);
+            self.drop_later(later);
         }
         if self.hub.jobs_set == 0 && self.later.len() > 1024 {
             self.later = Vec::new();
         }
+    }
+
+    fn drop_later(&mut self, later: Later<S>) {
+        if let Later::Lookup(ticket, _) = &later {
+            self.forget_lookup(*ticket);
+        }
+        discard("a timer", later);
     }
 
     /// Drops what the timers and offloads of ended connections would have run.
@@ -320,6 +329,7 @@ impl<S> Core<S> {
                     self.tell_now(key, state, |handler, ctx, state| tell(handler, ctx, state));
                 }
             }
+            Later::Lookup(ticket, then) => self.lookup_timed_out(timer, ticket, then, state),
             Later::Every(period, mut job) => {
                 self.set_next(timer, deadline, period);
                 if !self.run_job("a timer", state, &mut job) {
@@ -397,7 +407,7 @@ impl<S> Core<S> {
             if self.hub.cancel(timer) {
                 self.hub.jobs_set -= 1;
             }
-            discard("a timer", later);
+            self.drop_later(later);
         }
         self.drop_all_offloads();
         while let Some(job) = self.inbox.next() {

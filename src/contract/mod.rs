@@ -9,6 +9,7 @@ mod net;
 mod offload;
 mod protocol;
 mod remote;
+mod resolve;
 
 pub use context::{Context, Scope};
 pub(crate) use core::{Core, Drain, Errand, Later, discard};

@@ -106,7 +106,7 @@ impl<S> Core<S> {
             let Some(Returned { purpose, ticket, product }) = self.hub.elsewhere.next_returned() else { return };
             match purpose {
                 Purpose::Offload => self.finish_offload(ticket, product, state),
-                Purpose::Names => discard("a name that was looked up", product),
+                Purpose::Names => self.answered(product, state),
             }
             self.run_errands(state);
         }

@@ -1,6 +1,6 @@
 //! Work on other threads, by ticket: given out, taken back, returned.
 
-use super::Hub;
+use super::{Answer, Hub};
 use crate::{
     alarm::Alarm,
     key::Key,
@@ -61,7 +61,6 @@ impl Elsewhere {
 
 impl Hub {
     /// Has another thread do it. What comes back has the ticket.
-    #[allow(dead_code, reason = "looking names up is to come")]
     pub(crate) fn give_out(
         &mut self,
         purpose: Purpose,
@@ -70,6 +69,12 @@ impl Hub {
     ) -> Result<Ticket, Refused> {
         let ticket = self.elsewhere.new_ticket();
         self.give_out_as(ticket, purpose, bounds, work).map(|()| ticket)
+    }
+
+    /// What was known without asking comes back like everything else, in the next turn.
+    pub(crate) fn answer(&mut self, answer: Answer) {
+        let ticket = self.elsewhere.new_ticket();
+        self.elsewhere.send_back(Returned { purpose: Purpose::Names, ticket, product: Ok(Box::new(answer)) });
     }
 
     /// The same for a program's own work: a refusal comes back like an end.

@@ -104,6 +104,7 @@ impl Hub {
         }
         self.stop_callbacks(index);
         self.stop_limits(index);
+        self.stop_opening(index);
     }
 
     /// Its own timers and offloads die, and delivering to it ends.

@@ -5,6 +5,7 @@
 //! when it could make progress. Whoever changes something that the rule reads calls [`Hub::settle`] afterwards, or marks
 //! the connection [`dirty`](Hub::mark_dirty), which settles it later in the turn.
 
+mod connecting;
 mod elsewhere;
 mod ending;
 mod opening;
@@ -27,6 +28,7 @@ use crate::{
     timers::Timers,
     world::{Event, World},
 };
+pub(crate) use connecting::{Answer, Asker};
 pub(crate) use elsewhere::{Elsewhere, Product, Returned};
 pub(crate) use opening::Accepted;
 pub(crate) use receiving::{Budget, LentInput, Step};
@@ -235,7 +237,7 @@ impl Hub {
         let can_flush = conn.can_write() && conn.has_writable_output();
         match conn.phase {
             Phase::Open | Phase::Flushing if !conn.is_established => {
-                conn.stream.is_some() && (conn.is_writable || conn.has_failed)
+                (conn.stream.is_some() || conn.is_racing()) && (conn.is_writable || conn.has_failed)
             }
             Phase::Open => {
                 let is_owed = conn.owes_connected || conn.owes_draining || conn.may_be_told_writable();

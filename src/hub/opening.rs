@@ -1,6 +1,6 @@
 //! How things begin: listening, accepting, connecting, watching.
 
-use super::{Hub, NEVER_DRAINED_MAX};
+use super::{Hub, NEVER_DRAINED_MAX, connecting::is_lost_already};
 use crate::{
     address::{Address, Place, Target},
     conn::{Conn, Phase},
@@ -162,7 +162,7 @@ impl Hub {
         let index = key.index();
         match place {
             Ok(Place::At(_)) => self.begin_connect(index),
-            Ok(Place::Named(..)) => _ = self.end(index, Reason::Resolve(io::ErrorKind::Unsupported.into())),
+            Ok(Place::Named(host, port)) => self.connect_by_name(index, host, port),
             Err(error) => _ = self.end(index, Reason::Resolve(error)),
         }
         self.settle(index);
@@ -182,24 +182,28 @@ impl Hub {
         }
     }
 
-    pub(crate) fn connect_failed(&mut self, index: usize, error: io::Error) {
+    fn connect_failed(&mut self, index: usize, error: io::Error) {
         let peer = self.slots.conn_at(index).peer.clone();
         self.end(index, Reason::Connect(ConnectError::new(vec![(peer, error)])));
     }
 
     /// An event for a connection that is still connecting: is it done?
     pub(crate) fn serve_connecting(&mut self, index: usize) {
+        let checked = match &mut self.slots.conn_at_mut(index).stream {
+            Some(stream) => Some(stream.connected()),
+            None => self.serve_race(index),
+        };
+        let Some(checked) = checked else { return };
         let conn = self.slots.conn_at_mut(index);
-        let Some(stream) = &mut conn.stream else { return };
-        match stream.connected() {
+        match checked {
             Ok(true) => {
                 (conn.is_established, conn.is_writable, conn.has_failed) = (true, true, false);
                 conn.owes_connected = conn.phase == Phase::Open;
                 self.slim_down(index);
             }
             Ok(false) => (conn.is_writable, conn.has_failed) = (false, false),
-            // A refused connect is neither of these: it was connected, and is lost already. What the peer said before is read.
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+            // What the peer said before it was lost is read.
+            Err(error) if is_lost_already(&error) => {
                 (conn.is_established, conn.has_failed) = (true, false);
                 (conn.is_readable, conn.is_lifted, conn.is_cut) = (true, true, true);
                 conn.owes_connected = conn.phase == Phase::Open;
@@ -232,7 +236,11 @@ impl Hub {
                 self.requeue(key);
             }
             Some(Entry::Stream(conn)) if conn.stream.is_none() && conn.phase != Phase::Ended => {
-                self.begin_connect(key.index());
+                if conn.is_racing() {
+                    self.race_on(key.index());
+                } else {
+                    self.begin_connect(key.index());
+                }
                 self.settle(key.index());
             }
             _ => {}

@@ -15,7 +15,7 @@ mod scene;
 mod sim;
 mod transcript;
 
-pub use crate::world::sim::{Errno, Fate, Weather};
+pub use crate::world::sim::{Errno, Fate, NameFate, Weather};
 pub use check::{check, every_cut};
 pub use scene::{Actor, Scene};
 pub use sim::{Host, Sim};

@@ -5,7 +5,7 @@ use crate::{
     address::{Address, Target},
     config::Config,
     contract::Net,
-    world::sim::{EndId, Errno, Fate, HostId, PortId, Weather},
+    world::sim::{EndId, Errno, Fate, HostId, NameFate, PortId, Weather},
 };
 use std::{fmt, io::IoSlice, time::Duration};
 
@@ -80,6 +80,21 @@ impl<S: 'static> Scene<S> {
     /// What connecting to an address comes to.
     pub fn set_fate(&mut self, address: &str, how: Fate) -> &mut Self {
         self.sim.set_fate(address, how);
+        self
+    }
+
+    /// The addresses of a name, the preferred one first. No other name exists.
+    ///
+    /// # Panics
+    /// If one of them is no IP address.
+    pub fn name(&mut self, host: &str, addresses: &[&str]) -> &mut Self {
+        self.sim.name(host, addresses);
+        self
+    }
+
+    /// What looking a name up comes to; `None` is that it is found.
+    pub fn set_name_fate(&mut self, host: &str, fate: impl Into<Option<NameFate>>) -> &mut Self {
+        self.sim.set_name_fate(host, fate);
         self
     }
 

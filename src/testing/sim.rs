@@ -5,7 +5,7 @@ use crate::{
     contract::Net,
     reactor::Reactor,
     time::Time,
-    world::sim::{Alarm, Errno, Fate, HostId, Network, SharedNetwork, SimWorld, Torture, Weather},
+    world::sim::{Alarm, Errno, Fate, HostId, NameFate, Network, SharedNetwork, SimWorld, Torture, Weather},
 };
 use std::{any::Any, cell::Cell, cell::RefCell, fmt, marker::PhantomData, rc::Rc, time::Duration};
 
@@ -277,6 +277,22 @@ impl Sim {
     pub fn set_fate(&mut self, address: &str, fate: Fate) -> &mut Self {
         let address = crate::address::Target::from(address).address().unwrap_or_else(|_| panic!("`{address}` is no address"));
         self.network.borrow_mut().fates.insert(address, fate);
+        self
+    }
+
+    /// The addresses of a name, the preferred one first. No other name exists.
+    ///
+    /// # Panics
+    /// If one of them is no IP address.
+    pub fn name(&mut self, host: &str, addresses: &[&str]) -> &mut Self {
+        let ip = |text: &&str| text.parse().unwrap_or_else(|_| panic!("`{text}` is no IP address"));
+        self.network.borrow_mut().set_name(host, addresses.iter().map(ip).collect());
+        self
+    }
+
+    /// What looking a name up comes to; `None` is that it is found.
+    pub fn set_name_fate(&mut self, host: &str, fate: impl Into<Option<NameFate>>) -> &mut Self {
+        self.network.borrow_mut().set_name_fate(host, fate.into());
         self
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod sim;
 
 use crate::{
     address::Address,
+    names::{Lookup, Question},
     pool::{Bounds, Job, Purpose, Refused, Ticket},
     time::Time,
     transport::Stream,
@@ -91,6 +92,8 @@ pub(crate) trait World {
     fn unwatch(&mut self, source: Source<'_>) -> io::Result<()>;
     /// Ends a wait, from any thread. Asked for once.
     fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>>;
+    /// What looks a name up, on a thread to which it is given next.
+    fn lookup(&mut self, question: Question) -> Lookup;
     /// Runs `job` on another thread, one of so many for this purpose. Never waits: what finds no room is refused. The job
     /// tells the loop itself. (The simulated world runs it on this thread, in a later wait.)
     fn spawn(&mut self, purpose: Purpose, bounds: Bounds, ticket: Ticket, job: Job) -> Result<(), Refused>;

@@ -5,6 +5,7 @@ use super::ARMS_BY_ITSELF;
 use super::{Event, ListenHow, Listener, Ready, Source, World};
 use crate::{
     address::Address,
+    names::{Lookup, Question, ask_the_system},
     pool::{Bounds, Job, Pool, Purpose, Refused, Ticket},
     time::Time,
     transport::Stream,
@@ -154,6 +155,10 @@ impl World for OsWorld {
                 log::error!(target: "mainspring", "cannot wake the loop: {error}");
             }
         }))
+    }
+
+    fn lookup(&mut self, question: Question) -> Lookup {
+        Box::new(move || ask_the_system(&question))
     }
 
     fn spawn(&mut self, purpose: Purpose, bounds: Bounds, ticket: Ticket, job: Job) -> Result<(), Refused> {

@@ -10,13 +10,14 @@ mod work;
 use super::{Event, ListenHow, Listener, Source, World};
 use crate::{
     address::Address,
+    names::{Lookup, Question as NameQuestion},
     pool::{Bounds, Job, Purpose, Refused, Ticket},
     time::Time,
     transport::{Moved, Stream, Transport},
 };
 pub use errno::Errno;
-pub use network::Fate;
 pub(crate) use network::{EndId, HostId, Mercy, Network, PortId, Question, Torture, question_of, question_text};
+pub use network::{Fate, NameFate};
 use std::{
     cell::RefCell,
     io::{self, IoSlice},
@@ -43,11 +44,21 @@ pub(crate) struct SimWorld {
     was_interrupted: bool,
     /// By purpose.
     crews: [Crew; 2],
+    /// How long the lookup takes that is given to a thread next.
+    lookup_takes: Duration,
 }
 
 impl SimWorld {
     pub(crate) fn new(network: SharedNetwork, host: HostId, sleeps_until: Alarm) -> Self {
-        Self { network, host, sleeps_until, epoch: Instant::now(), was_interrupted: false, crews: Default::default() }
+        Self {
+            network,
+            host,
+            sleeps_until,
+            epoch: Instant::now(),
+            was_interrupted: false,
+            crews: Default::default(),
+            lookup_takes: Duration::ZERO,
+        }
     }
 }
 
@@ -118,11 +129,20 @@ impl World for SimWorld {
         Ok(Arc::new(move || is_woken.store(true, Ordering::Release)))
     }
 
+    fn lookup(&mut self, question: NameQuestion) -> Lookup {
+        let (found, takes) = self.network.borrow_mut().look_up(self.host, &question);
+        self.lookup_takes = takes;
+        Box::new(move || found)
+    }
+
     /// It fails, where an operation fails on purpose, as a system that gives no thread.
     fn spawn(&mut self, purpose: Purpose, bounds: Bounds, ticket: Ticket, job: Job) -> Result<(), Refused> {
         let mut network = self.network.borrow_mut();
         network.operate(self.host, "spawn").map_err(|errno| Refused::NoThread(errno.to_error()))?;
-        let takes = network.work_takes(self.host);
+        let takes = match purpose {
+            Purpose::Names => std::mem::take(&mut self.lookup_takes),
+            Purpose::Offload => network.work_takes(self.host),
+        };
         let crew = &mut self.crews[purpose as usize];
         crew.spawn(bounds, network.now, takes, ticket, job)?;
         let end = crew.next_end().unwrap_or(Time::NEVER);

@@ -4,6 +4,7 @@
 use super::{errno::Errno, trace::Trace, weather::Weather};
 use crate::{
     address::Address,
+    names::{Found, NameError, Question as NameQuestion},
     time::{Time, nanos},
     transport::Moved,
     world::Ready,
@@ -11,7 +12,7 @@ use crate::{
 use fastrand::Rng;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    io::IoSlice,
+    io::{self, IoSlice},
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -27,6 +28,9 @@ pub(crate) type EndId = u64;
 
 const ACCEPTING: EndId = 1 << 63;
 
+/// A lookup: its host, and the how manieth of that host.
+const LOOKING_UP: EndId = 1 << 62;
+
 /// What may happen by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Chance {
@@ -37,10 +41,11 @@ pub(crate) enum Chance {
     Spurious,
     Refusal,
     Silence,
+    Lookup,
 }
 
 /// How many kinds there are.
-const CHANCES: usize = 7;
+const CHANCES: usize = 8;
 
 /// A question of chance: of which end, about what, for the how manieth time. The answer depends on these and the seed alone,
 /// so that leaving one fault out changes no other.
@@ -104,8 +109,9 @@ pub(crate) struct Node {
     is_dead: bool,
     /// Operations so far, and the one that is to fail.
     pub(crate) operations: u64,
-    /// Jobs that it gave to other threads.
+    /// Jobs that it gave to other threads, and names that it looked up.
     jobs: u32,
+    lookups: u32,
     pub(crate) torture: Option<Torture>,
 }
 
@@ -178,6 +184,7 @@ pub(crate) struct Network {
     held: Vec<(HostId, HostId, Happening)>,
     /// What connecting to an address comes to, by script.
     pub(crate) fates: BTreeMap<Address, Fate>,
+    names: BTreeMap<String, Name>,
     pub(crate) trace: Trace,
     /// Faults by chance that struck, each with its line.
     pub(crate) struck: Vec<(Question, String)>,
@@ -194,8 +201,8 @@ pub(crate) fn question_of(text: &str) -> Option<Question> {
     let mut parts = text.split('.');
     let id = EndId::from_str_radix(parts.next()?, 16).ok()?;
     let name = parts.next()?;
-    let all =
-        [Chance::Delay, Chance::ShortRead, Chance::ShortWrite, Chance::Reset, Chance::Spurious, Chance::Refusal, Chance::Silence];
+    use Chance::{Delay, Lookup, Refusal, Reset, ShortRead, ShortWrite, Silence, Spurious};
+    let all = [Delay, ShortRead, ShortWrite, Reset, Spurious, Refusal, Silence, Lookup];
     let chance = all.into_iter().find(|chance| format!("{chance:?}") == name)?;
     let number = parts.next()?.parse().ok()?;
     parts.next().is_none().then_some((id, chance, number))
@@ -207,6 +214,28 @@ pub(crate) enum Mercy {
     #[default]
     None,
     AllBut(BTreeSet<Question>),
+}
+
+/// What is known of a name.
+#[derive(Clone, Debug, Default)]
+struct Name {
+    addresses: Vec<IpAddr>,
+    fate: Option<NameFate>,
+}
+
+/// What looking a name up comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameFate {
+    /// There is no such name.
+    NotFound,
+    /// The resolver has no answer for now.
+    TryAgain,
+    /// The resolver cannot answer.
+    Failed,
+    /// The answer is right, and takes so long. A thread is busy with it meanwhile.
+    Slow(Duration),
+    /// No answer ever comes; a thread waits for it for ever.
+    Silent,
 }
 
 /// What connecting to an address comes to.
@@ -238,6 +267,7 @@ impl Network {
             partitions: BTreeSet::new(),
             held: Vec::new(),
             fates: BTreeMap::new(),
+            names: BTreeMap::new(),
             trace: Trace::default(),
             struck: Vec::new(),
             mercy: Mercy::None,
@@ -257,6 +287,7 @@ impl Network {
             is_dead: false,
             operations: 0,
             jobs: 0,
+            lookups: 0,
             torture: None,
         });
         self.nodes.len() - 1
@@ -753,10 +784,23 @@ impl Network {
                 self.shutdown_write(id);
             }
         }
-        if let Some(token) = token {
-            self.nodes[host].ready.remove(&token);
-        }
         self.ends.remove(&id);
+        if let Some(token) = token {
+            self.forget_events(host, token);
+        }
+    }
+
+    /// Of a socket that is gone; of others with the same token, which race it, everything that holds is told again.
+    fn forget_events(&mut self, host: HostId, token: usize) {
+        self.nodes[host].ready.remove(&token);
+        let same = |end: &End| end.host == host && end.token == Some(token);
+        let rivals: Vec<EndId> = self.ends.iter().filter(|(_, end)| same(end)).map(|(&id, _)| id).collect();
+        for rival in rivals {
+            let level = self.level(rival);
+            if level.readable || level.writable || level.failed {
+                merge(&mut self.nodes[host].ready, token, level);
+            }
+        }
     }
 
     fn fail_end(&mut self, id: EndId, errno: Errno) {
@@ -823,6 +867,67 @@ impl Network {
             self.plan(now, Happening::Nudge { host, token, ready });
         }
     }
+}
+
+/// Names.
+impl Network {
+    pub(crate) fn set_name(&mut self, host: &str, addresses: Vec<IpAddr>) {
+        self.names.entry(canonical(host)).or_default().addresses = addresses;
+    }
+
+    pub(crate) fn set_name_fate(&mut self, host: &str, fate: Option<NameFate>) {
+        self.names.entry(canonical(host)).or_default().fate = fate;
+    }
+
+    /// What the next lookup of a host brings, and how long it takes.
+    pub(crate) fn look_up(&mut self, host: HostId, question: &NameQuestion) -> (io::Result<Found>, Duration) {
+        self.nodes[host].lookups += 1;
+        let id = LOOKING_UP | (host as EndId) << 32 | EndId::from(self.nodes[host].lookups);
+        let takes = self.delay(id) + self.weather.latency;
+        let (found, fate) = self.find(question);
+        let asked = found.as_ref().map_or_else(ToString::to_string, |found| format!("{found:?}"));
+        self.note(host, format_args!("looks up {question:?}: {asked}"));
+        let failures = self.weather.lookups;
+        if self.strikes(id, Chance::Lookup, failures).is_some() {
+            let line = format!("{} {} Lookup of {question:?}", Trace::stamp(self.now), self.nodes[host].name);
+            self.struck.push(((id, Chance::Lookup, 0), line));
+            return (Err(NameError::TryAgain.error("the simulated resolver has no answer for now")), takes);
+        }
+        match fate {
+            Some(NameFate::Slow(slow)) => (found, slow),
+            Some(NameFate::Silent) => (found, Duration::MAX),
+            _ => (found, takes),
+        }
+    }
+
+    fn find(&self, question: &NameQuestion) -> (io::Result<Found>, Option<NameFate>) {
+        match question {
+            NameQuestion::Addresses(host) => {
+                let name = self.names.get(&canonical(host));
+                let found = match name.and_then(|name| name.fate) {
+                    Some(NameFate::TryAgain) => Err(NameError::TryAgain.error(format!("`{host}`: no answer for now"))),
+                    Some(NameFate::Failed) => Err(NameError::Failed.error(format!("`{host}`: the resolver cannot answer"))),
+                    None | Some(NameFate::Slow(_) | NameFate::Silent) if name.is_some_and(|name| !name.addresses.is_empty()) => {
+                        let addresses = name.map_or(&[][..], |name| &name.addresses);
+                        Ok(Found::Addresses(addresses.iter().map(|&ip| (ip, 0).into()).collect()))
+                    }
+                    _ => Err(NameError::NotFound.error(format!("`{host}`: there is no such name"))),
+                };
+                (found, name.and_then(|name| name.fate))
+            }
+            #[cfg(feature = "names")]
+            NameQuestion::Name(ip) => {
+                let name = self.names.iter().find(|(_, name)| name.addresses.contains(ip));
+                let found = name.map(|(host, _)| Found::Name(host.clone()));
+                (found.ok_or_else(|| NameError::NotFound.error(format!("`{ip}`: it has no name"))), None)
+            }
+        }
+    }
+}
+
+/// Names are equal in any case, and with the root's dot (RFC 1034, 3.1).
+fn canonical(host: &str) -> String {
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
 /// Hosts, as the scheduler sees them.

@@ -16,6 +16,7 @@ pub struct Weather {
     pub(crate) spurious: u32,
     pub(crate) refusals: u32,
     pub(crate) silences: u32,
+    pub(crate) lookups: u32,
     pub(crate) pauses: u32,
     pub(crate) work: Duration,
 }
@@ -36,6 +37,7 @@ impl Default for Weather {
             spurious: 0,
             refusals: 0,
             silences: 0,
+            lookups: 0,
             pauses: 0,
             work: Duration::ZERO,
         }
@@ -62,6 +64,7 @@ impl Weather {
             spurious: 20,
             refusals: 50,
             silences: 20,
+            lookups: 20,
             pauses: 10,
             work: Duration::from_millis(200),
         }
@@ -113,6 +116,14 @@ impl Weather {
     #[must_use]
     pub fn refusals(mut self, refused: u32, silent: u32) -> Self {
         (self.refusals, self.silences) = (refused, silent);
+        self
+    }
+
+    /// How often looking a name up fails, with [`NameError::TryAgain`](crate::NameError::TryAgain). It takes as long as a
+    /// message there and back.
+    #[must_use]
+    pub fn lookups(mut self, failed: u32) -> Self {
+        self.lookups = failed;
         self
     }
 

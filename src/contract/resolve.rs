@@ -1,0 +1,141 @@
+//! Looking names up for the program: asked elsewhere, told here.
+
+use super::{Core, Net, core::Later};
+use crate::{
+    address,
+    hub::{Answer, Asker, Hub, Product},
+    key::Timer,
+    names::{Found, NameError, Question},
+    pool::{Purpose, Ticket},
+    reason::OffloadError,
+    timers::What,
+};
+use std::{io, net::IpAddr};
+
+/// What to do with what was found.
+pub(crate) type Then<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S, io::Result<Found>)>;
+
+impl<S> Net<'_, S> {
+    /// Looks a host's addresses up, without a connection: all of them, in the order in which the system prefers them. `done`
+    /// runs later on the loop, never inside this call, and once.
+    ///
+    /// The system's own resolver is asked (getaddrinfo(3): /etc/hosts and nsswitch.conf count), on a thread of a small pool,
+    /// [`Config::resolve_threads`](crate::Config::resolve_threads); or yours,
+    /// [`Config::resolver`](crate::Config::resolver). A literal address is its own answer, and asks nobody.
+    ///
+    /// The timer is that of its deadline, [`Config::connect_max`](crate::Config::connect_max): [`cancel`](Self::cancel) takes
+    /// the lookup back, and `done` is dropped. Like any timer it keeps [`run`](crate::Reactor::run) running, but not during a
+    /// [drain](Self::drain).
+    ///
+    /// # Errors
+    /// `done` is told; [`NameError::of`](crate::NameError::of) says what it was. A name that is none (empty, too long, with
+    /// a zero byte) is [`io::ErrorKind::InvalidInput`].
+    pub fn resolve(
+        &mut self,
+        host: &str,
+        done: impl FnOnce(&mut Net<'_, S>, &mut S, io::Result<Vec<IpAddr>>) + 'static,
+    ) -> Timer {
+        let then: Then<S> = Box::new(move |net, state, found| done(net, state, found.and_then(ips)));
+        match address::literal(host) {
+            Ok(Some(address)) => self.core.tell_found(Ok(Found::Addresses(vec![address])), then),
+            Ok(None) => self.core.look_up(Question::Addresses(host.to_owned()), then),
+            Err(error) => self.core.tell_found(Err(error), then),
+        }
+    }
+
+    /// Looks up the name that belongs to an address. Where there is none it says [`NameError::NotFound`], and never gives
+    /// the address back as if it were a name. Whoever has the address decides what is said here: resolve the name again
+    /// before you believe it. Otherwise as [`resolve`](Self::resolve).
+    ///
+    /// # Errors
+    /// `done` is told; [`NameError::of`](crate::NameError::of) says what it was.
+    #[cfg(feature = "names")]
+    pub fn resolve_back(
+        &mut self,
+        ip: IpAddr,
+        done: impl FnOnce(&mut Net<'_, S>, &mut S, io::Result<String>) + 'static,
+    ) -> Timer {
+        let then: Then<S> = Box::new(move |net, state, found| {
+            done(
+                net,
+                state,
+                found.map(|found| match found {
+                    Found::Name(name) => name,
+                    Found::Addresses(_) => unreachable!("a name was asked for"),
+                }),
+            );
+        });
+        self.core.look_up(Question::Name(ip), then)
+    }
+}
+
+fn ips(found: Found) -> io::Result<Vec<IpAddr>> {
+    let mut all: Vec<IpAddr> = Vec::new();
+    for address in found.into_addresses() {
+        if !all.contains(&address.ip()) {
+            all.push(address.ip());
+        }
+    }
+    if all.is_empty() { Err(NameError::NotFound.error("the name has no address")) } else { Ok(all) }
+}
+
+impl<S> Core<S> {
+    fn look_up(&mut self, question: Question, then: Then<S>) -> Timer {
+        self.begin_lookup(then, |hub, asker| match hub.look_up(question, asker) {
+            Ok(ticket) => Some(ticket),
+            Err(error) => {
+                hub.answer(Answer { asker, found: Err(error) });
+                None
+            }
+        })
+    }
+
+    /// What is known without asking is told like an answer.
+    fn tell_found(&mut self, found: io::Result<Found>, then: Then<S>) -> Timer {
+        self.begin_lookup(then, |hub, asker| {
+            hub.answer(Answer { asker, found });
+            None
+        })
+    }
+
+    fn begin_lookup(&mut self, then: Then<S>, ask: impl FnOnce(&mut Hub, Asker) -> Option<Ticket>) -> Timer {
+        if self.hub.is_shut {
+            return self.hub.timers.stale();
+        }
+        let deadline = self.hub.world.now() + self.hub.config.connect_max;
+        let timer = self.hub.timers.set(deadline, What::Job);
+        let ticket = ask(&mut self.hub, Asker::Job(timer));
+        self.keep(timer, Later::Lookup(ticket, then));
+        timer
+    }
+
+    /// Another thread has an answer, or nothing (of a panic that was not caught there).
+    pub(super) fn answered(&mut self, product: Result<Product, OffloadError>, state: &mut S) {
+        let Some(Answer { asker, found }) = product.ok().and_then(|product| product.downcast().ok()).map(|answer| *answer) else {
+            return;
+        };
+        match asker {
+            Asker::Connection(key) => self.hub.looked_up(key, found),
+            Asker::Job(timer) => {
+                if let Some(Later::Lookup(_, then)) = self.take_later(timer) {
+                    self.cancel(timer);
+                    self.run_job("what follows a lookup", state, |net, state| then(net, state, found));
+                }
+            }
+        }
+    }
+
+    /// No answer came before the deadline.
+    pub(super) fn lookup_timed_out(&mut self, timer: Timer, ticket: Option<Ticket>, then: Then<S>, state: &mut S) {
+        self.cancel(timer);
+        self.forget_lookup(ticket);
+        let found = Err(NameError::TimedOut.error("the name was not resolved in time"));
+        self.run_job("what follows a lookup", state, |net, state| then(net, state, found));
+    }
+
+    pub(super) fn forget_lookup(&mut self, ticket: Option<Ticket>) {
+        if let Some(ticket) = ticket {
+            self.hub.take_back(Purpose::Names, ticket);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Connecting by name: the name is looked up on another thread, then its addresses race. All of it is in one box of the
+//! connection, which goes when it is connected or ends.
+
+use super::Hub;
+use crate::{
+    address::Address,
+    connector::Opening,
+    eyeballs::{ATTEMPT_DELAY, Race, Step},
+    key::{Key, Timer},
+    names::{Found, Lookup, NameError, Question},
+    pool::{Bounds, Purpose, Refused, Ticket},
+    reason::{ConnectError, Reason},
+    slots::Entry,
+    time::Time,
+    timers::What,
+};
+use std::{io, net::SocketAddr, time::Duration};
+
+/// Who has asked for a name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asker {
+    Connection(Key),
+    /// What follows is kept under the timer of its deadline.
+    Job(Timer),
+}
+
+/// What another thread brings back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) asker: Asker,
+    pub(crate) found: io::Result<Found>,
+}
+
+impl Hub {
+    /// On another thread; an [`Answer`] comes back.
+    pub(crate) fn look_up(&mut self, question: Question, asker: Asker) -> io::Result<Ticket> {
+        let bounds = Bounds { threads: self.config.resolve_threads, queue: self.config.resolve_queue };
+        let lookup: Lookup = match (&self.config.resolver, &question) {
+            (Some(own), Question::Addresses(host)) => own.lookup(host),
+            _ => self.world.lookup(question),
+        };
+        let given = self.give_out(Purpose::Names, bounds, move || Box::new(Answer { asker, found: lookup() }));
+        given.map_err(|refused| match refused {
+            Refused::Full => {
+                NameError::Busy.error("too many names are being looked up: every thread is busy, and the queue is full")
+            }
+            Refused::NoThread(error) => {
+                io::Error::new(error.kind(), format!("no thread could be started to look a name up: {error}"))
+            }
+        })
+    }
+
+    pub(super) fn connect_by_name(&mut self, index: usize, host: String, port: u16) {
+        let key = self.slots.conn_at(index).key;
+        match self.look_up(Question::Addresses(host), Asker::Connection(key)) {
+            Ok(ticket) => self.slots.conn_at_mut(index).extra().opening = Some(Box::new(Opening::Resolving { ticket, port })),
+            Err(error) => _ = self.end(index, Reason::Resolve(error)),
+        }
+    }
+
+    /// The name of a connection was looked up; it may have ended meanwhile.
+    pub(crate) fn looked_up(&mut self, key: Key, found: io::Result<Found>) {
+        let Some(Entry::Stream(conn)) = self.slots.get_mut(key) else { return };
+        let Some(Opening::Resolving { port, .. }) = conn.opening() else { return };
+        let (index, port) = (key.index(), *port);
+        match found.and_then(|found| self.choose(index, found)) {
+            Ok(addresses) => {
+                let delay = self.attempt_delay(index);
+                let race = Race::new(addresses.into_iter().map(|address| with_port(address, port)), delay);
+                self.slots.conn_at_mut(index).extra().opening = Some(Box::new(Opening::Racing { race, next: None }));
+                self.run_race(index);
+            }
+            Err(error) => _ = self.end(index, Reason::Resolve(error)),
+        }
+        self.settle(index);
+    }
+
+    /// Those that can be reached from the address that was asked for, if one was.
+    fn choose(&mut self, index: usize, found: Found) -> io::Result<Vec<SocketAddr>> {
+        let conn = self.slots.conn_at_mut(index);
+        let mut addresses = found.into_addresses();
+        if addresses.is_empty() {
+            return Err(NameError::NotFound.error(format!("`{}` has no address", conn.peer)));
+        }
+        if let Some(from) = conn.extra().from {
+            addresses.retain(|address| address.is_ipv6() == from.is_ipv6());
+            if addresses.is_empty() {
+                let text = format!("`{}` has no address that can be reached from {from}: it is of the other family", conn.peer);
+                return Err(NameError::NotFound.error(text));
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// Two sockets cannot have the same port at a time: then it is one after the other.
+    fn attempt_delay(&mut self, index: usize) -> Duration {
+        let from = self.slots.conn_at_mut(index).extra().from;
+        if from.is_some_and(|from| from.port() != 0) { Duration::MAX } else { ATTEMPT_DELAY }
+    }
+
+    /// Begins what is to be begun. All sockets of a race have the connection's own token: an event says only that one of
+    /// them is worth a look, and the winner is registered already.
+    fn run_race(&mut self, index: usize) {
+        loop {
+            let now = self.world.now();
+            let conn = self.slots.conn_at_mut(index);
+            let (key, from) = (conn.key, conn.extra().from);
+            let Some(Opening::Racing { race, .. }) = conn.opening() else { return };
+            match race.step(now) {
+                Step::Attempt(to) => match self.world.connect(&Address::Ip(to), from, key.token()) {
+                    Ok(stream) => race.began(stream, now),
+                    Err(error) => race.refused(error),
+                },
+                Step::Wait(until) => return self.race_waits(index, until),
+                Step::Lost => return self.give_up(index),
+            }
+        }
+    }
+
+    fn race_waits(&mut self, index: usize, until: Time) {
+        let conn = self.slots.conn_at_mut(index);
+        let key = conn.key;
+        let Some(Opening::Racing { next, .. }) = conn.opening() else { return };
+        match (*next, until) {
+            (Some(timer), Time::NEVER) => {
+                self.timers.cancel(timer);
+                *next = None;
+            }
+            (Some(timer), until) => self.timers.set_again(timer, until),
+            (None, Time::NEVER) => {}
+            (None, until) => *next = Some(self.timers.set(until, What::Retry(key))),
+        }
+    }
+
+    /// The delay after an attempt is over.
+    pub(super) fn race_on(&mut self, index: usize) {
+        if let Some(Opening::Racing { next, .. }) = self.slots.conn_at_mut(index).opening() {
+            *next = None; // it has just fired
+            self.run_race(index);
+        }
+    }
+
+    /// An event for one of the sockets of a race. The winner becomes the connection's own, with what its check said; nobody
+    /// as long as there is none.
+    pub(super) fn serve_race(&mut self, index: usize) -> Option<io::Result<bool>> {
+        let conn = self.slots.conn_at_mut(index);
+        (conn.is_writable, conn.has_failed) = (false, false);
+        let Some(Opening::Racing { race, .. }) = conn.opening() else { return None };
+        let running: Vec<usize> = race.running().collect();
+        for number in running {
+            let checked = race.attempt(number)?.connected();
+            match checked {
+                Ok(false) => {}
+                Err(error) if !is_lost_already(&error) => race.failed(number, error),
+                won => {
+                    self.race_won(index, number);
+                    return Some(won);
+                }
+            }
+        }
+        self.run_race(index);
+        None
+    }
+
+    fn race_won(&mut self, index: usize, number: usize) {
+        let Some(Opening::Racing { race, .. }) = self.take_opening(index) else { return };
+        let conn = self.slots.conn_at_mut(index);
+        if let Some((address, stream)) = race.won(number) {
+            (conn.peer, conn.stream) = (Address::Ip(address), Some(stream));
+        }
+    }
+
+    /// Time is up, or nothing is left to be tried.
+    pub(crate) fn give_up(&mut self, index: usize) {
+        let reason = match self.take_opening(index) {
+            None => Reason::Connect(ConnectError::new(vec![(self.slots.conn_at(index).peer.clone(), timed_out())])),
+            Some(Opening::Racing { race, .. }) => Reason::Connect(race.into_error()),
+            Some(Opening::Resolving { ticket, .. }) => {
+                self.take_back(Purpose::Names, ticket);
+                let text = format!("`{}` was not resolved in time", self.slots.conn_at(index).peer);
+                Reason::Resolve(NameError::TimedOut.error(text))
+            }
+        };
+        self.end(index, reason);
+    }
+
+    /// It ends: a lookup that has not begun never does, and all sockets close.
+    pub(super) fn stop_opening(&mut self, index: usize) {
+        if let Some(Opening::Resolving { ticket, .. }) = self.take_opening(index) {
+            self.take_back(Purpose::Names, ticket);
+        }
+    }
+
+    /// With the timer of the next attempt.
+    fn take_opening(&mut self, index: usize) -> Option<Opening> {
+        let opening = self.slots.conn_at_mut(index).extra.as_mut()?.opening.take()?;
+        if let Opening::Racing { next: Some(timer), .. } = *opening {
+            self.timers.cancel(timer);
+        }
+        Some(*opening)
+    }
+}
+
+fn timed_out() -> io::Error {
+    io::ErrorKind::TimedOut.into()
+}
+
+fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
+}
+
+/// It was connected, and is lost again: a refused connect is neither of these.
+pub(super) fn is_lost_already(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
