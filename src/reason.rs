@@ -1,7 +1,7 @@
 //! Why things end: [`Reason`] of a connection, [`Limit`] that was reached, [`Fault`] of your own code; why offloaded work
 //! brought nothing.
 
-use crate::{address::Address, names::Unresolved};
+use crate::address::Address;
 use std::{error::Error, fmt, io};
 
 /// Whatever your code fails with. Anything that is an [`Error`] becomes one by `?`, a `&str` or `String` by `.into()`.
@@ -165,7 +165,7 @@ impl Reason {
     pub(crate) fn duplicate(&self) -> Self {
         let io = |error: &io::Error| match error.raw_os_error() {
             Some(errno) => io::Error::from_raw_os_error(errno),
-            None => match Unresolved::of(error) {
+            None => match crate::names::Unresolved::of(error) {
                 Some(unresolved) => unresolved.clone().into(),
                 None => io::Error::new(error.kind(), error.to_string()),
             },

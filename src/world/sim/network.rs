@@ -599,6 +599,7 @@ impl Network {
         let fate = self.fates.get(to).copied();
         let is_silent = fate == Some(Fate::Silent) || self.strikes(client, Chance::Silence, silent).is_some();
         let errno = match fate {
+            Some(Fate::Silent) => None,
             Some(Fate::Refused) => Some(Errno::ConnectionRefused),
             Some(Fate::Unreachable) => Some(Errno::HostUnreachable),
             _ if self.strikes(client, Chance::Refusal, refused).is_some() => Some(Errno::ConnectionRefused),
