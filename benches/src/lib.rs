@@ -1,4 +1,6 @@
 //! What the benchmarks share. docs/benchmarks.md says how to run them and how to read what they print.
 
+pub mod cells;
 pub mod crates;
-pub mod protocols;
+pub mod load;
+pub mod machine;

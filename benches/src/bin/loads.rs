@@ -3,8 +3,8 @@
 //! callgrind is told to look into. The clients' system calls are counted here, to be taken off.
 
 use mainspring::{Protocol, Reactor};
-use mainspring_benches::protocols::{Echo, Lines, Member, Room};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use server::{Echo, Lines, Member, Room};
 use std::{
     error::Error,
     fs::File,

@@ -1,8 +1,7 @@
 //! The server on mainspring that is measured.
 
-use lexopt::prelude::*;
 use mainspring::{Reactor, Target};
-use mainspring_benches::protocols::{Echo, Lines, Sink, Source};
+use server::{Echo, Lines, Sink, Source};
 use std::{error::Error, process::ExitCode, rc::Rc};
 
 const HELP: &str = "\
@@ -36,26 +35,22 @@ fn main() -> ExitCode {
 
 /// Mode and port; nothing if only help was wanted.
 fn arguments() -> Result<Option<(String, u16)>, Failure> {
-    let mut values = Vec::new();
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => {
-                println!("{HELP}");
-                return Ok(None);
-            }
-            Value(value) if values.len() < 2 => values.push(value.string()?),
-            other => return Err(other.unexpected().into()),
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [mode, port] = match &words[..] {
+        [word] if word == "--help" || word == "-h" => {
+            println!("{HELP}");
+            return Ok(None);
         }
-    }
-    let [mode, port] = <[String; 2]>::try_from(values).map_err(|_| "MODE and PORT are needed")?;
+        [mode, port] => [mode, port],
+        _ => return Err("MODE and PORT are needed, and nothing else".into()),
+    };
     match mode.as_str() {
         "echo" | "line" | "sink" | "source" => {}
         "udp" => return Err("not yet: this crate has no datagrams".into()),
         _ => return Err(format!("there is no mode \"{mode}\"").into()),
     }
     let port = port.parse().map_err(|_| format!("\"{port}\" is no port: a number up to 65535"))?;
-    Ok(Some((mode, port)))
+    Ok(Some((mode.clone(), port)))
 }
 
 fn serve(mode: &str, port: u16) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! The servers that are measured, written as anybody would write them.
+//! The protocols that are measured, written as anybody would write them.
 
 use mainspring::{Context, Key, Outcome, Protocol, Reason, Terminator};
 use std::rc::Rc;
