@@ -1,0 +1,103 @@
+//! Fetches what a Gopher server has (RFC 1436): shows menus and texts, writes binaries into a file.
+//!
+//! The connection is in `fetch.rs`, what is made of the answer in `reply.rs`.
+
+#[allow(dead_code)] // a client announces nothing
+#[path = "../common/mod.rs"]
+mod common;
+mod fetch;
+#[allow(dead_code)] // what only a server needs
+#[path = "../common/gopher.rs"]
+mod gopher;
+mod reply;
+
+use common::{Failure, misused};
+use fetch::{Asked, Failed, fetch};
+use gopher::{Kind, SELECTOR_MAX};
+use lexopt::prelude::*;
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+const HELP: &str = "\
+Fetches what a Gopher server has (RFC 1436): shows menus and texts, writes binaries into a file.
+
+usage: gopher_client [OPTIONS] HOST [SELECTOR]
+
+HOST is a name or an IP address. Without a SELECTOR it is the server's first menu that is fetched.
+
+  --port P        70 if not given
+  --output FILE   where to write it; FILE appears when all has come, until then it is FILE.part
+  --search WORDS  what to search for, where SELECTOR is a search
+  --type T        what it is: 0 text, 1 menu, 7 search, 9 binary, g, I, h (others count as binary); if not
+                  given, that is told by the ending of the SELECTOR, or else by how the answer begins
+  --timeout SECS  how long to wait for a connection, and for the next bytes; 30 if not given
+
+exit codes:
+    0  fetched
+    1  a wrong command line, or what came could not be written
+    2  no such host
+    3  the host cannot be reached, or refused the connection
+    4  a time-out, while connecting or while waiting for bytes
+    5  the server closed the connection early
+    6  the server answered with an error: mostly that there is no such thing
+  130  interrupted";
+
+fn main() -> ExitCode {
+    let outcome = match arguments() {
+        Ok(Some(asked)) => fetch(asked),
+        Ok(None) => Ok(()),
+        Err(why) => Err(Failed::Here(why)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::from(why.code())
+        }
+    }
+}
+
+/// Nothing if only help was wanted.
+fn arguments() -> Result<Option<Asked>, Failure> {
+    let (mut host, mut selector, mut words, mut kind) = (None, None, None, None);
+    let (mut port, mut timeout, mut output) = (70, 30, None);
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => {
+                println!("{HELP}");
+                return Ok(None);
+            }
+            Long("port") => port = parser.value()?.parse()?,
+            Long("output") => output = Some(PathBuf::from(parser.value()?)),
+            Long("search") => words = Some(parser.value()?.string()?),
+            Long("type") => kind = Some(kind_of(&parser.value()?.string()?)?),
+            Long("timeout") => timeout = parser.value()?.parse()?,
+            Value(value) if host.is_none() => host = Some(value.string()?),
+            Value(value) if selector.is_none() => selector = Some(value.string()?),
+            other => return Err(misused(other.unexpected())),
+        }
+    }
+    let host = host.ok_or_else(|| misused("HOST is missing: whom to ask?"))?;
+    let selector = selector.unwrap_or_default();
+    if selector.len() > SELECTOR_MAX {
+        return Err(format!("the selector has {} bytes, which is more than {SELECTOR_MAX}", selector.len()).into());
+    }
+    for text in [Some(&selector), words.as_ref()].into_iter().flatten() {
+        if text.contains(['\t', '\r', '\n', '\0']) {
+            return Err("neither a tab nor a line's end nor a zero byte can be asked for".into());
+        }
+    }
+    let kind = kind.or_else(|| words.as_ref().map(|_| Kind::Search)).or_else(|| told_by(&selector));
+    Ok(Some(Asked { host, port, selector, words, kind, output, timeout: Duration::from_secs(timeout) }))
+}
+
+fn kind_of(text: &str) -> Result<Kind, Failure> {
+    match text.as_bytes() {
+        [code] if code.is_ascii_graphic() => Ok(Kind::of(*code)),
+        _ => Err(misused(format!("a type is one character, not '{text}'"))),
+    }
+}
+
+fn told_by(selector: &str) -> Option<Kind> {
+    if selector.is_empty() || selector.ends_with('/') { Some(Kind::Menu) } else { Kind::of_name(selector) }
+}

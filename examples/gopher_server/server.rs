@@ -1,0 +1,121 @@
+//! The protocol of one connection: a line is asked, something is answered, and that is all.
+
+use crate::{
+    gopher::{BadRequest, Item, Kind, LAST_LINE, Request, SELECTOR_MAX, Stuffer},
+    site::{Answer, Place, Site},
+};
+use mainspring::{Context, Limit, Outcome, Produced, Producer, Protocol, Terminator};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    sync::Arc,
+    time::Duration,
+};
+
+/// A selector, a tab, and words to search for that are as long.
+const REQUEST_MAX: usize = 2 * SELECTOR_MAX + 1;
+
+/// How much of a file is read at a time.
+const PIECE_BYTES: u64 = 32 << 10;
+
+/// What the program has one of.
+pub(crate) struct Server {
+    pub(crate) site: Arc<Site>,
+    /// What menus say for our host; nothing: the address that the client came to.
+    pub(crate) host: Option<String>,
+    /// How long a client may take to ask.
+    pub(crate) patience: Duration,
+}
+
+impl Server {
+    fn place(&self, ctx: &Context<'_, Self>) -> Place {
+        let local = ctx.local().ip();
+        let host = self.host.clone().or_else(|| Some(local?.ip().to_string()));
+        Place { host: host.unwrap_or_else(|| "localhost".into()), port: local.map_or(70, |local| local.port()) }
+    }
+}
+
+type Ctx<'a> = Context<'a, Server>;
+
+pub(crate) struct Visitor;
+
+impl Protocol<Server> for Visitor {
+    fn connected(&mut self, ctx: &mut Ctx<'_>, server: &mut Server) -> Outcome {
+        ctx.set_terminator(Terminator::line(REQUEST_MAX));
+        ctx.set_deadline(server.patience); // not an idle time-out, which whoever drips never meets
+        Ok(())
+    }
+
+    fn frame(&mut self, ctx: &mut Ctx<'_>, server: &mut Server, line: &[u8]) -> Outcome {
+        let answer = match Request::parse(line) {
+            Ok(request) => server.site.answer(&request, &server.place(ctx)),
+            Err(why) => Answer::Error(why.to_string()),
+        };
+        give(ctx, answer);
+        Ok(())
+    }
+
+    fn exceeded(&mut self, ctx: &mut Ctx<'_>, _: &mut Server, limit: Limit) -> Outcome {
+        if limit != Limit::FrameBytes {
+            return Err(limit.into());
+        }
+        give(ctx, Answer::Error(BadRequest::TooLong.to_string()));
+        Ok(())
+    }
+}
+
+/// Queues the answer, and closes when it is taken: that is how a client knows where a binary ends.
+fn give(ctx: &mut Ctx<'_>, answer: Answer) {
+    match answer {
+        Answer::Menu(items) => {
+            for item in items {
+                write!(ctx, "{item}");
+            }
+            ctx.send(LAST_LINE);
+        }
+        Answer::File { kind, file, bytes } => ctx.produce(Reading::new(file, bytes, kind.is_in_lines())),
+        Answer::Error(why) => ctx.send(error(why)),
+    }
+    ctx.close();
+}
+
+/// What is sent to whom cannot be given what it wants.
+pub(crate) fn error(why: impl fmt::Display) -> String {
+    format!("{}{LAST_LINE}", Item::note(Kind::Error, why))
+}
+
+/// A file on its way out, read as the client takes it.
+struct Reading {
+    file: File,
+    /// What the file had when it was opened: one that grows faster than it is read would never end.
+    bytes_left: u64,
+    text: Option<Stuffer>,
+    piece: Vec<u8>,
+}
+
+impl Reading {
+    fn new(file: File, bytes: u64, is_text: bool) -> Self {
+        Self { file, bytes_left: bytes, text: is_text.then(Stuffer::new), piece: Vec::new() }
+    }
+}
+
+impl Producer for Reading {
+    /// An error resets the connection, so that nobody takes a part for the whole.
+    fn more(&mut self, out: &mut Vec<u8>) -> io::Result<Produced> {
+        let piece = if self.text.is_some() { &mut self.piece } else { &mut *out };
+        let read = (&self.file).take(PIECE_BYTES.min(self.bytes_left)).read_to_end(piece)?;
+        if let Some(stuffer) = &mut self.text {
+            stuffer.push(&self.piece, out);
+            self.piece.clear();
+        }
+        self.bytes_left -= read as u64;
+        if self.bytes_left > 0 {
+            return if read > 0 { Ok(Produced::More) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        }
+        if let Some(stuffer) = self.text.take() {
+            stuffer.finish(out);
+        }
+        Ok(Produced::Done)
+    }
+}
