@@ -88,8 +88,8 @@ impl Site {
         if path.is_dir() {
             return Ok(Answer::Menu(self.menu(&path, &below, place)?));
         }
+        let kind = kind_of_file(&path)?; // first: to open a device may do something
         let (file, bytes) = open(&path)?;
-        let kind = kind_of_file(&path)?;
         Ok(Answer::File { kind, file, bytes })
     }
 
@@ -274,9 +274,6 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     options.read(true);
     #[cfg(unix)]
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    if !path.is_file() {
-        return Err(io::ErrorKind::NotFound.into()); // to open a device may do something
-    }
     let file = options.open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() { Ok((file, metadata.len())) } else { Err(io::ErrorKind::NotFound.into()) }
