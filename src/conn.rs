@@ -4,6 +4,7 @@ use crate::{
     address::Address,
     config::Marks,
     connector::Opening,
+    flags::*,
     input::Input,
     key::Key,
     limits::{Limits, Situation},
@@ -58,40 +59,7 @@ pub(crate) struct Conn {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) phase: Phase,
-    /// The transport is connected.
-    pub(crate) is_established: bool,
-    /// `connected` is owed.
-    pub(crate) owes_connected: bool,
-    /// `writable` is owed: the output was congested, and has fallen to the low mark.
-    pub(crate) owes_writable: bool,
-    /// `draining` is owed.
-    pub(crate) owes_draining: bool,
-    /// The transport may have something to read, or room to write. Cleared when it says that it is drained.
-    pub(crate) is_readable: bool,
-    pub(crate) is_writable: bool,
-    /// A short read does not mean that there is no more.
-    pub(crate) read_on: bool,
-    /// The selector reported an error.
-    pub(crate) has_failed: bool,
-    /// What is held may contain a frame.
-    pub(crate) has_backlog: bool,
-    pub(crate) eof_seen: bool,
-    pub(crate) eof_told: bool,
-    /// `half_close` was asked for; the FIN has left.
-    pub(crate) fin_asked: bool,
-    pub(crate) fin_sent: bool,
-    /// The peer had ended when we asked to end.
-    pub(crate) peer_first: bool,
-    pub(crate) is_paused: bool,
-    pub(crate) holds_back: bool,
-    /// The output went above the high mark, and is not yet down to the low one.
-    pub(crate) is_congested: bool,
-    /// It is lost, which is never taken back: hold-back and throttles do not keep its last input.
-    pub(crate) is_lifted: bool,
-    /// Some of the output will never leave: the peer must not take it for whole.
-    pub(crate) is_cut: bool,
-    pub(crate) in_ready: bool,
-    pub(crate) in_dirty: bool,
+    pub(crate) flags: Flags,
     /// Turns in a row in which nothing was achieved; it stops counting at the top.
     pub(crate) in_vain: u8,
 }
@@ -177,29 +145,52 @@ impl Conn {
             bytes_in: 0,
             bytes_out: 0,
             phase: Phase::Open,
-            is_established: false,
-            owes_connected: false,
-            owes_writable: false,
-            owes_draining: false,
-            is_readable: false,
-            is_writable: false,
-            read_on: false,
-            has_failed: false,
-            has_backlog: false,
-            eof_seen: false,
-            eof_told: false,
-            fin_asked: false,
-            fin_sent: false,
-            peer_first: false,
-            is_paused: false,
-            holds_back: false,
-            is_congested: false,
-            is_lifted: false,
-            is_cut: false,
-            in_ready: false,
-            in_dirty: false,
+            flags: Flags::default(),
             in_vain: 0,
         }
+    }
+
+    #[inline]
+    pub(crate) fn is(&self, any: Flags) -> bool {
+        self.flags.has_any(any)
+    }
+
+    #[inline]
+    pub(crate) fn set(&mut self, these: Flags) {
+        self.flags.insert(these);
+    }
+
+    #[inline]
+    pub(crate) fn clear(&mut self, these: Flags) {
+        self.flags.remove(these);
+    }
+
+    #[inline]
+    pub(crate) fn put(&mut self, these: Flags, on: bool) {
+        if on { self.set(these) } else { self.clear(these) }
+    }
+
+    #[inline]
+    pub(crate) fn set_if(&mut self, these: Flags, on: bool) {
+        if on {
+            self.set(these);
+        }
+    }
+
+    /// Clears it; whether it was set.
+    #[inline]
+    pub(crate) fn take(&mut self, flag: Flags) -> bool {
+        let was_set = self.is(flag);
+        self.clear(flag);
+        was_set
+    }
+
+    /// Sets it; whether it was set before.
+    #[inline]
+    pub(crate) fn mark(&mut self, flag: Flags) -> bool {
+        let was_set = self.is(flag);
+        self.set(flag);
+        was_set
     }
 
     #[inline]
@@ -208,63 +199,56 @@ impl Conn {
     }
 
     pub(crate) fn is_connecting(&self) -> bool {
-        self.is_open() && !self.is_established
+        self.is_open() && !self.is(ESTABLISHED)
     }
 
     /// The common case, told apart quickly: there is something to read, and nothing else to think of.
     #[inline]
     pub(crate) fn is_plainly_readable(&self) -> bool {
-        let is_special = self.owes_connected | self.owes_draining | self.has_failed | !self.is_established;
-        self.is_readable && !is_special && !self.has_backlog && self.is_open() && self.extra.is_none() && self.reads()
-    }
-
-    /// The common case: nothing is to be done for it, and nothing has to be timed.
-    #[inline]
-    pub(crate) fn is_plainly_idle(&self) -> bool {
-        let is_owed = self.owes_connected | self.owes_draining | self.owes_writable;
-        let has_come = self.has_backlog | self.is_readable | self.has_failed | self.eof_seen;
-        !(is_owed | has_come) && self.is_open() && self.output.is_none() && self.extra.is_none()
-    }
-
-    /// The common case: all that came was delivered.
-    #[inline]
-    pub(crate) fn is_plainly_read(&self) -> bool {
-        !(self.has_backlog | self.is_readable | self.eof_seen) && self.extra.is_none()
+        let special = OWES_CONNECTED | OWES_DRAINING | FAILED | BACKLOG | PAUSED | CONGESTED;
+        let is_plain = self.flags.has_just(ESTABLISHED | READABLE, ESTABLISHED | READABLE | special);
+        is_plain && self.is_open() && self.extra.is_none()
     }
 
     /// The common case: all output has left, and nothing waited for that.
     #[inline]
     pub(crate) fn is_plainly_sent(&self) -> bool {
-        let waits = self.is_congested | self.fin_asked;
-        !waits && self.is_open() && self.output.is_none() && self.extra.is_none()
+        !self.is(CONGESTED | FIN_ASKED) && self.is_open() && self.output.is_none() && self.extra.is_none()
+    }
+
+    /// The common case: nothing is to be done for it, and nothing has to be timed.
+    #[inline]
+    pub(crate) fn is_plainly_idle(&self) -> bool {
+        let pending = OWES_CONNECTED | OWES_DRAINING | OWES_WRITABLE | BACKLOG | READABLE | FAILED | EOF_SEEN;
+        !self.is(pending) && self.is_open() && self.output.is_none() && self.extra.is_none()
     }
 
     /// Whether there may be something to deliver, if it may be delivered.
     pub(crate) fn has_input(&self) -> bool {
-        self.has_backlog || self.is_readable || (self.eof_seen && !self.eof_told)
+        self.is(BACKLOG) || self.is(READABLE) || (self.is(EOF_SEEN) && !self.is(EOF_TOLD))
     }
 
     /// Whether what is sent is queued; otherwise it is refused.
     #[inline]
     pub(crate) fn takes_output(&self) -> bool {
-        self.is_open() && !self.fin_asked && self.write_error().is_none()
+        self.is_open() && !self.is(FIN_ASKED) && self.write_error().is_none()
     }
 
     /// Whether `writable` is owed, and makes sense.
     pub(crate) fn may_be_told_writable(&self) -> bool {
-        self.owes_writable && self.is_established && !self.owes_connected && self.takes_output() && !self.is_congested
+        self.is(OWES_WRITABLE) && self.is(ESTABLISHED) && !self.is(OWES_CONNECTED) && self.takes_output() && !self.is(CONGESTED)
     }
 
     /// Whether a write may be tried now.
     #[inline]
     pub(crate) fn can_write(&self) -> bool {
-        self.is_established && self.is_writable && self.phase != Phase::Ended && self.write_error().is_none()
+        self.is(ESTABLISHED) && self.is(WRITABLE) && self.phase != Phase::Ended && self.write_error().is_none()
     }
 
     /// Not held back by itself; throttles are not known here.
     #[inline]
     pub(crate) fn reads(&self) -> bool {
-        !self.is_paused && (self.is_lifted || !(self.is_congested && self.holds_back))
+        !self.is(PAUSED) && (self.is(LIFTED) || !(self.is(CONGESTED) && self.is(HOLDS_BACK)))
     }
 
     #[inline]
@@ -306,7 +290,7 @@ impl Conn {
     /// Asked for once, when it is connected; afterwards it is remembered.
     pub(crate) fn local(&self) -> &Address {
         static NONE: Address = Address::Fd;
-        match (&self.stream, self.is_established) {
+        match (&self.stream, self.is(ESTABLISHED)) {
             (Some(stream), true) => self.local.get_or_init(|| Box::new(stream.local().unwrap_or(Address::Fd))),
             _ => &NONE,
         }
@@ -315,7 +299,7 @@ impl Conn {
     pub(crate) fn situation(&self, is_reading: bool) -> Situation {
         let held = self.held.as_ref().map_or(0, |held| held.len());
         Situation {
-            is_established: self.is_established,
+            is_established: self.is(ESTABLISHED),
             is_closing: !self.is_open(),
             is_reading,
             has_output: self.queued() > 0,
@@ -329,22 +313,23 @@ impl Conn {
         let Some(stream) = &mut self.stream else { return Filled::Drained };
         match stream.recv(input.room(least)) {
             Ok(Moved { bytes: 0, .. }) => {
-                (self.eof_seen, self.is_readable) = (true, false);
-                self.has_failed |= self.is_lifted; // an error that came with the end is looked at now
+                self.set(EOF_SEEN);
+                self.clear(READABLE);
+                self.set_if(FAILED, self.is(LIFTED)); // an error that came with the end is looked at now
                 Filled::End
             }
             Ok(Moved { bytes, drained }) => {
                 input.filled(bytes);
                 self.bytes_in += bytes as u64;
-                if drained && !self.read_on {
-                    self.is_readable = false;
+                if drained && !self.is(READ_ON) {
+                    self.clear(READABLE);
                 }
                 Filled::Bytes(bytes)
             }
             // It stays readable: the next turn tries again, after the others have had theirs.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Filled::Interrupted,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                (self.is_readable, self.read_on) = (false, false);
+                self.clear(READABLE | READ_ON);
                 Filled::Drained
             }
             Err(error) => Filled::Lost(error),
@@ -385,12 +370,14 @@ impl Conn {
     fn note_written(&mut self, moved: io::Result<Moved>) -> io::Result<usize> {
         match moved {
             Ok(moved) => {
-                self.is_writable &= !moved.drained;
+                if moved.drained {
+                    self.clear(WRITABLE);
+                }
                 self.bytes_out += moved.bytes as u64;
                 Ok(moved.bytes)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.is_writable = false;
+                self.clear(WRITABLE);
                 Ok(0)
             }
             // It stays writable: the next turn tries again.
@@ -411,21 +398,22 @@ impl Conn {
 
     /// What is queued will never leave.
     pub(crate) fn drop_output(&mut self) {
-        self.is_cut |= self.output.take().is_some();
+        let had_some = self.output.take().is_some();
+        self.set_if(CUT, had_some);
     }
 
     /// A successor starts clean; queued output stays, unread bytes are its own.
     pub(crate) fn begin_anew(&mut self) {
         self.framing = Framing::None;
         self.life += 1;
-        self.is_paused = false;
-        self.holds_back = self.listener.is_some();
+        self.clear(PAUSED);
+        self.put(HOLDS_BACK, self.listener.is_some());
         if let Some(extra) = &mut self.extra {
             extra.marks = None;
         }
-        self.owes_connected = self.is_established;
-        self.eof_told = false;
-        self.has_backlog = self.held.is_some();
+        self.put(OWES_CONNECTED, self.is(ESTABLISHED));
+        self.clear(EOF_TOLD);
+        self.put(BACKLOG, self.held.is_some());
         if let Some(held) = &mut self.held {
             held.search_anew();
         }

@@ -1,5 +1,7 @@
 //! Bytes received and not yet consumed: one buffer, three offsets. No socket, no callback, no clock.
 
+use memchr::memchr;
+
 /// What the terminator works on. The reactor has one such buffer and lends it to each connection for the time of its
 /// turn; a connection keeps one of its own only while something of it is unfinished.
 #[derive(Debug, Default)]
@@ -28,6 +30,10 @@ impl Input {
         self.start == self.end
     }
 
+    pub(crate) fn capacity(&self) -> usize {
+        self.buf.len()
+    }
+
     /// A range that [`take`](Self::take) gave. Good until the next [`room`](Self::room).
     #[inline]
     pub(crate) fn slice(&self, range: std::ops::Range<usize>) -> &[u8] {
@@ -50,10 +56,16 @@ impl Input {
         self.searched - self.start
     }
 
-    /// The rest of [`unread`](Self::unread).
+    /// Where such a byte first stands in what was not searched yet.
     #[inline]
-    pub(crate) fn unsearched(&self) -> &[u8] {
-        &self.buf[self.searched..self.end]
+    pub(crate) fn find(&self, byte: u8) -> Option<usize> {
+        memchr(byte, &self.buf[self.searched..self.end]).map(|at| self.searched + at - self.start)
+    }
+
+    /// Whether the first `length` bytes end with this one.
+    #[inline]
+    pub(crate) fn ends_with_at(&self, byte: u8, length: usize) -> bool {
+        length > 0 && self.buf[self.start + length - 1] == byte
     }
 
     /// All of it was searched: a delimiter can only end in what is still to come.
@@ -67,11 +79,14 @@ impl Input {
         self.searched = self.start;
     }
 
-    /// Consumes `through` bytes, and says where the first `keep` of them stand.
+    /// Consumes `through` bytes, in which a frame or piece has ended, and says where the first `keep` of them stand. Nothing
+    /// behind them was searched yet.
     #[inline]
     pub(crate) fn take(&mut self, keep: usize, through: usize) -> std::ops::Range<usize> {
         let range = self.start..self.start + keep;
-        self.consume(through);
+        self.start += through;
+        self.searched = self.start;
+        debug_assert!(self.start <= self.end, "took more than there was");
         range
     }
 

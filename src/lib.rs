@@ -83,6 +83,7 @@ mod reason;
 mod names;
 mod address;
 mod services;
+mod flags;
 mod key;
 mod time;
 mod panics;

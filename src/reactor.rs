@@ -3,8 +3,7 @@
 use crate::{
     config::Config,
     contract::{Core, Net, Remote, exceed},
-    hub::Hub,
-    input::Input,
+    hub::{Hub, ReadBuffers},
     key::Key,
     limits::Expired,
     reason::{Limit, Reason},
@@ -28,8 +27,8 @@ pub struct Reactor<S = ()> {
     events: Vec<Event>,
     /// The ready queue of the turn: what becomes ready meanwhile has its turn in the next.
     serving: Vec<Key>,
-    /// The one read buffer, lent to whoever is served.
-    input: Input,
+    /// Lent to whoever is served.
+    buffers: ReadBuffers,
 }
 
 impl<S> Reactor<S> {
@@ -55,8 +54,8 @@ impl<S> Reactor<S> {
     }
 
     pub(crate) fn with_world(world: Box<dyn World>, config: Config) -> io::Result<Self> {
-        let input = Input::with_capacity(config.read_bytes);
-        Ok(Self { core: Core::new(Hub::new(config, world)?), events: Vec::new(), serving: Vec::new(), input })
+        let buffers = ReadBuffers::new(config.read_bytes);
+        Ok(Self { core: Core::new(Hub::new(config, world)?), events: Vec::new(), serving: Vec::new(), buffers })
     }
 
     /// Every socket and timer: the same API as inside a callback. What is queued here leaves with the next turn, which does
@@ -161,7 +160,7 @@ impl<S> Reactor<S> {
         let mut at = 0;
         while let Some(&key) = self.serving.get(at) {
             at += 1;
-            serve(&mut self.core, key, state, &mut self.input);
+            serve(&mut self.core, key, state, &mut self.buffers);
         }
         self.serving.clear();
     }

@@ -3,23 +3,23 @@
 use crate::{
     conn::Phase,
     contract::{Context, Core, Drained, Handler, Net, Scope, discard},
-    hub::{Accepted, Budget, Hub, LentInput, Step, Turn},
+    flags::*,
+    hub::{Accepted, Budget, Hub, ReadBuffers, Step, Turn},
     input::Input,
     key::Key,
     panics::{self, Payload, guard},
     reason::{Outcome, Reason},
     slots::Entry,
-    world::{Ready, Source},
+    world::Source,
 };
 
-/// Serves one key of the ready queue, then the tells and posts that it caused. `shared` is the reactor's read buffer.
-pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S, shared: &mut Input) {
-    let mut lent = LentInput::new(shared);
-    if let Some(budget) = core.hub.read_plainly(key, &mut lent) {
-        serve_plainly(core, key, state, &mut lent, budget);
+/// Serves one key of the ready queue, then the tells and posts that it caused. `buffers` are the reactor's.
+pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut ReadBuffers) {
+    if let Some(bytes) = core.hub.read_plainly(key, buffers) {
+        serve_plainly(core, key, state, buffers, bytes);
     } else {
         match core.hub.take_turn(key) {
-            Turn::Stream => serve_stream(core, key, state, shared),
+            Turn::Stream => serve_stream(core, key, state, buffers),
             Turn::Listener => serve_listener(core, key, state),
             Turn::Dispatcher => serve_dispatcher(core, key, state),
             Turn::Over => return,
@@ -31,34 +31,35 @@ pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S, shared: &mut
 // ------------------------------------------------------------------------------------------------------ connections
 
 /// The common case, which is to cost little: something was read, and nothing else is to be thought of.
-fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, lent: &mut LentInput<'_>, mut budget: Budget) {
-    let index = key.index();
+fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut ReadBuffers, bytes: usize) {
     core.call(key, state, Hub::write_current, |handler, ctx, state| {
-        handler.deliver(ctx, state, lent.input(), &mut budget.frames)?;
-        if ctx.hub().interrupt || !ctx.hub().slots.conn_at(index).is_plainly_read() {
-            read_and_deliver(handler, ctx, state, lent, budget)?;
+        let mut frames = ctx.hub().config.turn_frames;
+        handler.deliver(ctx, state, buffers.input(), &mut frames)?;
+        let index = ctx.key.index();
+        if ctx.hub().ends_plainly(index, buffers) {
+            return Ok(());
         }
-        ctx.hub().return_input(index, lent);
-        Ok(())
+        let bytes = ctx.hub().config.turn_bytes.saturating_sub(bytes);
+        read_and_deliver(handler, ctx, state, buffers, Budget { bytes, frames })
     });
-    if !core.hub.slots.conn_at(index).is_plainly_idle() {
+    if !core.hub.slots.conn_at(key.index()).is_plainly_idle() {
         finish_turn(core, key, state);
     }
 }
 
 /// Finishes connecting, reads and delivers within the budget, then writes.
 #[inline(never)]
-fn serve_stream<S>(core: &mut Core<S>, key: Key, state: &mut S, shared: &mut Input) {
+fn serve_stream<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut ReadBuffers) {
     let index = key.index();
     let before = core.hub.progress(index);
     let conn = core.hub.slots.conn_at(index);
     match conn.phase {
-        Phase::Lingering => return core.hub.serve_lingering(index, shared),
-        _ if !conn.is_established => finish_connecting(core, key),
+        Phase::Lingering => return core.hub.serve_lingering(index, buffers),
+        _ if !conn.is(ESTABLISHED) => finish_connecting(core, key),
         _ => core.hub.look_at_failure(index),
     }
     if core.hub.wants_callback(index) {
-        core.call(key, state, Hub::write_current, |handler, ctx, state| converse(handler, ctx, state, shared));
+        core.call(key, state, Hub::write_current, |handler, ctx, state| converse(handler, ctx, state, buffers));
     } else {
         core.hub.flush(index);
     }
@@ -82,25 +83,23 @@ fn finish_turn<S>(core: &mut Core<S>, key: Key, state: &mut S) {
 fn finish_connecting<S>(core: &mut Core<S>, key: Key) {
     core.hub.serve_connecting(key.index());
     let conn = core.hub.slots.conn_at(key.index());
-    if conn.is_established {
+    if conn.is(ESTABLISHED) {
         log::debug!(target: "mainspring", "{key} {} {} connected", conn.peer, core.type_name(key));
     }
 }
 
 /// Everything that is owed to the handler, then what has come and what comes, until one of the budgets is used up.
-fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, shared: &mut Input) -> Outcome {
+fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, buffers: &mut ReadBuffers) -> Outcome {
     let index = ctx.key.index();
-    if std::mem::take(&mut ctx.hub().slots.conn_at_mut(index).owes_connected) {
+    if ctx.hub().slots.conn_at_mut(index).take(OWES_CONNECTED) {
         handler.connected(ctx, state)?;
     }
     if ctx.net.core.next.is_none() && ctx.hub().owes_draining(index) {
         handler.draining(ctx, state)?;
     }
-    let mut lent = ctx.hub().lend_input(index, shared);
+    ctx.hub().lend_input(index, buffers);
     let budget = ctx.hub().budget();
-    read_and_deliver(handler, ctx, state, &mut lent, budget)?;
-    ctx.hub().return_input(index, &mut lent);
-    Ok(())
+    read_and_deliver(handler, ctx, state, buffers, budget)
 }
 
 #[inline(never)]
@@ -108,24 +107,28 @@ fn read_and_deliver<S>(
     handler: &mut dyn Handler<S>,
     ctx: &mut Context<'_, S>,
     state: &mut S,
-    lent: &mut LentInput<'_>,
+    buffers: &mut ReadBuffers,
     mut budget: Budget,
 ) -> Outcome {
     let index = ctx.key.index();
     while ctx.net.core.next.is_none() {
-        match ctx.hub().step(index, lent, &mut budget) {
-            Step::Deliver => handler.deliver(ctx, state, lent.input(), &mut budget.frames)?,
-            Step::Eof => return tell_eof(handler, ctx, state, lent.input()),
-            Step::Rest => return Ok(()),
+        match ctx.hub().step(index, buffers, &mut budget) {
+            Step::Deliver => handler.deliver(ctx, state, buffers.input(), &mut budget.frames)?,
+            Step::Eof => {
+                tell_eof(handler, ctx, state, buffers.input())?;
+                break;
+            }
+            Step::Rest => break,
         }
     }
+    ctx.hub().return_input(index, buffers);
     Ok(())
 }
 
 fn tell_eof<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input) -> Outcome {
     let index = ctx.key.index();
     let conn = ctx.hub().slots.conn_at_mut(index);
-    conn.eof_told = true;
+    conn.set(EOF_TOLD);
     let has_tail = conn.framing.has_tail();
     let tail = if has_tail { input.unread() } else { &[] };
     ctx.hub().unread = 0;
@@ -187,7 +190,7 @@ fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
     let ready = core.hub.dispatcher_ready(key);
     let mut payload = None;
     for kind in [Kind::Priority, Kind::Readable, Kind::Writable] {
-        if !kind.is_in(ready) || !core.hub.can_progress(key) {
+        if !ready.has_any(kind.flag()) || !core.hub.can_progress(key) {
             continue;
         }
         let began = core.hub.begin_callback();
@@ -204,7 +207,7 @@ fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
             Ok(Ok(Drained::No)) => core.hub.dispatcher_not_drained(key, watcher.type_name()),
             Ok(Ok(Drained::Yes)) => {
                 let hub = &mut core.hub;
-                if let Err(panic) = guard(|| hub.dispatcher_drained(key, kind.alone(), watcher.source())) {
+                if let Err(panic) = guard(|| hub.dispatcher_drained(key, kind.flag(), watcher.source())) {
                     hub.end(key.index(), Reason::Panicked(panics::text(&panic)));
                     payload = Some(panic);
                 }
@@ -231,14 +234,6 @@ enum Kind {
 }
 
 impl Kind {
-    fn is_in(self, ready: Ready) -> bool {
-        match self {
-            Self::Priority => ready.priority,
-            Self::Readable => ready.readable,
-            Self::Writable => ready.writable,
-        }
-    }
-
     fn name(self) -> &'static str {
         match self {
             Self::Priority => "priority",
@@ -247,12 +242,11 @@ impl Kind {
         }
     }
 
-    fn alone(self) -> Ready {
-        let none = Ready::default();
+    fn flag(self) -> Flags {
         match self {
-            Self::Priority => Ready { priority: true, ..none },
-            Self::Readable => Ready { readable: true, ..none },
-            Self::Writable => Ready { writable: true, ..none },
+            Self::Priority => PRIORITY,
+            Self::Readable => READABLE,
+            Self::Writable => WRITABLE,
         }
     }
 }

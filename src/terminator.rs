@@ -374,6 +374,8 @@ pub(crate) struct Custom {
     need: usize,
     /// Pieces of a frame were handed over.
     begun: bool,
+    /// What it failed with.
+    fault: Option<Fault>,
 }
 
 pub(crate) struct Skip {
@@ -390,7 +392,8 @@ pub(crate) enum Found {
     Nothing,
     /// The frame is beyond its limit: `skip` it, or end.
     TooLong,
-    Broken(Fault),
+    /// The framer failed: [`Framing::take_fault`].
+    Broken,
 }
 
 impl From<Terminator> for Framing {
@@ -409,7 +412,7 @@ impl From<Terminator> for Framing {
             // More than half of the address space cannot be held: what is declared beyond it is refused.
             Terminator::Custom { framer, limit } => {
                 let limit = limit.min(isize::MAX as usize);
-                Self::Custom(Box::new(Custom { framer, limit, need: 1, begun: false }))
+                Self::Custom(Box::new(Custom { framer, limit, need: 1, begun: false, fault: None }))
             }
         }
     }
@@ -436,6 +439,12 @@ impl Framing {
             Self::Skip(skip) => skip.then = terminator.into(),
             _ => *self = terminator.into(),
         }
+    }
+
+    /// What a framer failed with.
+    pub(crate) fn take_fault(&mut self) -> Fault {
+        let fault = if let Self::Custom(custom) = self { custom.fault.take() } else { None };
+        fault.unwrap_or_else(|| "a framer failed".into())
     }
 
     /// Whether it may find something without any further byte.
@@ -559,20 +568,21 @@ impl Framing {
 
 #[inline(always)]
 fn next_line(limit: usize, input: &mut Input) -> Found {
-    let (line, is_whole) = match memchr(b'\n', input.unsearched()) {
-        Some(at) => (&input.unread()[..input.searched() + at], true),
-        None => (input.unread(), false),
-    };
-    let length = line.len() - usize::from(line.ends_with(b"\r"));
-    let through = line.len() + 1;
-    if length > limit {
-        Found::TooLong
-    } else if is_whole {
-        Found::Frame(input.take(length, through))
-    } else {
-        input.mark_searched();
-        Found::Nothing
-    }
+    let Some(end) = input.find(b'\n') else { return unfinished_line(limit, input) };
+    let length = line_length(input, end);
+    if length > limit { Found::TooLong } else { Found::Frame(input.take(length, end + 1)) }
+}
+
+#[inline(never)]
+fn unfinished_line(limit: usize, input: &mut Input) -> Found {
+    input.mark_searched();
+    if line_length(input, input.len()) > limit { Found::TooLong } else { Found::Nothing }
+}
+
+/// Without the CR of a CRLF.
+#[inline]
+fn line_length(input: &Input, end: usize) -> usize {
+    end - usize::from(input.ends_with_at(b'\r', end))
 }
 
 fn next_delimited(needle: &Needle, limit: usize, input: &mut Input) -> Found {
@@ -669,31 +679,29 @@ impl Custom {
         if self.limit == 0 {
             return Found::TooLong; // there is nothing that it could be shown
         }
+        self.ask(input).unwrap_or_else(|fault| {
+            self.fault = Some(fault);
+            Found::Broken
+        })
+    }
+
+    fn ask(&mut self, input: &mut Input) -> Result<Found, Fault> {
         let shown = input.len().min(self.limit);
-        let step = match self.framer.next(&mut input.unread_mut()[..shown]) {
-            Ok(step) => step,
-            Err(fault) => return Found::Broken(fault),
-        };
+        let step = self.framer.next(&mut input.unread_mut()[..shown])?;
         self.need = 1;
         self.begun = matches!(step, Step::Piece { .. }) || (self.begun && matches!(step, Step::Need(_)));
-        match step {
+        Ok(match step {
             Step::Need(bytes) if bytes > self.limit => Found::TooLong,
             Step::Need(bytes) if bytes <= shown => {
-                Found::Broken(format!("a framer with {shown} bytes before it asked for {bytes}: no progress").into())
+                return Err(format!("a framer with {shown} bytes before it asked for {bytes}: no progress").into());
             }
             Step::Need(bytes) => {
                 self.need = bytes;
                 Found::Nothing
             }
-            Step::Frame { bytes, consumed } => match placed(input, &bytes, consumed, shown) {
-                Ok(range) => Found::Frame(range),
-                Err(fault) => Found::Broken(fault),
-            },
-            Step::Piece { bytes, consumed } => match placed(input, &bytes, consumed, shown) {
-                Ok(range) => Found::Piece(range),
-                Err(fault) => Found::Broken(fault),
-            },
-        }
+            Step::Frame { bytes, consumed } => Found::Frame(placed(input, &bytes, consumed, shown)?),
+            Step::Piece { bytes, consumed } => Found::Piece(placed(input, &bytes, consumed, shown)?),
+        })
     }
 }
 
@@ -742,7 +750,7 @@ mod tests {
                     calls.push(Call::TooLong);
                     assert!(framing.skip());
                 }
-                Found::Broken(fault) => panic!("{fault}"),
+                Found::Broken => panic!("{}", framing.take_fault()),
             }
         }
     }
@@ -885,7 +893,7 @@ mod tests {
         for amid in [false, true, true, false, false, false] {
             input.room(1)[0] = b'x';
             input.filled(1);
-            assert!(!matches!(framing.next(&mut input), Found::Broken(_) | Found::TooLong));
+            assert!(!matches!(framing.next(&mut input), Found::Broken | Found::TooLong));
             assert_eq!(framing.is_amid(0), amid);
         }
     }
@@ -1018,7 +1026,7 @@ mod tests {
             Framing::from(Terminator::netstring(12)).next(&mut input)
         };
         for bad in [&b":,"[..], b"x", b"5;", b"05:hello,", b"1:ab", b"-1:"] {
-            assert!(matches!(first(bad), Found::Broken(_)), "{}", bad.escape_ascii());
+            assert!(matches!(first(bad), Found::Broken), "{}", bad.escape_ascii());
         }
         for long in [&b"13"[..], b"99999999999999999999999"] {
             assert!(matches!(first(long), Found::TooLong), "{}", long.escape_ascii());
@@ -1048,7 +1056,7 @@ mod tests {
             input.room(4)[..4].copy_from_slice(b"abcd");
             input.filled(4);
             let found = Framing::from(Terminator::custom(Fixed(step.clone()), 10)).next(&mut input);
-            assert!(matches!(found, Found::Broken(_)), "{step:?}");
+            assert!(matches!(found, Found::Broken), "{step:?}");
         }
     }
 

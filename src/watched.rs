@@ -1,14 +1,13 @@
 //! What the loop knows of one dispatcher: a source that the program owns, reads and writes itself.
 
-use crate::{key::Key, world::Ready};
+use crate::{flags::*, key::Key};
 
 pub(crate) struct Watched {
     pub(crate) key: Key,
     /// The selector reports it; otherwise it is always ready, and was reported once.
     pub(crate) is_registered: bool,
-    pub(crate) is_readable: bool,
-    pub(crate) is_writable: bool,
-    pub(crate) has_priority: bool,
+    /// Of `READABLE`, `WRITABLE` and `PRIORITY`: what it has not yet said to be drained.
+    pub(crate) ready: Flags,
     /// It is not read while one of these connections is congested.
     pub(crate) targets: Vec<Key>,
     pub(crate) is_ending: bool,
@@ -20,13 +19,12 @@ pub(crate) struct Watched {
 
 impl Watched {
     pub(crate) fn new(key: Key, is_registered: bool) -> Self {
-        let is_always_ready = !is_registered;
+        let mut ready = Flags::default();
+        ready.insert_if(READABLE | WRITABLE, !is_registered);
         Self {
             key,
             is_registered,
-            is_readable: is_always_ready,
-            is_writable: is_always_ready,
-            has_priority: false,
+            ready,
             targets: Vec::new(),
             is_ending: false,
             in_ready: false,
@@ -35,9 +33,8 @@ impl Watched {
         }
     }
 
-    pub(crate) fn note(&mut self, ready: Ready) {
-        self.is_readable |= ready.readable;
-        self.is_writable |= ready.writable;
-        self.has_priority |= ready.priority;
+    /// Only what it is told of: an error makes it readable and writable.
+    pub(crate) fn note(&mut self, ready: Flags) {
+        self.ready.insert(ready.without(READ_ON | FAILED));
     }
 }

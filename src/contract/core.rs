@@ -160,11 +160,14 @@ impl<S> Core<S> {
         run: impl FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome,
     ) {
         let index = key.index();
-        let Some(mut handler) = self.handlers[index].take() else { return };
+        let Some(place) = self.handlers.get_mut(index) else { return };
+        let Some(mut handler) = place.take() else { return };
         self.hub.begin(index);
         let mut ctx = Context::new(self, key);
         let outcome = guard(|| run(&mut *handler, &mut ctx, state));
-        self.handlers[index] = Some(handler);
+        if let Some(place) = self.handlers.get_mut(index) {
+            std::mem::forget(place.replace(handler)); // its place is empty: there is nothing to be dropped
+        }
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => _ = self.hub.end(index, Reason::from_fault(fault)),

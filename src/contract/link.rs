@@ -3,6 +3,7 @@
 use crate::{
     address::Address,
     config::Marks,
+    flags::*,
     hub::Hub,
     output::Producer,
     reason::{Fault, Limit, Reason},
@@ -217,8 +218,8 @@ impl fmt::Debug for Link<'_> {
             .field("key", &conn.key)
             .field("peer", &conn.peer)
             .field("phase", &conn.phase)
-            .field("is_connected", &conn.is_established)
-            .field("is_paused", &conn.is_paused)
+            .field("is_connected", &conn.is(ESTABLISHED))
+            .field("is_paused", &conn.is(PAUSED))
             .field("queued", &self.queued())
             .field("unread", &self.unread())
             .field("terminator", &conn.framing)

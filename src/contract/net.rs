@@ -8,6 +8,7 @@ use crate::{
     address::{Address, Target},
     conn::Conn,
     connector::Connect,
+    flags::*,
     key::{Key, Timer},
     listener::{Listen, Refusal},
     reason::{Fault, Outcome, Reason},
@@ -77,7 +78,7 @@ impl<S> Net<'_, S> {
         };
         self.core.install(key, Box::new(protocol));
         if self.core.drain.is_some_and(|stage| stage != super::Drain::Accepted) {
-            self.core.hub.slots.conn_at_mut(key.index()).owes_draining = true;
+            self.core.hub.slots.conn_at_mut(key.index()).set(OWES_DRAINING);
         }
         key
     }

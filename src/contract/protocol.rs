@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::{
+    flags::*,
     input::Input,
     reason::{Limit, Outcome, Reason},
     terminator::Found,
@@ -137,7 +138,8 @@ impl<S, P: Protocol<S>> Handler<S> for P {
 
     fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input, frames: &mut usize) -> Outcome {
         let index = ctx.key.index();
-        while *frames > 0 {
+        let mut left = *frames;
+        while left > 0 {
             match ctx.hub().next_frame(index, input) {
                 Found::Frame(range) => {
                     ctx.hub().frame_ended = true;
@@ -157,21 +159,18 @@ impl<S, P: Protocol<S>> Handler<S> for P {
                     ctx.hub().frame_ended = true;
                     exceed(self, ctx, state, Limit::FrameBytes)?;
                 }
-                Found::Broken(fault) => return Err(fault),
+                Found::Broken => return Err(ctx.hub().slots.conn_at_mut(index).framing.take_fault()),
                 Found::Nothing => {
-                    ctx.hub().slots.conn_at_mut(index).has_backlog = false;
+                    ctx.hub().slots.conn_at_mut(index).clear(BACKLOG);
                     break;
                 }
             }
-            *frames -= 1;
-            if input.is_empty() {
-                ctx.hub().used_up(index);
-                break;
-            }
-            if ctx.hub().interrupt {
+            left -= 1;
+            if ctx.hub().interrupt || input.is_empty() {
                 break;
             }
         }
+        *frames = left;
         Ok(())
     }
 

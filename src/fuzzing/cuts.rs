@@ -167,7 +167,7 @@ impl Player<'_> {
                 }
                 Found::Piece(range) => self.calls.received(self.input.slice(range)),
                 Found::TooLong => self.exceed(Call::TooLong),
-                Found::Broken(_) => self.close(),
+                Found::Broken => self.close(),
                 Found::Nothing => return,
             }
         }

@@ -48,7 +48,7 @@ fn deliver(framing: &mut Framing, input: &mut Input, said: &RefCell<Said>, is_ho
         let (before, had) = (input.len(), said.borrow().asked);
         let found = framing.next(input);
         let mut said = said.borrow_mut();
-        if is_hostile && matches!(found, Found::Frame(_) | Found::Piece(_) | Found::Broken(_)) {
+        if is_hostile && matches!(found, Found::Frame(_) | Found::Piece(_) | Found::Broken) {
             assert_eq!(said.asked, had + 1, "it is asked once for each step");
         }
         match (found, said.step.take()) {
@@ -75,8 +75,8 @@ fn deliver(framing: &mut Framing, input: &mut Input, said: &RefCell<Said>, is_ho
                 assert!(!framing.skip(), "the end of a custom frame is not known");
                 return false;
             }
-            (Found::Broken(fault), _) => {
-                assert!(!fault.to_string().is_empty());
+            (Found::Broken, _) => {
+                assert!(!framing.take_fault().to_string().is_empty());
                 return false;
             }
         }

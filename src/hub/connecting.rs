@@ -6,6 +6,7 @@ use crate::{
     address::Address,
     connector::Opening,
     eyeballs::{ATTEMPT_DELAY, Race, Step},
+    flags::*,
     key::{Key, Timer},
     names::{Found, Lookup, NameError, Question},
     pool::{Bounds, Purpose, Refused, Ticket},
@@ -144,7 +145,7 @@ impl Hub {
     /// as long as there is none.
     pub(super) fn serve_race(&mut self, index: usize) -> Option<io::Result<bool>> {
         let conn = self.slots.conn_at_mut(index);
-        (conn.is_writable, conn.has_failed) = (false, false);
+        conn.clear(WRITABLE | FAILED);
         let Some(Opening::Racing { race, .. }) = conn.opening() else { return None };
         let running: Vec<usize> = race.running().collect();
         for number in running {

@@ -1,9 +1,9 @@
 //! How things end: politely, at once, with a cause; what lingers after `closed`.
 
-use super::Hub;
+use super::{Hub, ReadBuffers};
 use crate::{
     conn::{Conn, Filled, Phase},
-    input::Input,
+    flags::*,
     key::Key,
     panics::guard,
     reason::Reason,
@@ -16,7 +16,7 @@ impl Hub {
         match self.slots.get_mut(key) {
             Some(Entry::Stream(conn)) if conn.is_open() => {
                 conn.phase = Phase::Flushing;
-                conn.peer_first = if conn.fin_asked { conn.peer_first } else { conn.eof_seen };
+                conn.put(PEER_FIRST, if conn.is(FIN_ASKED) { conn.is(PEER_FIRST) } else { conn.is(EOF_SEEN) });
                 conn.held = None;
                 let index = key.index();
                 self.stop_callbacks(index);
@@ -30,9 +30,9 @@ impl Hub {
 
     pub(crate) fn half_close(&mut self, index: usize) {
         let conn = self.slots.conn_at_mut(index);
-        if !conn.fin_asked {
-            conn.fin_asked = true;
-            conn.peer_first = conn.eof_seen;
+        if !conn.is(FIN_ASKED) {
+            conn.set(FIN_ASKED);
+            conn.put(PEER_FIRST, conn.is(EOF_SEEN));
             if self.is_current(index) {
                 self.room = 0; // what is sent from here on is refused
             }
@@ -44,7 +44,7 @@ impl Hub {
     /// A stream whose two directions have ended closes itself.
     pub(crate) fn close_if_both_ended(&mut self, index: usize) {
         let conn = self.slots.conn_at(index);
-        if conn.fin_asked && conn.eof_told {
+        if conn.is(FIN_ASKED) && conn.is(EOF_TOLD) {
             self.close(conn.key);
         }
     }
@@ -52,7 +52,7 @@ impl Hub {
     /// Whether it was there to be aborted: also one that is flushing.
     pub(crate) fn abort(&mut self, key: Key) -> bool {
         if let Some(Entry::Stream(conn)) = self.slots.get_mut(key) {
-            conn.is_cut |= matches!(conn.phase, Phase::Open | Phase::Flushing);
+            conn.set_if(CUT, matches!(conn.phase, Phase::Open | Phase::Flushing));
         }
         self.slots.get(key).is_some() && self.end(key.index(), Reason::Abort)
     }
@@ -95,11 +95,11 @@ impl Hub {
         if !reason.allows_last_write() {
             conn.drop_output();
             if is_current {
-                conn.is_cut |= !self.out.is_empty();
+                conn.set_if(CUT, !self.out.is_empty());
                 self.out.clear();
             }
         }
-        if std::mem::replace(&mut conn.is_congested, false) {
+        if conn.take(CONGESTED) {
             self.readers_changed(index);
         }
         self.stop_callbacks(index);
@@ -114,7 +114,7 @@ impl Hub {
             self.room = 0;
         }
         let conn = self.slots.conn_at_mut(index);
-        (conn.owes_connected, conn.owes_writable, conn.owes_draining) = (false, false, false);
+        conn.clear(OWES_CONNECTED | OWES_WRITABLE | OWES_DRAINING);
         let key = conn.key;
         self.drop_own_timers(index);
         self.drop_own_offloads(key);
@@ -141,7 +141,7 @@ impl Hub {
 
     fn owe_draining(&mut self, key: Key) {
         if let Some(index) = self.find_open(key) {
-            self.slots.conn_at_mut(index).owes_draining = true;
+            self.slots.conn_at_mut(index).set(OWES_DRAINING);
             self.mark_dirty(key);
         }
     }
@@ -179,11 +179,11 @@ impl Hub {
     /// The selector reported an error. Who reads will meet it behind the last bytes; who does not read is told now.
     pub(crate) fn look_at_failure(&mut self, index: usize) {
         let conn = self.slots.conn_at_mut(index);
-        if !std::mem::take(&mut conn.has_failed) {
+        if !conn.take(FAILED) {
             return;
         }
-        if conn.is_open() && !conn.is_paused && !conn.eof_seen {
-            conn.is_lifted = true;
+        if conn.is_open() && !conn.is(PAUSED) && !conn.is(EOF_SEEN) {
+            conn.set(LIFTED);
             return;
         }
         if let Some(error) = conn.stream.as_mut().and_then(|stream| stream.take_error()) {
@@ -194,7 +194,7 @@ impl Hub {
     /// Nobody was made for it: it is reset.
     pub(crate) fn turn_away(&mut self, key: Key) {
         self.uncount_guest(key);
-        self.slots.conn_at_mut(key.index()).is_cut = true;
+        self.slots.conn_at_mut(key.index()).set(CUT);
         self.free_stream(key.index());
     }
 
@@ -209,7 +209,7 @@ impl Hub {
     /// One write of what an `Err` left queued; what does not leave now never will.
     pub(crate) fn write_last(&mut self, index: usize) {
         let conn = self.slots.conn_at_mut(index);
-        let is_possible = conn.is_established && conn.is_writable && conn.write_error().is_none();
+        let is_possible = conn.is(ESTABLISHED) && conn.is(WRITABLE) && conn.write_error().is_none();
         if is_possible && conn.output.as_ref().is_some_and(|output| output.queued() > 0 && !output.wants_pull()) {
             let _ = conn.flush(); // it ends for another reason already
         }
@@ -221,7 +221,7 @@ impl Hub {
         let index = key.index();
         match self.slots.get_mut(key) {
             Some(Entry::Stream(conn)) => {
-                let lingers = is_clean && conn.is_established && !conn.eof_seen && !conn.is_cut;
+                let lingers = is_clean && conn.is(ESTABLISHED) && !conn.is(EOF_SEEN) && !conn.is(CUT);
                 match conn.listener {
                     Some(_) => self.uncount_guest(key),
                     None => self.counts.opened -= 1,
@@ -278,7 +278,7 @@ impl Hub {
     fn reset_oldest(&mut self) {
         while let Some(key) = self.lingering.pop_front() {
             if let Some(Entry::Stream(conn)) = self.slots.get_mut(key) {
-                conn.is_cut = true;
+                conn.set(CUT);
                 self.free_stream(key.index());
                 return;
             }
@@ -286,9 +286,9 @@ impl Hub {
     }
 
     /// One turn of a lingering socket.
-    pub(crate) fn serve_lingering(&mut self, index: usize, shared: &mut Input) {
+    pub(crate) fn serve_lingering(&mut self, index: usize, buffers: &mut ReadBuffers) {
         let conn = self.slots.conn_at_mut(index);
-        if std::mem::take(&mut conn.has_failed) && conn.stream.as_mut().is_some_and(|stream| stream.take_error().is_some()) {
+        if conn.take(FAILED) && conn.stream.as_mut().is_some_and(|stream| stream.take_error().is_some()) {
             self.free_stream(index);
             return;
         }
@@ -300,10 +300,9 @@ impl Hub {
             self.finish_lingering_output(index);
         }
         let mut budget = self.config.turn_bytes;
-        while self.slots.conn_at(index).is_readable && budget > 0 {
-            let mut lent = self.lend_input(index, shared);
-            let filled = self.fill(index, &mut lent);
-            self.return_input(index, &mut lent);
+        while self.slots.conn_at(index).is(READABLE) && budget > 0 {
+            self.lend_input(index, buffers);
+            let filled = self.fill(index, buffers);
             match filled {
                 Filled::Bytes(bytes) => budget = budget.saturating_sub(bytes),
                 Filled::Drained | Filled::End => {}
@@ -315,7 +314,7 @@ impl Hub {
             }
         }
         let conn = self.slots.conn_at(index);
-        if conn.eof_seen && conn.output.is_none() {
+        if conn.is(EOF_SEEN) && conn.output.is_none() {
             self.free_stream(index);
         } else {
             self.settle(index);
@@ -326,7 +325,7 @@ impl Hub {
     pub(crate) fn linger_is_over(&mut self, index: usize) {
         let conn = self.slots.conn_at_mut(index);
         if conn.phase == Phase::Lingering {
-            conn.is_cut = true;
+            conn.set(CUT);
             self.free_stream(index);
         } else {
             self.end(index, Reason::Limit(crate::reason::Limit::Linger));
@@ -335,7 +334,7 @@ impl Hub {
 
     fn finish_lingering_output(&mut self, index: usize) {
         let conn = self.slots.conn_at_mut(index);
-        if conn.output.is_none() && !std::mem::replace(&mut conn.fin_sent, true) {
+        if conn.output.is_none() && !conn.mark(FIN_SENT) {
             if let Some(stream) = &mut conn.stream {
                 let _ = stream.shutdown_write(); // of one that is lost: the next read says so
             }
@@ -349,10 +348,11 @@ impl Hub {
         self.forget_throttles(index);
         let Entry::Stream(mut conn) = self.slots.remove(index) else { unreachable!("the slot of a connection") };
         self.lingering_now -= usize::from(conn.phase == Phase::Lingering);
-        conn.is_cut |= conn.output.is_some();
+        conn.set_if(CUT, conn.output.is_some());
         self.stats.bytes_in += conn.bytes_in;
         self.stats.bytes_out += conn.bytes_out;
-        if let Some(stream) = conn.stream.as_mut().filter(|_| conn.is_cut) {
+        let is_cut = conn.is(CUT);
+        if let Some(stream) = conn.stream.as_mut().filter(|_| is_cut) {
             stream.abort();
         }
         drop_conn(conn);

@@ -19,6 +19,7 @@ mod watching;
 use crate::{
     config::Config,
     conn::{Conn, Phase},
+    flags::*,
     key::Key,
     panics::Payload,
     reason::Reason,
@@ -31,7 +32,7 @@ use crate::{
 pub(crate) use connecting::{Answer, Asker};
 pub(crate) use elsewhere::{Elsewhere, Product, Returned};
 pub(crate) use opening::Accepted;
-pub(crate) use receiving::{Budget, LentInput, Step};
+pub(crate) use receiving::{Budget, ReadBuffers, Step};
 use std::collections::VecDeque;
 pub(crate) use watching::NEVER_DRAINED_MAX;
 
@@ -153,14 +154,11 @@ impl Hub {
             let entry = self.slots.at(Key::index_of(token));
             if let Some(Entry::Stream(conn)) = entry {
                 if conn.key.token() == token {
-                    conn.is_readable |= ready.readable && !conn.eof_seen;
-                    conn.is_writable |= ready.writable;
-                    conn.read_on |= ready.read_on;
-                    conn.has_failed |= ready.failed;
+                    conn.set(ready.without(if conn.is(EOF_SEEN) { READABLE | PRIORITY } else { PRIORITY }));
                     let key = conn.key;
                     if !conn.is_plainly_readable() {
                         self.requeue(key);
-                    } else if !std::mem::replace(&mut conn.in_ready, true) {
+                    } else if !conn.mark(IN_READY) {
                         self.ready.push(key);
                     }
                     continue;
@@ -190,13 +188,13 @@ impl Hub {
         if !self.can_progress(key) {
             return;
         }
-        let in_ready = match self.slots.get_mut(key) {
-            Some(Entry::Stream(conn)) => &mut conn.in_ready,
-            Some(Entry::Listener(listening)) => &mut listening.in_ready,
-            Some(Entry::Watched(watched)) => &mut watched.in_ready,
+        let was_there = match self.slots.get_mut(key) {
+            Some(Entry::Stream(conn)) => conn.mark(IN_READY),
+            Some(Entry::Listener(listening)) => std::mem::replace(&mut listening.in_ready, true),
+            Some(Entry::Watched(watched)) => std::mem::replace(&mut watched.in_ready, true),
             _ => return,
         };
-        if !std::mem::replace(in_ready, true) {
+        if !was_there {
             self.ready.push(key);
         }
     }
@@ -205,7 +203,7 @@ impl Hub {
     pub(crate) fn take_turn(&mut self, key: Key) -> Turn {
         let turn = match self.slots.get_mut(key) {
             Some(Entry::Stream(conn)) => {
-                conn.in_ready = false;
+                conn.clear(IN_READY);
                 Turn::Stream
             }
             Some(Entry::Listener(listening)) => {
@@ -226,8 +224,8 @@ impl Hub {
             Some(Entry::Stream(conn)) => self.conn_can_progress(conn),
             Some(Entry::Listener(listening)) => listening.socket.is_some() && listening.is_readable && !listening.is_backing_off,
             Some(Entry::Watched(watched)) => {
-                let is_readable = watched.is_readable && !self.is_any_congested(&watched.targets);
-                !watched.is_ending && (is_readable || watched.is_writable || watched.has_priority)
+                let is_readable = watched.ready.has_any(READABLE) && !self.is_any_congested(&watched.targets);
+                !watched.is_ending && (is_readable || watched.ready.has_any(WRITABLE | PRIORITY))
             }
             _ => false,
         }
@@ -236,51 +234,51 @@ impl Hub {
     fn conn_can_progress(&self, conn: &Conn) -> bool {
         let can_flush = conn.can_write() && conn.has_writable_output();
         match conn.phase {
-            Phase::Open | Phase::Flushing if !conn.is_established => {
-                (conn.stream.is_some() || conn.is_racing()) && (conn.is_writable || conn.has_failed)
+            Phase::Open | Phase::Flushing if !conn.is(ESTABLISHED) => {
+                (conn.stream.is_some() || conn.is_racing()) && (conn.is(WRITABLE) || conn.is(FAILED))
             }
             Phase::Open => {
-                let is_owed = conn.owes_connected || conn.owes_draining || conn.may_be_told_writable();
+                let is_owed = conn.is(OWES_CONNECTED) || conn.is(OWES_DRAINING) || conn.may_be_told_writable();
                 let has_input = conn.has_input();
-                is_owed || conn.has_failed || conn.write_error().is_some() || can_flush || (has_input && self.is_reading(conn))
+                is_owed || conn.is(FAILED) || conn.write_error().is_some() || can_flush || (has_input && self.is_reading(conn))
             }
-            Phase::Flushing => can_flush || conn.has_failed,
+            Phase::Flushing => can_flush || conn.is(FAILED),
             Phase::Ended => false,
-            Phase::Lingering => can_flush || conn.is_readable || conn.has_failed,
+            Phase::Lingering => can_flush || conn.is(READABLE) || conn.is(FAILED),
         }
     }
 
     /// Whether its handler is to be called: something is owed to it, or there may be input for it.
     pub(crate) fn wants_callback(&self, index: usize) -> bool {
         let conn = self.slots.conn_at(index);
-        if !conn.is_open() || !conn.is_established {
+        if !conn.is_open() || !conn.is(ESTABLISHED) {
             return false;
         }
         let has_input = conn.has_input();
-        let is_owed = conn.owes_connected || conn.owes_draining;
+        let is_owed = conn.is(OWES_CONNECTED) || conn.is(OWES_DRAINING);
         is_owed || conn.write_error().is_some() || (has_input && self.is_reading(conn))
     }
 
     #[inline]
     pub(crate) fn owes_writable(&mut self, index: usize) -> bool {
         let conn = self.slots.conn_at_mut(index);
-        conn.owes_writable && conn.may_be_told_writable() && std::mem::take(&mut conn.owes_writable)
+        conn.is(OWES_WRITABLE) && conn.may_be_told_writable() && conn.take(OWES_WRITABLE)
     }
 
     pub(crate) fn owes_draining(&mut self, index: usize) -> bool {
         let conn = self.slots.conn_at_mut(index);
-        conn.is_open() && std::mem::take(&mut conn.owes_draining)
+        conn.is_open() && conn.take(OWES_DRAINING)
     }
 
     /// Reading is on when three things are off: the user's pause, its own congestion, a congested throttle target.
     #[inline]
     pub(crate) fn is_reading(&self, conn: &Conn) -> bool {
         let is_throttled = || conn.extra.as_ref().is_some_and(|extra| self.is_any_congested(&extra.targets));
-        conn.reads() && (conn.is_lifted || !is_throttled())
+        conn.reads() && (conn.is(LIFTED) || !is_throttled())
     }
 
     pub(crate) fn is_any_congested(&self, targets: &[Key]) -> bool {
-        targets.iter().any(|&target| self.slots.conn(target).is_some_and(|conn| conn.is_congested))
+        targets.iter().any(|&target| self.slots.conn(target).is_some_and(|conn| conn.is(CONGESTED)))
     }
 
     /// A connection whose `closed` has not run.
@@ -308,12 +306,12 @@ impl Hub {
 
     /// Settled later in this turn, or by the next one, which does not sleep first. What is being served is settled anyway.
     pub(crate) fn mark_dirty(&mut self, key: Key) {
-        let in_dirty = match self.slots.get_mut(key) {
-            Some(Entry::Stream(conn)) => &mut conn.in_dirty,
-            Some(Entry::Watched(watched)) => &mut watched.in_dirty,
+        let was_there = match self.slots.get_mut(key) {
+            Some(Entry::Stream(conn)) => conn.mark(IN_DIRTY),
+            Some(Entry::Watched(watched)) => std::mem::replace(&mut watched.in_dirty, true),
             _ => return,
         };
-        if !std::mem::replace(in_dirty, true) {
+        if !was_there {
             self.dirty.push(key);
         }
     }
@@ -326,7 +324,7 @@ impl Hub {
             at += 1;
             match self.slots.get_mut(key) {
                 Some(Entry::Stream(conn)) => {
-                    conn.in_dirty = false;
+                    conn.clear(IN_DIRTY);
                     let (index, is_lingering) = (key.index(), conn.phase == Phase::Lingering);
                     if !is_lingering {
                         self.flush(index);

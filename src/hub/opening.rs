@@ -5,6 +5,7 @@ use crate::{
     address::{Address, Place, Target},
     conn::{Conn, Phase},
     connector::{Connect, RETRY},
+    flags::*,
     key::Key,
     listener::{AcceptError, Listen, Listening},
     reason::{ConnectError, Reason},
@@ -12,7 +13,7 @@ use crate::{
     timers::What,
     transport::Stream,
     watched::Watched,
-    world::{Ready, Source},
+    world::Source,
 };
 use std::io;
 
@@ -114,8 +115,8 @@ impl Hub {
     fn admit_guest(&mut self, key: Key, listener: Key, stream: Stream, peer: Address) {
         let mut conn = Conn::new(key, Some(stream), peer, self.stamp());
         conn.listener = Some(listener);
-        conn.holds_back = true;
-        (conn.is_established, conn.is_writable) = (true, true);
+        conn.set(HOLDS_BACK);
+        conn.set(ESTABLISHED | WRITABLE);
         self.slots.insert(Entry::Stream(conn));
         // Before its factory runs, which may ask for a drain: it is somebody to wait for.
         self.counts.accepted += 1;
@@ -126,7 +127,7 @@ impl Hub {
 
     /// It is let in: `connected` is owed.
     pub(crate) fn welcome(&mut self, key: Key) {
-        self.slots.conn_at_mut(key.index()).owes_connected = true;
+        self.slots.conn_at_mut(key.index()).set(OWES_CONNECTED);
         self.stats.accepted += 1;
         self.settle(key.index());
     }
@@ -197,16 +198,17 @@ impl Hub {
         let conn = self.slots.conn_at_mut(index);
         match checked {
             Ok(true) => {
-                (conn.is_established, conn.is_writable, conn.has_failed) = (true, true, false);
-                conn.owes_connected = conn.phase == Phase::Open;
+                conn.set(ESTABLISHED | WRITABLE);
+                conn.clear(FAILED);
+                conn.put(OWES_CONNECTED, conn.phase == Phase::Open);
                 self.slim_down(index);
             }
-            Ok(false) => (conn.is_writable, conn.has_failed) = (false, false),
+            Ok(false) => conn.clear(WRITABLE | FAILED),
             // What the peer said before it was lost is read.
             Err(error) if is_lost_already(&error) => {
-                (conn.is_established, conn.has_failed) = (true, false);
-                (conn.is_readable, conn.is_lifted, conn.is_cut) = (true, true, true);
-                conn.owes_connected = conn.phase == Phase::Open;
+                conn.clear(FAILED);
+                conn.set(ESTABLISHED | READABLE | LIFTED | CUT);
+                conn.put(OWES_CONNECTED, conn.phase == Phase::Open);
                 conn.extra().write_error = Some(error);
                 conn.extra().limits.connect.set(None);
             }
@@ -248,24 +250,16 @@ impl Hub {
     }
 
     /// What is to be told to a dispatcher.
-    pub(crate) fn dispatcher_ready(&mut self, key: Key) -> Ready {
-        let Some(Entry::Watched(watched)) = self.slots.get(key) else { return Ready::default() };
-        let is_reading = !self.is_any_congested(&watched.targets);
-        Ready {
-            readable: watched.is_readable && is_reading,
-            writable: watched.is_writable,
-            priority: watched.has_priority,
-            ..Ready::default()
-        }
+    pub(crate) fn dispatcher_ready(&mut self, key: Key) -> Flags {
+        let Some(Entry::Watched(watched)) = self.slots.get(key) else { return Flags::default() };
+        if self.is_any_congested(&watched.targets) { watched.ready.without(READABLE) } else { watched.ready }
     }
 
     /// It has met `WouldBlock`: nothing more until the next edge.
-    pub(crate) fn dispatcher_drained(&mut self, key: Key, what: Ready, source: Source<'_>) {
+    pub(crate) fn dispatcher_drained(&mut self, key: Key, what: Flags, source: Source<'_>) {
         let Some(watched) = self.slots.watched(key) else { return };
         watched.never_drained = 0;
-        watched.is_readable &= !what.readable;
-        watched.is_writable &= !what.writable;
-        watched.has_priority &= !what.priority;
+        watched.ready.remove(what);
         if watched.is_registered && !watched.is_ending {
             if let Err(error) = self.world.drained(source, key.token()) {
                 self.end(key.index(), Reason::Io(error));

@@ -3,6 +3,7 @@
 use super::Hub;
 use crate::{
     conn::Filled,
+    flags::*,
     input::Input,
     key::Key,
     reason::Reason,
@@ -14,40 +15,79 @@ use std::io;
 /// a buffer of its own. So no byte is copied more than a bounded number of times, however few come at once.
 const COPY_MAX: usize = 1024;
 
+/// So many buffers are kept for small rests, with no more room than this each.
+const SPARES_MAX: usize = 16;
+const SPARE_MAX: usize = 2 * COPY_MAX;
+
 /// The least room that is worth a system call.
 const READ_MIN: usize = 4096;
 
-/// What a connection reads into for the time of its turn: the reactor's one buffer, or its own if it holds much.
-pub(crate) struct LentInput<'a> {
-    shared: &'a mut Input,
-    /// The connection's own; while it is not used it is empty, and kept for the next rest.
+/// What connections read into, each for the time of its turn; the reactor has one of these. A connection that holds little
+/// or nothing reads into the shared buffer, one that holds much into its own.
+pub(crate) struct ReadBuffers {
+    shared: Input,
+    /// Of the connection whose turn it is.
     own: Option<Box<Input>>,
-    uses_own: bool,
+    /// Small empty ones: rests come and go without allocations.
+    #[allow(clippy::vec_box, reason = "a connection keeps the box")]
+    spare: Vec<Box<Input>>,
 }
 
-impl<'a> LentInput<'a> {
-    pub(crate) fn new(shared: &'a mut Input) -> Self {
-        shared.clear(); // a panic may have left something in it
-        Self { shared, own: None, uses_own: false }
+impl ReadBuffers {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { shared: Input::with_capacity(bytes), own: None, spare: Vec::new() }
     }
 
-    /// Copies what a connection holds, unless it is much.
-    #[inline]
-    fn take_held(&mut self, held: &mut Option<Box<Input>>) -> bool {
-        let Some(own) = held else { return true };
-        if own.len() > COPY_MAX {
-            return false;
-        }
-        own.move_into(self.shared);
-        self.own = held.take();
-        true
-    }
-
+    /// What the connection whose turn it is reads into.
     #[inline]
     pub(crate) fn input(&mut self) -> &mut Input {
         match &mut self.own {
-            Some(own) if self.uses_own => own,
-            _ => self.shared,
+            Some(own) => own,
+            None => &mut self.shared,
+        }
+    }
+
+    /// A turn begins. What a panic may have left in them is gone.
+    #[inline]
+    fn lend(&mut self, held: &mut Option<Box<Input>>) {
+        self.shared.clear();
+        if held.is_some() || self.own.is_some() {
+            self.take_over(held);
+        }
+    }
+
+    #[inline(never)]
+    fn take_over(&mut self, held: &mut Option<Box<Input>>) {
+        self.own = None;
+        match held.take() {
+            Some(mut little) if little.len() <= COPY_MAX => {
+                little.move_into(&mut self.shared);
+                if self.spare.len() < SPARES_MAX && little.capacity() <= SPARE_MAX {
+                    self.spare.push(little);
+                }
+            }
+            much => self.own = much,
+        }
+    }
+
+    /// A turn ends: what is left becomes the connection's.
+    fn hold(&mut self) -> Box<Input> {
+        self.own.take().unwrap_or_else(|| {
+            let mut rest = self.spare.pop().unwrap_or_default();
+            self.shared.move_into(&mut rest);
+            rest
+        })
+    }
+
+    /// A long unfinished frame moves to a buffer of its own; an own one that is used up goes.
+    #[inline]
+    fn choose(&mut self) {
+        if self.own.as_ref().is_some_and(|own| own.is_empty()) {
+            self.own = None;
+        } else if self.own.is_none() && self.shared.len() > COPY_MAX {
+            let mut own = Input::with_capacity(self.shared.len() * 2);
+            self.shared.move_into(&mut own);
+            self.own = Some(Box::new(own));
         }
     }
 }
@@ -70,18 +110,21 @@ pub(crate) enum Step {
 
 impl Hub {
     /// Takes the turn of a connection in the common case: there is something to read and nothing else to think of, and
-    /// bytes come. What it may still read and deliver. Otherwise nothing is said of it, and the general way is to be gone.
+    /// bytes come; how many. Otherwise nothing is said of it, and the general way is to be gone.
     #[inline]
-    pub(crate) fn read_plainly(&mut self, key: Key, lent: &mut LentInput<'_>) -> Option<Budget> {
+    pub(crate) fn read_plainly(&mut self, key: Key, buffers: &mut ReadBuffers) -> Option<usize> {
         let conn = self.slots.conn_mut(key)?;
-        if !conn.is_plainly_readable() || !lent.take_held(&mut conn.held) {
+        if !conn.is_plainly_readable() {
             return None;
         }
-        match conn.fill(lent.shared, 1) {
+        buffers.lend(&mut conn.held);
+        let least = if buffers.own.is_some() { READ_MIN } else { 1 };
+        match conn.fill(buffers.input(), least) {
             Filled::Bytes(bytes) => {
-                (conn.in_ready, conn.in_vain, conn.has_backlog) = (false, 0, true);
-                let Budget { bytes: most, frames } = self.budget();
-                return Some(Budget { bytes: most.saturating_sub(bytes), frames });
+                conn.clear(IN_READY);
+                conn.set(BACKLOG);
+                conn.in_vain = 0;
+                return Some(bytes);
             }
             Filled::Lost(error) => {
                 if let Filled::Lost(error) = self.look_at_loss(key.index(), error) {
@@ -90,29 +133,36 @@ impl Hub {
             }
             Filled::Drained | Filled::Interrupted | Filled::End => {}
         }
-        self.return_input(key.index(), lent);
+        self.return_input(key.index(), buffers);
         None
     }
 
-    pub(crate) fn lend_input<'a>(&mut self, index: usize, shared: &'a mut Input) -> LentInput<'a> {
-        let mut lent = LentInput::new(shared);
-        let held = &mut self.slots.conn_at_mut(index).held;
-        if !lent.take_held(held) {
-            (lent.own, lent.uses_own) = (held.take(), true);
+    /// Whether there is no more to deliver and to read, nor anything else to think of; then its input is returned.
+    #[inline]
+    pub(crate) fn ends_plainly(&mut self, index: usize, buffers: &mut ReadBuffers) -> bool {
+        let conn = self.slots.conn_at_mut(index);
+        let is_used_up = buffers.input().is_empty();
+        if is_used_up {
+            conn.put(BACKLOG, conn.framing.fires_on_nothing());
         }
-        lent
+        if self.interrupt || conn.is(BACKLOG | READABLE | EOF_SEEN) || conn.extra.is_some() {
+            return false;
+        }
+        if !is_used_up {
+            conn.held = Some(buffers.hold());
+        }
+        true
+    }
+
+    pub(crate) fn lend_input(&mut self, index: usize, buffers: &mut ReadBuffers) {
+        buffers.lend(&mut self.slots.conn_at_mut(index).held);
     }
 
     /// What is not consumed stays with the connection.
-    #[inline]
-    pub(crate) fn return_input(&mut self, index: usize, lent: &mut LentInput<'_>) {
+    pub(crate) fn return_input(&mut self, index: usize, buffers: &mut ReadBuffers) {
         let conn = self.slots.conn_at_mut(index);
-        if !lent.input().is_empty() && conn.is_open() {
-            let mut held = lent.own.take().unwrap_or_default();
-            if !lent.uses_own {
-                lent.shared.move_into(&mut held);
-            }
-            conn.held = Some(held);
+        if !buffers.input().is_empty() && conn.is_open() {
+            conn.held = Some(buffers.hold());
         }
         if self.frame_ended && conn.extra.is_some() {
             self.frame_moved(index);
@@ -125,28 +175,32 @@ impl Hub {
     }
 
     /// Reads until there may be a frame to deliver, within the budget, and as long as delivering is allowed.
-    pub(crate) fn step(&mut self, index: usize, lent: &mut LentInput<'_>, budget: &mut Budget) -> Step {
+    pub(crate) fn step(&mut self, index: usize, buffers: &mut ReadBuffers, budget: &mut Budget) -> Step {
         loop {
+            let conn = self.slots.conn_at_mut(index);
+            if buffers.input().is_empty() && conn.is(BACKLOG) {
+                conn.put(BACKLOG, conn.framing.fires_on_nothing());
+            }
             let conn = self.slots.conn_at(index);
-            if !(conn.is_open() && conn.is_established && self.is_reading(conn)) {
-                if conn.is_paused {
+            if !(conn.is_open() && conn.is(ESTABLISHED) && self.is_reading(conn)) {
+                if conn.is(PAUSED) {
                     self.end_if_lost(index);
                 }
                 return Step::Rest;
             }
-            if conn.has_backlog {
+            if conn.is(BACKLOG) {
                 self.interrupt = false;
                 return if budget.frames > 0 { Step::Deliver } else { Step::Rest };
             }
-            if !conn.is_readable {
-                let owes_eof = conn.eof_seen && !conn.eof_told;
+            if !conn.is(READABLE) {
+                let owes_eof = conn.is(EOF_SEEN) && !conn.is(EOF_TOLD);
                 let is_lost = self.end_if_lost(index);
                 return if owes_eof && !is_lost { Step::Eof } else { Step::Rest };
             }
             if budget.bytes == 0 {
                 return Step::Rest;
             }
-            match self.fill(index, lent) {
+            match self.fill(index, buffers) {
                 Filled::Bytes(bytes) => budget.bytes = budget.bytes.saturating_sub(bytes),
                 Filled::Drained | Filled::End => {}
                 Filled::Interrupted => return Step::Rest,
@@ -156,14 +210,14 @@ impl Hub {
     }
 
     /// Reads once.
-    pub(crate) fn fill(&mut self, index: usize, lent: &mut LentInput<'_>) -> Filled {
-        choose_buffer(lent);
-        let least = if lent.uses_own { lent.input().len().clamp(READ_MIN, self.config.read_bytes) } else { 1 };
+    pub(crate) fn fill(&mut self, index: usize, buffers: &mut ReadBuffers) -> Filled {
+        buffers.choose();
+        let least = if buffers.own.is_some() { buffers.input().len().clamp(READ_MIN, self.config.read_bytes) } else { 1 };
         let conn = self.slots.conn_at_mut(index);
-        let filled = conn.fill(lent.input(), least);
+        let filled = conn.fill(buffers.input(), least);
         match filled {
             Filled::Bytes(bytes) => {
-                conn.has_backlog = true;
+                conn.set(BACKLOG);
                 if conn.extra.is_some() {
                     let now = self.stamp();
                     self.slots.conn_at_mut(index).extra().limits.idle.restart(now);
@@ -181,7 +235,7 @@ impl Hub {
             return Filled::Lost(error);
         }
         let conn = self.slots.conn_at_mut(index);
-        (conn.is_readable, conn.read_on) = (false, false);
+        conn.clear(READABLE | READ_ON);
         let token = conn.key.token();
         match conn.stream.as_mut().map_or(Ok(()), |stream| self.world.register_again(stream, token)) {
             Ok(()) => Filled::Drained,
@@ -198,19 +252,13 @@ impl Hub {
         found
     }
 
-    /// All of what has come is consumed.
-    pub(crate) fn used_up(&mut self, index: usize) {
-        let conn = self.slots.conn_at_mut(index);
-        conn.has_backlog = conn.framing.fires_on_nothing();
-    }
-
     pub(crate) fn set_terminator(&mut self, index: usize, terminator: Terminator) {
         let conn = self.slots.conn_at_mut(index);
         conn.framing.set(terminator);
         if let Some(held) = &mut conn.held {
             held.search_anew();
         }
-        conn.has_backlog |= !conn.eof_told && (conn.held.is_some() || conn.framing.fires_on_nothing());
+        conn.set_if(BACKLOG, !conn.is(EOF_TOLD) && (conn.held.is_some() || conn.framing.fires_on_nothing()));
         self.touch(index);
     }
 
@@ -218,7 +266,7 @@ impl Hub {
     pub(crate) fn skip_frame(&mut self, index: usize) -> bool {
         let conn = self.slots.conn_at_mut(index);
         let skips = conn.framing.skip();
-        conn.has_backlog |= skips && conn.held.is_some();
+        conn.set_if(BACKLOG, skips && conn.held.is_some());
         skips
     }
 
@@ -232,15 +280,15 @@ impl Hub {
 
     pub(crate) fn set_paused(&mut self, index: usize, on: bool) {
         let conn = self.slots.conn_at_mut(index);
-        conn.is_paused = on;
-        conn.has_failed |= on && conn.is_lifted; // who does not read on is told at once
+        conn.put(PAUSED, on);
+        conn.set_if(FAILED, on && conn.is(LIFTED)); // who does not read on is told at once
         let key = conn.key;
         self.reading_changed(key);
     }
 
     pub(crate) fn set_hold_back(&mut self, index: usize, on: bool) {
         let conn = self.slots.conn_at_mut(index);
-        conn.holds_back = on;
+        conn.put(HOLDS_BACK, on);
         let key = conn.key;
         self.reading_changed(key);
     }
@@ -256,19 +304,5 @@ impl Hub {
         let Some(extra) = &mut self.slots.conn_at_mut(index).extra else { return false };
         let Some(error) = extra.write_error.take() else { return false };
         self.end(index, Reason::Io(error))
-    }
-}
-
-#[inline]
-/// A long unfinished frame moves to a buffer of its own; an own one that is used up goes.
-fn choose_buffer(lent: &mut LentInput<'_>) {
-    if lent.uses_own {
-        if lent.input().is_empty() {
-            (lent.own, lent.uses_own) = (None, false);
-        }
-    } else if lent.shared.len() > COPY_MAX {
-        let mut own = Input::with_capacity(lent.shared.len() * 2);
-        lent.shared.move_into(&mut own);
-        (lent.own, lent.uses_own) = (Some(Box::new(own)), true);
     }
 }

@@ -5,6 +5,7 @@ use super::{Hub, NOBODY};
 use crate::{
     config::Panics,
     conn::{Phase, Stuck},
+    flags::*,
     key::Key,
     output::{Broken, Producer},
     panics,
@@ -128,7 +129,7 @@ impl Hub {
     /// Also true from the moment it begins to end, so that a source that asks first stops.
     pub(crate) fn is_congested(&self, index: usize) -> bool {
         let conn = self.slots.conn_at(index);
-        conn.is_congested || !conn.takes_output()
+        conn.is(CONGESTED) || !conn.takes_output()
     }
 
     /// Those who read only while this one is not congested.
@@ -295,7 +296,7 @@ impl Hub {
     fn producer_failed(&mut self, index: usize, why: Reason) {
         let conn = self.slots.conn_at_mut(index);
         conn.drop_output();
-        conn.is_cut = true;
+        conn.set(CUT);
         self.end(index, why);
     }
 
@@ -315,12 +316,12 @@ impl Hub {
         let conn = self.slots.conn_at_mut(index);
         let marks = conn.marks(self.config.marks);
         let has_pile = conn.output.as_ref().is_some_and(|output| output.producers() > PRODUCERS_MAX);
-        if !conn.is_congested && (queued > marks.high || has_pile) {
-            conn.is_congested = true;
+        if !conn.is(CONGESTED) && (queued > marks.high || has_pile) {
+            conn.set(CONGESTED);
             self.readers_changed(index);
-        } else if conn.is_congested && queued <= marks.low && !has_pile {
-            conn.is_congested = false;
-            conn.owes_writable = conn.takes_output();
+        } else if conn.is(CONGESTED) && queued <= marks.low && !has_pile {
+            conn.clear(CONGESTED);
+            conn.put(OWES_WRITABLE, conn.takes_output());
             self.readers_changed(index);
         }
     }
@@ -329,15 +330,15 @@ impl Hub {
     fn write_failed(&mut self, index: usize, error: io::Error) {
         let conn = self.slots.conn_at_mut(index);
         conn.drop_output();
-        conn.is_cut = true; // what was to be written did not leave
+        conn.set(CUT); // what was to be written did not leave
         if !conn.is_open() {
             self.end(index, Reason::Io(error));
             return;
         }
         conn.extra().write_error.get_or_insert(error);
-        conn.is_lifted = true;
-        conn.owes_writable = false;
-        conn.is_readable |= !conn.eof_seen;
+        conn.set(LIFTED);
+        conn.clear(OWES_WRITABLE);
+        conn.set_if(READABLE, !conn.is(EOF_SEEN));
         self.look_at_marks(index);
     }
 
@@ -347,8 +348,8 @@ impl Hub {
         if conn.output.is_some() {
             return;
         }
-        if conn.fin_asked && !conn.fin_sent && !conn.is_cut && conn.is_established && conn.is_open() {
-            conn.fin_sent = true;
+        if conn.is(FIN_ASKED) && !conn.is(FIN_SENT) && !conn.is(CUT) && conn.is(ESTABLISHED) && conn.is_open() {
+            conn.set(FIN_SENT);
             if let Some(stream) = &mut conn.stream {
                 let _ = stream.shutdown_write(); // of a connection that is lost; reading says how
             }
@@ -357,7 +358,7 @@ impl Hub {
             let lost = conn.extra.as_mut().and_then(|extra| extra.write_error.take());
             let reason = match lost {
                 Some(error) => Reason::Io(error),
-                None if conn.peer_first => Reason::Eof,
+                None if conn.is(PEER_FIRST) => Reason::Eof,
                 None => Reason::Finish,
             };
             self.end(index, reason);

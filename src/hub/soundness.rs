@@ -4,6 +4,7 @@
 use super::{Hub, NOBODY};
 use crate::{
     conn::{Conn, Phase},
+    flags::*,
     key::Key,
     slots::Entry,
 };
@@ -71,18 +72,18 @@ impl Hub {
 
     fn assert_conn_sound(&self, conn: &Conn) {
         let key = conn.key;
-        self.assert_queued(key, conn.in_ready, conn.in_dirty);
+        self.assert_queued(key, conn.is(IN_READY), conn.is(IN_DIRTY));
         assert!(conn.held.as_ref().is_none_or(|held| !held.is_empty()), "{key} holds an empty buffer");
         assert!(conn.output.as_ref().is_none_or(|output| !output.is_empty()), "{key} has an empty queue");
         let marks = conn.marks(self.config.marks);
         assert!(
-            conn.is_congested || conn.in_dirty || !conn.is_open() || conn.queued() <= marks.high,
+            conn.is(CONGESTED) || conn.is(IN_DIRTY) || !conn.is_open() || conn.queued() <= marks.high,
             "{key} is above its high mark"
         );
         let has_producers = conn.output.as_ref().is_some_and(|output| output.producers() > 0);
-        let may_be_congested = conn.queued() > marks.low || has_producers || conn.in_dirty;
-        assert!(!conn.is_congested || may_be_congested, "{key} is down to its low mark");
-        assert!(!conn.eof_told || conn.eof_seen, "{key} was told of an end that nobody saw");
+        let may_be_congested = conn.queued() > marks.low || has_producers || conn.is(IN_DIRTY);
+        assert!(!conn.is(CONGESTED) || may_be_congested, "{key} is down to its low mark");
+        assert!(!conn.is(EOF_TOLD) || conn.is(EOF_SEEN), "{key} was told of an end that nobody saw");
         if conn.phase != Phase::Open {
             assert!(conn.held.is_none(), "{key} has ended and keeps input");
         }

@@ -3,6 +3,7 @@
 use super::Hub;
 use crate::{
     conn::{Conn, Phase},
+    flags::*,
     key::Key,
     slots::Entry,
     stats::{Connection, Kind, Stats, timeouts},
@@ -46,7 +47,7 @@ impl Hub {
     pub(crate) fn gets_nowhere(&mut self, index: usize, before: u64) -> bool {
         let has_progressed = before != self.progress(index);
         let conn = self.slots.conn_at_mut(index);
-        if has_progressed || !conn.in_ready {
+        if has_progressed || !conn.is(IN_READY) {
             conn.in_vain = 0;
             return false;
         }
@@ -98,10 +99,10 @@ fn describe_stream(conn: &Conn, age: Duration, name: &'static str) -> Connection
         bytes_out: conn.bytes_out,
         queued: conn.queued(),
         unread: conn.held.as_ref().map_or(0, |held| held.len()),
-        is_connected: conn.is_established,
+        is_connected: conn.is(ESTABLISHED),
         is_ending: !conn.is_open(),
-        is_paused: conn.is_paused,
-        is_congested: conn.is_congested,
+        is_paused: conn.is(PAUSED),
+        is_congested: conn.is(CONGESTED),
         terminator: conn.framing.name(),
         timeouts: conn.extra.as_ref().map(|extra| timeouts(&extra.limits)).unwrap_or_default(),
         ..Connection::new(conn.key, kind, name, conn.peer.clone())

@@ -7,6 +7,7 @@ pub(crate) mod sim;
 
 use crate::{
     address::Address,
+    flags::Flags,
     names::{Lookup, Question},
     pool::{Bounds, Job, Purpose, Refused, Ticket},
     time::Time,
@@ -40,22 +41,13 @@ impl fmt::Debug for Source<'_> {
     }
 }
 
-/// What has become possible, as far as the selector knows. A hint: the system call decides.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Ready {
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-    /// The peer has ended or sent urgent data: a short read does not mean that there is no more.
-    pub(crate) read_on: bool,
-    pub(crate) priority: bool,
-    pub(crate) failed: bool,
-}
-
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event {
     /// [`Key::token`](crate::key::Key::token) of whatever was registered.
     pub(crate) token: usize,
-    pub(crate) ready: Ready,
+    /// Of `READABLE`, `WRITABLE`, `READ_ON`, `FAILED` and `PRIORITY`: what has become possible, as far as the selector knows.
+    /// A hint: the system call decides.
+    pub(crate) ready: Flags,
 }
 
 /// How to open a listening socket.

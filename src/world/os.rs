@@ -2,9 +2,10 @@
 
 #[cfg(unix)]
 use super::ARMS_BY_ITSELF;
-use super::{Event, ListenHow, Listener, Ready, Source, World};
+use super::{Event, ListenHow, Listener, Source, World};
 use crate::{
     address::Address,
+    flags::*,
     names::{Lookup, Question, ask_the_system},
     pool::{Bounds, Job, Pool, Purpose, Refused, Ticket},
     time::Time,
@@ -77,16 +78,12 @@ impl World for OsWorld {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
         }
-        into.extend(self.events.iter().filter(|event| event.token() != WAKER).map(|event| Event {
-            token: event.token().0,
-            ready: Ready {
-                readable: event.is_readable() || event.is_read_closed() || event.is_error(),
-                writable: event.is_writable() || event.is_write_closed() || event.is_error(),
-                read_on: event.is_read_closed() || event.is_priority(),
-                priority: event.is_priority(),
-                failed: event.is_error(),
-            },
-        }));
+        into.extend(
+            self.events
+                .iter()
+                .filter(|event| event.token() != WAKER)
+                .map(|event| Event { token: event.token().0, ready: ready(event) }),
+        );
         Ok(())
     }
 
@@ -168,6 +165,19 @@ impl World for OsWorld {
     fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job> {
         self.pools[purpose as usize].as_ref()?.take_back(ticket)
     }
+}
+
+fn ready(event: &mio::event::Event) -> Flags {
+    let mut ready = Flags::default();
+    ready.insert_if(READABLE, event.is_readable());
+    ready.insert_if(WRITABLE, event.is_writable());
+    if event.is_read_closed() || event.is_write_closed() || event.is_priority() || event.is_error() {
+        ready.insert_if(READABLE | READ_ON, event.is_read_closed());
+        ready.insert_if(WRITABLE, event.is_write_closed());
+        ready.insert_if(READ_ON | PRIORITY, event.is_priority());
+        ready.insert_if(READABLE | WRITABLE | FAILED, event.is_error());
+    }
+    ready
 }
 
 fn with_source<T>(source: Source<'_>, run: impl FnOnce(&mut dyn AnySource) -> T) -> T {

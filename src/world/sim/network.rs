@@ -4,10 +4,10 @@
 use super::{errno::Errno, trace::Trace, weather::Weather};
 use crate::{
     address::Address,
+    flags::*,
     names::{Found, NameError, Question as NameQuestion},
     time::{Time, nanos},
     transport::Moved,
-    world::Ready,
 };
 use fastrand::Rng;
 use std::{
@@ -95,7 +95,7 @@ struct Port {
 /// One machine of the network.
 pub(crate) struct Node {
     pub(crate) name: String,
-    ready: BTreeMap<usize, Ready>,
+    ready: BTreeMap<usize, Flags>,
     pub(crate) is_woken: Arc<AtomicBool>,
     /// Sockets that are open, and how many may be.
     sockets: usize,
@@ -155,13 +155,13 @@ enum Happening {
     /// An event for a socket, with what holds then.
     Look {
         at: EndId,
-        ready: Ready,
+        ready: Flags,
     },
     /// An event for whatever has this token.
     Nudge {
         host: HostId,
         token: usize,
-        ready: Ready,
+        ready: Flags,
     },
 }
 
@@ -431,13 +431,13 @@ impl Network {
             Happening::Fin { to } => {
                 if let Some(end) = self.ends.get_mut(&to).filter(|end| !end.is_broken) {
                     end.fin_arrived = true;
-                    self.tell(to, Ready { readable: true, read_on: true, ..Ready::default() });
+                    self.tell(to, READABLE | READ_ON);
                 }
             }
             Happening::Reset { to } => self.fail_end(to, Errno::ConnectionReset),
             Happening::Room { to } => {
                 if self.ends.get(&to).is_some_and(|end| !end.is_broken) {
-                    self.tell(to, Ready { writable: true, ..Ready::default() });
+                    self.tell(to, WRITABLE);
                 }
             }
             Happening::Look { at, ready } => self.tell(at, ready),
@@ -564,7 +564,7 @@ impl Network {
         let (host, listener) = (port.host, port.token);
         if let Err(errno) = self.operate(host, "accept") {
             let soon = self.now + Duration::from_millis(1);
-            let ready = Ready { readable: true, ..Ready::default() };
+            let ready = READABLE;
             self.plan(soon, Happening::Nudge { host, token: listener, ready });
             return Err(errno);
         }
@@ -574,8 +574,9 @@ impl Network {
         accepted.token = Some(token);
         let remote = accepted.remote.clone();
         self.nodes[host].sockets += 1;
-        let is_readable = self.is_readable(end);
-        self.tell(end, Ready { readable: is_readable, writable: true, ..Ready::default() });
+        let mut ready = WRITABLE;
+        ready.insert_if(READABLE, self.is_readable(end));
+        self.tell(end, ready);
         self.note(host, format_args!("accepts {remote}"));
         Ok((end, remote))
     }
@@ -637,14 +638,14 @@ impl Network {
         }
         self.ends.get_mut(&server).expect("just made").is_connected = true;
         self.ports.get_mut(&id).expect("just found").1.waiting.push_back(server);
-        merge(&mut self.nodes[host].ready, token, Ready { readable: true, ..Ready::default() });
+        merge(&mut self.nodes[host].ready, token, READABLE);
         self.send_after(server, 0, Happening::Welcome { client });
     }
 
     fn welcome(&mut self, client: EndId) {
         if let Some(end) = self.ends.get_mut(&client).filter(|end| !end.is_broken) {
             end.is_connected = true;
-            self.tell(client, Ready { writable: true, ..Ready::default() });
+            self.tell(client, WRITABLE);
         }
     }
 
@@ -668,7 +669,7 @@ impl Network {
     }
 
     pub(crate) fn recv(&mut self, id: EndId, buf: &mut [u8]) -> Result<Moved, Errno> {
-        self.operate_or_nudge(id, "recv", Ready { readable: true, ..Ready::default() })?;
+        self.operate_or_nudge(id, "recv", READABLE)?;
         self.nudge_by_chance(id);
         let available = self.ends[&id].inbox.len().min(buf.len());
         if available == 0 {
@@ -703,7 +704,7 @@ impl Network {
 
     /// What is taken of the slices is copied, and no more: behind a small window there may be a long queue.
     pub(crate) fn send(&mut self, id: EndId, slices: &[IoSlice<'_>]) -> Result<Moved, Errno> {
-        self.operate_or_nudge(id, "send", Ready { writable: true, ..Ready::default() })?;
+        self.operate_or_nudge(id, "send", WRITABLE)?;
         self.nudge_by_chance(id);
         let end = self.ends.get_mut(&id).expect("an open socket");
         if let Some(errno) = end.error.take() {
@@ -753,7 +754,7 @@ impl Network {
         end.arriving -= bytes.len().min(end.arriving);
         if !end.is_broken {
             end.inbox.extend(bytes);
-            self.tell(to, Ready { readable: true, ..Ready::default() });
+            self.tell(to, READABLE);
         }
     }
 
@@ -798,7 +799,7 @@ impl Network {
         let rivals: Vec<EndId> = self.ends.iter().filter(|(_, end)| same(end)).map(|(&id, _)| id).collect();
         for rival in rivals {
             let level = self.level(rival);
-            if level.readable || level.writable || level.failed {
+            if level.has_any(READABLE | WRITABLE | FAILED) {
                 merge(&mut self.nodes[host].ready, token, level);
             }
         }
@@ -815,7 +816,7 @@ impl Network {
         end.is_connected = false;
         end.arriving = 0;
         self.note_end(id, format_args!("hears {errno:?} from"));
-        self.tell(id, Ready { readable: true, writable: true, read_on: true, failed: true, ..Ready::default() });
+        self.tell(id, READABLE | WRITABLE | READ_ON | FAILED);
     }
 
     pub(crate) fn local(&self, id: EndId) -> Option<Address> {
@@ -823,7 +824,7 @@ impl Network {
     }
 
     /// An event for whoever has it registered: with everything that holds at that moment, as epoll has it.
-    fn tell(&mut self, id: EndId, ready: Ready) {
+    fn tell(&mut self, id: EndId, ready: Flags) {
         let Some(end) = self.ends.get(&id) else { return };
         let Some(token) = end.token else { return };
         let host = end.host;
@@ -833,22 +834,21 @@ impl Network {
     }
 
     /// What could be done with a socket now.
-    fn level(&self, id: EndId) -> Ready {
+    fn level(&self, id: EndId) -> Flags {
         let end = &self.ends[&id];
         let peer = end.peer.and_then(|peer| self.ends.get(&peer));
         let has_room = peer.is_none_or(|peer| peer.inbox.len() + peer.arriving < self.weather.window);
         let has_ended = end.fin_arrived || end.is_broken;
-        Ready {
-            readable: !end.inbox.is_empty() || has_ended,
-            writable: (end.is_connected && has_room) || end.is_broken,
-            read_on: has_ended,
-            failed: end.error.is_some(),
-            ..Ready::default()
-        }
+        let mut ready = Flags::default();
+        ready.insert_if(READABLE, !end.inbox.is_empty() || has_ended);
+        ready.insert_if(WRITABLE, (end.is_connected && has_room) || end.is_broken);
+        ready.insert_if(READ_ON, has_ended);
+        ready.insert_if(FAILED, end.error.is_some());
+        ready
     }
 
     /// An injected EAGAIN promises an event, or the socket would sleep for ever.
-    fn operate_or_nudge(&mut self, id: EndId, what: &str, ready: Ready) -> Result<(), Errno> {
+    fn operate_or_nudge(&mut self, id: EndId, what: &str, ready: Flags) -> Result<(), Errno> {
         let host = self.ends[&id].host;
         let operated = self.operate(host, what);
         if operated == Err(Errno::Again) {
@@ -863,7 +863,9 @@ impl Network {
         let (spurious, host) = (self.weather.spurious, self.ends[&id].host);
         if let Some(mut rng) = self.strikes(id, Chance::Spurious, spurious) {
             let token = rng.usize(0..8) | rng.usize(0..4) << 32;
-            let ready = Ready { readable: rng.bool(), writable: rng.bool(), ..Ready::default() };
+            let mut ready = Flags::default();
+            ready.insert_if(READABLE, rng.bool());
+            ready.insert_if(WRITABLE, rng.bool());
             let now = self.now;
             self.plan(now, Happening::Nudge { host, token, ready });
         }
@@ -938,7 +940,7 @@ impl Network {
         !node.is_dead && (!node.ready.is_empty() || node.is_woken.load(Ordering::Acquire))
     }
 
-    pub(crate) fn take_events(&mut self, host: HostId) -> BTreeMap<usize, Ready> {
+    pub(crate) fn take_events(&mut self, host: HostId) -> BTreeMap<usize, Flags> {
         self.nodes[host].is_woken.store(false, Ordering::Release);
         std::mem::take(&mut self.nodes[host].ready)
     }
@@ -999,11 +1001,6 @@ fn mix(number: u64) -> u64 {
     mixed ^ mixed >> 31
 }
 
-fn merge(all: &mut BTreeMap<usize, Ready>, token: usize, more: Ready) {
-    let ready = all.entry(token).or_default();
-    ready.readable |= more.readable;
-    ready.writable |= more.writable;
-    ready.read_on |= more.read_on;
-    ready.priority |= more.priority;
-    ready.failed |= more.failed;
+fn merge(all: &mut BTreeMap<usize, Flags>, token: usize, more: Flags) {
+    all.entry(token).or_default().insert(more);
 }

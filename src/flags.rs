@@ -1,0 +1,118 @@
+//! What is so or not so of one connection, and what an event says of it, each a bit of one word: so that the questions which
+//! the loop asks for every event, "may it be read, and is nothing else to be thought of?", are one compare each.
+
+use std::ops::BitOr;
+
+/// Any number of facts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flags(u32);
+
+macro_rules! flags {
+    ($($(#[$doc:meta])* $name:ident = $bit:literal,)*) => {
+        $($(#[$doc])* pub(crate) const $name: Flags = Flags(1 << $bit);)*
+    };
+}
+
+flags! {
+    /// The transport is connected.
+    ESTABLISHED = 0,
+    /// `connected` is owed.
+    OWES_CONNECTED = 1,
+    /// `writable` is owed: the output was congested, and has fallen to the low mark.
+    OWES_WRITABLE = 2,
+    /// `draining` is owed.
+    OWES_DRAINING = 3,
+    /// The transport may have something to read. Cleared when it says that it is drained.
+    READABLE = 4,
+    /// The transport may have room to write. Cleared when it says that it is full.
+    WRITABLE = 5,
+    /// A short read does not mean that there is no more.
+    READ_ON = 6,
+    /// The selector reported an error.
+    FAILED = 7,
+    /// What is held may contain a frame.
+    BACKLOG = 8,
+    /// The peer has ended.
+    EOF_SEEN = 9,
+    /// `eof` was called.
+    EOF_TOLD = 10,
+    /// `half_close` was asked for.
+    FIN_ASKED = 11,
+    /// The FIN has left.
+    FIN_SENT = 12,
+    /// The peer had ended when we asked to end.
+    PEER_FIRST = 13,
+    /// By its protocol: nothing is delivered.
+    PAUSED = 14,
+    /// It is not read while its own output is congested.
+    HOLDS_BACK = 15,
+    /// The output went above the high mark, and is not yet down to the low one.
+    CONGESTED = 16,
+    /// It is lost, which is never taken back: hold-back and throttles do not keep its last input.
+    LIFTED = 17,
+    /// Some of the output will never leave: the peer must not take it for whole.
+    CUT = 18,
+    /// On the ready queue.
+    IN_READY = 19,
+    /// Among the dirty.
+    IN_DIRTY = 20,
+    /// Of an event only: urgent data, or a descriptor's own exceptional condition.
+    PRIORITY = 21,
+}
+
+impl Flags {
+    #[inline]
+    pub(crate) fn has_any(self, of: Self) -> bool {
+        self.0 & of.0 != 0
+    }
+
+    /// Of those in `among`, exactly `these`.
+    #[inline]
+    pub(crate) fn has_just(self, these: Self, among: Self) -> bool {
+        self.0 & among.0 == these.0
+    }
+
+    #[inline]
+    pub(crate) fn insert(&mut self, these: Self) {
+        self.0 |= these.0;
+    }
+
+    #[inline]
+    pub(crate) fn insert_if(&mut self, these: Self, on: bool) {
+        self.0 |= if on { these.0 } else { 0 };
+    }
+
+    #[inline]
+    pub(crate) fn without(self, these: Self) -> Self {
+        Self(self.0 & !these.0)
+    }
+
+    #[inline]
+    pub(crate) fn remove(&mut self, these: Self) {
+        self.0 &= !these.0;
+    }
+}
+
+impl BitOr for Flags {
+    type Output = Self;
+
+    #[inline]
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_apart() {
+        let mut flags = Flags::default();
+        flags.insert(READABLE | PAUSED);
+        assert!(flags.has_any(PAUSED | CUT) && !flags.has_any(CUT));
+        assert!(flags.has_just(READABLE, READABLE | CUT) && !flags.has_just(READABLE, READABLE | PAUSED));
+        flags.remove(PAUSED | CUT);
+        assert_eq!(flags, READABLE);
+    }
+}
