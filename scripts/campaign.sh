@@ -20,6 +20,7 @@ fi
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 export program results chunk last=$((first + seeds))
+export RUST_BACKTRACE=0 # what happened is in the story, not on the stack
 
 # run FIRST: one chunk. A failure ends xargs, and so the campaign.
 run() {

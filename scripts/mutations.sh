@@ -1,15 +1,26 @@
 #!/usr/bin/env bash
-# Plants one bug at a time in a copy of the sources, and sees to it that the tests find it. Prints a table:
-# the bug, and the first test that failed. Fails if one survives. About half a minute for each.
+# Plants one bug at a time in a copy of the sources, and sees to it that the tests find it. Prints a table: the bug, how many
+# tests failed, and one of them. Fails if one survives, or cannot be planted any more. A minute or two for each.
+#
+# usage: scripts/mutations.sh [WORD...]    only those with such a word in their names
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-copy=target/mutations/tree
-mkdir -p target/mutations
+words=("$@")
+place=${CARGO_TARGET_DIR:-$PWD/target}/mutations
+copy=$place/tree
+mkdir -p "$place"
 survived=0
+tests=(--features sim --lib --test asynchat --test flaws --test fine_print --test frames --test promises --test turn --test sim)
+
+# How long the tests may take: they need a fraction of it, but a bug may make them wait for what never comes.
+seconds_max=240
 
 # mutation NAME FILE FROM TO: replaces one text, which must be there.
 mutation() {
-    local name=$1 file=$2 from=$3 to=$4
+    local name=$1 file=$2 from=$3 to=$4 log=$place/log status failed
+    if [ "${#words[@]}" -gt 0 ] && ! grep -q -F "$(printf '%s\n' "${words[@]}")" <<<"$name"; then
+        return
+    fi
     rm -rf "$copy"
     mkdir -p "$copy"
     git ls-files -z | xargs -0 tar -cf - --ignore-failed-read 2>/dev/null | tar -xf - -C "$copy"
@@ -18,23 +29,27 @@ mutation() {
         survived=1
         return
     fi
-    local log=target/mutations/log
-    (cd "$copy" && CARGO_TARGET_DIR=../build timeout 600 cargo test --features sim --no-fail-fast \
-        --lib --test asynchat --test flaws --test fine_print --test frames --test promises --test turn --test sim) >"$log" 2>&1
-    local failed
-    failed=$(grep -E '^test .* FAILED$' "$log" | sed 's/^test \(.*\) \.\.\. FAILED$/\1/')
-    if [ -n "$failed" ]; then
-        printf '| %s | %s tests, first `%s` |\n' "$name" "$(wc -l <<<"$failed")" "$(head -n 1 <<<"$failed")"
-    elif grep -q '^error' "$log" && ! grep -q 'test result' "$log"; then
+    if ! (cd "$copy" && CARGO_TARGET_DIR=$place/build timeout 900 cargo test "${tests[@]}" --no-run) >"$log" 2>&1; then
         printf '| %s | DOES NOT COMPILE |\n' "$name"
         survived=1
+        return
+    fi
+    (cd "$copy" && CARGO_TARGET_DIR=$place/build timeout -k 5 "$seconds_max" cargo test "${tests[@]}" --no-fail-fast) >"$log" 2>&1
+    status=$?
+    failed=$(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log" | sort -u)
+    if [ -n "$failed" ]; then
+        printf '| %s | %s, `%s` |\n' "$name" "$(wc -l <<<"$failed")$([ $status -ne 124 ] || echo ' and more')" "$(head -n 1 <<<"$failed")"
+    elif [ $status -eq 124 ]; then
+        printf '| %s | hangs: `%s` |\n' "$name" "$(sed -n 's/^test \(.*\) has been running for over.*/\1/p' "$log" | head -n 1)"
+    elif [ $status -ne 0 ]; then
+        printf '| %s | the tests are killed: %s |\n' "$name" "$(grep -m 1 -o 'signal: .*' "$log")"
     else
         printf '| %s | SURVIVED |\n' "$name"
         survived=1
     fi
 }
 
-printf '| planted bug | found by |\n|---|---|\n'
+printf '| planted bug | tests that fail, one of them |\n|---|---|\n'
 mutation 'keys are not compared: a stale one finds the successor' src/slots.rs \
     'Some(Entry::Stream(conn)) if conn.key == key => Some(conn)' 'Some(Entry::Stream(conn)) => Some(conn)'
 mutation 'events of the dead reach the successor' src/slots.rs \
@@ -42,6 +57,9 @@ mutation 'events of the dead reach the successor' src/slots.rs \
 mutation 'who is not done after his budget is not queued again' src/hub/mod.rs \
     '        self.requeue(key);
         if is_flushing {' '        if is_flushing {'
+mutation 'closings are not put off to the end of the turn' src/reactor.rs \
+    '            serve(&mut self.core, key, state);' '            serve(&mut self.core, key, state);
+            self.reap(state);'
 mutation 'what has ended may end again' src/hub/ending.rs \
     'if matches!(conn.phase, Phase::Ended | Phase::Lingering) {' 'if false {'
 mutation 'closings do not wait for accepted tells' src/reactor.rs \
@@ -53,10 +71,16 @@ mutation 'the search starts over with each read' src/terminator.rs \
                 None' '                None'
 mutation 'nobody is told that the output fell to the low mark' src/hub/sending.rs \
     'conn.owes_writable = conn.takes_output();' 'conn.owes_writable = false;'
+mutation 'congestion ends below the high mark, not at the low one' src/hub/sending.rs \
+    'conn.is_congested && queued <= marks.low' 'conn.is_congested && queued <= marks.high'
+mutation 'congestion begins at the low mark, not above the high one' src/hub/sending.rs \
+    '(queued > marks.high || has_pile)' '(queued > marks.low || has_pile)'
 mutation 'throttled readers are not looked at again' src/hub/sending.rs \
     '            self.mark_dirty(reader);' '            let _ = reader;'
 mutation 'own output does not hold reading back' src/conn.rs \
     '!(self.is_congested && self.holds_back)' 'true'
+mutation 'writable is told to one that is not connected yet' src/conn.rs \
+    'self.owes_writable && self.is_established' 'self.owes_writable'
 mutation 'frames go on after a pause inside one' src/contract/protocol.rs \
     'if ctx.hub().interrupt {' 'if false {'
 mutation 'the linger deadline counts from the close' src/hub/timing.rs \

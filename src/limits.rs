@@ -40,11 +40,11 @@ impl Stopwatch {
         self.limit != OFF
     }
 
-    /// From zero; it runs on if it ran.
+    /// From zero; it runs on if it ran. Not from before it began to run: `now` may be when the turn began.
     pub(crate) fn restart(&mut self, now: Time) {
         self.spent = 0;
         if self.since != Time::NEVER {
-            self.since = now;
+            self.since = self.since.max(now);
         }
     }
 
@@ -180,6 +180,16 @@ mod tests {
         assert!(!watch.is_over(Time(205)) && watch.is_over(Time(206)));
         watch.restart(Time(206));
         assert_eq!(watch.ends(), Time(216));
+    }
+
+    /// A connection whose time-out was set late in a turn, and that then received something, was idle at once.
+    #[test]
+    fn a_stopwatch_that_is_started_anew_at_an_older_time_is_not_set_back() {
+        let mut watch = Stopwatch::default();
+        watch.set(Some(Duration::from_nanos(10)));
+        watch.run(true, Time(120));
+        watch.restart(Time(105));
+        assert_eq!(watch.ends(), Time(130));
     }
 
     #[test]
