@@ -234,6 +234,54 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_given_back_at_a_quarter_and_then_at_each_half() {
+        let mut slots = Slots::default();
+        let keys: Vec<Key> = (0..8000).map(|_| open(&mut slots)).collect();
+        let full = slots.capacity();
+        assert!(full >= 8000);
+        // Removes from the end until so many are left, and says for how many there is room then.
+        let mut len = keys.len();
+        let mut down_to = |left: usize| {
+            keys[left..len].iter().rev().for_each(|key| drop(slots.remove(key.index())));
+            len = left;
+            assert_eq!(slots.len(), left);
+            slots.capacity()
+        };
+        assert_eq!(down_to(2001), full);
+        assert!((2000..3000).contains(&down_to(2000)));
+        assert!((2000..3000).contains(&down_to(1001)));
+        assert!((1000..1500).contains(&down_to(1000)));
+        assert!((1000..1500).contains(&down_to(0)), "so little is kept");
+    }
+
+    #[test]
+    fn little_memory_is_kept() {
+        let mut slots = Slots { entries: Slab::with_capacity(SHRINK_MIN), ..Slots::default() };
+        let key = open(&mut slots);
+        slots.remove(key.index());
+        assert_eq!(slots.capacity(), SHRINK_MIN);
+    }
+
+    #[test]
+    fn what_is_open_is_found_by_its_key_and_as_what_it_is() {
+        let mut slots = Slots::default();
+        let stale = slots.stale_key();
+        let conn = open(&mut slots);
+        let watched = slots.next_key().expect("room");
+        slots.insert(Entry::Watched(Box::new(Watched::new(watched, true))));
+        for key in [conn, watched] {
+            assert!(slots.get(key).is_some() && slots.get_mut(key).is_some() && slots.at(key.index()).is_some());
+            assert_eq!((slots.conn(key).is_some(), slots.watched(key).is_some()), (key == conn, key == watched));
+            assert!(slots.listener(key).is_none());
+        }
+        assert_eq!((slots.conn_at(conn.index()).key, slots.conn_at_mut(conn.index()).key), (conn, conn));
+        assert!(slots.get(stale).is_none() && slots.get_mut(stale).is_none() && slots.conn(stale).is_none());
+        assert_eq!(slots.keys().collect::<Vec<_>>(), [conn, watched]);
+        assert_eq!(slots.conns().map(|conn| conn.key).collect::<Vec<_>>(), [conn]);
+        assert_eq!(slots.len(), 2);
+    }
+
+    #[test]
     fn a_connection_takes_few_bytes() {
         assert!(size_of::<Entry>() <= 192, "{}", size_of::<Entry>());
     }
