@@ -181,4 +181,45 @@ mod tests {
         }
         assert!(input.buf.len() < 4 * input.len(), "{} for {}", input.buf.len(), input.len());
     }
+
+    #[test]
+    fn nothing_is_moved_or_allocated_while_there_is_room() {
+        let mut input = Input::with_capacity(8);
+        push(&mut input, b"abcde");
+        input.consume(3);
+        push(&mut input, b"fgh");
+        assert_eq!((input.take(0, 0).start, input.capacity()), (3, 8));
+        assert_eq!(input.unread(), b"defgh");
+    }
+
+    #[test]
+    fn what_is_no_longer_than_what_was_consumed_is_moved_to_the_front() {
+        let mut input = Input::with_capacity(8);
+        push(&mut input, b"abcdef");
+        input.consume(3);
+        push(&mut input, b"ghijk");
+        assert_eq!((input.take(0, 0).start, input.capacity()), (0, 8));
+        assert_eq!(input.unread(), b"defghijk");
+    }
+
+    #[test]
+    fn what_is_longer_stays_where_it_is_and_the_buffer_is_doubled() {
+        let mut input = Input::with_capacity(8);
+        push(&mut input, b"abcdef");
+        input.consume(2);
+        push(&mut input, b"ghi");
+        assert_eq!((input.take(0, 0).start, input.capacity()), (2, 16));
+        assert_eq!(input.unread(), b"cdefghi");
+    }
+
+    #[test]
+    fn what_was_searched_is_forgotten_for_another_terminator() {
+        let mut input = Input::default();
+        push(&mut input, b"abc");
+        input.consume(1);
+        input.mark_searched();
+        assert_eq!(input.searched(), 2);
+        input.search_anew();
+        assert_eq!(input.searched(), 0);
+    }
 }
