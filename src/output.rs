@@ -257,11 +257,14 @@ mod tests {
             Ok(Produced::Done)
         }));
         output.push(b"after");
+        assert!(output.wants_pull() && !output.is_parked());
         assert!(output.pull().is_ok());
         assert!(output.is_parked() && !output.wants_pull());
+        assert_eq!((output.producers(), output.queued()), (1, 5));
         assert_eq!(write(&mut output, 99), b"");
         output.wake();
         assert!(output.wants_pull() && output.pull().is_ok());
+        assert_eq!((output.producers(), output.queued()), (0, 10));
         assert_eq!(write(&mut output, 99), b"late after");
     }
 
@@ -281,5 +284,38 @@ mod tests {
             output.push(&[0; 10]);
         }
         assert_eq!(output.chunks.len(), 200_000_usize.div_ceil(PIECE_BYTES));
+    }
+
+    #[test]
+    fn a_producer_is_asked_until_one_system_calls_worth_is_ready() {
+        let mut output = Output::default();
+        output.push_producer(Box::new(|out: &mut Vec<u8>| {
+            out.extend_from_slice(&[0; PULL_BYTES / 4]);
+            Ok(Produced::More)
+        }));
+        assert!(output.pull().is_ok());
+        assert_eq!((output.queued(), output.producers()), (64 << 10, 1));
+        assert!(!output.is_parked() && !output.wants_pull(), "bytes stand in front of it");
+    }
+
+    #[test]
+    fn a_send_that_would_make_a_piece_too_large_is_a_piece_of_its_own() {
+        let mut output = Output::default();
+        for bytes in [PIECE_BYTES - 1, 1, 1, PIECE_BYTES, 2 * PIECE_BYTES] {
+            output.push(&vec![0; bytes]);
+        }
+        assert_eq!(output.queued(), 4 * PIECE_BYTES + 1);
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = output.slices(&mut slices);
+        let lengths: Vec<usize> = slices[..count].iter().map(|slice| slice.len()).collect();
+        assert_eq!(lengths, [PIECE_BYTES, 1, PIECE_BYTES, 2 * PIECE_BYTES]);
+    }
+
+    #[test]
+    fn what_has_left_already_is_not_queued() {
+        let mut output = Output::default();
+        output.push_vec(b"gone".to_vec(), 4);
+        output.push_vec(vec![], 0);
+        assert!(output.is_empty());
     }
 }
