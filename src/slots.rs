@@ -271,11 +271,13 @@ mod tests {
         slots.insert(Entry::Watched(Box::new(Watched::new(watched, true))));
         for key in [conn, watched] {
             assert!(slots.get(key).is_some() && slots.get_mut(key).is_some() && slots.at(key.index()).is_some());
-            assert_eq!((slots.conn(key).is_some(), slots.watched(key).is_some()), (key == conn, key == watched));
+            assert_eq!((slots.conn(key).is_some(), slots.conn_mut(key).is_some()), (key == conn, key == conn));
+            assert_eq!(slots.watched(key).is_some(), key == watched);
             assert!(slots.listener(key).is_none());
         }
         assert_eq!((slots.conn_at(conn.index()).key, slots.conn_at_mut(conn.index()).key), (conn, conn));
-        assert!(slots.get(stale).is_none() && slots.get_mut(stale).is_none() && slots.conn(stale).is_none());
+        assert!(slots.get(stale).is_none() && slots.get_mut(stale).is_none());
+        assert!(slots.conn(stale).is_none() && slots.conn_mut(stale).is_none());
         assert_eq!(slots.keys().collect::<Vec<_>>(), [conn, watched]);
         assert_eq!(slots.conns().map(|conn| conn.key).collect::<Vec<_>>(), [conn]);
         assert_eq!(slots.len(), 2);
