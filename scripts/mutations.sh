@@ -52,8 +52,8 @@ mutation() {
 printf '| planted bug | tests that fail, one of them |\n|---|---|\n'
 mutation 'keys are not compared: a stale one finds the successor' src/slots.rs \
     'Some(Entry::Stream(conn)) if conn.key == key => Some(conn)' 'Some(Entry::Stream(conn)) => Some(conn)'
-mutation 'events of the dead reach the successor' src/slots.rs \
-    'entry.key().is_some_and(|key| key.token() == token).then_some(entry)' 'entry.key().is_some().then_some(entry)'
+mutation 'events of the dead reach the successor' src/hub/mod.rs \
+    'if conn.key.token() == token {' 'if true {'
 mutation 'who is not done after his budget is not queued again' src/hub/mod.rs \
     '        self.requeue(key);
         if is_flushing {' '        if is_flushing {'

@@ -370,3 +370,33 @@ impl Hub {
         self.current == index
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        address::Address,
+        world::{OsWorld, Ready},
+    };
+
+    #[test]
+    fn an_event_for_the_dead_does_not_reach_the_successor() {
+        let world = OsWorld::new().expect("a selector");
+        let mut hub = Hub::new(Config::default(), Box::new(world)).expect("a waker");
+        let open = |hub: &mut Hub| {
+            let key = hub.slots.next_key().expect("room");
+            hub.slots.insert(Entry::Stream(Conn::new(key, None, Address::Fd, Time::default())));
+            key
+        };
+        let old = open(&mut hub);
+        hub.slots.remove(old.index());
+        let new = open(&mut hub);
+        assert_eq!(old.index(), new.index());
+        let event = |key: Key| Event { token: key.token(), ready: Ready { readable: true, ..Ready::default() } };
+        hub.fold(&[event(old)]);
+        assert!(!hub.slots.conn_at(new.index()).is_readable);
+        assert_eq!(hub.stats.stale_events, 1);
+        hub.fold(&[event(new)]);
+        assert!(hub.slots.conn_at(new.index()).is_readable);
+    }
+}
