@@ -60,6 +60,7 @@ pub mod fuzzing;
 // In reading order, which is the order of the layers: a file uses only what stands below it. tests/layers.rs holds this.
 mod reactor;
 mod serve;
+mod requests;
 mod contract;
 mod hub;
 mod slots;
@@ -98,6 +99,7 @@ pub use names::NameError;
 pub use output::{Produced, Producer};
 pub use reactor::Reactor;
 pub use reason::{ConnectError, Fault, Limit, OffloadError, Outcome, Reason};
+pub use requests::{Answer, RequestHandler};
 pub use services::{IpProtocol, service_port};
 pub use stats::{Closed, Connection, Kind, Stats};
 pub use terminator::{Endian, Framer, Step, Terminator, Width};

@@ -385,6 +385,35 @@ fn a_drain_does_not_wait_beyond_its_grace() {
     assert_eq!(dropped.get(), 1);
 }
 
+/// Offloads as its last word, which nobody waits for.
+struct Last;
+
+impl Protocol<Journal> for Last {
+    fn draining(&mut self, _: &mut Ctx<'_>, _: &mut Journal) -> Outcome {
+        Ok(())
+    }
+
+    fn closed(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal, why: Reason) {
+        journal.note(ctx.key, Call::Closed(why.to_string()));
+        ctx.net.offload(|| std::process::abort(), |_, _, _: Result<(), _>| unreachable!("the grace was over"));
+    }
+}
+
+#[test]
+fn after_the_grace_no_work_is_begun() {
+    let (mut reactor, mut journal) = (start::<Journal>(), Journal::default());
+    let (_, at) = listen(&mut reactor, || Last);
+    let _peer = dial(at);
+    common::until_net(&mut reactor, &mut journal, |net, _| net.stats().connections == 1);
+    reactor.net().drain(Duration::from_millis(20));
+    reactor.run(&mut journal).expect("the selector works");
+    assert_eq!(journal.calls[0].1, Call::Closed("the reactor was shut down".to_owned()));
+    // Had it been begun, the only thread would not live to see this.
+    reactor.net().offload(|| (), |_, journal: &mut Journal, _| journal.calls.clear());
+    reactor.run(&mut journal).expect("the selector works");
+    assert!(journal.calls.is_empty());
+}
+
 #[test]
 fn a_shutdown_drops_what_was_to_follow_and_the_reactor_can_be_used_again() {
     struct Last(Rc<Cell<u32>>);

@@ -135,7 +135,8 @@ impl World for SimWorld {
         Box::new(move || found)
     }
 
-    /// It fails, where an operation fails on purpose, as a system that gives no thread.
+    /// It fails, where an operation fails on purpose, as a system that gives no thread. The wait of the next turn, which
+    /// does not sleep, sees the work.
     fn spawn(&mut self, purpose: Purpose, bounds: Bounds, ticket: Ticket, job: Job) -> Result<(), Refused> {
         let mut network = self.network.borrow_mut();
         network.operate(self.host, "spawn").map_err(|errno| Refused::NoThread(errno.to_error()))?;
@@ -143,11 +144,7 @@ impl World for SimWorld {
             Purpose::Names => std::mem::take(&mut self.lookup_takes),
             Purpose::Offload => network.work_takes(self.host),
         };
-        let crew = &mut self.crews[purpose as usize];
-        crew.spawn(bounds, network.now, takes, ticket, job)?;
-        let end = crew.next_end().unwrap_or(Time::NEVER);
-        self.sleeps_until.set(self.sleeps_until.get().min(end));
-        Ok(())
+        self.crews[purpose as usize].spawn(bounds, network.now, takes, ticket, job)
     }
 
     fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job> {

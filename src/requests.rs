@@ -1,0 +1,263 @@
+//! The socketserver half: one request in, one answer out, in order. [`RequestHandler`] for handlers with a life of their
+//! own, [`Net::serve_lines`] for a function that answers lines.
+
+use crate::{
+    address::{Address, Target},
+    contract::{Context, Net, Protocol},
+    key::Key,
+    listener::{Listen, Refusal},
+    reason::{Fault, Limit, OffloadError, Outcome, Reason},
+    terminator::Terminator,
+};
+use std::{any::Any, cell::RefCell, fmt, io, rc::Rc};
+
+/// What one connection of a server does that answers requests: one at a time, in the order in which they came, also when an
+/// answer takes a while. [`Net::serve`] makes one for each connection.
+///
+/// ```text
+/// verify (setup (handle | exceeded)*)? finish
+/// ```
+///
+/// While an answer is [on its way](Answer::later), no other request is delivered, and the connection is not read: a client
+/// that sends faster than it is answered waits. When the reactor is [drained](Net::drain), a connection closes after the
+/// answer it is at. An `Err` ends the connection, without an answer; a panic too.
+///
+/// Everything may be called from inside a handler, [`drain`](Net::drain) and [`stop`](Net::stop) too. For answers without a
+/// request, requests that are answered together, and for being told things by other connections, write a [`Protocol`].
+///
+/// ```
+/// use mainspring::{Answer, Context, Fault, Listen, Reactor, RequestHandler};
+///
+/// /// Counts the requests of its connection.
+/// #[derive(Default)]
+/// struct Count(u32);
+/// impl<S> RequestHandler<S> for Count {
+///     fn handle(&mut self, _: &mut Context<'_, S>, _: &mut S, line: &[u8]) -> Result<Answer<Self, S>, Fault> {
+///         self.0 += 1;
+///         Ok(match line {
+///             b"quit" => Answer::last("bye\n"),
+///             _ => Answer::now(format!("{}\n", self.0)),
+///         })
+///     }
+/// }
+///
+/// let mut reactor = Reactor::<()>::new()?;
+/// reactor.net().serve("127.0.0.1:0", Listen::new(), Count::default)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[allow(unused_variables)]
+pub trait RequestHandler<S = ()>: Any + Sized {
+    /// Before the connection is a connection: whether this peer is served. It runs between callbacks. Default: it is.
+    ///
+    /// # Errors
+    /// The peer is given the last words and closed; nothing else is called.
+    fn verify(&mut self, net: &mut Net<'_, S>, state: &mut S, peer: &Address) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// Connected: say where a request ends, set time-outs, greet. Default: requests are lines of at most 1,024 bytes.
+    ///
+    /// # Errors
+    /// End the connection.
+    fn setup(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        ctx.set_terminator(Terminator::line(1024));
+        Ok(())
+    }
+
+    /// A request came; without its delimiter. What you send by `ctx` leaves before the answer. An unfinished request at the
+    /// end of the stream is none.
+    ///
+    /// # Errors
+    /// End the connection.
+    fn handle(&mut self, ctx: &mut Context<'_, S>, state: &mut S, request: &[u8]) -> Result<Answer<Self, S>, Fault>;
+
+    /// As [`Protocol::exceeded`]: a time-out passed, or a request is too long. Default: an `Err`.
+    ///
+    /// # Errors
+    /// End the connection.
+    fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
+        Err(limit.into())
+    }
+
+    /// The end, exactly once, for everybody who was verified.
+    fn finish(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {}
+}
+
+/// The answer to one request.
+pub struct Answer<H, S = ()>(What<H, S>);
+
+enum What<H, S> {
+    Now {
+        bytes: Vec<u8>,
+        is_last: bool,
+    },
+    /// Gives the work out.
+    Later(Box<dyn FnOnce(&mut Served<H>, &mut Context<'_, S>)>),
+}
+
+impl<H: RequestHandler<S>, S> Answer<H, S> {
+    /// This, now.
+    pub fn now(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(What::Now { bytes: bytes.into(), is_last: false })
+    }
+
+    /// This, and then the connection is closed: no further request is handled, and all that was sent leaves first.
+    pub fn last(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(What::Now { bytes: bytes.into(), is_last: true })
+    }
+
+    /// None: the request has no answer, or it was sent by `ctx`.
+    pub fn none() -> Self {
+        Self::now([])
+    }
+
+    /// What `done` makes of it, after another thread has done `work`, which may block: [`Context::offload`]. The next
+    /// request waits until then. `done` may answer later in its turn.
+    pub fn later<T: Send + 'static>(
+        work: impl FnOnce() -> T + Send + 'static,
+        done: impl FnOnce(&mut H, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Result<Self, Fault> + 'static,
+    ) -> Self {
+        Self(What::Later(Box::new(|served, ctx| {
+            served.is_waiting = true;
+            ctx.pause();
+            ctx.offload(work, |served: &mut Served<H>, ctx, state, result| {
+                served.is_waiting = false;
+                ctx.resume();
+                let answer = done(&mut served.handler, ctx, state, result)?;
+                served.answer(ctx, answer);
+                Ok(())
+            });
+        })))
+    }
+}
+
+impl<H, S> fmt::Debug for Answer<H, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            What::Now { bytes, is_last: false } => write!(f, "Now(\"{}\")", bytes.escape_ascii()),
+            What::Now { bytes, is_last: true } => write!(f, "Last(\"{}\")", bytes.escape_ascii()),
+            What::Later(_) => f.write_str("Later"),
+        }
+    }
+}
+
+/// A request handler as the protocol that it is.
+struct Served<H> {
+    handler: H,
+    /// Its answer is on its way: no request is delivered.
+    is_waiting: bool,
+    /// The next answer is the last.
+    is_draining: bool,
+}
+
+impl<H> Served<H> {
+    fn answer<S>(&mut self, ctx: &mut Context<'_, S>, answer: Answer<H, S>) {
+        match answer.0 {
+            What::Now { bytes, is_last } => {
+                ctx.send(bytes);
+                if is_last || self.is_draining {
+                    ctx.close();
+                }
+            }
+            What::Later(give_out) => give_out(self, ctx),
+        }
+    }
+}
+
+impl<S, H: RequestHandler<S>> Protocol<S> for Served<H> {
+    fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        self.handler.setup(ctx, state)
+    }
+
+    fn frame(&mut self, ctx: &mut Context<'_, S>, state: &mut S, request: &[u8]) -> Outcome {
+        let answer = self.handler.handle(ctx, state, request)?;
+        self.answer(ctx, answer);
+        Ok(())
+    }
+
+    fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
+        self.handler.exceeded(ctx, state, limit)
+    }
+
+    fn draining(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
+        self.is_draining = true;
+        if !self.is_waiting {
+            ctx.close();
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {
+        self.handler.finish(ctx, state, why);
+    }
+}
+
+impl<S> Net<'_, S> {
+    /// Listens, and answers requests: each connection gets a handler of its own, which may refuse it.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub fn serve<H: RequestHandler<S>>(
+        &mut self,
+        at: impl Into<Target>,
+        options: Listen,
+        mut make: impl FnMut() -> H + 'static,
+    ) -> io::Result<Key> {
+        self.listen_with(at, options, move |net, state, peer| {
+            let mut handler = make();
+            handler.verify(net, state, peer)?;
+            Ok(Served { handler, is_waiting: false, is_draining: false })
+        })
+    }
+
+    /// Listens, and answers each line with what `reply` makes of it: the shortest server there is. It gets the network, your
+    /// state, the peer and the line, without its end; what it returns is sent as it is, so bring the line's end along. A
+    /// client with a line of more than `limit` bytes is cut off, as one is for whom `reply` panics. A line that the end of
+    /// the stream cuts short is none.
+    ///
+    /// A client may stay as long as it likes and say nothing; a [`RequestHandler`] can have time-outs.
+    ///
+    /// ```
+    /// # let mut reactor = mainspring::Reactor::<u32>::new()?;
+    /// reactor.net().serve_lines("127.0.0.1:0", 1024, |_, count, peer, line| {
+    ///     *count += 1;
+    ///     format!("{count}: {} bytes from {peer}\n", line.len())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub fn serve_lines<R: AsRef<[u8]>>(
+        &mut self,
+        at: impl Into<Target>,
+        limit: usize,
+        reply: impl FnMut(&mut Net<'_, S>, &mut S, &Address, &[u8]) -> R + 'static,
+    ) -> io::Result<Key> {
+        let reply = Rc::new(RefCell::new(reply));
+        self.listen_with(at, Listen::new(), move |_, _, peer| {
+            Ok(LineServer { reply: Rc::clone(&reply), peer: peer.clone(), limit })
+        })
+    }
+}
+
+/// All connections of one listener share the function: no callback runs inside another, so it is always free.
+struct LineServer<F> {
+    reply: Rc<RefCell<F>>,
+    peer: Address,
+    limit: usize,
+}
+
+impl<S, R: AsRef<[u8]>, F: FnMut(&mut Net<'_, S>, &mut S, &Address, &[u8]) -> R + 'static> Protocol<S> for LineServer<F> {
+    fn connected(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
+        ctx.set_terminator(Terminator::line(self.limit));
+        Ok(())
+    }
+
+    fn frame(&mut self, ctx: &mut Context<'_, S>, state: &mut S, line: &[u8]) -> Outcome {
+        let reply = &mut *self.reply.borrow_mut();
+        let answer = reply(&mut ctx.net, state, &self.peer, line);
+        ctx.send(answer);
+        Ok(())
+    }
+}
