@@ -5,14 +5,15 @@
 //! direction, none twice, none missing, all of them where the end was told; frames as a pure re-framing of those bytes has
 //! them, however they were cut; nothing but tells after the end; who is paused, held back or throttled gets no data;
 //! `writable` after congestion only, once for each; timers never early, never twice, in order; tells and posts in order;
+//! offloaded work told once, unless its connection has ended or become something else, and refused only for lack of room;
 //! queues within their cap; the reason that was caused; nothing left lying when the weather clears; every socket given back.
 //!
 //! `MODEL_SEEDS=n` runs n seeds (from `MODEL_FIRST` on), `MODEL_SEED=n` one, with everything that happened.
 #![cfg(feature = "sim")]
 
 use mainspring::{
-    Config, Connect, Context, Endian, Fault, Framer, Key, Limit, Listen, Net, Outcome, Produced, Producer, Protocol, Reason,
-    Refusal, Step, Terminator, Timer, Width,
+    Config, Connect, Context, Endian, Fault, Framer, Key, Limit, Listen, Net, OffloadError, Outcome, Produced, Producer,
+    Protocol, Reason, Refusal, Step, Terminator, Timer, Width,
     testing::{Errno, Fate, Host, Sim, Weather},
 };
 use std::{
@@ -22,7 +23,10 @@ use std::{
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    sync::OnceLock,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -129,6 +133,7 @@ struct Figures {
     connections: u64,
     bytes: u64,
     frames: u64,
+    works: u64,
     ends: BTreeMap<&'static str, u64>,
 }
 
@@ -139,6 +144,7 @@ impl Figures {
         self.connections += more.connections;
         self.bytes += more.bytes;
         self.frames += more.frames;
+        self.works += more.works;
         for (&name, count) in &more.ends {
             *self.ends.entry(name).or_default() += count;
         }
@@ -147,8 +153,11 @@ impl Figures {
 
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { operations, callbacks, connections, bytes, frames, ends } = self;
-        write!(f, "{operations} operations, {callbacks} callbacks, {connections} connections, {bytes} bytes, {frames} frames;")?;
+        let Self { operations, callbacks, connections, bytes, frames, works, ends } = self;
+        write!(
+            f,
+            "{operations} operations, {callbacks} callbacks, {connections} connections, {bytes} bytes, {frames} frames, {works} offloads;"
+        )?;
         ends.iter().try_for_each(|(name, count)| write!(f, " {name} {count}"))
     }
 }
@@ -865,6 +874,16 @@ struct Alarm {
     firings: u32,
 }
 
+/// Blocking work that was given to another thread.
+struct Work {
+    owner: Option<(usize, u32)>,
+    is_pending: bool,
+    /// It panics.
+    is_bad: bool,
+    /// There was room for it.
+    has_room: bool,
+}
+
 /// What waits in the one queue of tells and posts.
 enum Errand {
     Tell { conn: usize, life: u32 },
@@ -879,6 +898,10 @@ struct Place {
     listeners: Vec<(Key, u16)>,
     keys: BTreeSet<Key>,
     alarms: Vec<Alarm>,
+    works: Vec<Work>,
+    /// Pieces of work that exist, begun or not.
+    works_given: Arc<AtomicUsize>,
+    works_max: usize,
     anchor: Option<Timer>,
     orders: u64,
     last_fired: Option<(Instant, u64)>,
@@ -905,6 +928,15 @@ impl Alive {
 impl Drop for Alive {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
+    }
+}
+
+/// A piece of work, as long as it exists: it is `Send`.
+struct Given(Arc<AtomicUsize>);
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -936,6 +968,7 @@ enum Call<'a> {
     Draining,
     Eof(&'a [u8]),
     Alarm(usize),
+    Done(usize, &'a Result<usize, OffloadError>),
     Tell(u64),
     Closed(Why),
 }
@@ -1098,12 +1131,16 @@ impl Model {
             (1_000, 4_000, 20_000),
             (16 << 10, 64 << 10, 1 << 20),
         ]);
+        let (threads, queue) = dice.pick(&[(1, 0), (1, 3), (4, 1024)]);
         self.places.push(Place {
             marks: Marks { high, cap },
             conns: Vec::new(),
             listeners: Vec::new(),
             keys: BTreeSet::new(),
             alarms: Vec::new(),
+            works: Vec::new(),
+            works_given: Arc::default(),
+            works_max: threads + queue,
             anchor: None,
             orders: 0,
             last_fired: None,
@@ -1128,6 +1165,8 @@ impl Model {
             .linger_max(dice.pick(&[SECOND, 10 * SECOND]))
             .lingering_max(dice.pick(&[0, 1, 1024]))
             .connect_max(dice.pick(&[SECOND, 30 * SECOND]))
+            .offload_threads(threads)
+            .offload_queue(queue)
     }
 
     fn weather(&mut self) -> Weather {
@@ -1145,6 +1184,7 @@ impl Model {
                     .spurious(dice.pick(&[0, 50, 500]))
                     .refusals(dice.pick(&[0, 0, 100]), dice.pick(&[0, 0, 50]))
                     .pauses(dice.pick(&[0, 20]))
+                    .work(dice.pick(&[Duration::ZERO, SECOND]))
             }
         };
         weather.window(window)
@@ -1243,6 +1283,7 @@ impl Model {
                 self.on_eof(id, tail);
             }
             Call::Alarm(alarm) => self.on_alarm(self.conns[id].host, *alarm, &ctx.net),
+            Call::Done(work, result) => self.on_done(self.conns[id].host, *work, result),
             Call::Tell(errand) => self.on_errand(self.conns[id].host, *errand),
             Call::Closed(why) => self.on_closed(id, *why),
         }
@@ -1444,6 +1485,25 @@ impl Model {
         promise!(self.story, is_in_order, "timer {index} of host {host} is out of order");
         if let Some((id, life)) = owner {
             promise!(self.story, self.conns[id].life == life, "timer {index} of host {host} is of {id}'s predecessor");
+        }
+    }
+
+    /// A piece of work is done, or was refused.
+    fn on_done(&mut self, host: usize, index: usize, result: &Result<usize, OffloadError>) {
+        self.figures.works += 1;
+        let work = &mut self.places[host].works[index];
+        let was_pending = std::mem::take(&mut work.is_pending);
+        let is_right = match result {
+            Ok(brought) => work.has_room && !work.is_bad && *brought == index,
+            Err(OffloadError::Panicked(text)) => work.has_room && work.is_bad && text == "work",
+            Err(OffloadError::Full) => !work.has_room,
+            Err(_) => true, // an operation failed on purpose
+        };
+        let (has_room, owner) = (work.has_room, work.owner);
+        promise!(self.story, was_pending, "work {index} of host {host} was not pending");
+        promise!(self.story, is_right, "work {index} of host {host} brings {result:?}; room for it: {has_room}");
+        if let Some((id, life)) = owner {
+            promise!(self.story, self.conns[id].life == life, "work {index} of host {host} is of {id}'s predecessor");
         }
     }
 
@@ -1697,6 +1757,7 @@ impl Model {
             13..20 => self.set_alarm(host, net),
             20..23 => self.cancel(host, net),
             23..28 => self.post(host, net),
+            30 | 31 => self.offload(host, net),
             28 if self.dice.one_in(10) => {
                 let grace = self.some_delay();
                 self.drain(host, net, grace);
@@ -1740,6 +1801,7 @@ impl Model {
             40..43 => self.set_limit(id, net),
             43..49 => self.tell(id, net),
             49..52 => self.tell_after(id, net),
+            58 => self.offload_for(id, net),
             52 => self.close(id, net),
             53 if self.dice.one_in(2) => self.abort(id, net),
             54 if self.dice.one_in(2) => self.fail(id, net),
@@ -2295,6 +2357,52 @@ impl Model {
         self.story.note(|| format!("      timer {index} of host {host}, of {owner:?}, every {period:?}: {state:?}"));
     }
 
+    fn offload(&mut self, host: usize, net: &mut Net<'_, Site>) {
+        let (index, work) = self.add_work(host, None);
+        let token = Alive::one_more(&self.alive);
+        net.offload(work, move |net, site: &mut Site, result| {
+            let _token = &token;
+            let shared = Rc::clone(&site.model);
+            let model = &mut *shared.borrow_mut();
+            model.on_done(site.host, index, &result);
+            model.act_in_job(site.host, net);
+        });
+    }
+
+    fn offload_for(&mut self, id: usize, net: &mut Net<'_, Site>) {
+        let Some(key) = self.conns[id].key else { return };
+        let was_open = net.is_open(key);
+        let host = self.conns[id].host;
+        let (index, work) = self.add_work(host, Some(id));
+        self.places[host].works[index].is_pending &= was_open;
+        let token = Alive::one_more(&self.alive);
+        let answer = net.offload_for(key, work, move |peer: &mut Peer, ctx, site, result| {
+            let _token = &token;
+            peer.called(ctx, site, &Call::Done(index, &result))
+        });
+        promise!(self.story, answer == was_open, "offloading for {id} says {answer}");
+    }
+
+    fn add_work(&mut self, host: usize, owner: Option<usize>) -> (usize, impl FnOnce() -> usize + Send + use<>) {
+        let owner = owner.map(|id| (id, self.conns[id].life));
+        let is_bad = self.dice.one_in(5);
+        let place = &mut self.places[host];
+        let index = place.works.len();
+        let has_room = place.works_given.load(Ordering::Relaxed) < place.works_max;
+        place.works.push(Work { owner, is_pending: !place.is_shutting_down, is_bad, has_room });
+        self.story.note(|| format!("      work {index} of host {host}, of {owner:?}, room for it: {has_room}"));
+        place.works_given.fetch_add(1, Ordering::Relaxed);
+        let given = Given(Arc::clone(&place.works_given));
+        let work = move || {
+            drop(given);
+            if is_bad {
+                std::panic::resume_unwind(Box::new("work"));
+            }
+            index
+        };
+        (index, work)
+    }
+
     fn cancel(&mut self, host: usize, net: &mut Net<'_, Site>) {
         let alarms = self.places[host].alarms.len();
         if alarms > 0 {
@@ -2338,6 +2446,9 @@ impl Model {
         place.jobs.clear();
         for alarm in &mut place.alarms {
             alarm.state = AlarmState::Done;
+        }
+        for work in &mut place.works {
+            work.is_pending = false;
         }
         for id in place.conns.clone() {
             self.conns[id].is_over = true;
@@ -2399,6 +2510,13 @@ impl Model {
         };
         let late = self.places[host].alarms.iter().position(is_late);
         promise!(self.story, late.is_none(), "timer {late:?} of host {host} did not fire");
+        // What a drain's grace has dropped is not known here.
+        let is_owed = |work: &Work| {
+            let is_orphan = work.owner.is_some_and(|(id, life)| self.is_over(id, net) || self.conns[id].life != life);
+            work.is_pending && !is_orphan && !self.places[host].was_drained
+        };
+        let owed = self.places[host].works.iter().position(is_owed);
+        promise!(self.story, owed.is_none(), "the end of work {owed:?} of host {host} was not told");
         for id in self.places[host].conns.clone() {
             self.look_at_one_at_rest(id, net);
         }
@@ -2469,5 +2587,9 @@ impl Model {
     fn look_back(&mut self) {
         let left = self.alive.get();
         promise!(self.story, left == 0, "{left} protocols, closures and producers were not dropped");
+        let given: usize = self.places.iter().map(|place| place.works_given.load(Ordering::Relaxed)).sum();
+        // Where every thread was busy, work has begun that nobody waits for any more.
+        let busy: usize = self.places.iter().map(|place| place.works_max.min(4)).sum();
+        promise!(self.story, given <= busy, "{given} pieces of work were neither done nor dropped");
     }
 }
