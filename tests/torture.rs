@@ -814,6 +814,64 @@ fn lines_both_ways(stage: &mut Stage) {
     stage.connect(CLIENT, &door, counts(true));
 }
 
+/// The server gives each line to another thread, and takes the next when that has answered; if there is no thread, it does
+/// the work itself.
+fn answers_from_other_threads(stage: &mut Stage) {
+    fn backwards(line: &[u8]) -> Vec<u8> {
+        line.iter().rev().chain(b"\n").copied().collect()
+    }
+    let works = || {
+        player("worker", |me, call| match call {
+            Call::Connected => {
+                me.lines();
+                Ok(())
+            }
+            Call::Frame(line) => {
+                let (line, again) = (line.clone(), line.clone());
+                me.ctx.pause();
+                me.ctx.offload(
+                    move || backwards(&line),
+                    move |_: &mut Player, ctx, book, reply| {
+                        let key = ctx.key;
+                        book.send(&mut ctx.net, key, reply.unwrap_or_else(|_| backwards(&again)));
+                        ctx.resume();
+                        Ok(())
+                    },
+                );
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    };
+    let door = stage.listen(SERVER, works);
+    let (mut heard, words) = (0, "one\ntwenty two\nthree\n");
+    let asks = player("asker", move |me, call| {
+        match call {
+            Call::Connected => {
+                me.lines();
+                me.send(words);
+            }
+            Call::Frame(_) => heard += 1,
+            call => return me.usual(call),
+        }
+        if heard == 3 {
+            me.close();
+        }
+        Ok(())
+    });
+    stage.connect(CLIENT, &door, asks);
+    // One that does not wait for its answer.
+    let leaves = player("leaver", |me, call| match call {
+        Call::Connected => {
+            me.send("and gone\n");
+            me.close();
+            Ok(())
+        }
+        call => me.usual(call),
+    });
+    stage.connect(THIRD, &door, leaves);
+}
+
 fn a_chat_of_four(stage: &mut Stage) {
     let door = stage.listen(SERVER, || {
         player("host", |me, call| match call {
@@ -1744,6 +1802,7 @@ mod tests {
         Causal:
             echo
             lines_both_ways
+            answers_from_other_threads
             a_chat_of_four
             a_proxy_with_throttles
             a_large_producer_with_a_slow_reader
