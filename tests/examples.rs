@@ -243,17 +243,19 @@ impl Drop for UnixPath {
 // ----------------------------------------------------------------------------------------------------- all of them
 
 /// Each with arguments that start a server on a free port.
-const SERVERS: [(&str, &[&str]); 5] = [
+const SERVERS: [(&str, &[&str]); 7] = [
     ("echo", &["127.0.0.1:0"]),
     ("timestamp", &["serve", "127.0.0.1:0"]),
     ("timestamp", &[]),
     ("chat", &["127.0.0.1:0"]),
     ("proxy", &["127.0.0.1:0", "127.0.0.1:1"]),
+    ("guess", &["127.0.0.1:0"]),
+    ("timestamp_handler", &["127.0.0.1:0"]),
 ];
 
 #[test]
 fn help_tells_how_each_is_used() {
-    for name in ["echo", "timestamp", "chat", "proxy"] {
+    for name in ["echo", "timestamp", "chat", "proxy", "guess", "timestamp_handler"] {
         for option in ["--help", "-h"] {
             let help = Program::start(name, &[option]).ends_well().join("\n");
             assert!(help.contains(&format!("usage: {name}")), "{help}");
@@ -263,7 +265,7 @@ fn help_tells_how_each_is_used() {
 
 #[test]
 fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
-    let wrong: [(&str, &[&str], &str); 14] = [
+    let wrong: [(&str, &[&str], &str); 18] = [
         ("echo", &["--nonsense"], "--nonsense"),
         ("echo", &["127.0.0.1:0", "surplus"], "surplus"),
         ("timestamp", &["--nonsense"], "--nonsense"),
@@ -274,6 +276,10 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
         ("timestamp", &["ask", "127.0.0.1:1", "--idle", "1"], "--help"),
         ("chat", &["--nonsense"], "--nonsense"),
         ("chat", &["127.0.0.1:0", "surplus"], "surplus"),
+        ("guess", &["--nonsense"], "--nonsense"),
+        ("guess", &["127.0.0.1:0", "surplus"], "surplus"),
+        ("timestamp_handler", &["--clients", "nonsense"], "nonsense"),
+        ("timestamp_handler", &["127.0.0.1:0", "surplus"], "surplus"),
         ("proxy", &["--nonsense"], "--nonsense"),
         ("proxy", &[], "TARGET"),
         ("proxy", &["127.0.0.1:0"], "TARGET"),
@@ -966,4 +972,62 @@ fn proxy_keeps_an_end_that_comes_before_the_target_is_reached() {
     client.hears("well");
     drop(target);
     client.hears_the_end();
+}
+
+// ----------------------------------------------------------------------------------------- guess, timestamp_handler
+
+#[test]
+fn guess_is_played_by_halving_and_a_hit_begins_the_next_round_for_all() {
+    let (program, addr) = Program::serve("guess", &["127.0.0.1:0"]);
+    let (mut player, mut other) = (Caller::new(addr), Caller::new(addr));
+    for nonsense in ["", "0", "101", "-1", "seven", "1e1", "18446744073709551616"] {
+        other.says(format!("{nonsense}\n"));
+        other.hears("round 1: send a number from 1 to 100");
+    }
+    let (mut low, mut high) = (1, 100);
+    let mut guesses = 0;
+    let answer = loop {
+        let guess = (low + high) / 2;
+        guesses += 1;
+        player.says(format!(" {guess} \r\n"));
+        match player.line().as_str() {
+            "more" => low = guess + 1,
+            "less" => high = guess - 1,
+            answer => break answer.to_owned(),
+        }
+        assert!(low <= high, "there is a number");
+    };
+    assert_eq!(answer, format!("yes! round 1 took {guesses} guesses; round 2 begins"));
+    let told = program.line();
+    assert!(told.starts_with("round 1: 127.0.0.1:") && told.ends_with(&format!("the guess number {guesses}")), "{told}");
+    other.says("?\n");
+    other.hears("round 2: send a number from 1 to 100");
+    other.says("9".repeat(81) + "\n");
+    other.hears_the_end();
+}
+
+#[test]
+fn timestamp_handler_answers_in_order_refuses_beyond_its_limit_and_counts() {
+    let (program, addr) = Program::serve("timestamp_handler", &["--clients", "1", "127.0.0.1:0"]);
+    let mut first = Caller::new(addr);
+    first.says("one\ntwo\r\n\n");
+    for text in ["one", "two", ""] {
+        let line = first.line();
+        assert!(line.starts_with('[') && line.ends_with(&format!("] {text}")) && line.len() == 27 + text.len(), "{line}");
+    }
+    first.says("x".repeat(4097) + "\n");
+    first.hears("line too long: 4096 bytes at most");
+    let mut second = Caller::new(addr);
+    second.hears("too many clients; try again later");
+    second.hears_the_end();
+    assert!(program.line().ends_with(" is refused"));
+    first.says("bye\nmore\n");
+    first.hears("bye");
+    first.hears_the_end();
+    let told = program.line();
+    assert!(told.ends_with(": 4 requests; finished"), "{told}");
+    // There is room again.
+    let mut third = Caller::new(addr);
+    third.says("three\n");
+    assert!(third.line().ends_with("] three"));
 }

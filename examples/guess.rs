@@ -1,0 +1,84 @@
+//! A guessing game for all who come: one number, the same for everybody, and whoever hits it begins the next round.
+//!
+//! The network is one call of `serve_lines`; the rest is the game, which knows nothing of it.
+
+mod common;
+
+use common::{Failure, announce, exit, misused, stop_on_interrupt};
+use lexopt::prelude::*;
+use mainspring::{Address, Reactor};
+use std::{cmp::Ordering, process::ExitCode};
+
+const HELP: &str = "\
+A guessing game: send a number from 1 to 100, a line each; who hits it begins a new round for all.
+
+usage: guess [ADDR]
+
+ADDR is IP:PORT or unix:/path, 127.0.0.1:7014 if it is not given; port 0 means any free one. Play with
+`nc 127.0.0.1 7014`.";
+
+/// Longer lines are no numbers.
+const LINE_MAX: usize = 80;
+
+#[derive(Default)]
+struct Game {
+    secret: u64,
+    round: u32,
+    guesses: u32,
+}
+
+impl Game {
+    fn begin(&mut self, chance: u64) {
+        *self = Self { secret: 1 + chance % 100, round: self.round + 1, guesses: 0 };
+    }
+
+    fn answer(&mut self, who: &Address, line: &[u8], chance: u64) -> String {
+        let guess: Option<u64> = std::str::from_utf8(line).ok().and_then(|line| line.trim().parse().ok());
+        let Some(guess) = guess.filter(|guess| (1..=100).contains(guess)) else {
+            return format!("round {}: send a number from 1 to 100\n", self.round);
+        };
+        self.guesses += 1;
+        match guess.cmp(&self.secret) {
+            Ordering::Less => "more\n".into(),
+            Ordering::Greater => "less\n".into(),
+            Ordering::Equal => {
+                let (round, guesses) = (self.round, self.guesses);
+                println!("round {round}: {who} found {guess}, the guess number {guesses}");
+                self.begin(chance);
+                format!("yes! round {round} took {guesses} guesses; round {} begins\n", self.round)
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    exit(run())
+}
+
+fn run() -> Result<(), Failure> {
+    let Some(at) = arguments()? else {
+        println!("{HELP}");
+        return Ok(());
+    };
+    let mut reactor = Reactor::new()?;
+    stop_on_interrupt(&reactor)?;
+    let (mut game, mut net) = (Game::default(), reactor.net());
+    game.begin(net.random());
+    let listener = net.serve_lines(at, LINE_MAX, |net, game: &mut Game, peer, line| game.answer(peer, line, net.random()))?;
+    announce(&net, listener);
+    Ok(reactor.run(&mut game)?)
+}
+
+/// Where to listen, unless help is asked for.
+fn arguments() -> Result<Option<String>, Failure> {
+    let mut at = None;
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(None),
+            Value(word) if at.is_none() => at = Some(word.string()?),
+            other => return Err(misused(other.unexpected())),
+        }
+    }
+    Ok(Some(at.unwrap_or_else(|| "127.0.0.1:7014".into())))
+}

@@ -1,0 +1,111 @@
+//! The time server of `timestamp` once more, as those write it who come from socketserver: a request handler with verify,
+//! setup, handle and finish.
+
+mod common;
+
+use chrono::Local;
+use common::{Failure, announce, exit, misused, stop_on_interrupt};
+use lexopt::prelude::*;
+use mainspring::{
+    Address, Answer, Context, Fault, Limit, Listen, Net, Outcome, Reactor, Reason, Refusal, RequestHandler, Terminator,
+};
+use std::{process::ExitCode, time::Duration};
+
+const HELP: &str = "\
+Sends each line back with the local time in front: [Sat Nov 21 10:15:00 2026] hello
+
+usage: timestamp_handler [--clients N] [ADDR]
+
+ADDR is IP:PORT or unix:/path, 127.0.0.1:7013 if it is not given; port 0 means any free one. Beyond N
+clients at a time, 100 if it is not given, a new one is refused. One that says nothing for 60 seconds is
+let go, and so is one that says `bye`.";
+
+/// Longer lines are refused: nobody makes us keep more than this.
+const LINE_MAX: usize = 4096;
+
+/// Who says nothing for so long is let go.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// What the program has one of.
+struct Counter {
+    clients: u32,
+    clients_max: u32,
+}
+
+/// One for each connection.
+#[derive(Default)]
+struct Stamper {
+    requests: u32,
+}
+
+impl RequestHandler<Counter> for Stamper {
+    fn verify(&mut self, _: &mut Net<'_, Counter>, counter: &mut Counter, peer: &Address) -> Result<(), Refusal> {
+        if counter.clients == counter.clients_max {
+            println!("{peer} is refused");
+            return Err("too many clients; try again later\n".into());
+        }
+        counter.clients += 1;
+        Ok(())
+    }
+
+    fn setup(&mut self, ctx: &mut Context<'_, Counter>, _: &mut Counter) -> Outcome {
+        ctx.set_terminator(Terminator::line(LINE_MAX));
+        ctx.set_idle_timeout(IDLE_MAX);
+        ctx.set_stall_timeout(IDLE_MAX); // whoever asks on and on but does not read is not idle
+        Ok(())
+    }
+
+    fn handle(&mut self, _: &mut Context<'_, Counter>, _: &mut Counter, line: &[u8]) -> Result<Answer<Self, Counter>, Fault> {
+        self.requests += 1;
+        if line == b"bye" {
+            return Ok(Answer::last("bye\n"));
+        }
+        let now = Local::now().format("%a %b %e %H:%M:%S %Y"); // as ctime(3) writes it
+        Ok(Answer::now([format!("[{now}] ").as_bytes(), line, b"\n"].concat()))
+    }
+
+    /// Too long a line is answered, and what remains of it skipped. Any other limit ends the connection.
+    fn exceeded(&mut self, ctx: &mut Context<'_, Counter>, _: &mut Counter, limit: Limit) -> Outcome {
+        if limit != Limit::FrameBytes {
+            return Err(limit.into());
+        }
+        writeln!(ctx, "line too long: {LINE_MAX} bytes at most");
+        Ok(())
+    }
+
+    fn finish(&mut self, ctx: &mut Context<'_, Counter>, counter: &mut Counter, why: Reason) {
+        counter.clients -= 1;
+        println!("{}: {} requests; {why}", ctx.peer(), self.requests);
+    }
+}
+
+fn main() -> ExitCode {
+    exit(run())
+}
+
+fn run() -> Result<(), Failure> {
+    let Some((at, clients_max)) = arguments()? else {
+        println!("{HELP}");
+        return Ok(());
+    };
+    let mut reactor = Reactor::new()?;
+    stop_on_interrupt(&reactor)?;
+    let listener = reactor.net().serve(at, Listen::new(), Stamper::default)?;
+    announce(&reactor.net(), listener);
+    Ok(reactor.run(&mut Counter { clients: 0, clients_max })?)
+}
+
+/// Where to listen and how many clients to serve, unless help is asked for.
+fn arguments() -> Result<Option<(String, u32)>, Failure> {
+    let (mut at, mut clients_max) = (None, 100);
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(None),
+            Long("clients") => clients_max = parser.value()?.parse()?,
+            Value(word) if at.is_none() => at = Some(word.string()?),
+            other => return Err(misused(other.unexpected())),
+        }
+    }
+    Ok(Some((at.unwrap_or_else(|| "127.0.0.1:7013".into()), clients_max)))
+}
