@@ -1,0 +1,281 @@
+//! The receiver. A file that is on its way is `.NAME.DIGEST.part` beside where it will be; when it is whole and its checksum
+//! is right, it gets its name.
+
+use crate::{
+    common::{Failure, announce, stop_on_interrupt},
+    line::{Answer, Header, LINE_MAX},
+    sha256::Sha256,
+};
+use mainspring::{Context, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Who sends nothing for so long is let go.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+type Ctx<'a> = Context<'a, ()>;
+
+pub(crate) fn receive(folder: PathBuf, at: String, limit: u64) -> Result<(), Failure> {
+    if !folder.is_dir() {
+        return Err(format!("{} is no folder", folder.display()).into());
+    }
+    let depot = Rc::new(Depot { folder, limit, coming: Arc::default() });
+    let mut reactor = Reactor::new()?;
+    let listener = reactor.net().listen(at, move || Receiver { depot: Rc::clone(&depot), part: None })?;
+    stop_on_interrupt(&reactor)?;
+    announce(&reactor.net(), listener);
+    Ok(reactor.run(&mut ())?)
+}
+
+struct Depot {
+    folder: PathBuf,
+    limit: u64,
+    /// The names of files that are on their way: one sender at a time for each.
+    coming: Arc<Mutex<BTreeSet<String>>>,
+}
+
+struct Receiver {
+    depot: Rc<Depot>,
+    /// The file that is coming. Nothing while another thread has it.
+    part: Option<Part>,
+}
+
+impl Protocol for Receiver {
+    fn connected(&mut self, ctx: &mut Ctx<'_>, _: &mut ()) -> Outcome {
+        ctx.set_terminator(Terminator::line(LINE_MAX));
+        ctx.set_idle_timeout(IDLE_MAX);
+        ctx.set_stall_timeout(IDLE_MAX);
+        Ok(())
+    }
+
+    /// Bytes of the file. No others come until these are written, so no more than one piece is ever kept.
+    fn received(&mut self, ctx: &mut Ctx<'_>, _: &mut (), bytes: &[u8]) -> Outcome {
+        let mut part = self.part.take().expect("bytes come for a file that is coming");
+        let bytes = bytes.to_vec();
+        ctx.pause();
+        ctx.offload(
+            move || part.write(&bytes).map(|()| part),
+            |me: &mut Self, ctx, _, written: Result<io::Result<Part>, OffloadError>| {
+                match written? {
+                    Ok(part) => {
+                        me.part = Some(part);
+                        ctx.resume();
+                    }
+                    Err(error) => {
+                        refuse(ctx, format!("cannot write: {error}"));
+                        ctx.close(); // what it sends on is no line
+                    }
+                }
+                Ok(())
+            },
+        );
+        Ok(())
+    }
+
+    /// A header, or the end of the bytes.
+    fn frame(&mut self, ctx: &mut Ctx<'_>, _: &mut (), line: &[u8]) -> Outcome {
+        if let Some(part) = self.part.take() {
+            finish(ctx, part);
+            return Ok(());
+        }
+        match Header::parse(line).and_then(|header| self.depot.admit(header)) {
+            Ok(job) => begin(ctx, job),
+            Err(why) => refuse(ctx, why),
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, ctx: &mut Ctx<'_>, _: &mut (), why: Reason) {
+        if let Some(part) = &self.part {
+            println!("{}: broken off at {} of {} bytes, from {}: {why}", part.job.header.name, part.has, part.size(), ctx.peer());
+        }
+    }
+}
+
+fn refuse(ctx: &mut Ctx<'_>, why: String) {
+    ctx.send(Answer::Refused { why }.line());
+}
+
+/// Looks at what is there already.
+fn begin(ctx: &mut Ctx<'_>, job: Job) {
+    ctx.pause();
+    ctx.offload(
+        || job.begin(),
+        |me: &mut Receiver, ctx, _, begun: Result<Result<Option<Part>, String>, OffloadError>| {
+            ctx.resume();
+            match begun? {
+                Ok(Some(part)) => {
+                    ctx.send(Answer::Ready { offset: part.has }.line());
+                    ctx.set_terminator(Terminator::Stream(part.size() - part.has));
+                    me.part = Some(part);
+                }
+                Ok(None) => ctx.send(Answer::Done.line()),
+                Err(why) => refuse(ctx, why),
+            }
+            Ok(())
+        },
+    );
+}
+
+/// All bytes are there.
+fn finish(ctx: &mut Ctx<'_>, part: Part) {
+    let what = format!("{}: {} bytes", part.job.header.name, part.size());
+    ctx.set_terminator(Terminator::line(LINE_MAX));
+    ctx.pause();
+    ctx.offload(
+        || part.finish(),
+        move |_: &mut Receiver, ctx, _, finished: Result<Result<(), String>, OffloadError>| {
+            ctx.resume();
+            match finished? {
+                Ok(()) => {
+                    println!("{what} from {}", ctx.peer());
+                    ctx.send(Answer::Done.line());
+                }
+                Err(why) => refuse(ctx, why),
+            }
+            Ok(())
+        },
+    );
+}
+
+// ------------------------------------------------------------------------------------------ blocking, on other threads
+
+impl Depot {
+    fn admit(&self, header: Header) -> Result<Job, String> {
+        if header.size > self.limit {
+            return Err(format!("{} bytes are too many: {} at most", header.size, self.limit));
+        }
+        let claim = Claim::new(&self.coming, &header.name).ok_or("somebody is sending a file of that name")?;
+        let part = self.folder.join(format!(".{}.{}.part", header.name, &header.sha256[..16]));
+        Ok(Job { whole: self.folder.join(&header.name), part, header, _claim: claim })
+    }
+}
+
+/// A name that nobody else may send meanwhile; free again when the last that knows of the file lets it go, on whatever
+/// thread that is.
+struct Claim {
+    coming: Arc<Mutex<BTreeSet<String>>>,
+    name: String,
+}
+
+impl Claim {
+    fn new(coming: &Arc<Mutex<BTreeSet<String>>>, name: &str) -> Option<Self> {
+        let is_new = coming.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        is_new.then(|| Self { coming: Arc::clone(coming), name: name.to_owned() })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.coming.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
+}
+
+/// A file that somebody wants to send.
+struct Job {
+    header: Header,
+    whole: PathBuf,
+    part: PathBuf,
+    _claim: Claim,
+}
+
+impl Job {
+    /// Nothing if the same file is there already.
+    fn begin(self) -> Result<Option<Part>, String> {
+        if fs::symlink_metadata(&self.whole).is_ok() {
+            return match digest_of(&self.whole) {
+                Ok((size, sha)) if size == self.header.size && sha.clone().digest() == self.header.sha256 => Ok(None),
+                _ => Err("there is a file of that name, with another content".into()),
+            };
+        }
+        self.resume().map(Some).map_err(|error| format!("cannot keep it: {error}"))
+    }
+
+    /// Goes on where an earlier try was broken off.
+    fn resume(self) -> io::Result<Part> {
+        let (mut has, mut sha) = match digest_of(&self.part) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (0, Sha256::new()),
+            Err(error) => return Err(error),
+        };
+        let is_too_long = has > self.header.size;
+        if is_too_long {
+            (has, sha) = (0, Sha256::new());
+        }
+        let file = OpenOptions::new().append(true).create(true).open(&self.part)?;
+        if is_too_long {
+            file.set_len(0)?;
+        }
+        Ok(Part { job: self, file, sha, has })
+    }
+}
+
+/// A file that is coming.
+struct Part {
+    job: Job,
+    file: File,
+    sha: Sha256,
+    has: u64,
+}
+
+impl Part {
+    fn size(&self) -> u64 {
+        self.job.header.size
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.sha.add(bytes);
+        self.has += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Checks it, and gives it its name.
+    fn finish(self) -> Result<(), String> {
+        let Job { header, whole, part, .. } = &self.job;
+        if self.sha.digest() != header.sha256 {
+            let _ = fs::remove_file(part); // the next try begins anew
+            return Err("the checksum is wrong: it changed while it was sent, or on the way".into());
+        }
+        // On the disk before it has its name, so that a name always means a whole file, also after a power failure.
+        let named = self.file.sync_all().and_then(|()| rename_new(part, whole));
+        named.map_err(|error| format!("cannot keep it: {error}"))
+    }
+}
+
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(to).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file of that name has appeared meanwhile"));
+    }
+    fs::rename(from, to)?;
+    #[cfg(unix)]
+    if let Some(folder) = to.parent() {
+        File::open(folder)?.sync_all()?; // the name too (fsync(2))
+    }
+    Ok(())
+}
+
+/// How long a plain file is, and the digest of it so far.
+fn digest_of(path: &Path) -> io::Result<(u64, Sha256)> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
+    }
+    let (mut file, mut sha, mut size) = (File::open(path)?, Sha256::new(), 0);
+    let mut buf = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut buf)? {
+            0 => return Ok((size, sha)),
+            n => {
+                sha.add(&buf[..n]);
+                size += n as u64;
+            }
+        }
+    }
+}

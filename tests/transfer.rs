@@ -1,0 +1,371 @@
+//! The example `transfer`: both programs, hostile senders, broken lines and killed receivers; its pure parts with the tests
+//! that stand beside them.
+//!
+//! `cargo test` builds the program; a command that selects tests does not: then `cargo build --examples` comes first.
+#![cfg(unix)]
+
+mod common;
+#[allow(dead_code)] // what only the program needs
+#[path = "../examples/transfer/line.rs"]
+mod line;
+#[path = "../examples/transfer/sha256.rs"]
+mod sha256;
+
+use common::{PATIENCE, dial, say};
+use line::{Answer, Header};
+use sha256::Sha256;
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+// ----------------------------------------------------------------------------------------------------- the programs
+
+/// A folder that goes with its test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("mainspring-transfer-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).expect("a new name");
+        Self(path)
+    }
+
+    fn with(self, name: &str, content: &[u8]) -> Self {
+        fs::write(self.0.join(name), content).expect("writable");
+        self
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("a temporary path").to_owned()
+    }
+
+    /// The names in it.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).expect("it is there");
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.expect("readable").file_name().into_string().expect("ours")).collect();
+        names.sort();
+        names
+    }
+
+    fn content(&self, name: &str) -> Vec<u8> {
+        fs::read(self.0.join(name)).expect("it is there")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn program() -> Command {
+    let test = std::env::current_exe().expect("this test is a file");
+    let path = test.ancestors().nth(2).expect("target/debug/deps/this").join("examples").join("transfer");
+    assert!(path.exists(), "{} is not there: `cargo build --examples` makes it", path.display());
+    Command::new(path)
+}
+
+fn run(arguments: &[&str]) -> Output {
+    program().args(arguments).stdin(Stdio::null()).output().expect("a program that was built")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+/// A receiver that runs, and does not outlive its test.
+struct Receiving {
+    child: Child,
+    lines: Receiver<String>,
+    at: SocketAddr,
+}
+
+impl Receiving {
+    fn into(folder: &Folder, options: &[&str]) -> Self {
+        let into = folder.0.to_str().expect("a temporary path");
+        let arguments = [&["receive"], options, &[into, "127.0.0.1:0"]].concat();
+        let mut child = program().args(arguments).stdout(Stdio::piped()).spawn().expect("a program that was built");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let (sender, lines) = channel();
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let first = lines.recv_timeout(PATIENCE).expect("a first line");
+        let at = first.strip_prefix("listening on ").and_then(|at| at.parse().ok()).expect("an IP address");
+        Self { child, lines, at }
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("another line of output")
+    }
+
+    fn send(&self, files: &[String]) -> Output {
+        let at = self.at.to_string();
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        run(&[&["send", &at], &files[..]].concat())
+    }
+
+    fn signal(&self, name: &str) {
+        let killed = Command::new("kill").args([name, &self.child.id().to_string()]).status();
+        assert!(killed.expect("kill(1) exists").success());
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.wait();
+    }
+}
+
+/// A sender that does what the test says.
+struct Hand {
+    socket: TcpStream,
+    lines: BufReader<TcpStream>,
+}
+
+impl Hand {
+    fn to(receiving: &Receiving) -> Self {
+        let socket = dial(receiving.at);
+        Self { lines: BufReader::new(socket.try_clone().expect("a descriptor")), socket }
+    }
+
+    fn says(&mut self, bytes: impl AsRef<[u8]>) {
+        say(&self.socket, bytes);
+    }
+
+    #[track_caller]
+    fn hears(&mut self) -> Answer {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("a line in time");
+        Answer::parse(line.trim_end().as_bytes()).expect("an answer")
+    }
+
+    #[track_caller]
+    fn is_refused(&mut self, word: &str) {
+        match self.hears() {
+            Answer::Refused { why } => assert!(why.contains(word), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn header(name: &str, content: &[u8]) -> Header {
+    let mut sha = Sha256::new();
+    sha.add(content);
+    Header { name: name.into(), size: content.len() as u64, sha256: sha.digest() }
+}
+
+/// Bytes of which no two neighbouring pieces are alike.
+fn pattern(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|n| (n % 251) as u8 ^ (n / 251) as u8).collect()
+}
+
+#[track_caller]
+fn until(mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "the condition did not come true");
+        thread::sleep(Duration::from_millis(1)); // a look at the folder, a thousand times a second
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------- the tests
+
+#[test]
+fn files_arrive_whole_many_on_one_connection() {
+    let (from, into) =
+        (Folder::new().with("large", &pattern(1_000_000)).with("empty", b"").with("it's ünï", b"x"), Folder::new());
+    let receiving = Receiving::into(&into, &[]);
+    let files = ["large", "empty", "it's ünï"].map(|name| from.path(name));
+    let sent = receiving.send(&files);
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    let told: Vec<&str> = text(&sent.stdout).lines().filter(|line| line.contains("sent, ")).collect();
+    assert_eq!(told, ["large: sent, 1000000 bytes", "empty: sent, 0 bytes", "it's ünï: sent, 1 bytes"]);
+    let peers: Vec<String> = (0..3).map(|_| receiving.line().rsplit(' ').next().expect("a word").to_owned()).collect();
+    assert!(peers.iter().all(|peer| *peer == peers[0]), "{peers:?}");
+    assert_eq!(into.names(), ["empty", "it's ünï", "large"]);
+    assert_eq!(into.content("large"), pattern(1_000_000));
+    // Again: nothing is sent twice.
+    let again = receiving.send(&files);
+    assert_eq!(text(&again.stdout), "large: is there already\nempty: is there already\nit's ünï: is there already\n");
+    assert!(again.status.success());
+}
+
+#[test]
+fn what_was_broken_off_goes_on_where_it_stood() {
+    let content = pattern(300_000);
+    let (from, into) = (Folder::new().with("file", &content), Folder::new());
+    let receiving = Receiving::into(&into, &[]);
+    let mut hand = Hand::to(&receiving);
+    hand.says(header("file", &content).line());
+    assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
+    hand.says(&content[..123_456]);
+    let size_of_part = || into.names().first().and_then(|name| fs::metadata(into.0.join(name)).ok()).map_or(0, |part| part.len());
+    until(|| size_of_part() == 123_456);
+    assert!(into.names()[0].starts_with(".file."), "it has no name of its own yet");
+    drop(hand);
+    assert!(receiving.line().starts_with("file: broken off at 123456 of 300000 bytes"));
+    let sent = receiving.send(&[from.path("file")]);
+    assert_eq!(text(&sent.stdout), "file: goes on at 123456 of 300000 bytes\nfile: sent, 300000 bytes\n");
+    assert_eq!(into.names(), ["file"]);
+    assert_eq!(into.content("file"), content);
+}
+
+#[test]
+fn a_killed_receiver_loses_nothing_that_it_had() {
+    let content = pattern(6_000_000);
+    let (from, into) = (Folder::new().with("file", &content), Folder::new());
+    let mut kills = 0;
+    let sent = loop {
+        let receiving = Receiving::into(&into, &[]);
+        let at = receiving.at.to_string();
+        let sender = program().args(["send", &at, &from.path("file")]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let sender = sender.expect("a program that was built");
+        if kills < 3 {
+            kills += 1;
+            let enough = kills * 1_000_000;
+            let has = || {
+                into.names().first().and_then(|name| fs::metadata(into.0.join(name)).ok()).is_some_and(|part| part.len() > enough)
+            };
+            until(has);
+            receiving.signal("-KILL");
+            let output = sender.wait_with_output().expect("ours");
+            assert_eq!(output.status.code(), Some(1));
+            assert!(text(&output.stderr).contains("file: ") && text(&output.stderr).contains("a file was not sent"));
+            assert!(!into.0.join("file").exists(), "it has its name when it is whole");
+        } else {
+            break sender.wait_with_output().expect("ours");
+        }
+    };
+    assert!(sent.status.success() && text(&sent.stdout).starts_with("file: goes on at "), "{}", text(&sent.stdout));
+    assert_eq!(into.names(), ["file"]);
+    assert_eq!(into.content("file"), content);
+}
+
+#[test]
+fn hostile_names_and_headers_are_refused_and_the_connection_goes_on() {
+    let outer = Folder::new();
+    let into = Folder(outer.0.join("in"));
+    fs::create_dir(&into.0).expect("a new name");
+    let receiving = Receiving::into(&into, &["--limit", "100"]);
+    let mut hand = Hand::to(&receiving);
+    for name in ["../up", "/etc/passwd", "..", ".hidden", "a/b", "a\\b", "nul\0", "line\n", ""] {
+        hand.says(header(name, b"x").line());
+        hand.is_refused("a name");
+    }
+    hand.says("GET / HTTP/1.1\r\n");
+    hand.is_refused("JSON");
+    hand.says(header("long", &[0; 101]).line());
+    hand.is_refused("too many");
+    hand.says(header("good", b"content").line());
+    assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
+    hand.says("content");
+    assert_eq!(hand.hears(), Answer::Done);
+    assert_eq!((outer.names(), into.names()), (vec!["in".to_owned()], vec!["good".to_owned()]));
+    // A line without an end is not kept.
+    hand.says("{".repeat(5000));
+    let mut rest = Vec::new();
+    let _ = hand.lines.read_to_end(&mut rest); // an end or a reset
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn a_wrong_checksum_leaves_nothing_behind() {
+    let into = Folder::new();
+    let receiving = Receiving::into(&into, &[]);
+    let mut hand = Hand::to(&receiving);
+    hand.says(header("file", b"promised").line());
+    assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
+    hand.says("replaced");
+    hand.is_refused("checksum");
+    assert_eq!(into.names(), [""; 0]);
+    hand.says(header("file", b"promised").line());
+    assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
+    hand.says("promised");
+    assert_eq!(hand.hears(), Answer::Done);
+    assert_eq!(into.content("file"), b"promised");
+}
+
+#[test]
+fn a_file_that_is_there_is_not_replaced_and_one_that_is_coming_comes_once() {
+    let into = Folder::new().with("there", b"old");
+    std::os::unix::fs::symlink("/dev/null", into.0.join("link")).expect("a new name");
+    let receiving = Receiving::into(&into, &[]);
+    let (mut hand, mut other) = (Hand::to(&receiving), Hand::to(&receiving));
+    for name in ["there", "link"] {
+        hand.says(header(name, b"new").line());
+        hand.is_refused("with another content");
+    }
+    hand.says(header("there", b"old").line());
+    assert_eq!(hand.hears(), Answer::Done);
+    hand.says(header("file", b"mine").line());
+    assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
+    other.says(header("file", b"yours").line());
+    other.is_refused("somebody is sending");
+    hand.says("mine");
+    assert_eq!(hand.hears(), Answer::Done);
+    other.says(header("file", b"yours").line());
+    other.is_refused("with another content");
+    assert_eq!((into.content("there"), into.content("file")), (b"old".to_vec(), b"mine".to_vec()));
+}
+
+#[test]
+fn a_sender_says_which_files_were_not_sent_and_sends_the_others() {
+    let (from, into) = (Folder::new().with("good", b"good").with(".hidden", b"x"), Folder::new().with("there", b"old"));
+    let from = from.with("there", b"new");
+    let receiving = Receiving::into(&into, &[]);
+    let files = [from.path("missing"), from.path(".hidden"), from.path("."), from.path("there"), from.path("good")];
+    let sent = receiving.send(&files);
+    assert_eq!(sent.status.code(), Some(1));
+    let complaints: Vec<&str> = text(&sent.stderr).lines().collect();
+    assert_eq!(complaints.len(), 5, "{complaints:?}");
+    assert!(complaints[3].starts_with("there: there is a file"), "{complaints:?}");
+    assert_eq!(complaints[4], "error: 4 files were not sent");
+    assert_eq!(text(&sent.stdout), "good: sent, 4 bytes\n");
+    // Nobody there.
+    let at = receiving.at.to_string();
+    drop(receiving);
+    let sent = run(&["send", &at, &from.path("good")]);
+    assert_eq!(sent.status.code(), Some(1));
+    assert!(text(&sent.stderr).contains("good: could not connect to "), "{}", text(&sent.stderr));
+}
+
+#[test]
+fn help_mistakes_and_an_interrupt() {
+    let help = run(&["--help"]);
+    assert!(help.status.success() && text(&help.stdout).contains("usage: transfer receive"));
+    let wrong: [&[&str]; 7] = [
+        &[],
+        &["--nonsense"],
+        &["receive"],
+        &["receive", "/nowhere"],
+        &["receive", "/", "127.0.0.1:0", "surplus"],
+        &["send", "127.0.0.1:1"],
+        &["receive", "--limit", "nonsense", "/"],
+    ];
+    for arguments in wrong {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&output.stderr).starts_with("error: ") && text(&output.stderr).lines().count() == 1, "{arguments:?}");
+    }
+    let into = Folder::new();
+    let mut receiving = Receiving::into(&into, &[]);
+    let mut hand = Hand::to(&receiving);
+    hand.says(header("file", b"never").line());
+    assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
+    receiving.signal("-INT");
+    assert!(receiving.child.wait().expect("ours").success());
+    assert!(!Path::new(&into.path("file")).exists());
+}
