@@ -1,0 +1,169 @@
+//! Notes in a relational database, for many clients at a time. A database blocks, and the loop must not: each request is
+//! worked out on another thread, by `Answer::later`, and its answer comes in its turn.
+
+#[allow(dead_code)] // the other examples stop, this one drains
+#[path = "../../common/mod.rs"]
+mod common;
+mod store;
+
+use common::{Failure, announce, exit, misused};
+use lexopt::prelude::*;
+use mainspring::{Answer, Config, Context, Fault, Listen, Outcome, Reactor, RequestHandler, Terminator};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use std::{
+    fmt::Write,
+    io,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+use store::{Note, Store};
+
+const HELP: &str = "\
+Keeps notes in a database.
+
+usage: notes FILE [ADDR]
+
+FILE is the database, which is made if it is not there. ADDR is IP:PORT or unix:/path, 127.0.0.1:7016 if it
+is not given; port 0 means any free one. A request is a line:
+
+  add TEXT      OK ID, when the note is committed: from then on nothing loses it
+  list [ID]     the notes after that one, each ID TEXT, at most 100; then OK and how many
+  find TEXT     the notes that have TEXT in them; the same
+
+and what goes wrong is answered with ERROR and why. Ctrl-C lets requests that have come finish first.";
+
+/// Longer requests are cut off.
+const LINE_MAX: usize = 4096;
+
+/// Who says nothing for so long is let go.
+const IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// After Ctrl-C.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What the program has one of. A connection to a database is for one thread at a time.
+struct Notes {
+    store: Arc<Mutex<Store>>,
+}
+
+struct Client;
+
+impl RequestHandler<Notes> for Client {
+    fn setup(&mut self, ctx: &mut Context<'_, Notes>, _: &mut Notes) -> Outcome {
+        ctx.set_terminator(Terminator::line(LINE_MAX));
+        ctx.set_idle_timeout(IDLE_MAX);
+        ctx.set_stall_timeout(IDLE_MAX);
+        Ok(())
+    }
+
+    fn handle(&mut self, _: &mut Context<'_, Notes>, notes: &mut Notes, line: &[u8]) -> Result<Answer<Self, Notes>, Fault> {
+        let request = match Request::parse(line) {
+            Ok(request) => request,
+            Err(why) => return Ok(Answer::now(format!("ERROR {why}\n"))),
+        };
+        let store = Arc::clone(&notes.store);
+        let work = move || request.run(&store.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Answer::later(work, |_, _, _, done| {
+            Ok(match done {
+                Ok(Ok(text)) => Answer::now(text),
+                Ok(Err(error)) => Answer::now(format!("ERROR {error}\n")),
+                Err(error) => Answer::now(format!("ERROR {error}\n")), // too much to do; nothing was done
+            })
+        }))
+    }
+}
+
+enum Request {
+    Add(String),
+    List(i64),
+    Find(String),
+}
+
+impl Request {
+    fn parse(line: &[u8]) -> Result<Self, &'static str> {
+        let line = std::str::from_utf8(line).map_err(|_| "a request is a line of UTF-8")?;
+        if line.chars().any(char::is_control) {
+            return Err("a request has no control characters");
+        }
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match (verb, rest.trim()) {
+            ("list", "") => Ok(Self::List(0)),
+            ("list", id) => id.parse().map(Self::List).map_err(|_| "list [ID]: an ID is a number"),
+            ("add" | "find", "") => Err("a TEXT is missing"),
+            ("add", text) => Ok(Self::Add(text.to_owned())),
+            ("find", text) => Ok(Self::Find(text.to_owned())),
+            _ => Err("add TEXT, list [ID] or find TEXT"),
+        }
+    }
+
+    /// On another thread.
+    fn run(self, store: &Store) -> rusqlite::Result<String> {
+        match self {
+            Self::Add(text) => store.add(&text).map(|id| format!("OK {id}\n")),
+            Self::List(after) => store.list(after).map(|notes| shown(&notes)),
+            Self::Find(text) => store.find(&text).map(|notes| shown(&notes)),
+        }
+    }
+}
+
+fn shown(notes: &[Note]) -> String {
+    let mut text = String::new();
+    for note in notes {
+        let _ = writeln!(text, "{} {}", note.id, note.text); // into a String, which takes all
+    }
+    text + &format!("OK {}\n", notes.len())
+}
+
+fn main() -> ExitCode {
+    exit(run())
+}
+
+fn run() -> Result<(), Failure> {
+    let Some((file, at)) = arguments()? else {
+        println!("{HELP}");
+        return Ok(());
+    };
+    let store = Store::open(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    // One connection to the database, so one thread is enough.
+    let mut reactor = Reactor::with_config(Config::new().offload_threads(1))?;
+    drain_on_interrupt(&reactor)?;
+    let listener = reactor.net().serve(at, Listen::new(), || Client)?;
+    announce(&reactor.net(), listener);
+    Ok(reactor.run(&mut Notes { store: Arc::new(Mutex::new(store)) })?)
+}
+
+/// A remote does not keep a reactor running that is being drained.
+fn drain_on_interrupt(reactor: &Reactor<Notes>) -> io::Result<()> {
+    let remote = reactor.remote();
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::spawn(move || {
+        for _ in signals.forever() {
+            if remote.post(|net, _| net.drain(GRACE)).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// The database and where to listen, unless help is asked for.
+fn arguments() -> Result<Option<(PathBuf, String)>, Failure> {
+    let (mut file, mut at) = (None, None);
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(None),
+            Value(word) if file.is_none() => file = Some(PathBuf::from(word)),
+            Value(word) if at.is_none() => at = Some(word.string()?),
+            other => return Err(misused(other.unexpected())),
+        }
+    }
+    let file = file.ok_or_else(|| misused("a FILE is missing"))?;
+    Ok(Some((file, at.unwrap_or_else(|| "127.0.0.1:7016".into()))))
+}

@@ -1,0 +1,50 @@
+//! The notes in their database. Everything here blocks: it is called on other threads only.
+
+use rusqlite::{Connection, Row, params};
+use std::path::Path;
+
+pub(crate) struct Store {
+    db: Connection,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub(crate) id: i64,
+    pub(crate) text: String,
+}
+
+/// So many notes are answered at most: of the longest lines that is half of what the output may hold.
+const NOTES_MAX: i64 = 100;
+
+impl Store {
+    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let db = Connection::open(path)?;
+        // A commit has reached the disk when it returns, and readers do not wait for it.
+        db.pragma_update(None, "journal_mode", "wal")?;
+        db.pragma_update(None, "synchronous", "full")?;
+        // Ids are never used again: a client may know one.
+        db.execute("create table if not exists notes (id integer primary key autoincrement, text text not null)", [])?;
+        Ok(Self { db })
+    }
+
+    /// Its id, once it is committed.
+    pub(crate) fn add(&self, text: &str) -> rusqlite::Result<i64> {
+        self.db.prepare_cached("insert into notes (text) values (?1)")?.insert([text])
+    }
+
+    /// Those that came after this one.
+    pub(crate) fn list(&self, after: i64) -> rusqlite::Result<Vec<Note>> {
+        let mut query = self.db.prepare_cached("select id, text from notes where id > ?1 order by id limit ?2")?;
+        query.query_map(params![after, NOTES_MAX], note)?.collect()
+    }
+
+    /// Those with such a text in them.
+    pub(crate) fn find(&self, text: &str) -> rusqlite::Result<Vec<Note>> {
+        let sql = "select id, text from notes where instr(lower(text), lower(?1)) > 0 order by id limit ?2";
+        self.db.prepare_cached(sql)?.query_map(params![text, NOTES_MAX], note)?.collect()
+    }
+}
+
+fn note(row: &Row<'_>) -> rusqlite::Result<Note> {
+    Ok(Note { id: row.get(0)?, text: row.get(1)? })
+}
