@@ -425,6 +425,26 @@ fn a_lookup_can_be_taken_back_and_has_a_deadline() {
 }
 
 #[test]
+fn a_lookup_that_is_taken_back_makes_room_for_another() {
+    let mut reactor = with_resolver(Config::new().resolve_threads(1).resolve_queue(1), |_| {
+        thread::sleep(60 * SECOND);
+        Ok(Vec::new())
+    });
+    let mut heard = Heard::new();
+    // The queue has room for one beside what the thread is to take next, or has taken.
+    let all: Vec<_> = (0..4).map(|number| resolve(&mut reactor, number, "slow.test")).collect();
+    common::settle(&mut reactor, &mut heard);
+    assert!(heard.len() >= 2 && heard.iter().all(|(_, found)| matches!(found, Err((_, Some(NameError::Busy))))), "{heard:?}");
+    for timer in all {
+        reactor.net().cancel(timer);
+    }
+    heard.clear();
+    resolve(&mut reactor, 4, "slow.test");
+    common::settle(&mut reactor, &mut heard);
+    assert_eq!(heard, [], "it waits in the queue");
+}
+
+#[test]
 fn lookups_beyond_the_bounds_fail_at_once_and_one_that_panics_is_told() {
     let mut reactor = with_resolver(Config::new().resolve_threads(1).resolve_queue(1), |host| match host {
         "odd.test" => std::panic::resume_unwind(Box::new("on purpose")),
@@ -548,13 +568,14 @@ mod simulated {
         for fate in [Fate::Silent, Fate::Refused, Fate::Unreachable] {
             let mut sim = Sim::new(1);
             sim.set_weather(Weather::fair().latency(5 * MILLI, Duration::ZERO));
-            sim.name("both.test", &["10.0.0.1", "10.0.0.2"]).set_fate("10.0.0.1:80", fate);
+            sim.name("both.test", &["10.0.0.1", "10.0.0.2", "10.0.0.3"]).set_fate("10.0.0.1:80", fate);
             server(&mut sim, "10.0.0.2");
             let (host, _) = client(&mut sim);
             assert!(sim.run_until(300 * MILLI, |sim| sim.state(host).lines == ["connected to 10.0.0.2:80", "hello"]), "{fate:?}");
             let least = if fate == Fate::Silent { 250 * MILLI } else { Duration::ZERO };
             assert!(sim.now() >= least, "{:?}", sim.now());
             assert_eq!(sim.sockets(host), 1, "the others are closed");
+            assert_eq!(sim.net(host).stats().timers, 0, "what connecting needed is gone");
         }
     }
 
@@ -597,6 +618,32 @@ mod simulated {
             assert_eq!(sim.sockets(host), 1);
             assert_eq!(servers.map(|server| *sim.state(server)).iter().sum::<i32>(), 1, "who lost the race has seen the end");
         }
+    }
+
+    /// Says a last word and breaks off.
+    struct Rude;
+
+    impl Protocol<i32> for Rude {
+        fn connected(&mut self, ctx: &mut Context<'_, i32>, _: &mut i32) -> Outcome {
+            ctx.send("no");
+            ctx.after(Duration::ZERO, |_: &mut Self, ctx, _| {
+                ctx.abort();
+                Ok(())
+            });
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn last_words_before_a_reset_are_heard_by_who_came_by_name() {
+        let mut sim = Sim::new(1);
+        sim.set_weather(Weather::fair().latency(SECOND, Duration::ZERO)).name("both.test", &["10.0.0.1"]);
+        let rude = sim.host("10.0.0.1", 0);
+        sim.net(rude).listen("10.0.0.1:80", || Rude).expect("a free port");
+        let (host, _) = client(&mut sim);
+        sim.run_for(10 * SECOND);
+        let lost = format!("connection lost: {}", Errno::ConnectionReset.to_error());
+        assert_eq!(sim.state(host).lines, ["connected to 10.0.0.1:80", "no", lost.as_str()]);
     }
 
     #[test]

@@ -149,10 +149,10 @@ impl Hub {
             return None;
         }
         let key = self.slots.next_key()?;
-        let place = target.place();
-        let peer = match &place {
-            Ok(Place::At(address)) => address.clone(),
-            _ => Address::Name(target.to_string()),
+        let (peer, named) = match target.place() {
+            Ok(Place::At(address)) => (address, Ok(None)),
+            Ok(Place::Named(host, port)) => (Address::Name(target.to_string()), Ok(Some((host, port)))),
+            Err(error) => (Address::Name(target.to_string()), Err(error)),
         };
         let mut conn = Conn::new(key, None, peer, self.world.now());
         conn.extra().from = options.local;
@@ -161,9 +161,9 @@ impl Hub {
         self.counts.opened += 1;
         self.stats.opened += 1;
         let index = key.index();
-        match place {
-            Ok(Place::At(_)) => self.begin_connect(index),
-            Ok(Place::Named(host, port)) => self.connect_by_name(index, host, port),
+        match named {
+            Ok(None) => self.begin_connect(index),
+            Ok(Some((host, port))) => self.connect_by_name(index, host, port),
             Err(error) => _ = self.end(index, Reason::Resolve(error)),
         }
         self.settle(index);

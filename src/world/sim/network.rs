@@ -786,23 +786,10 @@ impl Network {
                 self.shutdown_write(id);
             }
         }
-        self.ends.remove(&id);
         if let Some(token) = token {
-            self.forget_events(host, token);
+            self.nodes[host].ready.remove(&token);
         }
-    }
-
-    /// Of a socket that is gone; of others with the same token, which race it, everything that holds is told again.
-    fn forget_events(&mut self, host: HostId, token: usize) {
-        self.nodes[host].ready.remove(&token);
-        let same = |end: &End| end.host == host && end.token == Some(token);
-        let rivals: Vec<EndId> = self.ends.iter().filter(|(_, end)| same(end)).map(|(&id, _)| id).collect();
-        for rival in rivals {
-            let level = self.level(rival);
-            if level.has_any(READABLE | WRITABLE | FAILED) {
-                merge(&mut self.nodes[host].ready, token, level);
-            }
-        }
+        self.ends.remove(&id);
     }
 
     fn fail_end(&mut self, id: EndId, errno: Errno) {
