@@ -94,6 +94,16 @@ impl<T> Race<T> {
         }
     }
 
+    /// Every attempt that runs, without this one.
+    pub(crate) fn each_but(&mut self, but: Option<usize>, mut run: impl FnMut(&mut T)) {
+        for (number, attempt) in self.attempts.iter_mut().enumerate() {
+            match &mut attempt.state {
+                State::Runs(attempt) if Some(number) != but => run(attempt),
+                _ => {}
+            }
+        }
+    }
+
     /// An attempt has failed: the next one begins at once.
     pub(crate) fn failed(&mut self, number: usize, error: io::Error) {
         self.attempts[number].state = State::Failed(error);

@@ -734,6 +734,80 @@ mod simulated {
         }
     }
 
+    /// Notes every byte and every end.
+    struct Witness;
+
+    impl Protocol<Vec<String>> for Witness {
+        fn received(&mut self, _: &mut Context<'_, Vec<String>>, log: &mut Vec<String>, bytes: &[u8]) -> Outcome {
+            log.push(String::from_utf8_lossy(bytes).into_owned());
+            Ok(())
+        }
+
+        fn closed(&mut self, _: &mut Context<'_, Vec<String>>, log: &mut Vec<String>, why: Reason) {
+            log.push(why.is_clean().to_string());
+        }
+    }
+
+    /// The peer has accepted already when the client gives up, and does not know it yet.
+    #[test]
+    fn who_gives_up_a_race_with_something_to_send_ends_with_a_reset_not_a_fin() {
+        for (says, times_out) in [("", false), ("half a word", false), ("half a word", true)] {
+            let mut sim = Sim::new(1);
+            sim.set_weather(Weather::fair().latency(100 * MILLI, Duration::ZERO)).name("both.test", &["10.0.0.1"]);
+            sim.set_name_fate("both.test", NameFate::Slow(MILLI));
+            let witness = sim.host("10.0.0.1", Vec::new());
+            sim.net(witness).listen("10.0.0.1:80", || Witness).expect("a free port");
+            let host = sim.host("10.0.0.9", Log::default());
+            let key = sim.net(host).connect_with("both.test:80", Connect::new().timeout(150 * MILLI), Client);
+            sim.net(host).send(key, says);
+            if !times_out {
+                sim.run_for(150 * MILLI - MILLI);
+                sim.net(host).fail(key, "enough");
+            }
+            sim.run_for(SECOND);
+            assert_eq!(sim.state(host).closed, 1);
+            assert_eq!(*sim.state(witness), [says.is_empty().to_string()], "clean only if nothing is missing");
+        }
+    }
+
+    /// Found by the model: an event for one of several sockets is served before anybody has won.
+    #[test]
+    fn nobody_is_told_writable_before_connected() {
+        #[derive(Default)]
+        struct Told(Vec<&'static str>);
+        struct Sender;
+        impl Protocol<Told> for Sender {
+            fn connected(&mut self, _: &mut Context<'_, Told>, told: &mut Told) -> Outcome {
+                told.0.push("connected");
+                Ok(())
+            }
+
+            fn received(&mut self, _: &mut Context<'_, Told>, _: &mut Told, _: &[u8]) -> Outcome {
+                Ok(())
+            }
+
+            fn writable(&mut self, _: &mut Context<'_, Told>, told: &mut Told) -> Outcome {
+                told.0.push("writable");
+                Ok(())
+            }
+        }
+        let mut sim = Sim::new(1);
+        sim.set_weather(Weather::fair().latency(100 * MILLI, Duration::ZERO));
+        sim.name("both.test", &["10.0.0.1", "10.0.0.2"]).set_fate("10.0.0.1:80", Fate::Refused);
+        server(&mut sim, "10.0.0.2");
+        let host = sim.host("10.0.0.9", Told::default());
+        let key = sim.net(host).connect("both.test:80", Sender);
+        let mut net = sim.net(host);
+        let mut link = net.link(key).expect("it is open");
+        link.send([0; 100]);
+        link.set_output_limits(0, 10, 1000);
+        assert!(link.is_congested());
+        link.set_output_limits(500, 1000, 1000);
+        assert!(!link.is_congested());
+        sim.run_for(SECOND);
+        assert_eq!(sim.state(host).0, ["connected", "writable"]);
+    }
+
     #[test]
     fn a_drain_waits_for_a_connect_by_name_and_asks_it_right_after_connected() {
         let mut sim = Sim::new(1);

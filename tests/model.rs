@@ -14,12 +14,12 @@
 use mainspring::{
     Config, Connect, Context, Endian, Fault, Framer, Key, Limit, Listen, Net, OffloadError, Outcome, Produced, Producer,
     Protocol, Reason, Refusal, Step, Terminator, Timer, Width,
-    testing::{Errno, Fate, Host, Sim, Weather},
+    testing::{Errno, Fate, Host, NameFate, Sim, Weather},
 };
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
@@ -170,6 +170,17 @@ struct Site {
     model: Shared,
 }
 
+/// Kinds of names, each for every host: the dead addresses before the host's own, and what looking it up comes to.
+const NAMES: &[(&str, &[&str], Option<NameFate>)] = &[
+    ("plain", &[], None),
+    ("late", &["10.0.9.1"], None),
+    ("third", &["10.0.9.2", "fd00::9", "10.0.9.3"], None),
+    ("slow", &["10.0.9.1"], Some(NameFate::Slow(Duration::from_millis(700)))),
+    ("silent", &[], Some(NameFate::Silent)),
+    ("gone", &[], Some(NameFate::NotFound)),
+    ("later", &[], Some(NameFate::TryAgain)),
+];
+
 /// Random things, then peace, then the end.
 fn play(sim: &mut Sim, shared: &Shared) {
     let hosts = seat(sim, shared);
@@ -195,6 +206,13 @@ fn seat(sim: &mut Sim, shared: &Shared) -> Vec<Host<Site>> {
     }
     let mut hosts = Vec::new();
     let count = 2 + shared.borrow_mut().dice.below(2);
+    for there in 1..=count {
+        for (kind, before, fate) in NAMES {
+            let own = format!("10.0.0.{there}");
+            let addresses: Vec<&str> = before.iter().copied().chain([own.as_str()]).collect();
+            sim.name(&format!("{kind}{there}.test"), &addresses).set_name_fate(&format!("{kind}{there}.test"), *fate);
+        }
+    }
     for id in 0..count {
         let config = shared.borrow_mut().add_host();
         let host = sim.host_with(&format!("10.0.0.{}", id + 1), Site { host: id, model: Rc::clone(shared) }, config);
@@ -907,6 +925,9 @@ struct Place {
     last_fired: Option<(Instant, u64)>,
     errands: BTreeMap<u64, Errand>,
     errands_so_far: u64,
+    /// Names that are being looked up, without a connection.
+    lookups: BTreeSet<u64>,
+    lookups_so_far: u64,
     /// Of "another thread".
     jobs: VecDeque<u64>,
     may_have_stopped: bool,
@@ -952,6 +973,7 @@ struct Model {
     places: Vec<Place>,
     conns: Vec<Conn>,
     /// Clients by their own address: that is how the two ends find each other.
+    /// Who comes by name has an IP address of its own, and lets the system choose the port, so that addresses can race.
     clients: BTreeMap<SocketAddr, usize>,
     story: Story,
     figures: Figures,
@@ -1146,6 +1168,8 @@ impl Model {
             last_fired: None,
             errands: BTreeMap::new(),
             errands_so_far: 0,
+            lookups: BTreeSet::new(),
+            lookups_so_far: 0,
             jobs: VecDeque::new(),
             may_have_stopped: false,
             must_have_stopped: false,
@@ -1167,6 +1191,8 @@ impl Model {
             .connect_max(dice.pick(&[SECOND, 30 * SECOND]))
             .offload_threads(threads)
             .offload_queue(queue)
+            .resolve_threads(dice.pick(&[1, 3, 8]))
+            .resolve_queue(dice.pick(&[0, 2, 1024]))
     }
 
     fn weather(&mut self) -> Weather {
@@ -1185,6 +1211,7 @@ impl Model {
                     .refusals(dice.pick(&[0, 0, 100]), dice.pick(&[0, 0, 50]))
                     .pauses(dice.pick(&[0, 20]))
                     .work(dice.pick(&[Duration::ZERO, SECOND]))
+                    .lookups(dice.pick(&[0, 0, 200]))
             }
         };
         weather.window(window)
@@ -1310,7 +1337,7 @@ impl Model {
             self.story.breaks(format!("{id} is connected, and its own address is `{}`", ctx.local()));
             return;
         };
-        let is_right = is_accepted || self.clients.get(&local) == Some(&id);
+        let is_right = is_accepted || self.client_at(local) == Some(id);
         promise!(self.story, is_right, "{id} is connected from {local}");
     }
 
@@ -1768,6 +1795,7 @@ impl Model {
                 let place = &mut self.places[host];
                 (place.may_have_stopped, place.must_have_stopped) = (true, true);
             }
+            30 | 31 => self.look_up(host, net),
             _ => {
                 if let Some(id) = self.some_conn(host) {
                     self.act_on(id, net);
@@ -1847,7 +1875,13 @@ impl Model {
             3 => "unix:/nowhere".to_owned(),
             _ => format!("10.0.0.{there}:{}", 1 + self.dice.below(2)),
         };
-        let own = SocketAddr::new([10, 0, 0, host as u8 + 1].into(), 20_000 + self.conns.len() as u16);
+        let by_name = self.dice.one_in(5);
+        let number = self.conns.len() as u16;
+        let own = match by_name {
+            true => SocketAddr::new([10, 1, (number >> 8) as u8, number as u8].into(), 0),
+            false => SocketAddr::new([10, 0, 0, host as u8 + 1].into(), 20_000 + number),
+        };
+        let target = if by_name { format!("{}:{}", self.some_name(there), 1 + self.dice.below(2)) } else { target };
         let mut options = Connect::new().local(own);
         if self.dice.one_in(4) {
             options = options.timeout(self.some_delay());
@@ -1866,6 +1900,64 @@ impl Model {
         self.introduce(id, key);
         self.clients.insert(own, id);
         self.observe(id, net);
+    }
+
+    fn client_at(&self, addr: SocketAddr) -> Option<usize> {
+        self.clients.get(&addr).or_else(|| self.clients.get(&SocketAddr::new(addr.ip(), 0))).copied()
+    }
+
+    /// Mostly one that leads to a host.
+    fn some_name(&mut self, there: usize) -> String {
+        let (kind, ..) = if self.dice.one_in(3) { self.dice.pick(NAMES) } else { self.dice.pick(&NAMES[..3]) };
+        format!("{kind}{there}.test")
+    }
+
+    fn look_up(&mut self, host: usize, net: &mut Net<'_, Site>) {
+        let there = self.dice.below(self.places.len()) + 1;
+        let kind = self.dice.below(NAMES.len() + 2);
+        let name = match NAMES.get(kind) {
+            Some((kind, ..)) => format!("{kind}{there}.test"),
+            None => ["10.0.0.1", "a..b"][kind - NAMES.len()].to_owned(),
+        };
+        let place = &mut self.places[host];
+        let number = place.lookups_so_far;
+        place.lookups_so_far += 1;
+        let is_kept = !place.is_shutting_down;
+        if is_kept {
+            place.lookups.insert(number);
+        }
+        let may_be_dropped = place.is_shutting_down || place.was_drained;
+        self.story.note(|| format!("      host {host} looks {name} up, {number}"));
+        let token = Alive::one_more(&self.alive);
+        let timer = net.resolve(&name, move |net, site, found| {
+            let _token = &token;
+            let shared = Rc::clone(&site.model);
+            let model = &mut *shared.borrow_mut();
+            model.story.note(|| format!("   lookup {number} of host {}: {found:?}", site.host));
+            let was_due = model.places[site.host].lookups.remove(&number);
+            promise!(model.story, was_due, "lookup {number} of host {} was told, and nobody waited", site.host);
+            let own = |ip: &IpAddr| *ip == IpAddr::from([10, 0, 0, there as u8]);
+            match (NAMES.get(kind), found) {
+                (Some((.., Some(NameFate::NotFound | NameFate::TryAgain | NameFate::Silent))), Ok(found)) => {
+                    model.story.breaks(format!("lookup {number} found {found:?}"));
+                }
+                (Some((_, before, _)), Ok(found)) => {
+                    let is_all = found.len() == before.len() + 1 && found.last().is_some_and(own);
+                    promise!(model.story, is_all, "lookup {number} found {found:?}");
+                }
+                (None, found) => {
+                    let is_literal = kind == NAMES.len();
+                    promise!(model.story, found.is_ok() == is_literal, "lookup {number}, which asks nobody, found {found:?}");
+                }
+                (Some(_), Err(_)) => {}
+            }
+            model.act_in_job(site.host, net);
+        });
+        if self.dice.one_in(4) {
+            let answer = net.cancel(timer);
+            self.places[host].lookups.remove(&number);
+            promise!(self.story, answer || may_be_dropped, "lookup {number} of host {host} could not be taken back");
+        }
     }
 
     fn listen_at(&mut self, host: usize, net: &mut Net<'_, Site>, port: u16) {
@@ -1899,7 +1991,7 @@ impl Model {
         if !self.quiet.get() && self.dice.one_in(10) {
             self.act(host, net);
         }
-        let client = peer.and_then(|addr| self.clients.get(&addr).copied());
+        let client = peer.and_then(|addr| self.client_at(addr));
         if let Some(client) = client {
             promise!(self.story, self.conns[client].peer.is_none(), "{client} was accepted twice");
         }
@@ -2444,6 +2536,7 @@ impl Model {
         place.is_shutting_down = true;
         place.errands.clear();
         place.jobs.clear();
+        place.lookups.clear();
         for alarm in &mut place.alarms {
             alarm.state = AlarmState::Done;
         }
@@ -2503,6 +2596,9 @@ impl Model {
         let is_waiting = |errand: &&Errand| !matches!(errand, Errand::Tell { conn, life } if self.conns[*conn].life != *life);
         let waiting = self.places[host].errands.values().filter(is_waiting).count() + self.places[host].jobs.len();
         promise!(self.story, waiting == 0, "{waiting} tells, posts and jobs of host {host} did not run");
+        let place = &self.places[host];
+        let due = place.lookups.first().filter(|_| !place.was_drained);
+        promise!(self.story, due.is_none(), "lookup {due:?} of host {host} was never told");
         let now = net.now();
         let is_late = |alarm: &Alarm| {
             let is_orphan = alarm.owner.is_some_and(|(id, _)| self.is_over(id, net));

@@ -10,7 +10,7 @@
 use mainspring::{
     Address, Config, Connect, Context, Endian, Key, Limit, Listen, Net, Outcome, Panics, Produced, Protocol, Reactor, Reason,
     Terminator, Width,
-    testing::{Errno, Fate, Host, Sim, Weather},
+    testing::{Errno, Fate, Host, NameFate, Sim, Weather},
 };
 use std::{
     cell::Cell,
@@ -1157,6 +1157,27 @@ fn connects_that_are_refused_or_never_answered(stage: &mut Stage) {
     sim.join(hosts[SERVER], hosts[THIRD]);
 }
 
+fn connects_by_name(stage: &mut Stage) {
+    stage.listen(SERVER, echoes);
+    let (sim, _) = stage.sim();
+    sim.name("first.test", &["10.0.0.1"]).name("late.test", &["10.0.0.5", "fd00::6", "10.0.0.1"]);
+    sim.name("dead.test", &["10.0.0.5", "10.0.0.6"]).name("slow.test", &["10.0.0.1"]).name("silent.test", &["10.0.0.1"]);
+    sim.set_fate("10.0.0.5:7", Fate::Silent).set_fate("[fd00::6]:7", Fate::Refused).set_fate("10.0.0.6:7", Fate::Unreachable);
+    sim.set_name_fate("slow.test", NameFate::Slow(SHORT)).set_name_fate("silent.test", NameFate::Silent);
+    for to in ["first.test:7", "late.test:echo", "dead.test:7", "slow.test:7", "silent.test:7", "gone.test:7"] {
+        let early = stage.with(CLIENT, |net, book| {
+            let key = book.connect_with(net, to, Connect::new().timeout(10 * SHORT), asks(&["by name"]));
+            net.resolve(to.split(':').next().expect("a host"), |_, _, _| {});
+            key
+        });
+        stage.with(CLIENT, |net, book| book.send(net, early, "early"));
+    }
+    // One is broken off in its race.
+    let broken = stage.with(CLIENT, |net, book| book.connect(net, "late.test:7", asks(&["never said"])));
+    stage.pass(SHORT);
+    stage.with(CLIENT, |net, book| book.abort(net, broken));
+}
+
 fn linger_with_a_slow_reader(stage: &mut Stage) {
     let door = stage.listen(SERVER, || {
         player("server", |me, call| match call {
@@ -1826,6 +1847,7 @@ mod tests {
             shutdown_while_busy;
         Simulated:
             connects_that_are_refused_or_never_answered
+            connects_by_name
             no_descriptors_for_a_while
             a_partition_and_a_host_that_is_switched_off;
     }

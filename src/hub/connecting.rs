@@ -14,6 +14,7 @@ use crate::{
     slots::Entry,
     time::Time,
     timers::What,
+    transport::Stream,
 };
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -149,10 +150,13 @@ impl Hub {
         let Some(Opening::Racing { race, .. }) = conn.opening() else { return None };
         let running: Vec<usize> = race.running().collect();
         for number in running {
-            let checked = race.attempt(number)?.connected();
-            match checked {
+            let stream = race.attempt(number)?;
+            match stream.connected() {
                 Ok(false) => {}
-                Err(error) if !is_lost_already(&error) => race.failed(number, error),
+                Err(error) if !is_lost_already(&error) => {
+                    stream.abort(); // if it was connected after all, that was no conversation
+                    race.failed(number, error);
+                }
                 won => {
                     self.race_won(index, number);
                     return Some(won);
@@ -164,8 +168,11 @@ impl Hub {
     }
 
     fn race_won(&mut self, index: usize, number: usize) {
-        let Some(Opening::Racing { race, .. }) = self.take_opening(index) else { return };
+        let Some(Opening::Racing { mut race, .. }) = self.take_opening(index) else { return };
         let conn = self.slots.conn_at_mut(index);
+        if conn.output.is_some() {
+            race.each_but(Some(number), Stream::abort); // as in `stop_opening`
+        }
         if let Some((address, stream)) = race.won(number) {
             (conn.peer, conn.stream) = (Address::Ip(address), Some(stream));
         }
@@ -173,23 +180,29 @@ impl Hub {
 
     /// Time is up, or nothing is left to be tried.
     pub(crate) fn give_up(&mut self, index: usize) {
-        let reason = match self.take_opening(index) {
-            None => Reason::Connect(ConnectError::new(vec![(self.slots.conn_at(index).peer.clone(), timed_out())])),
+        let peer = self.slots.conn_at(index).peer.clone();
+        let reason = match self.stop_opening(index) {
+            None => Reason::Connect(ConnectError::new(vec![(peer, io::ErrorKind::TimedOut.into())])),
             Some(Opening::Racing { race, .. }) => Reason::Connect(race.into_error()),
-            Some(Opening::Resolving { ticket, .. }) => {
-                self.take_back(Purpose::Names, ticket);
-                let text = format!("`{}` was not resolved in time", self.slots.conn_at(index).peer);
-                Reason::Resolve(NameError::TimedOut.error(text))
+            Some(Opening::Resolving { .. }) => {
+                Reason::Resolve(NameError::TimedOut.error(format!("`{peer}` was not resolved in time")))
             }
         };
         self.end(index, reason);
     }
 
-    /// It ends: a lookup that has not begun never does, and all sockets close.
-    pub(super) fn stop_opening(&mut self, index: usize) {
-        if let Some(Opening::Resolving { ticket, .. }) = self.take_opening(index) {
-            self.take_back(Purpose::Names, ticket);
+    /// It ends: a lookup that has not begun never does, and the sockets close. One of them may have been connected without
+    /// our knowledge: its peer must not take it for whole if anything was to be sent.
+    pub(super) fn stop_opening(&mut self, index: usize) -> Option<Opening> {
+        let mut opening = self.take_opening(index)?;
+        let conn = self.slots.conn_at(index);
+        let is_cut = conn.is_cut || conn.output.is_some();
+        match &mut opening {
+            Opening::Resolving { ticket, .. } => _ = self.take_back(Purpose::Names, *ticket),
+            Opening::Racing { race, .. } if is_cut => race.each_but(None, Stream::abort),
+            Opening::Racing { .. } => {}
         }
+        Some(opening)
     }
 
     /// With the timer of the next attempt.
@@ -200,10 +213,6 @@ impl Hub {
         }
         Some(*opening)
     }
-}
-
-fn timed_out() -> io::Error {
-    io::ErrorKind::TimedOut.into()
 }
 
 fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {

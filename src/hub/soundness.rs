@@ -92,7 +92,7 @@ impl Hub {
             assert_eq!(times, 1, "{key} has ended, and is to be closed once");
         }
         let Some(extra) = &conn.extra else { return };
-        let is_connecting = !conn.is_established && conn.stream.is_none() && conn.phase != Phase::Ended;
+        let is_connecting = !conn.is(ESTABLISHED) && conn.stream.is_none() && conn.phase != Phase::Ended;
         assert!(extra.opening.is_none() || is_connecting, "{key} is connected or has ended, and still races");
         for &target in &extra.targets {
             let readers = self.slots.conn(target).and_then(|conn| conn.extra.as_ref()).map(|extra| &extra.readers);

@@ -182,6 +182,8 @@ pub(crate) struct Network {
     /// Pairs of hosts that cannot reach each other; what is under way between them waits.
     partitions: BTreeSet<(HostId, HostId)>,
     held: Vec<(HostId, HostId, Happening)>,
+    /// Whose it is, of IP addresses that a socket was bound to.
+    homes: BTreeMap<IpAddr, HostId>,
     /// What connecting to an address comes to, by script.
     pub(crate) fates: BTreeMap<Address, Fate>,
     names: BTreeMap<String, Name>,
@@ -266,6 +268,7 @@ impl Network {
             weather: Weather::default(),
             partitions: BTreeSet::new(),
             held: Vec::new(),
+            homes: BTreeMap::new(),
             fates: BTreeMap::new(),
             names: BTreeMap::new(),
             trace: Trace::default(),
@@ -468,13 +471,15 @@ impl Network {
         }
     }
 
-    /// Whose it is: who listens there, whose own address it is, or who is anywhere.
+    /// Whose it is: who listens there, whose own address it is, who has connected from it, or who is anywhere.
     fn host_of(&self, address: &Address) -> Option<HostId> {
         let listening = self.ports.values().find(|(at, _)| at == address).map(|(_, port)| port.host);
-        let ip = address.ip()?.ip().to_string();
-        let owner = || self.nodes.iter().position(|node| node.name == ip);
+        let ip = address.ip()?.ip();
+        let name = ip.to_string();
+        let owner = || self.nodes.iter().position(|node| node.name == name);
+        let home = || self.homes.get(&ip).copied();
         let anywhere = || self.nodes.iter().position(|node| node.is_anywhere);
-        listening.or_else(owner).or_else(anywhere)
+        listening.or_else(owner).or_else(home).or_else(anywhere)
     }
 }
 
@@ -588,6 +593,7 @@ impl Network {
             return Err(Errno::AddressNotAvailable);
         }
         let mut local = from.unwrap_or_else(|| SocketAddr::new(self.ip_of(host), 0));
+        self.homes.insert(local.ip(), host);
         if local.port() == 0 {
             local.set_port(self.choose_port(host));
         }
