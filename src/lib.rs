@@ -112,6 +112,10 @@ pub mod manual {
     pub mod the_loop {}
     #[doc = include_str!("../docs/protocols.md")]
     pub mod protocols {}
+    #[doc = include_str!("../docs/connecting.md")]
+    pub mod connecting {}
+    #[doc = include_str!("../docs/errors.md")]
+    pub mod errors {}
     #[doc = include_str!("../docs/framing.md")]
     pub mod framing {}
     #[doc = include_str!("../docs/closing.md")]
