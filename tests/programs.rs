@@ -52,6 +52,35 @@ fn the_socks5_proxy_relays_and_passes_the_end_on() {
     until(&mut reactor, &mut proxy, |proxy| proxy.open == 0);
 }
 
+/// The same by name (RFC 1928, 4: an octet with its length first).
+fn ask_by_name(host: &str, port: u16) -> Vec<u8> {
+    let length = u8::try_from(host.len()).expect("a short name");
+    [&[5, 1, 0, 5, 1, 0, 3, length], host.as_bytes(), &port.to_be_bytes()].concat()
+}
+
+#[test]
+fn the_socks5_proxy_connects_by_name_and_says_at_which_stage_it_could_not() {
+    let resolve = |host: &str| match host {
+        "here.test" => Ok(vec!["127.0.0.1".parse().expect("literal")]),
+        _ => Err(std::io::Error::new(std::io::ErrorKind::NotFound, format!("`{host}`: there is no such name"))),
+    };
+    let mut reactor = Reactor::with_config(mainspring::Config::new().resolver(resolve)).expect("a selector");
+    let mut proxy = socks5::Proxy::default();
+    let (_, target) = listen(&mut reactor, || Echo);
+    let server = socks5::serve(&mut reactor.net(), "127.0.0.1:0").expect("a free port");
+    let addr = reactor.net().local(server).and_then(|local| local.ip()).expect("an IP listener");
+
+    let mut client = dial(addr);
+    say(&client, [&ask_by_name("here.test", target.port())[..], b"by name"].concat());
+    let reply = read_exactly(&mut reactor, &mut proxy, &mut client, 2 + 10 + 7);
+    assert_eq!((&reply[..4], &reply[12..]), (&[5, 0, 5, 0][..], &b"by name"[..]));
+
+    let mut client = dial(addr);
+    say(&client, ask_by_name("gone.test", target.port()));
+    let reply = read_to_end(&mut reactor, &mut proxy, &mut client);
+    assert_eq!(&reply[..4], &[5, 0, 5, 4], "4: host unreachable (RFC 1928)");
+}
+
 #[test]
 fn the_socks5_proxy_says_that_the_target_refused() {
     let (mut reactor, mut proxy) = (Reactor::new().expect("a selector"), socks5::Proxy::default());

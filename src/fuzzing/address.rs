@@ -1,7 +1,7 @@
 //! What people write to name a place, and what is printed of one.
 
 use super::Tape;
-use crate::address::{Address, Target};
+use crate::address::{Address, Place, Target};
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -27,9 +27,17 @@ pub fn addresses(data: &[u8]) {
 
 fn read(target: &Target) {
     let _ = target.to_string();
-    match target.address() {
-        Err(error) => assert!(!error.to_string().is_empty()),
-        Ok(address) => {
+    match target.place() {
+        Err(error) => assert!(!error.to_string().is_empty() && target.address().is_err()),
+        Ok(Place::Named(host, port)) => {
+            // What a resolver is asked is a name, and no name is two.
+            assert!((1..=254).contains(&host.len()) && !host.contains('\0'), "`{host}`");
+            assert!(host.parse::<IpAddr>().is_err(), "`{host}` is an address");
+            assert_eq!(Target::from((host.as_str(), port)).place().ok(), Some(Place::Named(host.clone(), port)));
+            assert!(target.address().is_err());
+            by_name(target, &host);
+        }
+        Ok(Place::At(address)) => {
             let text = address.to_string();
             let again = Target::from(text.as_str()).address().unwrap_or_else(|_| panic!("`{text}` is not read back"));
             assert_eq!(again, address, "`{text}`");
@@ -121,5 +129,30 @@ fn in_the_network(target: &Target) {
     assert_eq!(*sim.state(host), expected, "`closed` comes once for each");
 }
 
+/// The name is found, and its addresses race: one ends it, or nobody listens there.
+#[cfg(feature = "sim")]
+fn by_name(target: &Target, host: &str) {
+    use crate::{Context, Protocol, Reason, testing::Sim};
+    use std::time::Duration;
+
+    struct Caller;
+    impl Protocol<Vec<bool>> for Caller {
+        fn closed(&mut self, _: &mut Context<'_, Vec<bool>>, ends: &mut Vec<bool>, why: Reason) {
+            ends.push(matches!(why, Reason::Connect(error) if error.tried().len() == 2));
+        }
+    }
+
+    let mut sim = Sim::new(0);
+    sim.keep_trace(false).name(host, &["127.0.0.1", "::2"]);
+    let caller = sim.host("127.0.0.1", Vec::new());
+    sim.net(caller).connect(target, Caller);
+    sim.net(caller).resolve(host, |_, ends: &mut Vec<bool>, found| ends.push(found.is_ok_and(|all| all.len() == 2)));
+    sim.run_for(Duration::from_secs(60));
+    assert_eq!(*sim.state(caller), [true, true], "`{host}`");
+}
+
 #[cfg(not(feature = "sim"))]
 fn in_the_network(_: &Target) {}
+
+#[cfg(not(feature = "sim"))]
+fn by_name(_: &Target, _: &str) {}

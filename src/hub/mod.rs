@@ -374,10 +374,7 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        address::Address,
-        world::{OsWorld, Ready},
-    };
+    use crate::{address::Address, world::OsWorld};
 
     #[test]
     fn an_event_for_the_dead_does_not_reach_the_successor() {
@@ -392,11 +389,11 @@ mod tests {
         hub.slots.remove(old.index());
         let new = open(&mut hub);
         assert_eq!(old.index(), new.index());
-        let event = |key: Key| Event { token: key.token(), ready: Ready { readable: true, ..Ready::default() } };
+        let event = |key: Key| Event { token: key.token(), ready: READABLE };
         hub.fold(&[event(old)]);
-        assert!(!hub.slots.conn_at(new.index()).is_readable);
+        assert!(!hub.slots.conn_at(new.index()).is(READABLE));
         assert_eq!(hub.stats.stale_events, 1);
         hub.fold(&[event(new)]);
-        assert!(hub.slots.conn_at(new.index()).is_readable);
+        assert!(hub.slots.conn_at(new.index()).is(READABLE));
     }
 }
