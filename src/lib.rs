@@ -58,6 +58,7 @@ pub mod testing;
 pub mod fuzzing;
 
 // In reading order, which is the order of the layers: a file uses only what stands below it. tests/layers.rs holds this.
+mod reconnect;
 mod reactor;
 mod serve;
 mod requests;
@@ -99,6 +100,7 @@ pub use names::NameError;
 pub use output::{Produced, Producer};
 pub use reactor::Reactor;
 pub use reason::{ConnectError, Fault, Limit, OffloadError, Outcome, Reason};
+pub use reconnect::{Keep, Reconnect};
 pub use requests::{Answer, RequestHandler};
 pub use services::{IpProtocol, service_port};
 pub use stats::{Closed, Connection, Kind, Stats};
@@ -126,6 +128,8 @@ pub mod manual {
     pub mod sharing_state {}
     #[doc = include_str!("../docs/timers-and-threads.md")]
     pub mod timers_and_threads {}
+    #[doc = include_str!("../docs/reconnecting.md")]
+    pub mod reconnecting {}
     #[cfg(feature = "sim")]
     #[doc = include_str!("../docs/testing.md")]
     pub mod testing {}
