@@ -290,7 +290,7 @@ fn assert_stops(sim: &mut Sim, client: Host<App>) {
     sim.run_for(60 * MINUTE);
     assert!(!send(sim, client, 2));
     let app = sim.state(client);
-    assert_eq!((app.began.len(), app.uplink.kept(), app.uplink.key()), (attempts, 0, None));
+    assert_eq!((app.began.len(), app.uplink.kept(), app.uplink.key(), app.uplink.failures()), (attempts, 0, None, 0));
     assert_eq!(sim.sockets(client), 0);
     assert!(sim.has_stopped(client), "nothing keeps `run` any longer");
 }
@@ -302,6 +302,11 @@ fn stop_ends_it_while_it_pauses() {
     sim.run_for(SECOND);
     assert_stops(&mut sim, client);
     assert!(sim.state(client).ended.len() < 4);
+
+    sim.with(client, |net, app| app.uplink.start(net));
+    sim.run_for(MINUTE);
+    stop(&mut sim, client);
+    assert_eq!(sim.net(client).stats().timers, 0, "its timer is gone at once");
 }
 
 #[test]
@@ -391,6 +396,7 @@ fn started_while_it_pauses_it_tries_at_once_and_twice_is_once() {
     });
     sim.run_for(SECOND / 10);
     assert!(is_ready(&mut sim, client));
+    assert_eq!(sim.net(client).stats().timers, 0, "the pause's timer is gone");
     sim.with(client, |net, app| app.uplink.start(net));
     sim.run_for(20 * MINUTE);
     assert_eq!((sim.state(client).began.len(), opened(&mut sim, client)), (1, 1));
@@ -429,6 +435,10 @@ fn while_the_loop_drains_it_does_not_come_back() {
         let attempts = sim.state(client).ended.len();
         sim.net(client).drain(30 * MINUTE);
         sim.run_for(SECOND).shutdown(host);
+        if is_there {
+            assert!(sim.run_until(SECOND, |sim| !is_ready(sim, client)));
+            assert!(sim.state(client).uplink.is_stopped(), "at once, and not after a pause");
+        }
         sim.run_for(20 * MINUTE);
         assert!(sim.net(client).is_draining());
         let app = sim.state(client);
@@ -450,6 +460,7 @@ fn a_shutdown_ends_it_and_it_can_be_started_again() {
         sim.run_for(10 * MINUTE);
         assert_eq!(is_ready(&mut sim, client), is_there);
         sim.shutdown(client);
+        assert!(!is_there || sim.state(client).uplink.is_stopped());
         let ended = sim.state(client).ended.len();
         sim.run_for(10 * MINUTE);
         assert_eq!((sim.state(client).ended.len(), sim.sockets(client)), (ended, 0));
@@ -457,6 +468,25 @@ fn a_shutdown_ends_it_and_it_can_be_started_again() {
     }
     sim.run_for(MINUTE);
     assert!(sim.state(client).uplink.failures() > 0, "it tries again");
+}
+
+#[test]
+fn started_where_nothing_is_opened_any_more_it_can_be_started_later() {
+    struct Eager;
+    impl Protocol<App> for Eager {
+        fn closed(&mut self, ctx: &mut Context<'_, App>, app: &mut App, why: Reason) {
+            app.ended.push(ctx.net.now());
+            app.uplink.closed(ctx, &why);
+            app.uplink.start(&mut ctx.net); // during a shutdown the key of a connect is stale
+        }
+    }
+    let mut sim = Sim::new(19);
+    server(&mut sim, Manner::Friendly);
+    let client = client_with(&mut sim, uplink(|| Eager));
+    sim.run_for(SECOND).shutdown(client);
+    sim.with(client, |net, app| app.uplink.start(net));
+    sim.run_for(SECOND);
+    assert_eq!((opened(&mut sim, client), sim.state(client).ended.len()), (1, 1));
 }
 
 // ------------------------------------------------------------------------------------------------------------ keeping
