@@ -692,6 +692,15 @@ fn the_client_says_that_there_is_no_such_host() {
 }
 
 #[test]
+fn the_client_finds_a_host_by_its_name() {
+    let folder = Folder::new().with("a.txt", "fine\n");
+    let server = serve(&folder);
+    let mut command = program("gopher_client");
+    command.args(["--port", &server.addr.port().to_string(), "localhost", "/a.txt"]);
+    assert_eq!(fetched(run(command)).text(), "fine\n");
+}
+
+#[test]
 fn the_client_says_that_it_was_refused() {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");

@@ -5,7 +5,7 @@ use crate::{
     gopher::Kind,
     reply::{Reply, Verdict},
 };
-use mainspring::{Connect, Context, Limit, Outcome, Protocol, Reactor, Reason, Target};
+use mainspring::{Connect, Context, Limit, NameError, Outcome, Protocol, Reactor, Reason, Target};
 use std::{
     fmt,
     fs::{self, File},
@@ -63,8 +63,7 @@ impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Here(why) => write!(f, "{why}"),
-            Self::NoSuchHost(why) => write!(f, "no such host: {why}"),
-            Self::Unreachable(why) => f.write_str(why),
+            Self::NoSuchHost(why) | Self::Unreachable(why) => f.write_str(why),
             Self::TimedOut(why) => write!(f, "time-out: {why}"),
             Self::ClosedEarly(why) => write!(f, "the server closed the connection early: {why}"),
             Self::Refused(why) => write!(f, "the server says: {why}"),
@@ -198,7 +197,7 @@ impl Client {
     fn end(&mut self, why: Reason) -> Result<(), Failed> {
         match why {
             Reason::Finish | Reason::Eof => self.end_of_answer(),
-            Reason::Resolve(_) => Err(Failed::NoSuchHost(format!("{}: {why}", self.asked.host))),
+            Reason::Resolve(error) => Err(unresolved(&error)),
             Reason::Connect(error) if error.kind() == io::ErrorKind::TimedOut => Err(Failed::TimedOut(error.to_string())),
             Reason::Connect(_) => Err(Failed::Unreachable(why.to_string())),
             Reason::Limit(Limit::Idle) => {
@@ -222,6 +221,17 @@ impl Client {
             Verdict::Complete => {}
         }
         self.sink.complete().map_err(|error| Failed::Here(format!("cannot write what came: {error}").into()))
+    }
+}
+
+fn unresolved(error: &io::Error) -> Failed {
+    match NameError::of(error) {
+        Some(NameError::TimedOut) => Failed::TimedOut(error.to_string()),
+        // It may exist, only that nobody could say so.
+        Some(NameError::TryAgain | NameError::Failed | NameError::Busy) => {
+            Failed::NoSuchHost(format!("could not resolve: {error}"))
+        }
+        _ => Failed::NoSuchHost(format!("no such host: {error}")),
     }
 }
 

@@ -34,7 +34,7 @@ HOST is a name or an IP address. Without a SELECTOR it is the server's first men
 exit codes:
     0  fetched
     1  a wrong command line, or what came could not be written
-    2  no such host
+    2  no such host, or its name could not be looked up
     3  the host cannot be reached, or refused the connection
     4  a time-out, while connecting or while waiting for bytes
     5  the server closed the connection early

@@ -48,11 +48,24 @@ impl Protocol<Server> for Visitor {
     }
 
     fn frame(&mut self, ctx: &mut Ctx<'_>, server: &mut Server, line: &[u8]) -> Outcome {
-        let answer = match Request::parse(line) {
-            Ok(request) => server.site.answer(&request, &server.place(ctx)),
-            Err(why) => Answer::Error(why.to_string()),
+        let request = match Request::parse(line) {
+            Ok(request) => request,
+            Err(why) => {
+                give(ctx, Answer::Error(why.to_string()));
+                return Ok(());
+            }
         };
-        give(ctx, answer);
+        ctx.pause(); // one question, one answer
+        ctx.set_deadline(None);
+        let (site, place) = (Arc::clone(&server.site), server.place(ctx));
+        // To list and to search folders takes a disk's time, which is not the loop's.
+        ctx.offload(
+            move || site.answer(&request, &place),
+            |_: &mut Self, ctx, _, answer| {
+                give(ctx, answer.unwrap_or_else(|why| Answer::Error(why.to_string())));
+                Ok(())
+            },
+        );
         Ok(())
     }
 
@@ -85,7 +98,8 @@ pub(crate) fn error(why: impl fmt::Display) -> String {
     format!("{}{LAST_LINE}", Item::note(Kind::Error, why))
 }
 
-/// A file on its way out, read as the client takes it.
+/// A file on its way out, read as the client takes it: on the loop, but little at a time, and mostly read ahead by the
+/// system.
 struct Reading {
     file: File,
     /// What the file had when it was opened: one that grows faster than it is read would never end.
