@@ -1795,7 +1795,7 @@ impl Model {
                 let place = &mut self.places[host];
                 (place.may_have_stopped, place.must_have_stopped) = (true, true);
             }
-            30 | 31 => self.look_up(host, net),
+            32 | 33 => self.look_up(host, net),
             _ => {
                 if let Some(id) = self.some_conn(host) {
                     self.act_on(id, net);
