@@ -216,6 +216,27 @@ fn the_clients_of_a_server_that_restarts_do_not_come_back_in_step() {
     assert!(*latest - *earliest > 20 * SECOND, "{earliest:?} to {latest:?}");
 }
 
+#[test]
+fn a_server_that_moves_is_found_where_its_name_leads() {
+    let mut sim = Sim::new(20);
+    let old = server(&mut sim, Manner::Friendly);
+    let new = sim.host("10.0.0.9", Log::default());
+    let to = Reconnect::new("server.example:7000", |app: &mut App| &mut app.uplink, || Uplink);
+    let client = client_with(&mut sim, to);
+    sim.run_for(MINUTE);
+    let app = sim.state(client);
+    assert!(app.uplink.failures() > 3 && app.why.iter().all(|why| why.starts_with("could not resolve")), "{:?}", app.why);
+    sim.name("server.example", &["10.0.0.1"]).run_for(MINUTE);
+    assert!(send(&mut sim, client, 1));
+    sim.run_for(SECOND).shutdown(old);
+    sim.run_for(SECOND).name("server.example", &["10.0.0.9"]);
+    sim.net(new).listen("10.0.0.9:7000", || Line(Manner::Friendly)).expect("a simulated port is free");
+    assert!(send(&mut sim, client, 2));
+    sim.run_for(MINUTE);
+    assert_eq!(sim.state(old).lines, ["1"]);
+    assert_eq!(sim.state(new).lines, ["2"]);
+}
+
 // --------------------------------------------------------------------------------------------------------- partition
 
 /// Says that it is there, and expects to hear the same.
