@@ -60,3 +60,22 @@ pub fn busy() -> f64 {
     // user nice system idle iowait irq softirq steal (proc(5)), in hundredths.
     [0, 1, 2, 5, 6, 7].iter().filter_map(|&index| ticks.get(index)).sum::<f64>() / 100.0
 }
+
+/// Those that this process may use.
+pub fn processors() -> Result<Vec<usize>, Failure> {
+    let set = rustix::thread::sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
+}
+
+/// In a few words: processors, memory, kernel.
+pub fn described() -> String {
+    let read = |file| fs::read_to_string(file).unwrap_or_default();
+    let value = |text: &str, name: &str| -> String {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map_or("-", |(_, value)| value.trim()).to_owned()
+    };
+    let cpu = value(&read("/proc/cpuinfo"), "model name");
+    let count = processors().map_or(0, |all| all.len());
+    let memory = value(&read("/proc/meminfo"), "MemTotal").trim_end_matches(" kB").parse().unwrap_or(0.0) / f64::from(1 << 20);
+    format!("{count} × {cpu}, {memory:.0} GiB, Linux {}", read("/proc/sys/kernel/osrelease").trim())
+}

@@ -13,7 +13,7 @@ use rustix::{
     },
     fd::{AsRawFd, OwnedFd},
     io::Errno,
-    net::{self, AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, sockopt},
+    net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt},
 };
 use std::{
     net::SocketAddr,
@@ -208,7 +208,7 @@ fn echo_datagrams(socket: &OwnedFd) -> rustix::io::Result<()> {
         epoll::wait(&epoll, spare_capacity(&mut events), None)?;
         while let Ok((length, _, from)) = net::recvfrom(socket, &mut buf[..], RecvFlags::empty()) {
             if let Some(from) = from {
-                let _ = net::sendto(socket, &buf[..length], SendFlags::empty(), &SocketAddrAny::from(from));
+                let _ = net::sendto(socket, &buf[..length], SendFlags::empty(), &from);
             }
         }
     }

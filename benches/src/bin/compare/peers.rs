@@ -1,0 +1,189 @@
+//! Who is compared, and running them.
+
+use mainspring_benches::{load::Failure, machine};
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    pub(crate) says: &'static str,
+    /// The package, which is also the program; nothing for Python.
+    package: Option<&'static str>,
+    variant: Option<&'static str>,
+    pub(crate) modes: &'static [&'static str],
+    /// It cannot have more idle connections, or takes too long.
+    pub(crate) idle_max: usize,
+}
+
+pub(crate) const OURS: &str = "mainspring";
+
+/// All ratios are to this one.
+pub(crate) const REFERENCE: &str = "epoll";
+
+const ALL: &[&str] = &["echo", "line", "sink", "source"];
+
+const fn rust(name: &'static str, says: &'static str, package: &'static str) -> Peer {
+    Peer { name, says, package: Some(package), variant: None, modes: ALL, idle_max: usize::MAX }
+}
+
+pub(crate) const PEERS: [Peer; 7] = [
+    rust(OURS, "this crate", "server"),
+    rust(REFERENCE, "a loop written by hand on epoll(7), edge-triggered: the limit", "peer-epoll"),
+    rust("mio", "the same loop written by hand on mio", "peer-mio"),
+    rust("tokio", "current_thread runtime, a task for each connection, LinesCodec", "peer-tokio"),
+    Peer {
+        variant: Some("bytes"),
+        modes: &["line"],
+        ..rust("tokio-bytes", "tokio, lines by hand over one buffer", "peer-tokio")
+    },
+    rust("calloop", "level-triggered, an event source for each connection", "peer-calloop"),
+    Peer {
+        package: None,
+        idle_max: 1_000,
+        ..rust("asyncore", "asyncore and asynchat of Python, poll(2); amid 1,000 idle connections only", "")
+    },
+];
+
+/// Those of a list, and the reference.
+pub(crate) fn named(list: &str) -> Result<Vec<Peer>, Failure> {
+    let names: Vec<&str> = list.split(',').collect();
+    if let Some(unknown) = names.iter().find(|name| !PEERS.iter().any(|peer| peer.name == **name)) {
+        let known: Vec<&str> = PEERS.iter().map(|peer| peer.name).collect();
+        return Err(format!("there is no peer \"{unknown}\": one of {}", known.join(", ")).into());
+    }
+    Ok(PEERS.into_iter().filter(|peer| peer.name == REFERENCE || names.contains(&peer.name)).collect())
+}
+
+/// What was built, and where.
+pub(crate) struct Build {
+    pub(crate) folder: &'static Path,
+    pub(crate) target: PathBuf,
+    profile: String,
+    /// Those that can be run here.
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) python: Option<String>,
+}
+
+impl Build {
+    pub(crate) fn all(profile: &str, peers: &[Peer]) -> Result<Self, Failure> {
+        let own = std::env::current_exe()?;
+        let target = own.parent().and_then(Path::parent).ok_or("this program is not in a target directory")?.to_owned();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut build = Self { folder, target, profile: profile.to_owned(), peers: peers.to_vec(), python: None };
+        let mut cargo = build.cargo("build");
+        cargo.args(["--quiet", "--locked", "--profile", profile]);
+        for package in peers.iter().filter_map(|peer| peer.package) {
+            cargo.args(["-p", package]);
+        }
+        succeed(cargo.arg("--bins"))?;
+        if peers.iter().any(|peer| peer.package.is_none()) {
+            build.python = python_with_asyncore();
+        }
+        if build.python.is_none() {
+            if peers.iter().any(|peer| peer.package.is_none()) {
+                println!("asyncore is left out: no python3 here has it (it went with 3.12; pyasynchat is its backport)");
+            }
+            build.peers.retain(|peer| peer.package.is_some());
+        }
+        Ok(build)
+    }
+
+    /// Of this workspace, with nothing from the environment that changes what is built.
+    pub(crate) fn cargo(&self, command: &str) -> Command {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.arg(command).current_dir(self.folder);
+        cargo.env("CARGO_TARGET_DIR", &self.target).env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        cargo
+    }
+
+    fn command(&self, peer: Peer, mode: &str) -> Command {
+        let mut command = match (peer.package, &self.python) {
+            (Some(package), _) => Command::new(self.target.join(&self.profile).join(package)),
+            (None, python) => {
+                let mut command = Command::new(python.as_deref().unwrap_or("python3"));
+                command.arg(self.folder.join("peers/asyncore_server.py"));
+                command
+            }
+        };
+        command.args([mode, "0"]).args(peer.variant);
+        command
+    }
+}
+
+pub(crate) fn succeed(command: &mut Command) -> Result<(), Failure> {
+    let status = command.status().map_err(|why| format!("cannot run {:?}: {why}", command.get_program()))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?} failed: {status}").into()) }
+}
+
+fn python_with_asyncore() -> Option<String> {
+    let has_it = |python: &str| {
+        let mut command = Command::new(python);
+        command.args(["-W", "ignore", "-c", "import asyncore, asynchat"]).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let names = ["python3", "python3.11", "python3.10", "python3.9", "/usr/bin/python3"];
+    names.into_iter().find(|python| has_it(python)).map(str::to_owned)
+}
+
+/// A server as a process of its own; it ends with this value.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) port: u16,
+    complaints: PathBuf,
+}
+
+impl Server {
+    /// Running, pinned, and listening.
+    pub(crate) fn start(peer: Peer, mode: &str, build: &Build, its_cpu: usize, our_cpu: usize) -> Result<Self, Failure> {
+        let complaints = build.target.join("server.stderr");
+        let mut command = build.command(peer, mode);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&complaints)?);
+        machine::pin(its_cpu)?;
+        let child = command.spawn();
+        machine::pin(our_cpu)?;
+        let child = child.map_err(|why| format!("{:?} does not start: {why}", command.get_program()))?;
+        let mut server = Self { child, port: 0, complaints };
+        let output = server.child.stdout.take().expect("it is piped");
+        let (sender, first_line) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            let _ = BufReader::new(output).read_line(&mut line);
+            let _ = sender.send(line);
+        });
+        let line = first_line.recv_timeout(Duration::from_secs(15)).unwrap_or_default();
+        match line.trim().rsplit_once(':').and_then(|(_, port)| port.parse().ok()) {
+            Some(port) => server.port = port,
+            None => return Err(server.explained("it does not say where it listens".into())),
+        }
+        Ok(server)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What went wrong, and whether the server is to blame.
+    pub(crate) fn explained(&mut self, why: Failure) -> Failure {
+        // One that has just died is told so a moment later.
+        thread::sleep(Duration::from_millis(100));
+        let Ok(Some(status)) = self.child.try_wait() else { return why };
+        let said = fs::read_to_string(&self.complaints).unwrap_or_default();
+        let last = said.lines().last().map(|line| format!(": {line}")).unwrap_or_default();
+        format!("the server has died ({status}{last}); {why}").into()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
