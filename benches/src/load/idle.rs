@@ -12,6 +12,9 @@ use std::{
 /// So that the server is at rest.
 const REST: Duration = Duration::from_millis(200);
 
+/// How long opening all of them may take.
+const OPENING_MAX: Duration = Duration::from_secs(60);
+
 pub(super) fn run(connections: usize, run: Run) -> Result<Figures, Failure> {
     // What the first connection alone costs is not of each.
     let first = [dial(run.port, Ipv4Addr::LOCALHOST)?];
@@ -19,11 +22,12 @@ pub(super) fn run(connections: usize, run: Run) -> Result<Figures, Failure> {
     sleep(REST);
     let (descriptors, empty) = (descriptors_of(run.pid)?, dirty_bytes_of(run.pid)?);
     let mut idle = Vec::with_capacity(connections);
+    let began = Instant::now();
     for number in 0..connections {
         let network = u8::try_from(1 + number / 20_000)?;
         idle.push(dial(run.port, Ipv4Addr::new(127, 0, network, 2))?);
         if number % 64 == 63 || number + 1 == connections {
-            wait_for_descriptors(run.pid, descriptors + number as u64 + 1)?;
+            wait_for_descriptors(run.pid, descriptors + number as u64 + 1, began)?;
         }
     }
     sleep(REST);
@@ -39,15 +43,17 @@ pub(super) fn run(connections: usize, run: Run) -> Result<Figures, Failure> {
     Ok(figures)
 }
 
-fn wait_for_descriptors(pid: u32, wanted: u64) -> Result<(), Failure> {
-    let began = Instant::now();
-    while descriptors_of(pid)? < wanted {
-        if began.elapsed() > Duration::from_secs(10) {
-            return Err("the server does not accept".into());
+fn wait_for_descriptors(pid: u32, wanted: u64, began: Instant) -> Result<(), Failure> {
+    loop {
+        let open = descriptors_of(pid)?;
+        if open >= wanted {
+            return Ok(());
+        }
+        if began.elapsed() > OPENING_MAX {
+            return Err(format!("the server has accepted only {open} connections in {} s", OPENING_MAX.as_secs()).into());
         }
         sleep(Duration::from_micros(200));
     }
-    Ok(())
 }
 
 /// 64 bytes there and back on each, all at once.

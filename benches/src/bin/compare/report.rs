@@ -48,6 +48,7 @@ impl Report<'_> {
         let mut text = format!("{}\n\n", self.circumstances());
         text += "## Throughput, as a ratio to the raw epoll loop\n\n";
         text += &self.table(|cell, peer| self.ratio(cell, peer, Figures::rate).map(|ratio| format!("{ratio:.2}")));
+        text += &self.multiples();
         text += "\n## Server CPU time per request, as a ratio to the raw epoll loop\n\n";
         text += "User and kernel together: the steadiest of the timed figures. Less is better.\n\n";
         text += &self.table(|cell, peer| self.ratio(cell, peer, Figures::cpu_per_request).map(|ratio| format!("{ratio:.2}")));
@@ -63,6 +64,7 @@ impl Report<'_> {
         });
         text += &self.idle();
         text += &self.spread();
+        text += &self.counts();
         text += &self.costs();
         if let Some(micro) = &self.micro {
             text += &format!("\n## The parts by themselves\n\n{micro}");
@@ -132,6 +134,42 @@ impl Report<'_> {
 
     fn median_of(&self, cell: &Cell, peer: Peer, figure: impl Fn(&Figures) -> f64 + Copy) -> Option<f64> {
         median((0..self.options.rounds).flat_map(|round| self.of(cell.name, peer.name, round, figure)).collect())
+    }
+
+    /// Where ratios to the limit are too small to be read.
+    fn multiples(&self) -> String {
+        let mut text = String::new();
+        for cell in self.options.cells.iter().filter(|cell| cell.mode == "line") {
+            let of = |name| {
+                let peer = self.build.peers.iter().find(|peer| peer.name == name)?;
+                self.ratio(cell, *peer, Figures::rate)
+            };
+            let Some(ours) = of(OURS) else { continue };
+            let times = ["tokio", "asyncore"].into_iter().filter_map(|name| Some(format!("{:.1} × {name}", ours / of(name)?)));
+            let times: Vec<String> = times.collect();
+            if !times.is_empty() {
+                text += &format!("\nIn `{}` mainspring does {}.\n", cell.name, times.join(", and "));
+            }
+        }
+        text
+    }
+
+    /// What the gate keeps.
+    fn counts(&self) -> String {
+        let gate = fs::read_to_string(self.build.folder.join("gate.toml")).unwrap_or_default();
+        let section = |name: &str| -> Vec<(String, String)> {
+            let rest = gate.split_once(&format!("[{name}]\n")).map_or("", |(_, rest)| rest);
+            let lines = rest.lines().map_while(|line| line.split_once(" = "));
+            lines.map(|(load, count)| (load.to_owned(), count.to_owned())).collect()
+        };
+        let mut text =
+            "\n## Counted: what the gate keeps\n\n| | instructions in user space | system calls |\n|---|--:|--:|\n".to_owned();
+        for ((load, instructions), (_, calls)) in section("instructions").iter().zip(&section("calls")) {
+            let instructions: f64 = instructions.parse().unwrap_or(f64::NAN);
+            let calls: f64 = calls.parse().unwrap_or(f64::NAN);
+            text += &format!("| {load} | {instructions:.0} | {calls:.3} |\n");
+        }
+        text
     }
 
     fn idle(&self) -> String {
