@@ -2,6 +2,10 @@
 
 use crate::load::Failure;
 use nix::{
+    sys::{
+        resource::{UsageWho, getrusage},
+        time::TimeVal,
+    },
     time::{ClockId, clock_getcpuclockid, clock_gettime},
     unistd::Pid,
 };
@@ -34,6 +38,13 @@ pub fn cpu_of(pid: u32) -> Result<f64, Failure> {
 /// The same of this one.
 pub fn own_cpu() -> f64 {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(0.0, |time| Duration::from(time).as_secs_f64())
+}
+
+/// The same of all processes that it has started and waited for.
+pub fn cpu_of_children() -> Result<f64, Failure> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let secs = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    Ok(secs(usage.user_time()) + secs(usage.system_time()))
 }
 
 /// How many it has open.
