@@ -86,7 +86,7 @@ pub fn described() -> String {
         line.split_once(':').map_or("-", |(_, value)| value.trim()).to_owned()
     };
     let cpu = value(&read("/proc/cpuinfo"), "model name");
-    let count = processors().map_or(0, |all| all.len());
+    let count = read("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count();
     let memory = value(&read("/proc/meminfo"), "MemTotal").trim_end_matches(" kB").parse().unwrap_or(0.0) / f64::from(1 << 20);
     format!("{count} × {cpu}, {memory:.0} GiB, Linux {}", read("/proc/sys/kernel/osrelease").trim())
 }

@@ -11,7 +11,7 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(240, 228, 66),
     RGBColor(213, 94, 0),
-    RGBColor(230, 159, 0),
+    RGBColor(204, 121, 167),
     RGBColor(0, 158, 115),
     RGBColor(140, 140, 140),
 ];
@@ -32,7 +32,7 @@ pub(crate) fn draw(file: &Path, cells: &[(&str, Vec<(&str, f64)>)]) -> Result<()
         .margin(10)
         .x_label_area_size(28)
         .y_label_area_size(36)
-        .build_cartesian_2d(0.0..cells.len() as f64, 0.0..(most * 1.1).max(1.2))
+        .build_cartesian_2d(0.0..cells.len() as f64, 0.0..most + 0.5)
         .map_err(|why| why.to_string())?;
     chart
         .configure_mesh()

@@ -83,8 +83,8 @@ impl Report<'_> {
         versions.push(version("rustc", "-V"));
         versions.extend(self.build.python.as_ref().map(|python| version(python, "-V")));
         format!(
-            "Measured on {} by `cargo run --release --manifest-path benches/Cargo.toml --bin compare{}`: {} rounds of {} s a cell, \
-             interleaved, {:.0} minutes. Machine: {}; server and load generator each on a processor of its own. \
+            "Measured on {} by `cargo run --release --manifest-path benches/Cargo.toml --bin compare{}`: each cell {} times for {} s, \
+             interleaved, {:.0} min. Machine: {}; server and load generator each on a processor of its own. \
              Profile: {}. Versions: {}.",
             version("date", "-I"),
             std::env::args().skip(1).fold(" --".to_owned(), |all, word| all + " " + &word).trim_end_matches(" --"),
