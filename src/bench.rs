@@ -22,8 +22,7 @@ pub fn cut(terminator: Terminator, bytes: &[u8], chunk: usize, mut found: impl F
                 Found::Piece(range) if range.is_empty() => {}
                 Found::Piece(range) => found(input.slice(range)),
                 Found::Nothing => break,
-                Found::TooLong => panic!("a frame is too long"),
-                Found::Broken(fault) => panic!("{fault}"),
+                _ => panic!("a frame is too long, or its framer has failed"),
             }
         }
     }
