@@ -22,6 +22,7 @@ impl Alarm {
         }
     }
 
+    #[inline]
     pub(crate) fn is_rung(&self) -> bool {
         self.is_rung.load(Ordering::Acquire)
     }

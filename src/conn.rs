@@ -8,7 +8,7 @@ use crate::{
     input::Input,
     key::Key,
     limits::{Limits, Situation},
-    output::{Broken, Output, Producer, SLICES_MAX},
+    output::{Broken, Output, SLICES_MAX, Spares},
     panics::{Payload, guard},
     terminator::Framing,
     time::Time,
@@ -19,7 +19,6 @@ use std::{
     cell::OnceCell,
     io::{self, IoSlice},
     net::SocketAddr,
-    rc::Rc,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,8 +282,8 @@ impl Conn {
         self.extra.as_ref().is_some_and(|extra| matches!(extra.opening.as_deref(), Some(Opening::Racing { .. })))
     }
 
-    pub(crate) fn output(&mut self) -> &mut Output {
-        self.output.get_or_insert_default()
+    pub(crate) fn output(&mut self, spares: &mut Spares) -> &mut Output {
+        self.output.get_or_insert_with(|| spares.get())
     }
 
     /// Asked for once, when it is connected; afterwards it is remembered.
@@ -308,7 +307,7 @@ impl Conn {
     }
 
     /// Reads once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(&mut self, input: &mut Input, least: usize) -> Filled {
         let Some(stream) = &mut self.stream else { return Filled::Drained };
         match stream.recv(input.room(least)) {
@@ -345,24 +344,20 @@ impl Conn {
     }
 
     /// Writes what is queued, once, after having a producer make more if one stands in front; how much the kernel took.
-    pub(crate) fn flush(&mut self) -> Result<usize, Stuck> {
+    pub(crate) fn flush(&mut self, spares: &mut Spares) -> Result<usize, Stuck> {
         let (Some(stream), Some(output)) = (&mut self.stream, &mut self.output) else { return Ok(0) };
         while output.wants_pull() {
             guard(|| output.pull()).map_err(Stuck::Panicked)?.map_err(Stuck::Producer)?;
         }
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let moved = match output.slices(&mut slices) {
-            0 => Ok(Moved { bytes: 0, drained: false }),
-            1 => stream.send(&slices[0]),
-            count => stream.send_vectored(&slices[..count]),
+        let moved = match output.single() {
+            Some(bytes) => stream.send(bytes),
+            None => send_pieces(stream, output),
         };
         let taken = self.note_written(moved).map_err(Stuck::Socket)?;
         if let Some(output) = &mut self.output {
             output.advance(taken);
-            if output.is_empty() {
-                self.output = None;
-            }
         }
+        spares.take_if_empty(&mut self.output);
         Ok(taken)
     }
 
@@ -386,16 +381,6 @@ impl Conn {
         }
     }
 
-    pub(crate) fn push_shared(&mut self, bytes: &Rc<[u8]>) {
-        if !bytes.is_empty() {
-            self.output().push_shared(bytes);
-        }
-    }
-
-    pub(crate) fn push_producer(&mut self, producer: Box<dyn Producer>) {
-        self.output().push_producer(producer);
-    }
-
     /// What is queued will never leave.
     pub(crate) fn drop_output(&mut self) {
         let had_some = self.output.take().is_some();
@@ -417,5 +402,14 @@ impl Conn {
         if let Some(held) = &mut self.held {
             held.search_anew();
         }
+    }
+}
+
+fn send_pieces(stream: &mut Stream, output: &Output) -> io::Result<Moved> {
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    match output.slices(&mut slices) {
+        0 => Ok(Moved { bytes: 0, drained: false }),
+        1 => stream.send(&slices[0]),
+        count => stream.send_vectored(&slices[..count]),
     }
 }

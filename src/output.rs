@@ -59,9 +59,38 @@ enum Chunk {
     },
 }
 
+/// Emptied queues, kept for the next that is needed: a message to a thousand members takes a thousand for a moment.
+#[derive(Default)]
+pub(crate) struct Spares(Vec<Box<Output>>);
+
+/// So many are kept, each with at most so much room: 400 KiB in all.
+const SPARES_MAX: usize = 1024;
+const SPARE_BYTES: usize = 256;
+
+impl Spares {
+    pub(crate) fn get(&mut self) -> Box<Output> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    fn put(&mut self, output: Box<Output>) {
+        if self.0.len() < SPARES_MAX && output.chunks.capacity() <= SLICES_MAX {
+            self.0.push(output);
+        }
+    }
+
+    /// An empty queue does not stay with its connection.
+    pub(crate) fn take_if_empty(&mut self, output: &mut Option<Box<Output>>) {
+        if let Some(empty) = output.take_if(|output| output.is_empty()) {
+            self.put(empty);
+        }
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Output {
     chunks: VecDeque<Chunk>,
+    /// Room for the next piece.
+    spare: Vec<u8>,
     /// The unsent bytes of all chunks.
     queued: usize,
     /// How many chunks are producers.
@@ -105,7 +134,11 @@ impl Output {
         self.queued += more.len();
         match self.chunks.back_mut() {
             Some(Chunk::Owned { bytes, .. }) if bytes.len() + more.len() <= PIECE_BYTES => bytes.extend_from_slice(more),
-            _ => self.chunks.push_back(Chunk::Owned { bytes: more.to_vec(), sent: 0 }),
+            _ => {
+                let mut bytes = std::mem::take(&mut self.spare);
+                bytes.extend_from_slice(more);
+                self.chunks.push_back(Chunk::Owned { bytes, sent: 0 });
+            }
         }
     }
 
@@ -166,6 +199,14 @@ impl Output {
         Ok(())
     }
 
+    /// All of it, if that is one piece.
+    pub(crate) fn single(&self) -> Option<&[u8]> {
+        match self.chunks.front() {
+            Some(Chunk::Owned { bytes, sent }) if self.chunks.len() == 1 => Some(&bytes[*sent..]),
+            _ => None,
+        }
+    }
+
     /// What can be written at once; how many pieces that is.
     pub(crate) fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
         let unsent = self.chunks.iter().map_while(|chunk| match chunk {
@@ -191,7 +232,12 @@ impl Output {
                 return;
             }
             bytes -= left;
-            self.chunks.pop_front();
+            if let Some(Chunk::Owned { mut bytes, .. }) = self.chunks.pop_front() {
+                if bytes.capacity() <= SPARE_BYTES {
+                    bytes.clear();
+                    self.spare = bytes;
+                }
+            }
         }
     }
 }

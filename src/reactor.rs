@@ -126,6 +126,7 @@ impl<S> Reactor<S> {
 
     // ------------------------------------------------------------------------------------------------ a turn's phases
 
+    #[inline]
     fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
         let hub = &mut self.core.hub;
         let until_timer = hub.timers.next().map(|next| next.since(hub.world.now()));
@@ -144,16 +145,19 @@ impl<S> Reactor<S> {
         Ok(())
     }
 
+    #[inline]
     fn fold(&mut self) {
         self.core.hub.fold(&self.events);
     }
 
+    #[inline]
     fn run_jobs(&mut self, state: &mut S) {
         self.core.errands_left = self.core.hub.config.turn_tells;
         self.core.run_inbox(state);
         self.core.run_errands(state);
     }
 
+    #[inline]
     fn serve_ready(&mut self, state: &mut S) {
         debug_assert!(self.serving.is_empty());
         std::mem::swap(&mut self.serving, &mut self.core.hub.ready);
@@ -165,6 +169,7 @@ impl<S> Reactor<S> {
         self.serving.clear();
     }
 
+    #[inline]
     fn fire_timers(&mut self, state: &mut S) {
         let hub = &mut self.core.hub;
         if hub.timers.next().is_none() {
@@ -178,11 +183,15 @@ impl<S> Reactor<S> {
         }
     }
 
+    #[inline]
     fn flush_dirty(&mut self) {
-        self.core.hub.flush_dirty();
+        if !self.core.hub.dirty.is_empty() {
+            self.core.hub.flush_dirty();
+        }
     }
 
     /// Only what was to be closed when the phase began, once its tells have run.
+    #[inline]
     fn reap(&mut self, state: &mut S) {
         if self.core.hub.closing.is_empty() && !self.core.has_to_tidy() {
             return;

@@ -382,6 +382,7 @@ impl<S> Core<S> {
     // ------------------------------------------------------------------------------------------- other threads
 
     /// What other threads have done and what they ask for, so much of each a turn.
+    #[inline]
     pub(crate) fn run_inbox(&mut self, state: &mut S) {
         if !self.inbox.open() {
             return;

@@ -211,7 +211,7 @@ impl Hub {
         let conn = self.slots.conn_at_mut(index);
         let is_possible = conn.is(ESTABLISHED) && conn.is(WRITABLE) && conn.write_error().is_none();
         if is_possible && conn.output.as_ref().is_some_and(|output| output.queued() > 0 && !output.wants_pull()) {
-            let _ = conn.flush(); // it ends for another reason already
+            let _ = conn.flush(&mut self.spares); // it ends for another reason already
         }
         conn.drop_output();
     }
@@ -293,7 +293,7 @@ impl Hub {
             return;
         }
         if conn.can_write() && conn.has_writable_output() {
-            if conn.flush().is_err() {
+            if conn.flush(&mut self.spares).is_err() {
                 self.free_stream(index);
                 return;
             }

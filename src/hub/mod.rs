@@ -21,6 +21,7 @@ use crate::{
     conn::{Conn, Phase},
     flags::*,
     key::Key,
+    output::Spares,
     panics::Payload,
     reason::Reason,
     slots::{Entry, Slots},
@@ -90,6 +91,7 @@ pub(crate) struct Hub {
     pub(crate) frame_ended: bool,
     #[cfg(debug_assertions)]
     turns_unchecked: u32,
+    pub(crate) spares: Spares,
     /// A panic that is to leave the turn.
     pub(crate) panicked: Option<Payload>,
 }
@@ -139,6 +141,7 @@ impl Hub {
             frame_ended: false,
             #[cfg(debug_assertions)]
             turns_unchecked: 0,
+            spares: Spares::default(),
             panicked: None,
         })
     }
@@ -329,7 +332,9 @@ impl Hub {
                     if !is_lingering {
                         self.flush(index);
                     }
-                    self.settle(index);
+                    if !self.slots.conn_at(index).is_plainly_idle() {
+                        self.settle(index);
+                    }
                 }
                 Some(Entry::Watched(watched)) => {
                     watched.in_dirty = false;

@@ -137,8 +137,8 @@ impl Hub {
         self.uncount_guest(key);
         let conn = self.slots.conn_at_mut(key.index());
         if !last_words.is_empty() {
-            conn.output().push(last_words);
-            let _ = conn.flush(); // of one that is gone already: lingering finds out
+            conn.output(&mut self.spares).push(last_words);
+            let _ = conn.flush(&mut self.spares); // of one that is gone already: lingering finds out
         }
         self.linger(key.index());
     }

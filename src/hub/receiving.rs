@@ -111,7 +111,7 @@ pub(crate) enum Step {
 impl Hub {
     /// Takes the turn of a connection in the common case: there is something to read and nothing else to think of, and
     /// bytes come; how many. Otherwise nothing is said of it, and the general way is to be gone.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read_plainly(&mut self, key: Key, buffers: &mut ReadBuffers) -> Option<usize> {
         let conn = self.slots.conn_mut(key)?;
         if !conn.is_plainly_readable() {
@@ -138,7 +138,7 @@ impl Hub {
     }
 
     /// Whether there is no more to deliver and to read, nor anything else to think of; then its input is returned.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn ends_plainly(&mut self, index: usize, buffers: &mut ReadBuffers) -> bool {
         let conn = self.slots.conn_at_mut(index);
         let is_used_up = buffers.input().is_empty();

@@ -66,7 +66,7 @@ impl Hub {
         if index == self.current && self.is_lent {
             self.out.extend_from_slice(bytes);
         } else if !bytes.is_empty() {
-            self.slots.conn_at_mut(index).output().push(bytes);
+            self.slots.conn_at_mut(index).output(&mut self.spares).push(bytes);
         }
     }
 
@@ -78,7 +78,7 @@ impl Hub {
             return false;
         }
         self.queue_lent(index);
-        self.slots.conn_at_mut(index).push_shared(bytes);
+        self.slots.conn_at_mut(index).output(&mut self.spares).push_shared(bytes);
         self.queued_more(index);
         true
     }
@@ -88,7 +88,7 @@ impl Hub {
             return false;
         }
         self.queue_lent(index);
-        self.slots.conn_at_mut(index).push_producer(producer);
+        self.slots.conn_at_mut(index).output(&mut self.spares).push_producer(producer);
         self.queued_more(index);
         true
     }
@@ -255,7 +255,7 @@ impl Hub {
     }
 
     fn queue(&mut self, index: usize, out: Vec<u8>, sent: usize) {
-        let output = self.slots.conn_at_mut(index).output();
+        let output = self.slots.conn_at_mut(index).output(&mut self.spares);
         if out.len() - sent < MOVE_MIN {
             output.push(&out[sent..]);
             self.out = out;
@@ -272,11 +272,7 @@ impl Hub {
             self.conclude(index);
             return;
         }
-        let flushed = conn.flush();
-        if conn.is_open() {
-            self.look_at_marks(index); // a producer may have made more than the kernel took
-        }
-        match flushed {
+        match conn.flush(&mut self.spares) {
             Ok(taken) => self.wrote(index, taken),
             Err(Stuck::Socket(error)) => self.write_failed(index, error),
             Err(Stuck::Producer(Broken::Error(error))) => self.producer_failed(index, Reason::Failed(error.into())),
@@ -302,6 +298,9 @@ impl Hub {
 
     fn wrote(&mut self, index: usize, taken: usize) {
         let conn = self.slots.conn_at_mut(index);
+        if conn.is_plainly_sent() {
+            return;
+        }
         if taken > 0 && conn.extra.is_some() {
             self.output_moved(index);
         }

@@ -78,12 +78,11 @@ impl World for OsWorld {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
         }
-        into.extend(
-            self.events
-                .iter()
-                .filter(|event| event.token() != WAKER)
-                .map(|event| Event { token: event.token().0, ready: ready(event) }),
-        );
+        for event in &self.events {
+            if event.token() != WAKER {
+                into.push(Event { token: event.token().0, ready: ready(event) });
+            }
+        }
         Ok(())
     }
 
@@ -167,6 +166,7 @@ impl World for OsWorld {
     }
 }
 
+#[inline]
 fn ready(event: &mio::event::Event) -> Flags {
     let mut ready = Flags::default();
     ready.insert_if(READABLE, event.is_readable());
