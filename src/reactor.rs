@@ -45,7 +45,7 @@ impl<S> Reactor<S> {
     /// # Errors
     /// When the system has no descriptor for a selector.
     pub fn with_config(config: Config) -> io::Result<Self> {
-        Self::with_world(Box::new(OsWorld::new()?), config)
+        Self::with_world(Box::new(OsWorld::new(config.spin)?), config)
     }
 
     #[cfg(feature = "sim")]

@@ -380,10 +380,11 @@ impl Hub {
 mod tests {
     use super::*;
     use crate::{address::Address, world::OsWorld};
+    use std::time::Duration;
 
     #[test]
     fn an_event_for_the_dead_does_not_reach_the_successor() {
-        let world = OsWorld::new().expect("a selector");
+        let world = OsWorld::new(Duration::ZERO).expect("a selector");
         let mut hub = Hub::new(Config::default(), Box::new(world)).expect("a waker");
         let open = |hub: &mut Hub| {
             let key = hub.slots.next_key().expect("room");

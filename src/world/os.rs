@@ -35,6 +35,7 @@ pub(crate) struct OsWorld {
     events: Events,
     began: Instant,
     random: u64,
+    spin: Duration,
     /// By purpose, made when they are first needed.
     pools: [Option<Pool>; 2],
 }
@@ -48,11 +49,35 @@ fn every_interest() -> Interest {
 }
 
 impl OsWorld {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// It looks for so long whether something has come before it sleeps.
+    pub(crate) fn new(spin: Duration) -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = Rc::new(poll.registry().try_clone()?);
         let random = RandomState::new().hash_one(0) | 1;
-        Ok(Self { poll, registry, events: Events::with_capacity(EVENTS_MAX), began: Instant::now(), random, pools: [None, None] })
+        Ok(Self {
+            poll,
+            registry,
+            events: Events::with_capacity(EVENTS_MAX),
+            began: Instant::now(),
+            random,
+            spin,
+            pools: [None, None],
+        })
+    }
+
+    fn poll(&mut self, at_most: Option<Duration>) -> io::Result<()> {
+        if self.spin.is_zero() || at_most == Some(Duration::ZERO) {
+            return self.poll.poll(&mut self.events, at_most);
+        }
+        let began = Instant::now();
+        let spin = at_most.map_or(self.spin, |at_most| at_most.min(self.spin));
+        while began.elapsed() < spin {
+            self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
+            if !self.events.is_empty() {
+                return Ok(());
+            }
+        }
+        self.poll.poll(&mut self.events, at_most.map(|at_most| at_most.saturating_sub(began.elapsed())))
     }
 }
 
@@ -74,7 +99,7 @@ impl World for OsWorld {
     }
 
     fn wait(&mut self, into: &mut Vec<Event>, at_most: Option<Duration>) -> io::Result<()> {
-        match self.poll.poll(&mut self.events, at_most) {
+        match self.poll(at_most) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
         }

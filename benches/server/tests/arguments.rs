@@ -21,7 +21,8 @@ fn what_it_cannot_do_is_one_clear_line_and_another_exit_code() {
         (&["echo", "70000"], 2, "\"70000\" is no port"),
         (&["echo", "seven"], 2, "\"seven\" is no port"),
         (&["echo"], 2, "MODE and PORT are needed"),
-        (&["echo", "0", "1"], 2, "MODE and PORT are needed"),
+        (&["echo", "0", "1", "2"], 2, "MODE and PORT are needed"),
+        (&["echo", "0", "soon"], 2, "\"soon\" is no number of microseconds"),
         (&[], 2, "MODE and PORT are needed"),
     ];
     for (arguments, code, said) in cases {

@@ -34,8 +34,13 @@ const fn rust(name: &'static str, says: &'static str, package: &'static str) -> 
     Peer { name, says, package: Some(package), variant: None, modes: ALL, idle_max: usize::MAX }
 }
 
-pub(crate) const PEERS: [Peer; 7] = [
+pub(crate) const PEERS: [Peer; 8] = [
     rust(OURS, "this crate", "server"),
+    Peer {
+        variant: Some("50"),
+        modes: &["echo"],
+        ..rust("mainspring-spin", "this crate with `Config::spin` of 50 µs, which keeps a core busy", "server")
+    },
     rust(REFERENCE, "a loop written by hand on epoll(7), edge-triggered: the limit", "peer-epoll"),
     rust("mio", "the same loop written by hand on mio", "peer-mio"),
     rust("tokio", "current_thread runtime, a task for each connection, LinesCodec", "peer-tokio"),
