@@ -37,7 +37,7 @@
 //!    [eof (writable | exceeded | draining)*]] closed
 //! ```
 //!
-//! For each connection, with its own timers anywhere until it begins to end, and accepted tells until `closed`. `closed`
+//! For each connection, with its own timers and offloads anywhere until it begins to end, and accepted tells until `closed`. `closed`
 //! comes exactly once, last, for every connection that was accepted or opened; without `connected` it means "could not
 //! connect". Every callback is called with the same three things: what you may do ([`Context`]), what you have (your
 //! state, lent as `&mut`), what happened. No callback runs inside another, whatever you call in one.
@@ -133,6 +133,10 @@ pub mod manual {
     pub mod timers_and_threads {}
     #[doc = include_str!("../docs/reconnecting.md")]
     pub mod reconnecting {}
+    #[doc = include_str!("../docs/serving.md")]
+    pub mod serving {}
+    #[doc = include_str!("../docs/blocking-work.md")]
+    pub mod blocking_work {}
     #[cfg(feature = "sim")]
     #[doc = include_str!("../docs/testing.md")]
     pub mod testing {}

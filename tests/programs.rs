@@ -12,6 +12,9 @@ mod cli;
 mod common;
 #[path = "programs/dashboard.rs"]
 mod dashboard;
+#[cfg(unix)]
+#[path = "programs/netcat.rs"]
+mod netcat;
 #[path = "programs/redis.rs"]
 mod redis;
 #[path = "programs/socks5.rs"]
@@ -153,4 +156,24 @@ fn the_line_client_matches_answers_to_questions() {
     reactor.net().connect(addr, client);
     until(&mut reactor, &mut heard, |heard| heard.0.len() == 5);
     assert_eq!(heard.0, ["news", "re: one", "news", "re: two", "finished"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_terminal_program_sends_its_input_and_prints_what_comes_back() {
+    use std::{
+        io::{Read, Write},
+        os::{fd::OwnedFd, unix::net::UnixStream},
+    };
+    let (mut keyboard, input) = UnixStream::pair().expect("a pair");
+    let (mut screen, output) = UnixStream::pair().expect("a pair");
+    input.set_nonblocking(true).expect("a socket option");
+    keyboard.write_all(b"one\nthree\r\n\n").expect("room for it");
+    drop(keyboard);
+    let mut reactor = Reactor::new().expect("a selector");
+    netcat::talk(&mut reactor, OwnedFd::from(input), output).expect("the selector works");
+    drop(reactor);
+    let mut shown = String::new();
+    screen.read_to_string(&mut shown).expect("the end of the program");
+    assert_eq!(shown, "1 3\n2 5\n3 0\n");
 }

@@ -19,7 +19,7 @@ use std::any::Any;
 ///    [eof (writable | exceeded | draining)*]] closed
 /// ```
 ///
-/// with its own timers anywhere until it begins to end, and accepted tells until `closed`. `closed` without `connected`
+/// with its own timers and offloads anywhere until it begins to end, and accepted tells until `closed`. `closed` without `connected`
 /// *is* "could not connect", and its [`Reason`] says at which stage.
 ///
 /// Every callback gets what you may do (`ctx`), what you have (`state`: what your program has one of, lent to every
