@@ -3,13 +3,13 @@
 //!
 //! What must hold: what `Hub::assert_sound` asserts after every turn; the grammar of calls; one `closed` for each
 //! connection, and nothing after it; bytes in order, and all of them where the receiver was told of the end; an accepted
-//! tell runs; no timer early; no socket left behind.
+//! tell runs; no timer early; offloaded work is told to its own connection, alive; no socket left behind.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use mainspring::{
-    Address, Config, Connect, Context, Endian, Fault, Framer, Key, Limit, Listen, Net, Outcome, Produced, Protocol, Reason,
-    Refusal, Step, Terminator, Timer, Width,
+    Address, Config, Connect, Context, Endian, Fault, Framer, Key, Limit, Listen, Net, OffloadError, Outcome, Produced, Protocol,
+    Reason, Refusal, Step, Terminator, Timer, Width,
     fuzzing::Tape,
     testing::{Errno, Fate, Host, Sim, Weather},
 };
@@ -363,8 +363,39 @@ fn drain_or_stop(net: &mut Net<'_, Ledger>, ledger: &mut Ledger) {
             let (stats, all) = (net.stats(), net.connections());
             assert!(!format!("{stats:?} {all:?}").is_empty());
         }
+        3 => net.offload(
+            || 7,
+            |net, ledger: &mut Ledger, brought| {
+                assert_eq!(brought.unwrap_or(7), 7, "what another brought"); // or there was no room, or no thread
+                act(net, ledger);
+            },
+        ),
+        4 => offload(net, ledger),
         _ => _ = net.random(),
     }
+}
+
+/// Work of a connection, which may panic.
+fn offload(net: &mut Net<'_, Ledger>, ledger: &mut Ledger) {
+    let Some(key) = ledger.key() else { return };
+    let (id, was_open) = (ledger.ids.get(&key).copied(), net.is_open(key));
+    let is_bad = ledger.draw(|tape| tape.once_in(4));
+    let work = move || {
+        if is_bad {
+            std::panic::resume_unwind(Box::new("by the script"));
+        }
+        id
+    };
+    let is_given = net.offload_for(key, work, move |subject: &mut Subject, ctx, ledger, brought| {
+        subject.may_be_called(ledger, "its offload");
+        match brought {
+            Ok(brought) => assert!(!is_bad && brought == Some(subject.id), "another was told"),
+            Err(OffloadError::Panicked(text)) => assert!(is_bad && text == "by the script"),
+            Err(_) => {} // no room, or no thread
+        }
+        subject.react(ctx, ledger)
+    });
+    assert_eq!(is_given, was_open && id.is_some());
 }
 
 fn end(net: &mut Net<'_, Ledger>, ledger: &mut Ledger) {
@@ -747,6 +778,8 @@ fn config(tape: &mut Tape<'_>) -> Config {
         .turn_closings(1 + tape.below(4))
         .output_limits(tape.below(256) * 8, tape.below(256) * 64, tape.below(256) << 10)
         .lingering_max(tape.below(4))
+        .offload_threads(2)
+        .offload_queue(3)
         .linger_max(delay(tape))
         .connect_max(delay(tape))
 }
@@ -757,6 +790,7 @@ fn weather(tape: &mut Tape<'_>) -> Weather {
         2 => return Weather::rough(),
         _ => Weather::fair(),
     };
+    let weather = weather.work(Duration::from_millis(500));
     let mut thousandths = |most: usize| tape.below(most) as u32;
     weather
         .short(thousandths(256) * 4, thousandths(256) * 4)
