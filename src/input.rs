@@ -129,12 +129,6 @@ impl Input {
         debug_assert!(self.end <= self.buf.len(), "filled more than there was room for");
     }
 
-    /// For the fuzzers: nobody may make it grow by what he only says.
-    #[cfg(fuzzing)]
-    pub(crate) fn capacity(&self) -> usize {
-        self.buf.len()
-    }
-
     /// Moves what is unread into an empty buffer, and remembers how far it was searched.
     pub(crate) fn move_into(&mut self, other: &mut Self) {
         debug_assert!(other.is_empty());
