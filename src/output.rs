@@ -61,6 +61,7 @@ enum Chunk {
 
 /// Emptied queues, kept for the next that is needed: a message to a thousand members takes a thousand for a moment.
 #[derive(Default)]
+#[allow(clippy::vec_box, reason = "the boxes are what is kept: a connection takes one as it is")]
 pub(crate) struct Spares(Vec<Box<Output>>);
 
 /// So many are kept, each with at most so much room: 400 KiB in all.
