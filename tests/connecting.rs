@@ -703,6 +703,21 @@ mod simulated {
     }
 
     #[test]
+    #[cfg(feature = "names")]
+    fn the_way_back_is_in_the_simulated_world_too() {
+        let mut scene = Scene::new(1, Vec::new());
+        scene.name("printer.test", &["10.0.0.7"]);
+        for text in ["10.0.0.7", "10.0.0.8"] {
+            scene.net().resolve_back(ip(text), |_, heard: &mut Vec<_>, found| {
+                heard.push(found.map_err(|error| (NameError::of(&error), error.to_string())));
+            });
+        }
+        scene.settles();
+        let unknown = (Some(NameError::NotFound), "`10.0.0.8`: it has no name".to_owned());
+        assert_eq!(*scene.state(), [Ok("printer.test".to_owned()), Err(unknown)]);
+    }
+
+    #[test]
     fn a_connection_ends_in_a_race_as_it_would_at_any_time() {
         let end: [(&str, fn(&mut Sim, Host<Log>, Key)); 5] = [
             ("aborted", |sim, host, key| _ = sim.net(host).abort(key)),

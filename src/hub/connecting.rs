@@ -67,6 +67,7 @@ impl Hub {
         let (index, port) = (key.index(), *port);
         match found.and_then(|found| self.choose(index, found)) {
             Ok(addresses) => {
+                log::debug!(target: "mainspring", "{key} {} is at {addresses:?}", self.slots.conn_at(index).peer);
                 let delay = self.attempt_delay(index);
                 let race = Race::new(addresses.into_iter().map(|address| with_port(address, port)), delay);
                 self.slots.conn_at_mut(index).extra().opening = Some(Box::new(Opening::Racing { race, next: None }));
@@ -146,6 +147,7 @@ impl Hub {
     /// as long as there is none.
     pub(super) fn serve_race(&mut self, index: usize) -> Option<io::Result<bool>> {
         let conn = self.slots.conn_at_mut(index);
+        let key = conn.key;
         conn.clear(WRITABLE | FAILED);
         let Some(Opening::Racing { race, .. }) = conn.opening() else { return None };
         let running: Vec<usize> = race.running().collect();
@@ -154,6 +156,7 @@ impl Hub {
             match stream.connected() {
                 Ok(false) => {}
                 Err(error) if !is_lost_already(&error) => {
+                    log::debug!(target: "mainspring", "{key} an address failed: {error}");
                     stream.abort(); // if it was connected after all, that was no conversation
                     race.failed(number, error);
                 }
