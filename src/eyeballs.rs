@@ -146,6 +146,7 @@ fn interleaved(addresses: impl IntoIterator<Item = SocketAddr>) -> VecDeque<Sock
             break;
         }
     }
+    all.truncate(ADDRESSES_MAX);
     all
 }
 
@@ -179,6 +180,7 @@ mod tests {
         let many = interleaved((0..200).map(v6).chain((0..200).map(v4)));
         assert_eq!(many.len(), ADDRESSES_MAX);
         assert_eq!(many.iter().filter(|address| address.is_ipv4()).count(), ADDRESSES_MAX / 2);
+        assert_eq!(interleaved([v4(0)].into_iter().chain((0..200).map(v6))).len(), ADDRESSES_MAX);
     }
 
     /// What becomes of an attempt, and how long after it began.

@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn common_services_need_no_file_and_no_case() {
         for (name, port) in [("http", 80), ("HTTPS", 443), ("smtp", 25), ("gopher", 70), ("redis", 6379)] {
-            assert_eq!(service_port(name, IpProtocol::Tcp).expect(name), port);
+            assert_eq!(built_in(name, IpProtocol::Tcp), Some(port), "{name}");
         }
         assert_eq!(built_in("domain", IpProtocol::Udp), Some(53));
         assert_eq!(built_in("ntp", IpProtocol::Tcp), None);
