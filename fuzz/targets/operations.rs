@@ -59,7 +59,7 @@ struct Life {
     /// Nothing but tells and `closed` may come.
     is_ending: bool,
     is_paused: bool,
-    was_upgraded: bool,
+    upgrades: usize,
     eof_told: bool,
     closed: bool,
     /// It was opened while nothing is opened, or refused: no callback comes.
@@ -552,7 +552,7 @@ impl Subject {
                 ledger.life(self.id, |life| life.is_ending |= !is_open);
             }
             3 if !ledger.life(self.id, |life| life.is_ending) => {
-                ledger.life(self.id, |life| life.was_upgraded = true);
+                ledger.life(self.id, |life| life.upgrades += 1);
                 ctx.upgrade(Self::new(self.id));
             }
             4..12 => self.answer(ctx, ledger),
@@ -585,7 +585,7 @@ impl Protocol<Ledger> for Subject {
         let ends = (ctx.local().clone(), ctx.peer().clone());
         ledger.life(self.id, |life| {
             life.ends = Some(ends);
-            (life.is_paused, life.eof_told) = (life.is_paused && !life.was_upgraded, false);
+            (life.is_paused, life.eof_told) = (life.is_paused && life.upgrades == 0, false);
         });
         self.react(ctx, ledger)
     }
@@ -632,7 +632,14 @@ impl Protocol<Ledger> for Subject {
         self.take(ledger, tail);
         ledger.life(self.id, |life| life.eof_told = true);
         if ledger.draw(|tape| tape.once_in(2)) {
+            let before = ledger.life(self.id, |life| life.upgrades);
             self.react(ctx, ledger)?;
+            ledger.life(self.id, |life| {
+                if life.upgrades > before {
+                    life.received -= tail.len(); // a successor is given what is unread, and the end, again
+                    life.eof_told = false;
+                }
+            });
         } else {
             self.ends(ledger);
             ctx.close();
@@ -646,7 +653,7 @@ impl Protocol<Ledger> for Subject {
             assert!(!life.is_stillborn, "closed, and it was never opened");
             assert!(!std::mem::replace(&mut life.closed, true), "closed twice");
             life.is_ending = true;
-            if !is_shutdown && !life.was_upgraded {
+            if !is_shutdown && life.upgrades == 0 {
                 assert_eq!(life.tells_run, life.tells_accepted, "accepted tells run before `closed`");
             }
         });
