@@ -182,7 +182,7 @@ mod tests {
         push(&mut input, b"abcde");
         input.consume(3);
         push(&mut input, b"fgh");
-        assert_eq!((input.take(0, 0).start, input.buf.len()), (3, 8));
+        assert_eq!((input.take(0, 0).start, input.capacity()), (3, 8));
         assert_eq!(input.unread(), b"defgh");
     }
 
@@ -192,7 +192,7 @@ mod tests {
         push(&mut input, b"abcdef");
         input.consume(3);
         push(&mut input, b"ghijk");
-        assert_eq!((input.take(0, 0).start, input.buf.len()), (0, 8));
+        assert_eq!((input.take(0, 0).start, input.capacity()), (0, 8));
         assert_eq!(input.unread(), b"defghijk");
     }
 
@@ -202,7 +202,7 @@ mod tests {
         push(&mut input, b"abcdef");
         input.consume(2);
         push(&mut input, b"ghi");
-        assert_eq!((input.take(0, 0).start, input.buf.len()), (2, 16));
+        assert_eq!((input.take(0, 0).start, input.capacity()), (2, 16));
         assert_eq!(input.unread(), b"cdefghi");
     }
 
