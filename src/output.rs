@@ -365,4 +365,54 @@ mod tests {
         output.push_vec(vec![], 0);
         assert!(output.is_empty());
     }
+
+    #[test]
+    fn an_emptied_queue_is_kept_for_the_next_and_what_is_not_empty_stays() {
+        let mut spares = Spares::default();
+        let mut output = Some(spares.get());
+        output.as_mut().expect("just got").push(b"bytes");
+        spares.take_if_empty(&mut output);
+        assert_eq!(write(output.as_mut().expect("not empty"), 99), b"bytes");
+        spares.take_if_empty(&mut output);
+        assert!(output.is_none());
+        assert_eq!(spares.0.len(), 1);
+        assert!(spares.get().is_empty() && spares.0.is_empty());
+    }
+
+    #[test]
+    fn only_so_many_queues_are_kept_and_only_small_ones() {
+        let with_room = |chunks| Box::new(Output { chunks: VecDeque::with_capacity(chunks), ..Output::default() });
+        let mut spares = Spares::default();
+        spares.put(with_room(SLICES_MAX + 1));
+        assert!(spares.0.is_empty());
+        for _ in 0..SPARES_MAX + 1 {
+            spares.put(with_room(SLICES_MAX));
+        }
+        assert_eq!(spares.0.len(), SPARES_MAX);
+    }
+
+    #[test]
+    fn the_room_of_a_small_piece_that_has_left_is_for_the_next() {
+        for (room, is_kept) in [(SPARE_BYTES, true), (SPARE_BYTES + 1, false)] {
+            let mut output = Output::default();
+            let mut bytes = Vec::with_capacity(room);
+            bytes.extend_from_slice(b"first");
+            output.push_vec(bytes, 0);
+            assert_eq!(write(&mut output, 99), b"first");
+            assert_eq!(output.spare.capacity(), if is_kept { room } else { 0 });
+            output.push(b"second");
+            assert_eq!((output.spare.capacity(), write(&mut output, 99)), (0, b"second".to_vec()));
+        }
+    }
+
+    #[test]
+    fn what_is_one_piece_can_be_had_as_one() {
+        let mut output = Output::default();
+        assert_eq!(output.single(), None);
+        output.push(b"bytes");
+        output.advance(2);
+        assert_eq!(output.single(), Some(&b"tes"[..]));
+        output.push_shared(&Rc::from(&b"more"[..]));
+        assert_eq!(output.single(), None);
+    }
 }
