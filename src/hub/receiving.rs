@@ -47,6 +47,12 @@ impl ReadBuffers {
         }
     }
 
+    /// So much room is made for the next read: a long frame comes in pieces as large as what is there of it.
+    #[inline]
+    fn least(&self, most: usize) -> usize {
+        self.own.as_ref().map_or(1, |own| own.len().clamp(READ_MIN, most))
+    }
+
     /// A turn begins. What a panic may have left in them is gone.
     #[inline]
     fn lend(&mut self, held: &mut Option<Box<Input>>) {
@@ -109,8 +115,8 @@ pub(crate) enum Step {
 }
 
 impl Hub {
-    /// Takes the turn of a connection in the common case: there is something to read and nothing else to think of, and
-    /// bytes come; how many. Otherwise nothing is said of it, and the general way is to be gone.
+    /// Takes the turn of a connection in the common case, and says how many bytes came: it is readable, and there is nothing
+    /// else to think of. `None` says nothing of it: the general way finds out.
     #[inline(always)]
     pub(crate) fn read_plainly(&mut self, key: Key, buffers: &mut ReadBuffers) -> Option<usize> {
         let conn = self.slots.conn_mut(key)?;
@@ -118,7 +124,7 @@ impl Hub {
             return None;
         }
         buffers.lend(&mut conn.held);
-        let least = if buffers.own.is_some() { READ_MIN } else { 1 };
+        let least = buffers.least(self.config.read_bytes);
         match conn.fill(buffers.input(), least) {
             Filled::Bytes(bytes) => {
                 conn.clear(IN_READY);
@@ -212,7 +218,7 @@ impl Hub {
     /// Reads once.
     pub(crate) fn fill(&mut self, index: usize, buffers: &mut ReadBuffers) -> Filled {
         buffers.choose();
-        let least = if buffers.own.is_some() { buffers.input().len().clamp(READ_MIN, self.config.read_bytes) } else { 1 };
+        let least = buffers.least(self.config.read_bytes);
         let conn = self.slots.conn_at_mut(index);
         let filled = conn.fill(buffers.input(), least);
         match filled {
