@@ -58,7 +58,7 @@ mutation 'who is not done after his budget is not queued again' src/hub/mod.rs \
     '        self.requeue(key);
         if is_flushing {' '        if is_flushing {'
 mutation 'closings are not put off to the end of the turn' src/reactor.rs \
-    '            serve(&mut self.core, key, state);' '            serve(&mut self.core, key, state);
+    '            serve(&mut self.core, key, state, &mut self.buffers);' '            serve(&mut self.core, key, state, &mut self.buffers);
             self.reap(state);'
 mutation 'what has ended may end again' src/hub/ending.rs \
     'if matches!(conn.phase, Phase::Ended | Phase::Lingering) {' 'if false {'
@@ -70,27 +70,46 @@ mutation 'the search starts over with each read' src/terminator.rs \
     '                input.mark_searched();
                 None' '                None'
 mutation 'nobody is told that the output fell to the low mark' src/hub/sending.rs \
-    'conn.owes_writable = conn.takes_output();' 'conn.owes_writable = false;'
+    'conn.put(OWES_WRITABLE, conn.takes_output());' 'conn.clear(OWES_WRITABLE);'
 mutation 'congestion ends below the high mark, not at the low one' src/hub/sending.rs \
-    'conn.is_congested && queued <= marks.low' 'conn.is_congested && queued <= marks.high'
+    'conn.is(CONGESTED) && queued <= marks.low' 'conn.is(CONGESTED) && queued <= marks.high'
 mutation 'congestion begins at the low mark, not above the high one' src/hub/sending.rs \
     '(queued > marks.high || has_pile)' '(queued > marks.low || has_pile)'
 mutation 'throttled readers are not looked at again' src/hub/sending.rs \
     '            self.mark_dirty(reader);' '            let _ = reader;'
 mutation 'own output does not hold reading back' src/conn.rs \
-    '!(self.is_congested && self.holds_back)' 'true'
+    '!(self.is(CONGESTED) && self.is(HOLDS_BACK))' 'true'
 mutation 'writable is told to one that is not connected yet' src/conn.rs \
-    'self.owes_writable && self.is_established' 'self.owes_writable'
+    'self.is(OWES_WRITABLE) && self.is(ESTABLISHED) && !self.is(OWES_CONNECTED)' 'self.is(OWES_WRITABLE)'
 mutation 'frames go on after a pause inside one' src/contract/protocol.rs \
-    'if ctx.hub().interrupt {' 'if false {'
+    'if ctx.hub().interrupt || input.is_empty() {' 'if input.is_empty() {'
 mutation 'the linger deadline counts from the close' src/hub/timing.rs \
     'limits.linger.restart(now);' 'let _ = &limits.linger;'
 mutation 'a polite end closes at once, without waiting for the peer' src/hub/ending.rs \
-    'let lingers = is_clean && conn.is_established' 'let lingers = false && is_clean && conn.is_established'
+    'let lingers = is_clean && conn.is(ESTABLISHED)' 'let lingers = false && is_clean && conn.is(ESTABLISHED)'
 mutation 'what was cut off ends like what is whole' src/hub/ending.rs \
-    'conn.stream.as_mut().filter(|_| conn.is_cut)' 'conn.stream.as_mut().filter(|_| false)'
+    'let is_cut = conn.is(CUT);' 'let is_cut = false;'
 mutation 'a timer set by a timer fires in the same turn' src/reactor.rs \
     'self.core.hub.timers.due(now, mark)' 'self.core.hub.timers.due(now.max(self.core.hub.world.now()), u64::MAX.max(mark))'
 mutation 'a successor is told the tells of its predecessor' src/contract/core.rs \
     'if conn.life == life {' 'if true {'
+# The straight way: each question that it asks.
+mutation 'the straight way reads also what is paused' src/conn.rs \
+    'FAILED | BACKLOG | PAUSED | CONGESTED' 'FAILED | BACKLOG | CONGESTED'
+mutation 'the straight way reads on in spite of its own output' src/conn.rs \
+    'FAILED | BACKLOG | PAUSED | CONGESTED' 'FAILED | BACKLOG | PAUSED'
+mutation 'the straight way reads before what is owed is told' src/conn.rs \
+    'let special = OWES_CONNECTED | OWES_DRAINING |' 'let special ='
+mutation 'the straight way ends though there is more to read' src/hub/receiving.rs \
+    'conn.is(BACKLOG | READABLE | EOF_SEEN)' 'conn.is(BACKLOG | EOF_SEEN)'
+mutation 'the straight way ends though time-outs were set' src/hub/receiving.rs \
+    'conn.is(BACKLOG | READABLE | EOF_SEEN) || conn.extra.is_some()' 'conn.is(BACKLOG | READABLE | EOF_SEEN)'
+mutation 'the straight way loses what is left of a frame' src/hub/receiving.rs \
+    '        if !is_used_up {
+            conn.held = Some(buffers.hold());' '        if false {
+            conn.held = Some(buffers.hold());'
+mutation 'the straight way forgets the FIN' src/conn.rs \
+    '!self.is(CONGESTED | FIN_ASKED)' '!self.is(CONGESTED)'
+mutation 'a turn is over though something is owed' src/conn.rs \
+    'OWES_DRAINING | OWES_WRITABLE | BACKLOG | READABLE' 'BACKLOG | READABLE'
 exit $survived
