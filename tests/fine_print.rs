@@ -2101,6 +2101,23 @@ fn a_loop_on_is_congested_is_a_source() {
 }
 
 #[test]
+fn congestion_begins_above_the_high_mark_and_ends_at_the_low_one() {
+    let (mut reactor, mut journal) = start();
+    let (key, _peer) = guest(&mut reactor, &mut journal, |_: &mut Ctx<'_>, _: &mut Journal, _: &Call| Ok(()));
+    settle(&mut reactor, &mut journal);
+    let mut net = reactor.net();
+    let mut link = net.link(key).expect("it is open");
+    link.set_output_limits(10, 100, 1000);
+    for (bytes, is_congested) in [(50, false), (50, false), (1, true)] {
+        assert!(link.send(vec![b'.'; bytes]));
+        assert_eq!(link.is_congested(), is_congested, "{} queued", link.queued());
+    }
+    settle(&mut reactor, &mut journal);
+    assert!(!reactor.net().link(key).expect("it is open").is_congested());
+    assert_eq!(journal.of(key).iter().filter(|call| **call == Call::Writable).count(), 1);
+}
+
+#[test]
 fn is_congested_is_true_from_the_moment_a_connection_begins_to_end() {
     let ends: [fn(&mut Ctx<'_>); 3] = [|ctx| ctx.close(), |ctx| ctx.abort(), |ctx| ctx.fail("gone")];
     for end in ends {
