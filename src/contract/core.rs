@@ -384,9 +384,13 @@ impl<S> Core<S> {
     /// What other threads have done and what they ask for, so much of each a turn.
     #[inline]
     pub(crate) fn run_inbox(&mut self, state: &mut S) {
-        if !self.inbox.open() {
-            return;
+        if self.inbox.open() {
+            self.empty_inbox(state);
         }
+    }
+
+    #[inline(never)]
+    fn empty_inbox(&mut self, state: &mut S) {
         self.run_returned(state);
         for _ in 0..self.hub.config.turn_jobs {
             let Some(job) = self.inbox.next() else { return };
