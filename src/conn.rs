@@ -10,6 +10,7 @@ use crate::{
     limits::{Limits, Situation},
     output::{Broken, Output, SLICES_MAX, Spares},
     panics::{Payload, guard},
+    rate::Rates,
     terminator::Framing,
     time::Time,
     timers::NO_TIMER,
@@ -66,6 +67,7 @@ pub(crate) struct Conn {
 pub(crate) struct Extra {
     pub(crate) limits: Limits,
     pub(crate) marks: Option<Marks>,
+    pub(crate) rates: Option<Box<Rates>>,
     /// Reading is off while one of these is congested.
     pub(crate) targets: Vec<Key>,
     /// Who reads only while this one is not congested.
@@ -85,6 +87,7 @@ impl Default for Extra {
         Self {
             limits: Limits::default(),
             marks: None,
+            rates: None,
             targets: Vec::new(),
             readers: Vec::new(),
             timers: NO_TIMER,
@@ -100,6 +103,7 @@ impl Extra {
     pub(crate) fn is_idle(&self) -> bool {
         self.limits.is_idle()
             && self.marks.is_none()
+            && self.rates.as_ref().is_none_or(|rates| rates.is_idle())
             && self.targets.is_empty()
             && self.readers.is_empty()
             && self.timers == NO_TIMER
@@ -224,7 +228,12 @@ impl Conn {
 
     /// Whether there may be something to deliver, if it may be delivered.
     pub(crate) fn has_input(&self) -> bool {
-        self.is(BACKLOG) || self.is(READABLE) || (self.is(EOF_SEEN) && !self.is(EOF_TOLD))
+        self.is(BACKLOG) || self.may_read() || (self.is(EOF_SEEN) && !self.is(EOF_TOLD))
+    }
+
+    /// Whether there may be something to read, and its rate allows it. What a lost one still has comes at once.
+    pub(crate) fn may_read(&self) -> bool {
+        self.flags.has_just(READABLE, READABLE | SPENT_IN) || (self.is(READABLE) && self.is(LIFTED))
     }
 
     /// Whether what is sent is queued; otherwise it is refused.
@@ -241,7 +250,14 @@ impl Conn {
     /// Whether a write may be tried now.
     #[inline]
     pub(crate) fn can_write(&self) -> bool {
-        self.is(ESTABLISHED) && self.is(WRITABLE) && self.phase != Phase::Ended && self.write_error().is_none()
+        let is_possible = self.flags.has_just(ESTABLISHED | WRITABLE, ESTABLISHED | WRITABLE | SPENT_OUT);
+        is_possible && self.phase != Phase::Ended && self.write_error().is_none()
+    }
+
+    /// Whether it may be tried with any number of bytes.
+    #[inline]
+    pub(crate) fn can_write_all(&self) -> bool {
+        !self.is(RATED_OUT) && self.can_write()
     }
 
     /// Not held back by itself; throttles are not known here.
@@ -300,17 +316,20 @@ impl Conn {
         Situation {
             is_established: self.is(ESTABLISHED),
             is_closing: !self.is_open(),
-            is_reading,
+            is_reading: is_reading && (!self.is(SPENT_IN) || self.is(LIFTED)),
             has_output: self.queued() > 0,
+            is_out_of_rate: self.is(SPENT_OUT),
             is_amid_frame: self.framing.is_amid(held),
         }
     }
 
-    /// Reads once.
+    /// Reads once, no more than `most`, which is not 0.
     #[inline(always)]
-    pub(crate) fn fill(&mut self, input: &mut Input, least: usize) -> Filled {
+    pub(crate) fn fill(&mut self, input: &mut Input, least: usize, most: usize) -> Filled {
         let Some(stream) = &mut self.stream else { return Filled::Drained };
-        match stream.recv(input.room(least)) {
+        let room = input.room(least);
+        let most = most.min(room.len());
+        match stream.recv(&mut room[..most]) {
             Ok(Moved { bytes: 0, .. }) => {
                 self.set(EOF_SEEN);
                 self.clear(READABLE);
@@ -343,15 +362,16 @@ impl Conn {
         self.note_written(moved)
     }
 
-    /// Writes what is queued, once, after having a producer make more if one stands in front; how much the kernel took.
-    pub(crate) fn flush(&mut self, spares: &mut Spares) -> Result<usize, Stuck> {
+    /// Writes what is queued, once, no more than `most`, after having a producer make more if one stands in front; how much
+    /// the kernel took.
+    pub(crate) fn flush(&mut self, spares: &mut Spares, most: usize) -> Result<usize, Stuck> {
         let (Some(stream), Some(output)) = (&mut self.stream, &mut self.output) else { return Ok(0) };
         while output.wants_pull() {
             guard(|| output.pull()).map_err(Stuck::Panicked)?.map_err(Stuck::Producer)?;
         }
         let moved = match output.single() {
-            Some(bytes) => stream.send(bytes),
-            None => send_pieces(stream, output),
+            Some(bytes) => stream.send(&bytes[..bytes.len().min(most)]),
+            None => send_pieces(stream, output, most),
         };
         let taken = self.note_written(moved).map_err(Stuck::Socket)?;
         if let Some(output) = &mut self.output {
@@ -405,9 +425,9 @@ impl Conn {
     }
 }
 
-fn send_pieces(stream: &mut Stream, output: &Output) -> io::Result<Moved> {
+fn send_pieces(stream: &mut Stream, output: &Output, most: usize) -> io::Result<Moved> {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    match output.slices(&mut slices) {
+    match output.slices(&mut slices, most) {
         0 => Ok(Moved { bytes: 0, drained: false }),
         1 => stream.send(&slices[0]),
         count => stream.send_vectored(&slices[..count]),

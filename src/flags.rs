@@ -58,6 +58,12 @@ flags! {
     IN_DIRTY = 20,
     /// Of an event only: urgent data, or a descriptor's own exceptional condition.
     PRIORITY = 21,
+    /// Its rate of reading is used up: a timer comes when it is not.
+    SPENT_IN = 22,
+    /// The same for writing.
+    SPENT_OUT = 23,
+    /// Writing has a rate limit.
+    RATED_OUT = 24,
 }
 
 impl Flags {

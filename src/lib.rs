@@ -74,6 +74,7 @@ mod listener;
 mod connector;
 mod watched;
 mod limits;
+mod rate;
 mod timers;
 mod world;
 mod transport;

@@ -99,6 +99,8 @@ pub(crate) struct Situation {
     pub(crate) is_closing: bool,
     pub(crate) is_reading: bool,
     pub(crate) has_output: bool,
+    /// Output waits for its rate limit, not for the peer.
+    pub(crate) is_out_of_rate: bool,
     pub(crate) is_amid_frame: bool,
 }
 
@@ -110,13 +112,13 @@ impl Limits {
 
     /// Starts and stops what the situation says.
     pub(crate) fn run(&mut self, situation: Situation, now: Time) {
-        let Situation { is_established, is_closing, is_reading, has_output, is_amid_frame } = situation;
+        let Situation { is_established, is_closing, is_reading, has_output, is_out_of_rate, is_amid_frame } = situation;
         let is_talking = is_established && !is_closing;
         self.idle.run(is_talking && is_reading && !has_output, now);
-        self.stalled.run(is_talking && has_output, now);
+        self.stalled.run(is_talking && has_output && !is_out_of_rate, now);
         self.deadline.run(!is_closing, now);
         self.connect.run(!is_established, now);
-        self.linger.run(is_closing, now);
+        self.linger.run(is_closing && !is_out_of_rate, now);
         if !is_amid_frame {
             self.frame.restart(now);
         }

@@ -16,6 +16,8 @@ pub struct Listen {
     pub(crate) refusal: Option<Rc<[u8]>>,
     pub(crate) backlog: Option<u32>,
     pub(crate) reuse_port: bool,
+    pub(crate) read_rate: Option<u64>,
+    pub(crate) write_rate: Option<u64>,
 }
 
 /// What the kernel keeps for us until we accept; it cuts it to net.core.somaxconn (listen(2)).
@@ -56,6 +58,21 @@ impl Listen {
     #[must_use]
     pub fn reuse_port(mut self) -> Self {
         self.reuse_port = true;
+        self
+    }
+
+    /// Each connection that it accepts begins with this rate of reading, in bytes per second, and so does what it becomes by
+    /// an upgrade: [`Link::set_read_rate`](crate::Link::set_read_rate). Default: no limit.
+    #[must_use]
+    pub fn read_rate(mut self, bytes_per_second: u64) -> Self {
+        self.read_rate = Some(bytes_per_second);
+        self
+    }
+
+    /// The same for writing: [`Link::set_write_rate`](crate::Link::set_write_rate). Default: no limit.
+    #[must_use]
+    pub fn write_rate(mut self, bytes_per_second: u64) -> Self {
+        self.write_rate = Some(bytes_per_second);
         self
     }
 

@@ -209,13 +209,18 @@ impl Output {
     }
 
     /// What can be written at once; how many pieces that is.
-    pub(crate) fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
+    pub(crate) fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; SLICES_MAX], mut most: usize) -> usize {
         let unsent = self.chunks.iter().map_while(|chunk| match chunk {
             Chunk::Owned { bytes, sent } => Some(&bytes[*sent..]),
             Chunk::Shared { bytes, sent } => Some(&bytes[*sent..]),
             Chunk::Producer { .. } => None,
         });
-        into.iter_mut().zip(unsent).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count()
+        let allowed = unsent.map_while(|bytes| {
+            let length = bytes.len().min(most);
+            most -= length;
+            (length > 0).then(|| &bytes[..length])
+        });
+        into.iter_mut().zip(allowed).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count()
     }
 
     /// So many bytes of [`slices`](Self::slices) have left.
@@ -256,7 +261,7 @@ mod tests {
     /// Writes at most `most` bytes, as a kernel would.
     fn write(output: &mut Output, most: usize) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let count = output.slices(&mut slices);
+        let count = output.slices(&mut slices, usize::MAX);
         let mut bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
         bytes.truncate(most);
         output.advance(bytes.len());
@@ -353,7 +358,7 @@ mod tests {
         }
         assert_eq!(output.queued(), 4 * PIECE_BYTES + 1);
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let count = output.slices(&mut slices);
+        let count = output.slices(&mut slices, usize::MAX);
         let lengths: Vec<usize> = slices[..count].iter().map(|slice| slice.len()).collect();
         assert_eq!(lengths, [PIECE_BYTES, 1, PIECE_BYTES, 2 * PIECE_BYTES]);
     }

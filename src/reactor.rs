@@ -242,6 +242,10 @@ impl<S> Reactor<S> {
                 core.hub.timers.cancel(due.timer);
                 core.hub.retry(key);
             }
+            What::Rate(key, way) => {
+                core.hub.timers.cancel(due.timer);
+                core.hub.rate_is_ready(key, way);
+            }
             What::Grace => {
                 core.hub.timers.cancel(due.timer);
                 core.end_drain();

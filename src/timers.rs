@@ -3,6 +3,7 @@
 
 use crate::{
     key::{Key, Timer},
+    rate::Way,
     time::Time,
 };
 use slab::Slab;
@@ -18,6 +19,8 @@ pub(crate) enum What {
     Limits(Key),
     /// A listener, or a Unix connect, that could not go on for want of descriptors or backlog.
     Retry(Key),
+    /// A connection whose rate limit is used up.
+    Rate(Key, Way),
     /// The end of a drain's grace.
     Grace,
 }
@@ -291,6 +294,7 @@ mod tests {
             (What::Owned(key), true, Some(key)),
             (What::Limits(key), false, None),
             (What::Retry(key), false, None),
+            (What::Rate(key, Way::Out), false, None),
             (What::Grace, false, None),
         ];
         let all = kinds.map(|(what, ..)| timers.set(Time(1), what));

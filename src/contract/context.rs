@@ -99,6 +99,16 @@ impl<'a, S> Context<'a, S> {
         self.link().set_frame_timeout(after);
     }
 
+    /// [`Link::set_read_rate`].
+    pub fn set_read_rate(&mut self, bytes_per_second: impl Into<Option<u64>>) {
+        self.link().set_read_rate(bytes_per_second);
+    }
+
+    /// [`Link::set_write_rate`].
+    pub fn set_write_rate(&mut self, bytes_per_second: impl Into<Option<u64>>) {
+        self.link().set_write_rate(bytes_per_second);
+    }
+
     /// [`Link::set_output_limits`].
     pub fn set_output_limits(&mut self, low: usize, high: usize, cap: usize) {
         self.link().set_output_limits(low, high, cap);
@@ -171,7 +181,7 @@ impl<'a, S> Context<'a, S> {
     }
 
     /// This connection becomes something else when the callback returns `Ok`: `next` gets the unread bytes and its own
-    /// `connected`, and starts clean: terminator `None`, not paused, no throttle, no time-outs, none of the timers, tells
+    /// `connected`, and starts clean: terminator `None`, not paused, no throttle, no time-outs, no rate limits but its listener's, none of the timers, tells
     /// and offloads of its predecessor, which is dropped without `closed`. Queued output stays. In `eof`, `tail` counts as
     /// unread: `next` is given it, and the end, again. If the connection has begun to end, `next` is dropped.
     pub fn upgrade(&mut self, next: impl Protocol<S>) {

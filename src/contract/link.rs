@@ -6,6 +6,7 @@ use crate::{
     flags::*,
     hub::Hub,
     output::Producer,
+    rate::Way,
     reason::{Fault, Limit, Reason},
     terminator::{Endian, Terminator, Width},
 };
@@ -106,6 +107,25 @@ impl Link<'_> {
     /// clock is off between frames, and stands still while reading is off. `None` takes it back.
     pub fn set_frame_timeout(&mut self, after: impl Into<Option<Duration>>) {
         self.set_limit(Limit::FrameTime, after.into());
+    }
+
+    /// Reads no more than so many bytes per second in the long run, and a quarter of a second's worth at once after silence
+    /// (a token bucket). What is not read stays with the kernel, which slows the peer down. The idle and frame clocks stand
+    /// still while the limit holds reading back; what was read is delivered at once. A connection that was reset ends at
+    /// once, with what it still has. Zero counts as one. `None` takes it back.
+    pub fn set_read_rate(&mut self, bytes_per_second: impl Into<Option<u64>>) {
+        if self.is_open() {
+            self.hub.limit_rate(self.index, Way::In, bytes_per_second.into());
+        }
+    }
+
+    /// The same for writing: what is more stays queued, and counts for the marks. The stall clock and the linger deadline
+    /// stand still while the limit holds output back. A polite close flushes at this rate, however long it takes; a FIN, a
+    /// reset and the one last write after an `Err` do not wait for it. Zero counts as one. `None` takes it back.
+    pub fn set_write_rate(&mut self, bytes_per_second: impl Into<Option<u64>>) {
+        if self.is_open() {
+            self.hub.limit_rate(self.index, Way::Out, bytes_per_second.into());
+        }
     }
 
     /// The output queue's marks in bytes, as [`Config::output_limits`](crate::Config::output_limits) has them for all.

@@ -133,7 +133,7 @@ impl Pair {
             }
         }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let count = self.output.slices(&mut slices);
+        let count = self.output.slices(&mut slices, usize::MAX);
         let offered = slices[..count].iter().map(|slice| &slice[..]).collect::<Vec<_>>().concat();
         assert!(slices[..count].iter().all(|slice| !slice.is_empty()), "an empty slice is a system call for nothing");
         let ready = self.front().concat();

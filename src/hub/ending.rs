@@ -6,6 +6,7 @@ use crate::{
     flags::*,
     key::Key,
     panics::guard,
+    rate::Way,
     reason::Reason,
     slots::Entry,
 };
@@ -211,7 +212,7 @@ impl Hub {
         let conn = self.slots.conn_at_mut(index);
         let is_possible = conn.is(ESTABLISHED) && conn.is(WRITABLE) && conn.write_error().is_none();
         if is_possible && conn.output.as_ref().is_some_and(|output| output.queued() > 0 && !output.wants_pull()) {
-            let _ = conn.flush(&mut self.spares); // it ends for another reason already
+            let _ = conn.flush(&mut self.spares, usize::MAX); // it ends for another reason already
         }
         conn.drop_output();
     }
@@ -261,6 +262,7 @@ impl Hub {
         debug_assert_eq!(conn.tells, 0, "`closed` waits for them");
         self.lingering.push_back(key);
         self.lingering_now += 1;
+        self.set_rate(index, Way::In, None); // what is dropped costs nobody anything
         self.linger_from_now(index);
         if self.lingering_now > self.config.lingering_max {
             self.reset_oldest();
@@ -293,9 +295,10 @@ impl Hub {
             return;
         }
         if conn.can_write() && conn.has_writable_output() {
-            if conn.flush(&mut self.spares).is_err() {
-                self.free_stream(index);
-                return;
+            let most = self.allowed(index, Way::Out);
+            match self.slots.conn_at_mut(index).flush(&mut self.spares, most) {
+                Ok(taken) => self.moved(index, Way::Out, taken),
+                Err(_) => return self.free_stream(index),
             }
             self.finish_lingering_output(index);
         }
@@ -345,6 +348,7 @@ impl Hub {
     pub(crate) fn free_stream(&mut self, index: usize) {
         self.drop_own_timers(index);
         self.stop_limits(index);
+        self.stop_rates(index);
         self.forget_throttles(index);
         let Entry::Stream(mut conn) = self.slots.remove(index) else { unreachable!("the slot of a connection") };
         self.lingering_now -= usize::from(conn.phase == Phase::Lingering);

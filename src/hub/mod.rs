@@ -9,6 +9,7 @@ mod connecting;
 mod elsewhere;
 mod ending;
 mod opening;
+mod rating;
 mod receiving;
 mod sending;
 #[cfg(debug_assertions)]

@@ -129,6 +129,7 @@ impl Hub {
     pub(crate) fn welcome(&mut self, key: Key) {
         self.slots.conn_at_mut(key.index()).set(OWES_CONNECTED);
         self.stats.accepted += 1;
+        self.set_default_rates(key.index());
         self.settle(key.index());
     }
 
@@ -138,7 +139,7 @@ impl Hub {
         let conn = self.slots.conn_at_mut(key.index());
         if !last_words.is_empty() {
             conn.output(&mut self.spares).push(last_words);
-            let _ = conn.flush(&mut self.spares); // of one that is gone already: lingering finds out
+            let _ = conn.flush(&mut self.spares, usize::MAX); // of one that is gone already: lingering finds out
         }
         self.linger(key.index());
     }

@@ -6,6 +6,7 @@ use crate::{
     flags::*,
     input::Input,
     key::Key,
+    rate::Way,
     reason::Reason,
     terminator::{Found, Terminator},
 };
@@ -125,7 +126,7 @@ impl Hub {
         }
         buffers.lend(&mut conn.held);
         let least = buffers.least(self.config.read_bytes);
-        match conn.fill(buffers.input(), least) {
+        match conn.fill(buffers.input(), least, usize::MAX) {
             Filled::Bytes(bytes) => {
                 conn.clear(IN_READY);
                 conn.set(BACKLOG);
@@ -203,7 +204,7 @@ impl Hub {
                 let is_lost = self.end_if_lost(index);
                 return if owes_eof && !is_lost { Step::Eof } else { Step::Rest };
             }
-            if budget.bytes == 0 {
+            if budget.bytes == 0 || !conn.may_read() {
                 return Step::Rest;
             }
             match self.fill(index, buffers) {
@@ -219,14 +220,17 @@ impl Hub {
     pub(crate) fn fill(&mut self, index: usize, buffers: &mut ReadBuffers) -> Filled {
         buffers.choose();
         let least = buffers.least(self.config.read_bytes);
+        let most = if self.slots.conn_at(index).extra.is_some() { self.allowed_to_read(index) } else { usize::MAX };
+        debug_assert!(most > 0, "a read of nothing looks like the end");
         let conn = self.slots.conn_at_mut(index);
-        let filled = conn.fill(buffers.input(), least);
+        let filled = conn.fill(buffers.input(), least, most);
         match filled {
             Filled::Bytes(bytes) => {
                 conn.set(BACKLOG);
                 if conn.extra.is_some() {
                     let now = self.stamp();
                     self.slots.conn_at_mut(index).extra().limits.idle.restart(now);
+                    self.moved(index, Way::In, bytes);
                 }
                 Filled::Bytes(bytes)
             }

@@ -9,6 +9,7 @@ use crate::{
     key::Key,
     output::{Broken, Producer},
     panics,
+    rate::Way,
     reason::Reason,
     slots::Entry,
 };
@@ -204,7 +205,7 @@ impl Hub {
     pub(crate) fn write_current(&mut self) {
         let index = self.current;
         let conn = self.slots.conn_at_mut(index);
-        if !(self.is_lent && conn.can_write()) {
+        if !(self.is_lent && conn.can_write_all()) {
             self.queue_current();
             self.flush(index);
             return;
@@ -272,8 +273,12 @@ impl Hub {
             self.conclude(index);
             return;
         }
-        match conn.flush(&mut self.spares) {
-            Ok(taken) => self.wrote(index, taken),
+        let most = if conn.is(RATED_OUT) { self.allowed(index, Way::Out) } else { usize::MAX };
+        match self.slots.conn_at_mut(index).flush(&mut self.spares, most) {
+            Ok(taken) => {
+                self.moved(index, Way::Out, taken);
+                self.wrote(index, taken);
+            }
             Err(Stuck::Socket(error)) => self.write_failed(index, error),
             Err(Stuck::Producer(Broken::Error(error))) => self.producer_failed(index, Reason::Failed(error.into())),
             Err(Stuck::Producer(Broken::NoProgress)) => {

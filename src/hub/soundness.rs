@@ -6,6 +6,7 @@ use crate::{
     conn::{Conn, Phase},
     flags::*,
     key::Key,
+    rate::Way,
     slots::Entry,
 };
 
@@ -91,7 +92,18 @@ impl Hub {
             let times = self.closing.iter().filter(|(closing, _)| *closing == key).count();
             assert_eq!(times, 1, "{key} has ended, and is to be closed once");
         }
+        let is_rated = conn.is(SPENT_IN | SPENT_OUT | RATED_OUT);
+        assert!(
+            !is_rated || conn.extra.as_ref().is_some_and(|extra| extra.rates.is_some()),
+            "{key} has a rate limit without a rate"
+        );
         let Some(extra) = &conn.extra else { return };
+        for (way, spent) in [(Way::In, SPENT_IN), (Way::Out, SPENT_OUT)] {
+            let Some(rate) = extra.rates.as_ref().map(|rates| rates.get(way)) else { continue };
+            let has_timer = rate.timer.is_some_and(|timer| self.timers.is_set(timer));
+            assert_eq!(rate.timer.is_some(), has_timer, "{key} waits for a timer that is not set");
+            assert_eq!(conn.is(spent), has_timer, "{key} is out of its rate exactly as long as a timer is set");
+        }
         let is_connecting = !conn.is(ESTABLISHED) && conn.stream.is_none() && conn.phase != Phase::Ended;
         assert!(extra.opening.is_none() || is_connecting, "{key} is connected or has ended, and still races");
         for &target in &extra.targets {

@@ -133,6 +133,7 @@ impl Hub {
         self.drop_own_offloads(self.slots.conn_at(index).key);
         self.forget_targets(index);
         self.slots.conn_at_mut(index).begin_anew();
+        self.reset_rates(index);
         self.look_at_marks(index);
         if let Some(extra) = &mut self.slots.conn_at_mut(index).extra {
             extra.limits.begin_anew();
