@@ -6,7 +6,7 @@
 //! them, however they were cut; nothing but tells after the end; who is paused, held back or throttled gets no data;
 //! `writable` after congestion only, once for each; timers never early, never twice, in order; tells and posts in order;
 //! offloaded work told once, unless its connection has ended or become something else, and refused only for lack of room;
-//! queues within their cap; the reason that was caused; nothing left lying when the weather clears; every socket given back.
+//! queues within their cap; no more bytes than the rates allow; the reason that was caused; nothing left lying when the weather clears; every socket given back.
 //!
 //! `MODEL_SEEDS=n` runs n seeds (from `MODEL_FIRST` on), `MODEL_SEED=n` one, with everything that happened.
 #![cfg(feature = "sim")]
@@ -801,6 +801,10 @@ struct Conn {
     pulls: Rc<Cell<u32>>,
     /// Idle, stalled, deadline, frame time: how long, and since when.
     limits: [Option<(Duration, Instant)>; 4],
+    /// Reading, writing: bytes per second, and since when and how many bytes.
+    rates: [Option<(u64, Instant, u64)>; 2],
+    /// What its listener has for all.
+    default_rates: [Option<u64>; 2],
 
     // The bytes.
     /// Everything that was accepted for sending, also what its producers will make.
@@ -847,6 +851,8 @@ impl Conn {
             was_congested: false,
             pulls: Rc::default(),
             limits: [None; 4],
+            rates: [None; 2],
+            default_rates: [None; 2],
             sent: Vec::new(),
             got: 0,
             framing: Framing::None,
@@ -1654,9 +1660,17 @@ impl Model {
         }
         let queued = self.conns[id].key.and_then(|key| net.link(key)).map_or(0, |link| link.queued());
         let conn = &mut self.conns[id];
+        let now = net.now();
         conn.upgraded(place.marks);
+        let moved = conn.key.and_then(|key| moved(key, net)).unwrap_or_default();
+        conn.rates = [0, 1].map(|way| Some((conn.default_rates[way]?, now, moved[way])));
         conn.was_congested |= queued > conn.marks.high && !conn.is_half_closed;
     }
+}
+
+/// How many bytes were received and sent so far.
+fn moved(key: Key, net: &Net<'_, Site>) -> Option<[u64; 2]> {
+    net.connections().into_iter().find(|one| one.key == key).map(|one| [one.bytes_in, one.bytes_out])
 }
 
 fn is_unmasked(bytes: &[u8], sent: &[u8]) -> bool {
@@ -1826,7 +1840,8 @@ impl Model {
                 let framing = self.some_framing();
                 self.set_framing(id, net, framing);
             }
-            40..43 => self.set_limit(id, net),
+            40..42 => self.set_limit(id, net),
+            42 => self.set_rate(id, net),
             43..49 => self.tell(id, net),
             49..52 => self.tell_after(id, net),
             58 => self.offload_for(id, net),
@@ -1967,6 +1982,9 @@ impl Model {
             2 => Listen::new().backlog(1),
             _ => Listen::new(),
         };
+        let rates = [(); 2].map(|()| self.dice.one_in(6).then(|| self.some_rate()));
+        let options = rates[0].into_iter().fold(options, Listen::read_rate);
+        let options = rates[1].into_iter().fold(options, Listen::write_rate);
         self.places[host].listeners.retain(|&(key, _)| net.is_open(key));
         let is_taken = self.places[host].listeners.iter().any(|&(_, taken)| taken == port);
         let token = Alive::one_more(&self.alive);
@@ -1974,7 +1992,7 @@ impl Model {
             let _token = &token;
             let shared = Rc::clone(&site.model);
             let model = &mut *shared.borrow_mut();
-            model.admit(site.host, net, peer.ip())
+            model.admit(site.host, net, peer.ip(), rates)
         });
         self.story.note(|| format!("      host {host} listens on {port}: {listening:?}"));
         if let Ok(key) = listening {
@@ -1987,7 +2005,13 @@ impl Model {
     }
 
     /// A factory is asked.
-    fn admit(&mut self, host: usize, net: &mut Net<'_, Site>, peer: Option<SocketAddr>) -> Result<Peer, Refusal> {
+    fn admit(
+        &mut self,
+        host: usize,
+        net: &mut Net<'_, Site>,
+        peer: Option<SocketAddr>,
+        rates: [Option<u64>; 2],
+    ) -> Result<Peer, Refusal> {
         if !self.quiet.get() && self.dice.one_in(10) {
             self.act(host, net);
         }
@@ -2009,6 +2033,8 @@ impl Model {
             client.map_or((Dialect::Raw, Dialect::Raw), |client| (self.conns[client].hears, self.conns[client].speaks));
         let mut conn = Conn::new(host, true, self.places[host].marks, speaks, hears);
         conn.peer = client;
+        conn.default_rates = rates;
+        conn.rates = rates.map(|rate| Some((rate?, net.now(), 0)));
         self.conns.push(conn);
         self.figures.connections += 1;
         if let Some(client) = client {
@@ -2252,6 +2278,43 @@ impl Model {
         self.conns[id].limits[which] = after.map(|after| (after, now));
     }
 
+    /// None so slow that the longest queue is not gone when peace has lasted.
+    fn some_rate(&mut self) -> u64 {
+        self.dice.pick(&[5_000, 20_000, 100_000, 1 << 30, u64::MAX])
+    }
+
+    fn set_rate(&mut self, id: usize, net: &mut Net<'_, Site>) {
+        self.look_at_rates(id, net);
+        let (now, way) = (net.now(), self.dice.below(2));
+        let rate = (!self.dice.one_in(4)).then(|| self.some_rate());
+        let Some(key) = self.conns[id].key else { return };
+        let Some(moved) = moved(key, net) else { return };
+        let Some(mut link) = net.link(key) else { return };
+        match way {
+            0 => link.set_read_rate(rate),
+            _ => link.set_write_rate(rate),
+        }
+        self.story.note(|| format!("      {id} has rate {way} of {rate:?}"));
+        self.conns[id].rates[way] = rate.map(|rate| (rate, now, moved[way]));
+    }
+
+    /// No more was read and written than the rates allow, but of one that is lost.
+    fn look_at_rates(&mut self, id: usize, net: &mut Net<'_, Site>) {
+        let conn = &self.conns[id];
+        let Some(key) = conn.key.filter(|&key| net.is_open(key)) else { return };
+        let Some(moved) = moved(key, net).filter(|_| !conn.is_lost && !conn.is_lifted) else { return };
+        for (way, (rate, moved)) in conn.rates.into_iter().zip(moved).enumerate() {
+            let Some((rate, since, before)) = rate else { continue };
+            let due = u128::from(rate) * net.now().duration_since(since).as_nanos() / 1_000_000_000;
+            let (most, moved) = (due + u128::from(rate / 4), moved - before);
+            promise!(
+                self.story,
+                u128::from(moved) <= most,
+                "{id} has moved {moved} bytes {way}, and {rate} per second are {most}"
+            );
+        }
+    }
+
     // ------------------------------------------------------------------------------------------- ending
 
     fn close(&mut self, id: usize, net: &mut Net<'_, Site>) {
@@ -2321,6 +2384,7 @@ impl Model {
         promise!(self.story, is_open || !net.send(key, "x"), "{id} has begun to end, and takes output");
         let is_told = !is_open && net.tell(key, |_: &mut Peer, _, _| Ok(()));
         promise!(self.story, !is_told, "{id} has begun to end, and can be told");
+        self.look_at_rates(id, net);
     }
 
     // ------------------------------------------------------------------------------------------- tells, timers, the loop
@@ -2625,6 +2689,7 @@ impl Model {
         };
         let (queued, is_congested, unread) = (link.queued(), link.is_congested(), link.unread());
         let now = net.now();
+        self.look_at_rates(id, net);
         let conn = &self.conns[id];
         promise!(self.story, conn.is_connected, "{id} is neither connected nor closed");
         promise!(self.story, !conn.is_lost && !conn.is_lifted, "{id} is lost, and not closed");

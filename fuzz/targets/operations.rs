@@ -421,7 +421,7 @@ fn command(net: &mut Net<'_, Ledger>, ledger: &mut Ledger) {
     let Some((key, &id)) = ledger.key().and_then(|key| Some((key, ledger.ids.get(&key)?))) else { return };
     let Some(mut link) = net.link(key) else { return };
     ledger.life(id, |life| assert!(!life.closed, "closed, and there is a link"));
-    match ledger.draw(|tape| tape.below(16)) {
+    match ledger.draw(|tape| tape.below(18)) {
         0 | 1 => {
             link.pause();
             ledger.life(id, |life| life.is_paused = true);
@@ -446,6 +446,8 @@ fn command(net: &mut Net<'_, Ledger>, ledger: &mut Ledger) {
         }
         13 => link.set_hold_back(ledger.draw(|tape| tape.once_in(2))),
         14 => link.wake(),
+        15 => link.set_read_rate(ledger.draw(|tape| tape.once_in(2).then(|| rate(tape)))),
+        16 => link.set_write_rate(ledger.draw(|tape| tape.once_in(2).then(|| rate(tape)))),
         _ => {
             let _ = (link.is_congested(), link.queued(), link.unread(), link.peer().to_string(), link.local().to_string());
             assert!(link.with_socket(|_| ()).is_none(), "there is none in a simulation");
@@ -453,6 +455,11 @@ fn command(net: &mut Net<'_, Ledger>, ledger: &mut Ledger) {
     }
     let is_open = net.is_open(key);
     ledger.life(id, |life| life.is_ending |= !is_open);
+}
+
+/// Never so slow that what is queued is not gone when all has calmed down.
+fn rate(tape: &mut Tape<'_>) -> u64 {
+    [100_000, 1 << 20, u64::MAX][tape.below(3)]
 }
 
 /// And whether it may lose bytes: by a delimiter, by a skipped frame.

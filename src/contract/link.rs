@@ -87,8 +87,8 @@ impl Link<'_> {
         }
     }
 
-    /// `exceeded(Idle)` when no byte was received for so long. The clock stands still while reading is off or output is
-    /// queued. `None` takes it back.
+    /// `exceeded(Idle)` when no byte was received for so long. The clock stands still while reading is off or held back by
+    /// its [rate](Self::set_read_rate), or output is queued. `None` takes it back.
     pub fn set_idle_timeout(&mut self, after: impl Into<Option<Duration>>) {
         self.set_limit(Limit::Idle, after.into());
     }
