@@ -668,3 +668,34 @@ fn a_closure_that_panics_and_panics_when_dropped_stays_in_its_turn() {
     assert!(turned.is_ok(), "the panic of the closure's drop left the turn");
     assert_eq!((fired, reactor.stats().timers), (1, 0), "it does not fire again");
 }
+
+/// Offloaded work of a connection that was upgraded, or closed with output left, was taken back only when some connection
+/// ended: until then it could begin, and what was to follow it kept `run` running.
+#[test]
+fn offloaded_work_of_who_is_upgraded_or_flushes_is_taken_back_at_once() {
+    struct Next;
+    impl Protocol<Journal> for Next {}
+    let steps: [fn(&mut Ctx<'_>); 2] = [
+        |ctx| ctx.upgrade(Next),
+        |ctx| {
+            ctx.send(vec![0; HUGE]);
+            ctx.close();
+        },
+    ];
+    for step in steps {
+        let (let_go, wait) = std::sync::mpsc::channel::<()>();
+        let config = Config::new().offload_threads(1);
+        let mut talk = Talk::with(config, move |ctx, _, call| {
+            if matches!(call, Call::Received(_)) {
+                ctx.offload(|| unreachable!("it has not begun"), |_: &mut Next, _, _, _| Ok(()));
+                step(ctx);
+            }
+            Ok(())
+        });
+        talk.reactor.net().offload(move || wait.recv().is_err(), |_, _, _| ());
+        say(&talk.peer, "x");
+        talk.until(|journal| journal.calls.len() > 1);
+        assert_eq!((talk.reactor.stats().offloads, talk.journal.closings()), (1, 0), "only the other one is left");
+        drop(let_go);
+    }
+}

@@ -501,7 +501,8 @@ impl<S> Core<S> {
     /// Whether there may be something to do at the end of a turn in which nothing is to be closed.
     #[inline]
     pub(crate) fn has_to_tidy(&self) -> bool {
-        !self.hub.jobs_dead.is_empty() || self.drain.is_some() || self.handlers.len() > self.hub.slots.capacity()
+        let has_dead = !(self.hub.jobs_dead.is_empty() && self.hub.elsewhere.dead.is_empty());
+        has_dead || self.drain.is_some() || self.handlers.len() > self.hub.slots.capacity()
     }
 
     /// Whether the next wait must not sleep.
