@@ -532,3 +532,24 @@ fn dispatchers_are_there_until_pending_work_is_done() {
     reactor.run(&mut log).expect("the selector works");
     assert_eq!(log, ["done", "closed"]);
 }
+
+/// What had come back and was not looked at yet stayed until the next piece of work was done.
+#[test]
+fn a_shutdown_drops_what_has_come_back() {
+    struct Product(Sender<()>);
+    impl Drop for Product {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+    let mut reactor = narrow::<u32>(1, 1);
+    let (dropped, drops) = channel();
+    reactor.net().offload(move || Product(dropped), |_, _, _| unreachable!("it is shut down"));
+    let (_let_go, wait) = channel::<()>();
+    let (begun, begins) = channel();
+    reactor.net().offload(held(begun, wait), |_, _, _| unreachable!("it is shut down"));
+    begins.recv_timeout(PATIENCE).expect("it begins when the one before is through");
+    assert!(drops.try_recv().is_err());
+    reactor.shutdown(&mut 0);
+    assert!(drops.try_recv().is_ok(), "it outlives the shutdown");
+}

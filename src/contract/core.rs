@@ -418,6 +418,7 @@ impl<S> Core<S> {
             self.drop_later(later);
         }
         self.drop_all_offloads();
+        self.discard_returned();
         while let Some(job) = self.inbox.next() {
             discard("a job of another thread", job);
         }
@@ -427,7 +428,6 @@ impl<S> Core<S> {
     /// Without a callback: there is no state to lend.
     pub(crate) fn discard_all(&mut self) {
         self.drop_all_errands();
-        self.discard_returned();
         for handler in self.handlers.drain(..).flatten() {
             discard("a protocol", handler);
         }
