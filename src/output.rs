@@ -64,7 +64,7 @@ enum Chunk {
 #[allow(clippy::vec_box, reason = "the boxes are what is kept: a connection takes one as it is")]
 pub(crate) struct Spares(Vec<Box<Output>>);
 
-/// So many are kept, each with at most so much room: 400 KiB in all.
+/// So many are kept, each with at most so much room for bytes: less than 1 MiB in all, and half of that in practice.
 const SPARES_MAX: usize = 1024;
 const SPARE_BYTES: usize = 256;
 

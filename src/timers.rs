@@ -17,7 +17,8 @@ pub(crate) enum What {
     Owned(Key),
     /// The time-outs of one connection.
     Limits(Key),
-    /// A listener, or a Unix connect, that could not go on for want of descriptors or backlog.
+    /// A listener, or a Unix connect, that could not go on for want of descriptors or backlog; a race whose next address is
+    /// to be tried.
     Retry(Key),
     /// A connection whose rate limit is used up.
     Rate(Key, Way),
