@@ -39,6 +39,7 @@ const FILE: &str = if cfg!(windows) { r"C:\Windows\System32\drivers\etc\services
 /// [`io::ErrorKind::NotFound`] for a name that neither knows.
 pub fn service_port(name: &str, protocol: IpProtocol) -> io::Result<u16> {
     built_in(name, protocol).or_else(|| in_file(&fs::read_to_string(FILE).ok()?, name, protocol)).ok_or_else(|| {
+        let name = name.escape_debug();
         let text = format!("no service is called `{name}` for {protocol}, here and in {FILE}: write the number of its port");
         io::Error::new(io::ErrorKind::NotFound, text)
     })
@@ -163,5 +164,7 @@ mod tests {
         let error = service_port("htpp", IpProtocol::Tcp).expect_err("a typing error");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(error.to_string().contains("`htpp` for tcp") && error.to_string().contains("number"), "{error}");
+        let error = service_port("a\nb", IpProtocol::Tcp).expect_err("no name");
+        assert!(error.to_string().contains("`a\\nb`"), "one line in a log: {error}");
     }
 }
