@@ -100,10 +100,6 @@ mutation 'the straight way reads on in spite of its own output' src/conn.rs \
     'FAILED | BACKLOG | PAUSED | CONGESTED' 'FAILED | BACKLOG | PAUSED'
 mutation 'the straight way reads before what is owed is told' src/conn.rs \
     'let special = OWES_CONNECTED | OWES_DRAINING |' 'let special ='
-mutation 'the straight way ends though there is more to read' src/hub/receiving.rs \
-    'conn.is(BACKLOG | READABLE | EOF_SEEN)' 'conn.is(BACKLOG | EOF_SEEN)'
-mutation 'the straight way ends though time-outs were set' src/hub/receiving.rs \
-    'conn.is(BACKLOG | READABLE | EOF_SEEN) || conn.extra.is_some()' 'conn.is(BACKLOG | READABLE | EOF_SEEN)'
 mutation 'the straight way loses what is left of a frame' src/hub/receiving.rs \
     '        if !is_used_up {
             conn.held = Some(buffers.hold());' '        if false {

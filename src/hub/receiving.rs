@@ -152,7 +152,7 @@ impl Hub {
         if is_used_up {
             conn.put(BACKLOG, conn.framing.fires_on_nothing());
         }
-        if self.interrupt || conn.is(BACKLOG | READABLE | EOF_SEEN) || conn.extra.is_some() {
+        if self.interrupt || conn.is(BACKLOG | READABLE | EOF_SEEN) {
             return false;
         }
         if !is_used_up {
