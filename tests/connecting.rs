@@ -785,6 +785,27 @@ mod simulated {
         }
     }
 
+    /// Found by the model: what was sent in that callback is still in the reactor's buffer.
+    #[test]
+    fn so_does_who_fails_in_the_callback_in_which_it_sends() {
+        let mut sim = Sim::new(1);
+        sim.set_weather(Weather::fair().latency(100 * MILLI, Duration::ZERO)).name("both.test", &["10.0.0.1"]);
+        sim.set_name_fate("both.test", NameFate::Slow(MILLI));
+        let witness = sim.host("10.0.0.1", Vec::new());
+        sim.net(witness).listen("10.0.0.1:80", || Witness).expect("a free port");
+        let host = sim.host("10.0.0.9", Log::default());
+        let key = sim.net(host).connect("both.test:80", Client);
+        sim.run_for(150 * MILLI - MILLI);
+        let is_told = sim.net(host).tell(key, |_: &mut Client, ctx, _| {
+            ctx.send("half a word");
+            Err("enough".into())
+        });
+        assert!(is_told);
+        sim.run_for(SECOND);
+        assert_eq!(sim.state(host).closed, 1);
+        assert_eq!(*sim.state(witness), ["false"]);
+    }
+
     /// Found by the model: an event for one of several sockets is served before anybody has won.
     #[test]
     fn nobody_is_told_writable_before_connected() {

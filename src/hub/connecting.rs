@@ -199,7 +199,7 @@ impl Hub {
     pub(super) fn stop_opening(&mut self, index: usize) -> Option<Opening> {
         let mut opening = self.take_opening(index)?;
         let conn = self.slots.conn_at(index);
-        let is_cut = conn.is(CUT) || conn.output.is_some();
+        let is_cut = conn.is(CUT) || conn.output.is_some() || self.queued(index) > 0;
         match &mut opening {
             Opening::Resolving { ticket, .. } => _ = self.take_back(Purpose::Names, *ticket),
             Opening::Racing { race, .. } if is_cut => race.each_but(None, Stream::abort),
