@@ -351,3 +351,42 @@ fn real_sockets_are_never_faster() {
     assert!(client.join().expect("no panic") >= least, "writing is never early");
     assert_eq!((log.received, log.eof), (BYTES, 1));
 }
+
+#[test]
+fn a_limited_connection_that_ends_leaves_no_timer() {
+    let station = Station { reading: Some(10), writing: Some(10), sends: 100, ..Station::default() };
+    let (mut scene, client) = stage(station);
+    scene.says(client, [0; 100]).settles();
+    assert_eq!(scene.net().stats().timers, 2, "one for each direction");
+    let key = scene.state().keys[0];
+    scene.net().abort(key);
+    scene.settles();
+    assert_eq!(scene.net().stats().timers, 0);
+}
+
+#[test]
+fn what_comes_after_closed_is_dropped_without_a_limit() {
+    let (mut scene, client) = stage(Station { reading: Some(10), closes: true, ..Station::default() });
+    scene.says(client, [0; 10_000]).ends(client).settles();
+    assert_eq!((scene.net().stats().lingering, scene.state().closed.len()), (0, 1));
+}
+
+#[test]
+fn what_an_error_leaves_queued_is_tried_once_without_a_limit() {
+    let (mut scene, client) = stage(Station { writing: Some(10), sends: 500, ..Station::default() });
+    assert_eq!(scene.heard(client), 2);
+    let key = scene.state().keys[0];
+    scene.net().link(key).expect("it is open").fail("enough");
+    assert_eq!(scene.heard(client), 500);
+}
+
+#[test]
+fn the_grace_of_a_drain_ends_what_flushes_too_slowly() {
+    let (mut scene, client) = stage(Station { writing: Some(10), sends: 500, closes: true, ..Station::default() });
+    scene.net().drain(5 * SECOND);
+    scene.passes(4 * SECOND);
+    assert_eq!(scene.connections(), 1);
+    scene.passes(2 * SECOND);
+    assert_eq!(scene.connections(), 0);
+    assert!(scene.heard(client) <= 53);
+}
