@@ -24,6 +24,8 @@ use std::{
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// Accepted, and its factory is running: nobody reaches it, because it may come to nothing.
+    Guest,
     /// Connecting or connected.
     Open,
     /// Closed politely: the output is still flushing.

@@ -6,8 +6,8 @@ mod common;
 use common::PATIENCE;
 use common::{Call, Journal, dial, listen, read_exactly, read_to_end, recorder, reset, say, settle, until};
 use mainspring::{
-    Address, Config, Context, Endian, Fault, Framer, Key, Limit, Link, Listen, Net, Outcome, Produced, Protocol, Reactor, Reason,
-    Refusal, Step, Terminator, Width,
+    Address, Config, Context, Endian, Fault, Framer, Key, Kind, Limit, Link, Listen, Net, Outcome, Produced, Protocol, Reactor,
+    Reason, Refusal, Step, Terminator, Width,
 };
 #[cfg(unix)]
 use mainspring::{Dispatcher, Drained, Scope, Source};
@@ -697,5 +697,43 @@ fn offloaded_work_of_who_is_upgraded_or_flushes_is_taken_back_at_once() {
         talk.until(|journal| journal.calls.len() > 1);
         assert_eq!((talk.reactor.stats().offloads, talk.journal.closings()), (1, 0), "only the other one is left");
         drop(let_go);
+    }
+}
+
+/// A factory finds its own guest among the connections. What it told it, gave it to do or did to it was for a connection
+/// that perhaps never came to be: a refusal then panicked out of the turn.
+#[test]
+fn a_factory_cannot_reach_its_guest() {
+    fn meddle(net: &mut Net<'_, Journal>, key: Key) -> bool {
+        let is_told = net.tell(key, |_: &mut Meek, _, _| unreachable!("it was not open"));
+        let is_given = net.offload_for(key, || (), |_: &mut Meek, _, _, _| unreachable!("it was not open"));
+        is_told || is_given || net.send(key, "x") || net.is_open(key) || net.close(key) || net.fail(key, "x") || net.abort(key)
+    }
+    struct Meek;
+    impl Protocol<Journal> for Meek {
+        fn connected(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal) -> Outcome {
+            journal.note(ctx.key, Call::Connected);
+            Ok(())
+        }
+    }
+    let answers: [fn() -> Result<Meek, Refusal>; 3] = [|| Ok(Meek), || Err("no".into()), || panic!("in the factory")];
+    for (number, answer) in answers.into_iter().enumerate() {
+        let (mut reactor, mut journal) = (Reactor::new().expect("a selector"), Journal::default());
+        let met = Rc::new(Cell::new(0));
+        let meets = Rc::clone(&met);
+        let factory = move |net: &mut Net<'_, Journal>, _: &mut Journal, _: &Address| {
+            for guest in net.connections().into_iter().filter(|one| one.kind == Kind::Accepted) {
+                assert!(!guest.is_ending && !meddle(net, guest.key));
+                meets.set(meets.get() + 1);
+            }
+            answer()
+        };
+        let listener = reactor.net().listen_with("127.0.0.1:0", Listen::new(), factory).expect("a free port");
+        let at = reactor.net().local(listener).and_then(|at| at.ip()).expect("it listens");
+        let _peer = dial(at);
+        until(&mut reactor, &mut journal, |_| met.get() > 0);
+        settle(&mut reactor, &mut journal);
+        let is_let_in = usize::from(number == 0);
+        assert_eq!((met.get(), journal.calls.len(), reactor.stats().connections), (1, is_let_in, is_let_in), "{number}");
     }
 }

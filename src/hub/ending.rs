@@ -63,7 +63,7 @@ impl Hub {
         let Some(entry) = self.slots.at(index) else { return false };
         let key = match entry {
             Entry::Stream(conn) => {
-                if matches!(conn.phase, Phase::Ended | Phase::Lingering) {
+                if matches!(conn.phase, Phase::Guest | Phase::Ended | Phase::Lingering) {
                     return false;
                 }
                 let key = conn.key;
@@ -141,8 +141,9 @@ impl Hub {
     }
 
     fn owe_draining(&mut self, key: Key) {
-        if let Some(index) = self.find_open(key) {
-            self.slots.conn_at_mut(index).set(OWES_DRAINING);
+        let Some(Entry::Stream(conn)) = self.slots.get_mut(key) else { return };
+        if matches!(conn.phase, Phase::Guest | Phase::Open) {
+            conn.set(OWES_DRAINING);
             self.mark_dirty(key);
         }
     }

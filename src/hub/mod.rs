@@ -247,7 +247,7 @@ impl Hub {
                 is_owed || conn.is(FAILED) || conn.write_error().is_some() || can_flush || (has_input && self.is_reading(conn))
             }
             Phase::Flushing => can_flush || conn.is(FAILED),
-            Phase::Ended => false,
+            Phase::Guest | Phase::Ended => false,
             Phase::Lingering => can_flush || conn.is(READABLE) || conn.is(FAILED),
         }
     }

@@ -114,7 +114,7 @@ impl Hub {
 
     fn admit_guest(&mut self, key: Key, listener: Key, stream: Stream, peer: Address) {
         let mut conn = Conn::new(key, Some(stream), peer, self.stamp());
-        conn.listener = Some(listener);
+        (conn.listener, conn.phase) = (Some(listener), Phase::Guest);
         conn.set(HOLDS_BACK);
         conn.set(ESTABLISHED | WRITABLE);
         self.slots.insert(Entry::Stream(conn));
@@ -127,7 +127,9 @@ impl Hub {
 
     /// It is let in: `connected` is owed.
     pub(crate) fn welcome(&mut self, key: Key) {
-        self.slots.conn_at_mut(key.index()).set(OWES_CONNECTED);
+        let conn = self.slots.conn_at_mut(key.index());
+        conn.phase = Phase::Open;
+        conn.set(OWES_CONNECTED);
         self.stats.accepted += 1;
         self.set_default_rates(key.index());
         self.settle(key.index());

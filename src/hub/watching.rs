@@ -100,7 +100,7 @@ fn describe_stream(conn: &Conn, age: Duration, name: &'static str) -> Connection
         queued: conn.queued(),
         unread: conn.held.as_ref().map_or(0, |held| held.len()),
         is_connected: conn.is(ESTABLISHED),
-        is_ending: !conn.is_open(),
+        is_ending: !matches!(conn.phase, Phase::Guest | Phase::Open),
         is_paused: conn.is(PAUSED),
         is_congested: conn.is(CONGESTED),
         terminator: conn.framing.name(),
