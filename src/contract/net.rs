@@ -46,7 +46,8 @@ impl<S> Net<'_, S> {
     }
 
     /// The same with options, and a factory that sees the state and the peer, and may refuse it, with some last words.
-    /// The factory runs between callbacks; if it panics, the connection is reset.
+    /// The factory runs between callbacks; if it panics, the connection is reset. By key that is not open before it is let
+    /// in: what is to be said or asked of it belongs into its `connected`.
     ///
     /// # Errors
     /// As [`listen`](Self::listen).
