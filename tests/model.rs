@@ -789,7 +789,7 @@ struct Conn {
     may: Vec<Why>,
     /// Some of its output will never leave: whatever its end, it is not clean.
     is_lost: bool,
-    /// It was given data in spite of a hold-back or throttle: then it must be lost, and end.
+    /// It was given data in spite of a hold-back, throttle or rate: then it must be lost, and end.
     is_lifted: bool,
     is_half_closed: bool,
     is_paused: bool,
@@ -2298,7 +2298,7 @@ impl Model {
         self.conns[id].rates[way] = rate.map(|rate| (rate, now, moved[way]));
     }
 
-    /// No more was read and written than the rates allow, but of one that is lost.
+    /// No more is written than the rate allows, and no more read but of one that is lost, which must end then.
     fn look_at_rates(&mut self, id: usize, net: &mut Net<'_, Site>) {
         let conn = &self.conns[id];
         let Some(key) = conn.key.filter(|&key| net.is_open(key)) else { return };
@@ -2307,6 +2307,10 @@ impl Model {
             let Some((rate, since, before)) = rate else { continue };
             let due = u128::from(rate) * net.now().duration_since(since).as_nanos() / 1_000_000_000;
             let (most, moved) = (due + u128::from(rate / 4), moved - before);
+            if way == 0 && u128::from(moved) > most {
+                self.conns[id].is_lifted = true; // it was reset: then it ends
+                return;
+            }
             promise!(
                 self.story,
                 u128::from(moved) <= most,
