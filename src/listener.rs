@@ -1,23 +1,45 @@
 //! Listening: the options ([`Listen`], [`Refusal`]), and what the loop knows of one listener.
 
-use crate::{address::Address, key::Key, world};
-use std::{borrow::Cow, rc::Rc};
+use crate::{address::Address, config::Marks, key::Key, world};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
 
 /// How to listen. All of it has a default:
 ///
 /// ```
 /// # use mainspring::Listen;
-/// let options = Listen::new().backlog(128).connections_max(100, "421 too many connections\r\n");
+/// # use std::time::Duration;
+/// let options = Listen::new()
+///     .connections_max(1000, "421 too many connections\r\n")
+///     .per_peer_max(10, "421 too many connections from you\r\n")
+///     .idle_timeout(Duration::from_secs(60));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Listen {
     pub(crate) accepts_max: Option<u64>,
     pub(crate) connections_max: Option<usize>,
     pub(crate) refusal: Option<Rc<[u8]>>,
+    pub(crate) per_peer_max: Option<(usize, Rc<[u8]>)>,
     pub(crate) backlog: Option<u32>,
     pub(crate) reuse_port: bool,
     pub(crate) read_rate: Option<u64>,
     pub(crate) write_rate: Option<u64>,
+    pub(crate) v6only: Option<bool>,
+    pub(crate) bounds: Bounds,
+}
+
+/// What holds for each connection from its beginning.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bounds {
+    pub(crate) idle: Option<Duration>,
+    pub(crate) stalled: Option<Duration>,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) marks: Option<Marks>,
 }
 
 /// What the kernel keeps for us until we accept; it cuts it to net.core.somaxconn (listen(2)).
@@ -42,6 +64,45 @@ impl Listen {
     pub fn connections_max(mut self, connections: usize, refusal: impl AsRef<[u8]>) -> Self {
         self.connections_max = Some(connections);
         self.refusal = Some(refusal.as_ref().into());
+        self
+    }
+
+    /// Beyond so many connections of one IP address at a time a new one is given the `refusal` and closed, as with
+    /// [`connections_max`](Self::connections_max), which comes first. An IPv4 address and the same one mapped to IPv6 count as
+    /// one; clients of a Unix socket do not count. Many people may share an address (NAT). Default: no limit.
+    #[must_use]
+    pub fn per_peer_max(mut self, connections: usize, refusal: impl AsRef<[u8]>) -> Self {
+        self.per_peer_max = Some((connections, refusal.as_ref().into()));
+        self
+    }
+
+    /// [`Context::set_idle_timeout`](crate::Context::set_idle_timeout) of each connection that is let in, before `connected`,
+    /// which may change it. As any time-out it is off after an [`upgrade`](crate::Context::upgrade). Default: none.
+    #[must_use]
+    pub fn idle_timeout(mut self, after: Duration) -> Self {
+        self.bounds.idle = Some(after);
+        self
+    }
+
+    /// The same for [`Context::set_stall_timeout`](crate::Context::set_stall_timeout). Default: none.
+    #[must_use]
+    pub fn stall_timeout(mut self, after: Duration) -> Self {
+        self.bounds.stalled = Some(after);
+        self
+    }
+
+    /// The same for [`Context::set_deadline`](crate::Context::set_deadline). Default: none.
+    #[must_use]
+    pub fn deadline(mut self, after: Duration) -> Self {
+        self.bounds.deadline = Some(after);
+        self
+    }
+
+    /// The same for [`Context::set_output_limits`](crate::Context::set_output_limits), in bytes. Default: those of
+    /// [`Config::output_limits`](crate::Config::output_limits).
+    #[must_use]
+    pub fn output_limits(mut self, low: usize, high: usize, cap: usize) -> Self {
+        self.bounds.marks = Some(Marks::new(low, high, cap));
         self
     }
 
@@ -76,8 +137,17 @@ impl Listen {
         self
     }
 
+    /// Whether a listener on an IPv6 address takes IPv6 alone (IPV6_V6ONLY, ipv6(7)). One on `[::]` that does not takes IPv4
+    /// too; the peer is then an address such as `::ffff:192.0.2.1`. Nothing to IPv4 and Unix sockets. Default: what the system
+    /// does.
+    #[must_use]
+    pub fn v6only(mut self, only: bool) -> Self {
+        self.v6only = Some(only);
+        self
+    }
+
     pub(crate) fn how(&self) -> world::ListenHow {
-        world::ListenHow { backlog: self.backlog.unwrap_or(BACKLOG), reuse_port: self.reuse_port }
+        world::ListenHow { backlog: self.backlog.unwrap_or(BACKLOG), reuse_port: self.reuse_port, v6only: self.v6only }
     }
 }
 
@@ -134,6 +204,8 @@ pub(crate) struct Listening {
     pub(crate) accepted: u64,
     /// Connections accepted and not yet closed.
     pub(crate) guests: usize,
+    /// How many of them each address has, where that is limited; never 0.
+    peers: HashMap<IpAddr, usize>,
     pub(crate) in_ready: bool,
 }
 
@@ -150,17 +222,52 @@ impl Listening {
             passed: 0,
             accepted: 0,
             guests: 0,
+            peers: HashMap::new(),
             in_ready: false,
         }
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.options.connections_max.is_some_and(|most| self.guests >= most)
+    /// The last words to a newcomer for whom there is no room.
+    pub(crate) fn refusal(&self, peer: Option<SocketAddr>) -> Option<Rc<[u8]>> {
+        if self.options.connections_max.is_some_and(|most| self.guests >= most) {
+            return Some(self.options.refusal.clone().unwrap_or_default());
+        }
+        let (most, refusal) = self.options.per_peer_max.as_ref()?;
+        let has = self.peers.get(&counted(peer)?).copied().unwrap_or_default();
+        (has >= *most).then(|| Rc::clone(refusal))
+    }
+
+    pub(crate) fn count_guest(&mut self, peer: Option<SocketAddr>) {
+        self.guests += 1;
+        if self.options.per_peer_max.is_some() {
+            if let Some(ip) = counted(peer) {
+                *self.peers.entry(ip).or_default() += 1;
+            }
+        }
+    }
+
+    pub(crate) fn uncount_guest(&mut self, peer: Option<SocketAddr>) {
+        self.guests -= 1;
+        if self.peers.is_empty() {
+            return;
+        }
+        let Some(ip) = counted(peer) else { return };
+        if let Some(has) = self.peers.get_mut(&ip) {
+            *has -= 1;
+            if *has == 0 {
+                self.peers.remove(&ip);
+            }
+        }
     }
 
     pub(crate) fn has_had_enough(&self) -> bool {
         self.options.accepts_max.is_some_and(|most| self.accepted >= most)
     }
+}
+
+/// Whom a connection counts for.
+fn counted(peer: Option<SocketAddr>) -> Option<IpAddr> {
+    Some(peer?.ip().to_canonical())
 }
 
 /// What an error of accept(2) calls for.

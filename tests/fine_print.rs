@@ -2176,6 +2176,108 @@ fn a_refusal_says_its_last_words_and_no_protocol_is_made() {
     assert_eq!(journal.keys().len(), 1);
 }
 
+fn hang_up(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome {
+    if let Call::Eof(_) = call {
+        ctx.close();
+    }
+    Ok(())
+}
+
+fn connected(journal: &Journal) -> usize {
+    journal.calls.iter().filter(|(_, call)| *call == Call::Connected).count()
+}
+
+/// Where a new listener is.
+fn listen_how(reactor: &mut Reactor<Journal>, at: &str, options: Listen, on: On) -> SocketAddr {
+    let mut net = reactor.net();
+    let listener = net.listen_with(at, options, move |_, _, _| Ok(recorder(on))).expect("a free port");
+    net.local(listener).and_then(|address| address.ip()).expect("an IP listener")
+}
+
+#[test]
+fn one_address_has_so_many_connections_and_the_next_is_told_its_last_words() {
+    let (mut reactor, mut journal) = start();
+    let options = Listen::new().connections_max(3, "full\r\n").per_peer_max(2, "enough\r\n");
+    let addr = listen_how(&mut reactor, "127.0.0.1:0", options, hang_up);
+    let from = |ip: [u8; 4]| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a descriptor");
+        socket.bind(&SocketAddr::from((ip, 0)).into()).expect("a loopback address");
+        socket.connect(&addr.into()).expect("it listens");
+        TcpStream::from(socket)
+    };
+    let (first, second) = (from([127, 0, 0, 1]), from([127, 0, 0, 1]));
+    until(&mut reactor, &mut journal, |journal| connected(journal) == 2);
+    let refused = read_to_end(&mut reactor, &mut journal, &mut from([127, 0, 0, 1]));
+    assert_eq!(refused, b"enough\r\n");
+    drop(first);
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
+    let third = from([127, 0, 0, 1]);
+    until(&mut reactor, &mut journal, |journal| connected(journal) == 3);
+    assert_eq!(read_to_end(&mut reactor, &mut journal, &mut from([127, 0, 0, 1])), b"enough\r\n");
+    let other = from([127, 0, 0, 2]);
+    until(&mut reactor, &mut journal, |journal| connected(journal) == 4);
+    assert_eq!(read_to_end(&mut reactor, &mut journal, &mut from([127, 0, 0, 3])), b"full\r\n", "the limit of all comes first");
+    drop((second, third, other));
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 4);
+}
+
+#[test]
+fn what_a_listener_lets_in_has_its_time_outs_and_connected_may_change_them() {
+    let (mut reactor, mut journal) = start();
+    let addr = listen_how(&mut reactor, "127.0.0.1:0", Listen::new().idle_timeout(TICK), quiet);
+    let _silent = dial(addr);
+    until(&mut reactor, &mut journal, |journal| journal.has(&Call::Exceeded(Limit::Idle)));
+
+    let options = Listen::new().idle_timeout(TICK).stall_timeout(3 * TICK).deadline(100 * TICK).output_limits(1, 2, 3);
+    let addr = listen_how(&mut reactor, "127.0.0.1:0", options, |ctx, _, call| {
+        if *call == Call::Connected {
+            ctx.set_idle_timeout(None);
+            ctx.send("four");
+            ctx.send("more"); // above its cap
+        }
+        Ok(())
+    });
+    let before = journal.calls.len();
+    let mut peer = dial(addr);
+    until(&mut reactor, &mut journal, |journal| journal.calls.len() > before);
+    read_to_end(&mut reactor, &mut journal, &mut peer);
+    until(&mut reactor, &mut journal, |journal| journal.calls[before..].iter().any(|(_, call)| matches!(call, Call::Closed(_))));
+    assert_eq!(reactor.net().stats().closed.overflow, 1);
+
+    let options = Listen::new().idle_timeout(100 * TICK).stall_timeout(3 * TICK).deadline(200 * TICK);
+    let addr = listen_how(&mut reactor, "127.0.0.1:0", options, |ctx, _, call| {
+        if *call == Call::Connected {
+            ctx.set_idle_timeout(None);
+        }
+        Ok(())
+    });
+    let before = journal.calls.len();
+    let _peer = dial(addr);
+    until(&mut reactor, &mut journal, |journal| journal.calls.len() > before);
+    let key = journal.calls[before].0;
+    let all = reactor.net().connections();
+    let timeouts = &all.iter().find(|connection| connection.key == key).expect("it is there").timeouts;
+    assert_eq!(*timeouts, [(Limit::Stalled, 3 * TICK), (Limit::Deadline, 200 * TICK)]);
+}
+
+#[test]
+fn a_listener_on_ipv6_takes_ipv4_too_or_not_as_it_is_asked() {
+    let (mut reactor, mut journal) = start();
+    if TcpListener::bind("[::1]:0").is_err() {
+        return println!("skipped: this machine has no IPv6");
+    }
+    let both = listen_how(&mut reactor, "[::]:0", Listen::new().v6only(false).per_peer_max(1, "mapped\r\n"), quiet);
+    let _peer = dial(([127, 0, 0, 1], both.port()).into());
+    until(&mut reactor, &mut journal, |journal| journal.keys().len() == 1);
+    let mut again = dial(([127, 0, 0, 1], both.port()).into());
+    assert_eq!(read_to_end(&mut reactor, &mut journal, &mut again), b"mapped\r\n");
+    let six = listen_how(&mut reactor, "[::]:0", Listen::new().v6only(true), quiet);
+    let refused = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], six.port())));
+    assert_eq!(refused.expect_err("nobody listens there").kind(), std::io::ErrorKind::ConnectionRefused);
+    let _peer = dial((std::net::Ipv6Addr::LOCALHOST, six.port()).into());
+    until(&mut reactor, &mut journal, |journal| journal.keys().len() == 2);
+}
+
 // ------------------------------------------------------------------------------------------- where two rules meet
 
 #[test]

@@ -202,9 +202,10 @@ impl Hub {
 
     pub(super) fn uncount_guest(&mut self, key: Key) {
         self.counts.accepted -= 1;
-        let listener = self.slots.conn_at(key.index()).listener;
+        let conn = self.slots.conn_at(key.index());
+        let (listener, peer) = (conn.listener, conn.peer.ip());
         if let Some(listening) = listener.and_then(|listener| self.slots.listener(listener)) {
-            listening.guests -= 1;
+            listening.uncount_guest(peer);
         }
     }
 

@@ -7,8 +7,8 @@ use crate::{
     connector::{Connect, RETRY},
     flags::*,
     key::Key,
-    listener::{AcceptError, Listen, Listening},
-    reason::{ConnectError, Reason},
+    listener::{AcceptError, Bounds, Listen, Listening},
+    reason::{ConnectError, Limit, Reason},
     slots::Entry,
     timers::What,
     transport::Stream,
@@ -65,17 +65,14 @@ impl Hub {
             Ok((next, (stream, peer))) => {
                 (listening.is_reported, listening.passed) = (false, 0);
                 listening.accepted += 1;
-                let is_full = listening.is_full();
-                let refusal = listening.options.refusal.clone();
+                let refusal = listening.refusal(peer.ip());
                 if listening.has_had_enough() {
                     self.end(key.index(), Reason::Finish);
                 }
                 self.admit_guest(next, key, stream, peer);
-                if !is_full {
-                    return Accepted::Guest(next);
-                }
+                let Some(last_words) = refusal else { return Accepted::Guest(next) };
                 log::warn!(target: "mainspring", "{next} {} refused: {key} is full", self.slots.conn_at(next.index()).peer);
-                self.refuse(next, refusal.as_deref().unwrap_or_default());
+                self.refuse(next, &last_words);
                 Accepted::Nobody
             }
             Err(error) => match AcceptError::of(&error) {
@@ -113,6 +110,7 @@ impl Hub {
     }
 
     fn admit_guest(&mut self, key: Key, listener: Key, stream: Stream, peer: Address) {
+        let ip = peer.ip();
         let mut conn = Conn::new(key, Some(stream), peer, self.stamp());
         (conn.listener, conn.phase) = (Some(listener), Phase::Guest);
         conn.set(HOLDS_BACK);
@@ -121,7 +119,7 @@ impl Hub {
         // Before its factory runs, which may ask for a drain: it is somebody to wait for.
         self.counts.accepted += 1;
         if let Some(listening) = self.slots.listener(listener) {
-            listening.guests += 1;
+            listening.count_guest(ip);
         }
     }
 
@@ -130,9 +128,26 @@ impl Hub {
         let conn = self.slots.conn_at_mut(key.index());
         conn.phase = Phase::Open;
         conn.set(OWES_CONNECTED);
+        let listener = conn.listener;
         self.stats.accepted += 1;
         self.set_default_rates(key.index());
+        if let Some(listening) = listener.and_then(|listener| self.slots.listener(listener)) {
+            let bounds = listening.options.bounds;
+            self.bound(key.index(), bounds);
+        }
         self.settle(key.index());
+    }
+
+    fn bound(&mut self, index: usize, bounds: Bounds) {
+        let Bounds { idle, stalled, deadline, marks } = bounds;
+        for (limit, after) in [(Limit::Idle, idle), (Limit::Stalled, stalled), (Limit::Deadline, deadline)] {
+            if after.is_some() {
+                self.set_limit(index, limit, after);
+            }
+        }
+        if let Some(marks) = marks {
+            self.set_marks(index, marks);
+        }
     }
 
     /// It is not let in: some last words, at once if the kernel takes them, and the end.

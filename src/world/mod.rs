@@ -55,6 +55,8 @@ pub(crate) struct Event {
 pub(crate) struct ListenHow {
     pub(crate) backlog: u32,
     pub(crate) reuse_port: bool,
+    /// Of an IPv6 socket; `None` is what the system does.
+    pub(crate) v6only: Option<bool>,
 }
 
 /// Whether the selector arms a descriptor again by itself. Under poll(2) it does not: mio arms its own sockets when they

@@ -291,6 +291,9 @@ mod tcp {
         socket.set_reuse_address(true)?;
         #[cfg(unix)]
         socket.set_reuse_port(how.reuse_port)?;
+        if let (true, Some(only)) = (at.is_ipv6(), how.v6only) {
+            socket.set_only_v6(only)?;
+        }
         // What is accepted inherits it (Linux): no system call for each connection.
         socket.set_tcp_nodelay(true)?;
         socket.bind(&at.into())?;
