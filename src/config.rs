@@ -206,7 +206,8 @@ impl Config {
         self
     }
 
-    /// How long a listener waits when the system has no descriptor or memory for another connection. Default: 100 ms.
+    /// How long a listener waits when the system has no memory for another connection. (When it has no descriptor, those who
+    /// wait are closed at once, by a descriptor kept for this; only where that is gone too the listener waits.) Default: 100 ms.
     #[must_use]
     pub fn accept_back_off(mut self, wait: Duration) -> Self {
         self.accept_back_off = wait;

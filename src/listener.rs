@@ -277,6 +277,8 @@ pub(crate) enum AcceptError {
     Drained,
     /// It concerns one connection, which is gone: look for the next.
     Pass,
+    /// No descriptor is left: who waits is sent away.
+    Shed,
     /// The system cannot give us another one now.
     BackOff,
 }
@@ -291,6 +293,10 @@ impl AcceptError {
                 return Self::Pass;
             }
             _ => {}
+        }
+        #[cfg(unix)]
+        if let Some(libc::EMFILE | libc::ENFILE) = error.raw_os_error() {
+            return Self::Shed;
         }
         #[cfg(unix)]
         if let Some(
@@ -315,12 +321,15 @@ mod tests {
     use std::io::Error;
 
     #[test]
-    fn errors_of_one_connection_pass_and_want_of_descriptors_backs_off() {
+    fn errors_of_one_connection_pass_want_of_descriptors_sheds_and_of_memory_backs_off() {
         let of = |errno| AcceptError::of(&Error::from_raw_os_error(errno));
         for errno in [libc::ECONNABORTED, libc::EINTR, libc::EPERM, libc::EPROTO, libc::ENETDOWN] {
             assert_eq!(of(errno), AcceptError::Pass, "{errno}");
         }
-        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::ENOSPC] {
+        for errno in [libc::EMFILE, libc::ENFILE] {
+            assert_eq!(of(errno), AcceptError::Shed, "{errno}");
+        }
+        for errno in [libc::ENOBUFS, libc::ENOMEM, libc::ENOSPC] {
             assert_eq!(of(errno), AcceptError::BackOff, "{errno}");
         }
         assert_eq!(of(libc::EAGAIN), AcceptError::Drained);

@@ -26,6 +26,10 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Connections accepted, without those that were refused.
     pub accepted: u64,
+    /// Connections that were refused, by a limit of their listener or by its factory.
+    pub refused: u64,
+    /// Connections that were closed at once because no descriptor was left for them.
+    pub shed: u64,
     /// Connections that we opened, whether or not they were connected.
     pub opened: u64,
     /// Connections and dispatchers that have ended, by their [`Reason`].

@@ -466,9 +466,20 @@ fn has_epoll() -> bool {
 #[test]
 #[ignore = "takes strace"]
 fn whoever_waits_is_accepted_after_each_error_of_accept() {
-    let errors = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "EPERM", "EPROTO", "EINTR", "ENETDOWN"];
-    for errno in errors {
-        let Some(mut server) = Traced::new(SERVE, "accept4", errno, "1..3") else { return };
+    // For want of descriptors it accepts once more, with the spare one: an even number, so that this fails too.
+    let errors = [
+        ("EMFILE", 4),
+        ("ENFILE", 4),
+        ("ENOBUFS", 3),
+        ("ENOMEM", 3),
+        ("ECONNABORTED", 3),
+        ("EPERM", 3),
+        ("EPROTO", 3),
+        ("EINTR", 3),
+        ("ENETDOWN", 3),
+    ];
+    for (errno, times) in errors {
+        let Some(mut server) = Traced::new(SERVE, "accept4", errno, &format!("1..{times}")) else { return };
         let at = server.player.addresses()[0];
         let peers: Vec<TcpStream> = (0..10).map(|_| dial(at)).collect();
         for peer in &peers {
@@ -477,9 +488,9 @@ fn whoever_waits_is_accepted_after_each_error_of_accept() {
         drop(peers);
         let report = server.player.until("all are closed", |report| report.closed == 10);
         assert_eq!((report.connected, report.slots), (10, 1), "{errno}");
-        assert_eq!(server.injected(), 3, "{errno}");
+        assert_eq!(server.injected(), times, "{errno}");
     }
-    figures(format_args!("3 failures each of {}: 10 of 10 served each time", errors.join(", ")));
+    figures("3 or 4 failures each of nine errors: 10 of 10 served each time");
 }
 
 /// No descriptors for good, or a policy that forbids accepting: the connection stays in the queue, and the loop must not spin.
@@ -487,8 +498,8 @@ fn whoever_waits_is_accepted_after_each_error_of_accept() {
 #[ignore = "takes strace"]
 fn a_listener_that_can_never_accept_lets_the_loop_sleep() {
     // An error of the system is believed at once, one of a connection when a whole turn met nothing else: one accept and
-    // two turns (the timer's, and the one that looks) for each look, or one accept more than a turn may make and three turns.
-    let errors = [("EMFILE", 1, 2), ("ENOBUFS", 1, 2), ("EPERM", 65, 3), ("EACCES", 65, 3)];
+    // two turns (the timer's, and the one that looks) for each look, for want of descriptors also one with the spare one, or one accept more than a turn may make and three turns.
+    let errors = [("EMFILE", 2, 2), ("ENOBUFS", 1, 2), ("EPERM", 65, 3), ("EACCES", 65, 3)];
     let mut looks = Vec::new();
     for (errno, accepts_each, turns_each) in errors {
         let Some(mut server) = Traced::new(SERVE, "accept4", errno, "1+") else { return };
@@ -658,51 +669,57 @@ fn a_reactor_that_gets_no_descriptors_is_an_error() {
 
 // ----------------------------------------------------------------------------------------------------- few descriptors
 
+/// What became of a client: an answer, or an end without one.
+fn is_answered(peer: &TcpStream) -> bool {
+    let mut answer = [0; 4];
+    match (&*peer).read(&mut answer) {
+        Ok(4) => {
+            assert_eq!(&answer, b"ping");
+            true
+        }
+        Ok(n) => {
+            assert_eq!(n, 0, "an answer or an end");
+            false
+        }
+        Err(error) => {
+            assert!(error.kind() != ErrorKind::WouldBlock, "it hangs: {error}");
+            false
+        }
+    }
+}
+
 #[test]
-#[ignore = "takes seconds"]
-fn of_500_clients_a_server_with_64_descriptors_serves_some_keeps_the_rest_waiting_and_sleeps() {
+fn of_500_clients_a_server_with_64_descriptors_serves_some_closes_the_rest_and_sleeps() {
     const CLIENTS: usize = 500;
     let limited = ["sh", "-c", "ulimit -n 64 && exec \"$0\" \"$@\""];
     let mut server = Player::behind(&limited, SERVE);
     let at = server.addresses()[0];
-    let mut waiting: Vec<TcpStream> = (0..CLIENTS).map(|_| dial(at)).collect();
-    waiting.iter().for_each(|peer| say(peer, "ping"));
-    let full = server.until("as many are in as can be", |report| report.connected >= 40);
-    thread::sleep(Duration::from_millis(500));
-    let (turns, time) = server.turns_in(Duration::from_secs(2));
-    assert!(turns <= 2 * looks_in(time) + REPORTS, "{turns} turns in {time:?} of waiting for descriptors");
-    let held = server.report().connected;
-    assert!((40..64).contains(&held), "{held} connections with 64 descriptors: {full}");
-
-    // Whoever has an answer goes, and makes room.
-    let (mut answered, began) = (0, Instant::now());
-    waiting.iter().for_each(|peer| peer.set_nonblocking(true).expect("a socket option"));
-    while !waiting.is_empty() {
-        assert!(began.elapsed() < 3 * PATIENCE, "{} clients still wait", waiting.len());
-        waiting.retain(|mut peer| {
-            let mut answer = [0; 4];
-            match peer.read(&mut answer) {
-                Ok(n) => {
-                    assert_eq!(&answer[..n], b"ping", "an answer, and no end");
-                    answered += 1;
-                    false
-                }
-                Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::WouldBlock, "it waits: {error}");
-                    true
-                }
-            }
-        });
-        thread::sleep(Duration::from_millis(5));
+    let mut peers: Vec<TcpStream> = (0..CLIENTS).map(|_| dial(at)).collect();
+    for mut peer in &peers {
+        let _ = peer.write_all(b"ping"); // some have been closed already
     }
-    let report = server.until("all are closed", |report| report.closed == CLIENTS);
-    assert_eq!((answered, report.connected, report.slots), (CLIENTS, CLIENTS, 1), "{report}");
+    let began = Instant::now();
+    peers.retain(is_answered);
+    let (served, time) = (peers.len(), began.elapsed());
+    let full = server.report();
+    assert_eq!((full.connected, full.closed), (served, 0), "{full}");
+    assert!((40..64).contains(&served), "{served} connections with 64 descriptors: {full}");
+    let (turns, quiet) = server.turns_in(Duration::from_millis(500));
+    assert!(turns <= REPORTS, "{turns} turns in {quiet:?} in which nothing happens");
+
+    // Whoever comes while there is no descriptor is told, also after the loop has slept.
+    assert!(!is_answered(&dial(at)), "there is no descriptor");
+    drop(peers);
+    server.until("all are closed", |report| report.closed == served);
     let peer = dial(at);
     ping(&peer).expect("service has resumed");
     drop(peer);
-    server.until("the last is closed", |report| report.closed == CLIENTS + 1);
+    server.until("the last is closed", |report| report.closed == served + 1);
     server.dismiss();
-    figures(format_args!("{held} of 500 in at a time, {turns} turns in 2 s meanwhile, then {answered} of 500 answered"));
+    figures(format_args!(
+        "{served} of 500 served, the others closed, all told within {} ms; then served again",
+        time.as_millis()
+    ));
 }
 
 // --------------------------------------------------------------------------------------------------- peers that stop

@@ -282,7 +282,7 @@ fn flaw_06_a_failing_factory_or_guest_does_not_close_the_listener() {
     assert!(reactor.net().is_open(listener));
 }
 
-/// The other half of flaw 6: so did a lack of descriptors. Those who wait are let in when there are some again.
+/// The other half of flaw 6: so did a lack of descriptors. Those who come then are closed at once, others are let in when there are some again.
 ///
 /// The lack is made in a process of its own, because all tests share their descriptors.
 #[cfg(unix)]
@@ -309,15 +309,19 @@ fn run_out_of_descriptors() {
     let config = Config::new().accept_back_off(Duration::from_millis(5));
     let (mut reactor, mut journal) = (Reactor::with_config(config).expect("a selector"), Journal::default());
     let (listener, addr) = listen(&mut reactor, || recorder(quiet));
-    let peers: Vec<TcpStream> = (0..5).map(|_| dial(addr)).collect();
+    let mut turned_away: Vec<TcpStream> = (0..5).map(|_| dial(addr)).collect();
     let mut hoard = Vec::new();
     while let Ok(file) = std::fs::File::open("/dev/null") {
         hoard.push(file);
     }
-    settle(&mut reactor, &mut journal);
+    for peer in &mut turned_away {
+        assert_eq!(read_to_end(&mut reactor, &mut journal, peer), b"", "it is told that it is not let in");
+    }
     assert!(reactor.net().is_open(listener));
     assert_eq!(journal.calls.len(), 0, "nobody can be let in");
-    drop(hoard);
+    assert_eq!(reactor.net().stats().shed, 5);
+    drop((hoard, turned_away));
+    let peers: Vec<TcpStream> = (0..5).map(|_| dial(addr)).collect();
     until(&mut reactor, &mut journal, |journal| journal.calls.len() == 5);
     drop(peers);
     until(&mut reactor, &mut journal, |journal| journal.closings() == 5);

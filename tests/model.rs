@@ -1978,6 +1978,7 @@ impl Model {
     fn listen_at(&mut self, host: usize, net: &mut Net<'_, Site>, port: u16) {
         let options = match self.dice.below(6) {
             0 => Listen::new().connections_max(1 + self.dice.below(3), FULL),
+            3 => Listen::new().per_peer_max(1 + self.dice.below(3), FULL).output_limits(8, 64, 256 << 10),
             1 => Listen::new().accepts_max(1 + self.dice.below(3) as u64),
             2 => Listen::new().backlog(1),
             _ => Listen::new(),

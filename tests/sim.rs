@@ -195,17 +195,37 @@ fn a_partition_holds_everything_up_and_healing_lets_it_through() {
 }
 
 #[test]
-fn a_listener_without_descriptors_tries_again_and_serves() {
+fn a_listener_without_descriptors_closes_who_comes_and_serves_when_there_are_some() {
     let mut sim = Sim::new(4);
     let server = sim.host("10.0.0.1", ());
     let client = sim.host("10.0.0.2", Ok(0));
     sim.net(server).listen("10.0.0.1:7", || Echo).expect("a free port");
     sim.set_sockets_max(server, 1);
-    sim.net(client).connect("10.0.0.1:7", Counter { left: 10, next: 0 });
-    sim.run_for(5 * SECOND);
+    sim.net(client).connect("10.0.0.1:7", Echo);
+    sim.run_for(SECOND);
     assert_eq!(*sim.state(client), Ok(0));
-    sim.set_sockets_max(server, 9).run_for(SECOND);
+    assert_eq!((sim.net(server).stats().shed, sim.net(client).stats().closed.total()), (1, 1), "it is told");
+    sim.set_sockets_max(server, 9);
+    sim.net(client).connect("10.0.0.1:7", Counter { left: 10, next: 0 });
+    sim.run_for(SECOND);
     assert_eq!(*sim.state(client), Ok(1));
+}
+
+#[test]
+fn a_listener_in_the_simulation_limits_each_peer() {
+    let mut sim = Sim::new(5);
+    let server = sim.host("10.0.0.1", ());
+    let clients = ["10.0.0.2", "10.0.0.3"].map(|ip| sim.host(ip, ()));
+    let options = mainspring::Listen::new().per_peer_max(2, "enough");
+    sim.net(server).listen_with("10.0.0.1:7", options, |_, (), _| Ok(Echo)).expect("a free port");
+    for client in clients {
+        for _ in 0..3 {
+            sim.net(client).connect("10.0.0.1:7", Echo);
+        }
+    }
+    sim.run_for(SECOND);
+    let stats = sim.net(server).stats();
+    assert_eq!((stats.accepted, stats.refused, stats.connections), (4, 2, 4));
 }
 
 /// How often each of the ends of one talk was called with what.

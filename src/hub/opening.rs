@@ -90,11 +90,38 @@ impl Hub {
                     self.back_off(key, &error);
                     Accepted::Done
                 }
+                AcceptError::Shed => self.shed(key, &error),
                 AcceptError::BackOff => {
                     self.back_off(key, &error);
                     Accepted::Done
                 }
             },
+        }
+    }
+
+    /// No descriptor is left. Who waits would wait for somebody else to close, perhaps for ever: it is sent away, and can go
+    /// elsewhere.
+    fn shed(&mut self, key: Key, want: &io::Error) -> Accepted {
+        let Some(listening) = self.slots.listener(key) else { return Accepted::Done };
+        let Some(socket) = &mut listening.socket else { return Accepted::Done };
+        match socket.shed() {
+            Ok(()) => {
+                if !std::mem::replace(&mut listening.is_reported, true) {
+                    let at = &listening.local;
+                    log::warn!(target: "mainspring", "{key} on {at} closes who comes until there are descriptors again: {want}");
+                }
+                self.stats.shed += 1;
+                Accepted::Nobody
+            }
+            // The system may say that there is no descriptor before it looks whether anybody waits.
+            Err(error) if AcceptError::of(&error) == AcceptError::Drained => {
+                listening.is_readable = false;
+                Accepted::Done
+            }
+            Err(_) => {
+                self.back_off(key, want);
+                Accepted::Done
+            }
         }
     }
 
@@ -153,6 +180,7 @@ impl Hub {
     /// It is not let in: some last words, at once if the kernel takes them, and the end.
     pub(crate) fn refuse(&mut self, key: Key, last_words: &[u8]) {
         self.uncount_guest(key);
+        self.stats.refused += 1;
         let conn = self.slots.conn_at_mut(key.index());
         if !last_words.is_empty() {
             conn.output(&mut self.spares).push(last_words);

@@ -98,4 +98,7 @@ pub(crate) trait World {
 pub(crate) trait Listener {
     /// The next connection, registered.
     fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)>;
+    /// When `accept` finds no descriptor: takes the next one who waits by a descriptor that is kept for this, and closes it
+    /// at once, so that it is told rather than left hanging.
+    fn shed(&mut self) -> io::Result<()>;
 }

@@ -14,6 +14,7 @@ use crate::{
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
+    cell::Cell,
     hash::{BuildHasher, RandomState},
     io,
     net::SocketAddr,
@@ -36,6 +37,7 @@ pub(crate) struct OsWorld {
     began: Instant,
     random: u64,
     spin: Duration,
+    spare: Rc<Spare>,
     /// By purpose, made when they are first needed.
     pools: [Option<Pool>; 2],
 }
@@ -61,6 +63,7 @@ impl OsWorld {
             began: Instant::now(),
             random,
             spin,
+            spare: Rc::default(),
             pools: [None, None],
         })
     }
@@ -113,12 +116,15 @@ impl World for OsWorld {
 
     fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)> {
         let registry = Rc::clone(&self.registry);
-        match at {
-            Address::Ip(addr) => tcp::listen(*addr, how, registry, token),
+        let spare = Rc::clone(&self.spare);
+        let listening = match at {
+            Address::Ip(addr) => tcp::listen(*addr, how, registry, spare, token),
             #[cfg(unix)]
-            Address::Unix(Some(_)) | Address::Abstract(_) => unix::listen(at, how, registry, token),
+            Address::Unix(Some(_)) | Address::Abstract(_) => unix::listen(at, how, registry, spare, token),
             _ => Err(unsupported(at)),
-        }
+        }?;
+        self.spare.keep();
+        Ok(listening)
     }
 
     fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
@@ -189,6 +195,31 @@ impl World for OsWorld {
     fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job> {
         self.pools[purpose as usize].as_ref()?.take_back(ticket)
     }
+}
+
+/// A descriptor kept for the time when no other is left, one for all listeners.
+#[derive(Default)]
+struct Spare(Cell<Option<Socket>>);
+
+impl Spare {
+    fn keep(&self) {
+        // Nothing, if there is no descriptor now: it is looked for again when it is needed.
+        self.0.set(self.0.take().or_else(|| open_spare().ok()));
+    }
+
+    /// Runs `accept` with one descriptor free, and drops what it accepted.
+    fn lend<T>(&self, accept: impl FnOnce() -> io::Result<T>) -> io::Result<()> {
+        let spare = self.0.take().map_or_else(open_spare, Ok)?;
+        drop(spare);
+        let shed = accept().map(drop);
+        self.keep();
+        shed
+    }
+}
+
+/// A socket, because it takes as much of the whole system as a connection does (ENFILE).
+fn open_spare() -> io::Result<Socket> {
+    Socket::new(Domain::IPV4, Type::STREAM, None)
 }
 
 #[inline]
@@ -280,6 +311,7 @@ mod tcp {
         at: SocketAddr,
         how: ListenHow,
         registry: Rc<Registry>,
+        spare: Rc<Spare>,
         token: usize,
     ) -> io::Result<(Box<dyn Listener>, Address)> {
         if how.reuse_port && !cfg!(unix) {
@@ -301,7 +333,7 @@ mod tcp {
         let mut socket = TcpListener::from_std(socket.into());
         let local = socket.local_addr()?;
         registry.register(&mut socket, Token(token), Interest::READABLE)?;
-        Ok((Box::new(OsTcpListener { socket, registry }), Address::Ip(local)))
+        Ok((Box::new(OsTcpListener { socket, registry, spare }), Address::Ip(local)))
     }
 
     pub(super) fn connect(to: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpStream> {
@@ -317,6 +349,7 @@ mod tcp {
     struct OsTcpListener {
         socket: TcpListener,
         registry: Rc<Registry>,
+        spare: Rc<Spare>,
     }
 
     impl Listener for OsTcpListener {
@@ -327,6 +360,10 @@ mod tcp {
             let mut stream = Stream::Tcp(socket);
             register(&self.registry, &mut stream, token)?;
             Ok((stream, Address::Ip(peer)))
+        }
+
+        fn shed(&mut self) -> io::Result<()> {
+            self.spare.lend(|| self.socket.accept())
         }
     }
 }
@@ -349,6 +386,7 @@ mod unix {
         at: &Address,
         how: ListenHow,
         registry: Rc<Registry>,
+        spare: Rc<Spare>,
         token: usize,
     ) -> io::Result<(Box<dyn Listener>, Address)> {
         let name = at.to_socket()?;
@@ -364,7 +402,7 @@ mod unix {
         socket.listen(i32::try_from(how.backlog).unwrap_or(i32::MAX))?;
         let mut socket = UnixListener::from_std(OwnedFd::from(socket).into());
         registry.register(&mut socket, Token(token), Interest::READABLE)?;
-        Ok((Box::new(OsUnixListener { socket, registry, token, _file: file }), at.clone()))
+        Ok((Box::new(OsUnixListener { socket, registry, spare, token, _file: file }), at.clone()))
     }
 
     pub(super) fn connect(to: &Address) -> io::Result<UnixStream> {
@@ -415,26 +453,34 @@ mod unix {
     struct OsUnixListener {
         socket: UnixListener,
         registry: Rc<Registry>,
+        spare: Rc<Spare>,
         token: usize,
         _file: Option<SocketFile>,
     }
 
-    impl Listener for OsUnixListener {
+    impl OsUnixListener {
         /// Not by mio's `accept`, which panics on a client that is bound to a path of 108 bytes.
+        fn accept_plain(&mut self) -> io::Result<(Socket, SockAddr)> {
+            let accepted = SockRef::from(&self.socket).accept();
+            if !ARMS_BY_ITSELF && accepted.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                self.registry.reregister(&mut self.socket, Token(self.token), Interest::READABLE)?;
+            }
+            accepted
+        }
+    }
+
+    impl Listener for OsUnixListener {
         fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)> {
-            let (socket, peer) = match SockRef::from(&self.socket).accept() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !ARMS_BY_ITSELF {
-                        self.registry.reregister(&mut self.socket, Token(self.token), Interest::READABLE)?;
-                    }
-                    return Err(error);
-                }
-                other => other?,
-            };
+            let (socket, peer) = self.accept_plain()?;
             socket.set_nonblocking(true)?;
             let mut stream = Stream::Unix(UnixStream::from_std(OwnedFd::from(socket).into()));
             register(&self.registry, &mut stream, token)?;
             Ok((stream, Address::of_socket(&peer)))
+        }
+
+        fn shed(&mut self) -> io::Result<()> {
+            let spare = Rc::clone(&self.spare);
+            spare.lend(|| self.accept_plain())
         }
     }
 }

@@ -175,6 +175,12 @@ impl Listener for SimListener {
         let (end, peer) = self.network.borrow_mut().accept(self.port, token).map_err(Errno::to_error)?;
         Ok((stream(&self.network, end), peer))
     }
+
+    fn shed(&mut self) -> io::Result<()> {
+        let end = self.network.borrow_mut().shed(self.port).map_err(Errno::to_error)?;
+        drop(stream(&self.network, end));
+        Ok(())
+    }
 }
 
 impl Drop for SimListener {

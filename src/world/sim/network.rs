@@ -574,6 +574,17 @@ impl Network {
             return Err(errno);
         }
         self.spend_socket(host)?;
+        self.take_waiting(id, host, token)
+    }
+
+    /// The descriptor that is kept for this is beyond the host's number.
+    pub(crate) fn shed(&mut self, id: PortId) -> Result<EndId, Errno> {
+        let Some((_, port)) = self.ports.get(&id) else { return Err(Errno::Again) };
+        let (host, token) = (port.host, port.token);
+        self.take_waiting(id, host, token).map(|(end, _)| end)
+    }
+
+    fn take_waiting(&mut self, id: PortId, host: HostId, token: usize) -> Result<(EndId, Address), Errno> {
         let Some(end) = self.ports.get_mut(&id).and_then(|(_, port)| port.waiting.pop_front()) else { return Err(Errno::Again) };
         let accepted = self.ends.get_mut(&end).expect("it waits, so it is there");
         accepted.token = Some(token);
