@@ -42,6 +42,10 @@ pub struct Stats {
     pub queued: usize,
     /// Timers that are set, now; time-outs of connections included.
     pub timers: usize,
+    /// How many connections there were when the last [`drain`](crate::Net::drain) began. Those that are left are `connections`.
+    pub to_drain: usize,
+    /// How many were left when its grace was over, and were ended then; 0 as long as it is not over.
+    pub undrained: usize,
     /// Blocking work given out whose end was not told yet, now.
     pub offloads: usize,
     /// The longest callback, and what it was. Measured only with [`Config::watchdog`](crate::Config::watchdog).

@@ -5,7 +5,8 @@ mod common;
 use common::{PATIENCE, dial, read_exactly, read_to_end, say, until};
 use mainspring::{Address, Answer, Context, Fault, Key, Limit, Listen, Net, Outcome, Reactor, Reason, Refusal, RequestHandler};
 use std::{
-    net::{Shutdown, SocketAddr},
+    io::{BufRead, BufReader, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::{
         Arc, Mutex,
         mpsc::{Sender, channel},
@@ -301,4 +302,55 @@ fn a_handler_has_time_outs() {
     let _peer = dial(at);
     until(&mut reactor, &mut log, |log| !log.is_empty());
     assert_eq!(log, ["nothing was received for the idle time-out"]);
+}
+
+/// Notes each request that it takes; the thousandth begins a drain.
+struct Busy;
+
+impl RequestHandler<Log> for Busy {
+    fn handle(&mut self, ctx: &mut Ctx<'_>, log: &mut Log, request: &[u8]) -> Result<Answer<Self, Log>, Fault> {
+        log.push(String::from_utf8(request.to_vec())?);
+        if log.len() == 1000 {
+            ctx.net.drain(PATIENCE);
+        }
+        let answer = [request, b"\n"].concat();
+        Ok(match log.len() % 3 {
+            0 => Answer::later(move || answer, |_, _, _, answer| Ok(Answer::now(answer?))),
+            _ => Answer::now(answer),
+        })
+    }
+}
+
+#[test]
+fn a_drain_under_load_loses_no_request_that_was_taken() {
+    let (mut reactor, mut log) = start();
+    let addr = serve(&mut reactor, || Busy);
+    let clients: Vec<_> = (0..10).map(|client| std::thread::spawn(move || keep_asking(addr, client))).collect();
+    reactor.run(&mut log).expect("the selector works");
+    let stats = reactor.stats();
+    assert!((1..=10).contains(&stats.to_drain), "{stats:?}");
+    assert_eq!((stats.undrained, stats.connections), (0, 0));
+    drop(reactor);
+    let mut answers: Vec<String> = clients.into_iter().flat_map(|client| client.join().expect("a client's answers")).collect();
+    answers.sort();
+    log.sort();
+    assert!(log.len() >= 1000, "{}", log.len());
+    assert_eq!(answers, log);
+}
+
+/// Sends ten requests at a time and goes on until nobody listens any more; the answers.
+fn keep_asking(addr: SocketAddr, client: usize) -> Log {
+    let mut answers = Log::new();
+    for visit in 0.. {
+        let Ok(peer) = TcpStream::connect(addr) else { break };
+        peer.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        let mut lines = BufReader::new(&peer).lines();
+        for round in 0..3 {
+            let requests: String = (0..10).map(|request| format!("{client} {visit} {round} {request}\n")).collect();
+            let _ = (&peer).write_all(requests.as_bytes()); // the server may be gone
+            // An end, or a reset because not all was read, ends them.
+            answers.extend(lines.by_ref().map_while(Result::ok).take(10));
+        }
+    }
+    answers
 }

@@ -5,7 +5,7 @@ use super::{Context, Dispatcher, Handler, Net, Protocol, dispatcher::Watcher, of
 use crate::{
     address::Address,
     config::Panics,
-    hub::Hub,
+    hub::{Counts, Hub},
     key::{Key, Timer},
     listener::Refusal,
     panics::{self, Payload, guard},
@@ -449,6 +449,9 @@ impl<S> Core<S> {
         }
         if self.drain.is_none() {
             self.drain = Some(Drain::Accepted);
+            let Counts { accepted, opened, .. } = self.hub.counts;
+            (self.hub.stats.to_drain, self.hub.stats.undrained) = (accepted + opened, 0);
+            log::info!(target: "mainspring", "draining {accepted} accepted and {opened} opened connections, {grace:?} at most");
             self.hub.ask_to_drain();
             self.advance_drain();
         }
@@ -459,13 +462,21 @@ impl<S> Core<S> {
         self.grace = None;
         self.drain = Some(Drain::Rest);
         self.hub.is_shut = true;
+        let left = self.hub.counts.accepted + self.hub.counts.opened;
+        self.hub.stats.undrained = left;
+        if left > 0 {
+            log::warn!(target: "mainspring", "the grace of the drain is over, and {left} connections are left: they end now");
+        }
         self.drop_all_offloads();
         self.hub.end_all(|| Reason::Shutdown);
     }
 
     /// Nothing is left, and the reactor may be used again.
     pub(crate) fn start_afresh(&mut self) {
-        self.drain = None;
+        if self.drain.take().is_some() {
+            let Stats { to_drain, undrained, .. } = self.hub.stats;
+            log::info!(target: "mainspring", "drained: of {to_drain} connections at first, {undrained} were left after the grace");
+        }
         self.hub.is_shut = false;
         if let Some(grace) = self.grace.take() {
             self.hub.timers.cancel(grace);
