@@ -1826,6 +1826,20 @@ fn a_drain_closes_listeners_and_asks_accepted_connections_to_finish() {
 }
 
 #[test]
+fn a_drain_counts_those_it_found_and_those_its_grace_was_too_short_for() {
+    let (mut reactor, mut journal) = start();
+    let stay: On = |_, _, _| Ok(());
+    let (stays, _peer) = guest(&mut reactor, &mut journal, stay);
+    let (goes, _other) = guest(&mut reactor, &mut journal, stay);
+    reactor.net().drain(SHORT);
+    assert_eq!((reactor.stats().to_drain, reactor.stats().undrained), (2, 0));
+    reactor.net().close(goes);
+    reactor.run(&mut journal).expect("the selector works");
+    assert_eq!((reactor.stats().to_drain, reactor.stats().undrained), (2, 1));
+    assert_eq!(journal.of(stays).last(), Some(&Call::Closed(Reason::Shutdown.to_string())));
+}
+
+#[test]
 fn connections_that_we_opened_are_asked_when_no_accepted_one_remains() {
     let (mut reactor, mut journal) = start();
     let (accepted, _peer) = guest(&mut reactor, &mut journal, quiet);

@@ -328,7 +328,7 @@ fn a_drain_under_load_loses_no_request_that_was_taken() {
     let clients: Vec<_> = (0..10).map(|client| std::thread::spawn(move || keep_asking(addr, client))).collect();
     reactor.run(&mut log).expect("the selector works");
     let stats = reactor.stats();
-    assert!((1..=10).contains(&stats.to_drain), "{stats:?}");
+    assert!(stats.to_drain > 0, "at least the one whose request began it");
     assert_eq!((stats.undrained, stats.connections), (0, 0));
     drop(reactor);
     let mut answers: Vec<String> = clients.into_iter().flat_map(|client| client.join().expect("a client's answers")).collect();
