@@ -573,7 +573,7 @@ impl Stage {
         self.held = Some(host);
         if let World::Simulated { sim, hosts } = &mut self.world {
             let sockets = sim.sockets(hosts[host]);
-            sim.set_sockets_max(hosts[host], sockets);
+            sim.set_sockets_max(hosts[host], sockets.saturating_sub(1));
         }
     }
 

@@ -296,7 +296,8 @@ impl Sim {
         self
     }
 
-    /// How many sockets the host may have open; beyond it the system says EMFILE.
+    /// How many sockets the host may have open; beyond it the system says EMFILE, and its listeners close who comes. With a
+    /// number below what is open now even their spare descriptor is gone: who comes waits until there are some again.
     pub fn set_sockets_max<S>(&mut self, host: Host<S>, sockets: usize) -> &mut Self {
         self.network.borrow_mut().nodes[host.id].sockets_max = sockets;
         self

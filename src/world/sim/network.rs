@@ -577,10 +577,14 @@ impl Network {
         self.take_waiting(id, host, token)
     }
 
-    /// The descriptor that is kept for this is beyond the host's number.
+    /// The descriptor that is kept for this is beyond the host's number, and gone where more are open than there may be.
     pub(crate) fn shed(&mut self, id: PortId) -> Result<EndId, Errno> {
         let Some((_, port)) = self.ports.get(&id) else { return Err(Errno::Again) };
         let (host, token) = (port.host, port.token);
+        let node = &self.nodes[host];
+        if node.sockets > node.sockets_max {
+            return Err(Errno::TooManyFiles);
+        }
         self.take_waiting(id, host, token).map(|(end, _)| end)
     }
 
