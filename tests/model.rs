@@ -1312,7 +1312,8 @@ impl Model {
                 promise!(self.story, is_right, "`draining` of {id}, twice or without a drain");
             }
             Call::Eof(tail) => {
-                self.on_data(id, ctx, true);
+                // An end without a word: for want of descriptors nobody was made for it.
+                self.on_data(id, ctx, !tail.is_empty());
                 self.on_eof(id, tail);
             }
             Call::Alarm(alarm) => self.on_alarm(self.conns[id].host, *alarm, &ctx.net),
