@@ -278,6 +278,7 @@ pub(crate) enum AcceptError {
     /// It concerns one connection, which is gone: look for the next.
     Pass,
     /// No descriptor is left: who waits is sent away.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "it is told by errno"))]
     Shed,
     /// The system cannot give us another one now.
     BackOff,

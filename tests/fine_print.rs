@@ -2115,6 +2115,24 @@ fn a_loop_on_is_congested_is_a_source() {
 }
 
 #[test]
+fn a_half_close_from_inside_received_sends_its_fin_with_and_without_an_answer() {
+    for answer in ["", "bye"] {
+        let (mut reactor, mut journal) = start();
+        let (key, mut peer) = guest(&mut reactor, &mut journal, move |ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call| {
+            if matches!(call, Call::Received(_)) {
+                ctx.send(answer);
+                ctx.half_close();
+            }
+            Ok(())
+        });
+        settle(&mut reactor, &mut journal);
+        say(&peer, "hello");
+        assert_eq!(read_to_end(&mut reactor, &mut journal, &mut peer), answer.as_bytes());
+        assert!(reactor.net().is_open(key), "it still reads");
+    }
+}
+
+#[test]
 fn congestion_begins_above_the_high_mark_and_ends_at_the_low_one() {
     let (mut reactor, mut journal) = start();
     let (key, _peer) = guest(&mut reactor, &mut journal, |_: &mut Ctx<'_>, _: &mut Journal, _: &Call| Ok(()));
