@@ -70,11 +70,14 @@ impl Default for Config {
             // 64 KiB is what the kernel takes at once on a good line, and asyncio's choice; resuming at a quarter of it
             // keeps the socket busy. The cap is for those who send without asking: sixteen times the high mark.
             marks: Marks { low: 16 << 10, high: 64 << 10, cap: 1 << 20 },
-            // A larger buffer is not faster: it falls out of the second-level cache.
-            read_bytes: 64 << 10,
+            // A larger buffer is not faster: it falls out of the second-level cache. And it is no multiple of a page: full
+            // reads that follow each other would all be copied at one distance, modulo a page, between the kernel's bytes
+            // and ours; some processors are five times slower at some distances, and would stay there
+            // (docs/benchmarks.md, "Sink").
+            read_bytes: 64_000,
             // Four full reads: about 20 µs of kernel time, so a thousand busy connections take turns of 20 ms.
-            turn_bytes: 256 << 10,
-            // A full read of the shortest lines would be 65,536 frames; this is about 100 µs of your code.
+            turn_bytes: 256_000,
+            // A full read of the shortest lines would be 64,000 frames; this is about 100 µs of your code.
             turn_frames: 1024,
             // An accept costs about 3 µs; the rest of the backlog waits one turn.
             turn_accepts: 64,
@@ -126,14 +129,15 @@ impl Config {
         self
     }
 
-    /// The size of the one read buffer, in bytes, at least 4,096. Default: 64 KiB.
+    /// The size of the one read buffer, in bytes, at least 4,096. Default: 64,000, which is better than 65,536: a
+    /// multiple of 4,096 can make a stream of full reads several times slower on some processors.
     #[must_use]
     pub fn read_bytes(mut self, bytes: usize) -> Self {
         self.read_bytes = bytes.max(4096);
         self
     }
 
-    /// How much is read from one connection before the others have their turn, in bytes. Default: 256 KiB.
+    /// How much is read from one connection before the others have their turn, in bytes. Default: 256,000.
     #[must_use]
     pub fn turn_bytes(mut self, bytes: usize) -> Self {
         self.turn_bytes = bytes.max(1);
