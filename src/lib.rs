@@ -79,6 +79,7 @@ mod rate;
 mod world;
 mod transport;
 mod pool;
+mod mailbox;
 mod alarm;
 mod eyeballs;
 mod terminator;
@@ -92,6 +93,7 @@ mod services;
 mod flags;
 mod key;
 mod time;
+mod table;
 mod panics;
 
 pub use address::{Address, Target};

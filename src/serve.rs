@@ -158,12 +158,12 @@ fn serve_listener<S>(core: &mut Core<S>, key: Key, state: &mut S) {
 
 /// The factory decides, between callbacks.
 fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
-    let Some(mut factory) = core.factories.remove(&listener) else {
+    let Some(mut factory) = core.factories.take(listener) else {
         return core.hub.refuse(guest, b"");
     };
     let peer = core.hub.slots.conn_at(guest.index()).peer.clone();
     let made = guard(|| factory(&mut Net { core: &mut *core }, state, &peer));
-    core.factories.insert(listener, factory);
+    core.factories.put(listener, factory);
     match made {
         Ok(Ok(handler)) => {
             log::debug!(target: "mainspring", "{guest} {peer} {} accepted", handler.type_name());
@@ -186,7 +186,7 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
 
 #[inline(never)]
 fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
-    let Some(mut watcher) = core.watchers.remove(&key) else { return };
+    let Some(mut watcher) = core.watchers.take(key) else { return };
     let ready = core.hub.dispatcher_ready(key);
     let mut payload = None;
     for kind in [Kind::Priority, Kind::Readable, Kind::Writable] {
@@ -219,7 +219,7 @@ fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
             }
         }
     }
-    core.watchers.insert(key, watcher);
+    core.watchers.put(key, watcher);
     core.hub.requeue(key);
     if let Some(payload) = payload {
         core.pass_on(payload);
@@ -266,7 +266,7 @@ pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) 
         Some(Entry::Stream(_)) => last_call(core, key, why, state),
         Some(Entry::Watched(_)) => let_go(core, key, why, state),
         _ => {
-            discard("a factory", core.factories.remove(&key));
+            discard("a factory", core.factories.remove(key));
             Ok(())
         }
     };
@@ -293,7 +293,7 @@ fn last_call<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Res
 }
 
 fn let_go<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
-    let Some(mut watcher) = core.watchers.remove(&key) else { return Ok(()) };
+    let Some(mut watcher) = core.watchers.remove(key) else { return Ok(()) };
     let is_registered = core.hub.slots.watched(key).is_some_and(|watched| watched.is_registered);
     let unwatched = guard(|| {
         if is_registered {

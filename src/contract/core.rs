@@ -13,13 +13,11 @@ use crate::{
     reason::{Outcome, Reason},
     slots::SHRINK_MIN,
     stats::Stats,
+    table::Table,
     time::Time,
     timers::What,
 };
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 pub(crate) type Job<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S)>;
 pub(crate) type Tell<S> = Box<dyn FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>;
@@ -64,8 +62,8 @@ pub(crate) struct Core<S> {
     /// What the connection whose callback is running is to become.
     pub(crate) next: Option<Box<dyn Handler<S>>>,
     /// Apart from these, because there are few of them and many connections.
-    pub(crate) factories: BTreeMap<Key, Factory<S>>,
-    pub(crate) watchers: BTreeMap<Key, Box<dyn Watcher<S>>>,
+    pub(crate) factories: Table<Key, Factory<S>>,
+    pub(crate) watchers: Table<Key, Box<dyn Watcher<S>>>,
     /// Tells and posts: one queue, in order.
     pub(crate) errands: VecDeque<Errand<S>>,
     /// How many of them may still run in this turn.
@@ -73,7 +71,7 @@ pub(crate) struct Core<S> {
     /// By the timer's index, with its serial.
     later: Vec<Option<(u64, Later<S>)>>,
     /// What follows the work that other threads do.
-    pub(super) offloads: BTreeMap<Ticket, Done<S>>,
+    pub(super) offloads: Table<Ticket, Done<S>>,
     pub(super) inbox: Inbox<S>,
     pub(crate) is_stopped: bool,
     pub(crate) drain: Option<Drain>,
@@ -91,12 +89,12 @@ impl<S> Core<S> {
             hub,
             handlers: Vec::new(),
             next: None,
-            factories: BTreeMap::new(),
-            watchers: BTreeMap::new(),
+            factories: Table::default(),
+            watchers: Table::default(),
             errands: VecDeque::new(),
             errands_left: 0,
             later: Vec::new(),
-            offloads: BTreeMap::new(),
+            offloads: Table::default(),
             inbox,
             is_stopped: false,
             drain: None,
@@ -127,10 +125,10 @@ impl<S> Core<S> {
 
     /// Of whatever has this key, for the log.
     pub(crate) fn type_name(&self, key: Key) -> &'static str {
-        if self.factories.contains_key(&key) {
+        if self.factories.has(key) {
             return "listener";
         }
-        match (self.watchers.get(&key), self.handlers.get(key.index())) {
+        match (self.watchers.get(key), self.handlers.get(key.index())) {
             (Some(watcher), _) => watcher.type_name(),
             (None, Some(Some(handler))) => handler.type_name(),
             _ => "-",
@@ -431,10 +429,10 @@ impl<S> Core<S> {
         for handler in self.handlers.drain(..).flatten() {
             discard("a protocol", handler);
         }
-        for watcher in std::mem::take(&mut self.watchers).into_values() {
+        for (_, watcher) in self.watchers.take_all() {
             discard("a dispatcher", watcher);
         }
-        for factory in std::mem::take(&mut self.factories).into_values() {
+        for (_, factory) in self.factories.take_all() {
             discard("a factory", factory);
         }
         self.hub.discard_all();

@@ -60,7 +60,7 @@ impl<S> Net<'_, S> {
         let factory: Factory<S> =
             Box::new(move |net, state, peer| factory(net, state, peer).map(|protocol| Box::new(protocol) as Box<_>));
         let key = self.core.hub.listen(&at.into(), options)?;
-        self.core.factories.insert(key, factory);
+        self.core.factories.put(key, factory);
         Ok(key)
     }
 
@@ -91,7 +91,7 @@ impl<S> Net<'_, S> {
     pub fn watch(&mut self, dispatcher: impl Dispatcher<S>) -> io::Result<Key> {
         let mut watcher = Core::watcher(dispatcher);
         let key = self.core.hub.watch(watcher.source())?;
-        self.core.watchers.insert(key, watcher);
+        self.core.watchers.put(key, watcher);
         Ok(key)
     }
 

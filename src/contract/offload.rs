@@ -9,6 +9,7 @@ use crate::{
     key::Key,
     pool::{Bounds, Purpose, Ticket},
     reason::{OffloadError, Outcome},
+    table::Table,
 };
 
 /// What to do when the work is done.
@@ -95,9 +96,9 @@ impl<S> Core<S> {
         let bounds = Bounds { threads: hub.config.offload_threads, queue: hub.config.offload_queue };
         let ticket = hub.offload(bounds, move || Box::new(work()));
         if let Done::Tell(key, _) = done {
-            self.hub.elsewhere.owned.insert((key, ticket));
+            self.hub.elsewhere.owned.put((key, ticket), ());
         }
-        self.offloads.insert(ticket, done);
+        self.offloads.put(ticket, done);
     }
 
     /// What other threads have done, so much a turn.
@@ -114,11 +115,11 @@ impl<S> Core<S> {
     }
 
     fn finish_offload(&mut self, ticket: Ticket, product: Result<Product, OffloadError>, state: &mut S) {
-        match self.offloads.remove(&ticket) {
+        match self.offloads.remove(ticket) {
             Some(Done::Job(done)) => {
                 _ = self.run_job("what follows offloaded work", state, |net, state| done(net, state, product))
             }
-            Some(Done::Tell(key, done)) if self.hub.elsewhere.owned.remove(&(key, ticket)) => {
+            Some(Done::Tell(key, done)) if self.hub.elsewhere.owned.remove((key, ticket)).is_some() => {
                 self.tell_now(key, state, |handler, ctx, state| done(handler, ctx, state, product));
             }
             nobodys => {
@@ -133,22 +134,22 @@ impl<S> Core<S> {
     /// Drops what was to follow the work of connections that have ended, and the work if it has not begun.
     pub(super) fn forget_dead_offloads(&mut self) {
         while let Some(ticket) = self.hub.elsewhere.dead.pop() {
-            self.forget_offload(ticket);
+            if let Some(done) = self.offloads.remove(ticket) {
+                self.forget_offload(ticket, done);
+            }
         }
     }
 
     pub(super) fn drop_all_offloads(&mut self) {
-        while let Some((&ticket, _)) = self.offloads.first_key_value() {
-            self.forget_offload(ticket);
+        for (ticket, done) in self.offloads.take_all() {
+            self.forget_offload(ticket, done);
         }
-        self.hub.elsewhere.owned.clear();
+        self.hub.elsewhere.owned = Table::default();
     }
 
-    fn forget_offload(&mut self, ticket: Ticket) {
+    fn forget_offload(&mut self, ticket: Ticket, done: Done<S>) {
         self.hub.take_back(Purpose::Offload, ticket);
-        if let Some(done) = self.offloads.remove(&ticket) {
-            discard("what follows offloaded work", done);
-        }
+        discard("what follows offloaded work", done);
     }
 
     /// Without a callback: there is no state to lend.

@@ -1,14 +1,16 @@
 //! Into the loop from any other thread.
 
 use super::Net;
-use crate::alarm::Alarm;
+use crate::{
+    alarm::Alarm,
+    mailbox::{Letters, Mailbox},
+};
 use std::{
     error::Error,
     fmt,
     sync::{
         Arc,
         atomic::{Ordering, fence},
-        mpsc::{Receiver, Sender},
     },
 };
 
@@ -19,8 +21,7 @@ pub(super) type RemoteJob<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S) + Send>;
 ///
 /// Jobs of one thread run in the order in which they were posted, each between callbacks. Many posts are one wake-up.
 pub struct Remote<S = ()> {
-    sender: Sender<RemoteJob<S>>,
-    alarm: Arc<Alarm>,
+    mailbox: Arc<Mailbox<RemoteJob<S>>>,
     /// Counts the remotes. An option so that it goes before the loop is told to look.
     life: Option<Arc<()>>,
 }
@@ -43,9 +44,7 @@ impl<S> Remote<S> {
     /// # Errors
     /// [`Gone`] once the reactor was dropped. `Ok` is no promise that it runs: the reactor may be dropped before.
     pub fn post(&self, job: impl FnOnce(&mut Net<'_, S>, &mut S) + Send + 'static) -> Result<(), Gone> {
-        self.sender.send(Box::new(job)).map_err(|_| Gone)?;
-        self.alarm.ring();
-        Ok(())
+        if self.mailbox.post(Box::new(job)) { Ok(()) } else { Err(Gone) }
     }
 
     /// Has [`run`](crate::Reactor::run) return: [`Net::stop`] from another thread.
@@ -59,7 +58,7 @@ impl<S> Remote<S> {
 
 impl<S> Clone for Remote<S> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), alarm: Arc::clone(&self.alarm), life: self.life.clone() }
+        Self { mailbox: Arc::clone(&self.mailbox), life: self.life.clone() }
     }
 }
 
@@ -67,7 +66,7 @@ impl<S> Clone for Remote<S> {
 impl<S> Drop for Remote<S> {
     fn drop(&mut self) {
         self.life = None;
-        self.alarm.ring();
+        self.mailbox.alarm.ring();
     }
 }
 
@@ -79,8 +78,7 @@ impl<S> fmt::Debug for Remote<S> {
 
 /// The loop's end.
 pub(super) struct Inbox<S> {
-    receiver: Receiver<RemoteJob<S>>,
-    sender: Sender<RemoteJob<S>>,
+    jobs: Letters<RemoteJob<S>>,
     alarm: Arc<Alarm>,
     life: Arc<()>,
     /// The last look did not come to the end.
@@ -89,12 +87,11 @@ pub(super) struct Inbox<S> {
 
 impl<S> Inbox<S> {
     pub(super) fn new(alarm: Arc<Alarm>) -> Self {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        Self { receiver, sender, alarm, life: Arc::new(()), has_more: false }
+        Self { jobs: Letters::new(Arc::clone(&alarm)), alarm, life: Arc::new(()), has_more: false }
     }
 
     pub(super) fn remote(&self) -> Remote<S> {
-        Remote { sender: self.sender.clone(), alarm: Arc::clone(&self.alarm), life: Some(Arc::clone(&self.life)) }
+        Remote { mailbox: Arc::clone(self.jobs.mailbox()), life: Some(Arc::clone(&self.life)) }
     }
 
     pub(super) fn has_remotes(&self) -> bool {
@@ -119,7 +116,7 @@ impl<S> Inbox<S> {
     }
 
     pub(super) fn next(&mut self) -> Option<RemoteJob<S>> {
-        self.receiver.try_recv().ok()
+        self.jobs.next()
     }
 
     pub(super) fn leave_the_rest(&mut self) {

@@ -4,29 +4,23 @@ use super::{Answer, Hub};
 use crate::{
     alarm::Alarm,
     key::Key,
+    mailbox::Letters,
     panics::{self, guard},
     pool::{Bounds, Job, Purpose, Refused, Ticket},
     reason::OffloadError,
+    table::Table,
 };
-use std::{
-    any::Any,
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        mpsc::{Receiver, Sender, channel},
-    },
-};
+use std::{any::Any, sync::Arc};
 
 /// What a thread brings back. Of what type it is knows who gave the work out.
 pub(crate) type Product = Box<dyn Any + Send>;
 
 pub(crate) struct Elsewhere {
     pub(crate) alarm: Arc<Alarm>,
-    sender: Sender<Returned>,
-    receiver: Receiver<Returned>,
+    returned: Letters<Returned>,
     next: Ticket,
     /// Offloads that die with their connection.
-    pub(crate) owned: BTreeSet<(Key, Ticket)>,
+    pub(crate) owned: Table<(Key, Ticket), ()>,
     /// Those that did; what would have followed is dropped by whoever keeps it.
     pub(crate) dead: Vec<Ticket>,
 }
@@ -39,8 +33,9 @@ pub(crate) struct Returned {
 
 impl Elsewhere {
     pub(super) fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Self {
-        let (sender, receiver) = channel();
-        Self { alarm: Alarm::new(wake), sender, receiver, next: 0, owned: BTreeSet::new(), dead: Vec::new() }
+        let alarm = Alarm::new(wake);
+        let returned = Letters::new(Arc::clone(&alarm));
+        Self { alarm, returned, next: 0, owned: Table::default(), dead: Vec::new() }
     }
 
     fn new_ticket(&mut self) -> Ticket {
@@ -49,13 +44,12 @@ impl Elsewhere {
     }
 
     fn send_back(&self, returned: Returned) {
-        self.sender.send(returned).expect("the receiver is here");
-        self.alarm.ring();
+        self.returned.mailbox().post(returned);
     }
 
     /// What has come back, in that order. Look after [`Alarm::take`].
     pub(crate) fn next_returned(&mut self) -> Option<Returned> {
-        self.receiver.try_recv().ok()
+        self.returned.next()
     }
 }
 
@@ -97,15 +91,13 @@ impl Hub {
         bounds: Bounds,
         work: impl FnOnce() -> Product + Send + 'static,
     ) -> Result<(), Refused> {
-        let (sender, alarm) = (self.elsewhere.sender.clone(), Arc::clone(&self.elsewhere.alarm));
+        let mailbox = Arc::clone(self.elsewhere.returned.mailbox());
         let job: Job = Box::new(move || {
             let (product, payload) = match guard(work) {
                 Ok(product) => (Ok(product), None),
                 Err(payload) => (Err(OffloadError::Panicked(panics::text(&payload))), Some(payload)),
             };
-            // Nobody listens any more when the reactor is gone.
-            let _ = sender.send(Returned { purpose, ticket, product });
-            alarm.ring();
+            mailbox.post(Returned { purpose, ticket, product }); // which is dropped once the reactor is gone
             drop(payload); // last, because that may panic too
         });
         self.world.spawn(purpose, bounds, ticket, job)
@@ -114,12 +106,13 @@ impl Hub {
     /// The offloads of a connection that ends or becomes something else.
     pub(super) fn drop_own_offloads(&mut self, key: Key) {
         let Elsewhere { owned, dead, .. } = &mut self.elsewhere;
-        let its = owned.range((key, Ticket::MIN)..=(key, Ticket::MAX)).copied();
-        let from = dead.len();
-        dead.extend(its.map(|(_, ticket)| ticket));
-        for &ticket in &dead[from..] {
-            owned.remove(&(key, ticket));
-        }
+        owned.retain(|(owner, ticket)| {
+            let lives = owner != key;
+            if !lives {
+                dead.push(ticket);
+            }
+            lives
+        });
     }
 
     /// Work that nobody waits for any more does not begin. If it has, it still comes back; `false` says so.

@@ -51,8 +51,8 @@ impl Hub {
             (counts.accepted, counts.opened, counts.listeners, counts.watched, self.lingering_now),
             "accepted, opened, listeners, watched, lingering: as counted"
         );
-        for (key, _) in &self.elsewhere.owned {
-            assert!(self.find_open(*key).is_some(), "{key} has ended, and its offload lives");
+        for (key, _) in self.elsewhere.owned.keys() {
+            assert!(self.find_open(key).is_some(), "{key} has ended, and its offload lives");
         }
         for (key, _) in &self.closing {
             if let Some(conn) = self.slots.conn(*key) {

@@ -1,0 +1,94 @@
+//! A small table, in order of its keys: one sorted list. It holds what there is little of, and is a fraction of a tree's code.
+
+#[derive(Debug)]
+pub(crate) struct Table<K, V>(Vec<(K, Option<V>)>);
+
+impl<K, V> Default for Table<K, V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<K: Copy + Ord, V> Table<K, V> {
+    fn find(&self, key: K) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&key, |(key, _)| *key)
+    }
+
+    /// A new value, or the old one back in its place.
+    pub(crate) fn put(&mut self, key: K, value: V) {
+        match self.find(key) {
+            Ok(at) => self.0[at].1 = Some(value),
+            Err(at) => self.0.insert(at, (key, Some(value))),
+        }
+    }
+
+    /// Also while its value is checked out.
+    pub(crate) fn has(&self, key: K) -> bool {
+        self.find(key).is_ok()
+    }
+
+    pub(crate) fn get(&self, key: K) -> Option<&V> {
+        self.0[self.find(key).ok()?].1.as_ref()
+    }
+
+    /// Checks the value out; its place is kept for it.
+    pub(crate) fn take(&mut self, key: K) -> Option<V> {
+        let at = self.find(key).ok()?;
+        self.0[at].1.take()
+    }
+
+    pub(crate) fn remove(&mut self, key: K) -> Option<V> {
+        let at = self.find(key).ok()?;
+        self.0.remove(at).1
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(K) -> bool) {
+        self.0.retain(|(key, _)| keep(*key));
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn keys(&self) -> impl Iterator<Item = K> {
+        self.0.iter().map(|(key, _)| *key)
+    }
+
+    /// All of it, which is empty afterwards.
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = (K, V)> + use<K, V> {
+        std::mem::take(&mut self.0).into_iter().filter_map(|(key, value)| Some((key, value?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_finds_what_was_put_in_whatever_the_order() {
+        let mut table = Table::default();
+        for key in [5, 1, 9, 3, 7] {
+            table.put(key, key * 10);
+        }
+        assert_eq!((table.get(3), table.get(4), table.len()), (Some(&30), None, 5));
+        assert_eq!((table.remove(9), table.remove(9), table.len()), (Some(90), None, 4));
+        table.put(1, 11);
+        assert_eq!(table.take_all().collect::<Vec<_>>(), [(1, 11), (3, 30), (5, 50), (7, 70)]);
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn who_is_checked_out_keeps_its_place_and_may_be_removed_meanwhile() {
+        let mut table = Table::default();
+        table.put('a', 1);
+        assert_eq!((table.take('a'), table.take('a'), table.get('a'), table.has('a')), (Some(1), None, None, true));
+        table.put('a', 2);
+        assert_eq!(table.take('a'), Some(2));
+        assert_eq!((table.remove('a'), table.has('a')), (None, false));
+    }
+}
