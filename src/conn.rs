@@ -221,6 +221,13 @@ impl Conn {
         !self.is(CONGESTED | FIN_ASKED) && self.is_open() && self.output.is_none() && self.extra.is_none()
     }
 
+    /// The common case: so much more may be queued, and there is nothing else to think of.
+    #[inline]
+    pub(crate) fn takes_plainly(&self, bytes: usize, high: usize) -> bool {
+        let is_plain = !self.is(CONGESTED | FIN_ASKED) && self.is_open() && self.extra.is_none();
+        is_plain && self.queued().saturating_add(bytes) <= high
+    }
+
     /// The common case: nothing is to be done for it, and nothing has to be timed.
     #[inline]
     pub(crate) fn is_plainly_idle(&self) -> bool {

@@ -90,9 +90,10 @@ impl Spares {
 #[derive(Default)]
 pub(crate) struct Output {
     chunks: VecDeque<Chunk>,
-    /// Room for the next piece.
-    spare: Vec<u8>,
-    /// The unsent bytes of all chunks.
+    /// Behind them the piece that is added to; mostly it is all there is. Unsent are `last[sent..]`; empty if that is.
+    last: Vec<u8>,
+    sent: usize,
+    /// All unsent bytes.
     queued: usize,
     /// How many chunks are producers.
     producers: usize,
@@ -111,7 +112,7 @@ impl Output {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        self.chunks.is_empty() && self.last.is_empty()
     }
 
     pub(crate) fn producers(&self) -> usize {
@@ -133,13 +134,17 @@ impl Output {
             return;
         }
         self.queued += more.len();
-        match self.chunks.back_mut() {
-            Some(Chunk::Owned { bytes, .. }) if bytes.len() + more.len() <= PIECE_BYTES => bytes.extend_from_slice(more),
-            _ => {
-                let mut bytes = std::mem::take(&mut self.spare);
-                bytes.extend_from_slice(more);
-                self.chunks.push_back(Chunk::Owned { bytes, sent: 0 });
-            }
+        if self.last.len() + more.len() > PIECE_BYTES {
+            self.end_piece();
+        }
+        self.last.extend_from_slice(more);
+    }
+
+    /// Something else is to stand behind it.
+    fn end_piece(&mut self) {
+        if !self.last.is_empty() {
+            let (bytes, sent) = (std::mem::take(&mut self.last), std::mem::take(&mut self.sent));
+            self.chunks.push_back(Chunk::Owned { bytes, sent });
         }
     }
 
@@ -147,19 +152,22 @@ impl Output {
     pub(crate) fn push_vec(&mut self, bytes: Vec<u8>, sent: usize) {
         if sent < bytes.len() {
             self.queued += bytes.len() - sent;
-            self.chunks.push_back(Chunk::Owned { bytes, sent });
+            self.end_piece();
+            (self.last, self.sent) = (bytes, sent);
         }
     }
 
     pub(crate) fn push_shared(&mut self, bytes: &Rc<[u8]>) {
         if !bytes.is_empty() {
             self.queued += bytes.len();
+            self.end_piece();
             self.chunks.push_back(Chunk::Shared { bytes: Rc::clone(bytes), sent: 0 });
         }
     }
 
     pub(crate) fn push_producer(&mut self, producer: Box<dyn Producer>) {
         self.producers += 1;
+        self.end_piece();
         self.chunks.push_back(Chunk::Producer { producer, parked: false });
     }
 
@@ -201,11 +209,10 @@ impl Output {
     }
 
     /// All of it, if that is one piece.
+    #[inline]
     pub(crate) fn single(&self) -> Option<&[u8]> {
-        match self.chunks.front() {
-            Some(Chunk::Owned { bytes, sent }) if self.chunks.len() == 1 => Some(&bytes[*sent..]),
-            _ => None,
-        }
+        let is_single = self.chunks.is_empty() && !self.last.is_empty();
+        is_single.then(|| &self.last[self.sent..])
     }
 
     /// What can be written at once; how many pieces that is.
@@ -215,7 +222,8 @@ impl Output {
             Chunk::Shared { bytes, sent } => Some(&bytes[*sent..]),
             Chunk::Producer { .. } => None,
         });
-        let allowed = unsent.map_while(|bytes| {
+        let behind = if self.producers == 0 { &self.last[self.sent..] } else { &[] };
+        let allowed = unsent.chain([behind]).map_while(|bytes| {
             let length = bytes.len().min(most);
             most -= length;
             (length > 0).then(|| &bytes[..length])
@@ -226,11 +234,14 @@ impl Output {
     /// So many bytes of [`slices`](Self::slices) have left.
     pub(crate) fn advance(&mut self, mut bytes: usize) {
         self.queued -= bytes;
-        while bytes > 0 {
-            let (whole, sent) = match self.chunks.front_mut() {
-                Some(Chunk::Owned { bytes, sent }) => (bytes.len(), sent),
-                Some(Chunk::Shared { bytes, sent }) => (bytes.len(), sent),
-                _ => unreachable!("no more leaves than stood in front"),
+        while let Some(front) = self.chunks.front_mut() {
+            let (whole, sent) = match front {
+                Chunk::Owned { bytes, sent } => (bytes.len(), sent),
+                Chunk::Shared { bytes, sent } => (bytes.len(), sent),
+                Chunk::Producer { .. } => {
+                    debug_assert!(bytes == 0, "no more leaves than stood in front");
+                    return;
+                }
             };
             let left = whole - *sent;
             if bytes < left {
@@ -238,11 +249,15 @@ impl Output {
                 return;
             }
             bytes -= left;
-            if let Some(Chunk::Owned { mut bytes, .. }) = self.chunks.pop_front() {
-                if bytes.capacity() <= SPARE_BYTES {
-                    bytes.clear();
-                    self.spare = bytes;
-                }
+            self.chunks.pop_front();
+        }
+        self.sent += bytes;
+        debug_assert!(self.sent <= self.last.len(), "no more leaves than there was");
+        if self.sent == self.last.len() {
+            self.sent = 0;
+            self.last.clear();
+            if self.last.capacity() > SPARE_BYTES {
+                self.last = Vec::new();
             }
         }
     }
@@ -250,7 +265,10 @@ impl Output {
 
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Output").field("queued", &self.queued).field("chunks", &self.chunks.len()).finish()
+        f.debug_struct("Output")
+            .field("queued", &self.queued)
+            .field("chunks", &(self.chunks.len() + usize::from(!self.last.is_empty())))
+            .finish()
     }
 }
 
@@ -335,7 +353,7 @@ mod tests {
         for _ in 0..20_000 {
             output.push(&[0; 10]);
         }
-        assert_eq!(output.chunks.len(), 200_000_usize.div_ceil(PIECE_BYTES));
+        assert_eq!(output.chunks.len() + 1, 200_000_usize.div_ceil(PIECE_BYTES));
     }
 
     #[test]
@@ -404,9 +422,9 @@ mod tests {
             bytes.extend_from_slice(b"first");
             output.push_vec(bytes, 0);
             assert_eq!(write(&mut output, 99), b"first");
-            assert_eq!(output.spare.capacity(), if is_kept { room } else { 0 });
+            assert_eq!(output.last.capacity(), if is_kept { room } else { 0 });
             output.push(b"second");
-            assert_eq!((output.spare.capacity(), write(&mut output, 99)), (0, b"second".to_vec()));
+            assert_eq!(write(&mut output, 99), b"second");
         }
     }
 

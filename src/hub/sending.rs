@@ -39,7 +39,18 @@ impl Hub {
         if bytes.is_empty() {
             return self.slots.conn_at(index).takes_output();
         }
-        if index == self.current { self.send_current(bytes) } else { self.send_checked(index, bytes) }
+        if index == self.current {
+            return self.send_current(bytes);
+        }
+        let conn = self.slots.conn_at_mut(index);
+        if conn.takes_plainly(bytes.len(), self.config.marks.high) {
+            conn.output(&mut self.spares).push(bytes);
+            if !conn.mark(IN_DIRTY) {
+                self.dirty.push(conn.key);
+            }
+            return true;
+        }
+        self.send_checked(index, bytes)
     }
 
     fn send_checked(&mut self, index: usize, bytes: &[u8]) -> bool {
