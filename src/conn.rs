@@ -101,6 +101,16 @@ impl Default for Extra {
 }
 
 impl Extra {
+    /// A turn in which nothing else happens needs nothing of it, but that the idle clock is started anew.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.limits.frame.is_set()
+            && self.rates.as_ref().is_none_or(|rates| rates.is_idle())
+            && self.targets.is_empty()
+            && self.readers.is_empty()
+            && self.write_error.is_none()
+            && self.opening.is_none()
+    }
+
     /// Nothing in it is needed any more.
     pub(crate) fn is_idle(&self) -> bool {
         self.limits.is_idle()
@@ -210,29 +220,28 @@ impl Conn {
     /// The common case, told apart quickly: there is something to read, and nothing else to think of.
     #[inline]
     pub(crate) fn is_plainly_readable(&self) -> bool {
-        let special = OWES_CONNECTED | OWES_DRAINING | FAILED | BACKLOG | PAUSED | CONGESTED;
-        let is_plain = self.flags.has_just(ESTABLISHED | READABLE, ESTABLISHED | READABLE | special);
-        is_plain && self.is_open() && self.extra.is_none()
+        let unusual = OWES_CONNECTED | OWES_DRAINING | FAILED | BACKLOG | PAUSED | CONGESTED | SPECIAL;
+        self.flags.has_just(ESTABLISHED | READABLE, ESTABLISHED | READABLE | unusual) && self.is_open()
     }
 
     /// The common case: all output has left, and nothing waited for that.
     #[inline]
     pub(crate) fn is_plainly_sent(&self) -> bool {
-        !self.is(CONGESTED | FIN_ASKED) && self.is_open() && self.output.is_none() && self.extra.is_none()
+        !self.is(CONGESTED | FIN_ASKED | SPECIAL) && self.is_open() && self.output.is_none()
     }
 
     /// The common case: so much more may be queued, and there is nothing else to think of.
     #[inline]
-    pub(crate) fn takes_plainly(&self, bytes: usize, high: usize) -> bool {
-        let is_plain = !self.is(CONGESTED | FIN_ASKED) && self.is_open() && self.extra.is_none();
-        is_plain && self.queued().saturating_add(bytes) <= high
+    pub(crate) fn takes_plainly(&self, bytes: usize, default: Marks) -> bool {
+        let is_plain = !self.is(CONGESTED | FIN_ASKED | SPECIAL) && self.is_open();
+        is_plain && self.queued().saturating_add(bytes) <= self.marks(default).high
     }
 
     /// The common case: nothing is to be done for it, and nothing has to be timed.
     #[inline]
     pub(crate) fn is_plainly_idle(&self) -> bool {
-        let pending = OWES_CONNECTED | OWES_DRAINING | OWES_WRITABLE | BACKLOG | READABLE | FAILED | EOF_SEEN;
-        !self.is(pending) && self.is_open() && self.output.is_none() && self.extra.is_none()
+        let pending = OWES_CONNECTED | OWES_DRAINING | OWES_WRITABLE | BACKLOG | READABLE | FAILED | EOF_SEEN | PAUSED | SPECIAL;
+        !self.is(pending) && self.is_open() && self.output.is_none()
     }
 
     /// Whether there may be something to deliver, if it may be delivered.
@@ -295,6 +304,7 @@ impl Conn {
     }
 
     pub(crate) fn extra(&mut self) -> &mut Extra {
+        self.set(SPECIAL);
         self.extra.get_or_insert_default()
     }
 

@@ -64,6 +64,9 @@ flags! {
     SPENT_OUT = 23,
     /// Writing has a rate limit.
     RATED_OUT = 24,
+    /// What it has beyond the usual wants a look in each turn. Set by whoever touches that; cleared when its clocks were seen
+    /// to stand as in a plain turn.
+    SPECIAL = 25,
 }
 
 impl Flags {

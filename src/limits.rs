@@ -104,6 +104,13 @@ pub(crate) struct Situation {
     pub(crate) is_amid_frame: bool,
 }
 
+impl Situation {
+    /// Of the clocks of a connection only the idle one runs, and its deadline.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_established && !self.is_closing && self.is_reading && !self.has_output
+    }
+}
+
 impl Limits {
     /// What a predecessor asked for is off; connecting is still bounded.
     pub(crate) fn begin_anew(&mut self) {
@@ -126,6 +133,12 @@ impl Limits {
         if !has_output {
             self.stalled.restart(now);
         }
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn run_plainly(&self) -> bool {
+        let runs = |clock: &Stopwatch| clock.since != Time::NEVER;
+        runs(&self.idle) && ![&self.stalled, &self.linger, &self.connect].into_iter().any(runs)
     }
 
     fn all(&self) -> [Stopwatch; 6] {

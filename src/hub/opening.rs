@@ -270,6 +270,7 @@ impl Hub {
         let timer = extra.limits.timer;
         if extra.is_idle() {
             conn.extra = None;
+            conn.clear(SPECIAL);
             if let Some((timer, _)) = timer {
                 self.timers.cancel(timer);
             }

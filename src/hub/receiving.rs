@@ -131,6 +131,9 @@ impl Hub {
                 conn.clear(IN_READY);
                 conn.set(BACKLOG);
                 conn.in_vain = 0;
+                if conn.extra.is_some() {
+                    self.has_spoken(key.index());
+                }
                 return Some(bytes);
             }
             Filled::Lost(error) => {

@@ -43,7 +43,7 @@ impl Hub {
             return self.send_current(bytes);
         }
         let conn = self.slots.conn_at_mut(index);
-        if conn.takes_plainly(bytes.len(), self.config.marks.high) {
+        if conn.takes_plainly(bytes.len(), self.config.marks) {
             conn.output(&mut self.spares).push(bytes);
             if !conn.mark(IN_DIRTY) {
                 self.dirty.push(conn.key);

@@ -97,7 +97,15 @@ impl Hub {
             !is_rated || conn.extra.as_ref().is_some_and(|extra| extra.rates.is_some()),
             "{key} has a rate limit without a rate"
         );
-        let Some(extra) = &conn.extra else { return };
+        let Some(extra) = &conn.extra else {
+            assert!(!conn.is(SPECIAL), "{key} is special by nothing");
+            return;
+        };
+        assert!(
+            conn.is(SPECIAL) || !conn.is_open() || (extra.is_plain() && extra.limits.run_plainly()),
+            "{key} is served plainly, and its {:?} want more",
+            extra.limits
+        );
         for (way, spent) in [(Way::In, SPENT_IN), (Way::Out, SPENT_OUT)] {
             let Some(rate) = extra.rates.as_ref().map(|rates| rates.get(way)) else { continue };
             let has_timer = rate.timer.is_some_and(|timer| self.timers.is_set(timer));

@@ -2,6 +2,7 @@
 
 use super::Hub;
 use crate::{
+    flags::SPECIAL,
     key::{Key, Timer},
     limits::{Expired, Limits, Stopwatch},
     reason::Limit,
@@ -44,8 +45,11 @@ impl Hub {
         let conn = self.slots.conn_at(index);
         let situation = conn.situation(self.is_reading(conn));
         let now = self.world.now();
-        if let Some(extra) = &mut self.slots.conn_at_mut(index).extra {
+        let conn = self.slots.conn_at_mut(index);
+        if let Some(extra) = &mut conn.extra {
             extra.limits.run(situation, now);
+            let is_plain = situation.is_plain() && extra.is_plain();
+            conn.put(SPECIAL, !is_plain);
         }
         now
     }
@@ -92,6 +96,15 @@ impl Hub {
         let limits = &mut self.slots.conn_at_mut(index).extra().limits;
         limits.stalled.restart(now);
         limits.linger.restart(now);
+    }
+
+    /// A plain turn of a connection that has more than the usual: it was not idle.
+    #[inline(never)]
+    pub(super) fn has_spoken(&mut self, index: usize) {
+        let now = self.stamp();
+        if let Some(extra) = &mut self.slots.conn_at_mut(index).extra {
+            extra.limits.idle.restart(now);
+        }
     }
 
     /// A frame ended: the next one's time begins with its first byte.

@@ -2,7 +2,7 @@
 //! turn, so each run does the same, to the instruction. What counts stands inside functions named `counted…`, which
 //! callgrind is told to look into. The clients' system calls are counted here, to be taken off.
 
-use mainspring::{Protocol, Reactor};
+use mainspring::{Listen, Protocol, Reactor};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use server::{Echo, Lines, Member, Room};
 use std::{
@@ -20,7 +20,7 @@ Runs one of the gate's loads; `gate` runs all of them under callgrind and strace
 
 usage: loads NAME [TIMES]
 
-NAME    echo-1, echo-64, line-16x16, line-16x256, broadcast-1000,
+NAME    echo-1, echo-64, timed-64, line-16x16, line-16x256, broadcast-1000,
         timer-cancel, timer-fire, post-1000
 TIMES   how long it runs, 1 if not given";
 
@@ -58,8 +58,9 @@ fn main() -> ExitCode {
 
 fn run(name: &str, times: usize) -> Result<Done, Failure> {
     match name {
-        "echo-1" => echo(1, 1_000 * times),
-        "echo-64" => echo(64, 20 * times),
+        "echo-1" => echo(1, Listen::new(), 1_000 * times),
+        "echo-64" => echo(64, Listen::new(), 20 * times),
+        "timed-64" => echo(64, Listen::new().idle_timeout(Duration::from_secs(60)), 20 * times),
         "line-16x16" => lines(16, 16, 20 * times),
         "line-16x256" => lines(16, 256, 4 * times),
         "broadcast-1000" => broadcast(1_000, 3 * times),
@@ -106,8 +107,8 @@ fn counted_posts(reactor: &mut Reactor<usize>, jobs: usize, ran: &mut usize) -> 
 
 // ------------------------------------------------------------------------------------------------ the loads
 
-fn echo(connections: usize, rounds: usize) -> Result<Done, Failure> {
-    let (mut reactor, mut clients) = connected(connections, || Echo, &mut ())?;
+fn echo(connections: usize, options: Listen, rounds: usize) -> Result<Done, Failure> {
+    let (mut reactor, mut clients) = connected(connections, options, || Echo, &mut ())?;
     let request = [b'x'; 64];
     repeated(rounds, |done| {
         for client in &mut clients {
@@ -125,7 +126,7 @@ fn echo(connections: usize, rounds: usize) -> Result<Done, Failure> {
 /// Lines of 32 to 96 bytes, `depth` of them in each write; each write is cut somewhere in its last line, whose rest comes
 /// with the next one.
 fn lines(connections: usize, depth: usize, rounds: usize) -> Result<Done, Failure> {
-    let (mut reactor, mut clients) = connected(connections, || Lines, &mut ())?;
+    let (mut reactor, mut clients) = connected(connections, Listen::new(), || Lines, &mut ())?;
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let mut begun = vec![Vec::new(); connections];
     repeated(rounds, |done| {
@@ -158,7 +159,7 @@ fn lines(connections: usize, depth: usize, rounds: usize) -> Result<Done, Failur
 /// One says 64 bytes to all.
 fn broadcast(members: usize, rounds: usize) -> Result<Done, Failure> {
     let mut room = Room::default();
-    let (mut reactor, mut clients) = connected(members, || Member, &mut room)?;
+    let (mut reactor, mut clients) = connected(members, Listen::new(), || Member, &mut room)?;
     let said = [b'x'; 64];
     repeated(rounds, |done| {
         clients[0].says(&said, done)?;
@@ -244,6 +245,7 @@ impl Client {
 /// So many connections to a new reactor, all accepted.
 fn connected<S: 'static, P: Protocol<S>>(
     count: usize,
+    options: Listen,
     factory: fn() -> P,
     state: &mut S,
 ) -> Result<(Reactor<S>, Vec<Client>), Failure> {
@@ -251,7 +253,7 @@ fn connected<S: 'static, P: Protocol<S>>(
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit)?;
     let mut reactor = Reactor::new()?;
-    let listener = reactor.net().listen("127.0.0.1:0", factory)?;
+    let listener = reactor.net().listen_with("127.0.0.1:0", options, move |_, _, _| Ok(factory()))?;
     let at = reactor.net().local(listener).expect("a listener that was just opened has an address").to_string();
     let mut clients = Vec::new();
     for n in 1..=count {
