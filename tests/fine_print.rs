@@ -407,6 +407,26 @@ fn the_idle_clock_stands_still_while_paused() {
 }
 
 #[test]
+fn the_idle_clock_stops_when_a_callback_pauses_and_runs_on_afterwards() {
+    let (mut reactor, mut journal) = start();
+    let (key, peer) = guest(&mut reactor, &mut journal, |ctx, _, call| {
+        match call {
+            Call::Connected => ctx.set_idle_timeout(SHORT),
+            Call::Received(bytes) if bytes == b"wait" => ctx.pause(),
+            _ => {}
+        }
+        Ok(())
+    });
+    say(&peer, "wait");
+    until(&mut reactor, &mut journal, |journal| journal.of(key).contains(&Call::Received(b"wait".to_vec())));
+    let before = count(&journal, key, &Call::Exceeded(Limit::Idle));
+    pass(&mut reactor, &mut journal, LONG);
+    assert_eq!(count(&journal, key, &Call::Exceeded(Limit::Idle)), before);
+    reactor.net().link(key).expect("open").resume();
+    until(&mut reactor, &mut journal, |journal| count(journal, key, &Call::Exceeded(Limit::Idle)) > before);
+}
+
+#[test]
 fn the_idle_clock_stands_still_while_output_is_queued() {
     let (mut reactor, mut journal) = start();
     let (key, mut peer) = guest(&mut reactor, &mut journal, quiet);

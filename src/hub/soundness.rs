@@ -101,8 +101,9 @@ impl Hub {
             assert!(!conn.is(SPECIAL), "{key} is special by nothing");
             return;
         };
+        let is_plain = || conn.situation(self.is_reading(conn)).is_plain() && extra.is_plain() && extra.limits.run_plainly();
         assert!(
-            conn.is(SPECIAL) || !conn.is_open() || (extra.is_plain() && extra.limits.run_plainly()),
+            conn.is(SPECIAL | IN_DIRTY) || !conn.is_open() || is_plain(),
             "{key} is served plainly, and its {:?} want more",
             extra.limits
         );
