@@ -129,7 +129,7 @@ pub(crate) enum Filled {
     Bytes(usize),
     /// Nothing until the next event.
     Drained,
-    /// A signal came in between.
+    /// A signal came in between, or others go first at the rate that it shares.
     Interrupted,
     End,
     Lost(io::Error),

@@ -58,7 +58,7 @@ flags! {
     IN_DIRTY = 20,
     /// Of an event only: urgent data, or a descriptor's own exceptional condition.
     PRIORITY = 21,
-    /// Its rate of reading is used up: a timer comes when it is not.
+    /// Its rate of reading is used up, or others go first at the one that it shares: it is told when to go on.
     SPENT_IN = 22,
     /// The same for writing.
     SPENT_OUT = 23,
@@ -67,6 +67,8 @@ flags! {
     /// What it has beyond the usual wants a look in each turn. Set by whoever touches that; cleared when its clocks were seen
     /// to stand as in a plain turn.
     SPECIAL = 25,
+    /// Some of a rate that it shares is kept for it.
+    LET_GO = 26,
 }
 
 impl Flags {

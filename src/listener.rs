@@ -29,6 +29,8 @@ pub struct Listen {
     pub(crate) reuse_port: bool,
     pub(crate) read_rate: Option<u64>,
     pub(crate) write_rate: Option<u64>,
+    pub(crate) total_read_rate: Option<u64>,
+    pub(crate) total_write_rate: Option<u64>,
     pub(crate) v6only: Option<bool>,
     pub(crate) bounds: Bounds,
 }
@@ -137,6 +139,25 @@ impl Listen {
         self
     }
 
+    /// All connections that it accepts read no more than so many bytes per second together, whatever becomes of the listener,
+    /// and a quarter of a second's worth at once after silence. Those who want more than there is take turns of equal size, so
+    /// each of them gets its fair share, and what one does not want the others have. Each keeps to its
+    /// [own rate](Self::read_rate) besides, and [the same](crate::Link::set_read_rate) is held back and is not; but this
+    /// limit is the listener's: neither a protocol nor an upgrade takes it back. Zero counts as one. Default: no limit.
+    #[must_use]
+    pub fn total_read_rate(mut self, bytes_per_second: u64) -> Self {
+        self.total_read_rate = Some(bytes_per_second);
+        self
+    }
+
+    /// The same for writing: [`Link::set_write_rate`](crate::Link::set_write_rate) says what does not wait for it; nor do the
+    /// last words to those who are not let in. Default: no limit.
+    #[must_use]
+    pub fn total_write_rate(mut self, bytes_per_second: u64) -> Self {
+        self.total_write_rate = Some(bytes_per_second);
+        self
+    }
+
     /// Whether a listener on an IPv6 address takes IPv6 alone (IPV6_V6ONLY, ipv6(7)). One on `[::]` that does not takes IPv4
     /// too; the peer is then an address such as `::ffff:192.0.2.1`. Nothing to IPv4 and Unix sockets. Default: what the system
     /// does.
@@ -206,6 +227,8 @@ pub(crate) struct Listening {
     pub(crate) guests: usize,
     /// How many of them each address has, where that is limited; never 0.
     peers: HashMap<IpAddr, usize>,
+    /// The rates of reading and of writing that they all share.
+    pub(crate) shared_rates: [Option<usize>; 2],
     pub(crate) in_ready: bool,
 }
 
@@ -223,6 +246,7 @@ impl Listening {
             accepted: 0,
             guests: 0,
             peers: HashMap::new(),
+            shared_rates: [None; 2],
             in_ready: false,
         }
     }

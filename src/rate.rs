@@ -1,7 +1,11 @@
-//! Rate limits: a token bucket for each direction of a connection, `now` being an argument. Who reads and who writes is not
-//! known here.
+//! Rate limits: a token bucket for each direction of a connection, and one that all connections of a listener share. `now`
+//! is an argument. Who reads and who writes is not known here.
 
-use crate::{key::Timer, time::Time};
+use crate::{
+    key::{Key, Timer},
+    time::Time,
+};
+use std::collections::BTreeMap;
 
 /// A full bucket is worth so long of its rate: what leaves at once after silence, and how late the loop may be without
 /// losing any of the rate.
@@ -41,7 +45,7 @@ impl Bucket {
     /// How many bytes may be moved now.
     pub(crate) fn allowed(&mut self, now: Time) -> usize {
         self.fill(now);
-        usize::try_from(self.level / PARTS).unwrap_or(usize::MAX)
+        bytes(self.level)
     }
 
     /// So many were. More than were allowed leave nothing.
@@ -51,12 +55,17 @@ impl Bucket {
 
     /// When enough is in it to be worth moving: now, or later.
     pub(crate) fn ready_at(&mut self, now: Time) -> Time {
+        self.reaches_at(portion(self.rate), now)
+    }
+
+    /// When it is so full: now, or later. level <= full
+    fn reaches_at(&mut self, level: u128, now: Time) -> Time {
         self.fill(now);
-        let missing = portion(self.rate).saturating_sub(self.level);
+        let missing = level.saturating_sub(self.level);
         if missing == 0 {
             return now;
         }
-        let nanos = u64::try_from(missing.div_ceil(u128::from(self.rate))).expect("a portion is there within a second");
+        let nanos = u64::try_from(missing.div_ceil(u128::from(self.rate))).expect("it is full within a second");
         Time(self.since.0.saturating_add(nanos))
     }
 
@@ -76,8 +85,102 @@ fn portion(rate: u64) -> u128 {
     worth(rate, PORTION_MILLIS)
 }
 
+fn bytes(parts: u128) -> usize {
+    usize::try_from(parts / PARTS).unwrap_or(usize::MAX)
+}
+
 fn worth(rate: u64, millis: u64) -> u128 {
     (u128::from(rate) * u128::from(millis) * (PARTS / 1000)).max(PARTS)
+}
+
+/// A bucket that many share, and those who wait for it, in the order in which they came.
+///
+/// Who wants more than there is waits behind the others. When there is a portion, whoever waits longest is let go: a share is
+/// kept for it, which it uses once, or gives back. So all who always want more get the same, and nobody starves.
+#[derive(Debug)]
+pub(crate) struct SharedRate {
+    pub(crate) way: Way,
+    bucket: Bucket,
+    /// Bytes kept for those who were let go. kept * PARTS <= bucket.level
+    kept: usize,
+    /// By ticket.
+    waiting: BTreeMap<u64, Key>,
+    tickets: u64,
+    /// Set while somebody waits, and nothing is to come back that is kept for others.
+    pub(crate) timer: Option<Timer>,
+    /// Its listener, and the connections that share it: the last one takes it along.
+    pub(crate) users: usize,
+}
+
+impl SharedRate {
+    pub(crate) fn new(way: Way, rate: u64, now: Time) -> Self {
+        let bucket = Bucket::new(rate, now);
+        Self { way, bucket, kept: 0, waiting: BTreeMap::new(), tickets: 0, timer: None, users: 1 }
+    }
+
+    /// How many bytes may be moved now by somebody for whom nothing is kept. 0: it has to wait.
+    pub(crate) fn allowed(&mut self, now: Time) -> usize {
+        if self.waiting.is_empty() && self.has_portion(now) { bytes(self.free(now)) } else { 0 }
+    }
+
+    /// It waits behind all others, under the ticket.
+    pub(crate) fn wait(&mut self, key: Key) -> u64 {
+        self.tickets += 1;
+        self.waiting.insert(self.tickets, key);
+        self.tickets
+    }
+
+    /// It waits no more.
+    pub(crate) fn leave(&mut self, ticket: u64) {
+        self.waiting.remove(&ticket);
+    }
+
+    /// Whose turn it is, and what it may have. It waits no more; what it will use is to be [kept](Self::keep).
+    pub(crate) fn next(&mut self, now: Time) -> Option<(Key, usize)> {
+        if !self.has_portion(now) {
+            return None;
+        }
+        let among = self.waiting.len() as u128;
+        let (_, key) = self.waiting.pop_first()?;
+        Some((key, bytes((self.free(now) / among).max(portion(self.bucket.rate)))))
+    }
+
+    pub(crate) fn keep(&mut self, share: usize) {
+        self.kept += share;
+    }
+
+    /// So many bytes were moved by somebody for whom a share was kept, or 0. More than there were leave nothing.
+    pub(crate) fn moved(&mut self, share: usize, bytes: usize) {
+        self.kept -= share;
+        let kept = self.kept as u128 * PARTS;
+        self.bucket.level = (self.bucket.level.saturating_sub(bytes as u128 * PARTS)).max(kept);
+    }
+
+    /// When to look for the next one, if there is one. It may be that a share has to be used or given back first.
+    pub(crate) fn ready_at(&mut self, now: Time) -> Option<Time> {
+        let level = self.kept as u128 * PARTS + portion(self.bucket.rate);
+        (!self.waiting.is_empty() && level <= full(self.bucket.rate)).then(|| self.bucket.reaches_at(level, now))
+    }
+
+    fn has_portion(&mut self, now: Time) -> bool {
+        self.free(now) >= portion(self.bucket.rate)
+    }
+
+    /// In parts of a byte.
+    fn free(&mut self, now: Time) -> u128 {
+        self.bucket.fill(now);
+        self.bucket.level - self.kept as u128 * PARTS
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (u64, Key)> + '_ {
+        self.waiting.iter().map(|(&ticket, &key)| (ticket, key))
+    }
 }
 
 /// A direction.
@@ -97,8 +200,14 @@ pub(crate) struct Rate {
     pub(crate) bucket: Option<Bucket>,
     /// Set while the bucket holds too little.
     pub(crate) timer: Option<Timer>,
-    /// What its listener has for all: a successor begins with it.
+    /// What its listener has for each: a successor begins with it.
     pub(crate) default: Option<u64>,
+    /// Which one it shares with the other connections of its listener.
+    pub(crate) shared: Option<usize>,
+    /// With this it waits for the shared one.
+    pub(crate) ticket: Option<u64>,
+    /// Of the shared one so many bytes are kept for it.
+    pub(crate) share: usize,
 }
 
 impl Rates {
@@ -106,14 +215,13 @@ impl Rates {
         &mut self.0[way as usize]
     }
 
-    #[cfg(debug_assertions)]
     pub(crate) fn get(&self, way: Way) -> &Rate {
         &self.0[way as usize]
     }
 
     /// Nothing is limited, nor will be.
     pub(crate) fn is_idle(&self) -> bool {
-        self.0.iter().all(|rate| rate.bucket.is_none() && rate.default.is_none())
+        self.0.iter().all(|rate| rate.bucket.is_none() && rate.default.is_none() && rate.shared.is_none())
     }
 }
 
@@ -184,6 +292,113 @@ mod tests {
         assert_eq!(bucket.allowed(Time(0)), 1);
         bucket.take(1);
         assert_eq!(bucket.ready_at(Time(0)), Time(SECOND));
+    }
+
+    fn key(index: usize) -> Key {
+        Key::new(index, std::num::NonZeroU32::MIN)
+    }
+
+    /// Each of `wants` takes so many bytes at a time as often as it may. What each has taken, after so many seconds; and at no
+    /// time more than there may be.
+    fn shared(rate: u64, wants: &[usize], seconds: u64) -> Vec<usize> {
+        let mut shared = SharedRate::new(Way::In, rate, Time(0));
+        let mut taken = vec![0; wants.len()];
+        let mut now = Time(0);
+        let mut free: Vec<usize> = (0..wants.len()).collect();
+        while now <= Time(seconds * SECOND) {
+            for index in std::mem::take(&mut free) {
+                let most = shared.allowed(now).min(wants[index]);
+                shared.moved(0, most);
+                taken[index] += most;
+                shared.wait(key(index));
+            }
+            while let Some((key, share)) = shared.next(now) {
+                let used = share.min(wants[key.index()]);
+                shared.keep(share);
+                shared.moved(share, used);
+                taken[key.index()] += used;
+                free.push(key.index());
+            }
+            let most = u128::from(rate) * u128::from(now.0) + full(rate);
+            assert!(taken.iter().sum::<usize>() as u128 * PARTS <= most, "{taken:?} at {now:?}");
+            now = match shared.ready_at(now) {
+                _ if !free.is_empty() => Time(now.0 + SECOND / 10_000),
+                Some(ready) => ready.max(Time(now.0 + SECOND / 10_000)),
+                None => unreachable!("somebody waits"),
+            };
+        }
+        taken
+    }
+
+    #[test]
+    fn those_who_always_want_more_of_a_shared_rate_get_the_same() {
+        for (rate, many) in [(50_000, 1), (50_000, 3), (1_000_000, 50), (97, 7), (3, 5)] {
+            let taken = shared(rate, &vec![usize::MAX; many], 600);
+            let (least, most) = (taken.iter().min().expect("some"), taken.iter().max().expect("some"));
+            let burst = (rate as usize / 4).max(1); // whoever comes first has it
+            assert!(most - least <= burst + (rate as usize / 50).max(1), "{rate}: {taken:?}");
+            let sum: usize = taken.iter().sum();
+            assert!(sum >= rate as usize * 599, "{rate}: {sum} are too few");
+        }
+    }
+
+    #[test]
+    fn what_one_does_not_want_of_a_shared_rate_the_others_have() {
+        let taken = shared(50_000, &[10, usize::MAX, usize::MAX], 100);
+        assert!(taken.iter().sum::<usize>() >= 50_000 * 99, "{taken:?}");
+        assert!(taken[0] < taken[1] / 50 && taken[1].abs_diff(taken[2]) <= 12_500 + 1_000, "{taken:?}");
+    }
+
+    #[test]
+    fn who_waits_for_a_shared_rate_goes_first() {
+        let mut shared = SharedRate::new(Way::Out, 1_000, Time(0));
+        shared.moved(0, 250);
+        assert_eq!((shared.allowed(Time(0)), shared.next(Time(0))), (0, None));
+        let first = shared.wait(key(1));
+        shared.wait(key(2));
+        shared.wait(key(3));
+        let ready = shared.ready_at(Time(0)).expect("somebody waits");
+        assert_eq!(ready, Time(SECOND / 50));
+        assert_eq!(shared.allowed(ready), 0, "there is a portion, and it is another's");
+        shared.leave(first);
+        assert_eq!(shared.next(ready), Some((key(2), 20)));
+        shared.keep(20);
+        assert_eq!((shared.next(ready), shared.allowed(ready)), (None, 0), "it is kept");
+        shared.moved(20, 0);
+        assert_eq!(shared.next(ready), Some((key(3), 20)), "it came back");
+        assert_eq!(shared.ready_at(ready), None);
+    }
+
+    #[test]
+    fn a_full_bucket_is_shared_by_all_who_wait_for_it() {
+        let mut shared = SharedRate::new(Way::In, 1_000, Time(0));
+        shared.moved(0, 250);
+        for index in 0..3 {
+            shared.wait(key(index));
+        }
+        let late = Time(SECOND);
+        for (index, share) in [(0, 83), (1, 83), (2, 84)] {
+            assert_eq!(shared.next(late), Some((key(index), share)));
+            shared.keep(share);
+        }
+        assert_eq!(shared.ready_at(late), None);
+        shared.wait(key(9));
+        assert_eq!(shared.ready_at(late), None, "first somebody must use what is kept");
+        shared.moved(83, 83);
+        assert_eq!(shared.next(late), None, "what is kept does not count twice");
+        assert_eq!(shared.ready_at(late), Some(Time(SECOND + SECOND / 50)));
+    }
+
+    /// One that is lost reads on; but not from what is kept for others.
+    #[test]
+    fn what_is_kept_of_a_shared_rate_nobody_else_can_take() {
+        let mut shared = SharedRate::new(Way::In, 1_000, Time(0));
+        shared.wait(key(1));
+        let (_, share) = shared.next(Time(0)).expect("there is enough");
+        shared.keep(share - 50);
+        shared.moved(0, 10_000);
+        shared.moved(share - 50, share - 50);
+        assert_eq!(shared.allowed(Time(SECOND)), 250);
     }
 
     #[test]

@@ -246,6 +246,10 @@ impl<S> Reactor<S> {
                 core.hub.timers.cancel(due.timer);
                 core.hub.rate_is_ready(key, way);
             }
+            What::SharedRate(shared) => {
+                core.hub.timers.cancel(due.timer);
+                core.hub.shared_rate_is_ready(shared);
+            }
             What::Grace => {
                 core.hub.timers.cancel(due.timer);
                 core.end_drain();

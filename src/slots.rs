@@ -172,6 +172,13 @@ impl Slots {
         self.entries.iter().filter_map(|(_, entry)| if let Entry::Stream(conn) = entry { Some(conn) } else { None })
     }
 
+    #[cfg(debug_assertions)]
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = &Listening> {
+        self.entries
+            .iter()
+            .filter_map(|(_, entry)| if let Entry::Listener(listening) = entry { Some(&**listening) } else { None })
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

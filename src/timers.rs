@@ -22,6 +22,8 @@ pub(crate) enum What {
     Retry(Key),
     /// A connection whose rate limit is used up.
     Rate(Key, Way),
+    /// The next of those who wait for a rate that they share.
+    SharedRate(usize),
     /// The end of a drain's grace.
     Grace,
 }

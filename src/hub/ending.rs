@@ -106,6 +106,7 @@ impl Hub {
         self.stop_callbacks(index);
         self.stop_limits(index);
         self.stop_opening(index);
+        self.leave_queues(index);
     }
 
     /// Its own timers and offloads die, and delivering to it ends.
@@ -235,7 +236,10 @@ impl Hub {
                     self.free_stream(index);
                 }
             }
-            Some(Entry::Listener(_)) => {
+            Some(Entry::Listener(listening)) => {
+                for shared in std::mem::take(&mut listening.shared_rates).into_iter().flatten() {
+                    self.uses_no_more(shared);
+                }
                 self.counts.listeners -= 1;
                 self.slots.remove(index);
             }
@@ -265,6 +269,7 @@ impl Hub {
         self.lingering.push_back(key);
         self.lingering_now += 1;
         self.set_rate(index, Way::In, None); // what is dropped costs nobody anything
+        self.leave_shared_rate(index, Way::In);
         self.linger_from_now(index);
         if self.lingering_now > self.config.lingering_max {
             self.reset_oldest();
@@ -297,10 +302,12 @@ impl Hub {
             return;
         }
         if conn.can_write() && conn.has_writable_output() {
-            let most = self.allowed(index, Way::Out);
-            match self.slots.conn_at_mut(index).flush(&mut self.spares, most) {
-                Ok(taken) => self.moved(index, Way::Out, taken),
-                Err(_) => return self.free_stream(index),
+            match self.allowed(index, Way::Out) {
+                0 => {}
+                most => match self.slots.conn_at_mut(index).flush(&mut self.spares, most) {
+                    Ok(taken) => self.moved(index, Way::Out, taken),
+                    Err(_) => return self.free_stream(index),
+                },
             }
             self.finish_lingering_output(index);
         }

@@ -24,6 +24,7 @@ use crate::{
     key::Key,
     output::Spares,
     panics::Payload,
+    rate::SharedRate,
     reason::Reason,
     slots::{Entry, Slots},
     stats::Stats,
@@ -35,6 +36,7 @@ pub(crate) use connecting::{Answer, Asker};
 pub(crate) use elsewhere::{Elsewhere, Product, Returned};
 pub(crate) use opening::Accepted;
 pub(crate) use receiving::{Budget, ReadBuffers, Step};
+use slab::Slab;
 use std::collections::VecDeque;
 pub(crate) use watching::NEVER_DRAINED_MAX;
 
@@ -70,6 +72,8 @@ pub(crate) struct Hub {
     /// In order of age; may still name some that have ended.
     lingering: VecDeque<Key>,
     lingering_now: usize,
+    /// What the connections of a listener share, if it has a rate for all.
+    shared_rates: Slab<SharedRate>,
     pub(crate) counts: Counts,
     pub(crate) elsewhere: Elsewhere,
     /// Without what the connections count themselves as long as they live.
@@ -129,6 +133,7 @@ impl Hub {
             closing: VecDeque::new(),
             lingering: VecDeque::new(),
             lingering_now: 0,
+            shared_rates: Slab::new(),
             counts: Counts::default(),
             elsewhere,
             stats: Stats::default(),
@@ -305,6 +310,9 @@ impl Hub {
             self.linger_from_now(index);
         } else if has_limits {
             self.run_limits(index);
+        }
+        if has_limits {
+            self.take_back_unused(index);
         }
     }
 

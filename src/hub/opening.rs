@@ -48,7 +48,10 @@ impl Hub {
             .listen(&at, options.how(), key.token())
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {at}: {error}")))?;
         log::info!(target: "mainspring", "{key} listening on {local}");
-        self.slots.insert(Entry::Listener(Box::new(Listening::new(key, socket, local, options))));
+        let shared_rates = self.share_rates(&options);
+        let mut listening = Listening::new(key, socket, local, options);
+        listening.shared_rates = shared_rates;
+        self.slots.insert(Entry::Listener(Box::new(listening)));
         self.counts.listeners += 1;
         Ok(key)
     }
@@ -157,7 +160,7 @@ impl Hub {
         conn.set(OWES_CONNECTED);
         let listener = conn.listener;
         self.stats.accepted += 1;
-        self.set_default_rates(key.index());
+        self.set_listeners_rates(key.index());
         if let Some(listening) = listener.and_then(|listener| self.slots.listener(listener)) {
             let bounds = listening.options.bounds;
             self.bound(key.index(), bounds);

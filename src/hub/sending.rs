@@ -285,6 +285,9 @@ impl Hub {
             return;
         }
         let most = if conn.is(RATED_OUT) { self.allowed(index, Way::Out) } else { usize::MAX };
+        if most == 0 {
+            return;
+        }
         match self.slots.conn_at_mut(index).flush(&mut self.spares, most) {
             Ok(taken) => {
                 self.moved(index, Way::Out, taken);

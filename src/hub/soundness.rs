@@ -51,6 +51,7 @@ impl Hub {
             (counts.accepted, counts.opened, counts.listeners, counts.watched, self.lingering_now),
             "accepted, opened, listeners, watched, lingering: as counted"
         );
+        self.assert_shared_rates_sound();
         for (key, _) in self.elsewhere.owned.keys() {
             assert!(self.find_open(key).is_some(), "{key} has ended, and its offload lives");
         }
@@ -68,6 +69,26 @@ impl Hub {
             let listed = |list: &[Key]| list.iter().filter(|&&listed| listed == key).count();
             assert_eq!(listed(&self.ready), usize::from(in_ready), "{key} on the ready queue");
             assert_eq!(listed(&self.dirty), usize::from(in_dirty), "{key} among the dirty");
+        }
+    }
+
+    fn assert_shared_rates_sound(&self) {
+        for (at, shared) in &self.shared_rates {
+            let rates =
+                self.slots.conns().filter_map(|conn| Some((conn.key, conn.extra.as_ref()?.rates.as_ref()?.get(shared.way))));
+            let mut members: Vec<_> = rates.filter(|(_, rate)| rate.shared == Some(at)).collect();
+            let listens = self.slots.listeners().any(|listening| listening.shared_rates[shared.way as usize] == Some(at));
+            assert_eq!(shared.users, members.len() + usize::from(listens), "those who share a rate are counted");
+            assert_eq!(shared.kept(), members.iter().map(|(_, rate)| rate.share).sum::<usize>(), "what is kept, is for somebody");
+            members.retain(|(_, rate)| rate.ticket.is_some());
+            members.sort_by_key(|(_, rate)| rate.ticket);
+            let tickets = members.into_iter().filter_map(|(key, rate)| Some((rate.ticket?, key)));
+            assert!(tickets.eq(shared.waiting()), "who waits for a shared rate is in its queue, and nobody else");
+            let has_timer = shared.timer.is_some_and(|timer| self.timers.is_set(timer));
+            assert_eq!(shared.timer.is_some(), has_timer, "a shared rate waits for a timer that is not set");
+            let waits = shared.waiting().next().is_some();
+            assert!(!has_timer || waits, "a shared rate waits, and nobody for it");
+            assert!(!waits || has_timer || shared.kept() > 0, "somebody waits for a shared rate, and nobody will come");
         }
     }
 
@@ -111,8 +132,15 @@ impl Hub {
             let Some(rate) = extra.rates.as_ref().map(|rates| rates.get(way)) else { continue };
             let has_timer = rate.timer.is_some_and(|timer| self.timers.is_set(timer));
             assert_eq!(rate.timer.is_some(), has_timer, "{key} waits for a timer that is not set");
-            assert_eq!(conn.is(spent), has_timer, "{key} is out of its rate exactly as long as a timer is set");
+            let waits = rate.ticket.is_some();
+            assert!(!(has_timer && waits), "{key} waits for its own rate and for the one that it shares");
+            assert_eq!(conn.is(spent), has_timer || waits, "{key} is out of its rate exactly as long as it waits");
+            assert!(rate.share == 0 || !conn.is(spent), "{key} was let go, and waits");
+            let may_move = conn.is(IN_DIRTY) || self.could_move(key.index(), way);
+            assert!(rate.share == 0 || may_move, "{key} has a share that it cannot use");
         }
+        let is_let_go = extra.rates.as_ref().is_some_and(|rates| rates.get(Way::In).share + rates.get(Way::Out).share > 0);
+        assert_eq!(conn.is(LET_GO), is_let_go, "{key} is let go exactly as long as it has a share");
         let is_connecting = !conn.is(ESTABLISHED) && conn.stream.is_none() && conn.phase != Phase::Ended;
         assert!(extra.opening.is_none() || is_connecting, "{key} is connected or has ended, and still races");
         for &target in &extra.targets {
