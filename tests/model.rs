@@ -6,7 +6,7 @@
 //! them, however they were cut; nothing but tells after the end; who is paused, held back or throttled gets no data;
 //! `writable` after congestion only, once for each; timers never early, never twice, in order; tells and posts in order;
 //! offloaded work told once, unless its connection has ended or become something else, and refused only for lack of room;
-//! queues within their cap; no more bytes than the rates allow; the reason that was caused; nothing left lying when the weather clears; every socket given back.
+//! queues within their cap; no more bytes than the rates of each and of all allow; the reason that was caused; nothing left lying when the weather clears; every socket given back.
 //!
 //! `MODEL_SEEDS=n` runs n seeds (from `MODEL_FIRST` on), `MODEL_SEED=n` one, with everything that happened.
 #![cfg(feature = "sim")]
@@ -14,7 +14,7 @@
 use mainspring::{
     Config, Connect, Context, Endian, Fault, Framer, Key, Limit, Listen, Net, OffloadError, Outcome, Produced, Producer,
     Protocol, Reason, Refusal, Step, Terminator, Timer, Width,
-    testing::{Errno, Fate, Host, NameFate, Sim, Weather},
+    testing::{Errno, Fate, Host, Losses, NameFate, Sim, Weather},
 };
 use std::{
     cell::{Cell, RefCell},
@@ -100,7 +100,7 @@ impl Run {
     fn of(seed: u64, is_traced: bool) -> Self {
         let mut sim = Sim::new(seed);
         sim.keep_trace(is_traced);
-        let shared = Rc::new(RefCell::new(Model::new(seed, is_traced)));
+        let shared = Rc::new(RefCell::new(Model::new(seed, is_traced, sim.losses())));
         let played = catch_unwind(AssertUnwindSafe(|| play(&mut sim, &shared)));
         let panicked = played.err().map(|payload| {
             let text = payload.downcast_ref::<String>().cloned();
@@ -803,8 +803,10 @@ struct Conn {
     limits: [Option<(Duration, Instant)>; 4],
     /// Reading, writing: bytes per second, and since when and how many bytes.
     rates: [Option<(u64, Instant, u64)>; 2],
-    /// What its listener has for all.
-    default_rates: [Option<u64>; 2],
+    /// Whose guest it is.
+    hall: Option<usize>,
+    /// How many bytes it had received and sent when it was last seen, and not lost.
+    moved: [u64; 2],
 
     // The bytes.
     /// Everything that was accepted for sending, also what its producers will make.
@@ -852,7 +854,8 @@ impl Conn {
             pulls: Rc::default(),
             limits: [None; 4],
             rates: [None; 2],
-            default_rates: [None; 2],
+            hall: None,
+            moved: [0; 2],
             sent: Vec::new(),
             got: 0,
             framing: Framing::None,
@@ -912,6 +915,18 @@ struct Work {
 enum Errand {
     Tell { conn: usize, life: u32 },
     Post,
+}
+
+/// What a listener has for those whom it lets in.
+#[derive(Clone, Copy, Default)]
+struct Hall {
+    /// Reading, writing: for each, and for all together.
+    rates: [Option<u64>; 2],
+    total_rates: [Option<u64>; 2],
+    opened: Option<Instant>,
+    marks: Option<(usize, Marks)>,
+    /// Idle, stalled, deadline.
+    limits: [Option<Duration>; 3],
 }
 
 /// One host.
@@ -978,9 +993,12 @@ struct Model {
     alive: Rc<Cell<usize>>,
     places: Vec<Place>,
     conns: Vec<Conn>,
+    halls: Vec<Hall>,
     /// Clients by their own address: that is how the two ends find each other.
     /// Who comes by name has an IP address of its own, and lets the system choose the port, so that addresses can race.
     clients: BTreeMap<SocketAddr, usize>,
+    /// What the network broke off, as it knows it itself.
+    losses: Losses,
     story: Story,
     figures: Figures,
 }
@@ -1125,7 +1143,7 @@ impl Story {
 
 /// Where it all begins, and what is common.
 impl Model {
-    fn new(seed: u64, is_traced: bool) -> Self {
+    fn new(seed: u64, is_traced: bool, losses: Losses) -> Self {
         let mut dice = Dice(seed);
         // Tiny windows make a turn of each byte: then little is said.
         let (window, message_max, bytes_left) = match dice.below(8) {
@@ -1144,7 +1162,9 @@ impl Model {
             alive: Rc::default(),
             places: Vec::new(),
             conns: Vec::new(),
+            halls: Vec::new(),
             clients: BTreeMap::new(),
+            losses,
             story: Story { is_kept: is_traced, lines: Vec::new(), broken: None },
             figures: Figures::default(),
         }
@@ -1664,7 +1684,8 @@ impl Model {
         let now = net.now();
         conn.upgraded(place.marks);
         let moved = conn.key.and_then(|key| moved(key, net)).unwrap_or_default();
-        conn.rates = [0, 1].map(|way| Some((conn.default_rates[way]?, now, moved[way])));
+        let rates = conn.hall.map_or([None; 2], |hall| self.halls[hall].rates);
+        conn.rates = [0, 1].map(|way| Some((rates[way]?, now, moved[way])));
         conn.was_congested |= queued > conn.marks.high && !conn.is_half_closed;
     }
 }
@@ -1676,6 +1697,17 @@ fn moved(key: Key, net: &Net<'_, Site>) -> Option<[u64; 2]> {
 
 fn is_unmasked(bytes: &[u8], sent: &[u8]) -> bool {
     bytes.len() == sent.len() && bytes.iter().zip(sent).all(|(byte, sent)| byte ^ MASK == *sent)
+}
+
+fn with_hall(options: Listen, hall: &Hall) -> Listen {
+    let options = hall.rates[0].into_iter().fold(options, Listen::read_rate);
+    let options = hall.rates[1].into_iter().fold(options, Listen::write_rate);
+    let options = hall.total_rates[0].into_iter().fold(options, Listen::total_read_rate);
+    let options = hall.total_rates[1].into_iter().fold(options, Listen::total_write_rate);
+    let options = hall.limits[0].into_iter().fold(options, Listen::idle_timeout);
+    let options = hall.limits[1].into_iter().fold(options, Listen::stall_timeout);
+    let options = hall.limits[2].into_iter().fold(options, Listen::deadline);
+    hall.marks.into_iter().fold(options, |options, (low, Marks { high, cap })| options.output_limits(low, high, cap))
 }
 
 // ------------------------------------------------------------------------------------------------------- what is done
@@ -1984,9 +2016,11 @@ impl Model {
             2 => Listen::new().backlog(1),
             _ => Listen::new(),
         };
-        let rates = [(); 2].map(|()| self.dice.one_in(6).then(|| self.some_rate()));
-        let options = rates[0].into_iter().fold(options, Listen::read_rate);
-        let options = rates[1].into_iter().fold(options, Listen::write_rate);
+        let mut hall = self.some_hall();
+        let options = with_hall(options, &hall);
+        hall.opened = Some(net.now());
+        let number = self.halls.len();
+        self.halls.push(hall);
         self.places[host].listeners.retain(|&(key, _)| net.is_open(key));
         let is_taken = self.places[host].listeners.iter().any(|&(_, taken)| taken == port);
         let token = Alive::one_more(&self.alive);
@@ -1994,7 +2028,7 @@ impl Model {
             let _token = &token;
             let shared = Rc::clone(&site.model);
             let model = &mut *shared.borrow_mut();
-            model.admit(site.host, net, peer.ip(), rates)
+            model.admit(site.host, net, peer.ip(), number)
         });
         self.story.note(|| format!("      host {host} listens on {port}: {listening:?}"));
         if let Ok(key) = listening {
@@ -2006,14 +2040,16 @@ impl Model {
         }
     }
 
+    fn some_hall(&mut self) -> Hall {
+        let mut rates = || [(); 2].map(|()| self.dice.one_in(6).then(|| self.some_rate()));
+        let (rates, total_rates) = (rates(), rates());
+        let marks = self.dice.one_in(6).then(|| self.some_marks());
+        let limits = [(); 3].map(|()| self.dice.one_in(12).then(|| self.some_delay()));
+        Hall { rates, total_rates, opened: None, marks, limits }
+    }
+
     /// A factory is asked.
-    fn admit(
-        &mut self,
-        host: usize,
-        net: &mut Net<'_, Site>,
-        peer: Option<SocketAddr>,
-        rates: [Option<u64>; 2],
-    ) -> Result<Peer, Refusal> {
+    fn admit(&mut self, host: usize, net: &mut Net<'_, Site>, peer: Option<SocketAddr>, hall: usize) -> Result<Peer, Refusal> {
         if !self.quiet.get() && self.dice.one_in(10) {
             self.act(host, net);
         }
@@ -2033,10 +2069,11 @@ impl Model {
         self.story.note(|| format!("      {id} is accepted for {client:?}"));
         let (speaks, hears) =
             client.map_or((Dialect::Raw, Dialect::Raw), |client| (self.conns[client].hears, self.conns[client].speaks));
-        let mut conn = Conn::new(host, true, self.places[host].marks, speaks, hears);
-        conn.peer = client;
-        conn.default_rates = rates;
+        let Hall { rates, marks, limits: [idle, stalled, deadline], .. } = self.halls[hall];
+        let mut conn = Conn::new(host, true, marks.map_or(self.places[host].marks, |(_, marks)| marks), speaks, hears);
+        (conn.peer, conn.hall) = (client, Some(hall));
         conn.rates = rates.map(|rate| Some((rate?, net.now(), 0)));
+        conn.limits = [idle, stalled, deadline, None].map(|after| Some((after?, net.now())));
         self.conns.push(conn);
         self.figures.connections += 1;
         if let Some(client) = client {
@@ -2252,18 +2289,24 @@ impl Model {
     }
 
     fn set_output(&mut self, id: usize, net: &mut Net<'_, Site>) {
+        let (low, marks) = self.some_marks();
         let Some(mut link) = self.conns[id].key.and_then(|key| net.link(key)) else { return };
         let conn = &mut self.conns[id];
         if self.dice.one_in(2) {
             conn.holds_back = self.dice.one_in(2);
             link.set_hold_back(conn.holds_back);
         } else {
-            let (low, high, cap) = self.dice.pick(&[(0, 0, 10), (5, 40, 400), (100, 2_000, 9_000), (0, 60_000, 200_000)]);
-            link.set_output_limits(low, high, cap);
-            conn.marks = Marks { high, cap };
+            link.set_output_limits(low, marks.high, marks.cap);
+            conn.marks = marks;
         }
         let (holds_back, marks) = (conn.holds_back, conn.marks);
         self.story.note(|| format!("      {id} holds back: {holds_back}, {marks:?}"));
+    }
+
+    /// The low one, and the others.
+    fn some_marks(&mut self) -> (usize, Marks) {
+        let (low, high, cap) = self.dice.pick(&[(0, 0, 10), (5, 40, 400), (100, 2_000, 9_000), (0, 60_000, 200_000)]);
+        (low, Marks { high, cap })
     }
 
     fn set_limit(&mut self, id: usize, net: &mut Net<'_, Site>) {
@@ -2302,6 +2345,7 @@ impl Model {
 
     /// No more is written than the rate allows, and no more read but of one that is lost, which must end then.
     fn look_at_rates(&mut self, id: usize, net: &mut Net<'_, Site>) {
+        self.look_at_total_rates(id, net);
         let conn = &self.conns[id];
         let Some(key) = conn.key.filter(|&key| net.is_open(key)) else { return };
         let Some(moved) = moved(key, net).filter(|_| !conn.is_lost && !conn.is_lifted) else { return };
@@ -2309,8 +2353,8 @@ impl Model {
             let Some((rate, since, before)) = rate else { continue };
             let due = u128::from(rate) * net.now().duration_since(since).as_nanos() / 1_000_000_000;
             let (most, moved) = (due + u128::from(rate / 4), moved - before);
-            if way == 0 && u128::from(moved) > most {
-                self.conns[id].is_lifted = true; // it was reset: then it ends
+            if way == 0 && u128::from(moved) > most && self.was_lost(id, net) {
+                self.conns[id].is_lifted = true;
                 return;
             }
             promise!(
@@ -2319,6 +2363,41 @@ impl Model {
                 "{id} has moved {moved} bytes {way}, and {rate} per second are {most}"
             );
         }
+    }
+
+    /// The same for all who have its listener; of those who are lost or gone counts what was seen before.
+    fn look_at_total_rates(&mut self, id: usize, net: &mut Net<'_, Site>) {
+        let conn = &self.conns[id];
+        let Some(number) = conn.hall.filter(|&hall| self.halls[hall].total_rates != [None; 2]) else { return };
+        let bytes: BTreeMap<Key, [u64; 2]> =
+            net.connections().into_iter().map(|one| (one.key, [one.bytes_in, one.bytes_out])).collect();
+        for id in self.places[conn.host].conns.clone() {
+            let conn = &self.conns[id];
+            let is_seen = conn.hall == Some(number) && !conn.is_lost && !conn.is_lifted;
+            let Some(key) = conn.key.filter(|&key| is_seen && net.is_open(key) && !self.was_lost(id, net)) else { continue };
+            self.conns[id].moved = bytes[&key];
+        }
+        let guests = self.conns.iter().filter(|conn| conn.hall == Some(number));
+        let moved = guests.fold([0; 2], |[read, written], conn| [read + conn.moved[0], written + conn.moved[1]]);
+        let Hall { total_rates, opened, .. } = self.halls[number];
+        let opened = opened.expect("somebody was let in");
+        for (way, (rate, moved)) in total_rates.into_iter().zip(moved).enumerate() {
+            let Some(rate) = rate else { continue };
+            let most = u128::from(rate) * net.now().duration_since(opened).as_nanos() / 1_000_000_000 + u128::from(rate / 4);
+            let is_kept = u128::from(moved) <= most;
+            promise!(
+                self.story,
+                is_kept,
+                "the guests of {number} have moved {moved} bytes {way}, and {rate} per second are {most}"
+            );
+        }
+    }
+
+    /// Whether the network has broken it off: then what it still had is read at once.
+    fn was_lost(&self, id: usize, net: &Net<'_, Site>) -> bool {
+        let Some(key) = self.conns[id].key else { return false };
+        let (local, peer) = (net.local(key).and_then(|at| at.ip()), net.peer(key).and_then(|at| at.ip()));
+        local.zip(peer).is_some_and(|(local, peer)| self.losses.includes(local, peer))
     }
 
     // ------------------------------------------------------------------------------------------- ending

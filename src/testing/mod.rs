@@ -18,5 +18,5 @@ mod transcript;
 pub use crate::world::sim::{Errno, Fate, NameFate, Weather};
 pub use check::{check, every_cut};
 pub use scene::{Actor, Scene};
-pub use sim::{Host, Sim};
+pub use sim::{Host, Losses, Sim};
 pub use transcript::Transcript;

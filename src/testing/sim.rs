@@ -7,7 +7,7 @@ use crate::{
     time::Time,
     world::sim::{Alarm, Errno, Fate, HostId, NameFate, Network, SharedNetwork, SimWorld, Torture, Weather},
 };
-use std::{any::Any, cell::Cell, cell::RefCell, fmt, marker::PhantomData, rc::Rc, time::Duration};
+use std::{any::Any, cell::Cell, cell::RefCell, fmt, marker::PhantomData, net::SocketAddr, rc::Rc, time::Duration};
 
 /// Turns without time passing that no program needs: it spins.
 const SPIN_MAX: u32 = 1_000_000;
@@ -325,6 +325,11 @@ impl Sim {
         self.network.borrow_mut().programs.u64(0..below.max(1))
     }
 
+    /// Whose connection was broken off, now and later: for who wants to know also inside a callback.
+    pub fn losses(&self) -> Losses {
+        Losses { network: Rc::clone(&self.network) }
+    }
+
     // ------------------------------------------------------------------------------------------------------- trace
 
     /// Every event so far, a line each.
@@ -350,6 +355,25 @@ impl Sim {
     pub fn keep_trace(&mut self, on: bool) -> &mut Self {
         self.network.borrow_mut().trace.is_kept = on;
         self
+    }
+}
+
+/// What a [`Sim`]'s network has broken off.
+pub struct Losses {
+    network: SharedNetwork,
+}
+
+impl Losses {
+    /// Whether the end at `local` of a connection with `remote` was reset, or one of its operations failed on purpose: what it
+    /// had received before may still be read.
+    pub fn includes(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        self.network.borrow().losses.contains(&(local, remote))
+    }
+}
+
+impl fmt::Debug for Losses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Losses").field("count", &self.network.borrow().losses.len()).finish()
     }
 }
 

@@ -190,6 +190,8 @@ pub(crate) struct Network {
     pub(crate) trace: Trace,
     /// Faults by chance that struck, each with its line.
     pub(crate) struck: Vec<(Question, String)>,
+    /// Whose end was reset, or failed on purpose, and the other one.
+    pub(crate) losses: BTreeSet<(SocketAddr, SocketAddr)>,
     pub(crate) mercy: Mercy,
 }
 
@@ -273,6 +275,7 @@ impl Network {
             names: BTreeMap::new(),
             trace: Trace::default(),
             struck: Vec::new(),
+            losses: BTreeSet::new(),
             mercy: Mercy::None,
         }
     }
@@ -813,7 +816,15 @@ impl Network {
         self.ends.remove(&id);
     }
 
+    /// By whom, and from whom it was cut off.
+    fn note_loss(&mut self, id: EndId) {
+        if let Some((Some(local), Some(remote))) = self.ends.get(&id).map(|end| (end.local.ip(), end.remote.ip())) {
+            self.losses.insert((local, remote));
+        }
+    }
+
     fn fail_end(&mut self, id: EndId, errno: Errno) {
+        self.note_loss(id);
         let Some(end) = self.ends.get_mut(&id) else { return };
         if std::mem::replace(&mut end.is_broken, true) {
             return;
@@ -859,9 +870,13 @@ impl Network {
     fn operate_or_nudge(&mut self, id: EndId, what: &str, ready: Flags) -> Result<(), Errno> {
         let host = self.ends[&id].host;
         let operated = self.operate(host, what);
-        if operated == Err(Errno::Again) {
-            let soon = self.now + Duration::from_millis(1);
-            self.plan(soon, Happening::Look { at: id, ready });
+        match operated {
+            Err(Errno::Again) => {
+                let soon = self.now + Duration::from_millis(1);
+                self.plan(soon, Happening::Look { at: id, ready });
+            }
+            Err(_) => self.note_loss(id),
+            Ok(()) => {}
         }
         operated
     }
