@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::services::{IpProtocol, service_port};
+use crate::{
+    services::{IpProtocol, service_port},
+    text::OneLine,
+};
 
 /// Where one end of a socket is.
 #[non_exhaustive]
@@ -72,19 +75,21 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// In the form that [`Target`] reads, as far as it is text: what is no UTF-8 in a path or a name is shown as such.
+/// In the form that [`Target`] reads, as far as it is ordinary text: what is no UTF-8 in a path or a name is shown as such,
+/// and control characters are escaped (`\n`, `\u{1b}`), because a Unix client chooses its own path, and a line of a log must
+/// stay a line. To connect to what it names, use the address itself and not its text.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(addr) => write!(f, "{addr}"),
             // An abstract name begins with @, a path must not.
             Self::Unix(Some(path)) if path.as_os_str().as_encoded_bytes().starts_with(b"@") => {
-                write!(f, "unix:./{}", path.display())
+                write!(f, "unix:./{}", OneLine(path.display()))
             }
-            Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
+            Self::Unix(Some(path)) => write!(f, "unix:{}", OneLine(path.display())),
             Self::Unix(None) => f.write_str("unix:"),
-            Self::Abstract(name) => write!(f, "unix:@{}", String::from_utf8_lossy(name)),
-            Self::Name(text) => f.write_str(text),
+            Self::Abstract(name) => write!(f, "unix:@{}", OneLine(String::from_utf8_lossy(name))),
+            Self::Name(text) => write!(f, "{}", OneLine(text)),
             Self::Fd => f.write_str("descriptor"),
         }
     }
@@ -137,6 +142,15 @@ impl Target {
             Self::Abstract(name) => Ok(Place::At(Address::Abstract(name.clone()))),
             Self::Name(host, port) => place_of(host, *port),
             Self::Text(text) => parse(text),
+        }
+    }
+
+    /// What was asked for, letter by letter.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Name(host, port) => format!("{host}:{port}"),
+            other => other.to_string(),
         }
     }
 
@@ -247,14 +261,15 @@ fn check_host(host: &str) -> io::Result<()> {
     }
 }
 
+/// As it may be written, with control characters escaped.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(text) => f.write_str(text),
-            Self::Name(host, port) => write!(f, "{host}:{port}"),
+            Self::Text(text) => write!(f, "{}", OneLine(text)),
+            Self::Name(host, port) => write!(f, "{}:{port}", OneLine(host)),
             Self::Ip(addr) => write!(f, "{addr}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Abstract(name) => write!(f, "unix:@{}", String::from_utf8_lossy(name)),
+            Self::Unix(path) => write!(f, "unix:{}", OneLine(path.display())),
+            Self::Abstract(name) => write!(f, "unix:@{}", OneLine(String::from_utf8_lossy(name))),
         }
     }
 }
@@ -326,6 +341,7 @@ impl From<&Address> for Target {
             Address::Ip(addr) => Self::Ip(*addr),
             Address::Unix(Some(path)) => Self::Unix(path.clone()),
             Address::Abstract(name) => Self::Abstract(name.clone()),
+            Address::Name(text) => Self::Text(text.clone()),
             other => Self::Text(other.to_string()),
         }
     }
@@ -346,6 +362,29 @@ mod tests {
         assert_eq!(address("127.0.0.1:http"), "127.0.0.1:80");
         assert_eq!(address("[::1]:HTTP"), "[::1]:80");
         assert_eq!(Target::from(("::1", 7)).address().expect("literal"), Address::Ip("[::1]:7".parse().expect("literal")));
+    }
+
+    #[test]
+    fn what_a_peer_calls_itself_stays_on_one_line_and_leads_back_to_it() {
+        let hostile = "/run/x\n7.3 127.0.0.1:1 accepted\r\x1b[2J\u{202e}\u{9b}0m";
+        let shown = r"/run/x\n7.3 127.0.0.1:1 accepted\r\u{1b}[2J\u{202e}\u{9b}0m";
+        let addresses = [
+            (Address::Unix(Some(hostile.into())), format!("unix:{shown}")),
+            (Address::Unix(Some(format!("@{hostile}").into())), format!("unix:./@{shown}")),
+            (Address::Abstract(hostile.into()), format!("unix:@{shown}")),
+            (Address::Name(hostile.into()), shown.to_owned()),
+        ];
+        for (address, shown) in addresses {
+            assert_eq!(address.to_string(), shown);
+            let target = Target::from(&address);
+            assert!(!target.to_string().contains(char::is_control), "{target:?}");
+            match address {
+                Address::Name(name) => assert_eq!(target.name(), name),
+                address => assert_eq!(target.address().expect("it is one"), address),
+            }
+        }
+        assert_eq!(Target::from(("a\nb", 80)).to_string(), r"a\nb:80");
+        assert_eq!(Target::from("a\nb:80").to_string(), r"a\nb:80");
     }
 
     #[test]

@@ -94,6 +94,7 @@ mod flags;
 mod key;
 mod time;
 mod table;
+mod text;
 mod panics;
 
 pub use address::{Address, Target};

@@ -1,7 +1,10 @@
 //! Looking names up: what is asked, what is found, and why it is not. The system's own resolver blocks, so none of this is
 //! called on the loop's thread.
 
-use crate::panics::{guard, text};
+use crate::{
+    panics::{guard, text},
+    text::OneLine,
+};
 #[cfg(not(feature = "names"))]
 use std::net::ToSocketAddrs;
 use std::{
@@ -99,7 +102,7 @@ impl From<Unresolved> for io::Error {
 
 impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        write!(f, "{}", OneLine(&self.text))
     }
 }
 
@@ -119,7 +122,7 @@ impl Resolver {
         Box::new(move || {
             let found = guard(|| resolve(&host)).unwrap_or_else(|payload| {
                 let text = text(&payload);
-                log::error!(target: "mainspring", "the resolver panicked over `{host}`: {text}");
+                log::error!(target: "mainspring", "the resolver panicked over `{host}`: {}", OneLine(&text));
                 Err(NameError::Failed.error(format!("`{host}`: the resolver panicked: {text}")))
             })?;
             Ok(Found::Addresses(found.into_iter().map(|ip| (ip, 0).into()).collect()))

@@ -1,7 +1,7 @@
 //! Why things end: [`Reason`] of a connection, [`Limit`] that was reached, [`Fault`] of your own code; why offloaded work
 //! brought nothing.
 
-use crate::address::Address;
+use crate::{address::Address, text::OneLine};
 use std::{error::Error, fmt, io};
 
 /// Whatever your code fails with. Anything that is an [`Error`] becomes one by `?`, a `&str` or `String` by `.into()`.
@@ -43,7 +43,7 @@ impl fmt::Display for Limit {
 
 impl Error for Limit {}
 
-/// Why a connection could not be made: each address that was tried, with its error.
+/// Why a connection could not be made: each address that was tried, with its error. As text it is one line.
 #[derive(Debug)]
 pub struct ConnectError {
     tried: Vec<(Address, io::Error)>,
@@ -78,7 +78,7 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, (address, error)) in self.tried.iter().enumerate() {
-            write!(f, "{}{address}: {error}", if n > 0 { "; " } else { "" })?;
+            write!(f, "{}{address}: {}", if n > 0 { "; " } else { "" }, OneLine(error))?;
         }
         Ok(())
     }
@@ -101,7 +101,7 @@ pub enum OffloadError {
 impl fmt::Display for OffloadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Panicked(text) => write!(f, "offloaded work panicked: {text}"),
+            Self::Panicked(text) => write!(f, "offloaded work panicked: {}", OneLine(text)),
             Self::Full => f.write_str("too much blocking work waits already: every thread is busy, and the queue is full"),
             Self::NoThread(error) => write!(f, "no thread could be started for blocking work: {error}"),
         }
@@ -111,6 +111,8 @@ impl fmt::Display for OffloadError {
 impl Error for OffloadError {}
 
 /// Why a connection ended, by what happened. Each connection gets exactly one, with its last callback, `closed`.
+///
+/// As text it is one line, whatever the text of an error or a panic has in it: control characters are escaped.
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum Reason {
@@ -201,14 +203,14 @@ impl fmt::Display for Reason {
             Self::Eof => f.write_str("the peer finished"),
             Self::Abort => f.write_str("aborted"),
             Self::Shutdown => f.write_str("the reactor was shut down"),
-            Self::Resolve(error) => write!(f, "could not resolve: {error}"),
+            Self::Resolve(error) => write!(f, "could not resolve: {}", OneLine(error)),
             Self::Connect(error) => write!(f, "could not connect to {error}"),
-            Self::Tls(fault) => write!(f, "could not agree on TLS: {fault}"),
-            Self::Io(error) => write!(f, "connection lost: {error}"),
+            Self::Tls(fault) => write!(f, "could not agree on TLS: {}", OneLine(fault)),
+            Self::Io(error) => write!(f, "connection lost: {}", OneLine(error)),
             Self::Limit(limit) => write!(f, "{limit}"),
             Self::Overflow => f.write_str("the output queue overflowed its hard cap"),
-            Self::Failed(fault) => write!(f, "failed: {fault}"),
-            Self::Panicked(text) => write!(f, "panicked: {text}"),
+            Self::Failed(fault) => write!(f, "failed: {}", OneLine(fault)),
+            Self::Panicked(text) => write!(f, "panicked: {}", OneLine(text)),
         }
     }
 }
@@ -221,6 +223,27 @@ mod tests {
     fn a_limit_handed_back_keeps_its_name() {
         assert!(matches!(Reason::from_fault(Limit::Idle.into()), Reason::Limit(Limit::Idle)));
         assert!(matches!(Reason::from_fault("own".into()), Reason::Failed(_)));
+    }
+
+    #[test]
+    fn whatever_others_have_written_a_reason_is_one_line() {
+        let text = "a\nb\x1b[2J";
+        let path = Address::Unix(Some(text.into()));
+        let error = || io::Error::other(text);
+        let connect = ConnectError::new(vec![(path, error())]);
+        assert_eq!(connect.to_string(), r"unix:a\nb\u{1b}[2J: a\nb\u{1b}[2J");
+        let reasons = [
+            Reason::Resolve(error()),
+            Reason::Connect(connect),
+            Reason::Tls(text.into()),
+            Reason::Io(error()),
+            Reason::Failed(text.into()),
+            Reason::Panicked(text.into()),
+        ];
+        for reason in reasons {
+            assert!(reason.to_string().ends_with(r": a\nb\u{1b}[2J"), "{reason}");
+        }
+        assert_eq!(OffloadError::Panicked(text.into()).to_string(), r"offloaded work panicked: a\nb\u{1b}[2J");
     }
 
     fn refused() -> io::Error {

@@ -10,6 +10,7 @@ use crate::{
     panics::{self, Payload, guard},
     reason::{Outcome, Reason},
     slots::Entry,
+    text::OneLine,
     world::Source,
 };
 
@@ -175,7 +176,8 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
             core.hub.refuse(guest, &refusal.0);
         }
         Err(payload) => {
-            log::error!(target: "mainspring", "{guest} {peer} reset: the factory of {listener} panicked: {}", panics::text(&payload));
+            let text = OneLine(panics::text(&payload));
+            log::error!(target: "mainspring", "{guest} {peer} reset: the factory of {listener} panicked: {text}");
             core.hub.turn_away(guest);
             core.pass_on(payload);
         }
@@ -272,7 +274,7 @@ pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) 
     };
     core.hub.bury(key, is_clean);
     if let Err(payload) = closed {
-        log::error!(target: "mainspring", "{key} panicked in `closed`: {}", panics::text(&payload));
+        log::error!(target: "mainspring", "{key} panicked in `closed`: {}", OneLine(panics::text(&payload)));
         core.pass_on(payload);
     }
 }
@@ -309,7 +311,7 @@ fn let_go<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result
 /// Explicitly: a duplicate of the descriptor would go on delivering events.
 fn unwatch<S>(core: &mut Core<S>, key: Key, source: Source<'_>) {
     if let Err(error) = core.hub.world.unwatch(source) {
-        log::debug!(target: "mainspring", "{key} cannot be deregistered: {error}");
+        log::debug!(target: "mainspring", "{key} cannot be deregistered: {}", OneLine(error));
     }
 }
 

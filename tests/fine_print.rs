@@ -8,7 +8,7 @@ use common::{
 use mainspring::{Config, Context, Key, Limit, Listen, Net, Outcome, Produced, Protocol, Reactor, Reason, Refusal, Terminator};
 use std::{
     cell::{Cell, RefCell},
-    io::{ErrorKind, Read},
+    io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     rc::Rc,
     sync::{Mutex, Once},
@@ -1549,6 +1549,41 @@ fn a_tell_for_another_type_is_dropped_and_logged_with_both_names() {
     assert_eq!(records.len(), 1, "{records:?}");
     assert!(records[0].1.contains(&key.to_string()), "{records:?}");
     assert_eq!(records[0].0, log::Level::Warn);
+}
+
+/// A Unix client chooses its own name, and a protocol may quote what it was sent.
+#[test]
+#[cfg(target_os = "linux")]
+fn no_peer_begins_a_line_of_the_log_or_speaks_to_the_terminal() {
+    use socket2::{Domain, SockAddr, Socket, Type};
+    capture_log();
+    let pid = std::process::id();
+    let name = |of: &str| SockAddr::unix(format!("\0mainspring-{pid}-{of}")).expect("a short name");
+    let (mut reactor, mut journal) = start();
+    let quotes = |_: &mut Ctx<'_>, _: &mut Journal, call: &Call| match call {
+        Call::Received(bytes) if bytes[0] == b'!' => {
+            std::panic::resume_unwind(Box::new(String::from_utf8_lossy(bytes).into_owned()))
+        }
+        Call::Received(bytes) => Err(String::from_utf8_lossy(bytes).into()),
+        _ => Ok(()),
+    };
+    reactor.net().listen(format!("unix:@mainspring-{pid}-listener"), move || recorder(quotes)).expect("a free name");
+    let forged = "\n1.1 forged\r\u{1b}[2J\u{9b}";
+    for said in ["said ", "!"] {
+        let peer = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a descriptor");
+        peer.bind(&name(&format!("{said}{forged}"))).expect("a free name");
+        peer.connect(&name("listener")).expect("it listens");
+        (&peer).write_all(format!("{said}{forged}").as_bytes()).expect("connected");
+        let before = journal.closings();
+        until(&mut reactor, &mut journal, |journal| journal.closings() > before);
+    }
+    let records = logged(|text| text.contains("forged"));
+    let ends: Vec<_> = records.iter().filter(|(_, text)| text.matches("forged").count() == 2).collect();
+    assert!(records.len() >= 4 && ends.len() == 2, "both were accepted, and both ends were told: {records:?}");
+    assert!(records.iter().all(|(_, text)| !text.contains(char::is_control)), "{records:?}");
+    let shown = r"\n1.1 forged\r\u{1b}[2J\u{9b}";
+    assert!(ends.iter().all(|(_, text)| text.matches(shown).count() == 2), "{ends:?}");
+    assert!(journal.calls.iter().all(|(_, call)| !matches!(call, Call::Closed(why) if why.contains(char::is_control))));
 }
 
 type Records = Vec<(log::Level, String)>;

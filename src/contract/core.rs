@@ -14,6 +14,7 @@ use crate::{
     slots::SHRINK_MIN,
     stats::Stats,
     table::Table,
+    text::OneLine,
     time::Time,
     timers::What,
 };
@@ -198,7 +199,7 @@ impl<S> Core<S> {
             self.hub.end_callback(None, "", what, began);
         }
         let Err(payload) = outcome else { return true };
-        log::error!(target: "mainspring", "{what} panicked: {}", panics::text(&payload));
+        log::error!(target: "mainspring", "{what} panicked: {}", OneLine(panics::text(&payload)));
         self.pass_on(payload);
         false
     }
@@ -532,7 +533,7 @@ impl<S> Core<S> {
 /// Drops something of yours, whose `drop` may panic.
 pub(crate) fn discard<T>(what: &str, value: T) {
     if let Err(payload) = guard(|| drop(value)) {
-        log::error!(target: "mainspring", "{what} panicked while it was dropped: {}", panics::text(&payload));
+        log::error!(target: "mainspring", "{what} panicked while it was dropped: {}", OneLine(panics::text(&payload)));
     }
 }
 

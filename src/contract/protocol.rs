@@ -6,6 +6,7 @@ use crate::{
     input::Input,
     reason::{Limit, Outcome, Reason},
     terminator::Found,
+    text::OneLine,
     time::Time,
 };
 use std::any::Any;
@@ -211,7 +212,7 @@ pub(crate) fn exceed<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, 
     let goes_on = !is_of_frame || ctx.hub().skip_frame(index);
     if let Err(fault) = handler.exceeded(ctx, state, limit) {
         if !fault.is::<Limit>() {
-            log::debug!(target: "mainspring", "{} {} said of its limit: {fault}", ctx.key, handler.type_name());
+            log::debug!(target: "mainspring", "{} {} said of its limit: {}", ctx.key, handler.type_name(), OneLine(fault));
         }
         return Err(limit.into());
     }

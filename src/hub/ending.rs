@@ -5,10 +5,11 @@ use crate::{
     conn::{Conn, Filled, Phase},
     flags::*,
     key::Key,
-    panics::guard,
+    panics::{guard, text},
     rate::Way,
     reason::Reason,
     slots::Entry,
+    text::OneLine,
 };
 
 impl Hub {
@@ -403,6 +404,7 @@ impl Hub {
 /// With its producers and its framer, whose own `drop` may panic.
 fn drop_conn(conn: Conn) {
     if let Err(payload) = guard(|| drop(conn)) {
-        log::error!(target: "mainspring", "a producer or framer panicked while it was dropped: {}", crate::panics::text(&payload));
+        let text = OneLine(text(&payload));
+        log::error!(target: "mainspring", "a producer or framer panicked while it was dropped: {text}");
     }
 }

@@ -200,8 +200,8 @@ impl Hub {
         let key = self.slots.next_key()?;
         let (peer, named) = match target.place() {
             Ok(Place::At(address)) => (address, Ok(None)),
-            Ok(Place::Named(host, port)) => (Address::Name(target.to_string()), Ok(Some((host, port)))),
-            Err(error) => (Address::Name(target.to_string()), Err(error)),
+            Ok(Place::Named(host, port)) => (Address::Name(target.name()), Ok(Some((host, port)))),
+            Err(error) => (Address::Name(target.name()), Err(error)),
         };
         let mut conn = Conn::new(key, None, peer, self.world.now());
         conn.extra().from = options.local;
