@@ -92,24 +92,45 @@ impl Pool {
 
     /// Jobs begin in the order in which they come.
     pub(crate) fn spawn(&self, ticket: Ticket, job: Job) -> Result<(), Refused> {
+        self.spawn_by(ticket, job, || self.start_thread())
+    }
+
+    fn spawn_by(&self, ticket: Ticket, job: Job, start_thread: impl FnOnce() -> io::Result<()>) -> Result<(), Refused> {
+        let (taken, no_other) = self.enter(ticket, job, start_thread);
+        if taken.is_ok() {
+            self.shared.changed.notify_one();
+        }
+        // Not under the lock: a logger may wait, or have something of its own for this pool.
+        if let Some(error) = no_other {
+            log::warn!(target: "mainspring", "cannot start another thread: {error}");
+        }
+        taken
+    }
+
+    /// Also why no other thread could be started, if one was wanted and the job can do without.
+    fn enter(
+        &self,
+        ticket: Ticket,
+        job: Job,
+        start_thread: impl FnOnce() -> io::Result<()>,
+    ) -> (Result<(), Refused>, Option<io::Error>) {
         let mut state = self.shared.lock();
+        let mut no_other = None;
         if state.queue.len() >= state.free && state.threads < self.bounds.threads.max(1) {
-            match self.start_thread() {
+            match start_thread() {
                 Ok(()) => {
                     state.threads += 1;
                     state.free += 1;
                 }
-                Err(error) if state.threads == 0 => return Err(Refused::NoThread(error)),
-                Err(error) => log::warn!(target: "mainspring", "cannot start another thread: {error}"),
+                Err(error) if state.threads == 0 => return (Err(Refused::NoThread(error)), None),
+                Err(error) => no_other = Some(error),
             }
         }
         if state.queue.len() >= state.free + self.bounds.queue {
-            return Err(Refused::Full);
+            return (Err(Refused::Full), no_other);
         }
         state.queue.push_back((ticket, job));
-        drop(state);
-        self.shared.changed.notify_one();
-        Ok(())
+        (Ok(()), no_other)
     }
 
     /// Takes a job back that has not begun.
@@ -259,6 +280,42 @@ mod tests {
         drop(pool);
         drop((first, begun));
         assert!(begins.recv_timeout(LONG).is_err(), "nothing begins, and all that could have is gone");
+    }
+
+    /// Gives work to the pool that it has a record from.
+    struct Logger;
+
+    static LOGGING: std::sync::OnceLock<Pool> = std::sync::OnceLock::new();
+
+    impl log::Log for Logger {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, record: &log::Record<'_>) {
+            if record.args().to_string().contains("another thread: none on purpose") {
+                let pool = LOGGING.get().expect("it is what this test logs of");
+                // Not `spawn`, which would wait here for ever.
+                let was_free = pool.shared.state.try_lock().is_ok();
+                assert!(was_free && pool.spawn(3, Box::new(|| ())).is_ok(), "the lock is free, and there is room");
+            }
+        }
+
+        fn flush(&self) {}
+    }
+
+    #[test]
+    fn a_logger_may_give_work_to_the_pool_that_it_has_a_record_from() {
+        let (begun, begins) = channel();
+        let pool = LOGGING.get_or_init(|| pool(2, 10));
+        let (_first, job) = held(&begun, 1);
+        pool.spawn(1, job).expect("a thread");
+        assert_eq!(next(&begins), 1, "the only thread is busy");
+        log::set_logger(&Logger).expect("the only logger");
+        log::set_max_level(log::LevelFilter::Warn);
+        let (_second, job) = held(&begun, 2);
+        pool.spawn_by(2, job, || Err(io::Error::other("none on purpose"))).expect("room");
+        assert_eq!(next(&begins), 2, "the logger's work has another thread");
     }
 
     #[test]
