@@ -95,9 +95,9 @@ mutation 'a successor is told the tells of its predecessor' src/contract/core.rs
     'if conn.life == life {' 'if true {'
 # The straight way: each question that it asks.
 mutation 'the straight way reads also what is paused' src/conn.rs \
-    'FAILED | BACKLOG | PAUSED | CONGESTED' 'FAILED | BACKLOG | CONGESTED'
+    'FAILED | BACKLOG | PAUSED | OWES_ANSWER | CONGESTED' 'FAILED | BACKLOG | OWES_ANSWER | CONGESTED'
 mutation 'the straight way reads on in spite of its own output' src/conn.rs \
-    'FAILED | BACKLOG | PAUSED | CONGESTED' 'FAILED | BACKLOG | PAUSED'
+    'FAILED | BACKLOG | PAUSED | OWES_ANSWER | CONGESTED' 'FAILED | BACKLOG | PAUSED | OWES_ANSWER'
 mutation 'the straight way reads before what is owed is told' src/conn.rs \
     'let special = OWES_CONNECTED | OWES_DRAINING |' 'let special ='
 mutation 'the straight way loses what is left of a frame' src/hub/receiving.rs \

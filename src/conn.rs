@@ -220,7 +220,7 @@ impl Conn {
     /// The common case, told apart quickly: there is something to read, and nothing else to think of.
     #[inline]
     pub(crate) fn is_plainly_readable(&self) -> bool {
-        let unusual = OWES_CONNECTED | OWES_DRAINING | FAILED | BACKLOG | PAUSED | CONGESTED | SPECIAL;
+        let unusual = OWES_CONNECTED | OWES_DRAINING | FAILED | BACKLOG | PAUSED | OWES_ANSWER | CONGESTED | SPECIAL;
         self.flags.has_just(ESTABLISHED | READABLE, ESTABLISHED | READABLE | unusual) && self.is_open()
     }
 
@@ -240,7 +240,16 @@ impl Conn {
     /// The common case: nothing is to be done for it, and nothing has to be timed.
     #[inline]
     pub(crate) fn is_plainly_idle(&self) -> bool {
-        let pending = OWES_CONNECTED | OWES_DRAINING | OWES_WRITABLE | BACKLOG | READABLE | FAILED | EOF_SEEN | PAUSED | SPECIAL;
+        let pending = OWES_CONNECTED
+            | OWES_DRAINING
+            | OWES_WRITABLE
+            | BACKLOG
+            | READABLE
+            | FAILED
+            | EOF_SEEN
+            | PAUSED
+            | OWES_ANSWER
+            | SPECIAL;
         !self.is(pending) && self.is_open() && self.output.is_none()
     }
 
@@ -281,7 +290,7 @@ impl Conn {
     /// Not held back by itself; throttles are not known here.
     #[inline]
     pub(crate) fn reads(&self) -> bool {
-        !self.is(PAUSED) && (self.is(LIFTED) || !(self.is(CONGESTED) && self.is(HOLDS_BACK)))
+        !self.is(PAUSED | OWES_ANSWER) && (self.is(LIFTED) || !(self.is(CONGESTED) && self.is(HOLDS_BACK)))
     }
 
     #[inline]
@@ -430,7 +439,7 @@ impl Conn {
     pub(crate) fn begin_anew(&mut self) {
         self.framing = Framing::None;
         self.life += 1;
-        self.clear(PAUSED);
+        self.clear(PAUSED | OWES_ANSWER);
         self.put(HOLDS_BACK, self.listener.is_some());
         if let Some(extra) = &mut self.extra {
             extra.marks = None;

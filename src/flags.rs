@@ -69,6 +69,8 @@ flags! {
     SPECIAL = 25,
     /// Some of a rate that it shares is kept for it.
     LET_GO = 26,
+    /// By its request handler, whose answer is on its way: nothing is delivered, also when a pause is taken back.
+    OWES_ANSWER = 27,
 }
 
 impl Flags {

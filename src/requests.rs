@@ -19,7 +19,8 @@ use std::{any::Any, cell::RefCell, fmt, io, rc::Rc};
 /// ```
 ///
 /// While an answer is [on its way](Answer::later), no other request is delivered, and the connection is not read: a client
-/// that sends faster than it is answered waits. When the reactor is [drained](Net::drain), a connection closes after the
+/// that sends faster than it is answered waits. That is no [`pause`](Context::pause): nobody's [`resume`](Context::resume)
+/// lets the next request in, and a pause of your own stays. When the reactor is [drained](Net::drain), a connection closes after the
 /// answer it is at. An `Err` ends the connection, without an answer; a panic too.
 ///
 /// Everything may be called from inside a handler, [`drain`](Net::drain) and [`stop`](Net::stop) too. For answers without a
@@ -119,10 +120,10 @@ impl<H: RequestHandler<S>, S> Answer<H, S> {
     ) -> Self {
         Self(What::Later(Box::new(|served, ctx| {
             served.is_waiting = true;
-            ctx.pause();
+            ctx.owe_answer(true);
             ctx.offload(work, |served: &mut Served<H>, ctx, state, result| {
                 served.is_waiting = false;
-                ctx.resume();
+                ctx.owe_answer(false);
                 let answer = done(&mut served.handler, ctx, state, result)?;
                 served.answer(ctx, answer);
                 Ok(())

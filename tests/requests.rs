@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::{PATIENCE, dial, read_exactly, read_to_end, say, until};
-use mainspring::{Address, Answer, Context, Fault, Key, Limit, Listen, Net, Outcome, Reactor, Reason, Refusal, RequestHandler};
+use common::{PATIENCE, dial, read_exactly, read_to_end, reset, say, settle, until};
+use mainspring::{
+    Address, Answer, Context, Fault, Key, Kind, Limit, Listen, Net, Outcome, Reactor, Reason, Refusal, RequestHandler,
+};
 use std::{
     io::{BufRead, BufReader, Write},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -163,6 +165,53 @@ fn answers_come_in_the_order_of_their_requests_also_when_one_takes_long() {
     gates.lock().expect("no panic").remove(0);
     let expected = b"welcome\nwaited for 1\none?\nwaited for 3\ntwo?\n";
     assert_eq!(read_exactly(&mut reactor, &mut log, &mut slow, expected.len()), expected);
+}
+
+#[test]
+fn no_resume_from_elsewhere_lets_a_request_in_before_its_turn() {
+    let (mut reactor, mut log) = start();
+    let gates = Gates::default();
+    let worker = Worker { gates: Arc::clone(&gates), requests: 0 };
+    let at = serve(&mut reactor, move || worker.clone());
+    let mut peer = dial(at);
+    say(&peer, "wait\none\nwait\n");
+    until(&mut reactor, &mut log, |log| has(log, "handle wait"));
+    let key = reactor.net().connections().iter().find(|one| one.kind == Kind::Accepted).expect("it is open").key;
+    for _ in 0..3 {
+        let mut net = reactor.net();
+        let mut link = net.link(key).expect("open");
+        link.pause();
+        link.resume();
+        say(&peer, "two\n"); // what is new, and what is held
+        settle(&mut reactor, &mut log);
+    }
+    assert_eq!(log[2..], ["handle wait"]);
+    // Nor does the answer take back a pause that is not its own.
+    reactor.net().link(key).expect("open").pause();
+    gates.lock().expect("no panic").remove(0);
+    let first = b"welcome\nwaited for 1\n";
+    assert_eq!(read_exactly(&mut reactor, &mut log, &mut peer, first.len()), first);
+    settle(&mut reactor, &mut log);
+    assert!(!has(&log, "handle one"));
+    reactor.net().link(key).expect("open").resume();
+    until(&mut reactor, &mut log, |log| log.iter().filter(|line| *line == "handle wait").count() == 2);
+    gates.lock().expect("no panic").remove(0);
+    let rest = b"one?\nwaited for 3\ntwo?\ntwo?\ntwo?\n";
+    assert_eq!(read_exactly(&mut reactor, &mut log, &mut peer, rest.len()), rest);
+}
+
+#[test]
+fn a_client_that_resets_while_its_answer_is_made_is_told_at_once() {
+    let (mut reactor, mut log) = start();
+    let gates = Gates::default();
+    let worker = Worker { gates: Arc::clone(&gates), requests: 0 };
+    let at = serve(&mut reactor, move || worker.clone());
+    let peer = dial(at);
+    say(&peer, "wait\none\n");
+    until(&mut reactor, &mut log, |log| has(log, "handle wait"));
+    reset(peer);
+    until(&mut reactor, &mut log, |log| log.iter().any(|line| line.starts_with("finish: connection lost")));
+    assert!(!has(&log, "handle one") && !has(&log, "waited"));
 }
 
 #[test]

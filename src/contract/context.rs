@@ -3,6 +3,7 @@
 use super::{Core, Link, Net, Protocol};
 use crate::{
     address::Address,
+    flags::OWES_ANSWER,
     hub::Hub,
     key::{Key, Timer},
     output::Producer,
@@ -30,6 +31,14 @@ impl<'a, S> Context<'a, S> {
 
     pub(crate) fn hub(&mut self) -> &mut Hub {
         &mut self.net.core.hub
+    }
+
+    /// Nothing is delivered until it is taken back, whatever becomes of a pause.
+    pub(crate) fn owe_answer(&mut self, on: bool) {
+        let index = self.key.index();
+        if self.hub().slots.conn_at(index).is_open() {
+            self.hub().set_paused(index, OWES_ANSWER, on);
+        }
     }
 
     /// This connection's commands, with their answers.

@@ -148,14 +148,14 @@ impl Link<'_> {
     /// reset ends nevertheless.
     pub fn pause(&mut self) {
         if self.is_open() {
-            self.hub.set_paused(self.index, true);
+            self.hub.set_paused(self.index, PAUSED, true);
         }
     }
 
     /// Takes [`pause`](Self::pause) back; other reasons not to read stay.
     pub fn resume(&mut self) {
         if self.is_open() {
-            self.hub.set_paused(self.index, false);
+            self.hub.set_paused(self.index, PAUSED, false);
         }
     }
 

@@ -186,7 +186,7 @@ impl Hub {
         if !conn.take(FAILED) {
             return;
         }
-        if conn.is_open() && !conn.is(PAUSED) && !conn.is(EOF_SEEN) {
+        if conn.is_open() && !conn.is(PAUSED | OWES_ANSWER) && !conn.is(EOF_SEEN) {
             conn.set(LIFTED);
             return;
         }

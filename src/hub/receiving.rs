@@ -193,7 +193,7 @@ impl Hub {
             }
             let conn = self.slots.conn_at(index);
             if !(conn.is_open() && conn.is(ESTABLISHED) && self.is_reading(conn)) {
-                if conn.is(PAUSED) {
+                if conn.is(PAUSED | OWES_ANSWER) {
                     self.end_if_lost(index);
                 }
                 return Step::Rest;
@@ -293,9 +293,10 @@ impl Hub {
         self.slots.conn_at(index).held.as_ref().map_or(0, |held| held.len())
     }
 
-    pub(crate) fn set_paused(&mut self, index: usize, on: bool) {
+    /// `by`: its protocol's pause or the answer that it owes, neither of which takes the other back.
+    pub(crate) fn set_paused(&mut self, index: usize, by: Flags, on: bool) {
         let conn = self.slots.conn_at_mut(index);
-        conn.put(PAUSED, on);
+        conn.put(by, on);
         conn.set_if(FAILED, on && conn.is(LIFTED)); // who does not read on is told at once
         let key = conn.key;
         self.reading_changed(key);
