@@ -37,7 +37,7 @@ const PIECE_BYTES: usize = 64 << 10;
 ///   pause is `first` again. One that breaks sooner is, so that a server that accepts and closes is not called without end.
 /// * There is never a second connection while `closed` of the first is still to come.
 /// * It ends by [`stop`](Self::stop), and with the reactor: after [`Reason::Shutdown`] and while the loop
-///   [drains](Net::drain) nothing is connected again.
+///   [drains](Net::drain) nothing is connected again, also not by [`start`](Self::start).
 ///
 /// ```
 /// use mainspring::{Context, Outcome, Protocol, Reactor, Reason, Reconnect};
@@ -173,6 +173,11 @@ impl<S> Reconnect<S> {
 
     /// Connects, and from now on again. While it pauses, the attempt comes at once; while there is a connection (or an
     /// attempt), nothing happens. After [`stop`](Self::stop) it waits until the stopped connection is closed.
+    ///
+    /// Where the reactor comes to its end nothing is connected any more, and a drain or a
+    /// [shutdown](crate::Reactor::shutdown) ends whatever your `closed` calls: while the loop drains, and during a shutdown,
+    /// this does nothing but stop what was pausing. Start it when that is over. [`Net::stop`] is no such end: whoever turns
+    /// the loop again finds the attempt where it was.
     pub fn start(&mut self, net: &mut Net<'_, S>) {
         match self.phase {
             Phase::Stopped => {}
@@ -183,7 +188,7 @@ impl<S> Reconnect<S> {
             Phase::Dialled(key) | Phase::Ready { key, .. } | Phase::Ending { key, .. } if net.peer(key).is_none() => {}
             Phase::Dialled(_) | Phase::Ready { .. } => return,
             Phase::Ending { key, .. } => {
-                self.phase = Phase::Ending { key, again: true };
+                self.phase = Phase::Ending { key, again: !net.is_draining() };
                 return;
             }
         }
@@ -193,7 +198,7 @@ impl<S> Reconnect<S> {
     /// No further attempt. A connection that is ready is closed politely, any other aborted; its protocol gets its `closed`.
     /// What is kept is dropped.
     pub fn stop(&mut self, net: &mut Net<'_, S>) {
-        self.phase = match self.phase {
+        let phase = match self.phase {
             Phase::Stopped => Phase::Stopped,
             Phase::Waiting(timer) => {
                 net.cancel(timer);
@@ -209,8 +214,7 @@ impl<S> Reconnect<S> {
             }
             Phase::Ending { key, .. } => Phase::Ending { key, again: false },
         };
-        self.failures = 0;
-        self.kept.clear();
+        self.rest(phase);
     }
 
     /// Sends, or keeps. `true` means one of the two; `false`, that the message is not kept ([`Keep`]), or that this is
@@ -253,9 +257,7 @@ impl<S> Reconnect<S> {
         let net = &mut ctx.net;
         let is_stopped = matches!(self.phase, Phase::Ending { again: false, .. });
         if is_stopped || net.is_draining() || matches!(why, Reason::Shutdown) {
-            self.phase = Phase::Stopped;
-            self.kept.clear();
-            return;
+            return self.rest(Phase::Stopped);
         }
         let pause = self.pause(net);
         self.phase = Phase::Waiting((self.wait)(net, pause));
@@ -296,7 +298,19 @@ impl<S> Reconnect<S> {
     fn dial(&mut self, net: &mut Net<'_, S>) {
         // If the factory panics, this is stopped, and not waiting for what will never come.
         self.phase = Phase::Stopped;
-        self.phase = Phase::Dialled((self.dial)(net, self.options.clone()));
+        if net.is_draining() {
+            return self.rest(Phase::Stopped);
+        }
+        let key = (self.dial)(net, self.options.clone());
+        // During a shutdown nothing is opened, and nobody knows the key: no `closed` will come.
+        if net.peer(key).is_some() { self.phase = Phase::Dialled(key) } else { self.rest(Phase::Stopped) }
+    }
+
+    /// There will be no further attempt, and nobody to send to.
+    fn rest(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.failures = 0;
+        self.kept.clear();
     }
 
     fn pause(&mut self, net: &mut Net<'_, S>) -> Duration {
@@ -311,7 +325,6 @@ impl<S> Reconnect<S> {
 
     fn pause_is_over(&mut self, net: &mut Net<'_, S>) {
         match self.phase {
-            Phase::Waiting(_) if net.is_draining() => self.stop(net),
             Phase::Waiting(_) => self.dial(net),
             // The state has another one in this place by now.
             _ => {}
