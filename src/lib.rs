@@ -94,8 +94,8 @@ mod flags;
 mod key;
 mod time;
 mod table;
-mod text;
 mod panics;
+mod text;
 
 pub use address::{Address, Target};
 pub use config::{Config, Panics};

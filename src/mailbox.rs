@@ -1,6 +1,6 @@
 //! A queue into the loop from other threads, in the order in which they bring it.
 
-use crate::{alarm::Alarm, panics::guard};
+use crate::{alarm::Alarm, panics::discard};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -73,9 +73,7 @@ impl<T> Drop for Letters<T> {
     fn drop(&mut self) {
         let queue = self.mailbox.lock().take();
         for letter in self.taken.drain(..).chain(queue.into_iter().flatten()) {
-            if guard(|| drop(letter)).is_err() {
-                log::error!(target: "mainspring", "what another thread had brought panicked while it was dropped");
-            }
+            discard("what another thread had brought", letter);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Threads are started when there is work for them, and end when there was none for a while. Nobody waits for one, also not
 //! at exit: a job that never returns costs its thread, and nothing else.
 
-use crate::panics::guard;
+use crate::panics::{discard, guard};
 use std::{
     collections::VecDeque,
     io,
@@ -156,9 +156,7 @@ impl Drop for Pool {
         };
         self.shared.changed.notify_all();
         for (_, job) in queue {
-            if guard(|| drop(job)).is_err() {
-                log::error!(target: "mainspring", "offloaded work panicked while it was dropped");
-            }
+            discard("offloaded work", job);
         }
     }
 }
@@ -170,10 +168,8 @@ fn work(shared: &Shared) {
         if let Some((_, job)) = state.queue.pop_front() {
             state.free -= 1;
             drop(state);
-            // A job catches its panics itself, where somebody can be told; this is for the rest, dropped or not.
-            if let Err(payload) = guard(job) {
-                std::mem::forget(payload);
-            }
+            // A job catches its panics itself, where somebody can be told; this is for what is left of it.
+            let _ = guard(job);
             state = shared.lock();
             state.free += 1;
             continue;

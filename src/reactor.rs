@@ -214,7 +214,7 @@ impl<S> Reactor<S> {
     /// If you asked for that: now that everything is in order.
     fn let_panics_go_on(&mut self) {
         if let Some(payload) = self.core.hub.panicked.take() {
-            std::panic::resume_unwind(payload);
+            payload.go_on();
         }
     }
 

@@ -2,12 +2,12 @@
 
 use crate::{
     conn::Phase,
-    contract::{Context, Core, Drained, Handler, Net, Scope, discard},
+    contract::{Context, Core, Drained, Handler, Net, Scope},
     flags::*,
     hub::{Accepted, Budget, Hub, ReadBuffers, Step, Turn},
     input::Input,
     key::Key,
-    panics::{self, Payload, guard},
+    panics::{self, Payload, discard, guard},
     reason::{Outcome, Reason},
     slots::Entry,
     text::OneLine,
@@ -211,13 +211,13 @@ fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
                 let hub = &mut core.hub;
                 if let Err(panic) = guard(|| hub.dispatcher_drained(key, kind.flag(), watcher.source())) {
                     hub.end(key.index(), Reason::Panicked(panics::text(&panic)));
-                    payload = Some(panic);
+                    payload.get_or_insert(panic);
                 }
             }
             Ok(Err(fault)) => _ = core.hub.end(key.index(), Reason::from_fault(fault)),
             Err(panic) => {
                 core.hub.end(key.index(), Reason::Panicked(panics::text(&panic)));
-                payload = Some(panic);
+                payload.get_or_insert(panic);
             }
         }
     }

@@ -2,12 +2,10 @@
 
 mod common;
 
-#[cfg(unix)]
-use common::PATIENCE;
-use common::{Call, Journal, dial, listen, read_exactly, read_to_end, recorder, reset, say, settle, until};
+use common::{Call, Journal, PATIENCE, dial, listen, read_exactly, read_to_end, recorder, reset, say, settle, until};
 use mainspring::{
-    Address, Config, Context, Endian, Fault, Framer, Key, Kind, Limit, Link, Listen, Net, Outcome, Produced, Protocol, Reactor,
-    Reason, Refusal, Step, Terminator, Width,
+    Address, Config, Context, Endian, Fault, Framer, Key, Kind, Limit, Link, Listen, Net, Outcome, Panics, Produced, Protocol,
+    Reactor, Reason, Refusal, Step, Terminator, Width,
 };
 #[cfg(unix)]
 use mainspring::{Dispatcher, Drained, Scope, Source};
@@ -667,6 +665,82 @@ fn a_closure_that_panics_and_panics_when_dropped_stays_in_its_turn() {
     }));
     assert!(turned.is_ok(), "the panic of the closure's drop left the turn");
     assert_eq!((fired, reactor.stats().timers), (1, 0), "it does not fire again");
+}
+
+/// Panics whenever it is dropped, with another one.
+struct Chain(u32);
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        panic_with_chain(self.0);
+    }
+}
+
+fn panic_with_chain(links: u32) {
+    if links > 0 {
+        std::panic::resume_unwind(Box::new(Chain(links - 1)));
+    }
+}
+
+/// What was panicked with was dropped outside a guard: a payload whose own drop panicked left the turn.
+#[test]
+fn a_payload_that_panics_when_it_is_dropped_stays_in_its_turn() {
+    let on = |_: &mut Ctx<'_>, _: &mut Journal, call: &Call| {
+        match call {
+            Call::Received(_) => panic_with_chain(3),
+            Call::Closed(_) => panic_with_chain(3),
+            _ => {}
+        }
+        Ok(())
+    };
+    for panics in [Panics::Isolate, Panics::Propagate] {
+        let resolver = |_: &str| {
+            panic_with_chain(3);
+            Ok(Vec::new())
+        };
+        let config = Config::new().panics(panics).resolver(resolver);
+        let (mut reactor, mut journal) = (Reactor::with_config(config).expect("a selector"), Journal::default());
+        let mut guests = 0;
+        let (_, addr) = listen(&mut reactor, move || {
+            guests += 1;
+            if guests == 1 {
+                panic_with_chain(3);
+            }
+            recorder(on)
+        });
+        let peers = [dial(addr), dial(addr)];
+        let called = Rc::new(Cell::new(0));
+        let [posted, resolved, worked] = [(); 3].map(|()| Rc::clone(&called));
+        let count = |called: &Cell<u32>| called.set(called.get() + 1);
+        let mut net = reactor.net();
+        net.post(|_, _| panic_with_chain(3));
+        net.after(ms(1), |_, _| panic_with_chain(3));
+        net.every(ms(1), |_, _| panic_with_chain(3));
+        net.resolve("odd.test", move |_, _, found| {
+            assert!(found.is_err(), "it is told at once, and not at the deadline");
+            count(&resolved);
+        });
+        net.offload(
+            || panic_with_chain(3),
+            move |_, _, result| {
+                assert!(result.is_err());
+                count(&worked);
+            },
+        );
+        net.post(move |_, _| count(&posted));
+        say(&peers[1], "x");
+        let began = Instant::now();
+        while journal.closings() < 1 || called.get() < 3 || reactor.stats().timers > 0 {
+            assert!(began.elapsed() < PATIENCE, "{:?}, and {} of 3 called", journal.calls, called.get());
+            let turned = catch_unwind(AssertUnwindSafe(|| turn(&mut reactor, &mut journal, ms(5))));
+            if let Err(payload) = turned {
+                assert!(panics == Panics::Propagate, "the panic of a payload's drop left the turn");
+                std::mem::forget(payload);
+            }
+        }
+        let why = journal.calls.iter().find_map(|(_, call)| if let Call::Closed(why) = call { Some(why.clone()) } else { None });
+        assert_eq!(why.as_deref(), Some("panicked: (not a text)"));
+    }
 }
 
 /// Offloaded work of a connection that was upgraded, or closed with output left, was taken back only when some connection

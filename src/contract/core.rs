@@ -8,7 +8,7 @@ use crate::{
     hub::{Counts, Hub},
     key::{Key, Timer},
     listener::Refusal,
-    panics::{self, Payload, guard},
+    panics::{self, Payload, discard, guard},
     pool::Ticket,
     reason::{Outcome, Reason},
     slots::SHRINK_MIN,
@@ -527,13 +527,6 @@ impl<S> Core<S> {
         let is_waited_for = || self.drain.is_none() && (self.hub.jobs_set > 0 || self.inbox.has_remotes());
         // The inbox after the remotes: a thread that posts and then lets its remote go in between is not missed.
         is_busy || is_waited_for() || self.inbox.has_more()
-    }
-}
-
-/// Drops something of yours, whose `drop` may panic.
-pub(crate) fn discard<T>(what: &str, value: T) {
-    if let Err(payload) = guard(|| drop(value)) {
-        log::error!(target: "mainspring", "{what} panicked while it was dropped: {}", OneLine(panics::text(&payload)));
     }
 }
 

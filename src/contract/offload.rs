@@ -1,12 +1,10 @@
 //! Blocking work on other threads: given out here, done there, told here.
 
-use super::{
-    Context, Core, Handler, Net, Protocol,
-    core::{discard, mistaken},
-};
+use super::{Context, Core, Handler, Net, Protocol, core::mistaken};
 use crate::{
     hub::{Product, Returned},
     key::Key,
+    panics::discard,
     pool::{Bounds, Purpose, Ticket},
     reason::{OffloadError, Outcome},
     table::Table,

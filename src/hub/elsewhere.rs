@@ -5,7 +5,7 @@ use crate::{
     alarm::Alarm,
     key::Key,
     mailbox::Letters,
-    panics::{self, guard},
+    panics::{self, discard, guard},
     pool::{Bounds, Job, Purpose, Refused, Ticket},
     reason::OffloadError,
     table::Table,
@@ -93,12 +93,8 @@ impl Hub {
     ) -> Result<(), Refused> {
         let mailbox = Arc::clone(self.elsewhere.returned.mailbox());
         let job: Job = Box::new(move || {
-            let (product, payload) = match guard(work) {
-                Ok(product) => (Ok(product), None),
-                Err(payload) => (Err(OffloadError::Panicked(panics::text(&payload))), Some(payload)),
-            };
+            let product = guard(work).map_err(|payload| OffloadError::Panicked(panics::text(&payload)));
             mailbox.post(Returned { purpose, ticket, product }); // which is dropped once the reactor is gone
-            drop(payload); // last, because that may panic too
         });
         self.world.spawn(purpose, bounds, ticket, job)
     }
@@ -118,9 +114,7 @@ impl Hub {
     /// Work that nobody waits for any more does not begin. If it has, it still comes back; `false` says so.
     pub(crate) fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> bool {
         let Some(job) = self.world.take_back(purpose, ticket) else { return false };
-        if guard(|| drop(job)).is_err() {
-            log::error!(target: "mainspring", "offloaded work panicked while it was dropped");
-        }
+        discard("offloaded work", job);
         true
     }
 }

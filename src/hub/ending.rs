@@ -5,11 +5,10 @@ use crate::{
     conn::{Conn, Filled, Phase},
     flags::*,
     key::Key,
-    panics::{guard, text},
+    panics::discard,
     rate::Way,
     reason::Reason,
     slots::Entry,
-    text::OneLine,
 };
 
 impl Hub {
@@ -403,8 +402,5 @@ impl Hub {
 
 /// With its producers and its framer, whose own `drop` may panic.
 fn drop_conn(conn: Conn) {
-    if let Err(payload) = guard(|| drop(conn)) {
-        let text = OneLine(text(&payload));
-        log::error!(target: "mainspring", "a producer or framer panicked while it was dropped: {text}");
-    }
+    discard("a producer or framer", conn);
 }
