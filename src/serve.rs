@@ -258,7 +258,10 @@ impl Kind {
 /// `closed`, then the handler is dropped, then the slot is free (or lingers).
 pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) {
     let is_clean = why.is_clean();
-    log_end(core, key, &why);
+    if let Err(payload) = log_end(core, key, &why) {
+        log::error!(target: "mainspring", "{key} an error panicked while it was logged: {}", OneLine(panics::text(&payload)));
+        core.pass_on(payload);
+    }
     core.hub.stats.closed.count(&why);
     #[cfg(feature = "sim")]
     if let Some(ends) = &mut core.ends {
@@ -316,17 +319,19 @@ fn unwatch<S>(core: &mut Core<S>, key: Key, source: Source<'_>) {
 }
 
 /// The one record of a connection's end. Your own failures are warnings, panics are errors, all else is for those who ask.
-fn log_end<S>(core: &Core<S>, key: Key, why: &Reason) {
+/// An error's own `Display` is your code too.
+fn log_end<S>(core: &Core<S>, key: Key, why: &Reason) -> Result<(), Payload> {
     let level = match why {
         Reason::Panicked(_) => log::Level::Error,
         Reason::Failed(_) | Reason::Overflow => log::Level::Warn,
         _ => log::Level::Debug,
     };
-    if log::log_enabled!(target: "mainspring", level) {
-        let name = core.type_name(key);
-        match core.hub.slots.conn(key) {
-            Some(conn) => log::log!(target: "mainspring", level, "{key} {} {name} closed: {why}", conn.peer),
-            None => log::log!(target: "mainspring", level, "{key} {name} closed: {why}"),
-        }
+    if !log::log_enabled!(target: "mainspring", level) {
+        return Ok(());
     }
+    let name = core.type_name(key);
+    guard(|| match core.hub.slots.conn(key) {
+        Some(conn) => log::log!(target: "mainspring", level, "{key} {} {name} closed: {why}", conn.peer),
+        None => log::log!(target: "mainspring", level, "{key} {name} closed: {why}"),
+    })
 }

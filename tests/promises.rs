@@ -1141,6 +1141,65 @@ fn a_panic_of_a_producer_or_framer_ends_its_connection() {
     ends_with(&mut reactor, &mut journal, b, "panicked: a producer");
 }
 
+/// An error that panics when it is shown, and when it is dropped.
+struct Mine;
+
+impl std::fmt::Debug for Mine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mine")
+    }
+}
+
+impl std::fmt::Display for Mine {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("shown")
+    }
+}
+
+impl std::error::Error for Mine {}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "an error dropped");
+    }
+}
+
+/// Fails with one of these, and has ended before or not.
+struct Miner;
+
+impl Protocol<Journal> for Miner {
+    fn received(&mut self, ctx: &mut Ctx<'_>, _: &mut Journal, bytes: &[u8]) -> Outcome {
+        if bytes == b"late" {
+            ctx.abort();
+        }
+        Err(Mine.into())
+    }
+
+    fn closed(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal, why: Reason) {
+        journal.note(ctx.key, Call::Closed(format!("{why:?}")));
+    }
+}
+
+#[test]
+fn a_panic_of_an_errors_own_display_or_drop_is_isolated() {
+    capture_log(); // which shows it
+    let (mut reactor, mut journal) = start();
+    let (_, addr) = listen(&mut reactor, || Miner);
+    for (word, why) in [("x", "Failed(Mine)"), ("late", "Abort")] {
+        let peer = dial(addr);
+        say(&peer, word);
+        until(&mut reactor, &mut journal, |journal| {
+            journal.calls.pop().is_some_and(|(_, call)| call == Call::Closed(why.into()))
+        });
+        settle(&mut reactor, &mut journal);
+    }
+    let _peer = dial(addr);
+    until_net(&mut reactor, &mut journal, |net, _| net.stats().connections == 1);
+    let key = reactor.net().connections().iter().find(|one| one.kind == mainspring::Kind::Accepted).expect("it is open").key;
+    reactor.net().fail(key, Mine);
+    drop(reactor);
+}
+
 /// Named in the log.
 struct Unlucky;
 
@@ -1186,7 +1245,8 @@ impl log::Log for Capture {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        RECORDS.lock().expect("no test panics here").push((record.level(), record.args().to_string()));
+        let text = record.args().to_string(); // before the lock: it may panic
+        RECORDS.lock().expect("no test panics here").push((record.level(), text));
     }
 
     fn flush(&self) {}

@@ -60,32 +60,32 @@ impl Hub {
 
     /// Begins to end: no more callbacks but tells and `closed`, which comes at the end of the turn. The first cause wins.
     pub(crate) fn end(&mut self, index: usize, reason: Reason) -> bool {
-        let Some(entry) = self.slots.at(index) else { return false };
-        let key = match entry {
+        match self.begin_to_end(index, &reason) {
+            Some(key) => {
+                self.closing.push_back((key, reason));
+                true
+            }
+            None => {
+                discard("an error that came too late", reason);
+                false
+            }
+        }
+    }
+
+    fn begin_to_end(&mut self, index: usize, reason: &Reason) -> Option<Key> {
+        match self.slots.at(index)? {
             Entry::Stream(conn) => {
                 if matches!(conn.phase, Phase::Guest | Phase::Ended | Phase::Lingering) {
-                    return false;
+                    return None;
                 }
                 let key = conn.key;
-                self.end_stream(index, &reason);
-                key
+                self.end_stream(index, reason);
+                Some(key)
             }
-            Entry::Listener(listening) => {
-                if listening.socket.take().is_none() {
-                    return false;
-                }
-                listening.key
-            }
-            Entry::Watched(watched) => {
-                if std::mem::replace(&mut watched.is_ending, true) {
-                    return false;
-                }
-                watched.key
-            }
-            Entry::Retired => return false,
-        };
-        self.closing.push_back((key, reason));
-        true
+            Entry::Listener(listening) => listening.socket.take().map(|_| listening.key),
+            Entry::Watched(watched) => (!std::mem::replace(&mut watched.is_ending, true)).then_some(watched.key),
+            Entry::Retired => None,
+        }
     }
 
     fn end_stream(&mut self, index: usize, reason: &Reason) {
@@ -168,6 +168,9 @@ impl Hub {
 
     /// All sockets at once, without another word.
     pub(crate) fn discard_all(&mut self) {
+        for (_, why) in std::mem::take(&mut self.closing) {
+            discard("an error", why);
+        }
         for key in self.all_keys() {
             if let Entry::Stream(conn) = self.slots.remove(key.index()) {
                 drop_conn(conn);
