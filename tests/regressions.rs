@@ -591,6 +591,44 @@ fn a_dispatcher_opened_in_the_last_stage_of_a_drain_ends_with_it() {
     assert_eq!(closed, 2);
 }
 
+/// What drains at once still went through its stages one a turn, and the loop slept between two of them: for the whole grace.
+#[cfg(unix)]
+#[test]
+fn a_drain_does_not_sleep_between_its_stages() {
+    use std::os::{fd::AsFd, unix::net::UnixStream};
+    struct Watcher(UnixStream);
+    impl Dispatcher<Journal> for Watcher {
+        fn source(&mut self) -> Source<'_> {
+            Source::Fd(self.0.as_fd())
+        }
+
+        fn closed(&mut self, scope: &mut Scope<'_, Journal>, journal: &mut Journal, why: Reason) {
+            journal.note(scope.key, Call::Closed(why.to_string()));
+        }
+    }
+    let hour = Duration::from_secs(3600);
+    for has_guest in [false, true] {
+        let (socket, _other) = UnixStream::pair().expect("a pair");
+        let mut talk = Talk::new(|ctx, _, call| {
+            if matches!(call, Call::Draining) {
+                ctx.abort();
+            }
+            Ok(())
+        });
+        if !has_guest {
+            talk.reactor.shutdown(&mut talk.journal);
+        }
+        let watcher = talk.reactor.net().watch(Watcher(socket)).expect("it can be watched");
+        talk.settle();
+        talk.reactor.net().drain(hour);
+        let began = Instant::now();
+        while turn(&mut talk.reactor, &mut talk.journal, PATIENCE) {
+            assert!(began.elapsed() < PATIENCE, "it waits for the whole grace (a guest: {has_guest})");
+        }
+        assert_eq!(talk.journal.of(watcher), [Call::Closed(Reason::Shutdown.to_string())], "a guest: {has_guest}");
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------------- panics
 
 /// `source` was asked outside the guard: its panic left the turn, and the dispatcher's slot was never free again.

@@ -452,7 +452,7 @@ impl<S> Core<S> {
             (self.hub.stats.to_drain, self.hub.stats.undrained) = (accepted + opened, 0);
             log::info!(target: "mainspring", "draining {accepted} accepted and {opened} opened connections, {grace:?} at most");
             self.hub.ask_to_drain();
-            self.advance_drain();
+            self.inbox.leave_the_rest(); // the next turn does not sleep: at its end the first stage is over, perhaps
         }
     }
 
@@ -482,21 +482,19 @@ impl<S> Core<S> {
         }
     }
 
-    /// The next stage, once the present one has nothing left.
+    /// To the next stage, once the present one has nothing left; through all of them at once, because nothing would wake
+    /// the loop in between.
     pub(crate) fn advance_drain(&mut self) {
-        let counts = self.hub.counts;
-        match self.drain {
-            Some(Drain::Accepted) if counts.accepted == 0 => {
-                self.drain = Some(Drain::Opened);
-                self.hub.ask_opened_to_drain();
-            }
-            Some(Drain::Opened) if counts.accepted + counts.opened == 0 && self.offloads.is_empty() => {
-                self.drain = Some(Drain::Rest);
-                self.hub.end_all(|| Reason::Shutdown);
-            }
-            // What `closed` has opened meanwhile.
-            Some(Drain::Rest) if counts.accepted + counts.opened == 0 => self.hub.end_all(|| Reason::Shutdown),
-            _ => {}
+        let Counts { accepted, opened, .. } = self.hub.counts;
+        if self.drain == Some(Drain::Accepted) && accepted == 0 {
+            self.drain = Some(Drain::Opened);
+            self.hub.ask_opened_to_drain();
+        }
+        if self.drain == Some(Drain::Opened) && accepted + opened == 0 && self.offloads.is_empty() {
+            self.drain = Some(Drain::Rest);
+        }
+        if self.drain == Some(Drain::Rest) && accepted + opened == 0 {
+            self.hub.end_all(|| Reason::Shutdown); // also what `closed` has opened meanwhile
         }
     }
 
