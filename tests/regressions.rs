@@ -5,7 +5,7 @@ mod common;
 use common::{Call, Journal, PATIENCE, dial, listen, read_exactly, read_to_end, recorder, reset, say, settle, until};
 use mainspring::{
     Address, Config, Context, Endian, Fault, Framer, Key, Kind, Limit, Link, Listen, Net, Outcome, Panics, Produced, Protocol,
-    Reactor, Reason, Refusal, Step, Terminator, Width,
+    Reactor, Reason, Refusal, Step, Target, Terminator, Width,
 };
 #[cfg(unix)]
 use mainspring::{Dispatcher, Drained, Scope, Source};
@@ -326,6 +326,32 @@ fn a_reset_ends_a_connection_that_another_pauses_before_the_error_is_read() {
     talk.reactor.net().link(key).expect("it is open").pause();
     until(&mut talk.reactor, &mut talk.journal, |journal| journal.closings() == 1);
     assert_eq!(talk.journal.frames(), ["a"], "it was paused");
+}
+
+/// Closed while it was connecting, with something queued, and reset before the loop looked: it stayed until the linger
+/// deadline, and its reason was that.
+#[test]
+fn a_connect_that_is_closed_and_reset_before_it_is_looked_at_ends_at_once() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    server.set_nonblocking(true).expect("a socket option");
+    let at = server.local_addr().expect("it is bound");
+    let config = || Config::new().linger_max(PATIENCE * 100).resolver(move |_| Ok(vec![at.ip()]));
+    // Straight to an address, and by a race.
+    for target in [Target::from(at), Target::from(("some.host", at.port()))] {
+        let mut reactor = Reactor::with_config(config()).expect("a selector");
+        let mut journal = Journal::default();
+        let key = reactor.net().connect(target, recorder(quiet));
+        assert!(reactor.net().send(key, "hello") && reactor.net().close(key));
+        until(&mut reactor, &mut journal, |_| {
+            server.accept().is_ok_and(|(peer, _)| {
+                reset(peer);
+                true
+            })
+        });
+        until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
+        let calls = journal.of(key);
+        assert!(matches!(&calls[..], [Call::Closed(why)] if why.starts_with("connection lost")), "{calls:?}");
+    }
 }
 
 // ------------------------------------------------------------------------------------------------------ timers, limits

@@ -253,13 +253,17 @@ impl Hub {
                 self.slim_down(index);
             }
             Ok(false) => conn.clear(WRITABLE | FAILED),
-            // What the peer said before it was lost is read.
             Err(error) if is_lost_already(&error) => {
+                conn.set(ESTABLISHED | CUT);
                 conn.clear(FAILED);
-                conn.set(ESTABLISHED | READABLE | LIFTED | CUT);
-                conn.put(OWES_CONNECTED, conn.phase == Phase::Open);
+                if !conn.is_open() {
+                    _ = self.end(index, Reason::Io(error));
+                    return;
+                }
+                // What the peer said before it was lost is read.
+                conn.set(OWES_CONNECTED | READABLE | LIFTED);
                 conn.extra().write_error = Some(error);
-                conn.extra().limits.connect.set(None);
+                self.slim_down(index);
             }
             Err(error) => self.connect_failed(index, error),
         }
