@@ -9,7 +9,7 @@ use crate::{
     key::Key,
     limits::{Limits, Situation},
     output::{Broken, Output, SLICES_MAX, Spares},
-    panics::{Payload, guard},
+    panics::{Payload, discard, guard},
     rate::Rates,
     terminator::Framing,
     time::Time,
@@ -431,13 +431,15 @@ impl Conn {
 
     /// What is queued will never leave.
     pub(crate) fn drop_output(&mut self) {
-        let had_some = self.output.take().is_some();
-        self.set_if(CUT, had_some);
+        if let Some(output) = self.output.take() {
+            self.set(CUT);
+            discard("a producer", output);
+        }
     }
 
     /// A successor starts clean; queued output stays, unread bytes are its own.
     pub(crate) fn begin_anew(&mut self) {
-        self.framing = Framing::None;
+        discard("a framer", std::mem::take(&mut self.framing));
         self.life += 1;
         self.clear(PAUSED | OWES_ANSWER);
         self.put(HOLDS_BACK, self.listener.is_some());

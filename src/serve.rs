@@ -285,9 +285,7 @@ pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) 
 fn last_call<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
     let index = key.index();
     let Some(mut handler) = core.handlers[index].take() else { return Ok(()) };
-    if why.allows_last_write() {
-        core.hub.write_last(index);
-    }
+    core.hub.write_last(index, &why);
     core.hub.begin(index);
     let mut ctx = Context::new(core, key);
     let closed = guard(|| handler.closed(&mut ctx, state, why));

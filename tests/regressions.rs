@@ -706,18 +706,22 @@ fn a_panic_in_source_ends_its_dispatcher_only() {
     }
 }
 
+/// What a program gave away: it counts how often it was dropped, and panics then.
+struct Bad(Rc<Cell<usize>>);
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+        assert!(std::thread::panicking(), "in drop");
+    }
+}
+
 /// A periodic closure that panicked, and whose captures panicked again when dropped: the second panic left the turn.
 #[test]
 fn a_closure_that_panics_and_panics_when_dropped_stays_in_its_turn() {
-    struct Bad;
-    impl Drop for Bad {
-        fn drop(&mut self) {
-            assert!(std::thread::panicking(), "in drop");
-        }
-    }
     let mut reactor = Reactor::<u32>::new().expect("a selector");
     let mut fired = 0;
-    let bad = Bad;
+    let bad = Bad(Rc::default());
     reactor.net().every(ms(1), move |_, fired| {
         let _bad = &bad;
         *fired += 1;
@@ -805,6 +809,120 @@ fn a_payload_that_panics_when_it_is_dropped_stays_in_its_turn() {
         let why = journal.calls.iter().find_map(|(_, call)| if let Call::Closed(why) = call { Some(why.clone()) } else { None });
         assert_eq!(why.as_deref(), Some("panicked: (not a text)"));
     }
+}
+
+/// What a connection that ends had been given was dropped at once, inside whatever callback ended it. If that panicked, the
+/// callback's own connection failed, and the other one never got its `closed`.
+#[test]
+fn what_was_given_to_another_is_not_dropped_inside_the_callback_that_ends_it() {
+    /// Gives the first connection something.
+    type Give = fn(&mut Ctx<'_>, Bad);
+    /// Ends it, from a callback of the other one.
+    type End = fn(&mut Ctx<'_>, Key);
+    let producer: Give = |ctx, bad| {
+        ctx.produce(move |_: &mut Vec<u8>| {
+            let _bad = &bad;
+            Ok(Produced::NotYet)
+        });
+    };
+    let timer: Give = |ctx, bad| {
+        ctx.after(ms(3_600_000), move |_: &mut Idle, _, _| {
+            drop(bad);
+            Ok(())
+        });
+    };
+    let abort: End = |ctx, key| assert!(ctx.net.abort(key));
+    // The new timer gets the number of the dead one.
+    let close: End = |ctx, key| {
+        assert!(ctx.net.close(key));
+        ctx.net.after(ms(3_600_000), |_, _| {});
+    };
+    for (name, give, end) in [("producer", producer, abort), ("timer", timer, close)] {
+        let dropped = Rc::new(Cell::new(0));
+        let count = Rc::clone(&dropped);
+        let (other, then) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(None)));
+        let seen = Rc::clone(&then);
+        let mut talk = Talk::new(move |ctx, _, call| {
+            match (call, other.get()) {
+                (Call::Connected, None) => {
+                    other.set(Some(ctx.key));
+                    give(ctx, Bad(Rc::clone(&count)));
+                }
+                (Call::Received(_), Some(other)) => {
+                    end(ctx, other);
+                    seen.set(Some(count.get()));
+                }
+                _ => {}
+            }
+            Ok(())
+        });
+        let at = talk.peer.peer_addr().expect("it is connected");
+        let second = dial(at);
+        say(&second, "x");
+        talk.until(|_| then.get().is_some());
+        talk.until(|journal| journal.closings() == 1);
+        assert_eq!((then.get(), dropped.get()), (Some(0), 1), "{name}: during the callback, and afterwards");
+        assert_eq!(talk.reactor.stats().closed.panicked, 0, "{name}");
+        assert!(matches!(talk.journal.of(talk.key).last(), Some(Call::Closed(_))), "{name}");
+        talk.reactor.shutdown(&mut talk.journal);
+        assert_eq!((talk.journal.closings(), talk.reactor.stats().connections), (2, 0), "{name}");
+        assert!(!turn(&mut talk.reactor, &mut talk.journal, Duration::ZERO), "{name}: no job is counted that is not there");
+    }
+}
+
+/// A framer that panics when an upgrade drops it left the connection as the one that is being served, and its output lent.
+#[test]
+fn a_framer_that_panics_when_an_upgrade_drops_it_stays_in_its_turn() {
+    struct Framed(#[allow(dead_code, reason = "it is dropped")] Bad);
+    impl Framer for Framed {
+        fn next(&mut self, input: &mut [u8]) -> Result<Step, Fault> {
+            Ok(Step::Frame { bytes: 0..input.len(), consumed: input.len() })
+        }
+    }
+    let dropped = Rc::new(Cell::new(0));
+    let count = Rc::clone(&dropped);
+    let mut talk = Talk::new(move |ctx, _, call| {
+        match call {
+            Call::Connected => ctx.set_terminator(Terminator::custom(Framed(Bad(Rc::clone(&count))), 100)),
+            Call::Frame(_) => {
+                ctx.send("hello");
+                ctx.upgrade(Idle);
+            }
+            _ => {}
+        }
+        Ok(())
+    });
+    say(&talk.peer, "x");
+    let got = read_exactly(&mut talk.reactor, &mut talk.journal, &mut talk.peer, 5);
+    assert_eq!((&got[..], dropped.get(), talk.reactor.stats().connections), (&b"hello"[..], 1, 1));
+}
+
+/// What many timers of one that has ended would have run was thrown away in one heap, when no other timer was set: one
+/// panic left the turn.
+#[test]
+fn many_timers_of_the_dead_that_panic_when_they_are_dropped_stay_in_their_turn() {
+    const MANY: usize = 2_000;
+    let dropped = Rc::new(Cell::new(0));
+    let count = Rc::clone(&dropped);
+    let mut talk = Talk::new(move |ctx, _, call| {
+        match call {
+            Call::Connected => {
+                for _ in 0..MANY {
+                    let bad = Bad(Rc::clone(&count));
+                    ctx.after(ms(3_600_000), move |_: &mut Idle, _, _| {
+                        drop(bad);
+                        Ok(())
+                    });
+                }
+            }
+            Call::Received(_) => ctx.abort(),
+            _ => {}
+        }
+        Ok(())
+    });
+    say(&talk.peer, "x");
+    talk.until(|journal| journal.closings() == 1);
+    assert_eq!((dropped.get(), talk.reactor.stats().timers), (MANY, 0));
 }
 
 /// Offloaded work of a connection that was upgraded, or closed with output left, was taken back only when some connection

@@ -71,6 +71,8 @@ pub(crate) struct Core<S> {
     pub(crate) errands_left: usize,
     /// By the timer's index, with its serial.
     later: Vec<Option<(u64, Later<S>)>>,
+    /// What timers would have run that died with their connection, and whose place was taken since.
+    displaced: Vec<Later<S>>,
     /// What follows the work that other threads do.
     pub(super) offloads: Table<Ticket, Done<S>>,
     pub(super) inbox: Inbox<S>,
@@ -95,6 +97,7 @@ impl<S> Core<S> {
             errands: VecDeque::new(),
             errands_left: 0,
             later: Vec::new(),
+            displaced: Vec::new(),
             offloads: Table::default(),
             inbox,
             is_stopped: false,
@@ -274,7 +277,9 @@ impl<S> Core<S> {
         if self.later.len() <= index {
             self.later.resize_with(index + 1, || None);
         }
-        self.later[index] = Some((timer.serial, later));
+        if let Some((_, dead)) = self.later[index].replace((timer.serial, later)) {
+            self.displaced.push(dead); // not dropped now: a callback may be running
+        }
         self.hub.jobs_set += 1;
     }
 
@@ -297,7 +302,7 @@ impl<S> Core<S> {
         if let Some(later) = self.take_later(timer) {
             self.drop_later(later);
         }
-        if self.hub.jobs_set == 0 && self.later.len() > 1024 {
+        if self.hub.jobs_set == 0 && self.hub.jobs_dead.is_empty() && self.later.len() > 1024 {
             self.later = Vec::new();
         }
     }
@@ -314,6 +319,13 @@ impl<S> Core<S> {
         self.forget_dead_offloads();
         while let Some(timer) = self.hub.jobs_dead.pop() {
             self.forget(timer);
+        }
+        self.forget_the_displaced();
+    }
+
+    fn forget_the_displaced(&mut self) {
+        for later in std::mem::take(&mut self.displaced) {
+            self.drop_later(later);
         }
     }
 
@@ -416,6 +428,7 @@ impl<S> Core<S> {
             }
             self.drop_later(later);
         }
+        self.forget_the_displaced();
         self.drop_all_offloads();
         self.discard_returned();
         while let Some(job) = self.inbox.next() {

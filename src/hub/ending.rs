@@ -2,7 +2,7 @@
 
 use super::{Hub, ReadBuffers};
 use crate::{
-    conn::{Conn, Filled, Phase},
+    conn::{Filled, Phase},
     flags::*,
     key::Key,
     panics::discard,
@@ -94,7 +94,8 @@ impl Hub {
         conn.phase = Phase::Ended;
         conn.held = None;
         if !reason.allows_last_write() {
-            conn.drop_output();
+            // It goes before `closed`, not now: this may be inside somebody's callback, and there may be producers in it.
+            conn.set_if(CUT, conn.output.is_some());
             if is_current {
                 conn.set_if(CUT, !self.out.is_empty());
                 self.out.clear();
@@ -173,7 +174,7 @@ impl Hub {
         }
         for key in self.all_keys() {
             if let Entry::Stream(conn) = self.slots.remove(key.index()) {
-                drop_conn(conn);
+                discard("a producer or framer", conn);
             }
         }
     }
@@ -213,10 +214,10 @@ impl Hub {
         }
     }
 
-    /// One write of what an `Err` left queued; what does not leave now never will.
-    pub(crate) fn write_last(&mut self, index: usize) {
+    /// One write of what an `Err` left queued; what does not leave now, or must not, never will.
+    pub(crate) fn write_last(&mut self, index: usize, why: &Reason) {
         let conn = self.slots.conn_at_mut(index);
-        let is_possible = conn.is(ESTABLISHED) && conn.is(WRITABLE) && conn.write_error().is_none();
+        let is_possible = why.allows_last_write() && conn.is(ESTABLISHED) && conn.is(WRITABLE) && conn.write_error().is_none();
         if is_possible && conn.output.as_ref().is_some_and(|output| output.queued() > 0 && !output.wants_pull()) {
             let _ = conn.flush(&mut self.spares, usize::MAX); // it ends for another reason already
         }
@@ -263,7 +264,6 @@ impl Hub {
         self.forget_throttles(index);
         let conn = self.slots.conn_at_mut(index);
         if self.config.lingering_max == 0 {
-            conn.drop_output();
             return self.free_stream(index);
         }
         let key = conn.key;
@@ -371,7 +371,7 @@ impl Hub {
         if let Some(stream) = conn.stream.as_mut().filter(|_| is_cut) {
             stream.abort();
         }
-        drop_conn(conn);
+        discard("a producer or framer", conn);
     }
 
     fn forget_throttles(&mut self, index: usize) {
@@ -401,9 +401,4 @@ impl Hub {
             }
         }
     }
-}
-
-/// With its producers and its framer, whose own `drop` may panic.
-fn drop_conn(conn: Conn) {
-    discard("a producer or framer", conn);
 }
