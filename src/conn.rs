@@ -343,6 +343,7 @@ impl Conn {
         let held = self.held.as_ref().map_or(0, |held| held.len());
         Situation {
             is_established: self.is(ESTABLISHED),
+            owes_connected: self.is(OWES_CONNECTED),
             is_closing: !self.is_open(),
             is_reading: is_reading && (!self.is(SPENT_IN) || self.is(LIFTED)),
             has_output: self.queued() > 0,

@@ -95,6 +95,8 @@ pub(crate) enum Expired {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Situation {
     pub(crate) is_established: bool,
+    /// `connected` has not run: none of them does, or `exceeded` could come first.
+    pub(crate) owes_connected: bool,
     /// Only the linger clock runs.
     pub(crate) is_closing: bool,
     pub(crate) is_reading: bool,
@@ -107,7 +109,7 @@ pub(crate) struct Situation {
 impl Situation {
     /// Of the clocks of a connection only the idle one runs, and its deadline.
     pub(crate) fn is_plain(&self) -> bool {
-        self.is_established && !self.is_closing && self.is_reading && !self.has_output
+        self.is_established && !self.owes_connected && !self.is_closing && self.is_reading && !self.has_output
     }
 }
 
@@ -119,11 +121,12 @@ impl Limits {
 
     /// Starts and stops what the situation says.
     pub(crate) fn run(&mut self, situation: Situation, now: Time) {
-        let Situation { is_established, is_closing, is_reading, has_output, is_out_of_rate, is_amid_frame } = situation;
-        let is_talking = is_established && !is_closing;
+        let Situation { is_established, owes_connected, is_closing, is_reading, has_output, is_out_of_rate, is_amid_frame } =
+            situation;
+        let is_talking = is_established && !owes_connected && !is_closing;
         self.idle.run(is_talking && is_reading && !has_output, now);
         self.stalled.run(is_talking && has_output && !is_out_of_rate, now);
-        self.deadline.run(!is_closing, now);
+        self.deadline.run(!owes_connected && !is_closing, now);
         self.connect.run(!is_established, now);
         self.linger.run(is_closing && !is_out_of_rate, now);
         if !is_amid_frame {

@@ -1493,6 +1493,7 @@ impl Model {
             _ => false,
         };
         promise!(self.story, is_right, "`exceeded` of {id}: {limit:?}, which is not so");
+        promise!(self.story, self.conns[id].is_connected, "`exceeded` of {id}: {limit:?}, which is not connected");
         if matches!(limit, Limit::FrameBytes | Limit::FrameTime) {
             let conn = &mut self.conns[id];
             conn.cannot_skip = !conn.framing.skip();

@@ -438,6 +438,32 @@ fn a_timer_of_another_reactor_does_not_break_this_one() {
     assert!(other.net().cancel(foreign));
 }
 
+/// A time-out that the listener had for its guests ran from when one was let in: in a slow turn it was exceeded before
+/// `connected`, which is in the next turn.
+#[test]
+fn no_time_out_is_exceeded_before_connected() {
+    let bounds: [fn(Listen) -> Listen; 2] = [|listen| listen.idle_timeout(ms(1)), |listen| listen.deadline(ms(1))];
+    for (number, bound) in bounds.into_iter().enumerate() {
+        let (mut reactor, mut journal) = (Reactor::new().expect("a selector"), Journal::default());
+        let slow = |_: &mut Net<'_, Journal>, _: &mut Journal, _: &Address| -> Result<_, Refusal> {
+            let began = Instant::now();
+            while began.elapsed() < ms(5) {
+                std::hint::spin_loop();
+            }
+            Ok(recorder(quiet))
+        };
+        let listener = reactor.net().listen_with("127.0.0.1:0", bound(Listen::new()), slow).expect("a free port");
+        let at = reactor.net().local(listener).and_then(Address::ip).expect("an IP listener");
+        let _peers = [dial(at), dial(at)];
+        let is_exceeded = |call: &&(Key, Call)| matches!(call.1, Call::Exceeded(_));
+        until(&mut reactor, &mut journal, |journal| journal.calls.iter().filter(is_exceeded).count() >= 2);
+        for key in journal.keys() {
+            let calls = journal.of(key);
+            assert_eq!(calls.first(), Some(&Call::Connected), "{number}: {calls:?}");
+        }
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------------- frames
 
 /// A length of all ones overflowed when its header was added, if the limit was no limit.
