@@ -42,13 +42,6 @@ pub(crate) fn discard<T>(what: &str, value: T) {
     }
 }
 
-/// Drops something of yours, whose `drop` may panic.
-pub(crate) fn discard<T>(what: &str, value: T) {
-    if let Err(payload) = guard(|| drop(value)) {
-        log::error!(target: "mainspring", "{what} panicked while it was dropped: {}", text(&payload));
-    }
-}
-
 /// What `panic!` was called with.
 pub(crate) fn text(payload: &Payload) -> String {
     match (payload.0.downcast_ref::<&str>(), payload.0.downcast_ref::<String>()) {
