@@ -1,13 +1,8 @@
 //! Happy eyeballs (RFC 8305): which address of a name is tried when, and which attempt wins. A state machine without a
 //! socket and without a clock: what an attempt is says whoever makes it, and `now` is an argument.
 
-use crate::{address::Address, reason::ConnectError, time::Time};
-use std::{
-    collections::{BTreeSet, VecDeque},
-    io,
-    net::SocketAddr,
-    time::Duration,
-};
+use crate::{address::Address, reason::ConnectError, table::Table, time::Time};
+use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 /// RFC 8305, 5: how long an attempt is given before the next one runs beside it.
 pub(crate) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -132,8 +127,8 @@ impl<T> Race<T> {
 /// RFC 8305, 4: the families take turns, the preferred one (the first's) first; within a family the order stays. Each address
 /// once.
 fn interleaved(addresses: impl IntoIterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
-    let mut seen = BTreeSet::new();
-    let addresses: Vec<SocketAddr> = addresses.into_iter().filter(|&address| seen.insert(address)).collect();
+    let mut seen = Table::<_, ()>::default();
+    let addresses: Vec<SocketAddr> = addresses.into_iter().filter(|&address| seen.add(address)).collect();
     let is_preferred = |address: &SocketAddr| addresses.first().is_some_and(|first| first.is_ipv6() == address.is_ipv6());
     let (preferred, other): (Vec<_>, Vec<_>) = addresses.iter().copied().partition(is_preferred);
     let (mut preferred, mut other) = (preferred.into_iter(), other.into_iter());
@@ -153,7 +148,7 @@ fn interleaved(addresses: impl IntoIterator<Item = SocketAddr>) -> VecDeque<Sock
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{cell::RefCell, rc::Rc};
+    use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
     fn v4(n: u8) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, n], 80))

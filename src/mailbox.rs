@@ -72,7 +72,8 @@ impl<T> Letters<T> {
 impl<T> Drop for Letters<T> {
     fn drop(&mut self) {
         let queue = self.mailbox.lock().take();
-        for letter in self.taken.drain(..).chain(queue.into_iter().flatten()) {
+        self.taken.extend(queue.into_iter().flatten());
+        while let Some(letter) = self.taken.pop_front() {
             discard("what another thread had brought", letter);
         }
     }

@@ -38,8 +38,14 @@ pub(crate) fn guard<T>(run: impl FnOnce() -> T) -> Result<T, Payload> {
 /// Drops something of yours, whose `drop` may panic.
 pub(crate) fn discard<T>(what: &str, value: T) {
     if let Err(payload) = guard(|| drop(value)) {
-        log::error!(target: "mainspring", "{what} panicked while it was dropped: {}", OneLine(text(&payload)));
+        report(what, "panicked while it was dropped", &payload);
     }
+}
+
+/// One record, so that what is generic in your types need not carry how it is written.
+#[cold]
+pub(crate) fn report(what: &str, happened: &str, payload: &Payload) {
+    log::error!(target: "mainspring", "{what} {happened}: {}", OneLine(text(payload)));
 }
 
 /// What `panic!` was called with.

@@ -5,7 +5,7 @@ use crate::{
     key::{Key, Timer},
     time::Time,
 };
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 /// A full bucket is worth so long of its rate: what leaves at once after silence, and how late the loop may be without
 /// losing any of the rate.
@@ -103,8 +103,8 @@ pub(crate) struct SharedRate {
     bucket: Bucket,
     /// Bytes kept for those who were let go. kept * PARTS <= bucket.level
     kept: usize,
-    /// By ticket.
-    waiting: BTreeMap<u64, Key>,
+    /// In the order of their tickets.
+    waiting: VecDeque<(u64, Key)>,
     tickets: u64,
     /// Set while somebody waits, and nothing is to come back that is kept for others.
     pub(crate) timer: Option<Timer>,
@@ -115,7 +115,7 @@ pub(crate) struct SharedRate {
 impl SharedRate {
     pub(crate) fn new(way: Way, rate: u64, now: Time) -> Self {
         let bucket = Bucket::new(rate, now);
-        Self { way, bucket, kept: 0, waiting: BTreeMap::new(), tickets: 0, timer: None, users: 1 }
+        Self { way, bucket, kept: 0, waiting: VecDeque::new(), tickets: 0, timer: None, users: 1 }
     }
 
     /// How many bytes may be moved now by somebody for whom nothing is kept. 0: it has to wait.
@@ -126,13 +126,15 @@ impl SharedRate {
     /// It waits behind all others, under the ticket.
     pub(crate) fn wait(&mut self, key: Key) -> u64 {
         self.tickets += 1;
-        self.waiting.insert(self.tickets, key);
+        self.waiting.push_back((self.tickets, key));
         self.tickets
     }
 
     /// It waits no more.
     pub(crate) fn leave(&mut self, ticket: u64) {
-        self.waiting.remove(&ticket);
+        if let Ok(at) = self.waiting.binary_search_by_key(&ticket, |&(ticket, _)| ticket) {
+            self.waiting.remove(at);
+        }
     }
 
     /// Whose turn it is, and what it may have. It waits no more; what it will use is to be [kept](Self::keep).
@@ -141,7 +143,7 @@ impl SharedRate {
             return None;
         }
         let among = self.waiting.len() as u128;
-        let (_, key) = self.waiting.pop_first()?;
+        let (_, key) = self.waiting.pop_front()?;
         Some((key, bytes((self.free(now) / among).max(portion(self.bucket.rate)))))
     }
 
@@ -179,7 +181,7 @@ impl SharedRate {
 
     #[cfg(debug_assertions)]
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (u64, Key)> + '_ {
-        self.waiting.iter().map(|(&ticket, &key)| (ticket, key))
+        self.waiting.iter().copied()
     }
 }
 

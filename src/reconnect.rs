@@ -324,10 +324,9 @@ impl<S> Reconnect<S> {
     }
 
     fn pause_is_over(&mut self, net: &mut Net<'_, S>) {
-        match self.phase {
-            Phase::Waiting(_) => self.dial(net),
-            // The state has another one in this place by now.
-            _ => {}
+        // Otherwise the state has another one in this place by now.
+        if let Phase::Waiting(_) = self.phase {
+            self.dial(net);
         }
     }
 }

@@ -179,7 +179,7 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
             let text = OneLine(panics::text(&payload));
             log::error!(target: "mainspring", "{guest} {peer} reset: the factory of {listener} panicked: {text}");
             core.hub.turn_away(guest);
-            core.pass_on(payload);
+            core.hub.pass_on(payload);
         }
     }
 }
@@ -190,7 +190,6 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
 fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
     let Some(mut watcher) = core.watchers.take(key) else { return };
     let ready = core.hub.dispatcher_ready(key);
-    let mut payload = None;
     for kind in [Kind::Priority, Kind::Readable, Kind::Writable] {
         if !ready.has_any(kind.flag()) || !core.hub.can_progress(key) {
             continue;
@@ -210,22 +209,15 @@ fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
             Ok(Ok(Drained::Yes)) => {
                 let hub = &mut core.hub;
                 if let Err(panic) = guard(|| hub.dispatcher_drained(key, kind.flag(), watcher.source())) {
-                    hub.end(key.index(), Reason::Panicked(panics::text(&panic)));
-                    payload.get_or_insert(panic);
+                    hub.end_failed(key.index(), Err(panic));
                 }
             }
-            Ok(Err(fault)) => _ = core.hub.end(key.index(), Reason::from_fault(fault)),
-            Err(panic) => {
-                core.hub.end(key.index(), Reason::Panicked(panics::text(&panic)));
-                payload.get_or_insert(panic);
-            }
+            Ok(Err(fault)) => core.hub.end_failed(key.index(), Ok(fault)),
+            Err(panic) => core.hub.end_failed(key.index(), Err(panic)),
         }
     }
     core.watchers.put(key, watcher);
     core.hub.requeue(key);
-    if let Some(payload) = payload {
-        core.pass_on(payload);
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -260,7 +252,7 @@ pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) 
     let is_clean = why.is_clean();
     if let Err(payload) = log_end(core, key, &why) {
         log::error!(target: "mainspring", "{key} an error panicked while it was logged: {}", OneLine(panics::text(&payload)));
-        core.pass_on(payload);
+        core.hub.pass_on(payload);
     }
     core.hub.stats.closed.count(&why);
     #[cfg(feature = "sim")]
@@ -278,7 +270,7 @@ pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) 
     core.hub.bury(key, is_clean);
     if let Err(payload) = closed {
         log::error!(target: "mainspring", "{key} panicked in `closed`: {}", OneLine(panics::text(&payload)));
-        core.pass_on(payload);
+        core.hub.pass_on(payload);
     }
 }
 

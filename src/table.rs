@@ -22,6 +22,18 @@ impl<K: Copy + Ord, V> Table<K, V> {
         }
     }
 
+    /// As a set: whether it is new.
+    pub(crate) fn add(&mut self, key: K) -> bool
+    where
+        V: Default,
+    {
+        let is_new = !self.has(key);
+        if is_new {
+            self.put(key, V::default());
+        }
+        is_new
+    }
+
     /// Also while its value is checked out.
     pub(crate) fn has(&self, key: K) -> bool {
         self.find(key).is_ok()

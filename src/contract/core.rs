@@ -4,17 +4,15 @@
 use super::{Context, Dispatcher, Handler, Net, Protocol, dispatcher::Watcher, offload::Done, remote::Inbox, resolve::Then};
 use crate::{
     address::Address,
-    config::Panics,
     hub::{Counts, Hub},
     key::{Key, Timer},
     listener::Refusal,
-    panics::{self, Payload, discard, guard},
+    panics::{self, discard, guard},
     pool::Ticket,
     reason::{Outcome, Reason},
     slots::SHRINK_MIN,
     stats::Stats,
     table::Table,
-    text::OneLine,
     time::Time,
     timers::What,
 };
@@ -172,11 +170,8 @@ impl<S> Core<S> {
         }
         match outcome {
             Ok(Ok(())) => {}
-            Ok(Err(fault)) => _ = self.hub.end(index, Reason::from_fault(fault)),
-            Err(payload) => {
-                self.hub.end(index, Reason::Panicked(panics::text(&payload)));
-                self.pass_on(payload);
-            }
+            Ok(Err(fault)) => self.hub.end_failed(index, Ok(fault)),
+            Err(payload) => self.hub.end_failed(index, Err(payload)),
         }
         if self.next.is_some() {
             self.succeed(index);
@@ -202,16 +197,9 @@ impl<S> Core<S> {
             self.hub.end_callback(None, "", what, began);
         }
         let Err(payload) = outcome else { return true };
-        log::error!(target: "mainspring", "{what} panicked: {}", OneLine(panics::text(&payload)));
-        self.pass_on(payload);
+        panics::report(what, "panicked", &payload);
+        self.hub.pass_on(payload);
         false
-    }
-
-    /// A panic that is not to be isolated goes on at the end of the turn, when everything is in order.
-    pub(crate) fn pass_on(&mut self, payload: Payload) {
-        if self.hub.config.panics == Panics::Propagate {
-            self.hub.panicked.get_or_insert(payload);
-        }
     }
 
     // ------------------------------------------------------------------------------------------ tells and posts

@@ -2,12 +2,13 @@
 
 use super::{Hub, ReadBuffers};
 use crate::{
+    config::Panics,
     conn::{Filled, Phase},
     flags::*,
     key::Key,
-    panics::discard,
+    panics::{self, Payload, discard},
     rate::Way,
-    reason::Reason,
+    reason::{Fault, Reason},
     slots::Entry,
 };
 
@@ -85,6 +86,25 @@ impl Hub {
             Entry::Listener(listening) => listening.socket.take().map(|_| listening.key),
             Entry::Watched(watched) => (!std::mem::replace(&mut watched.is_ending, true)).then_some(watched.key),
             Entry::Retired => None,
+        }
+    }
+
+    /// By a callback that failed or panicked.
+    #[cold]
+    pub(crate) fn end_failed(&mut self, index: usize, failure: Result<Fault, Payload>) {
+        match failure {
+            Ok(fault) => _ = self.end(index, Reason::from_fault(fault)),
+            Err(payload) => {
+                self.end(index, Reason::Panicked(panics::text(&payload)));
+                self.pass_on(payload);
+            }
+        }
+    }
+
+    /// A panic that is not to be isolated goes on at the end of the turn, when everything is in order.
+    pub(crate) fn pass_on(&mut self, payload: Payload) {
+        if self.config.panics == Panics::Propagate {
+            self.panicked.get_or_insert(payload);
         }
     }
 

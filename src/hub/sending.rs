@@ -3,14 +3,13 @@
 
 use super::{Hub, NOBODY};
 use crate::{
-    config::Panics,
     conn::{Phase, Stuck},
     flags::*,
     key::Key,
     output::{Broken, Producer},
-    panics,
+    panics::Payload,
     rate::Way,
-    reason::Reason,
+    reason::{Fault, Reason},
     slots::Entry,
 };
 use std::{io, rc::Rc};
@@ -294,25 +293,21 @@ impl Hub {
                 self.wrote(index, taken);
             }
             Err(Stuck::Socket(error)) => self.write_failed(index, error),
-            Err(Stuck::Producer(Broken::Error(error))) => self.producer_failed(index, Reason::Failed(error.into())),
+            Err(Stuck::Producer(Broken::Error(error))) => self.producer_failed(index, Ok(error.into())),
             Err(Stuck::Producer(Broken::NoProgress)) => {
-                self.producer_failed(index, Reason::Failed("a producer said that there is more, and made nothing".into()));
+                self.producer_failed(index, Ok("a producer said that there is more, and made nothing".into()));
             }
-            Err(Stuck::Panicked(payload)) => {
-                self.producer_failed(index, Reason::Panicked(panics::text(&payload)));
-                if self.config.panics == Panics::Propagate {
-                    self.panicked.get_or_insert(payload);
-                }
-            }
+            Err(Stuck::Panicked(payload)) => self.producer_failed(index, Err(payload)),
         }
     }
 
     /// What stands behind it must not leave: the peer would get a stream with a gap.
-    fn producer_failed(&mut self, index: usize, why: Reason) {
+    #[cold]
+    fn producer_failed(&mut self, index: usize, failure: Result<Fault, Payload>) {
         let conn = self.slots.conn_at_mut(index);
         conn.drop_output();
         conn.set(CUT);
-        self.end(index, why);
+        self.end_failed(index, failure);
     }
 
     fn wrote(&mut self, index: usize, taken: usize) {
