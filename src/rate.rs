@@ -137,18 +137,16 @@ impl SharedRate {
         }
     }
 
-    /// Whose turn it is, and what it may have. It waits no more; what it will use is to be [kept](Self::keep).
+    /// Whose turn it is, and what is kept for it. It waits no more.
     pub(crate) fn next(&mut self, now: Time) -> Option<(Key, usize)> {
         if !self.has_portion(now) {
             return None;
         }
         let among = self.waiting.len() as u128;
         let (_, key) = self.waiting.pop_front()?;
-        Some((key, bytes((self.free(now) / among).max(portion(self.bucket.rate)))))
-    }
-
-    pub(crate) fn keep(&mut self, share: usize) {
+        let share = bytes((self.free(now) / among).max(portion(self.bucket.rate)));
         self.kept += share;
+        Some((key, share))
     }
 
     /// So many bytes were moved by somebody for whom a share was kept, or 0. More than there were leave nothing.
@@ -316,7 +314,6 @@ mod tests {
             }
             while let Some((key, share)) = shared.next(now) {
                 let used = share.min(wants[key.index()]);
-                shared.keep(share);
                 shared.moved(share, used);
                 taken[key.index()] += used;
                 free.push(key.index());
@@ -364,7 +361,6 @@ mod tests {
         assert_eq!(shared.allowed(ready), 0, "there is a portion, and it is another's");
         shared.leave(first);
         assert_eq!(shared.next(ready), Some((key(2), 20)));
-        shared.keep(20);
         assert_eq!((shared.next(ready), shared.allowed(ready)), (None, 0), "it is kept");
         shared.moved(20, 0);
         assert_eq!(shared.next(ready), Some((key(3), 20)), "it came back");
@@ -381,7 +377,6 @@ mod tests {
         let late = Time(SECOND);
         for (index, share) in [(0, 83), (1, 83), (2, 84)] {
             assert_eq!(shared.next(late), Some((key(index), share)));
-            shared.keep(share);
         }
         assert_eq!(shared.ready_at(late), None);
         shared.wait(key(9));
@@ -396,11 +391,11 @@ mod tests {
     fn what_is_kept_of_a_shared_rate_nobody_else_can_take() {
         let mut shared = SharedRate::new(Way::In, 1_000, Time(0));
         shared.wait(key(1));
+        shared.wait(key(2));
         let (_, share) = shared.next(Time(0)).expect("there is enough");
-        shared.keep(share - 50);
         shared.moved(0, 10_000);
-        shared.moved(share - 50, share - 50);
-        assert_eq!(shared.allowed(Time(SECOND)), 250);
+        shared.moved(share, share);
+        assert_eq!((share, shared.next(Time(0)), shared.next(Time(SECOND))), (125, None, Some((key(2), 250))));
     }
 
     #[test]

@@ -986,6 +986,8 @@ struct Model {
     dice: Dice,
     ops_left: u32,
     bytes_left: usize,
+    /// With it all that is said has come when peace has lasted.
+    slow_rate: u64,
     /// The largest message.
     message_max: usize,
     window: usize,
@@ -1156,6 +1158,7 @@ impl Model {
             dice,
             ops_left: OPERATIONS,
             bytes_left,
+            slow_rate: bytes_left as u64 / 50,
             message_max,
             window,
             quiet: Rc::default(),
@@ -2042,8 +2045,8 @@ impl Model {
     }
 
     fn some_hall(&mut self) -> Hall {
-        let mut rates = || [(); 2].map(|()| self.dice.one_in(6).then(|| self.some_rate()));
-        let (rates, total_rates) = (rates(), rates());
+        let mut rates = |in_all| [(); 2].map(|()| self.dice.one_in(in_all).then(|| self.some_rate()));
+        let (rates, total_rates) = (rates(6), rates(3));
         let marks = self.dice.one_in(6).then(|| self.some_marks());
         let limits = [(); 3].map(|()| self.dice.one_in(12).then(|| self.some_delay()));
         Hall { rates, total_rates, opened: None, marks, limits }
@@ -2324,9 +2327,9 @@ impl Model {
         self.conns[id].limits[which] = after.map(|after| (after, now));
     }
 
-    /// None so slow that the longest queue is not gone when peace has lasted.
     fn some_rate(&mut self) -> u64 {
-        self.dice.pick(&[5_000, 20_000, 100_000, 1 << 30, u64::MAX])
+        let slow = self.slow_rate;
+        self.dice.pick(&[slow, slow, slow * 5, slow * 50, 1 << 30, u64::MAX])
     }
 
     fn set_rate(&mut self, id: usize, net: &mut Net<'_, Site>) {

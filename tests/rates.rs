@@ -558,6 +558,34 @@ fn who_goes_while_it_waits_for_a_total_rate_does_not_stop_the_others() {
     }
 }
 
+/// In the very moment in which it is its turn. If what was kept for them were kept for ever, twelve would hold all there is.
+#[test]
+fn who_is_paused_when_it_may_go_on_does_not_stop_the_others() {
+    const CLIENTS: usize = 13;
+    let mut hall = Hall::of(CLIENTS);
+    let mut order = Vec::new();
+    for _ in 0..CLIENTS {
+        let [sent, _] = hall.passes(20 * MILLI);
+        order.push(sent.iter().position(|&sent| sent > 0).expect("a portion each time"));
+    }
+    for &who in &order[..CLIENTS - 1] {
+        hall.passes(10 * MILLI);
+        let key = hall.key(who);
+        hall.scene.net().after(10 * MILLI, move |net, _| net.link(key).expect("it is open").pause());
+        let [sent, _] = hall.passes(10 * MILLI);
+        assert_eq!(sent[who], 0, "it was stopped");
+    }
+    let [sent, fetched] = hall.passes(2 * SECOND);
+    assert_total(sent[order[CLIENTS - 1]], 2);
+    assert_total(fetched.iter().sum(), 2);
+    for &who in &order[..CLIENTS - 1] {
+        let key = hall.key(who);
+        hall.scene.net().link(key).expect("it is open").resume();
+    }
+    hall.passes(SECOND);
+    assert_fair(&hall.passes(2 * SECOND), 2);
+}
+
 #[test]
 fn who_takes_nothing_leaves_a_total_rate_to_the_others() {
     let options = Listen::new().total_write_rate(400_000);
@@ -661,6 +689,28 @@ fn the_idle_clock_stands_still_for_who_waits_for_a_total_rate_and_for_nobody_els
     assert_eq!(scene.state().limits, [Limit::Idle], "of the third");
     scene.ends(clients[2]).passes(9 * SECOND);
     assert_eq!((scene.state().limits.len(), scene.state().received), (1, 10));
+}
+
+/// A full bucket is a byte here: what is kept for one is all there is.
+#[test]
+fn the_slowest_total_rate_serves_all_in_turn() {
+    let (mut scene, clients) = crowd(Station::default(), Listen::new().total_read_rate(1), 3);
+    scene.says(clients[0], "ab").says(clients[1], "c").says(clients[2], "defg");
+    for second in 1..=7 {
+        assert_eq!(scene.state().received, second);
+        scene.passes(SECOND);
+    }
+    let received: Vec<usize> = scene.state().received_by.values().copied().collect();
+    assert_eq!(received, [2, 1, 4]);
+    assert_eq!(scene.net().stats().timers, 0);
+}
+
+#[test]
+fn what_comes_after_closed_is_not_of_the_total_rate() {
+    let options = Listen::new().total_read_rate(10);
+    let (mut scene, clients) = crowd(Station { closes: true, ..Station::default() }, options, 1);
+    scene.says(clients[0], [0; 10_000]).ends(clients[0]).settles();
+    assert_eq!(scene.net().stats().lingering, 0);
 }
 
 #[test]

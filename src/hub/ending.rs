@@ -127,7 +127,6 @@ impl Hub {
         self.stop_callbacks(index);
         self.stop_limits(index);
         self.stop_opening(index);
-        self.leave_queues(index);
     }
 
     /// Its own timers and offloads die, and delivering to it ends.

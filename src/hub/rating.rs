@@ -159,33 +159,20 @@ impl Hub {
 
     /// Lets those go for whom there is a portion, and sees to it that somebody comes when there is one for the next.
     fn deal(&mut self, shared: usize, now: Time) {
-        while let Some((key, share)) = self.shared_rates[shared].next(now) {
-            self.let_go(key, shared, share, now);
-        }
         let rate = &mut self.shared_rates[shared];
-        let ready = rate.ready_at(now);
-        run_timer(&mut self.timers, &mut rate.timer, ready, What::SharedRate(shared));
-    }
-
-    /// It has its turn at the rate that it shares. If there is nothing for it to move meanwhile, it comes again when there is.
-    fn let_go(&mut self, key: Key, shared: usize, share: usize, now: Time) {
-        let way = self.shared_rates[shared].way;
-        let index = key.index();
-        let conn = self.slots.conn_at_mut(index);
-        conn.clear(spent(way));
-        let Some(rate) = rate_of(conn, way) else { return };
-        rate.ticket = None;
-        let own = rate.bucket.as_mut().map_or(usize::MAX, |bucket| bucket.allowed(now));
-        if self.could_move(index, way) {
-            let share = share.min(own);
-            self.shared_rates[shared].keep(share);
-            let conn = self.slots.conn_at_mut(index);
+        while let Some((key, share)) = rate.next(now) {
+            let conn = self.slots.conn_at_mut(key.index());
+            conn.clear(spent(rate.way));
             conn.set(LET_GO);
-            if let Some(rate) = rate_of(conn, way) {
-                rate.share = share;
+            if let Some(own) = rate_of(conn, rate.way) {
+                (own.ticket, own.share) = (None, share);
+            }
+            if !conn.mark(IN_DIRTY) {
+                self.dirty.push(key); // settling finds out whether it can move anything now
             }
         }
-        self.mark_dirty(key);
+        let ready = rate.ready_at(now);
+        run_timer(&mut self.timers, &mut rate.timer, ready, What::SharedRate(shared));
     }
 
     pub(super) fn could_move(&self, index: usize, way: Way) -> bool {
@@ -228,16 +215,7 @@ impl Hub {
         share
     }
 
-    /// It has begun to end: it neither waits for a rate that it shares nor has a share of one.
-    pub(super) fn leave_queues(&mut self, index: usize) {
-        if self.slots.conn_at(index).is(SPENT_IN | SPENT_OUT | LET_GO) {
-            let now = self.world.now();
-            for way in WAYS {
-                self.wait_no_more(index, way, now);
-            }
-        }
-    }
-
+    /// For the rate that it shares.
     fn wait_no_more(&mut self, index: usize, way: Way, now: Time) {
         self.take_back_share(index, way, now);
         let conn = self.slots.conn_at_mut(index);

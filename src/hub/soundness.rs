@@ -136,7 +136,7 @@ impl Hub {
             assert!(!(has_timer && waits), "{key} waits for its own rate and for the one that it shares");
             assert_eq!(conn.is(spent), has_timer || waits, "{key} is out of its rate exactly as long as it waits");
             assert!(rate.share == 0 || !conn.is(spent), "{key} was let go, and waits");
-            let may_move = conn.is(IN_DIRTY) || self.could_move(key.index(), way);
+            let may_move = conn.is(IN_DIRTY) || conn.phase == Phase::Ended || self.could_move(key.index(), way);
             assert!(rate.share == 0 || may_move, "{key} has a share that it cannot use");
         }
         let is_let_go = extra.rates.as_ref().is_some_and(|rates| rates.get(Way::In).share + rates.get(Way::Out).share > 0);
