@@ -703,6 +703,17 @@ fn the_slowest_total_rate_serves_all_in_turn() {
     let received: Vec<usize> = scene.state().received_by.values().copied().collect();
     assert_eq!(received, [2, 1, 4]);
     assert_eq!(scene.net().stats().timers, 0);
+
+    let (mut scene, clients) = crowd(Station::default(), Listen::new().total_write_rate(1), 3);
+    for (at, bytes) in [2, 1, 4].into_iter().enumerate() {
+        let key = scene.state().keys[at];
+        scene.net().send(key, vec![0; bytes]);
+    }
+    for second in 1..=7 {
+        assert_eq!(clients.iter().map(|&client| scene.heard(client)).sum::<usize>(), second);
+        scene.passes(SECOND);
+    }
+    assert_eq!(scene.net().stats().timers, 0);
 }
 
 #[test]

@@ -206,6 +206,9 @@ fn listen(net: &mut Net<'_, Ledger>, ledger: &mut Ledger) {
             0 => Listen::new().accepts_max(u64::from(tape.byte() % 4)),
             1 => Listen::new().connections_max(tape.below(4), text(0, 5)),
             2 => Listen::new().backlog(1),
+            3 => Listen::new().per_peer_max(tape.below(4), text(0, 6)),
+            4 => bounded(tape),
+            5 => rated(tape),
             _ => Listen::new(),
         };
         (7000 + tape.below(PORTS), options)
@@ -223,6 +226,32 @@ fn listen(net: &mut Net<'_, Ledger>, ledger: &mut Ledger) {
         assert!(!ledger.is_shutting_down);
         ledger.keys.push(key);
     }
+}
+
+fn bounded(tape: &mut Tape<'_>) -> Listen {
+    let options = match tape.below(4) {
+        0 => Listen::new().idle_timeout(delay(tape)),
+        1 => Listen::new().stall_timeout(delay(tape)),
+        2 => Listen::new().deadline(delay(tape)),
+        _ => Listen::new(),
+    };
+    let [low, high, cap] = marks(tape);
+    if tape.once_in(2) { options.output_limits(low, high, cap) } else { options }
+}
+
+/// Each way of each and of all together may have a rate.
+fn rated(tape: &mut Tape<'_>) -> Listen {
+    let set: [fn(Listen, u64) -> Listen; 4] =
+        [Listen::read_rate, Listen::write_rate, Listen::total_read_rate, Listen::total_write_rate];
+    let which = tape.byte();
+    set.iter()
+        .enumerate()
+        .filter(|(bit, _)| which & 1 << bit != 0)
+        .fold(Listen::new(), |options, (_, set)| set(options, rate(tape)))
+}
+
+fn marks(tape: &mut Tape<'_>) -> [usize; 3] {
+    [tape.below(200) * 50, tape.below(200) * 200, tape.below(256) << 10]
 }
 
 fn send(net: &mut Net<'_, Ledger>, ledger: &mut Ledger) {
@@ -441,7 +470,7 @@ fn command(net: &mut Net<'_, Ledger>, ledger: &mut Ledger) {
         10 => link.set_deadline(ledger.draw(|tape| tape.once_in(2).then(|| delay(tape)))),
         11 => link.set_frame_timeout(ledger.draw(|tape| tape.once_in(2).then(|| delay(tape)))),
         12 => {
-            let [low, high, cap] = ledger.draw(|tape| [tape.below(200) * 50, tape.below(200) * 200, tape.below(256) << 10]);
+            let [low, high, cap] = ledger.draw(marks);
             link.set_output_limits(low, high, cap);
         }
         13 => link.set_hold_back(ledger.draw(|tape| tape.once_in(2))),
