@@ -20,6 +20,9 @@ const COPY_MAX: usize = 1024;
 const SPARES_MAX: usize = 16;
 const SPARE_MAX: usize = 2 * COPY_MAX;
 
+/// A buffer of its own that has more than so many times the room of what is left in it does not stay with a connection.
+const SLACK_MAX: usize = 8;
+
 /// The least room that is worth a system call.
 const READ_MIN: usize = 4096;
 
@@ -79,11 +82,24 @@ impl ReadBuffers {
 
     /// A turn ends: what is left becomes the connection's.
     fn hold(&mut self) -> Box<Input> {
-        self.own.take().unwrap_or_else(|| {
-            let mut rest = self.spare.pop().unwrap_or_default();
-            self.shared.move_into(&mut rest);
-            rest
-        })
+        match self.own.take() {
+            Some(own) => self.fit(own),
+            None => {
+                let mut rest = self.spare.pop().unwrap_or_default();
+                self.shared.move_into(&mut rest);
+                rest
+            }
+        }
+    }
+
+    /// A long frame's buffer is not kept for the first bytes of the next one: they may be all that comes for hours.
+    fn fit(&mut self, mut own: Box<Input>) -> Box<Input> {
+        if own.capacity() <= SPARE_MAX.max(own.len() * SLACK_MAX) {
+            return own;
+        }
+        let mut rest = if own.len() <= COPY_MAX { self.spare.pop().unwrap_or_default() } else { Box::default() };
+        own.move_into(&mut rest);
+        rest
     }
 
     /// A long unfinished frame moves to a buffer of its own; an own one that is used up goes.
@@ -320,5 +336,60 @@ impl Hub {
         let Some(extra) = &mut self.slots.conn_at_mut(index).extra else { return false };
         let Some(error) = extra.write_error.take() else { return false };
         self.end(index, Reason::Io(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a connection keeps of a long frame that was consumed up to so many bytes: their number, and its buffer's size.
+    fn held_after(long: usize, rest: usize) -> (usize, usize) {
+        let mut buffers = ReadBuffers::new(64_000);
+        let mut held = None;
+        buffers.lend(&mut held);
+        for _ in 0..long.div_ceil(40_000) {
+            buffers.choose();
+            let least = buffers.least(64_000);
+            buffers.input().room(least)[..40_000].fill(7);
+            buffers.input().filled(40_000);
+        }
+        let all = buffers.input().len();
+        buffers.input().take(all - rest, all - rest);
+        buffers.input().mark_searched();
+        let held = buffers.hold();
+        assert!(held.unread().iter().all(|&byte| byte == 7) && held.searched() == rest, "what is left is as it was");
+        (held.len(), held.capacity())
+    }
+
+    #[test]
+    fn what_a_connection_keeps_is_of_the_size_of_what_is_left() {
+        for long in [40_000, 200_000, 3_000_000] {
+            for rest in [1, 100, COPY_MAX, COPY_MAX + 1, 5_000, 40_000] {
+                let (len, capacity) = held_after(long, rest);
+                assert_eq!(len, rest);
+                assert!(capacity <= SPARE_MAX.max(rest * SLACK_MAX), "{capacity} bytes for {rest} of {long}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_that_grows_keeps_its_buffer_from_turn_to_turn() {
+        let mut buffers = ReadBuffers::new(64_000);
+        let mut held = None;
+        let (mut moves, mut place) = (0, std::ptr::null());
+        for _ in 0..1_000 {
+            buffers.lend(&mut held);
+            buffers.choose();
+            let least = buffers.least(64_000);
+            buffers.input().room(least)[..1_000].fill(7);
+            buffers.input().filled(1_000);
+            let now = buffers.input().unread().as_ptr();
+            moves += usize::from(now != place && buffers.own.is_some());
+            place = now;
+            held = Some(buffers.hold());
+        }
+        assert_eq!(held.map(|held| held.len()), Some(1_000_000));
+        assert!(moves < 16, "moved {moves} times");
     }
 }
