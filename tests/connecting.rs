@@ -857,6 +857,27 @@ mod simulated {
         assert!(sim.has_stopped(host));
     }
 
+    /// A polite close while connecting was bounded by the linger deadline, and what was queued was lost with it.
+    #[test]
+    fn a_polite_close_leaves_connecting_its_own_time_out() {
+        let mut sim = Sim::new(1);
+        sim.name("slow.test", &["10.0.0.2"]).set_name_fate("slow.test", NameFate::Slow(15 * SECOND));
+        sim.set_fate("10.0.0.1:80", Fate::Silent);
+        let serving = server(&mut sim, "10.0.0.2");
+        let config = Config::new().linger_max(10 * SECOND);
+        let calls = [("slow.test:80", "finished"), ("10.0.0.1:80", "could not connect to 10.0.0.1:80: timed out")];
+        for (target, reason) in calls {
+            let host = sim.host_with(&format!("10.0.1.{}", target.len()), Log::default(), config.clone());
+            let key = sim.net(host).connect_with(target, Connect::new().timeout(60 * SECOND), Client);
+            assert!(sim.net(host).send(key, "a message") && sim.net(host).close(key));
+            sim.run_for(14 * SECOND);
+            assert_eq!(sim.state(host).lines, Vec::<String>::new(), "{target}");
+            sim.run_for(47 * SECOND);
+            assert_eq!(sim.state(host).lines, [reason]);
+        }
+        assert_eq!(sim.net(serving).stats().bytes_in, 9);
+    }
+
     #[test]
     fn the_grace_of_a_drain_ends_a_lookup_and_a_race() {
         for fate in [None, Some(NameFate::Silent)] {
