@@ -194,8 +194,8 @@ impl Config {
         self
     }
 
-    /// How many sockets may wait for their peer's end after `closed`; beyond it the oldest is reset. With 0 none
-    /// does. Default: 1,024.
+    /// How many sockets may wait for their peer's end after `closed`; beyond it one is reset: of those who
+    /// were refused the latest, or else the oldest. With 0 none does. Default: 1,024.
     #[must_use]
     pub fn lingering_max(mut self, sockets: usize) -> Self {
         self.lingering_max = sockets;

@@ -177,7 +177,7 @@ impl Listen {
 pub struct Refusal(pub(crate) Cow<'static, [u8]>);
 
 impl Refusal {
-    /// Close without a word.
+    /// Close without a word, and at once.
     pub fn silent() -> Self {
         Self(Cow::Borrowed(b""))
     }

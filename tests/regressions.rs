@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Call, Journal, PATIENCE, dial, listen, read_exactly, read_to_end, recorder, reset, say, settle, until};
+use common::{Call, Journal, PATIENCE, dial, listen, read_exactly, read_to_end, recorder, reset, say, settle, until, until_net};
 use mainspring::{
     Address, Config, Context, Endian, Fault, Framer, Key, Kind, Limit, Link, Listen, Net, Outcome, Panics, Produced, Protocol,
     Reactor, Reason, Refusal, Step, Target, Terminator, Width,
@@ -560,6 +560,46 @@ fn a_refusal_is_written_before_run_returns() {
     let mut got = Vec::new();
     let _ = peer.read_to_end(&mut got); // the end may be a reset
     assert_eq!(String::from_utf8_lossy(&got), "421 busy\r\n");
+}
+
+/// Whoever was turned away lingered, also without last words; and a flood of them reset those who were still reading theirs.
+#[test]
+fn those_who_are_refused_do_not_take_the_places_of_lingering_sockets() {
+    for words in ["", "421 busy\r\n"] {
+        let mut reactor = Reactor::with_config(Config::new().lingering_max(1)).expect("a selector");
+        let (mut journal, mut guests) = (Journal::default(), 0);
+        let factory = move |_: &mut Net<'_, Journal>, _: &mut Journal, _: &Address| {
+            guests += 1;
+            if guests > 1 {
+                return Err(Refusal::from(words));
+            }
+            Ok(recorder(|ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call| {
+                if matches!(call, Call::Connected) {
+                    ctx.send("bye");
+                    ctx.close();
+                }
+                Ok(())
+            }))
+        };
+        let listener = reactor.net().listen_with("127.0.0.1:0", Listen::new(), factory).expect("a free port");
+        let at = reactor.net().local(listener).and_then(Address::ip).expect("an IP listener");
+        let guest = dial(at);
+        until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
+        assert_eq!(reactor.stats().lingering, 1);
+        let refused = [dial(at), dial(at)];
+        until_net(&mut reactor, &mut journal, |net, _| net.stats().refused == 2);
+        settle(&mut reactor, &mut journal);
+        let lingering = reactor.net().connections().into_iter().filter(|one| one.kind == Kind::Lingering);
+        let peers: Vec<_> = lingering.map(|one| one.peer.ip()).collect();
+        assert_eq!(peers, [guest.local_addr().ok()], "{words:?}: it may still be reading");
+        drop(guest);
+        until_net(&mut reactor, &mut journal, |net, _| net.stats().lingering == 0);
+        // There is room again: those with something to read linger.
+        let _third = dial(at);
+        until_net(&mut reactor, &mut journal, |net, _| net.stats().refused == 3);
+        assert_eq!(reactor.stats().lingering, usize::from(!words.is_empty()), "{words:?}");
+        drop(refused);
+    }
 }
 
 /// `local` asked for before there was a socket was remembered as "no socket" for ever.

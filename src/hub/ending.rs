@@ -286,15 +286,20 @@ impl Hub {
             return self.free_stream(index);
         }
         let key = conn.key;
+        let was_guest = conn.phase == Phase::Guest;
         conn.phase = Phase::Lingering;
         debug_assert_eq!(conn.tells, 0, "`closed` waits for them");
-        self.lingering.push_back(key);
+        if was_guest {
+            self.lingering.push_front(key); // a flood of those who are refused must not reset who reads a last answer
+        } else {
+            self.lingering.push_back(key);
+        }
         self.lingering_now += 1;
         self.set_rate(index, Way::In, None); // what is dropped costs nobody anything
         self.leave_shared_rate(index, Way::In);
         self.linger_from_now(index);
         if self.lingering_now > self.config.lingering_max {
-            self.reset_oldest();
+            self.reset_first();
         }
         if self.lingering.len() > 64 + 2 * self.lingering_now {
             let slots = &self.slots;
@@ -306,7 +311,7 @@ impl Hub {
         }
     }
 
-    fn reset_oldest(&mut self) {
+    fn reset_first(&mut self) {
         while let Some(key) = self.lingering.pop_front() {
             if let Some(Entry::Stream(conn)) = self.slots.get_mut(key) {
                 conn.set(CUT);

@@ -69,7 +69,8 @@ pub(crate) struct Hub {
     pub(crate) dirty: Vec<Key>,
     /// Those that have begun to end, each once, with the cause.
     pub(crate) closing: VecDeque<(Key, Reason)>,
-    /// In order of age; may still name some that have ended.
+    /// The first is the next to go when there are too many: those who were refused, then the others in order of age. May
+    /// still name some that have ended.
     lingering: VecDeque<Key>,
     lingering_now: usize,
     /// What the connections of a listener share, if it has a rate for all.

@@ -184,11 +184,12 @@ impl Hub {
     pub(crate) fn refuse(&mut self, key: Key, last_words: &[u8]) {
         self.uncount_guest(key);
         self.stats.refused += 1;
-        let conn = self.slots.conn_at_mut(key.index());
-        if !last_words.is_empty() {
-            conn.output(&mut self.spares).push(last_words);
-            let _ = conn.flush(&mut self.spares, usize::MAX); // of one that is gone already: lingering finds out
+        if last_words.is_empty() {
+            return self.free_stream(key.index()); // there is nothing that a reset could destroy
         }
+        let conn = self.slots.conn_at_mut(key.index());
+        conn.output(&mut self.spares).push(last_words);
+        let _ = conn.flush(&mut self.spares, usize::MAX); // of one that is gone already: lingering finds out
         self.linger(key.index());
     }
 
