@@ -15,6 +15,10 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -719,6 +723,44 @@ fn a_drain_does_not_sleep_between_its_stages() {
         }
         assert_eq!(talk.journal.of(watcher), [Call::Closed(Reason::Shutdown.to_string())], "a guest: {has_guest}");
     }
+}
+
+/// A shutdown dropped the jobs of other threads, and then took the alarm of one that had come in the meantime: it lay there
+/// until somebody rang again. Of so many tries several hit the moment.
+#[test]
+fn a_job_posted_during_a_shutdown_is_run_or_dropped_soon() {
+    const TRIES: usize = 50_000;
+    let mut reactor = Reactor::<()>::new().expect("a selector");
+    let (remote, job) = (reactor.remote(), Arc::new(()));
+    // Asked for by the one, done by the other.
+    let (asked, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1..=TRIES {
+                while asked.load(Ordering::Acquire) < number {
+                    std::thread::yield_now();
+                }
+                (0..number % 40).for_each(|_| std::hint::spin_loop());
+                let held = Arc::clone(&job);
+                let _ = remote.post(move |_, _| drop(held));
+                done.store(number, Ordering::Release);
+            }
+        });
+        let (began, mut lies) = (Instant::now(), None);
+        for number in 1..=TRIES {
+            asked.store(number, Ordering::Release);
+            if lies.is_some() || began.elapsed() > Duration::from_secs(2) {
+                continue; // the other one is to end
+            }
+            reactor.shutdown(&mut ());
+            while done.load(Ordering::Acquire) < number {
+                std::thread::yield_now();
+            }
+            turn(&mut reactor, &mut (), Duration::ZERO);
+            lies = (Arc::strong_count(&job) > 1).then_some(number);
+        }
+        assert_eq!(lies, None, "the job of this try lies there");
+    });
 }
 
 // ------------------------------------------------------------------------------------------------------------- panics

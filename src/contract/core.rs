@@ -402,6 +402,7 @@ impl<S> Core<S> {
     /// What no state will ever be lent to.
     pub(crate) fn drop_all_errands(&mut self) {
         self.errands_left = 0;
+        self.inbox.open(); // first: what comes from here on rings again
         while let Some(errand) = self.errands.pop_front() {
             if let Errand::Tell { key, .. } = &errand {
                 self.hub.slots.conn_at_mut(key.index()).tells = 0;
@@ -422,7 +423,6 @@ impl<S> Core<S> {
         while let Some(job) = self.inbox.next() {
             discard("a job of another thread", job);
         }
-        self.inbox.open();
     }
 
     /// Without a callback: there is no state to lend.
