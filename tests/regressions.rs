@@ -209,6 +209,34 @@ fn one_message_larger_than_the_cap_is_taken_on_an_empty_queue_however_it_is_fram
     }
 }
 
+/// A message that is too long for its prefix ended also who had been closed politely, and what was queued was lost.
+#[test]
+fn a_message_too_long_for_its_prefix_does_nothing_to_who_has_begun_to_end() {
+    let ends: [fn(&mut Ctx<'_>); 2] = [|ctx| ctx.close(), |ctx| ctx.half_close()];
+    for (number, end) in ends.into_iter().enumerate() {
+        let taken = Rc::new(Cell::new(true));
+        let answer = taken.clone();
+        let mut talk = Talk::new(move |ctx, _, call| {
+            match call {
+                Call::Received(_) => {
+                    ctx.send("goodbye");
+                    end(ctx);
+                    answer.set(ctx.link().send_prefixed(Width::U8, Endian::Big, [0; 300]));
+                }
+                Call::Eof(_) => ctx.close(),
+                _ => {}
+            }
+            Ok(())
+        });
+        say(&talk.peer, "x");
+        let got = read_to_end(&mut talk.reactor, &mut talk.journal, &mut talk.peer);
+        assert_eq!((&got[..], taken.get()), (&b"goodbye"[..], false), "{number}");
+        talk.peer.shutdown(Shutdown::Write).expect("it is connected");
+        talk.until(|journal| journal.closings() == 1);
+        assert_eq!(talk.reactor.stats().closed.overflow, 0, "{number}");
+    }
+}
+
 /// Higher marks left a congested connection congested until the next write happened to succeed.
 #[test]
 fn raising_the_marks_lets_a_congested_connection_go_on() {

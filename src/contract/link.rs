@@ -48,10 +48,11 @@ impl Link<'_> {
         let bytes = bytes.as_ref();
         match width.encode(order, bytes.len()) {
             Some((prefix, used)) => self.hub.send_parts(self.index, &[&prefix[used], bytes]),
-            None => {
+            None if self.hub.slots.conn_at(self.index).takes_output() => {
                 self.hub.end(self.index, Reason::Overflow);
                 false
             }
+            None => false,
         }
     }
 
