@@ -163,7 +163,11 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
         return core.hub.refuse(guest, b"");
     };
     let peer = core.hub.slots.conn_at(guest.index()).peer.clone();
+    let began = core.hub.begin_callback();
     let made = guard(|| factory(&mut Net { core: &mut *core }, state, &peer));
+    if let Some(began) = began {
+        core.hub.end_callback(Some(listener), "listener", "factory", began);
+    }
     core.factories.put(listener, factory);
     match made {
         Ok(Ok(handler)) => {
@@ -295,8 +299,12 @@ fn let_go<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result
             unwatch(core, key, watcher.source());
         }
     });
+    let began = core.hub.begin_callback();
     let mut scope = Scope { net: Net { core: &mut *core }, key };
     let closed = guard(|| watcher.closed(&mut scope, state, why));
+    if let Some(began) = began {
+        core.hub.end_callback(Some(key), watcher.type_name(), "closed", began);
+    }
     discard("a dispatcher", watcher);
     unwatched.and(closed)
 }

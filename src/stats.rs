@@ -18,7 +18,8 @@ pub struct Stats {
     pub events: u64,
     /// Events for sockets that were gone.
     pub stale_events: u64,
-    /// Callbacks of protocols and dispatchers, tells and timers of connections included.
+    /// How often your code was called: callbacks of protocols and dispatchers, factories, tells, timers, posts, jobs of other
+    /// threads, what follows offloaded work and lookups. Producers and framers do not count.
     pub callbacks: u64,
     /// Bytes received on all connections, those that have ended included.
     pub bytes_in: u64,
@@ -48,7 +49,8 @@ pub struct Stats {
     pub undrained: usize,
     /// Blocking work given out whose end was not told yet, now.
     pub offloads: usize,
-    /// The longest callback, and what it was. Measured only with [`Config::watchdog`](crate::Config::watchdog).
+    /// How long the longest of the `callbacks` took. Measured only with [`Config::watchdog`](crate::Config::watchdog), which
+    /// names those that are too long in the log.
     pub longest_callback: Duration,
     /// Time spent waiting for events. Measured only with [`Config::watchdog`](crate::Config::watchdog).
     pub waited: Duration,

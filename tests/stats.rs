@@ -70,7 +70,8 @@ fn what_was_done_is_counted() {
     let stats = reactor.stats();
     assert_eq!((stats.accepted, stats.opened, stats.connections), (1, 0, 1));
     assert_eq!((stats.bytes_in, stats.bytes_out, stats.queued), (5, 5, 0));
-    assert_eq!((stats.callbacks, stats.timers, stats.closed.total()), (2, 1, 0));
+    // The factory, `connected`, `received`.
+    assert_eq!((stats.callbacks, stats.timers, stats.closed.total()), (3, 1, 0));
     assert!(stats.turns > 0 && stats.events > 0);
     assert_eq!(stats.longest_callback, Duration::ZERO, "nobody asked for times");
 
@@ -118,6 +119,79 @@ fn a_callback_that_holds_everybody_up_is_named() {
     assert_eq!(named.len(), 1, "{named:?}");
     let stats = reactor.stats();
     assert!(stats.longest_callback > most && stats.waited > Duration::ZERO);
+}
+
+fn dawdle(most: Duration) {
+    let began = Instant::now();
+    while began.elapsed() <= most {}
+}
+
+/// Closes as soon as it is read, and is slow about it.
+struct Slow(std::os::unix::net::UnixStream, Duration);
+
+impl<S> Dispatcher<S> for Slow {
+    fn source(&mut self) -> Source<'_> {
+        Source::Fd(self.0.as_fd())
+    }
+
+    fn readable(&mut self, scope: &mut Scope<'_, S>, _: &mut S) -> Result<Drained, Fault> {
+        scope.close();
+        Ok(Drained::Yes)
+    }
+
+    fn closed(&mut self, _: &mut Scope<'_, S>, _: &mut S, _: mainspring::Reason) {
+        dawdle(self.1);
+    }
+}
+
+/// What is no callback of a protocol was neither named nor counted.
+#[test]
+fn whatever_of_yours_holds_everybody_up_is_named() {
+    keep_records();
+    let most = Duration::from_millis(5);
+    let mut reactor = Reactor::with_config(Config::new().watchdog(most)).expect("a selector");
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a socket pair");
+    ours.set_nonblocking(true).expect("a socket option");
+    say_unix(&theirs);
+    reactor.net().watch(Slow(ours, most)).expect("a socket can be watched");
+    let (_, addr) = listen(&mut reactor, move || {
+        dawdle(most);
+        Starter(most)
+    });
+    let peer = dial(addr);
+    let mut done = 0;
+    until(&mut reactor, &mut done, |done| *done == 3);
+    let began = Instant::now();
+    while records(&["WARN", "Slow", "`closed`"]).is_empty() {
+        assert!(began.elapsed() < PATIENCE, "a dispatcher's `closed` is not named");
+        reactor.turn(&mut done, Duration::from_millis(5)).expect("the selector works");
+    }
+    for what in ["a tell", "a timer", "what follows offloaded work"] {
+        let words = ["WARN", "Starter", what, &peer.local_addr().expect("connected").to_string()];
+        assert_eq!(records(&words).len(), 1, "{what}");
+    }
+    assert_eq!(records(&["WARN", "listener", "`factory`"]).len(), 1);
+    // The factory, `connected`, the three, and two of the dispatcher; it may also have been told that it can write.
+    let callbacks = reactor.stats().callbacks;
+    assert!((7..=8).contains(&callbacks), "{callbacks}");
+}
+
+/// Has a tell, a timer and some work, each of which is slow.
+struct Starter(Duration);
+
+impl Protocol<u32> for Starter {
+    fn connected(&mut self, ctx: &mut Context<'_, u32>, _: &mut u32) -> Outcome {
+        fn slow(me: &mut Starter, done: &mut u32) -> Outcome {
+            dawdle(me.0);
+            *done += 1;
+            Ok(())
+        }
+        let key = ctx.key;
+        ctx.net.tell(key, |me: &mut Self, _, done| slow(me, done));
+        ctx.after(Duration::ZERO, |me: &mut Self, _, done| slow(me, done));
+        ctx.offload(|| (), |me: &mut Self, _, done, _| slow(me, done));
+        Ok(())
+    }
 }
 
 /// Says for ever that there is more.

@@ -230,8 +230,7 @@ impl<S> Core<S> {
                     let conn = self.hub.slots.conn_at_mut(key.index());
                     conn.tells -= 1;
                     if conn.life == life {
-                        self.call(key, state, Hub::queue_current, |handler, ctx, state| run(handler, ctx, state));
-                        self.hub.mark_dirty(key);
+                        self.run_tell(key, "a tell", state, run);
                     } else {
                         log::debug!(target: "mainspring", "{key} a tell was dropped: its target has been upgraded since");
                         discard("a tell", run);
@@ -328,7 +327,7 @@ impl<S> Core<S> {
             Later::Tell(tell) => {
                 self.cancel(timer);
                 if let Some(key) = owner {
-                    self.tell_now(key, state, |handler, ctx, state| tell(handler, ctx, state));
+                    self.tell_now(key, "a timer", state, tell);
                 }
             }
             Later::Lookup(ticket, then) => self.lookup_timed_out(timer, ticket, then, state),
@@ -342,7 +341,7 @@ impl<S> Core<S> {
             Later::TellEvery(period, mut tell) => {
                 self.set_next(timer, deadline, period);
                 if let Some(key) = owner {
-                    self.tell_now(key, state, |handler, ctx, state| tell(handler, ctx, state));
+                    self.tell_now(key, "a timer", state, &mut tell);
                 }
                 self.keep_on(timer, Later::TellEvery(period, tell));
             }
@@ -352,13 +351,32 @@ impl<S> Core<S> {
     pub(super) fn tell_now(
         &mut self,
         key: Key,
+        what: &str,
         state: &mut S,
         tell: impl FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome,
     ) {
         if self.hub.find_open(key).is_some() {
-            self.call(key, state, Hub::queue_current, tell);
-            self.hub.mark_dirty(key);
+            self.run_tell(key, what, state, tell);
         }
+    }
+
+    /// Outside the turn of its connection.
+    fn run_tell(
+        &mut self,
+        key: Key,
+        what: &str,
+        state: &mut S,
+        tell: impl FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome,
+    ) {
+        self.call(key, state, Hub::queue_current, |handler, ctx, state| {
+            let began = ctx.hub().begin_callback();
+            let outcome = tell(handler, ctx, state);
+            if let Some(began) = began {
+                ctx.hub().end_callback(Some(key), handler.type_name(), what, began);
+            }
+            outcome
+        });
+        self.hub.mark_dirty(key);
     }
 
     /// The next time of its phase that is still to come: what was missed is skipped.

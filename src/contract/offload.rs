@@ -118,7 +118,9 @@ impl<S> Core<S> {
                 _ = self.run_job("what follows offloaded work", state, |net, state| done(net, state, product))
             }
             Some(Done::Tell(key, done)) if self.hub.elsewhere.owned.remove((key, ticket)).is_some() => {
-                self.tell_now(key, state, |handler, ctx, state| done(handler, ctx, state, product));
+                self.tell_now(key, "what follows offloaded work", state, |handler, ctx, state| {
+                    done(handler, ctx, state, product)
+                });
             }
             nobodys => {
                 if let Err(error @ OffloadError::Panicked(_)) = &product {
