@@ -523,7 +523,7 @@ fn who_goes_while_it_waits_for_a_total_rate_does_not_stop_the_others() {
     let ways: [fn(&mut Hall, Key, Actor); 8] = [
         |hall, key, _| _ = hall.scene.net().close(key),
         |hall, key, _| _ = hall.scene.net().abort(key),
-        |hall, key, _| _ = hall.scene.net().link(key).expect("it is open").fail("enough"),
+        |hall, key, _| hall.scene.net().link(key).expect("it is open").fail("enough"),
         |hall, _, client| _ = hall.scene.resets(client),
         |hall, _, client| _ = hall.scene.ends(client),
         |hall, key, _| hall.scene.net().link(key).expect("it is open").pause(),
