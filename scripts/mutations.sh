@@ -61,7 +61,7 @@ mutation 'closings are not put off to the end of the turn' src/reactor.rs \
     '            serve(&mut self.core, key, state, &mut self.buffers);' '            serve(&mut self.core, key, state, &mut self.buffers);
             self.reap(state);'
 mutation 'what has ended may end again' src/hub/ending.rs \
-    'if matches!(conn.phase, Phase::Ended | Phase::Lingering) {' 'if false {'
+    'if matches!(conn.phase, Phase::Guest | Phase::Ended | Phase::Lingering) {' 'if false {'
 mutation 'closings do not wait for accepted tells' src/reactor.rs \
     'is_some_and(|conn| conn.tells > 0)' 'is_some_and(|_| false)'
 mutation 'the search goes on behind what was read before' src/terminator.rs \
@@ -99,13 +99,19 @@ mutation 'the straight way reads also what is paused' src/conn.rs \
 mutation 'the straight way reads on in spite of its own output' src/conn.rs \
     'FAILED | BACKLOG | PAUSED | OWES_ANSWER | CONGESTED' 'FAILED | BACKLOG | PAUSED | OWES_ANSWER'
 mutation 'the straight way reads before what is owed is told' src/conn.rs \
-    'let special = OWES_CONNECTED | OWES_DRAINING |' 'let special ='
+    'let unusual = OWES_CONNECTED | OWES_DRAINING |' 'let unusual ='
 mutation 'the straight way loses what is left of a frame' src/hub/receiving.rs \
     '        if !is_used_up {
             conn.held = Some(buffers.hold());' '        if false {
             conn.held = Some(buffers.hold());'
 mutation 'the straight way forgets the FIN' src/conn.rs \
-    '!self.is(CONGESTED | FIN_ASKED)' '!self.is(CONGESTED)'
+    '!self.is(CONGESTED | FIN_ASKED | SPECIAL) && self.is_open() && self.output' '!self.is(CONGESTED | SPECIAL) && self.is_open() && self.output'
 mutation 'a turn is over though something is owed' src/conn.rs \
-    'OWES_DRAINING | OWES_WRITABLE | BACKLOG | READABLE' 'BACKLOG | READABLE'
+    'let owed = OWES_CONNECTED | OWES_DRAINING | OWES_WRITABLE;' 'let owed = OWES_CONNECTED;'
+mutation 'the straight way does not start the idle clock anew' src/hub/receiving.rs \
+    'self.has_spoken(key.index());' ''
+mutation 'the straight way lets the idle clock run while paused' src/conn.rs \
+    'let unusual = PAUSED | OWES_ANSWER | SPECIAL;' 'let unusual = OWES_ANSWER | SPECIAL;'
+mutation 'others may send to who is half-closed' src/conn.rs \
+    'let is_plain = !self.is(CONGESTED | FIN_ASKED | SPECIAL)' 'let is_plain = !self.is(CONGESTED | SPECIAL)'
 exit $survived

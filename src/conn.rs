@@ -240,17 +240,10 @@ impl Conn {
     /// The common case: nothing is to be done for it, and nothing has to be timed.
     #[inline]
     pub(crate) fn is_plainly_idle(&self) -> bool {
-        let pending = OWES_CONNECTED
-            | OWES_DRAINING
-            | OWES_WRITABLE
-            | BACKLOG
-            | READABLE
-            | FAILED
-            | EOF_SEEN
-            | PAUSED
-            | OWES_ANSWER
-            | SPECIAL;
-        !self.is(pending) && self.is_open() && self.output.is_none()
+        let owed = OWES_CONNECTED | OWES_DRAINING | OWES_WRITABLE;
+        let pending = BACKLOG | READABLE | FAILED | EOF_SEEN;
+        let unusual = PAUSED | OWES_ANSWER | SPECIAL;
+        !self.is(owed | pending | unusual) && self.is_open() && self.output.is_none()
     }
 
     /// Whether there may be something to deliver, if it may be delivered.
