@@ -1380,11 +1380,12 @@ impl Model {
             let link = target.key.filter(|_| !target.is_half_closed).and_then(|key| ctx.net.link(key));
             link.is_some_and(|link| link.is_congested() && link.queued() > 0)
         });
+        let is_held_back = conn.holds_back && !conn.is_half_closed && is_congested && queued > 0;
+        let is_cut_off = self.was_lost(id, &ctx.net);
+        promise!(self.story, is_cut_off || !(is_held_back || is_throttled), "data for {id}, which is held back, and is not lost");
         let conn = &mut self.conns[id];
-        if conn.holds_back && !conn.is_half_closed && is_congested && queued > 0 {
-            (conn.is_lost, conn.is_lifted) = (true, true);
-        }
-        conn.is_lifted |= is_throttled;
+        conn.is_lost |= is_held_back;
+        conn.is_lifted |= is_held_back || is_throttled;
         let (is_connected, has_eof, is_paused) = (conn.is_connected, conn.has_eof, conn.is_paused);
         promise!(self.story, is_connected && !has_eof, "data for {id} before `connected` or after `eof`");
         promise!(self.story, !is_paused, "data for {id}, which is paused");
