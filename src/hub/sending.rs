@@ -283,13 +283,16 @@ impl Hub {
             self.conclude(index);
             return;
         }
-        let most = if conn.is(RATED_OUT) { self.allowed(index, Way::Out) } else { usize::MAX };
+        let is_rated = conn.is(RATED_OUT);
+        let most = if is_rated { self.allowed(index, Way::Out) } else { usize::MAX };
         if most == 0 {
             return;
         }
         match self.slots.conn_at_mut(index).flush(&mut self.spares, most) {
             Ok(taken) => {
-                self.moved(index, Way::Out, taken);
+                if is_rated {
+                    self.moved(index, Way::Out, taken);
+                }
                 self.wrote(index, taken);
             }
             Err(Stuck::Socket(error)) => self.write_failed(index, error),
