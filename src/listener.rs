@@ -139,11 +139,12 @@ impl Listen {
         self
     }
 
-    /// All connections that it accepts read no more than so many bytes per second together, whatever becomes of the listener,
-    /// and a quarter of a second's worth at once after silence. Those who want more than there is take turns of equal size, so
-    /// each of them gets its fair share, and what one does not want the others have. Each keeps to its
-    /// [own rate](Self::read_rate) besides, and [the same](crate::Link::set_read_rate) is held back and is not; but this
-    /// limit is the listener's: neither a protocol nor an upgrade takes it back. Zero counts as one. Default: no limit.
+    /// All connections that it accepts read no more than so many bytes per second together in the long run, and a quarter of a
+    /// second's worth at once after silence. Those who want more than there is take turns of equal size: each of them has an
+    /// equal share, and what one does not want the others have. Each keeps to its [own rate](Self::read_rate) besides, and
+    /// [the same](crate::Link::set_read_rate) is held back, or is not. But the limit is the listener's: no protocol takes it
+    /// back, a successor has it too, and those who were let in share it also when the listener is closed. Zero counts as one.
+    /// Default: no limit.
     #[must_use]
     pub fn total_read_rate(mut self, bytes_per_second: u64) -> Self {
         self.total_read_rate = Some(bytes_per_second);

@@ -113,7 +113,8 @@ impl Link<'_> {
     /// Reads no more than so many bytes per second in the long run, and a quarter of a second's worth at once after silence
     /// (a token bucket). What is not read stays with the kernel, which slows the peer down. The idle and frame clocks stand
     /// still while the limit holds reading back; what was read is delivered at once. A connection that was reset ends at
-    /// once, with what it still has. Zero counts as one. `None` takes it back.
+    /// once, with what it still has. Zero counts as one. `None` takes it back, but not what its listener has
+    /// [for all](crate::Listen::total_read_rate).
     pub fn set_read_rate(&mut self, bytes_per_second: impl Into<Option<u64>>) {
         if self.is_open() {
             self.hub.limit_rate(self.index, Way::In, bytes_per_second.into());
