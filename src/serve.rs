@@ -258,7 +258,6 @@ pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) 
         log::error!(target: "mainspring", "{key} an error panicked while it was logged: {}", OneLine(panics::text(&payload)));
         core.hub.pass_on(payload);
     }
-    core.hub.stats.closed.count(&why);
     #[cfg(feature = "sim")]
     if let Some(ends) = &mut core.ends {
         ends.push((key, why.duplicate()));
@@ -280,6 +279,7 @@ pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) 
 
 fn last_call<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
     let index = key.index();
+    core.hub.stats.closed.count(&why);
     let Some(mut handler) = core.handlers[index].take() else { return Ok(()) };
     core.hub.write_last(index, &why);
     core.hub.begin(index);
@@ -292,6 +292,7 @@ fn last_call<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Res
 }
 
 fn let_go<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
+    core.hub.stats.closed.count(&why);
     let Some(mut watcher) = core.watchers.remove(key) else { return Ok(()) };
     let is_registered = core.hub.slots.watched(key).is_some_and(|watched| watched.is_registered);
     let unwatched = guard(|| {

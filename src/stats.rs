@@ -27,7 +27,7 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Connections accepted, without those that were refused.
     pub accepted: u64,
-    /// Connections that were refused, by a limit of their listener or by its factory.
+    /// Connections that were refused, by a limit of their listener or by its factory, also if that panicked.
     pub refused: u64,
     /// Connections that were closed at once because no descriptor was left for them.
     pub shed: u64,

@@ -2767,6 +2767,10 @@ impl Model {
         };
         let owed = self.places[host].works.iter().position(is_owed);
         promise!(self.story, owed.is_none(), "the end of work {owed:?} of host {host} was not told");
+        let stats = net.stats();
+        let (came, went) = (stats.accepted + stats.opened, stats.closed.total());
+        let is_right = came == went + stats.connections as u64;
+        promise!(self.story, is_right, "host {host} counts {came} who came, {went} who went, {} who are here", stats.connections);
         for id in self.places[host].conns.clone() {
             self.look_at_one_at_rest(id, net);
         }

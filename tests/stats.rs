@@ -4,7 +4,8 @@ mod common;
 
 use common::{Call, Journal, PATIENCE, dial, listen, read_exactly, recorder, say, until};
 use mainspring::{
-    Config, Context, Dispatcher, Drained, Fault, Kind, Limit, Outcome, Protocol, Reactor, Scope, Source, Terminator,
+    Address, Config, Context, Dispatcher, Drained, Fault, Kind, Limit, Listen, Net, Outcome, Protocol, Reactor, Refusal, Scope,
+    Source, Terminator,
 };
 use std::{
     cell::RefCell,
@@ -92,6 +93,33 @@ fn what_was_done_is_counted() {
     let stats = reactor.stats();
     assert_eq!((stats.closed.eof, stats.closed.total()), (1, 1));
     assert_eq!((stats.bytes_in, stats.bytes_out), (5, 5), "what the dead have moved still counts");
+}
+
+/// Listeners counted as connections that had ended, and a guest whose factory panicked did not count at all.
+#[test]
+fn everybody_who_came_is_counted_once_and_so_is_everybody_who_went() {
+    fn factory(net: &mut Net<'_, u32>, came: &mut u32, _: &Address) -> Result<Echo, Refusal> {
+        *came += 1;
+        match *came {
+            1 => Ok(Echo),
+            2 => Err("busy".into()),
+            _ => {
+                net.drain(PATIENCE);
+                panic!("in the factory")
+            }
+        }
+    }
+    let (mut reactor, mut came) = (Reactor::new().expect("a selector"), 0);
+    let listener = reactor.net().listen_with("127.0.0.1:0", Listen::new(), factory).expect("a free port");
+    let addr = reactor.net().local(listener).and_then(Address::ip).expect("an IP listener");
+    let _peers: Vec<_> = (0..3).map(|_| dial(addr)).collect();
+    let began = Instant::now();
+    while reactor.turn(&mut came, Duration::from_millis(5)).expect("the selector works") {
+        assert!(began.elapsed() < PATIENCE, "it does not end");
+    }
+    let stats = reactor.stats();
+    assert_eq!((stats.accepted, stats.refused), (1, 2));
+    assert_eq!((stats.closed.finish, stats.closed.total()), (1, 1), "the listener is no connection: {:?}", stats.closed);
 }
 
 #[test]

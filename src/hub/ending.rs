@@ -220,6 +220,7 @@ impl Hub {
     /// Nobody was made for it: it is reset.
     pub(crate) fn turn_away(&mut self, key: Key) {
         self.uncount_guest(key);
+        self.stats.refused += 1;
         self.slots.conn_at_mut(key.index()).set(CUT);
         self.free_stream(key.index());
     }
