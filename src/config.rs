@@ -137,7 +137,8 @@ impl Config {
         self
     }
 
-    /// How much is read from one connection before the others have their turn, in bytes. Default: 256,000.
+    /// How much is read from one connection before the others have their turn, in bytes; the last read may go beyond it, by
+    /// less than [`read_bytes`](Self::read_bytes). Default: 256,000.
     #[must_use]
     pub fn turn_bytes(mut self, bytes: usize) -> Self {
         self.turn_bytes = bytes.max(1);

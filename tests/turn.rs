@@ -429,6 +429,30 @@ fn bytes_over_the_budget_are_read_in_the_next_turns() {
     }
 }
 
+/// A long frame has a buffer of its own, and one read took whatever there was room for in that.
+#[test]
+fn a_long_frame_is_read_in_turns_too() {
+    const LONG: usize = 2 << 20;
+    let (mut reactor, mut journal) = start_with(Config::new().read_bytes(4096).turn_bytes(16 << 10));
+    let (_, mut peer) = guest(&mut reactor, &mut journal, |ctx, _, call| {
+        if matches!(call, Call::Connected) {
+            ctx.set_terminator(Terminator::exactly(LONG));
+        }
+        Ok(())
+    });
+    let (long, mut said) = (vec![b'.'; LONG], 0);
+    while journal.frames().is_empty() {
+        // All that the kernel takes.
+        while let Ok(bytes @ 1..) = peer.write(&long[said..]) {
+            said += bytes;
+        }
+        let before = reactor.stats().bytes_in;
+        turn(&mut reactor, &mut journal);
+        let read = reactor.stats().bytes_in - before;
+        assert!((1..=20 << 10).contains(&read), "{read} bytes in one turn");
+    }
+}
+
 #[test]
 fn connections_over_the_budget_are_accepted_in_the_next_turns() {
     let (mut reactor, mut journal) = start_with(Config::new().turn_accepts(2));

@@ -342,7 +342,7 @@ impl Hub {
         let mut budget = self.config.turn_bytes;
         while self.slots.conn_at(index).is(READABLE) && budget > 0 {
             self.lend_input(index, buffers);
-            let filled = self.fill(index, buffers);
+            let filled = self.fill(index, buffers, budget);
             match filled {
                 Filled::Bytes(bytes) => budget = budget.saturating_sub(bytes),
                 Filled::Drained | Filled::End => {}

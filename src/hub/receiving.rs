@@ -57,17 +57,18 @@ impl ReadBuffers {
         self.own.as_ref().map_or(1, |own| own.len().clamp(READ_MIN, most))
     }
 
-    /// A turn begins. What a panic may have left in them is gone.
+    /// A turn begins. What a panic may have left in them is gone. Whether it reads into the shared buffer.
     #[inline]
-    fn lend(&mut self, held: &mut Option<Box<Input>>) {
+    fn lend(&mut self, held: &mut Option<Box<Input>>) -> bool {
         self.shared.clear();
         if held.is_some() || self.own.is_some() {
-            self.take_over(held);
+            return self.take_over(held);
         }
+        true
     }
 
     #[inline(never)]
-    fn take_over(&mut self, held: &mut Option<Box<Input>>) {
+    fn take_over(&mut self, held: &mut Option<Box<Input>>) -> bool {
         self.own = None;
         match held.take() {
             Some(mut little) if little.len() <= COPY_MAX => {
@@ -78,6 +79,7 @@ impl ReadBuffers {
             }
             much => self.own = much,
         }
+        self.own.is_none()
     }
 
     /// A turn ends: what is left becomes the connection's.
@@ -140,9 +142,11 @@ impl Hub {
         if !conn.is_plainly_readable() {
             return None;
         }
-        buffers.lend(&mut conn.held);
-        let least = buffers.least(self.config.read_bytes);
-        match conn.fill(buffers.input(), least, usize::MAX) {
+        if !buffers.lend(&mut conn.held) {
+            self.return_input(key.index(), buffers); // there may be room for much more than a turn's bytes
+            return None;
+        }
+        match conn.fill(&mut buffers.shared, 1, usize::MAX) {
             Filled::Bytes(bytes) => {
                 conn.clear(IN_READY);
                 conn.set(BACKLOG);
@@ -226,7 +230,7 @@ impl Hub {
             if budget.bytes == 0 || !conn.may_read() {
                 return Step::Rest;
             }
-            match self.fill(index, buffers) {
+            match self.fill(index, buffers, budget.bytes) {
                 Filled::Bytes(bytes) => budget.bytes = budget.bytes.saturating_sub(bytes),
                 Filled::Drained | Filled::End => {}
                 Filled::Interrupted => return Step::Rest,
@@ -235,11 +239,12 @@ impl Hub {
         }
     }
 
-    /// Reads once.
-    pub(crate) fn fill(&mut self, index: usize, buffers: &mut ReadBuffers) -> Filled {
+    /// Reads once, no more than the turn still has, or a plain read: a buffer of its own may have room for far more.
+    pub(crate) fn fill(&mut self, index: usize, buffers: &mut ReadBuffers, budget: usize) -> Filled {
         buffers.choose();
         let least = buffers.least(self.config.read_bytes);
-        let most = if self.slots.conn_at(index).extra.is_some() { self.allowed_to_read(index) } else { usize::MAX };
+        let allowed = if self.slots.conn_at(index).extra.is_some() { self.allowed_to_read(index) } else { usize::MAX };
+        let most = allowed.min(budget.max(self.config.read_bytes));
         if most == 0 {
             return Filled::Interrupted; // a read of nothing would look like the end
         }
