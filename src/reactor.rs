@@ -263,7 +263,7 @@ impl<S> Reactor<S> {
         let index = key.index();
         let is_lingering = matches!(core.hub.slots.get(key), Some(Entry::Stream(conn)) if !conn.is_open());
         match expired {
-            Expired::Connect => core.hub.give_up(index),
+            Expired::Connect => core.hub.connect_timed_out(index),
             Expired::Limit(Limit::Linger) if is_lingering => core.hub.linger_is_over(index),
             Expired::Limit(limit) if core.hub.slots.conn_at(index).is_connecting() => {
                 core.hub.end(index, Reason::Limit(limit));

@@ -4,8 +4,8 @@ mod common;
 
 use common::{Call, Journal, PATIENCE, dial, listen, read_exactly, read_to_end, recorder, reset, say, settle, until, until_net};
 use mainspring::{
-    Address, Config, Context, Endian, Fault, Framer, Key, Kind, Limit, Link, Listen, Net, Outcome, Panics, Produced, Protocol,
-    Reactor, Reason, Refusal, Step, Target, Terminator, Width,
+    Address, Config, Connect, Context, Endian, Fault, Framer, Key, Kind, Limit, Link, Listen, Net, Outcome, Panics, Produced,
+    Protocol, Reactor, Reason, Refusal, Step, Target, Terminator, Width,
 };
 #[cfg(unix)]
 use mainspring::{Dispatcher, Drained, Scope, Source};
@@ -494,6 +494,23 @@ fn no_time_out_is_exceeded_before_connected() {
             assert_eq!(calls.first(), Some(&Call::Connected), "{number}: {calls:?}");
         }
     }
+}
+
+/// The time-out of a connect that the kernel had finished long ago, while somebody's callback held the loop up.
+#[test]
+fn a_connect_that_is_done_is_not_given_up_because_nobody_has_looked() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = server.local_addr().expect("it is bound");
+    let (mut reactor, mut journal) = (Reactor::new().expect("a selector"), Journal::default());
+    reactor.net().post(move |net, _| {
+        net.connect_with(at, Connect::new().timeout(ms(1)), recorder(quiet));
+        let began = Instant::now();
+        while began.elapsed() < ms(5) {
+            std::hint::spin_loop();
+        }
+    });
+    until(&mut reactor, &mut journal, |journal| !journal.calls.is_empty());
+    assert_eq!(journal.calls[0].1, Call::Connected);
 }
 
 // ------------------------------------------------------------------------------------------------------------- frames

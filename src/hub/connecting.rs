@@ -4,6 +4,7 @@
 use super::Hub;
 use crate::{
     address::Address,
+    conn::Phase,
     connector::Opening,
     eyeballs::{ATTEMPT_DELAY, Race, Step},
     flags::*,
@@ -181,8 +182,18 @@ impl Hub {
         }
     }
 
+    /// Time is up, unless it is connected: somebody's callback may have kept us from looking.
+    pub(crate) fn connect_timed_out(&mut self, index: usize) {
+        self.serve_connecting(index);
+        let conn = self.slots.conn_at(index);
+        if !conn.is(ESTABLISHED) && conn.phase != Phase::Ended {
+            self.give_up(index);
+        }
+        self.settle(index);
+    }
+
     /// Time is up, or nothing is left to be tried.
-    pub(crate) fn give_up(&mut self, index: usize) {
+    fn give_up(&mut self, index: usize) {
         let peer = self.slots.conn_at(index).peer.clone();
         let reason = match self.stop_opening(index) {
             None => Reason::Connect(ConnectError::new(vec![(peer, io::ErrorKind::TimedOut.into())])),
