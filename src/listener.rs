@@ -60,8 +60,9 @@ impl Listen {
         self
     }
 
-    /// Beyond so many connections at a time a new one is given the `refusal` and closed; no protocol is made for it.
-    /// Default: no limit but descriptors.
+    /// Beyond so many connections at a time a new one is given the `refusal` and closed; no protocol is made for it. Sockets
+    /// that linger after `closed` do not count: up to [`Config::lingering_max`](crate::Config::lingering_max) descriptors come
+    /// on top. Default: no limit but descriptors.
     #[must_use]
     pub fn connections_max(mut self, connections: usize, refusal: impl AsRef<[u8]>) -> Self {
         self.connections_max = Some(connections);

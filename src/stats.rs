@@ -130,7 +130,8 @@ pub struct Connection {
     pub key: Key,
     /// What it is.
     pub kind: Kind,
-    /// The type of its protocol or dispatcher; `-` for a lingering socket.
+    /// The type of its protocol or dispatcher; `listener` for a listener. `-` for a lingering socket, for a guest whose
+    /// factory is running, and for whoever's own callback is running: the protocol is lent to that.
     pub protocol: &'static str,
     /// The other end; of a listener where it listens.
     pub peer: Address,

@@ -67,7 +67,8 @@ impl<S> Net<'_, S> {
     /// Connects. The key is good at once: what is sent to it is kept, and leaves when it is connected. `connected` or
     /// `closed` alone, with the reason, comes later, never from inside this call.
     ///
-    /// During a shutdown nothing is opened: the key is stale, and the protocol is dropped uncalled.
+    /// During a shutdown, after the grace of a [drain](Self::drain) until everything has ended, and when all slots of the
+    /// reactor are taken, nothing is opened: the key is stale, and the protocol is dropped uncalled.
     pub fn connect(&mut self, to: impl Into<Target>, protocol: impl Protocol<S>) -> Key {
         self.connect_with(to, Connect::new(), protocol)
     }

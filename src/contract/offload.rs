@@ -27,8 +27,8 @@ impl<S> Net<'_, S> {
     /// no thread is waited for at the end of the program.
     ///
     /// Pending work keeps [`run`](crate::Reactor::run) running, also in a [drain](Self::drain), up to its grace. A
-    /// [shutdown](crate::Reactor::shutdown) drops `done` uncalled, and work that has not begun; afterwards, and after the
-    /// grace, so does this call.
+    /// [shutdown](crate::Reactor::shutdown) and the end of that grace drop `done` uncalled, and work that has not begun; so
+    /// does this call then, until everything has ended.
     ///
     /// # Errors
     /// `done` is told in [`OffloadError`] when the work panicked, and when there was no room for it.

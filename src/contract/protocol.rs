@@ -21,7 +21,9 @@ use std::any::Any;
 /// ```
 ///
 /// with its own timers and offloads anywhere until it begins to end, and accepted tells until `closed`. `closed` without `connected`
-/// *is* "could not connect", and its [`Reason`] says at which stage.
+/// *is* "could not connect", and its [`Reason`] says at which stage; unless we ended it ourselves before it was connected:
+/// then the reason says how (`Finish`, `Abort`, `Failed`, `Limit`, `Overflow`, `Panicked`, `Shutdown`), or that it was lost
+/// while it was flushing (`Io`).
 ///
 /// Every callback gets what you may do (`ctx`), what you have (`state`: what your program has one of, lent to every
 /// callback) and what happened. No callback ever runs inside another, and none must block: the loop has one thread.

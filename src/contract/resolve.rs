@@ -17,7 +17,8 @@ pub(crate) type Then<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S, io::Result<Fou
 
 impl<S> Net<'_, S> {
     /// Looks a host's addresses up, without a connection: all of them, in the order in which the system prefers them. `done`
-    /// runs later on the loop, never inside this call, and once.
+    /// runs later on the loop, never inside this call, and once. A [shutdown](crate::Reactor::shutdown) drops it uncalled; so
+    /// does this call during one, and after the grace of a [drain](Self::drain) until everything has ended: the timer is stale.
     ///
     /// The system's own resolver is asked (getaddrinfo(3): /etc/hosts and nsswitch.conf count), on a thread of a small pool,
     /// [`Config::resolve_threads`](crate::Config::resolve_threads); or yours,
