@@ -10,7 +10,7 @@ place=${CARGO_TARGET_DIR:-$PWD/target}/mutations
 copy=$place/tree
 mkdir -p "$place"
 survived=0
-tests=(--features sim --lib --test asynchat --test flaws --test fine_print --test frames --test promises --test turn --test sim)
+tests=(--features sim --lib --test asynchat --test flaws --test fine_print --test frames --test promises --test turn --test sim --test requests --test matrix)
 
 # How long the tests may take: they need a fraction of it, but a bug may make them wait for what never comes.
 seconds_max=240
@@ -100,6 +100,10 @@ mutation 'the straight way reads on in spite of its own output' src/conn.rs \
     'FAILED | BACKLOG | PAUSED | OWES_ANSWER | CONGESTED' 'FAILED | BACKLOG | PAUSED | OWES_ANSWER'
 mutation 'the straight way reads before what is owed is told' src/conn.rs \
     'let unusual = OWES_CONNECTED | OWES_DRAINING |' 'let unusual ='
+mutation 'the straight way reads on while an answer is owed' src/conn.rs \
+    'FAILED | BACKLOG | PAUSED | OWES_ANSWER | CONGESTED' 'FAILED | BACKLOG | PAUSED | CONGESTED'
+mutation 'a resume lets a request in before the answer that is owed' src/conn.rs \
+    '!self.is(PAUSED | OWES_ANSWER) &&' '!self.is(PAUSED) &&'
 mutation 'the straight way loses what is left of a frame' src/hub/receiving.rs \
     '        if !is_used_up {
             conn.held = Some(buffers.hold());' '        if false {

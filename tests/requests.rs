@@ -201,6 +201,23 @@ fn no_resume_from_elsewhere_lets_a_request_in_before_its_turn() {
 }
 
 #[test]
+fn a_request_that_comes_while_an_answer_is_made_waits() {
+    let (mut reactor, mut log) = start();
+    let gates = Gates::default();
+    let worker = Worker { gates: Arc::clone(&gates), requests: 0 };
+    let at = serve(&mut reactor, move || worker.clone());
+    let mut peer = dial(at);
+    say(&peer, "wait\n");
+    until(&mut reactor, &mut log, |log| has(log, "handle wait"));
+    say(&peer, "one\n");
+    settle(&mut reactor, &mut log);
+    assert!(!has(&log, "handle one"));
+    gates.lock().expect("no panic").remove(0);
+    let answers = b"welcome\nwaited for 1\none?\n";
+    assert_eq!(read_exactly(&mut reactor, &mut log, &mut peer, answers.len()), answers);
+}
+
+#[test]
 fn a_client_that_resets_while_its_answer_is_made_is_told_at_once() {
     let (mut reactor, mut log) = start();
     let gates = Gates::default();
