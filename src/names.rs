@@ -52,7 +52,7 @@ pub enum NameError {
     NotFound,
     /// The resolver got no answer, and may get one later.
     TryAgain,
-    /// The resolver says that it cannot answer, and that asking again will not help.
+    /// The resolver says that it cannot answer, and that asking again will not help; or one of yours panicked.
     Failed,
     /// No answer came in time. The error's kind is [`io::ErrorKind::TimedOut`].
     TimedOut,

@@ -113,7 +113,7 @@ impl<H: RequestHandler<S>, S> Answer<H, S> {
     }
 
     /// What `done` makes of it, after another thread has done `work`, which may block: [`Context::offload`]. The next
-    /// request waits until then. `done` may answer later in its turn.
+    /// request waits until then. What `done` gives may be a `later` again.
     pub fn later<T: Send + 'static>(
         work: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(&mut H, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Result<Self, Fault> + 'static,
