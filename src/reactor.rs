@@ -8,7 +8,6 @@ use crate::{
     limits::Expired,
     reason::{Limit, Reason},
     serve::{bury, serve},
-    slots::Entry,
     stats::Stats,
     timers::{Due, What},
     world::{Event, OsWorld, World},
@@ -238,9 +237,17 @@ impl<S> Reactor<S> {
                 core.hub.timers.cancel(due.timer);
                 self.exceeded(key, state);
             }
-            What::Retry(key) => {
+            What::Accept(key) => {
                 core.hub.timers.cancel(due.timer);
-                core.hub.retry(key);
+                core.hub.accept_again(key);
+            }
+            What::Connect(key) => {
+                core.hub.timers.cancel(due.timer);
+                core.hub.connect_again(key);
+            }
+            What::NextAddress(key) => {
+                core.hub.timers.cancel(due.timer);
+                core.hub.race_on(key);
             }
             What::Rate(key, way) => {
                 core.hub.timers.cancel(due.timer);
@@ -261,10 +268,9 @@ impl<S> Reactor<S> {
         let core = &mut self.core;
         let Some(expired) = core.hub.expire_limits(key) else { return };
         let index = key.index();
-        let is_lingering = matches!(core.hub.slots.get(key), Some(Entry::Stream(conn)) if !conn.is_open());
         match expired {
             Expired::Connect => core.hub.connect_timed_out(index),
-            Expired::Limit(Limit::Linger) if is_lingering => core.hub.linger_is_over(index),
+            Expired::Limit(Limit::Linger) => core.hub.linger_is_over(index),
             Expired::Limit(limit) if core.hub.slots.conn_at(index).is_connecting() => {
                 core.hub.end(index, Reason::Limit(limit));
             }

@@ -17,9 +17,12 @@ pub(crate) enum What {
     Owned(Key),
     /// The time-outs of one connection.
     Limits(Key),
-    /// A listener, or a Unix connect, that could not go on for want of descriptors or backlog; a race whose next address is
-    /// to be tried.
-    Retry(Key),
+    /// A listener that could not accept for want of descriptors or memory.
+    Accept(Key),
+    /// A Unix connect that could not begin for want of backlog.
+    Connect(Key),
+    /// A connect by name whose next address is to be tried.
+    NextAddress(Key),
     /// A connection whose rate limit is used up.
     Rate(Key, Way),
     /// The next of those who wait for a rate that they share.
@@ -296,7 +299,7 @@ mod tests {
             (What::Job, true, None),
             (What::Owned(key), true, Some(key)),
             (What::Limits(key), false, None),
-            (What::Retry(key), false, None),
+            (What::Accept(key), false, None),
             (What::Rate(key, Way::Out), false, None),
             (What::Grace, false, None),
         ];

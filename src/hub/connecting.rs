@@ -132,15 +132,17 @@ impl Hub {
             }
             (Some(timer), until) => self.timers.set_again(timer, until),
             (None, Time::NEVER) => {}
-            (None, until) => *next = Some(self.timers.set(until, What::Retry(key))),
+            (None, until) => *next = Some(self.timers.set(until, What::NextAddress(key))),
         }
     }
 
     /// The delay after an attempt is over.
-    pub(super) fn race_on(&mut self, index: usize) {
-        if let Some(Opening::Racing { next, .. }) = self.slots.conn_at_mut(index).opening() {
+    pub(crate) fn race_on(&mut self, key: Key) {
+        let Some(Entry::Stream(conn)) = self.slots.get_mut(key) else { return };
+        if let Some(Opening::Racing { next, .. }) = conn.opening() {
             *next = None; // it has just fired
-            self.run_race(index);
+            self.run_race(key.index());
+            self.settle(key.index());
         }
     }
 

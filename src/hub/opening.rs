@@ -136,7 +136,7 @@ impl Hub {
         if !std::mem::replace(&mut listening.is_reported, true) {
             log::warn!(target: "mainspring", "{key} on {} cannot accept, and tries again until it can: {error}", listening.local);
         }
-        self.timers.set(again, What::Retry(key));
+        self.timers.set(again, What::Accept(key));
     }
 
     fn admit_guest(&mut self, key: Key, listener: Key, stream: Stream, peer: Address) {
@@ -227,7 +227,7 @@ impl Hub {
             Ok(stream) => conn.stream = Some(stream),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let again = self.world.now() + RETRY;
-                self.timers.set(again, What::Retry(key));
+                self.timers.set(again, What::Connect(key));
             }
             Err(error) => self.connect_failed(index, error),
         }
@@ -285,22 +285,19 @@ impl Hub {
         }
     }
 
-    /// A timer looks again at what could not go on.
-    pub(crate) fn retry(&mut self, key: Key) {
-        match self.slots.get_mut(key) {
-            Some(Entry::Listener(listening)) => {
-                listening.is_backing_off = false;
-                self.requeue(key);
-            }
-            Some(Entry::Stream(conn)) if conn.stream.is_none() && conn.phase != Phase::Ended => {
-                if conn.is_racing() {
-                    self.race_on(key.index());
-                } else {
-                    self.begin_connect(key.index());
-                }
-                self.settle(key.index());
-            }
-            _ => {}
+    /// A listener has waited long enough.
+    pub(crate) fn accept_again(&mut self, key: Key) {
+        if let Some(listening) = self.slots.listener(key) {
+            listening.is_backing_off = false;
+            self.requeue(key);
+        }
+    }
+
+    /// So has a connect, unless it has ended.
+    pub(crate) fn connect_again(&mut self, key: Key) {
+        if self.slots.conn(key).is_some_and(|conn| conn.stream.is_none() && conn.phase != Phase::Ended) {
+            self.begin_connect(key.index());
+            self.settle(key.index());
         }
     }
 
