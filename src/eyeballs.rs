@@ -36,7 +36,7 @@ enum State<T> {
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum Move {
     /// Begin this one, and say [`began`](Race::began) or [`refused`](Race::refused).
     Attempt(SocketAddr),
     /// Nothing before this time, unless one fails. `NEVER`: all have been begun.
@@ -52,12 +52,12 @@ impl<T> Race<T> {
         Self { waiting: interleaved(addresses), attempts: Vec::new(), next: Time::default(), delay }
     }
 
-    pub(crate) fn step(&self, now: Time) -> Step {
+    pub(crate) fn next_move(&self, now: Time) -> Move {
         match self.waiting.front() {
-            Some(&address) if self.next <= now => Step::Attempt(address),
-            Some(_) => Step::Wait(self.next),
-            None if self.running().next().is_some() => Step::Wait(Time::NEVER),
-            None => Step::Lost,
+            Some(&address) if self.next <= now => Move::Attempt(address),
+            Some(_) => Move::Wait(self.next),
+            None if self.running().next().is_some() => Move::Wait(Time::NEVER),
+            None => Move::Lost,
         }
     }
 
@@ -224,8 +224,8 @@ mod tests {
         let mut run = Run { begun: Vec::new(), winner: None, tried: Vec::new(), ended: deadline };
         let mut now = 0;
         while now < deadline {
-            let until = match race.step(millis(now)) {
-                Step::Attempt(to) => {
+            let until = match race.next_move(millis(now)) {
+                Move::Attempt(to) => {
                     let number = run.begun.len();
                     assert_eq!(to, v4(number as u8), "in order");
                     run.begun.push(now);
@@ -235,8 +235,8 @@ mod tests {
                     }
                     continue;
                 }
-                Step::Wait(until) => until,
-                Step::Lost => {
+                Move::Wait(until) => until,
+                Move::Lost => {
                     run.ended = now;
                     break;
                 }

@@ -39,7 +39,7 @@ impl Purpose {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub(crate) struct Capacity {
     /// At least 1.
     pub(crate) threads: usize,
     /// Jobs that wait for a thread.
@@ -57,7 +57,7 @@ pub(crate) enum Refused {
 
 pub(crate) struct Pool {
     purpose: Purpose,
-    bounds: Bounds,
+    capacity: Capacity,
     shared: Arc<Shared>,
 }
 
@@ -71,7 +71,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     queue: VecDeque<(Ticket, Job)>,
-    /// free <= threads <= bounds.threads
+    /// free <= threads <= capacity.threads
     threads: usize,
     /// Threads that look at the queue before they sleep: the first `free` jobs in it are as good as begun.
     free: usize,
@@ -86,8 +86,8 @@ impl Shared {
 }
 
 impl Pool {
-    pub(crate) fn new(purpose: Purpose, bounds: Bounds) -> Self {
-        Self { purpose, bounds, shared: Arc::default() }
+    pub(crate) fn new(purpose: Purpose, capacity: Capacity) -> Self {
+        Self { purpose, capacity, shared: Arc::default() }
     }
 
     /// Jobs begin in the order in which they come.
@@ -116,7 +116,7 @@ impl Pool {
     ) -> (Result<(), Refused>, Option<io::Error>) {
         let mut state = self.shared.lock();
         let mut no_other = None;
-        if state.queue.len() >= state.free && state.threads < self.bounds.threads.max(1) {
+        if state.queue.len() >= state.free && state.threads < self.capacity.threads.max(1) {
             match start_thread() {
                 Ok(()) => {
                     state.threads += 1;
@@ -126,7 +126,7 @@ impl Pool {
                 Err(error) => no_other = Some(error),
             }
         }
-        if state.queue.len() >= state.free + self.bounds.queue {
+        if state.queue.len() >= state.free + self.capacity.queue {
             return (Err(Refused::Full), no_other);
         }
         state.queue.push_back((ticket, job));
@@ -194,7 +194,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     fn pool(threads: usize, queue: usize) -> Pool {
-        Pool::new(Purpose::Offload, Bounds { threads, queue })
+        Pool::new(Purpose::Offload, Capacity { threads, queue })
     }
 
     /// A job that says that it has begun, and ends when it is let go.

@@ -5,7 +5,7 @@ use crate::{
     hub::{Product, Returned},
     key::Key,
     panics::discard,
-    pool::{Bounds, Purpose, Ticket},
+    pool::{Capacity, Purpose, Ticket},
     reason::{OffloadError, Outcome},
     table::Table,
 };
@@ -91,8 +91,8 @@ impl<S> Core<S> {
         if hub.is_shut {
             return;
         }
-        let bounds = Bounds { threads: hub.config.offload_threads, queue: hub.config.offload_queue };
-        let ticket = hub.offload(bounds, move || Box::new(work()));
+        let capacity = Capacity { threads: hub.config.offload_threads, queue: hub.config.offload_queue };
+        let ticket = hub.offload(capacity, move || Box::new(work()));
         if let Done::Tell(key, _) = done {
             self.hub.elsewhere.owned.put((key, ticket), ());
         }

@@ -3,7 +3,7 @@
 use super::{Core, Net, core::Later};
 use crate::{
     address,
-    hub::{Answer, Asker, Hub, Product},
+    hub::{Asker, Hub, LookedUp, Product},
     key::Timer,
     names::{Found, NameError, Question},
     pool::{Purpose, Ticket},
@@ -85,7 +85,7 @@ impl<S> Core<S> {
         self.begin_lookup(then, |hub, asker| match hub.look_up(question, asker) {
             Ok(ticket) => Some(ticket),
             Err(error) => {
-                hub.answer(Answer { asker, found: Err(error) });
+                hub.answer(LookedUp { asker, found: Err(error) });
                 None
             }
         })
@@ -94,7 +94,7 @@ impl<S> Core<S> {
     /// What is known without asking is told like an answer.
     fn tell_found(&mut self, found: io::Result<Found>, then: Then<S>) -> Timer {
         self.begin_lookup(then, |hub, asker| {
-            hub.answer(Answer { asker, found });
+            hub.answer(LookedUp { asker, found });
             None
         })
     }
@@ -112,7 +112,8 @@ impl<S> Core<S> {
 
     /// Another thread has an answer, or nothing (of a panic that was not caught there).
     pub(super) fn answered(&mut self, product: Result<Product, OffloadError>, state: &mut S) {
-        let Some(Answer { asker, found }) = product.ok().and_then(|product| product.downcast().ok()).map(|answer| *answer) else {
+        let Some(LookedUp { asker, found }) = product.ok().and_then(|product| product.downcast().ok()).map(|answer| *answer)
+        else {
             return;
         };
         match asker {

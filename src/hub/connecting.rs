@@ -6,11 +6,11 @@ use crate::{
     address::Address,
     conn::Phase,
     connector::Opening,
-    eyeballs::{ATTEMPT_DELAY, Race, Step},
+    eyeballs::{ATTEMPT_DELAY, Move, Race},
     flags::*,
     key::{Key, Timer},
     names::{Found, Lookup, NameError, Question},
-    pool::{Bounds, Purpose, Refused, Ticket},
+    pool::{Capacity, Purpose, Refused, Ticket},
     reason::{ConnectError, Reason},
     slots::Entry,
     time::Time,
@@ -29,20 +29,20 @@ pub(crate) enum Asker {
 
 /// What another thread brings back.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct LookedUp {
     pub(crate) asker: Asker,
     pub(crate) found: io::Result<Found>,
 }
 
 impl Hub {
-    /// On another thread; an [`Answer`] comes back.
+    /// On another thread; an [`LookedUp`] comes back.
     pub(crate) fn look_up(&mut self, question: Question, asker: Asker) -> io::Result<Ticket> {
-        let bounds = Bounds { threads: self.config.resolve_threads, queue: self.config.resolve_queue };
+        let capacity = Capacity { threads: self.config.resolve_threads, queue: self.config.resolve_queue };
         let lookup: Lookup = match (&self.config.resolver, &question) {
             (Some(own), Question::Addresses(host)) => own.lookup(host),
             _ => self.world.lookup(question),
         };
-        let given = self.give_out(Purpose::Names, bounds, move || Box::new(Answer { asker, found: lookup() }));
+        let given = self.give_out(Purpose::Names, capacity, move || Box::new(LookedUp { asker, found: lookup() }));
         given.map_err(|refused| match refused {
             Refused::Full => {
                 NameError::Busy.error("too many names are being looked up: every thread is busy, and the queue is full")
@@ -110,13 +110,13 @@ impl Hub {
             let conn = self.slots.conn_at_mut(index);
             let (key, from) = (conn.key, conn.extra().from);
             let Some(Opening::Racing { race, .. }) = conn.opening() else { return };
-            match race.step(now) {
-                Step::Attempt(to) => match self.world.connect(&Address::Ip(to), from, key.token()) {
+            match race.next_move(now) {
+                Move::Attempt(to) => match self.world.connect(&Address::Ip(to), from, key.token()) {
                     Ok(stream) => race.began(stream, now),
                     Err(error) => race.refused(error),
                 },
-                Step::Wait(until) => return self.race_waits(index, until),
-                Step::Lost => return self.give_up(index),
+                Move::Wait(until) => return self.race_waits(index, until),
+                Move::Lost => return self.give_up(index),
             }
         }
     }

@@ -1,12 +1,12 @@
 //! Work on other threads, by ticket: given out, taken back, returned.
 
-use super::{Answer, Hub};
+use super::{Hub, LookedUp};
 use crate::{
     alarm::Alarm,
     key::Key,
     mailbox::Letters,
     panics::{self, discard, guard},
-    pool::{Bounds, Job, Purpose, Refused, Ticket},
+    pool::{Capacity, Job, Purpose, Refused, Ticket},
     reason::OffloadError,
     table::Table,
 };
@@ -58,23 +58,23 @@ impl Hub {
     pub(crate) fn give_out(
         &mut self,
         purpose: Purpose,
-        bounds: Bounds,
+        capacity: Capacity,
         work: impl FnOnce() -> Product + Send + 'static,
     ) -> Result<Ticket, Refused> {
         let ticket = self.elsewhere.new_ticket();
-        self.give_out_as(ticket, purpose, bounds, work).map(|()| ticket)
+        self.give_out_as(ticket, purpose, capacity, work).map(|()| ticket)
     }
 
     /// What was known without asking comes back like everything else, in the next turn.
-    pub(crate) fn answer(&mut self, answer: Answer) {
+    pub(crate) fn answer(&mut self, answer: LookedUp) {
         let ticket = self.elsewhere.new_ticket();
         self.elsewhere.send_back(Returned { purpose: Purpose::Names, ticket, product: Ok(Box::new(answer)) });
     }
 
     /// The same for a program's own work: a refusal comes back like an end.
-    pub(crate) fn offload(&mut self, bounds: Bounds, work: impl FnOnce() -> Product + Send + 'static) -> Ticket {
+    pub(crate) fn offload(&mut self, capacity: Capacity, work: impl FnOnce() -> Product + Send + 'static) -> Ticket {
         let ticket = self.elsewhere.new_ticket();
-        if let Err(refused) = self.give_out_as(ticket, Purpose::Offload, bounds, work) {
+        if let Err(refused) = self.give_out_as(ticket, Purpose::Offload, capacity, work) {
             let error = match refused {
                 Refused::Full => OffloadError::Full,
                 Refused::NoThread(error) => OffloadError::NoThread(error),
@@ -88,7 +88,7 @@ impl Hub {
         &mut self,
         ticket: Ticket,
         purpose: Purpose,
-        bounds: Bounds,
+        capacity: Capacity,
         work: impl FnOnce() -> Product + Send + 'static,
     ) -> Result<(), Refused> {
         let mailbox = Arc::clone(self.elsewhere.returned.mailbox());
@@ -96,7 +96,7 @@ impl Hub {
             let product = guard(work).map_err(|payload| OffloadError::Panicked(panics::text(&payload)));
             mailbox.post(Returned { purpose, ticket, product }); // which is dropped once the reactor is gone
         });
-        self.world.spawn(purpose, bounds, ticket, job)
+        self.world.spawn(purpose, capacity, ticket, job)
     }
 
     /// The offloads of a connection that ends or becomes something else.

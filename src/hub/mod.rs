@@ -32,7 +32,7 @@ use crate::{
     timers::Timers,
     world::{Event, World},
 };
-pub(crate) use connecting::{Answer, Asker};
+pub(crate) use connecting::{Asker, LookedUp};
 pub(crate) use elsewhere::{Elsewhere, Product, Returned};
 pub(crate) use opening::Accepted;
 pub(crate) use receiving::{Budget, ReadBuffers, Step};

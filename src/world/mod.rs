@@ -9,7 +9,7 @@ use crate::{
     address::Address,
     flags::Flags,
     names::{Lookup, Question},
-    pool::{Bounds, Job, Purpose, Refused, Ticket},
+    pool::{Capacity, Job, Purpose, Refused, Ticket},
     time::Time,
     transport::Stream,
 };
@@ -90,7 +90,7 @@ pub(crate) trait World {
     fn lookup(&mut self, question: Question) -> Lookup;
     /// Runs `job` on another thread, one of so many for this purpose. Never waits: what finds no room is refused. The job
     /// tells the loop itself. (The simulated world runs it on this thread, in a later wait.)
-    fn spawn(&mut self, purpose: Purpose, bounds: Bounds, ticket: Ticket, job: Job) -> Result<(), Refused>;
+    fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), Refused>;
     /// Takes back what was spawned and has not begun.
     fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job>;
 }

@@ -7,7 +7,7 @@ use crate::{
     address::Address,
     flags::*,
     names::{Lookup, Question, ask_the_system},
-    pool::{Bounds, Job, Pool, Purpose, Refused, Ticket},
+    pool::{Capacity, Job, Pool, Purpose, Refused, Ticket},
     time::Time,
     transport::Stream,
 };
@@ -188,8 +188,8 @@ impl World for OsWorld {
         Box::new(move || ask_the_system(&question))
     }
 
-    fn spawn(&mut self, purpose: Purpose, bounds: Bounds, ticket: Ticket, job: Job) -> Result<(), Refused> {
-        self.pools[purpose as usize].get_or_insert_with(|| Pool::new(purpose, bounds)).spawn(ticket, job)
+    fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), Refused> {
+        self.pools[purpose as usize].get_or_insert_with(|| Pool::new(purpose, capacity)).spawn(ticket, job)
     }
 
     fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job> {

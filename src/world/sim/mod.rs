@@ -11,7 +11,7 @@ use super::{Event, ListenHow, Listener, Source, World};
 use crate::{
     address::Address,
     names::{Lookup, Question as NameQuestion},
-    pool::{Bounds, Job, Purpose, Refused, Ticket},
+    pool::{Capacity, Job, Purpose, Refused, Ticket},
     time::Time,
     transport::{Moved, Stream, Transport},
 };
@@ -137,14 +137,14 @@ impl World for SimWorld {
 
     /// It fails, where an operation fails on purpose, as a system that gives no thread. The wait of the next turn, which
     /// does not sleep, sees the work.
-    fn spawn(&mut self, purpose: Purpose, bounds: Bounds, ticket: Ticket, job: Job) -> Result<(), Refused> {
+    fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), Refused> {
         let mut network = self.network.borrow_mut();
         network.operate(self.host, "spawn").map_err(|errno| Refused::NoThread(errno.to_error()))?;
         let takes = match purpose {
             Purpose::Names => std::mem::take(&mut self.lookup_takes),
             Purpose::Offload => network.work_takes(self.host),
         };
-        self.crews[purpose as usize].spawn(bounds, network.now, takes, ticket, job)
+        self.crews[purpose as usize].spawn(capacity, network.now, takes, ticket, job)
     }
 
     fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job> {

@@ -2,7 +2,7 @@
 //! moment at which a thread would have been done with it.
 
 use crate::{
-    pool::{Bounds, Job, Refused, Ticket},
+    pool::{Capacity, Job, Refused, Ticket},
     time::Time,
 };
 use std::{
@@ -18,10 +18,17 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    pub(super) fn spawn(&mut self, bounds: Bounds, now: Time, takes: Duration, ticket: Ticket, job: Job) -> Result<(), Refused> {
-        if self.at_work.len() < bounds.threads.max(1) {
+    pub(super) fn spawn(
+        &mut self,
+        capacity: Capacity,
+        now: Time,
+        takes: Duration,
+        ticket: Ticket,
+        job: Job,
+    ) -> Result<(), Refused> {
+        if self.at_work.len() < capacity.threads.max(1) {
             self.at_work.insert((now + takes, ticket), job);
-        } else if self.queue.len() < bounds.queue {
+        } else if self.queue.len() < capacity.queue {
             self.queue.push_back((ticket, takes, job));
         } else {
             return Err(Refused::Full);
