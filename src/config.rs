@@ -261,7 +261,7 @@ impl Config {
         self
     }
 
-    /// How many pieces of offloaded work wait for a thread; beyond it they are refused with
+    /// How many pieces of offloaded work wait for a thread, or for their end to be told; beyond it they are refused with
     /// [`OffloadError::Full`](crate::OffloadError::Full). Default: 1,024.
     #[must_use]
     pub fn offload_queue(mut self, pieces: usize) -> Self {

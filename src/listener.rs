@@ -222,6 +222,8 @@ pub(crate) struct Listening {
     pub(crate) is_backing_off: bool,
     /// Its want of descriptors was logged; once is enough.
     pub(crate) is_reported: bool,
+    /// The last one who came found no room.
+    pub(crate) is_full: bool,
     /// Errors of single connections in a row.
     pub(crate) passed: usize,
     pub(crate) accepted: u64,
@@ -244,6 +246,7 @@ impl Listening {
             is_readable: false,
             is_backing_off: false,
             is_reported: false,
+            is_full: false,
             passed: 0,
             accepted: 0,
             guests: 0,

@@ -260,13 +260,16 @@ pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) 
     }
     #[cfg(feature = "sim")]
     if let Some(ends) = &mut core.ends {
-        ends.push((key, why.duplicate()));
+        match guard(|| why.duplicate()) {
+            Ok(end) => ends.push((key, end)),
+            Err(payload) => core.hub.pass_on(payload),
+        }
     }
     let closed = match core.hub.slots.get(key) {
         Some(Entry::Stream(_)) => last_call(core, key, why, state),
         Some(Entry::Watched(_)) => let_go(core, key, why, state),
         _ => {
-            discard("a factory", core.factories.remove(key));
+            discard("a factory", (core.factories.remove(key), why));
             Ok(())
         }
     };

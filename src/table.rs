@@ -1,11 +1,14 @@
-//! A small table, in order of its keys: one sorted list. It holds what there is little of, and is a fraction of a tree's code.
+//! A table in order of its keys: one sorted list, a fraction of a tree's code. It is quick at both ends and slow in the
+//! middle, so it holds what there is little of, or what comes and goes nearly in the order of its keys.
+
+use std::collections::VecDeque;
 
 #[derive(Debug)]
-pub(crate) struct Table<K, V>(Vec<(K, Option<V>)>);
+pub(crate) struct Table<K, V>(VecDeque<(K, Option<V>)>);
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(VecDeque::new())
     }
 }
 
@@ -51,24 +54,20 @@ impl<K: Copy + Ord, V> Table<K, V> {
 
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {
         let at = self.find(key).ok()?;
-        self.0.remove(at).1
+        self.0.remove(at)?.1
     }
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(K) -> bool) {
-        self.0.retain(|(key, _)| keep(*key));
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(K, &V) -> bool) {
+        self.0.retain(|(key, value)| value.as_ref().is_none_or(|value| keep(*key, value)));
     }
 
     #[cfg(debug_assertions)]
-    pub(crate) fn keys(&self) -> impl Iterator<Item = K> {
-        self.0.iter().map(|(key, _)| *key)
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+        self.0.iter().filter_map(|(_, value)| value.as_ref())
     }
 
     /// All of it, which is empty afterwards.
@@ -91,7 +90,7 @@ mod tests {
         assert_eq!((table.remove(9), table.remove(9), table.len()), (Some(90), None, 4));
         table.put(1, 11);
         assert_eq!(table.take_all().collect::<Vec<_>>(), [(1, 11), (3, 30), (5, 50), (7, 70)]);
-        assert!(table.is_empty());
+        assert_eq!(table.len(), 0);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 mod common;
 
 use common::{Call, Journal, PATIENCE, dial, listen, read_exactly, read_to_end, recorder, say, until};
-use mainspring::{Config, Context, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
+use mainspring::{Address, Config, Context, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::{
     cell::Cell,
+    io::Write,
     rc::Rc,
     sync::mpsc::{Receiver, Sender, channel},
     thread,
@@ -123,6 +124,57 @@ fn what_finds_no_room_is_refused_later_and_not_inside_the_call() {
     drop(let_go);
     reactor.run(&mut log).expect("the selector works");
     assert_eq!(log, ["refused", "first", "second"]);
+}
+
+/// Gives out a piece of work for each line that it gets, as often as its client likes.
+struct Eager;
+
+impl Protocol<usize> for Eager {
+    fn connected(&mut self, ctx: &mut Context<'_, usize>, _: &mut usize) -> Outcome {
+        ctx.set_terminator(Terminator::line(100));
+        Ok(())
+    }
+
+    fn frame(&mut self, ctx: &mut Context<'_, usize>, _: &mut usize, _: &[u8]) -> Outcome {
+        ctx.offload(
+            || (),
+            |_: &mut Self, _, told: &mut usize, _| {
+                *told += 1;
+                Ok(())
+            },
+        );
+        Ok(())
+    }
+}
+
+/// So many refusals a turn were told, and many more came: millions waited, and what was done behind them.
+#[test]
+fn those_who_find_no_room_are_told_in_the_next_turn_however_many_they_are() {
+    const CLIENTS: usize = 4;
+    const LINES: usize = 30_000;
+    let (threads, queue, frames) = (1, 8, 1_024);
+    let config = Config::new().offload_threads(threads).offload_queue(queue).turn_frames(frames).turn_jobs(4);
+    let mut reactor = Reactor::with_config(config).expect("a selector");
+    let listener = reactor.net().listen("127.0.0.1:0", || Eager).expect("a free port");
+    let at = reactor.net().local(listener).and_then(Address::ip).expect("it has an address");
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let client = dial(at);
+            let mut writer = client.try_clone().expect("a descriptor");
+            (client, thread::spawn(move || writer.write_all(&b"\n".repeat(LINES))))
+        })
+        .collect();
+    let (mut told, began) = (0, Instant::now());
+    while told < CLIENTS * LINES {
+        reactor.turn(&mut told, Duration::from_millis(5)).expect("the selector works");
+        let waiting = reactor.stats().offloads;
+        assert!(waiting <= threads + queue + CLIENTS * frames, "{waiting} wait, after {told}");
+        assert!(began.elapsed() < PATIENCE, "{told} were told");
+    }
+    for (client, writer) in clients {
+        writer.join().expect("it does not panic").expect("all of it is read");
+        drop(client);
+    }
 }
 
 #[test]

@@ -1146,3 +1146,28 @@ fn a_factory_cannot_reach_its_guest() {
         assert_eq!((met.get(), journal.calls.len(), reactor.stats().connections), (1, is_let_in, is_let_in), "{number}");
     }
 }
+
+/// An error with which a listener was ended was dropped outside a guard.
+#[test]
+fn an_error_that_panics_when_it_is_dropped_may_end_a_listener() {
+    #[derive(Debug)]
+    struct Sour;
+    impl std::fmt::Display for Sour {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("sour")
+        }
+    }
+    impl std::error::Error for Sour {}
+    impl Drop for Sour {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new("in the drop of an error"));
+        }
+    }
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut journal = Journal::default();
+    let listener = reactor.net().listen("127.0.0.1:0", || recorder(|_, _, _| Ok(()))).expect("a free port");
+    assert!(reactor.net().fail(listener, Sour));
+    let turned = catch_unwind(AssertUnwindSafe(|| turn(&mut reactor, &mut journal, Duration::ZERO)));
+    assert!(turned.is_ok(), "the panic of the error's drop left the turn");
+    assert_eq!(reactor.stats().listeners, 0);
+}

@@ -1,7 +1,13 @@
 //! What the net borrows: the hub, and everything of it that is yours: handlers, tells, jobs. Runs your code between
 //! callbacks, and never lets a panic of it out of the turn unless you asked for that.
 
-use super::{Context, Dispatcher, Handler, Net, Protocol, dispatcher::Watcher, offload::Done, remote::Inbox, resolve::Then};
+use super::{
+    Context, Dispatcher, Handler, Net, Protocol,
+    dispatcher::Watcher,
+    offload::{Done, NoRoom},
+    remote::Inbox,
+    resolve::Then,
+};
 use crate::{
     address::Address,
     hub::{Counts, Hub},
@@ -73,6 +79,8 @@ pub(crate) struct Core<S> {
     displaced: Vec<Later<S>>,
     /// What follows the work that other threads do.
     pub(super) offloads: Table<Ticket, Done<S>>,
+    /// The same of those for which there was no room.
+    pub(super) refused: Vec<NoRoom<S>>,
     pub(super) inbox: Inbox<S>,
     pub(crate) is_stopped: bool,
     pub(crate) drain: Option<Drain>,
@@ -97,6 +105,7 @@ impl<S> Core<S> {
             later: Vec::new(),
             displaced: Vec::new(),
             offloads: Table::default(),
+            refused: Vec::new(),
             inbox,
             is_stopped: false,
             drain: None,
@@ -401,13 +410,14 @@ impl<S> Core<S> {
     /// What other threads have done and what they ask for, so much of each a turn.
     #[inline]
     pub(crate) fn run_inbox(&mut self, state: &mut S) {
-        if self.inbox.open() {
+        if self.inbox.open() || self.has_known() {
             self.empty_inbox(state);
         }
     }
 
     #[inline(never)]
     fn empty_inbox(&mut self, state: &mut S) {
+        self.run_known(state);
         self.run_returned(state);
         for _ in 0..self.hub.config.turn_jobs {
             let Some(job) = self.inbox.next() else { return };
@@ -509,7 +519,7 @@ impl<S> Core<S> {
             self.drain = Some(Drain::Opened);
             self.hub.ask_opened_to_drain();
         }
-        if self.drain == Some(Drain::Opened) && accepted + opened == 0 && self.offloads.is_empty() {
+        if self.drain == Some(Drain::Opened) && accepted + opened == 0 && self.offloads() == 0 {
             self.drain = Some(Drain::Rest);
         }
         if self.drain == Some(Drain::Rest) && accepted + opened == 0 {
@@ -518,7 +528,7 @@ impl<S> Core<S> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats { offloads: self.offloads.len(), ..self.hub.stats() }
+        Stats { offloads: self.offloads(), ..self.hub.stats() }
     }
 
     pub(crate) fn remote(&self) -> super::Remote<S> {
@@ -534,16 +544,16 @@ impl<S> Core<S> {
 
     /// Whether the next wait must not sleep.
     pub(crate) fn has_work(&self) -> bool {
-        self.hub.has_work() || !self.errands.is_empty() || self.inbox.has_more() || self.is_stopped
+        self.hub.has_work() || !self.errands.is_empty() || self.inbox.has_more() || self.has_known() || self.is_stopped
     }
 
     /// Whether anything is left that could ever happen.
     pub(crate) fn is_alive(&self) -> bool {
-        let has_no_work = self.hub.closing.is_empty() && self.errands.is_empty() && self.offloads.is_empty();
+        let has_no_work = self.hub.closing.is_empty() && self.errands.is_empty() && self.offloads() == 0;
         let is_busy = self.hub.counts.handlers() > 0 || !has_no_work;
         let is_waited_for = || self.drain.is_none() && (self.hub.jobs_set > 0 || self.inbox.has_remotes());
         // The inbox after the remotes: a thread that posts and then lets its remote go in between is not missed.
-        is_busy || is_waited_for() || self.inbox.has_more()
+        is_busy || is_waited_for() || self.has_known() || self.inbox.has_more()
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     hub::{Product, Returned},
     key::Key,
     panics::discard,
-    pool::{Capacity, Purpose, Ticket},
+    pool::{Capacity, Purpose, Refused, Ticket},
     reason::{OffloadError, Outcome},
     table::Table,
 };
@@ -16,6 +16,17 @@ pub(crate) enum Done<S> {
     /// For one life of this connection.
     Tell(Key, Box<dyn FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S, Result<Product, OffloadError>) -> Outcome>),
 }
+
+/// An offload for which there was no room.
+pub(crate) struct NoRoom<S> {
+    done: Done<S>,
+    error: OffloadError,
+    /// Of its connection.
+    life: u32,
+}
+
+/// For the log.
+const FOLLOWS: &str = "what follows offloaded work";
 
 impl<S> Net<'_, S> {
     /// Has another thread do `work`, which may block: a file, a database, a long calculation. When it is done, `done` runs
@@ -92,11 +103,52 @@ impl<S> Core<S> {
             return;
         }
         let capacity = Capacity { threads: hub.config.offload_threads, queue: hub.config.offload_queue };
-        let ticket = hub.offload(capacity, move || Box::new(work()));
-        if let Done::Tell(key, _) = done {
-            self.hub.elsewhere.owned.put((key, ticket), ());
+        // What is done and not told yet counts too: quick work could come in faster than its ends are told.
+        let given = if self.offloads.len() < capacity.threads.max(1).saturating_add(capacity.queue) {
+            hub.give_out(Purpose::Offload, capacity, move || Box::new(work()))
+        } else {
+            Err(Refused::Full)
+        };
+        let error = match given {
+            Ok(ticket) => {
+                if let Done::Tell(key, _) = done {
+                    hub.elsewhere.owned.put(ticket, key);
+                }
+                self.offloads.put(ticket, done);
+                return;
+            }
+            Err(Refused::Full) => OffloadError::Full,
+            Err(Refused::NoThread(error)) => OffloadError::NoThread(error),
+        };
+        let life = if let Done::Tell(key, _) = done { hub.slots.conn_at(key.index()).life } else { 0 };
+        self.refused.push(NoRoom { done, error, life });
+    }
+
+    /// What needed no other thread: all that stood there when this began, because a peer may have caused it by the thousand,
+    /// and more would come than could ever be told.
+    pub(super) fn run_known(&mut self, state: &mut S) {
+        for found in std::mem::take(&mut self.hub.elsewhere.known) {
+            self.looked_up(found, state);
+            self.run_errands(state);
         }
-        self.offloads.put(ticket, done);
+        for NoRoom { done, error, life } in std::mem::take(&mut self.refused) {
+            match done {
+                Done::Job(done) => _ = self.run_job(FOLLOWS, state, |net, state| done(net, state, Err(error))),
+                Done::Tell(key, done) if self.hub.slots.conn(key).is_some_and(|conn| conn.is_open() && conn.life == life) => {
+                    self.tell_now(key, FOLLOWS, state, |handler, ctx, state| done(handler, ctx, state, Err(error)));
+                }
+                nobodys => discard(FOLLOWS, nobodys),
+            }
+            self.run_errands(state);
+        }
+    }
+
+    pub(super) fn has_known(&self) -> bool {
+        !(self.refused.is_empty() && self.hub.elsewhere.known.is_empty())
+    }
+
+    pub(super) fn offloads(&self) -> usize {
+        self.offloads.len() + self.refused.len()
     }
 
     /// What other threads have done, so much a turn.
@@ -114,13 +166,9 @@ impl<S> Core<S> {
 
     fn finish_offload(&mut self, ticket: Ticket, product: Result<Product, OffloadError>, state: &mut S) {
         match self.offloads.remove(ticket) {
-            Some(Done::Job(done)) => {
-                _ = self.run_job("what follows offloaded work", state, |net, state| done(net, state, product))
-            }
-            Some(Done::Tell(key, done)) if self.hub.elsewhere.owned.remove((key, ticket)).is_some() => {
-                self.tell_now(key, "what follows offloaded work", state, |handler, ctx, state| {
-                    done(handler, ctx, state, product)
-                });
+            Some(Done::Job(done)) => _ = self.run_job(FOLLOWS, state, |net, state| done(net, state, product)),
+            Some(Done::Tell(key, done)) if self.hub.elsewhere.owned.remove(ticket).is_some() => {
+                self.tell_now(key, FOLLOWS, state, |handler, ctx, state| done(handler, ctx, state, product));
             }
             nobodys => {
                 if let Err(error @ OffloadError::Panicked(_)) = &product {
@@ -144,12 +192,15 @@ impl<S> Core<S> {
         for (ticket, done) in self.offloads.take_all() {
             self.forget_offload(ticket, done);
         }
+        for NoRoom { done, .. } in std::mem::take(&mut self.refused) {
+            discard(FOLLOWS, done);
+        }
         self.hub.elsewhere.owned = Table::default();
     }
 
     fn forget_offload(&mut self, ticket: Ticket, done: Done<S>) {
         self.hub.take_back(Purpose::Offload, ticket);
-        discard("what follows offloaded work", done);
+        discard(FOLLOWS, done);
     }
 
     /// Without a callback: there is no state to lend.
@@ -157,5 +208,6 @@ impl<S> Core<S> {
         while let Some(returned) = self.hub.elsewhere.next_returned() {
             discard("offloaded work", returned.product);
         }
+        discard("what was looked up", std::mem::take(&mut self.hub.elsewhere.known));
     }
 }

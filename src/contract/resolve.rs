@@ -85,7 +85,7 @@ impl<S> Core<S> {
         self.begin_lookup(then, |hub, asker| match hub.look_up(question, asker) {
             Ok(ticket) => Some(ticket),
             Err(error) => {
-                hub.answer(LookedUp { asker, found: Err(error) });
+                hub.elsewhere.known.push(LookedUp { asker, found: Err(error) });
                 None
             }
         })
@@ -94,7 +94,7 @@ impl<S> Core<S> {
     /// What is known without asking is told like an answer.
     fn tell_found(&mut self, found: io::Result<Found>, then: Then<S>) -> Timer {
         self.begin_lookup(then, |hub, asker| {
-            hub.answer(LookedUp { asker, found });
+            hub.elsewhere.known.push(LookedUp { asker, found });
             None
         })
     }
@@ -112,10 +112,12 @@ impl<S> Core<S> {
 
     /// Another thread has an answer, or nothing (of a panic that was not caught there).
     pub(super) fn answered(&mut self, product: Result<Product, OffloadError>, state: &mut S) {
-        let Some(LookedUp { asker, found }) = product.ok().and_then(|product| product.downcast().ok()).map(|answer| *answer)
-        else {
-            return;
-        };
+        if let Some(found) = product.ok().and_then(|product| product.downcast().ok()) {
+            self.looked_up(*found, state);
+        }
+    }
+
+    pub(super) fn looked_up(&mut self, LookedUp { asker, found }: LookedUp, state: &mut S) {
         match asker {
             Asker::Connection(key) => self.hub.looked_up(key, found),
             Asker::Job(timer) => {

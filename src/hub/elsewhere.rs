@@ -19,8 +19,10 @@ pub(crate) struct Elsewhere {
     pub(crate) alarm: Arc<Alarm>,
     returned: Letters<Returned>,
     next: Ticket,
+    /// What was known without asking anybody: told in the next turn.
+    pub(crate) known: Vec<LookedUp>,
     /// Offloads that die with their connection.
-    pub(crate) owned: Table<(Key, Ticket), ()>,
+    pub(crate) owned: Table<Ticket, Key>,
     /// Those that did; what would have followed is dropped by whoever keeps it.
     pub(crate) dead: Vec<Ticket>,
 }
@@ -35,16 +37,7 @@ impl Elsewhere {
     pub(super) fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Self {
         let alarm = Alarm::new(wake);
         let returned = Letters::new(Arc::clone(&alarm));
-        Self { alarm, returned, next: 0, owned: Table::default(), dead: Vec::new() }
-    }
-
-    fn new_ticket(&mut self) -> Ticket {
-        self.next += 1;
-        self.next
-    }
-
-    fn send_back(&self, returned: Returned) {
-        self.returned.mailbox().post(returned);
+        Self { alarm, returned, next: 0, known: Vec::new(), owned: Table::default(), dead: Vec::new() }
     }
 
     /// What has come back, in that order. Look after [`Alarm::take`].
@@ -61,48 +54,20 @@ impl Hub {
         capacity: Capacity,
         work: impl FnOnce() -> Product + Send + 'static,
     ) -> Result<Ticket, Refused> {
-        let ticket = self.elsewhere.new_ticket();
-        self.give_out_as(ticket, purpose, capacity, work).map(|()| ticket)
-    }
-
-    /// What was known without asking comes back like everything else, in the next turn.
-    pub(crate) fn answer(&mut self, answer: LookedUp) {
-        let ticket = self.elsewhere.new_ticket();
-        self.elsewhere.send_back(Returned { purpose: Purpose::Names, ticket, product: Ok(Box::new(answer)) });
-    }
-
-    /// The same for a program's own work: a refusal comes back like an end.
-    pub(crate) fn offload(&mut self, capacity: Capacity, work: impl FnOnce() -> Product + Send + 'static) -> Ticket {
-        let ticket = self.elsewhere.new_ticket();
-        if let Err(refused) = self.give_out_as(ticket, Purpose::Offload, capacity, work) {
-            let error = match refused {
-                Refused::Full => OffloadError::Full,
-                Refused::NoThread(error) => OffloadError::NoThread(error),
-            };
-            self.elsewhere.send_back(Returned { purpose: Purpose::Offload, ticket, product: Err(error) });
-        }
-        ticket
-    }
-
-    fn give_out_as(
-        &mut self,
-        ticket: Ticket,
-        purpose: Purpose,
-        capacity: Capacity,
-        work: impl FnOnce() -> Product + Send + 'static,
-    ) -> Result<(), Refused> {
+        self.elsewhere.next += 1;
+        let ticket = self.elsewhere.next;
         let mailbox = Arc::clone(self.elsewhere.returned.mailbox());
         let job: Job = Box::new(move || {
             let product = guard(work).map_err(|payload| OffloadError::Panicked(panics::text(&payload)));
             mailbox.post(Returned { purpose, ticket, product }); // which is dropped once the reactor is gone
         });
-        self.world.spawn(purpose, capacity, ticket, job)
+        self.world.spawn(purpose, capacity, ticket, job).map(|()| ticket)
     }
 
     /// The offloads of a connection that ends or becomes something else.
     pub(super) fn drop_own_offloads(&mut self, key: Key) {
         let Elsewhere { owned, dead, .. } = &mut self.elsewhere;
-        owned.retain(|(owner, ticket)| {
+        owned.retain(|ticket, &owner| {
             let lives = owner != key;
             if !lives {
                 dead.push(ticket);

@@ -73,8 +73,11 @@ impl Hub {
                     self.end(key.index(), Reason::Finish);
                 }
                 self.admit_guest(next, key, stream, peer);
+                let was_full = self.slots.listener(key).is_some_and(|it| std::mem::replace(&mut it.is_full, refusal.is_some()));
                 let Some(last_words) = refusal else { return Accepted::Guest(next) };
-                log::warn!(target: "mainspring", "{next} {} refused: {key} is full", self.slots.conn_at(next.index()).peer);
+                // Once until there is room again: a flood of peers is to be no flood of records.
+                let level = if was_full { log::Level::Debug } else { log::Level::Warn };
+                log::log!(target: "mainspring", level, "{next} {} refused: {key} is full", self.slots.conn_at(next.index()).peer);
                 self.refuse(next, &last_words);
                 Accepted::Nobody
             }

@@ -34,7 +34,9 @@ impl Hub {
             None => Bucket::new(rate, now),
         });
         let is_rated = own.bucket.is_some() || own.shared.is_some();
-        conn.put(RATED_OUT, if way == Way::Out { is_rated } else { conn.is(RATED_OUT) });
+        if way == Way::Out {
+            conn.put(RATED_OUT, is_rated);
+        }
         self.look_at_rate(index, way, now);
     }
 

@@ -57,18 +57,17 @@ impl ReadBuffers {
         self.own.as_ref().map_or(1, |own| own.len().clamp(READ_MIN, most))
     }
 
-    /// A turn begins. What a panic may have left in them is gone. Whether it reads into the shared buffer.
+    /// A turn begins. What a panic may have left in them is gone.
     #[inline]
-    fn lend(&mut self, held: &mut Option<Box<Input>>) -> bool {
+    fn lend(&mut self, held: &mut Option<Box<Input>>) {
         self.shared.clear();
         if held.is_some() || self.own.is_some() {
-            return self.take_over(held);
+            self.take_over(held);
         }
-        true
     }
 
     #[inline(never)]
-    fn take_over(&mut self, held: &mut Option<Box<Input>>) -> bool {
+    fn take_over(&mut self, held: &mut Option<Box<Input>>) {
         self.own = None;
         match held.take() {
             Some(mut little) if little.len() <= COPY_MAX => {
@@ -79,7 +78,6 @@ impl ReadBuffers {
             }
             much => self.own = much,
         }
-        self.own.is_none()
     }
 
     /// A turn ends: what is left becomes the connection's.
@@ -139,13 +137,11 @@ impl Hub {
     #[inline(always)]
     pub(crate) fn read_plainly(&mut self, key: Key, buffers: &mut ReadBuffers) -> Option<usize> {
         let conn = self.slots.conn_mut(key)?;
-        if !conn.is_plainly_readable() {
+        // A buffer of its own may have room for much more than a turn's bytes.
+        if !conn.is_plainly_readable() || conn.held.as_ref().is_some_and(|held| held.len() > COPY_MAX) {
             return None;
         }
-        if !buffers.lend(&mut conn.held) {
-            self.return_input(key.index(), buffers); // there may be room for much more than a turn's bytes
-            return None;
-        }
+        buffers.lend(&mut conn.held);
         match conn.fill(&mut buffers.shared, 1, usize::MAX) {
             Filled::Bytes(bytes) => {
                 conn.clear(IN_READY);
@@ -163,7 +159,7 @@ impl Hub {
             }
             Filled::Drained | Filled::Interrupted | Filled::End => {}
         }
-        self.return_input(key.index(), buffers);
+        self.give_back(key.index(), buffers);
         None
     }
 
@@ -190,12 +186,16 @@ impl Hub {
 
     /// What is not consumed stays with the connection.
     pub(crate) fn return_input(&mut self, index: usize, buffers: &mut ReadBuffers) {
+        self.give_back(index, buffers);
+        if self.frame_ended && self.slots.conn_at(index).extra.is_some() {
+            self.frame_moved(index);
+        }
+    }
+
+    fn give_back(&mut self, index: usize, buffers: &mut ReadBuffers) {
         let conn = self.slots.conn_at_mut(index);
         if !buffers.input().is_empty() && conn.is_open() {
             conn.held = Some(buffers.hold());
-        }
-        if self.frame_ended && conn.extra.is_some() {
-            self.frame_moved(index);
         }
     }
 

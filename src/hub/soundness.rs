@@ -52,7 +52,7 @@ impl Hub {
             "accepted, opened, listeners, watched, lingering: as counted"
         );
         self.assert_shared_rates_sound();
-        for (key, _) in self.elsewhere.owned.keys() {
+        for &key in self.elsewhere.owned.values() {
             assert!(self.find_open(key).is_some(), "{key} has ended, and its offload lives");
         }
         for (key, _) in &self.closing {
