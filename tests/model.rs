@@ -907,7 +907,9 @@ struct Work {
     is_pending: bool,
     /// It panics.
     is_bad: bool,
-    /// There was room for it.
+    /// There was a thread or a place in the queue for it.
+    has_place: bool,
+    /// And less was untold than is allowed; not so sure where a thread could not be started on purpose.
     has_room: bool,
 }
 
@@ -940,6 +942,8 @@ struct Place {
     works: Vec<Work>,
     /// Pieces of work that exist, begun or not.
     works_given: Arc<AtomicUsize>,
+    /// Those whose end is still to be told.
+    works_untold: Arc<AtomicUsize>,
     works_max: usize,
     anchor: Option<Timer>,
     orders: u64,
@@ -973,8 +977,15 @@ impl Drop for Alive {
     }
 }
 
-/// A piece of work, as long as it exists: it is `Send`.
+/// A piece of work, as long as it exists: it is `Send`. Also what is to follow it.
 struct Given(Arc<AtomicUsize>);
+
+impl Given {
+    fn one_more(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
 
 impl Drop for Given {
     fn drop(&mut self) {
@@ -1191,6 +1202,7 @@ impl Model {
             alarms: Vec::new(),
             works: Vec::new(),
             works_given: Arc::default(),
+            works_untold: Arc::default(),
             works_max: threads + queue,
             anchor: None,
             orders: 0,
@@ -1553,8 +1565,8 @@ impl Model {
         let work = &mut self.places[host].works[index];
         let was_pending = std::mem::take(&mut work.is_pending);
         let is_right = match result {
-            Ok(brought) => work.has_room && !work.is_bad && *brought == index,
-            Err(OffloadError::Panicked(text)) => work.has_room && work.is_bad && text == "work",
+            Ok(brought) => work.has_place && !work.is_bad && *brought == index,
+            Err(OffloadError::Panicked(text)) => work.has_place && work.is_bad && text == "work",
             Err(OffloadError::Full) => !work.has_room,
             Err(_) => true, // an operation failed on purpose
         };
@@ -2604,9 +2616,10 @@ impl Model {
     }
 
     fn offload(&mut self, host: usize, net: &mut Net<'_, Site>) {
-        let (index, work) = self.add_work(host, None);
+        let (index, work, untold) = self.add_work(host, None);
         let token = Alive::one_more(&self.alive);
         net.offload(work, move |net, site: &mut Site, result| {
+            drop(untold);
             let _token = &token;
             let shared = Rc::clone(&site.model);
             let model = &mut *shared.borrow_mut();
@@ -2619,26 +2632,29 @@ impl Model {
         let Some(key) = self.conns[id].key else { return };
         let was_open = net.is_open(key);
         let host = self.conns[id].host;
-        let (index, work) = self.add_work(host, Some(id));
+        let (index, work, untold) = self.add_work(host, Some(id));
         self.places[host].works[index].is_pending &= was_open;
         let token = Alive::one_more(&self.alive);
         let answer = net.offload_for(key, work, move |peer: &mut Peer, ctx, site, result| {
+            drop(untold);
             let _token = &token;
             peer.called(ctx, site, &Call::Done(index, &result))
         });
         promise!(self.story, answer == was_open, "offloading for {id} says {answer}");
     }
 
-    fn add_work(&mut self, host: usize, owner: Option<usize>) -> (usize, impl FnOnce() -> usize + Send + use<>) {
+    /// Its number, the work, and what counts it until its end is told or dropped.
+    fn add_work(&mut self, host: usize, owner: Option<usize>) -> (usize, impl FnOnce() -> usize + Send + use<>, Option<Given>) {
         let owner = owner.map(|id| (id, self.conns[id].life));
         let is_bad = self.dice.one_in(5);
         let place = &mut self.places[host];
         let index = place.works.len();
-        let has_room = place.works_given.load(Ordering::Relaxed) < place.works_max;
-        place.works.push(Work { owner, is_pending: !place.is_shutting_down, is_bad, has_room });
+        let [given, untold] = [&place.works_given, &place.works_untold].map(|count| count.load(Ordering::Relaxed));
+        let (has_place, has_room) = (given < place.works_max, given.max(untold) < place.works_max);
+        place.works.push(Work { owner, is_pending: !place.is_shutting_down, is_bad, has_place, has_room });
         self.story.note(|| format!("      work {index} of host {host}, of {owner:?}, room for it: {has_room}"));
-        place.works_given.fetch_add(1, Ordering::Relaxed);
-        let given = Given(Arc::clone(&place.works_given));
+        let given = Given::one_more(&place.works_given);
+        let untold = has_room.then(|| Given::one_more(&place.works_untold));
         let work = move || {
             drop(given);
             if is_bad {
@@ -2646,7 +2662,7 @@ impl Model {
             }
             index
         };
-        (index, work)
+        (index, work, untold)
     }
 
     fn cancel(&mut self, host: usize, net: &mut Net<'_, Site>) {
