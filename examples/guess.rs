@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Failure, announce, exit, misused, stop_on_interrupt};
+use common::{Failure, announce, exit, misused, say, stop_on_interrupt};
 use lexopt::prelude::*;
 use mainspring::{Address, Reactor};
 use std::{cmp::Ordering, process::ExitCode};
@@ -43,7 +43,7 @@ impl Game {
             Ordering::Greater => "less\n".into(),
             Ordering::Equal => {
                 let (round, guesses) = (self.round, self.guesses);
-                println!("round {round}: {who} found {guess}, the guess number {guesses}");
+                say(format_args!("round {round}: {who} found {guess}, the guess number {guesses}"));
                 self.begin(chance);
                 format!("yes! round {round} took {guesses} guesses; round {} begins\n", self.round)
             }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Failure, announce, exit, misused, stop_on_interrupt};
+use common::{Failure, announce, complain, exit, misused, stop_on_interrupt};
 use lexopt::prelude::*;
 use mainspring::{Context, Key, Outcome, Protocol, Reactor, Reason, Target};
 use std::process::ExitCode;
@@ -52,11 +52,11 @@ impl<S> Protocol<S> for Side {
 
     /// What broke off here breaks off there.
     fn closed(&mut self, ctx: &mut Context<'_, S>, _: &mut S, why: Reason) {
-        if why.is_connect() {
-            eprintln!("{why}");
-        }
         if !why.is_clean() {
             ctx.net.abort(self.other);
+        }
+        if why.is_connect() {
+            complain(why);
         }
     }
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use chrono::Local;
-use common::{Failure, announce, exit, misused, stop_on_interrupt};
+use common::{Failure, announce, exit, misused, say, stop_on_interrupt};
 use lexopt::prelude::*;
 use mainspring::{
     Address, Answer, Context, Fault, Limit, Listen, Net, Outcome, Reactor, Reason, Refusal, RequestHandler, Terminator,
@@ -41,7 +41,7 @@ struct Stamper {
 impl RequestHandler<Counter> for Stamper {
     fn verify(&mut self, _: &mut Net<'_, Counter>, counter: &mut Counter, peer: &Address) -> Result<(), Refusal> {
         if counter.clients == counter.clients_max {
-            println!("{peer} is refused");
+            say(format_args!("{peer} is refused"));
             return Err("too many clients; try again later\n".into());
         }
         counter.clients += 1;
@@ -75,7 +75,7 @@ impl RequestHandler<Counter> for Stamper {
 
     fn finish(&mut self, ctx: &mut Context<'_, Counter>, counter: &mut Counter, why: Reason) {
         counter.clients -= 1;
-        println!("{}: {} requests; {why}", ctx.peer(), self.requests);
+        say(format_args!("{}: {} requests; {why}", ctx.peer(), self.requests));
     }
 }
 

@@ -11,7 +11,10 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::unix::net::{UnixListener, UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixListener, UnixStream},
+    },
     path::PathBuf,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
@@ -39,21 +42,35 @@ impl Program {
     }
 
     fn start_in(zone: &str, name: &str, arguments: &[&str]) -> Self {
+        Self::start_with(Stdio::piped(), zone, name, arguments)
+    }
+
+    fn start_with(complaints: Stdio, zone: &str, name: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(path(name))
             .args(arguments)
             .env("TZ", zone)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(complaints)
             .spawn()
             .expect("a program that was built");
-        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
-        Self { stdin: child.stdin.take(), child, stdout: lines_of(stdout), stderr: lines_of(stderr) }
+        let stdout = lines_of(child.stdout.take().expect("piped"));
+        let stderr = child.stderr.take().map_or_else(|| channel().1, lines_of);
+        Self { stdin: child.stdin.take(), child, stdout, stderr }
     }
 
     /// A server, and where it listens: its first line.
     fn serve(name: &str, arguments: &[&str]) -> (Self, SocketAddr) {
         let program = Self::start(name, arguments);
+        let addr = program.address().parse().expect("an IP address");
+        (program, addr)
+    }
+
+    /// A server that cannot complain: nobody reads what it writes there (EPIPE).
+    fn serve_unheard(name: &str, arguments: &[&str]) -> (Self, SocketAddr) {
+        let (ours, its) = UnixStream::pair().expect("descriptors");
+        drop(ours);
+        let program = Self::start_with(OwnedFd::from(its).into(), "UTC0", name, arguments);
         let addr = program.address().parse().expect("an IP address");
         (program, addr)
     }
@@ -917,6 +934,18 @@ fn proxy_breaks_off_when_the_target_refuses_and_says_so_once() {
     }
     program.interrupt();
     assert_eq!(program.ends_well(), [""; 0]);
+}
+
+#[test]
+fn proxy_lets_its_clients_go_also_when_nobody_can_be_told_why() {
+    let (_socket, to) = nobody();
+    let (program, addr) = Program::serve_unheard("proxy", &["127.0.0.1:0", &to.to_string()]);
+    for _ in 0..2 {
+        let error = dial(addr).read(&mut [0]).expect_err("a reset, not silence");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+    program.interrupt();
+    program.ends_well();
 }
 
 /// A target whose backlog is full: the second who calls it waits until the first was accepted.

@@ -204,6 +204,21 @@ fn files_arrive_whole_many_on_one_connection() {
 }
 
 #[test]
+fn a_file_that_has_arrived_is_confirmed_also_when_nobody_hears_the_receiver_tell_it() {
+    let (from, into) = (Folder::new().with("file", b"content"), Folder::new());
+    let into_path = into.0.to_str().expect("a temporary path");
+    let mut child = program().args(["receive", into_path, "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().expect("it was built");
+    let mut first = String::new();
+    let output = child.stdout.take().expect("piped");
+    BufReader::new(output).read_line(&mut first).expect("a first line"); // what it says now fails (EPIPE)
+    let at = first.trim_end().strip_prefix("listening on ").and_then(|at| at.parse().ok()).expect("an IP address");
+    let receiving = Receiving { child, lines: channel().1, at };
+    let sent = receiving.send(&[from.path("file")]);
+    assert_eq!((text(&sent.stdout), text(&sent.stderr)), ("file: sent, 7 bytes\n", ""));
+    assert_eq!(into.content("file"), b"content");
+}
+
+#[test]
 fn what_was_broken_off_goes_on_where_it_stood() {
     let content = pattern(300_000);
     let (from, into) = (Folder::new().with("file", &content), Folder::new());

@@ -1,7 +1,7 @@
 //! One question and its answer, and the ways in which that can fail.
 
 use crate::{
-    common::{Failure, stop_on_interrupt},
+    common::{Failure, complain, stop_on_interrupt},
     gopher::Kind,
     reply::{Reply, Verdict},
 };
@@ -136,7 +136,7 @@ impl Sink {
     /// Over itself again and again, where somebody looks.
     fn show_progress(&self) {
         if let Self::File(kept) = self {
-            eprint!("\r{} bytes ", kept.bytes);
+            let _ = write!(io::stderr(), "\r{} bytes ", kept.bytes); // nothing that must be seen
         }
     }
 }
@@ -179,7 +179,7 @@ impl Protocol<Ended> for Client {
 
     fn closed(&mut self, ctx: &mut Context<'_, Ended>, ended: &mut Ended, why: Reason) {
         if self.shows_progress {
-            eprintln!();
+            complain("");
         }
         *ended = Some(self.end(why));
         ctx.net.stop();
@@ -217,7 +217,7 @@ impl Client {
         match verdict {
             Verdict::Refused(why) => return Err(Failed::Refused(why)),
             Verdict::Early => return Err(Failed::ClosedEarly("not all has come".into())),
-            Verdict::WithoutLastLine => eprintln!("note: the last line, a single dot, is missing: perhaps not all has come"),
+            Verdict::WithoutLastLine => complain("note: the last line, a single dot, is missing: perhaps not all has come"),
             Verdict::Complete => {}
         }
         self.sink.complete().map_err(|error| Failed::Here(format!("cannot write what came: {error}").into()))

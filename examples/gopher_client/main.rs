@@ -11,7 +11,7 @@ mod fetch;
 mod gopher;
 mod reply;
 
-use common::{Failure, misused};
+use common::{Failure, complain, misused};
 use fetch::{Asked, Failed, fetch};
 use gopher::{Kind, SELECTOR_MAX};
 use lexopt::prelude::*;
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("error: {why}");
+            complain(format_args!("error: {why}"));
             ExitCode::from(why.code())
         }
     }

@@ -4,7 +4,7 @@
 //! that it was answered: so the prompt comes after the answer, and no more than one line is ever under way.
 
 use crate::{
-    common::{Failure, stop_on_interrupt},
+    common::{Failure, say, stop_on_interrupt},
     server::LINE_MAX,
 };
 use mainspring::{Context, Key, Outcome, Protocol, Reactor, Reason, Remote, Terminator};
@@ -40,7 +40,7 @@ impl Protocol<Ending> for Client {
     fn closed(&mut self, ctx: &mut Context<'_, Ending>, ending: &mut Ending, why: Reason) {
         ctx.net.stop();
         if self.prompts && !why.is_connect() && !matches!(why, Reason::Finish) {
-            println!();
+            say("");
         }
         *ending = match why {
             Reason::Finish => Ok(()),

@@ -1,7 +1,7 @@
 //! Both in one loop: the server, and a client that shows what it said and what came back.
 
 use crate::{
-    common::{Failure, announce, stop_on_interrupt},
+    common::{Failure, announce, complain, say, stop_on_interrupt},
     server::{IDLE_MAX, LINE_MAX, Stamper},
 };
 use mainspring::{Address, Context, Outcome, Protocol, Reactor, Reason, Terminator};
@@ -42,17 +42,17 @@ impl<S> Protocol<S> for Visitor {
     fn closed(&mut self, ctx: &mut Context<'_, S>, _: &mut S, why: Reason) {
         match why {
             Reason::Finish => say_what_next(ctx.peer()),
-            why => eprintln!("the client was not served: {why}"),
+            why => complain(format_args!("the client was not served: {why}")),
         }
     }
 }
 
 fn say_what_next(server: &Address) {
-    println!("\nServing until Ctrl-C. Now you, in another terminal:");
+    say("\nServing until Ctrl-C. Now you, in another terminal:");
     if let Some(addr) = server.ip() {
-        println!("  printf 'hello\\r\\nworld\\n' | nc -N {} {}", addr.ip(), addr.port());
+        say(format_args!("  printf 'hello\\r\\nworld\\n' | nc -N {} {}", addr.ip(), addr.port()));
     }
-    println!("  cargo run --release --example timestamp -- ask {server}");
+    say(format_args!("  cargo run --release --example timestamp -- ask {server}"));
 }
 
 pub(crate) fn both() -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 //! is right, it gets its name.
 
 use crate::{
-    common::{Failure, announce, stop_on_interrupt},
+    common::{Failure, announce, say, stop_on_interrupt},
     line::{Answer, Header, LINE_MAX},
     sha256::Sha256,
 };
@@ -94,7 +94,8 @@ impl Protocol for Receiver {
 
     fn closed(&mut self, ctx: &mut Ctx<'_>, _: &mut (), why: Reason) {
         if let Some(part) = &self.part {
-            println!("{}: broken off at {} of {} bytes, from {}: {why}", part.job.header.name, part.has, part.size(), ctx.peer());
+            let (name, size) = (&part.job.header.name, part.size());
+            say(format_args!("{name}: broken off at {} of {size} bytes, from {}: {why}", part.has, ctx.peer()));
         }
     }
 }
@@ -135,8 +136,8 @@ fn finish(ctx: &mut Ctx<'_>, part: Part) {
             ctx.resume();
             match finished? {
                 Ok(()) => {
-                    println!("{what} from {}", ctx.peer());
                     ctx.send(Answer::Done.line());
+                    say(format_args!("{what} from {}", ctx.peer()));
                 }
                 Err(why) => refuse(ctx, why),
             }

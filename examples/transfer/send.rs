@@ -1,7 +1,7 @@
 //! The sender: one file after the other, on one connection.
 
 use crate::{
-    common::{Failure, stop_on_interrupt},
+    common::{Failure, complain, say, stop_on_interrupt},
     line::{Answer, Header, LINE_MAX, check_name},
     sha256::Sha256,
 };
@@ -80,7 +80,7 @@ impl Protocol<Report> for Sender {
         ctx.set_stall_timeout(STALL_MAX);
         ctx.every(TICK, |me: &mut Self, _, _| {
             if let Stage::Sending(_, Progress { name, sent, size }) = &me.now {
-                println!("{name}: {sent} of {size} bytes");
+                say(format_args!("{name}: {sent} of {size} bytes"));
             }
             Ok(())
         });
@@ -92,11 +92,11 @@ impl Protocol<Report> for Sender {
         match (Answer::parse(line)?, std::mem::replace(&mut self.now, Stage::Idle)) {
             (Answer::Ready { offset }, Stage::Asking(source)) if offset <= source.header.size => self.begin(ctx, source, offset),
             (Answer::Done, Stage::Asking(source)) => {
-                println!("{}: is there already", source.header.name);
+                say(format_args!("{}: is there already", source.header.name));
                 self.next(ctx);
             }
             (Answer::Done, Stage::Awaiting(Progress { name, size, .. })) => {
-                println!("{name}: sent, {size} bytes");
+                say(format_args!("{name}: sent, {size} bytes"));
                 self.next(ctx);
             }
             (
@@ -144,7 +144,7 @@ impl Protocol<Report> for Sender {
 impl Report {
     fn fails(&mut self, name: &str, why: &dyn std::fmt::Display) {
         self.failed += 1;
-        eprintln!("{name}: {why}");
+        complain(format_args!("{name}: {why}"));
     }
 }
 
@@ -178,7 +178,7 @@ impl Sender {
     fn begin(&mut self, ctx: &mut Ctx<'_>, source: Source, offset: u64) {
         let Header { name, size, .. } = source.header.clone();
         if offset > 0 {
-            println!("{name}: goes on at {offset} of {size} bytes");
+            say(format_args!("{name}: goes on at {offset} of {size} bytes"));
         }
         self.now = Stage::Sending(Some(source), Progress { name, sent: offset, size });
         self.pump(ctx);
