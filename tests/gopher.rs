@@ -891,7 +891,8 @@ mod simulated {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn server(folder: &Folder) -> Server {
-        Server { site: Arc::new(Site::new(&folder.0).expect("it is there")), host: None, patience: MINUTE }
+        let site = Arc::new(Site::new(&folder.0).expect("it is there"));
+        Server { site, searches: Arc::default(), host: None, patience: MINUTE }
     }
 
     fn dialogue(folder: &Folder) -> Transcript<Visitor, Server> {
@@ -935,6 +936,27 @@ mod simulated {
     }
 
     const AT: &str = "127.0.0.1:70";
+
+    #[test]
+    fn searches_beyond_two_are_refused_and_folders_do_not_wait_for_them() {
+        let folder = Folder::new().with("a.txt", "a");
+        let mut scene = Scene::new(1, server(&folder));
+        scene.set_weather(Weather::fair().work(MINUTE));
+        scene.net().listen(AT, || Visitor).expect("a simulated port is free");
+        let [first, second, third, menu] = [(); 4].map(|()| scene.dials(AT));
+        for search in [first, second] {
+            scene.says(search, "search\ta\r\n");
+        }
+        scene.resets(second); // what it began goes on without it, and counts
+        scene.says(third, "search\ta\r\n");
+        scene.hears(third, "3too many are searching, try again later\t\t-\t0\r\n.\r\n").hears_end(third);
+        scene.says(menu, "\r\n").passes(MINUTE);
+        assert!(scene.takes(menu).starts_with(b"0a.txt\t"));
+        assert!(scene.takes(first).starts_with(b"0/a.txt\t"));
+        let fourth = scene.dials(AT);
+        scene.says(fourth, "search\ta\r\n").passes(MINUTE);
+        assert!(scene.takes(fourth).starts_with(b"0/a.txt\t"), "the others are done");
+    }
 
     #[test]
     fn who_takes_nothing_has_a_minute_and_who_is_slow_all_the_time_there_is() {

@@ -28,6 +28,8 @@ Then, in another terminal: curl gopher://127.0.0.1:7070/
   --host NAME      what menus say for our host; if it is not given, the address that the client came to
   --patience SECS  how long a client may take to ask, and to take the next bytes of its answer; 60 if not given
 
+400 clients are served at a time, and 2 searches done; one more is told to try again later.
+
 Shown are folders (1), texts (0), images (g, I), HTML (h) and other files (9). Nothing is shown or served that
 begins with a dot, is no UTF-8, or lies outside of ROOT, whatever links lead there.";
 
@@ -48,7 +50,8 @@ fn run() -> Result<(), Failure> {
     let listener = reactor.net().listen_with(arguments.at, options, |_, _, _| Ok(Visitor))?;
     stop_on_interrupt(&reactor)?;
     announce(&reactor.net(), listener);
-    let mut server = Server { site: Arc::new(site), host: arguments.host, patience: arguments.patience };
+    let mut server =
+        Server { site: Arc::new(site), searches: Arc::default(), host: arguments.host, patience: arguments.patience };
     Ok(reactor.run(&mut server)?)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     gopher::{BadRequest, Item, Kind, LAST_LINE, Request, SELECTOR_MAX, Stuffer},
-    site::{Answer, Place, Site},
+    site::{self, Answer, Place, Site},
 };
 use mainspring::{Context, Limit, Outcome, Produced, Producer, Protocol, Terminator};
 use std::{
@@ -16,12 +16,18 @@ use std::{
 /// A selector, a tab, and words to search for that are as long.
 const REQUEST_MAX: usize = 2 * SELECTOR_MAX + 1;
 
+/// So many searches are done at a time, by half of the threads that blocking work has: whatever they cost, folders and
+/// files wait for the other half only.
+const SEARCHES_MAX: usize = 2;
+
 /// How much of a file is read at a time.
 const PIECE_BYTES: u64 = 32 << 10;
 
 /// What the program has one of.
 pub(crate) struct Server {
     pub(crate) site: Arc<Site>,
+    /// Each search holds one more of it until it is done, whoever waits for it still.
+    pub(crate) searches: Arc<()>,
     /// What menus say for our host; nothing: the address that the client came to.
     pub(crate) host: Option<String>,
     /// How long a client may take to ask.
@@ -55,12 +61,21 @@ impl Protocol<Server> for Visitor {
                 return Ok(());
             }
         };
+        let search = site::is_search(&request).then(|| Arc::clone(&server.searches));
+        if search.is_some() && Arc::strong_count(&server.searches) > 1 + SEARCHES_MAX {
+            give(ctx, Answer::Error("too many are searching, try again later".into()));
+            return Ok(());
+        }
         ctx.pause(); // one question, one answer
         ctx.set_deadline(None);
         let (site, place) = (Arc::clone(&server.site), server.place(ctx));
         // To list and to search folders takes a disk's time, which is not the loop's.
         ctx.offload(
-            move || site.answer(&request, &place),
+            move || {
+                let answer = site.answer(&request, &place);
+                drop(search);
+                answer
+            },
             |_: &mut Self, ctx, _, answer| {
                 give(ctx, answer.unwrap_or_else(|why| Answer::Error(why.to_string())));
                 Ok(())

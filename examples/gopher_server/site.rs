@@ -53,6 +53,11 @@ pub(crate) enum Answer {
     Error(String),
 }
 
+/// Whether an answer costs a search.
+pub(crate) fn is_search(request: &Request) -> bool {
+    request.selector == SEARCH
+}
+
 pub(crate) struct Site {
     /// Absolute, and without links.
     root: PathBuf,
