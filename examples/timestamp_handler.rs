@@ -17,13 +17,13 @@ Sends each line back with the local time in front: [Sat Nov 21 10:15:00 2026] he
 usage: timestamp_handler [--clients N] [ADDR]
 
 ADDR is IP:PORT or unix:/path, 127.0.0.1:7013 if it is not given; port 0 means any free one. Beyond N
-clients at a time, 100 if it is not given, a new one is refused. One that says nothing for 60 seconds is
-let go, and so is one that says `bye`.";
+clients at a time, 100 if it is not given, a new one is refused. One that for 60 seconds says nothing, does
+not finish a line or takes none of its answers is let go, and so is one that says `bye`.";
 
 /// Longer lines are refused: nobody makes us keep more than this.
 const LINE_MAX: usize = 4096;
 
-/// Who says nothing for so long is let go.
+/// Who says nothing for so long, or takes so long for a line, is let go.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// What the program has one of.
@@ -51,11 +51,13 @@ impl RequestHandler<Counter> for Stamper {
     fn setup(&mut self, ctx: &mut Context<'_, Counter>, _: &mut Counter) -> Outcome {
         ctx.set_terminator(Terminator::line(LINE_MAX));
         ctx.set_idle_timeout(IDLE_MAX);
+        ctx.set_frame_timeout(IDLE_MAX); // whoever drips, or never ends a line, is not idle
         ctx.set_stall_timeout(IDLE_MAX); // whoever asks on and on but does not read is not idle
         Ok(())
     }
 
-    fn handle(&mut self, _: &mut Context<'_, Counter>, _: &mut Counter, line: &[u8]) -> Result<Answer<Self, Counter>, Fault> {
+    fn handle(&mut self, ctx: &mut Context<'_, Counter>, _: &mut Counter, line: &[u8]) -> Result<Answer<Self, Counter>, Fault> {
+        ctx.set_deadline(None); // if the line before was too long, that has ended
         self.requests += 1;
         if line == b"bye" {
             return Ok(Answer::last("bye\n"));
@@ -70,6 +72,7 @@ impl RequestHandler<Counter> for Stamper {
             return Err(limit.into());
         }
         writeln!(ctx, "line too long: {LINE_MAX} bytes at most");
+        ctx.set_deadline(IDLE_MAX); // for that rest, which may have no end
         Ok(())
     }
 

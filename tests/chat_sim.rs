@@ -48,6 +48,40 @@ fn a_name_that_will_not_do_is_asked_for_again() {
 }
 
 #[test]
+fn a_name_that_shows_as_another_one_is_refused_and_what_turns_a_line_around_is_shown() {
+    let mut t = Transcript::<Guest, Room>::new(Guest);
+    t.sends("Your name?\n");
+    for name in [&b"\xff\xfe"[..], "ann\u{200b}".as_bytes(), "\u{202e}nna".as_bytes(), "\u{2066}anna".as_bytes()] {
+        t.receives([name, b"\n"].concat()).sends("A name is UTF-8, and all of it can be seen. Your name?\n");
+    }
+    let mut scene = room();
+    let [anna, bert] = ["anna", "bert"].map(|name| enters(&mut scene, name));
+    scene.says(bert, "\u{202e}txt.exe\n").hears(anna, "* bert joined\n<bert> \u{fffd}txt.exe\n");
+}
+
+#[test]
+fn a_line_has_a_minute_however_it_drips_or_flows_and_silence_has_all_day() {
+    let mut t = Transcript::<Guest, Room>::new(Guest);
+    t.sends("Your name?\n").passes(100 * 60 * SECOND).stays_open();
+    for _ in 0..59 {
+        t.receives("x").passes(SECOND);
+    }
+    t.stays_open().passes(SECOND).closes(|why| matches!(why, Reason::Limit(Limit::FrameTime)));
+
+    let mut t = Transcript::<Guest, Room>::new(Guest);
+    t.sends("Your name?\n");
+    t.receives("x".repeat(2000)).sends("That was too long: 1024 bytes at most.\n");
+    for _ in 0..59 {
+        t.receives("x".repeat(2000)).passes(SECOND);
+    }
+    t.stays_open().passes(SECOND).closes(|why| matches!(why, Reason::Limit(Limit::Deadline)));
+
+    let mut t = Transcript::<Guest, Room>::new(Guest);
+    t.receives("x".repeat(2000) + "\nanna\n").sent();
+    t.passes(100 * 60 * SECOND).stays_open();
+}
+
+#[test]
 fn half_a_line_at_the_end_is_not_a_name() {
     let mut t = Transcript::<Guest, Room>::new(Guest);
     t.sends("Your name?\n").receives("ann").peer_ends().closes(Reason::is_clean);
@@ -434,6 +468,18 @@ fn a_client_of_the_time_server_that_asks_and_does_not_read_is_let_go_too() {
     }
     t.passes(59 * SECOND).stays_open();
     t.passes(SECOND).closes(|why| matches!(why, Reason::Limit(Limit::Stalled)));
+}
+
+#[test]
+fn a_client_of_the_time_server_that_does_not_finish_a_line_is_let_go_however_it_drips_or_flows() {
+    for (piece, limit) in [("x".to_owned(), Limit::FrameTime), ("x".repeat(5000), Limit::Deadline)] {
+        let mut t = Transcript::<Stamper>::new(Stamper { idle_max: IDLE_MAX });
+        for _ in 0..60 {
+            t.stays_open().receives(&piece).passes(SECOND);
+        }
+        t.sent();
+        t.closes(|why| matches!(why, Reason::Limit(reached) if *reached == limit));
+    }
 }
 
 #[test]

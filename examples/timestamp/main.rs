@@ -21,7 +21,8 @@ usage: timestamp                            a server on a free port and a client
                                             input at a prompt, up to an empty one
 
 ADDR is IP:PORT or unix:/path; the server's is 127.0.0.1:7013 if it is not given, and port 0 means any
-free one. A client that says nothing for 60 seconds (--idle) is let go.";
+free one. A client that for 60 seconds (--idle) says nothing, does not finish a line or takes none of its
+answers is let go.";
 
 fn main() -> ExitCode {
     exit(run())

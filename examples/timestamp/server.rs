@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Longer lines are refused: nobody makes us keep more than this.
 pub(crate) const LINE_MAX: usize = 4096;
 
-/// Who says nothing for so long is let go.
+/// Who says nothing for so long, or takes so long for a line, is let go.
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(60);
 
 pub(crate) struct Stamper {
@@ -19,11 +19,13 @@ impl<S> Protocol<S> for Stamper {
     fn connected(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
         ctx.set_terminator(Terminator::line(LINE_MAX));
         ctx.set_idle_timeout(self.idle_max);
+        ctx.set_frame_timeout(self.idle_max); // whoever drips, or never ends a line, is not idle
         ctx.set_stall_timeout(self.idle_max); // whoever asks on and on but does not read is not idle
         Ok(())
     }
 
     fn frame(&mut self, ctx: &mut Context<'_, S>, _: &mut S, line: &[u8]) -> Outcome {
+        ctx.set_deadline(None); // if the line before was too long, that has ended
         write!(ctx, "[{}] ", Local::now().format("%a %b %e %H:%M:%S %Y")); // as ctime(3) writes it
         ctx.send(line);
         ctx.send("\n");
@@ -36,6 +38,7 @@ impl<S> Protocol<S> for Stamper {
             return Err(limit.into());
         }
         writeln!(ctx, "line too long: {LINE_MAX} bytes at most");
+        ctx.set_deadline(self.idle_max); // for that rest, which may have no end
         Ok(())
     }
 }
