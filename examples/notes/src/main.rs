@@ -8,7 +8,7 @@ mod store;
 
 use common::{Failure, announce, exit, misused};
 use lexopt::prelude::*;
-use mainspring::{Answer, Config, Context, Fault, Listen, Outcome, Reactor, RequestHandler, Terminator};
+use mainspring::{Answer, Config, Context, Fault, Limit, Listen, Outcome, Reactor, RequestHandler, Terminator};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
@@ -36,12 +36,14 @@ is not given; port 0 means any free one. A request is a line:
   list [ID]     the notes after that one, each ID TEXT, at most 100; then OK and how many
   find TEXT     the notes that have TEXT in them; the same
 
-and what goes wrong is answered with ERROR and why. Ctrl-C lets requests that have come finish first.";
+and what goes wrong is answered with ERROR and why, a request of more than 4096 bytes too. Who for 10 minutes
+says nothing, takes none of its answers or does not finish a request is let go. Ctrl-C lets requests that have
+come finish first.";
 
-/// Longer requests are cut off.
+/// Longer requests are refused.
 const LINE_MAX: usize = 4096;
 
-/// Who says nothing for so long is let go.
+/// Who says nothing for so long, or takes so long for a request, is let go.
 const IDLE_MAX: Duration = Duration::from_secs(600);
 
 /// After Ctrl-C.
@@ -58,11 +60,13 @@ impl RequestHandler<Notes> for Client {
     fn setup(&mut self, ctx: &mut Context<'_, Notes>, _: &mut Notes) -> Outcome {
         ctx.set_terminator(Terminator::line(LINE_MAX));
         ctx.set_idle_timeout(IDLE_MAX);
+        ctx.set_frame_timeout(IDLE_MAX);
         ctx.set_stall_timeout(IDLE_MAX);
         Ok(())
     }
 
-    fn handle(&mut self, _: &mut Context<'_, Notes>, notes: &mut Notes, line: &[u8]) -> Result<Answer<Self, Notes>, Fault> {
+    fn handle(&mut self, ctx: &mut Context<'_, Notes>, notes: &mut Notes, line: &[u8]) -> Result<Answer<Self, Notes>, Fault> {
+        ctx.set_deadline(None); // if the request before was too long, that has ended
         let request = match Request::parse(line) {
             Ok(request) => request,
             Err(why) => return Ok(Answer::now(format!("ERROR {why}\n"))),
@@ -76,6 +80,16 @@ impl RequestHandler<Notes> for Client {
                 Err(error) => Answer::now(format!("ERROR {error}\n")), // too much to do; nothing was done
             })
         }))
+    }
+
+    /// Too long a request is answered, and what remains of it skipped. Any other limit ends the connection.
+    fn exceeded(&mut self, ctx: &mut Context<'_, Notes>, _: &mut Notes, limit: Limit) -> Outcome {
+        if limit != Limit::FrameBytes {
+            return Err(limit.into());
+        }
+        writeln!(ctx, "ERROR a request has at most {LINE_MAX} bytes; nothing was done");
+        ctx.set_deadline(IDLE_MAX); // for that rest, which may have no end
+        Ok(())
     }
 }
 

@@ -171,6 +171,18 @@ fn notes_are_added_listed_and_found() {
 }
 
 #[test]
+fn too_long_a_request_is_answered_with_an_error_and_the_next_one_is_done() {
+    let folder = Folder::new();
+    let server = Server::start(&folder);
+    let mut client = server.client();
+    for length in [5000, 500_000] {
+        let answer = client.ask(&format!("add {}", "z".repeat(length))).expect("connected");
+        assert_eq!(answer, "ERROR a request has at most 4096 bytes; nothing was done");
+    }
+    assert_eq!(client.ask("add one").expect("connected"), "OK 1");
+}
+
+#[test]
 fn an_interrupt_lets_what_has_come_finish() {
     let folder = Folder::new();
     let mut server = Server::start(&folder);
