@@ -35,7 +35,7 @@ impl Game {
     fn answer(&mut self, who: &Address, line: &[u8], chance: u64) -> String {
         let guess: Option<u64> = std::str::from_utf8(line).ok().and_then(|line| line.trim().parse().ok());
         let Some(guess) = guess.filter(|guess| (1..=100).contains(guess)) else {
-            return format!("round {}: send a number from 1 to 100\n", self.round);
+            return format!("round {}: that is no number from 1 to 100\n", self.round);
         };
         self.guesses += 1;
         match guess.cmp(&self.secret) {

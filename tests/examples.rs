@@ -286,11 +286,11 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
         ("echo", &["--nonsense"], "--nonsense"),
         ("echo", &["127.0.0.1:0", "surplus"], "surplus"),
         ("timestamp", &["--nonsense"], "--nonsense"),
-        ("timestamp", &["nonsense"], "--help"),
+        ("timestamp", &["127.0.0.1:1"], "serve or ask?"),
         ("timestamp", &["ask"], "address"),
-        ("timestamp", &["serve", "127.0.0.1:0", "surplus"], "--help"),
+        ("timestamp", &["serve", "127.0.0.1:0", "surplus"], "surplus"),
         ("timestamp", &["serve", "--idle", "nonsense"], "nonsense"),
-        ("timestamp", &["ask", "127.0.0.1:1", "--idle", "1"], "--help"),
+        ("timestamp", &["ask", "127.0.0.1:1", "--idle", "1"], "--idle is for serve"),
         ("chat", &["--nonsense"], "--nonsense"),
         ("chat", &["127.0.0.1:0", "surplus"], "surplus"),
         ("guess", &["--nonsense"], "--nonsense"),
@@ -1011,7 +1011,7 @@ fn guess_is_played_by_halving_and_a_hit_begins_the_next_round_for_all() {
     let (mut player, mut other) = (Caller::new(addr), Caller::new(addr));
     for nonsense in ["", "0", "101", "-1", "seven", "1e1", "18446744073709551616"] {
         other.says(format!("{nonsense}\n"));
-        other.hears("round 1: send a number from 1 to 100");
+        other.hears("round 1: that is no number from 1 to 100");
     }
     let (mut low, mut high) = (1, 100);
     let mut guesses = 0;
@@ -1030,7 +1030,7 @@ fn guess_is_played_by_halving_and_a_hit_begins_the_next_round_for_all() {
     let told = program.line();
     assert!(told.starts_with("round 1: 127.0.0.1:") && told.ends_with(&format!("the guess number {guesses}")), "{told}");
     other.says("?\n");
-    other.hears("round 2: send a number from 1 to 100");
+    other.hears("round 2: that is no number from 1 to 100");
     other.says("9".repeat(81) + "\n");
     other.hears_the_end();
 }

@@ -665,7 +665,9 @@ fn the_client_writes_binaries_and_texts_byte_exact_into_a_file() {
     assert!(fs::read(target.path("copy")).expect("it is there") == binary);
     server.fetch(&["/docs/read me.txt", "--output", &into(&target, "text")]).text();
     assert_eq!(fs::read(target.path("text")).expect("it is there"), b"one\n.two\n.\nthree\n");
-    assert!(server.fetch(&["/noise.bin"]).stdout == binary, "what is no terminal takes it");
+    for to_stdout in [&["/noise.bin"][..], &["/noise.bin", "--output", "-"]] {
+        assert!(server.fetch(to_stdout).stdout == binary, "what is no terminal takes it");
+    }
     assert_eq!(fs::read_dir(&target.0).expect("ours").count(), 2, "no parts are left");
 }
 
@@ -813,11 +815,13 @@ fn the_client_ends_when_it_is_interrupted_and_leaves_no_part() {
 
 #[test]
 fn the_client_says_what_is_wrong_with_its_command_line_or_the_disk() {
-    let wrong: [(&[&str], &str); 8] = [
+    let wrong: [(&[&str], &str); 10] = [
         (&[], "HOST"),
+        (&["example.org:7070"], "example.org --port 7070"),
         (&["--nonsense"], "--nonsense"),
         (&["host", "/x", "surplus"], "surplus"),
-        (&["host", "--port", "70000"], "70000"),
+        (&["host", "--port", "70000"], "up to 65535, not '70000'"),
+        (&["host", "--port", "http"], "not 'http'"),
         (&["host", "--type", "text"], "text"),
         (&["host", "a\tb"], "tab"),
         (&["host", &"x".repeat(256)], "256"),

@@ -17,7 +17,7 @@ use sha256::Sha256;
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{
@@ -216,6 +216,29 @@ fn a_file_that_has_arrived_is_confirmed_also_when_nobody_hears_the_receiver_tell
     let sent = receiving.send(&[from.path("file")]);
     assert_eq!((text(&sent.stdout), text(&sent.stderr)), ("file: sent, 7 bytes\n", ""));
     assert_eq!(into.content("file"), b"content");
+}
+
+#[test]
+fn a_sender_says_what_to_do_when_its_receiver_ends_or_it_is_interrupted() {
+    let from = Folder::new().with("file", b"content");
+    for is_interrupted in [false, true] {
+        let nobody = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let at = nobody.local_addr().expect("bound").to_string();
+        let sender = program().args(["send", &at, &from.path("file")]).stderr(Stdio::piped()).spawn().expect("it was built");
+        let (peer, _) = nobody.accept().expect("the sender comes");
+        BufReader::new(&peer).read_line(&mut String::new()).expect("its header");
+        let words = if is_interrupted {
+            let killed = Command::new("kill").args(["-INT", &sender.id().to_string()]).status();
+            assert!(killed.expect("kill(1) exists").success());
+            "file: interrupted; send it again, and it goes on"
+        } else {
+            drop(peer);
+            "file: the receiver ended before it had all; send it again, and it goes on"
+        };
+        let output = sender.wait_with_output().expect("ours");
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(text(&output.stderr), format!("{words}\nerror: a file was not sent\n"));
+    }
 }
 
 #[test]

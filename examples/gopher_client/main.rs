@@ -15,17 +15,22 @@ use common::{Failure, complain, misused};
 use fetch::{Asked, Failed, fetch};
 use gopher::{Kind, SELECTOR_MAX};
 use lexopt::prelude::*;
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 const HELP: &str = "\
-Fetches what a Gopher server has (RFC 1436): shows menus and texts, writes binaries into a file.
+Fetches what a Gopher server has (RFC 1436): shows menus and texts, writes what it is told into a file.
 
 usage: gopher_client [OPTIONS] HOST [SELECTOR]
 
 HOST is a name or an IP address. Without a SELECTOR it is the server's first menu that is fetched.
 
   --port P        70 if not given
-  --output FILE   where to write it; FILE appears when all has come, until then it is FILE.part
+  --output FILE   where to write it; FILE appears when all has come, until then it is FILE.part. If not given, or
+                  if it is -, to standard output: a binary goes there as it is, but never to a terminal
   --search WORDS  what to search for, where SELECTOR is a search
   --type T        what it is: 0 text, 1 menu, 7 search, 9 binary, g, I, h (others count as binary); if not
                   given, that is told by the ending of the SELECTOR, or else by how the answer begins
@@ -67,8 +72,8 @@ fn arguments() -> Result<Option<Asked>, Failure> {
                 println!("{HELP}");
                 return Ok(None);
             }
-            Long("port") => port = parser.value()?.parse()?,
-            Long("output") => output = Some(PathBuf::from(parser.value()?)),
+            Long("port") => port = port_of(&parser.value()?.string()?)?,
+            Long("output") => output = Some(PathBuf::from(parser.value()?)).filter(|path| *path != Path::new("-")),
             Long("search") => words = Some(parser.value()?.string()?),
             Long("type") => kind = Some(kind_of(&parser.value()?.string()?)?),
             Long("timeout") => timeout = parser.value()?.parse()?,
@@ -78,6 +83,10 @@ fn arguments() -> Result<Option<Asked>, Failure> {
         }
     }
     let host = host.ok_or_else(|| misused("HOST is missing: whom to ask?"))?;
+    // An IPv6 address has two of them at least.
+    if let Some((name, port)) = host.split_once(':').filter(|(_, rest)| !rest.contains(':')) {
+        return Err(misused(format!("HOST has no port in it: write {name} --port {port}")));
+    }
     let selector = selector.unwrap_or_default();
     if selector.len() > SELECTOR_MAX {
         return Err(format!("the selector has {} bytes, which is more than {SELECTOR_MAX}", selector.len()).into());
@@ -89,6 +98,10 @@ fn arguments() -> Result<Option<Asked>, Failure> {
     }
     let kind = kind.or_else(|| words.as_ref().map(|_| Kind::Search)).or_else(|| told_by(&selector));
     Ok(Some(Asked { host, port, selector, words, kind, output, timeout: Duration::from_secs(timeout) }))
+}
+
+fn port_of(text: &str) -> Result<u16, Failure> {
+    text.parse().map_err(|_| misused(format!("a port is a number up to 65535, not '{text}'")))
 }
 
 fn kind_of(text: &str) -> Result<Kind, Failure> {

@@ -82,7 +82,7 @@ impl Site {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied => {
                     format!("'{selector}' does not exist")
                 }
-                _ => format!("'{selector}' cannot be read now"),
+                _ => format!("'{selector}' cannot be read"), // links in a ring, no descriptor, a disk that fails
             })
         })
     }

@@ -64,6 +64,9 @@ fn arguments() -> Result<Command, Failure> {
         (["ask", server], None) => Ok(Command::Ask { server: (*server).into(), text: None }),
         (["ask", server, text @ ..], None) => Ok(Command::Ask { server: (*server).into(), text: Some(text.join(" ")) }),
         (["ask"], None) => Err(misused("whom to ask? an address is missing")),
-        _ => Err(misused("these arguments do not go together")),
+        (["ask", ..], Some(_)) => Err(misused("--idle is for serve")),
+        (["serve", _, surplus, ..], _) => Err(misused(format!("'{surplus}' is too much"))),
+        ([what, ..], _) => Err(misused(format!("serve or ask? '{what}' is neither"))),
+        ([], Some(_)) => Err(misused("--idle is for serve")),
     }
 }

@@ -124,6 +124,11 @@ impl Protocol<Report> for Sender {
     }
 
     fn closed(&mut self, ctx: &mut Ctx<'_>, report: &mut Report, why: Reason) {
+        let why = match why {
+            Reason::Eof => "the receiver ended before it had all; send it again, and it goes on".into(),
+            Reason::Shutdown => "interrupted; send it again, and it goes on".into(),
+            why => why.to_string(),
+        };
         let name = match &self.now {
             Stage::Idle => None,
             Stage::Opening(name) | Stage::Sending(_, Progress { name, .. }) | Stage::Awaiting(Progress { name, .. }) => {
