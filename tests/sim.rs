@@ -391,4 +391,5 @@ fn a_failing_seed_is_reported_with_few_faults_and_a_command() {
     assert!(text.contains("somebody was cut off"), "{text}");
     assert!(text.contains("\n1 of its "), "{text}");
     assert!(text.contains("MAINSPRING_SEED="), "{text}");
+    assert!(text.contains(" --test sim a_failing_seed_is_reported_with_few_faults_and_a_command -- --exact"), "{text}");
 }

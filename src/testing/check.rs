@@ -6,7 +6,7 @@ use crate::{
     panics::{guard, text},
     world::sim::{Mercy, Question, question_of, question_text},
 };
-use std::{cell::RefCell, collections::BTreeSet, ops::Range, panic, sync::Once};
+use std::{cell::RefCell, collections::BTreeSet, env, ffi::OsStr, ops::Range, panic, path::Path, sync::Once};
 
 /// The environment variable that names one seed to be run alone.
 const SEED: &str = "MAINSPRING_SEED";
@@ -88,7 +88,7 @@ fn assert_same_twice(seed: u64, test: &impl Fn(&mut Sim)) {
 }
 
 fn from_environment<T>(name: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
-    let text = std::env::var(name).ok()?;
+    let text = env::var(name).ok()?;
     Some(read(&text).unwrap_or_else(|| panic!("{name}={text} is not what a failing check has printed")))
 }
 
@@ -181,11 +181,29 @@ fn report(seed: u64, first: Attempt, test: &impl Fn(&mut Sim)) -> ! {
     let name = std::thread::current().name().unwrap_or("the_test").to_owned();
     panic!(
         "seed {seed}: {}\n{faults}{}\n{}the end of the trace:\n{tail}\nto run it again, with the features that your tests need:\n    \
-         {SEED}={seed}{replay} cargo test {name} -- --exact --nocapture",
+         {SEED}={seed}{replay} cargo test{} {name} -- --exact --nocapture",
         last.why.or(first.why).unwrap_or_default(),
         if lines.is_empty() { "." } else { ":" },
         lines.concat(),
+        env::current_exe().map(|program| options_of(&program)).unwrap_or_default(),
     );
+}
+
+/// The options that Cargo was given, as far as the test's own file tells: `target/release/deps/room-0123456789abcdef` is of a
+/// release, and of `tests/room.rs`, if that is there. Cargo runs tests in the folder of their package.
+fn options_of(program: &Path) -> String {
+    let mut options = match program.parent().and_then(Path::parent).and_then(Path::file_name).and_then(OsStr::to_str) {
+        None | Some("debug") => String::new(),
+        Some("release") => " --release".to_owned(),
+        Some(profile) => format!(" --profile {profile}"),
+    };
+    if let Some((name, _)) = program.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.rsplit_once('-')) {
+        let tests = Path::new("tests");
+        if tests.join(format!("{name}.rs")).is_file() || tests.join(name).join("main.rs").is_file() {
+            options += &format!(" --test {name}");
+        }
+    }
+    options
 }
 
 /// Feeds a protocol the same bytes whole, one by one, and cut in two at every place, and compares what it sent.
