@@ -281,6 +281,16 @@ fn help_tells_how_each_is_used() {
 }
 
 #[test]
+fn help_tells_after_how_long_who_says_nothing_is_let_go() {
+    for (name, how_long) in
+        [("echo", "10 minutes"), ("timestamp", "60 seconds"), ("chat", "60 seconds"), ("timestamp_handler", "60 seconds")]
+    {
+        let help = Program::start(name, &["--help"]).ends_well().join(" ");
+        assert!(help.contains(how_long) && help.contains("is let go"), "{help}");
+    }
+}
+
+#[test]
 fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
     let wrong: [(&str, &[&str], &str); 18] = [
         ("echo", &["--nonsense"], "--nonsense"),
