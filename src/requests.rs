@@ -19,9 +19,10 @@ use std::{any::Any, cell::RefCell, fmt, io, rc::Rc};
 /// ```
 ///
 /// While an answer is [on its way](Answer::later), no other request is delivered, and the connection is not read: a client
-/// that sends faster than it is answered waits. That is no [`pause`](Context::pause): nobody's [`resume`](Context::resume)
-/// lets the next request in, and a pause of your own stays. When the reactor is [drained](Net::drain), a connection closes after the
-/// answer it is at. An `Err` ends the connection, without an answer; a panic too.
+/// that sends faster than it is answered waits, and one that has closed politely keeps its place until then. That is no
+/// [`pause`](Context::pause): nobody's [`resume`](Context::resume) lets the next request in, and a pause of your own stays.
+/// When the reactor is [drained](Net::drain), a connection closes after the answer it is at. An `Err` ends the connection,
+/// without an answer; a panic too.
 ///
 /// Everything may be called from inside a handler, [`drain`](Net::drain) and [`stop`](Net::stop) too. For answers without a
 /// request, requests that are answered together, and for being told things by other connections, write a [`Protocol`].
