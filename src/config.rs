@@ -270,7 +270,8 @@ impl Config {
     }
 
     /// A callback (also a factory, a tell, a timer, a job) that takes longer is named in the log as a warning, by key, peer,
-    /// protocol and callback, as far as it has them, and [`Stats`](crate::Stats) measures times. Default: off, because it looks at the clock twice for each callback.
+    /// protocol and callback, as far as it has them, and [`Stats`](crate::Stats) measures times. Default: off, because it
+    /// looks at the clock twice for each callback.
     #[must_use]
     pub fn watchdog(mut self, longer_than: impl Into<Option<Duration>>) -> Self {
         self.watchdog = longer_than.into();

@@ -176,8 +176,8 @@ impl<S> Reconnect<S> {
     ///
     /// Where the reactor comes to its end nothing is connected any more, and a drain or a
     /// [shutdown](crate::Reactor::shutdown) ends whatever your `closed` calls: while the loop drains, and during a shutdown,
-    /// this does nothing but stop what was pausing and drop what was kept. Start it when that is over. [`Net::stop`] is no such end: whoever turns
-    /// the loop again finds the attempt where it was.
+    /// this does nothing but stop what was pausing and drop what was kept. Start it when that is over. [`Net::stop`] is no
+    /// such end: whoever turns the loop again finds the attempt where it was.
     pub fn start(&mut self, net: &mut Net<'_, S>) {
         match self.phase {
             Phase::Stopped => {}
