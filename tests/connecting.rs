@@ -763,16 +763,22 @@ mod simulated {
         }
     }
 
+    /// A witness at both.test, a tenth of a second away, and a client's host.
+    fn a_witness_far_away() -> (Sim, Host<Vec<String>>, Host<Log>) {
+        let mut sim = Sim::new(1);
+        sim.set_weather(Weather::fair().latency(100 * MILLI, Duration::ZERO)).name("both.test", &["10.0.0.1"]);
+        sim.set_name_fate("both.test", NameFate::Slow(MILLI));
+        let witness = sim.host("10.0.0.1", Vec::new());
+        sim.net(witness).listen("10.0.0.1:80", || Witness).expect("a free port");
+        let host = sim.host("10.0.0.9", Log::default());
+        (sim, witness, host)
+    }
+
     /// The peer has accepted already when the client gives up, and does not know it yet.
     #[test]
     fn who_gives_up_a_race_with_something_to_send_ends_with_a_reset_not_a_fin() {
         for (says, times_out) in [("", false), ("half a word", false), ("half a word", true)] {
-            let mut sim = Sim::new(1);
-            sim.set_weather(Weather::fair().latency(100 * MILLI, Duration::ZERO)).name("both.test", &["10.0.0.1"]);
-            sim.set_name_fate("both.test", NameFate::Slow(MILLI));
-            let witness = sim.host("10.0.0.1", Vec::new());
-            sim.net(witness).listen("10.0.0.1:80", || Witness).expect("a free port");
-            let host = sim.host("10.0.0.9", Log::default());
+            let (mut sim, witness, host) = a_witness_far_away();
             let key = sim.net(host).connect_with("both.test:80", Connect::new().timeout(150 * MILLI), Client);
             sim.net(host).send(key, says);
             if !times_out {
@@ -788,12 +794,7 @@ mod simulated {
     /// Found by the model: what was sent in that callback is still in the reactor's buffer.
     #[test]
     fn so_does_who_fails_in_the_callback_in_which_it_sends() {
-        let mut sim = Sim::new(1);
-        sim.set_weather(Weather::fair().latency(100 * MILLI, Duration::ZERO)).name("both.test", &["10.0.0.1"]);
-        sim.set_name_fate("both.test", NameFate::Slow(MILLI));
-        let witness = sim.host("10.0.0.1", Vec::new());
-        sim.net(witness).listen("10.0.0.1:80", || Witness).expect("a free port");
-        let host = sim.host("10.0.0.9", Log::default());
+        let (mut sim, witness, host) = a_witness_far_away();
         let key = sim.net(host).connect("both.test:80", Client);
         sim.run_for(150 * MILLI - MILLI);
         let is_told = sim.net(host).tell(key, |_: &mut Client, ctx, _| {
