@@ -2,6 +2,7 @@
 //! is the median of several passes, and what is compared takes turns.
 
 mod broadcast;
+mod calls;
 mod output;
 mod posts;
 mod terminators;
@@ -11,7 +12,8 @@ use rustix::time::{ClockId, clock_gettime};
 use std::{error::Error, process::ExitCode};
 
 const HELP: &str = "\
-Measures the parts of mainspring by themselves: terminators, timers, output, posts, broadcast.
+Measures the parts of mainspring by themselves: terminators, timers, output, posts, broadcast; and what
+the way to a system call costs.
 
 usage: RUSTFLAGS='--cfg bench' cargo run --release --manifest-path benches/Cargo.toml --bin micro [-- PART...]
 
@@ -21,12 +23,13 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 type Part = (&'static str, fn() -> Result<String, Failure>);
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("terminators", terminators::table),
     ("timers", timers::table),
     ("output", output::table),
     ("posts", posts::table),
     ("broadcast", broadcast::table),
+    ("calls", calls::table),
 ];
 
 fn main() -> ExitCode {

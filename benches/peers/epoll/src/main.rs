@@ -1,5 +1,6 @@
 //! The limit: a loop written by hand on epoll(7), with nothing between the socket and the handler. Edge-triggered; with
-//! `spin` it polls for up to 50 µs before it sleeps. rustix makes the system calls without going through libc.
+//! `spin` it polls for up to 50 µs before it sleeps. rustix makes the system calls, through libc here, and without it where
+//! peers/epoll-direct builds this file.
 
 #[path = "../../common.rs"]
 mod common;

@@ -34,7 +34,7 @@ const fn rust(name: &'static str, says: &'static str, package: &'static str) -> 
     Peer { name, says, package: Some(package), variant: None, modes: ALL, idle_max: usize::MAX }
 }
 
-pub(crate) const PEERS: [Peer; 8] = [
+pub(crate) const PEERS: [Peer; 10] = [
     rust(OURS, "this crate", "server"),
     Peer {
         variant: Some("50"),
@@ -42,6 +42,12 @@ pub(crate) const PEERS: [Peer; 8] = [
         ..rust("mainspring-spin", "this crate with `Config::spin` of 50 µs, which keeps a core busy", "server")
     },
     rust(REFERENCE, "a loop written by hand on epoll(7), edge-triggered: the limit", "peer-epoll"),
+    Peer {
+        variant: Some("spin"),
+        modes: &["echo"],
+        ..rust("epoll-spin", "the same, which polls for 50 µs before it sleeps", "peer-epoll")
+    },
+    rust("epoll-direct", "the same, whose system calls are made in place instead of through libc", "peer-epoll-direct"),
     rust("mio", "the same loop written by hand on mio", "peer-mio"),
     rust("tokio", "current_thread runtime, a task for each connection, LinesCodec", "peer-tokio"),
     Peer {
@@ -83,12 +89,12 @@ impl Build {
         let target = own.parent().and_then(Path::parent).ok_or("this program is not in a target directory")?.to_owned();
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut build = Self { folder, target, profile: profile.to_owned(), peers: peers.to_vec(), python: None };
-        let mut cargo = build.cargo("build");
-        cargo.args(["--quiet", "--locked", "--profile", profile]);
-        for package in peers.iter().filter_map(|peer| peer.package) {
-            cargo.args(["-p", package]);
+        let mut packages: Vec<&str> = peers.iter().filter_map(|peer| peer.package).collect();
+        packages.dedup();
+        for package in packages {
+            // Each by itself, or one would get its crates with the features that another one wants.
+            succeed(build.cargo("build").args(["--quiet", "--locked", "--profile", profile, "-p", package, "--bins"]))?;
         }
-        succeed(cargo.arg("--bins"))?;
         if peers.iter().any(|peer| peer.package.is_none()) {
             build.python = python_with_asyncore();
         }
