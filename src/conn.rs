@@ -224,6 +224,13 @@ impl Conn {
         self.flags.has_just(ESTABLISHED | READABLE, ESTABLISHED | READABLE | unusual) && self.is_open()
     }
 
+    /// The common case: there is something to write, and nothing else to think of.
+    #[inline]
+    pub(crate) fn is_plainly_writable(&self) -> bool {
+        let is_possible = self.flags.has_just(ESTABLISHED | WRITABLE, ESTABLISHED | WRITABLE | SPECIAL | RATED_OUT);
+        is_possible && self.is_open() && self.output.is_some()
+    }
+
     /// The common case: all output has left, and nothing waited for that.
     #[inline]
     pub(crate) fn is_plainly_sent(&self) -> bool {
@@ -386,14 +393,17 @@ impl Conn {
 
     /// Writes what is queued, once, no more than `most`, after having a producer make more if one stands in front; how much
     /// the kernel took.
+    #[inline]
     pub(crate) fn flush(&mut self, spares: &mut Spares, most: usize) -> Result<usize, Stuck> {
         let (Some(stream), Some(output)) = (&mut self.stream, &mut self.output) else { return Ok(0) };
-        while output.wants_pull() {
-            guard(|| output.pull()).map_err(Stuck::Panicked)?.map_err(Stuck::Producer)?;
-        }
         let moved = match output.single() {
             Some(bytes) => stream.send(&bytes[..bytes.len().min(most)]),
-            None => send_pieces(stream, output, most),
+            None => {
+                while output.wants_pull() {
+                    guard(|| output.pull()).map_err(Stuck::Panicked)?.map_err(Stuck::Producer)?;
+                }
+                send_pieces(stream, output, most)
+            }
         };
         let taken = self.note_written(moved).map_err(Stuck::Socket)?;
         if let Some(output) = &mut self.output {

@@ -232,26 +232,10 @@ impl Output {
     }
 
     /// So many bytes of [`slices`](Self::slices) have left.
-    pub(crate) fn advance(&mut self, mut bytes: usize) {
+    #[inline]
+    pub(crate) fn advance(&mut self, bytes: usize) {
         self.queued -= bytes;
-        while let Some(front) = self.chunks.front_mut() {
-            let (whole, sent) = match front {
-                Chunk::Owned { bytes, sent } => (bytes.len(), sent),
-                Chunk::Shared { bytes, sent } => (bytes.len(), sent),
-                Chunk::Producer { .. } => {
-                    debug_assert!(bytes == 0, "no more leaves than stood in front");
-                    return;
-                }
-            };
-            let left = whole - *sent;
-            if bytes < left {
-                *sent += bytes;
-                return;
-            }
-            bytes -= left;
-            self.chunks.pop_front();
-        }
-        self.sent += bytes;
+        self.sent += if self.chunks.is_empty() { bytes } else { self.advance_chunks(bytes) };
         debug_assert!(self.sent <= self.last.len(), "no more leaves than there was");
         if self.sent == self.last.len() {
             self.sent = 0;
@@ -260,6 +244,28 @@ impl Output {
                 self.last = Vec::new();
             }
         }
+    }
+
+    /// How many are of what stands behind the chunks.
+    fn advance_chunks(&mut self, mut bytes: usize) -> usize {
+        while let Some(front) = self.chunks.front_mut() {
+            let (whole, sent) = match front {
+                Chunk::Owned { bytes, sent } => (bytes.len(), sent),
+                Chunk::Shared { bytes, sent } => (bytes.len(), sent),
+                Chunk::Producer { .. } => {
+                    debug_assert!(bytes == 0, "no more leaves than stood in front");
+                    return 0;
+                }
+            };
+            let left = whole - *sent;
+            if bytes < left {
+                *sent += bytes;
+                return 0;
+            }
+            bytes -= left;
+            self.chunks.pop_front();
+        }
+        bytes
     }
 }
 

@@ -338,8 +338,14 @@ impl Hub {
             match self.slots.get_mut(key) {
                 Some(Entry::Stream(conn)) => {
                     conn.clear(IN_DIRTY);
-                    let (index, is_lingering) = (key.index(), conn.phase == Phase::Lingering);
-                    if !is_lingering {
+                    let index = key.index();
+                    if conn.is_plainly_writable() {
+                        let flushed = conn.flush(&mut self.spares, usize::MAX);
+                        if flushed.is_ok() && conn.is_plainly_sent() && conn.is_plainly_idle() {
+                            continue;
+                        }
+                        self.flushed(index, flushed);
+                    } else if conn.phase != Phase::Lingering {
                         self.flush(index);
                     }
                     if !self.slots.conn_at(index).is_plainly_idle() {

@@ -288,13 +288,17 @@ impl Hub {
         if most == 0 {
             return;
         }
-        match self.slots.conn_at_mut(index).flush(&mut self.spares, most) {
-            Ok(taken) => {
-                if is_rated {
-                    self.moved(index, Way::Out, taken);
-                }
-                self.wrote(index, taken);
-            }
+        let flushed = self.slots.conn_at_mut(index).flush(&mut self.spares, most);
+        if let (true, Ok(taken)) = (is_rated, &flushed) {
+            self.moved(index, Way::Out, *taken);
+        }
+        self.flushed(index, flushed);
+    }
+
+    /// What follows from having written once.
+    pub(super) fn flushed(&mut self, index: usize, flushed: Result<usize, Stuck>) {
+        match flushed {
+            Ok(taken) => self.wrote(index, taken),
             Err(Stuck::Socket(error)) => self.write_failed(index, error),
             Err(Stuck::Producer(Broken::Error(error))) => self.producer_failed(index, Ok(error.into())),
             Err(Stuck::Producer(Broken::NoProgress)) => {
