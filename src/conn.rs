@@ -398,12 +398,7 @@ impl Conn {
         let (Some(stream), Some(output)) = (&mut self.stream, &mut self.output) else { return Ok(0) };
         let moved = match output.single() {
             Some(bytes) => stream.send(&bytes[..bytes.len().min(most)]),
-            None => {
-                while output.wants_pull() {
-                    guard(|| output.pull()).map_err(Stuck::Panicked)?.map_err(Stuck::Producer)?;
-                }
-                send_pieces(stream, output, most)
-            }
+            None => send_pieces(stream, output, most)?,
         };
         let taken = self.note_written(moved).map_err(Stuck::Socket)?;
         if let Some(output) = &mut self.output {
@@ -459,11 +454,15 @@ impl Conn {
     }
 }
 
-fn send_pieces(stream: &mut Stream, output: &Output, most: usize) -> io::Result<Moved> {
+#[inline(never)]
+fn send_pieces(stream: &mut Stream, output: &mut Output, most: usize) -> Result<io::Result<Moved>, Stuck> {
+    while output.wants_pull() {
+        guard(|| output.pull()).map_err(Stuck::Panicked)?.map_err(Stuck::Producer)?;
+    }
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    match output.slices(&mut slices, most) {
+    Ok(match output.slices(&mut slices, most) {
         0 => Ok(Moved { bytes: 0, drained: false }),
         1 => stream.send(&slices[0]),
         count => stream.send_vectored(&slices[..count]),
-    }
+    })
 }

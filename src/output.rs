@@ -247,6 +247,7 @@ impl Output {
     }
 
     /// How many are of what stands behind the chunks.
+    #[inline(never)]
     fn advance_chunks(&mut self, mut bytes: usize) -> usize {
         while let Some(front) = self.chunks.front_mut() {
             let (whole, sent) = match front {

@@ -335,28 +335,26 @@ impl Hub {
         // It grows while it is worked off, by readers that may go on: each can be let go once.
         while let Some(&key) = self.dirty.get(at) {
             at += 1;
-            match self.slots.get_mut(key) {
-                Some(Entry::Stream(conn)) => {
-                    conn.clear(IN_DIRTY);
-                    let index = key.index();
-                    if conn.is_plainly_writable() {
-                        let flushed = conn.flush(&mut self.spares, usize::MAX);
-                        if flushed.is_ok() && conn.is_plainly_sent() && conn.is_plainly_idle() {
-                            continue;
-                        }
-                        self.flushed(index, flushed);
-                    } else if conn.phase != Phase::Lingering {
-                        self.flush(index);
-                    }
-                    if !self.slots.conn_at(index).is_plainly_idle() {
-                        self.settle(index);
-                    }
-                }
-                Some(Entry::Watched(watched)) => {
+            let Some(conn) = self.slots.conn_mut(key) else {
+                if let Some(watched) = self.slots.watched(key) {
                     watched.in_dirty = false;
                     self.requeue(key);
                 }
-                _ => {}
+                continue;
+            };
+            conn.clear(IN_DIRTY);
+            let index = key.index();
+            if conn.is_plainly_writable() {
+                let flushed = conn.flush(&mut self.spares, usize::MAX);
+                if flushed.is_ok() && conn.is_plainly_sent() && conn.is_plainly_idle() {
+                    continue;
+                }
+                self.flushed(index, flushed);
+            } else if conn.phase != Phase::Lingering {
+                self.flush(index);
+            }
+            if !self.slots.conn_at(index).is_plainly_idle() {
+                self.settle(index);
             }
         }
         self.dirty.clear();
