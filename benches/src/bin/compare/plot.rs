@@ -7,13 +7,15 @@ use std::path::Path;
 const SIZE: (u32, u32) = (920, 400);
 
 /// Good on white and on black, and told apart by those who see no red or no green.
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(240, 228, 66),
     RGBColor(213, 94, 0),
     RGBColor(204, 121, 167),
     RGBColor(0, 158, 115),
     RGBColor(140, 140, 140),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
 ];
 
 /// By cell, the ratio of each peer.

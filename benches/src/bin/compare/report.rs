@@ -250,9 +250,10 @@ impl Report<'_> {
     }
 
     /// For the picture: by cell, of each peer.
+    /// For the picture, without the reference and its variants.
     fn ratios(&self) -> Vec<(&'static str, Vec<(&'static str, f64)>)> {
         let of_cell = |cell: &Cell| {
-            let peers = self.build.peers.iter().filter(|peer| peer.name != REFERENCE);
+            let peers = self.build.peers.iter().filter(|peer| !peer.name.starts_with(REFERENCE));
             let ratios = peers.filter_map(|&peer| Some((peer.name, self.ratio(cell, peer, Figures::rate)?)));
             (cell.name, ratios.collect())
         };
