@@ -2205,6 +2205,22 @@ fn congestion_begins_above_the_high_mark_and_ends_at_the_low_one() {
 }
 
 #[test]
+fn congestion_lasts_while_more_is_queued_than_the_low_mark() {
+    let (mut reactor, mut journal) = start();
+    let (key, _peer) = guest(&mut reactor, &mut journal, quiet);
+    stuff(&mut reactor, &mut journal, key);
+    let mut net = reactor.net();
+    let mut link = net.link(key).expect("it is open");
+    let queued = link.queued();
+    for (low, high, is_congested) in
+        [(0, 1, true), (queued - 1, queued, true), (queued, queued, false), (queued - 1, queued, false)]
+    {
+        link.set_output_limits(low, high, 2 * queued);
+        assert_eq!(link.is_congested(), is_congested, "{queued} queued, marks {low} and {high}");
+    }
+}
+
+#[test]
 fn is_congested_is_true_from_the_moment_a_connection_begins_to_end() {
     let ends: [fn(&mut Ctx<'_>); 3] = [|ctx| ctx.close(), |ctx| ctx.abort(), |ctx| ctx.fail("gone")];
     for end in ends {
