@@ -126,7 +126,7 @@ impl Pool {
                 Err(error) => no_other = Some(error),
             }
         }
-        if state.queue.len() >= state.free + self.capacity.queue {
+        if state.queue.len() >= state.free.saturating_add(self.capacity.queue) {
             return (Err(Refused::Full), no_other);
         }
         state.queue.push_back((ticket, job));
@@ -210,6 +210,18 @@ mod tests {
 
     fn next(receiver: &Receiver<u32>) -> u32 {
         receiver.recv_timeout(LONG).expect("a job begins")
+    }
+
+    #[test]
+    fn a_queue_without_bound_takes_work() {
+        let (begun, begins) = channel();
+        let pool = pool(1, usize::MAX);
+        let jobs: Vec<_> = (0..3).map(|number| held(&begun, number)).collect();
+        for (number, (let_go, job)) in (0..).zip(jobs) {
+            pool.spawn(number, job).expect("there is room without end");
+            drop(let_go);
+        }
+        assert_eq!([0; 3].map(|_| next(&begins)), [0, 1, 2]);
     }
 
     #[test]
