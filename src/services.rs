@@ -38,7 +38,7 @@ const FILE: &str = if cfg!(windows) { r"C:\Windows\System32\drivers\etc\services
 /// # Errors
 /// [`io::ErrorKind::NotFound`] for a name that neither knows.
 pub fn service_port(name: &str, protocol: IpProtocol) -> io::Result<u16> {
-    built_in(name, protocol).or_else(|| in_file(&fs::read_to_string(FILE).ok()?, name, protocol)).ok_or_else(|| {
+    built_in(name, protocol).or_else(|| in_system(FILE, name, protocol)).ok_or_else(|| {
         let name = name.escape_debug();
         let text = format!("no service is called `{name}` for {protocol}, here and in {FILE}: write the number of its port");
         io::Error::new(io::ErrorKind::NotFound, text)
@@ -54,6 +54,10 @@ fn built_in(name: &str, protocol: IpProtocol) -> Option<u16> {
         has_protocol && known.eq_ignore_ascii_case(name)
     };
     COMMON.iter().find(is_it).map(|(_, port, ..)| *port)
+}
+
+fn in_system(file: &str, name: &str, protocol: IpProtocol) -> Option<u16> {
+    in_file(&String::from_utf8_lossy(&fs::read(file).ok()?), name, protocol)
 }
 
 /// Lines of `name port/protocol aliases…`, comments after `#`.
@@ -157,6 +161,18 @@ mod tests {
         assert_eq!(in_file(file, "STRANGE", IpProtocol::Udp), Some(4711));
         assert_eq!(tcp("odd"), Some(4712));
         assert_eq!([tcp("strange"), tcp("broken"), tcp("bad"), tcp("odd2"), tcp("no"), tcp("#odd2"), tcp("")], [None; 7]);
+    }
+
+    /// Somebody's comment in another encoding.
+    #[test]
+    fn a_file_that_is_not_all_utf8_is_read_all_the_same() {
+        let name = format!("mainspring-services-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, b"# f\xfcr uns\nours 4711/tcp # M\xfcller\n").expect("writable");
+        let found = in_system(&path.to_string_lossy(), "ours", IpProtocol::Tcp);
+        fs::remove_file(&path).expect("it was just written");
+        assert_eq!(found, Some(4711));
+        assert_eq!(in_system("/no/such/file", "ours", IpProtocol::Tcp), None);
     }
 
     #[test]
