@@ -170,7 +170,16 @@ fn addresses(host: &str) -> io::Result<Vec<SocketAddr>> {
 
 #[cfg(feature = "names")]
 fn name(ip: IpAddr) -> io::Result<String> {
-    dns_lookup::lookup_addr(&ip).map_err(|error| typed(error, &ip.to_string()))
+    dns_lookup::lookup_addr(&ip).map_err(|error| typed(error, &ip.to_string())).and_then(|name| named(ip, name))
+}
+
+/// A number is none: whoever has the address could pass for another host with it.
+#[cfg(feature = "names")]
+fn named(ip: IpAddr, name: String) -> io::Result<String> {
+    if name.strip_suffix('.').unwrap_or(&name).parse::<IpAddr>().is_err() {
+        return Ok(name);
+    }
+    Err(NameError::NotFound.error(format!("`{ip}`: a number is written down as its name, `{name}`, and that is none")))
 }
 
 #[cfg(feature = "names")]
@@ -245,6 +254,19 @@ mod tests {
             Ok(Found::Name(name)) => assert!(name.parse::<IpAddr>().is_err(), "{name}"),
             Ok(other) => panic!("{other:?}"),
             Err(error) => assert!(NameError::of(&error).is_some(), "{error:?}"),
+        }
+    }
+
+    /// Whoever has an address may write down a number as its name, to be taken for another host.
+    #[test]
+    #[cfg(feature = "names")]
+    fn a_number_is_nobodys_name() {
+        let ip: IpAddr = "192.0.2.1".parse().expect("literal");
+        assert_eq!(named(ip, "example.org".into()).expect("a name"), "example.org");
+        for number in ["192.0.2.1", "127.0.0.1", "127.0.0.1.", "::1", "::ffff:127.0.0.1"] {
+            let error = named(ip, number.into()).expect_err(number);
+            assert_eq!(NameError::of(&error), Some(NameError::NotFound));
+            assert!(error.to_string().starts_with("`192.0.2.1`: "), "{error}");
         }
     }
 
