@@ -222,20 +222,26 @@ pub(crate) fn literal(host: &str) -> io::Result<Option<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(Some((ip, 0).into()));
     }
-    match host.split_once('%') {
-        Some((ip, zone)) if ip.parse::<Ipv6Addr>().is_ok() => with_zone(host, zone).map(Some),
-        _ => check_host(host).map(|()| None),
+    let zoned = host.split_once('%').and_then(|(ip, zone)| Some((ip.parse().ok()?, zone)));
+    match zoned {
+        Some((ip, zone)) => with_zone(host, ip, zone).map(Some),
+        None => check_host(host).map(|()| None),
     }
 }
 
 /// The system numbers its interfaces; that is asked of it, without a look at the network.
-fn with_zone(host: &str, zone: &str) -> io::Result<SocketAddr> {
+fn with_zone(host: &str, ip: Ipv6Addr, zone: &str) -> io::Result<SocketAddr> {
     let is_sane =
         !zone.is_empty() && zone.len() <= ZONE_BYTES_MAX && !zone.contains(|c: char| c.is_control() || c.is_whitespace());
     let found = if is_sane { (host, 0).to_socket_addrs().ok().and_then(|mut all| all.next()) } else { None };
     found.ok_or_else(|| {
-        let zone = zone.escape_debug();
-        io::Error::new(io::ErrorKind::NotFound, format!("`{}`: there is no network interface `{zone}` here", host.escape_debug()))
+        let (host, zone) = (host.escape_debug(), zone.escape_debug());
+        let text = if ip.is_unicast_link_local() || ip.is_multicast() {
+            format!("`{host}`: there is no network interface `{zone}` here")
+        } else {
+            format!("`{host}`: this is no address of one link, so it has no zone: write it without `%{zone}`")
+        };
+        io::Error::new(io::ErrorKind::NotFound, text)
     })
 }
 
@@ -414,6 +420,9 @@ mod tests {
         assert_eq!(Target::from(("fe80::1%lo", 80)).address().expect("literal").to_string(), "[fe80::1%1]:80");
         for text in ["[fe80::1%no-such-link]:80", "[fe80::1%]:80", "[fe80::1%a b]:80"] {
             assert!(zone(text).is_err_and(|error| error.contains("no network interface")), "{text}");
+        }
+        for text in ["[::1%lo]:80", "[2001:db8::1%lo]:80"] {
+            assert!(zone(text).is_err_and(|error| error.contains("without `%lo`")), "{text}: {:?}", zone(text));
         }
     }
 
