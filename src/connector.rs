@@ -25,7 +25,8 @@ impl Connect {
     }
 
     /// The address to connect from (bind(2)); port 0 leaves the port to the system. Of a name only the addresses of the same
-    /// family are tried then; with a port, one after the other, because two sockets cannot share it.
+    /// family are tried then; with a port, one after the other, because two sockets cannot share it. A literal address of the
+    /// other family cannot be reached from it; nothing to Unix sockets.
     #[must_use]
     pub fn local(mut self, addr: SocketAddr) -> Self {
         self.local = Some(addr);

@@ -22,7 +22,8 @@ impl<S> Net<'_, S> {
     ///
     /// The system's own resolver is asked (getaddrinfo(3): /etc/hosts and nsswitch.conf count), on a thread of a small pool,
     /// [`Config::resolve_threads`](crate::Config::resolve_threads); or yours,
-    /// [`Config::resolver`](crate::Config::resolver). A literal address is its own answer, and asks nobody.
+    /// [`Config::resolver`](crate::Config::resolver). A literal address is its own answer, and asks nobody. An answer has no
+    /// zones: what is good on one link only (`fe80::1%eth0`) is reached by giving its text to [`connect`](Self::connect).
     ///
     /// The timer is that of its deadline, [`Config::connect_max`](crate::Config::connect_max): [`cancel`](Self::cancel) takes
     /// the lookup back, and `done` is dropped. Like any timer it keeps [`run`](crate::Reactor::run) running, but not during a
