@@ -113,8 +113,12 @@ struct Server {
 }
 
 fn serve_with(options: &[&str], root: &Path) -> Server {
+    serve_at(options, root, "127.0.0.1:0")
+}
+
+fn serve_at(options: &[&str], root: &Path, at: &str) -> Server {
     let mut command = program("gopher_server");
-    let mut child = command.args(options).arg(root).arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().expect("it was built");
+    let mut child = command.args(options).arg(root).arg(at).stdout(Stdio::piped()).spawn().expect("it was built");
     let stdout = child.stdout.take().expect("piped");
     let running = Running(child);
     let mut line = String::new();
@@ -430,6 +434,17 @@ fn menus_tell_the_host_that_they_are_to_tell() {
     let server = serve_with(&["--host", "gopher.example"], &folder.0);
     let line = format!("0a.txt\t/a.txt\tgopher.example\t{}\r\n", server.addr.port());
     assert!(server.text("\r\n").starts_with(&line));
+}
+
+#[test]
+fn menus_tell_a_client_of_ipv4_an_address_of_ipv4() {
+    let folder = Folder::new().with("a.txt", "");
+    if TcpListener::bind("[::]:0").is_err() {
+        return; // this system has no IPv6
+    }
+    let server = serve_at(&[], &folder.0, "[::]:0");
+    let server = Server { addr: ([127, 0, 0, 1], server.addr.port()).into(), ..server };
+    assert!(server.menu("").starts_with(&["0a.txt\t/a.txt".to_owned()]), "{:?}", server.menu(""));
 }
 
 #[test]

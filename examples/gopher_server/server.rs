@@ -37,7 +37,8 @@ pub(crate) struct Server {
 impl Server {
     fn place(&self, ctx: &Context<'_, Self>) -> Place {
         let local = ctx.local().ip();
-        let host = self.host.clone().or_else(|| Some(local?.ip().to_string()));
+        // A listener for both families sees IPv4 as IPv6, where a client that has IPv4 only cannot go.
+        let host = self.host.clone().or_else(|| Some(local?.ip().to_canonical().to_string()));
         Place { host: host.unwrap_or_else(|| "localhost".into()), port: local.map_or(70, |local| local.port()) }
     }
 }
