@@ -686,6 +686,19 @@ fn the_client_writes_binaries_and_texts_byte_exact_into_a_file() {
     assert_eq!(fs::read_dir(&target.0).expect("ours").count(), 2, "no parts are left");
 }
 
+#[test]
+fn the_client_does_not_put_a_file_in_the_place_of_a_pipe_a_device_or_a_folder() {
+    let folder = Folder::new().with("a.txt", "a\n").with("folder/b", "");
+    let server = serve(&folder);
+    let made = Command::new("mkfifo").arg(folder.path("pipe")).status().expect("coreutils");
+    assert!(made.success());
+    for name in ["pipe", "folder"] {
+        let path = folder.path(name).display().to_string();
+        server.fetch(&["/a.txt", "--output", &path]).fails(1, &[&path, "no plain file"]);
+        assert!(!folder.path(name).is_file() && !folder.path(&format!("{name}.part")).exists(), "{name}");
+    }
+}
+
 /// A server that plays a part, once: it hears the question and does what it is told to.
 fn plays(part: impl FnOnce(TcpStream) + Send + 'static) -> (SocketAddr, thread::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -830,9 +843,10 @@ fn the_client_ends_when_it_is_interrupted_and_leaves_no_part() {
 
 #[test]
 fn the_client_says_what_is_wrong_with_its_command_line_or_the_disk() {
-    let wrong: [(&[&str], &str); 10] = [
+    let wrong: [(&[&str], &str); 11] = [
         (&[], "HOST"),
         (&["example.org:7070"], "example.org --port 7070"),
+        (&["gopher://example.org/"], "HOST is no URL"),
         (&["--nonsense"], "--nonsense"),
         (&["host", "/x", "surplus"], "surplus"),
         (&["host", "--port", "70000"], "up to 65535, not '70000'"),

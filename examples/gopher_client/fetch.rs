@@ -89,6 +89,9 @@ struct Kept {
 
 impl Kept {
     fn new(path: PathBuf) -> Result<Self, Failure> {
+        if fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
+            return Err(format!("cannot write {}: it is there, and no plain file", path.display()).into());
+        }
         let mut part = path.clone().into_os_string();
         part.push(".part");
         let file = File::create(&part).map_err(|error| format!("cannot write {}: {error}", Path::new(&part).display()))?;

@@ -83,6 +83,9 @@ fn arguments() -> Result<Option<Asked>, Failure> {
         }
     }
     let host = host.ok_or_else(|| misused("HOST is missing: whom to ask?"))?;
+    if host.contains('/') {
+        return Err(misused(format!("HOST is no URL, but a name or an IP address alone, not '{host}'")));
+    }
     // An IPv6 address has two of them at least.
     if let Some((name, port)) = host.split_once(':').filter(|(_, rest)| !rest.contains(':')) {
         return Err(misused(format!("HOST has no port in it: write {name} --port {port}")));
