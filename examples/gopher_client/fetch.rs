@@ -230,11 +230,10 @@ impl Client {
 fn unresolved(error: &io::Error) -> Failed {
     match NameError::of(error) {
         Some(NameError::TimedOut) => Failed::TimedOut(error.to_string()),
-        // It may exist, only that nobody could say so.
-        Some(NameError::TryAgain | NameError::Failed | NameError::Busy) => {
-            Failed::NoSuchHost(format!("could not resolve: {error}"))
-        }
-        _ => Failed::NoSuchHost(format!("no such host: {error}")),
+        Some(NameError::NotFound) => Failed::NoSuchHost(format!("no such host: {error}")),
+        None if error.kind() == io::ErrorKind::InvalidInput => Failed::NoSuchHost(format!("no such host: {error}")),
+        // It may exist, only that nobody could say so. (Without the feature `names` only the resolver's text can tell.)
+        _ => Failed::NoSuchHost(format!("could not look the host up: {error}")),
     }
 }
 
