@@ -381,10 +381,30 @@ fn a_sender_says_which_files_were_not_sent_and_sends_the_others() {
 }
 
 #[test]
+fn what_is_no_plain_file_is_not_sent_and_a_pipe_is_not_waited_for() {
+    let (from, into) = (Folder::new().with("good", b"good"), Folder::new());
+    let made = Command::new("mkfifo").arg(from.path("pipe")).status().expect("coreutils");
+    assert!(made.success());
+    let receiving = Receiving::into(&into, &[]);
+    let at = receiving.at.to_string();
+    let sending = program().args(["send", &at, &from.path("pipe"), &from.path("good")]).stderr(Stdio::piped()).spawn();
+    let mut sending = sending.expect("a program that was built");
+    let (sender, sent) = channel();
+    let mut complaints = BufReader::new(sending.stderr.take().expect("piped")).lines();
+    thread::spawn(move || sender.send(complaints.next()));
+    let first = sent.recv_timeout(PATIENCE);
+    let _ = sending.kill(); // if it waits
+    let _ = sending.wait();
+    let first = first.expect("it does not wait for somebody to write").expect("a line").expect("text");
+    assert_eq!(first, format!("{}: it is no plain file", from.path("pipe")));
+}
+
+#[test]
 fn help_mistakes_and_an_interrupt() {
     let help = run(&["--help"]);
     assert!(help.status.success() && text(&help.stdout).contains("usage: transfer receive"));
-    let wrong: [&[&str]; 7] = [
+    let wrong: [&[&str]; 8] = [
+        &["send", "--limit", "5", "127.0.0.1:1", "file"],
         &[],
         &["--nonsense"],
         &["receive"],
@@ -398,6 +418,8 @@ fn help_mistakes_and_an_interrupt() {
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         assert!(text(&output.stderr).starts_with("error: ") && text(&output.stderr).lines().count() == 1, "{arguments:?}");
     }
+    let output = run(wrong[0]);
+    assert!(text(&output.stderr).contains("--limit is for who receives"), "{}", text(&output.stderr));
     let into = Folder::new();
     let mut receiving = Receiving::into(&into, &[]);
     let mut hand = Hand::to(&receiving);

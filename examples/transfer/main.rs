@@ -71,6 +71,7 @@ fn arguments() -> Result<Command, Failure> {
             if files.is_empty() { Err(misused("a FILE is missing")) } else { Ok(Command::Send { to: to.string()?, files }) }
         }
         (Some("send"), None) => Err(misused("an ADDR is missing")),
+        (Some("send"), Some(_)) => Err(misused("--limit is for who receives")),
         _ => Err(misused("receive or send?")),
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 use mainspring::{Context, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::{
     collections::VecDeque,
-    fs::File,
+    fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     time::Duration,
@@ -223,10 +223,10 @@ fn open(path: &Path) -> io::Result<Source> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name that can be sent"))?;
     check_name(name).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
-    let mut file = File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file")); // to open a pipe waits for its writer
     }
+    let mut file = File::open(path)?;
     let (mut sha, mut size, mut buf) = (Sha256::new(), 0, vec![0; PIECE]);
     loop {
         match file.read(&mut buf)? {
