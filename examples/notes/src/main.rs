@@ -178,6 +178,6 @@ fn arguments() -> Result<Option<(PathBuf, String)>, Failure> {
             other => return Err(misused(other.unexpected())),
         }
     }
-    let file = file.ok_or_else(|| misused("a FILE is missing"))?;
+    let file = file.filter(|file| !file.as_os_str().is_empty()).ok_or_else(|| misused("a FILE is missing"))?;
     Ok(Some((file, at.unwrap_or_else(|| "127.0.0.1:7016".into()))))
 }

@@ -1,7 +1,10 @@
 //! The notes in their database. Everything here blocks: it is called on other threads only.
 
 use rusqlite::{Connection, Row, params};
-use std::path::Path;
+use std::{
+    error::Error,
+    path::{self, Path},
+};
 
 pub(crate) struct Store {
     db: Connection,
@@ -17,8 +20,9 @@ pub(crate) struct Note {
 const NOTES_MAX: i64 = 100;
 
 impl Store {
-    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
-        let db = Connection::open(path)?;
+    pub(crate) fn open(path: &Path) -> Result<Self, Box<dyn Error>> {
+        // As an absolute path no name has a meaning of its own to SQLite, such as `:memory:`.
+        let db = Connection::open(path::absolute(path)?)?;
         // A commit has reached the disk when it returns, and readers do not wait for it.
         db.pragma_update(None, "journal_mode", "wal")?;
         db.pragma_update(None, "synchronous", "full")?;

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs,
     hash::{BuildHasher, RandomState},
     io::{BufRead, BufReader, Write},
@@ -51,8 +52,13 @@ struct Server {
 
 impl Server {
     fn start(folder: &Folder) -> Self {
+        Self::start_with(folder, folder.database())
+    }
+
+    fn start_with(folder: &Folder, database: impl AsRef<OsStr>) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_notes"))
-            .arg(folder.database())
+            .current_dir(&folder.0)
+            .arg(database)
             .arg("127.0.0.1:0")
             .stdout(Stdio::piped())
             .spawn()
@@ -193,12 +199,30 @@ fn an_interrupt_lets_what_has_come_finish() {
     assert_eq!(Server::start(&folder).client().all(), [(1, "one".to_owned())]);
 }
 
+/// SQLite has names for databases that are in memory, or go with the program.
+#[test]
+fn a_database_is_a_file_whatever_it_is_called() {
+    for name in [":memory:", "file:notes?mode=memory"] {
+        let folder = Folder::new();
+        let server = Server::start_with(&folder, name);
+        assert_eq!(server.client().ask("add kept").expect("an answer"), "OK 1", "{name}");
+        drop(server);
+        assert!(folder.0.join(name).is_file(), "{name}");
+        let server = Server::start_with(&folder, name);
+        assert_eq!(server.client().all(), [(1, "kept".to_owned())], "{name}");
+    }
+}
+
 #[test]
 fn help_and_mistakes() {
-    let run = |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_notes")).args(arguments).output().expect("it was built");
+    let folder = Folder::new();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_notes"));
+        command.current_dir(&folder.0).args(arguments).output().expect("it was built")
+    };
     let help = run(&["--help"]);
     assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("usage: notes"));
-    let wrong: [&[&str]; 5] = [&[], &["--nonsense"], &["/nowhere/notes.db"], &["a", "b", "c"], &[":memory:", "nonsense"]];
+    let wrong: [&[&str]; 6] = [&[], &[""], &["--nonsense"], &["/nowhere/notes.db"], &["a", "b", "c"], &["notes.db", "nonsense"]];
     for arguments in wrong {
         let output = run(arguments);
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
