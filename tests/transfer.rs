@@ -16,7 +16,7 @@ use line::{Answer, Header};
 use sha256::Sha256;
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -397,6 +397,23 @@ fn what_is_no_plain_file_is_not_sent_and_a_pipe_is_not_waited_for() {
     let _ = sending.wait();
     let first = first.expect("it does not wait for somebody to write").expect("a line").expect("text");
     assert_eq!(first, format!("{}: it is no plain file", from.path("pipe")));
+}
+
+#[test]
+fn what_a_receiver_says_stays_on_one_line_and_does_nothing_to_a_terminal() {
+    let from = Folder::new().with("file", b"x");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = listener.local_addr().expect("it listens").to_string();
+    let receiver = thread::spawn(move || {
+        let mut sender = listener.accept().expect("it comes").0;
+        let mut header = String::new();
+        BufReader::new(&sender).read_line(&mut header).expect("a header");
+        let refused = Answer::Refused { why: "no\nfile: sent, 1 bytes\r\u{1b}[2J\u{9b}31m".into() };
+        sender.write_all(refused.line().as_bytes()).expect("it listens");
+    });
+    let sent = run(&["send", &at, &from.path("file")]);
+    receiver.join().expect("it has played its part");
+    assert_eq!(text(&sent.stderr), "file: no file: sent, 1 bytes  [2J 31m\nerror: a file was not sent\n");
 }
 
 #[test]

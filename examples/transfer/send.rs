@@ -149,7 +149,9 @@ impl Protocol<Report> for Sender {
 impl Report {
     fn fails(&mut self, name: &str, why: &dyn std::fmt::Display) {
         self.failed += 1;
-        complain(format_args!("{name}: {why}"));
+        // The receiver may have said it: nothing in it begins a line of ours, or does something to a terminal.
+        let line: String = format!("{name}: {why}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        complain(line);
     }
 }
 
