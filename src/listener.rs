@@ -101,8 +101,8 @@ impl Listen {
         self
     }
 
-    /// The same for [`Context::set_output_limits`](crate::Context::set_output_limits), in bytes. Default: those of
-    /// [`Config::output_limits`](crate::Config::output_limits).
+    /// The same for [`Context::set_output_limits`](crate::Context::set_output_limits), in bytes; as with the time-outs, a
+    /// successor does not have them. Default: those of [`Config::output_limits`](crate::Config::output_limits).
     #[must_use]
     pub fn output_limits(mut self, low: usize, high: usize, cap: usize) -> Self {
         self.bounds.marks = Some(Marks::new(low, high, cap));

@@ -81,7 +81,8 @@ pub trait RequestHandler<S = ()>: Any + Sized {
         Err(limit.into())
     }
 
-    /// The end, exactly once, for everybody who was verified.
+    /// The end, exactly once, for everybody who was verified; unless the connection became something else by an
+    /// [`upgrade`](Context::upgrade): then its end is the successor's, and what stands in your state for it too.
     fn finish(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {}
 }
 

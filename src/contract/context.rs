@@ -190,9 +190,10 @@ impl<'a, S> Context<'a, S> {
     }
 
     /// This connection becomes something else when the callback returns `Ok`: `next` gets the unread bytes and its own
-    /// `connected`, and starts clean: terminator `None`, not paused, no throttle, no time-outs, no rate limits but its listener's, none of the timers, tells
-    /// and offloads of its predecessor, which is dropped without `closed`. Queued output stays. In `eof`, `tail` counts as
-    /// unread: `next` is given it, and the end, again. If the connection has begun to end, `next` is dropped.
+    /// `connected`, and starts clean: terminator `None`, not paused, no throttle, no time-outs, no rate limits but its
+    /// listener's, the output limits of the [`Config`](crate::Config::output_limits), none of the timers, tells and offloads
+    /// of its predecessor, which is dropped without `closed`. Queued output stays. In `eof`, `tail` counts as unread: `next`
+    /// is given it, and the end, again. If the connection has begun to end, `next` is dropped.
     pub fn upgrade(&mut self, next: impl Protocol<S>) {
         self.net.core.next = Some(Box::new(next));
         self.hub().interrupt = true;

@@ -46,8 +46,8 @@ impl<S> Net<'_, S> {
     }
 
     /// Looks up the name that belongs to an address. Where there is none it says [`NameError::NotFound`], and never gives
-    /// the address, or any other number, back as if it were a name. Whoever has the address decides what is said here: resolve the name again
-    /// before you believe it. Otherwise as [`resolve`](Self::resolve).
+    /// the address, or any other number, back as if it were a name. Whoever has the address decides what is said here:
+    /// resolve the name again before you believe it. Otherwise as [`resolve`](Self::resolve).
     ///
     /// # Errors
     /// `done` is told; [`NameError::of`](crate::NameError::of) says what it was.
