@@ -8,7 +8,7 @@ use mio::net::UnixStream;
 use socket2::SockRef;
 use std::{
     io::{self, IoSlice, Read},
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
     time::Duration,
 };
 
@@ -112,12 +112,13 @@ impl Stream {
         }
     }
 
-    /// mio's own check (`TcpStream::connect`): an error that waits, then whether there is a peer.
+    /// mio's own check (`TcpStream::connect`): an error that waits, then whether there is a peer; and whether that is somebody
+    /// else.
     pub(crate) fn connected(&mut self) -> io::Result<bool> {
         let has_peer = match self {
             Self::Tcp(socket) => match socket.take_error()? {
                 Some(error) => return Err(error),
-                None => socket.peer_addr().map(|_| ()),
+                None => socket.peer_addr().and_then(|peer| refuse_oneself(socket, peer)),
             },
             #[cfg(unix)]
             Self::Unix(socket) => match socket.take_error()? {
@@ -179,6 +180,19 @@ impl Stream {
             Self::Dyn(other) => other.socket(),
         }
     }
+}
+
+/// Nobody listens there, and the system chose that very port to come from: TCP has connected the socket to itself (RFC 9293,
+/// 3.5, simultaneous open), and as long as it lives the server cannot listen.
+fn refuse_oneself(socket: &TcpStream, peer: SocketAddr) -> io::Result<()> {
+    if socket.local_addr()? != peer {
+        return Ok(());
+    }
+    SockRef::from(socket).set_linger(Some(Duration::ZERO))?; // nothing of it stays in TIME_WAIT
+    #[cfg(unix)]
+    return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
+    #[cfg(not(unix))]
+    return Err(io::ErrorKind::ConnectionRefused.into());
 }
 
 fn is_still_connecting(error: &io::Error) -> bool {

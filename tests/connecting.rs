@@ -164,6 +164,27 @@ fn libc_econnrefused() -> i32 {
     error.raw_os_error().expect("an error of the system")
 }
 
+/// Whoever comes again and again to a port of its own machine where nobody listens is given that very port to come from one
+/// day, and TCP connects the socket to itself. Here it asks for that port, so that it need not wait for the day.
+#[test]
+fn a_socket_that_meets_itself_was_refused() {
+    let mut reactor = with_names(&[("self.test", &["127.0.0.1"])]);
+    for is_named in [false, true] {
+        let at = TcpListener::bind("127.0.0.1:0").and_then(|nobody| nobody.local_addr()).expect("a free port");
+        let (options, mut ends) = (Connect::new().local(at), Ends::default());
+        match is_named {
+            true => reactor.net().connect_with(("self.test", at.port()), options, Caller),
+            false => reactor.net().connect_with(at, options, Caller),
+        };
+        until(&mut reactor, &mut ends, |ends| !ends.reasons.is_empty() || !ends.connected.is_empty());
+        match &ends.reasons[..] {
+            [Reason::Connect(error)] => assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}"),
+            other => panic!("{other:?}, connected to {:?}", ends.connected),
+        }
+        TcpListener::bind(at).expect("the port is free for its server");
+    }
+}
+
 #[test]
 fn what_is_sent_while_connecting_leaves_before_what_connected_sends() {
     let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
