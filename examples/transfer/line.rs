@@ -11,10 +11,14 @@
 //!
 //! Then the next file, or the end.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 /// Longer ones are refused.
 pub(crate) const LINE_MAX: usize = 4096;
+
+/// So long either end may say nothing between lines: the sender reads the next file for its checksum, the receiver what it
+/// has of it already.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(600);
 
 /// What a file is called, how long it is, what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use crate::{
     common::{Failure, announce, say, stop_on_interrupt},
-    line::{Answer, Header, LINE_MAX},
+    line::{Answer, Header, LINE_MAX, SILENCE_MAX},
     sha256::Sha256,
 };
 use mainspring::{Context, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-/// Who sends nothing for so long is let go.
+/// Who sends nothing for so long in the midst of a file, or takes nothing, is let go.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
 type Ctx<'a> = Context<'a, ()>;
@@ -49,8 +49,7 @@ struct Receiver {
 
 impl Protocol for Receiver {
     fn connected(&mut self, ctx: &mut Ctx<'_>, _: &mut ()) -> Outcome {
-        ctx.set_terminator(Terminator::line(LINE_MAX));
-        ctx.set_idle_timeout(IDLE_MAX);
+        expect_line(ctx);
         ctx.set_stall_timeout(IDLE_MAX);
         Ok(())
     }
@@ -100,6 +99,12 @@ impl Protocol for Receiver {
     }
 }
 
+/// The next header, for which the sender reads a whole file.
+fn expect_line(ctx: &mut Ctx<'_>) {
+    ctx.set_terminator(Terminator::line(LINE_MAX));
+    ctx.set_idle_timeout(SILENCE_MAX);
+}
+
 fn refuse(ctx: &mut Ctx<'_>, why: String) {
     ctx.send(Answer::Refused { why }.line());
 }
@@ -115,6 +120,7 @@ fn begin(ctx: &mut Ctx<'_>, job: Job) {
                 Ok(Some(part)) => {
                     ctx.send(Answer::Ready { offset: part.has }.line());
                     ctx.set_terminator(Terminator::Stream(part.size() - part.has));
+                    ctx.set_idle_timeout(IDLE_MAX);
                     me.part = Some(part);
                 }
                 Ok(None) => ctx.send(Answer::Done.line()),
@@ -128,7 +134,7 @@ fn begin(ctx: &mut Ctx<'_>, job: Job) {
 /// All bytes are there.
 fn finish(ctx: &mut Ctx<'_>, part: Part) {
     let what = format!("{}: {} bytes", part.job.header.name, part.size());
-    ctx.set_terminator(Terminator::line(LINE_MAX));
+    expect_line(ctx);
     ctx.pause();
     ctx.offload(
         || part.finish(),

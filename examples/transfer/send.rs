@@ -2,7 +2,7 @@
 
 use crate::{
     common::{Failure, complain, say, stop_on_interrupt},
-    line::{Answer, Header, LINE_MAX, check_name},
+    line::{Answer, Header, LINE_MAX, SILENCE_MAX, check_name},
     sha256::Sha256,
 };
 use mainspring::{Context, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
@@ -17,8 +17,7 @@ use std::{
 /// How much is read from the disk at a time; as much as the output may hold before it is congested.
 const PIECE: usize = 64 << 10;
 
-/// The receiver may have to read what it has already, to go on from there; but not for ever.
-const SILENCE_MAX: Duration = Duration::from_secs(600);
+/// A receiver that takes nothing for so long is given up.
 const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// How often progress is told.
