@@ -1936,6 +1936,27 @@ fn connect_stays_allowed_during_a_drain() {
     assert_eq!(journal.of(key)[1], Call::Draining);
 }
 
+/// As for the data connection of a transfer that is to finish.
+#[test]
+fn whom_a_listener_lets_in_that_is_opened_during_a_drain_is_waited_for_and_not_asked() {
+    let (mut reactor, mut journal) = start();
+    let (control, _peer) = guest(&mut reactor, &mut journal, quiet);
+    reactor.net().drain(PATIENCE);
+    until(&mut reactor, &mut journal, |journal| count(journal, control, &Call::Draining) == 1);
+    let (listener, addr) = listen(&mut reactor, || recorder(quiet as On));
+    let _other = dial(addr);
+    until(&mut reactor, &mut journal, |journal| journal.calls.iter().any(|(key, _)| *key != control));
+    let data = journal.calls.last().expect("just seen").0;
+    reactor.net().close(control);
+    settle(&mut reactor, &mut journal);
+    assert_eq!(journal.of(data), [Call::Connected]);
+    assert!(reactor.net().is_open(listener) && reactor.net().is_draining());
+    reactor.net().close(data);
+    reactor.run(&mut journal).expect("the selector works");
+    assert!(!reactor.net().is_open(listener), "nobody is left who could want it");
+    assert_eq!(closing_of(&journal, data).as_deref(), Some(FINISHED));
+}
+
 #[test]
 fn neither_timers_nor_a_live_remote_keep_a_draining_run() {
     let (mut reactor, mut journal) = start();
