@@ -738,6 +738,17 @@ mod simulated {
         assert_eq!(*scene.state(), [Ok("printer.test".to_owned()), Err(unknown)]);
     }
 
+    /// As a listener for both families has its peers.
+    #[test]
+    #[cfg(feature = "names")]
+    fn an_ipv4_address_mapped_to_ipv6_has_the_name_of_the_ipv4_address() {
+        let mut scene = Scene::new(1, Vec::new());
+        scene.name("printer.test", &["10.0.0.7"]);
+        scene.net().resolve_back(ip("::ffff:10.0.0.7"), |_, heard: &mut Vec<_>, found| heard.push(found.ok()));
+        scene.settles();
+        assert_eq!(*scene.state(), [Some("printer.test".to_owned())]);
+    }
+
     #[test]
     fn a_connection_ends_in_a_race_as_it_would_at_any_time() {
         let end: [(&str, fn(&mut Sim, Host<Log>, Key)); 5] = [

@@ -47,7 +47,9 @@ impl<S> Net<'_, S> {
 
     /// Looks up the name that belongs to an address. Where there is none it says [`NameError::NotFound`], and never gives
     /// the address, or any other number, back as if it were a name. Whoever has the address decides what is said here:
-    /// resolve the name again before you believe it. Otherwise as [`resolve`](Self::resolve).
+    /// resolve the name again before you believe it. An IPv4 address mapped to IPv6, as the peers of a listener for both have
+    /// it, has the name of the IPv4 address ([`IpAddr::to_canonical`], also to find it in what the name gives). Otherwise as
+    /// [`resolve`](Self::resolve).
     ///
     /// # Errors
     /// `done` is told; [`NameError::of`](crate::NameError::of) says what it was.
@@ -67,7 +69,7 @@ impl<S> Net<'_, S> {
                 }),
             );
         });
-        self.core.look_up(Question::Name(ip), then)
+        self.core.look_up(Question::Name(ip.to_canonical()), then)
     }
 }
 
