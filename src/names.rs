@@ -22,6 +22,17 @@ pub(crate) enum Question {
     Name(IpAddr),
 }
 
+/// What is asked for, letter by letter.
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses(host) => f.write_str(host),
+            #[cfg(feature = "names")]
+            Self::Name(ip) => write!(f, "{ip}"),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Found {
     /// In the order in which the system prefers them. Their port is 0.

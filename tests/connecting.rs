@@ -342,7 +342,7 @@ fn when_every_thread_hangs_and_the_queue_is_full_a_lookup_fails_at_once() {
     let queued = reactor.net().connect("quick.test:80", recorder(quiet as On));
     let refused = reactor.net().connect("other.test:80", recorder(quiet as On));
     let why = ending(&mut reactor, &mut journal, refused);
-    assert!(why.starts_with("could not resolve: too many names"), "{why}");
+    assert!(why.starts_with("could not resolve: `other.test`: too many names"), "{why}");
     assert!(reactor.net().is_open(queued) && slow.iter().all(|&key| reactor.net().is_open(key)));
     // One that gives up makes room in the queue.
     reactor.net().abort(queued);
@@ -443,6 +443,28 @@ fn a_lookup_can_be_taken_back_and_has_a_deadline() {
     resolve(&mut reactor, 1, "slow.test");
     reactor.run(&mut heard).expect("nothing is left after the deadline");
     assert_eq!(heard, [(1, Err((io::ErrorKind::TimedOut, Some(NameError::TimedOut))))]);
+}
+
+#[test]
+fn each_failure_of_a_lookup_names_what_was_asked() {
+    let failures = |config: Config, hosts: &[&str]| {
+        let resolver = |host: &str| {
+            if host == "slow.test" {
+                thread::sleep(60 * SECOND);
+            }
+            Ok(Vec::new())
+        };
+        let (mut reactor, mut heard) = (with_resolver(config, resolver), Vec::new());
+        for &host in hosts {
+            reactor.net().resolve(host, |_, heard: &mut Vec<_>, found| heard.push(found.expect_err("no address").to_string()));
+        }
+        reactor.run(&mut heard).expect("each is told");
+        heard
+    };
+    assert_eq!(failures(Config::new(), &["none.test"]), ["`none.test` has no address"]);
+    let narrow = Config::new().connect_max(SECOND / 20).resolve_threads(1).resolve_queue(0);
+    let busy = "`busy.test`: too many names are being looked up: every thread is busy, and the queue is full";
+    assert_eq!(failures(narrow, &["slow.test", "busy.test"]), [busy, "`slow.test` was not resolved in time"]);
 }
 
 #[test]

@@ -45,7 +45,8 @@ pub(crate) enum Later<S> {
     Every(Duration, Box<dyn FnMut(&mut Net<'_, S>, &mut S)>),
     Tell(Tell<S>),
     /// The deadline of a lookup, which has this ticket.
-    Lookup(Option<Ticket>, Then<S>),
+    /// Of what was asked for.
+    Lookup(Option<Ticket>, String, Then<S>),
     TellEvery(Duration, Box<dyn FnMut(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>),
 }
 
@@ -304,7 +305,7 @@ impl<S> Core<S> {
     }
 
     fn drop_later(&mut self, later: Later<S>) {
-        if let Later::Lookup(ticket, _) = &later {
+        if let Later::Lookup(ticket, ..) = &later {
             self.forget_lookup(*ticket);
         }
         discard("a timer", later);
@@ -339,7 +340,7 @@ impl<S> Core<S> {
                     self.tell_now(key, "a timer", state, tell);
                 }
             }
-            Later::Lookup(ticket, then) => self.lookup_timed_out(timer, ticket, then, state),
+            Later::Lookup(ticket, asked, then) => self.lookup_timed_out(timer, ticket, &asked, then, state),
             Later::Every(period, mut job) => {
                 self.set_next(timer, deadline, period);
                 if !self.run_job("a timer", state, &mut job) {

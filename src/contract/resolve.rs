@@ -37,11 +37,12 @@ impl<S> Net<'_, S> {
         host: &str,
         done: impl FnOnce(&mut Net<'_, S>, &mut S, io::Result<Vec<IpAddr>>) + 'static,
     ) -> Timer {
-        let then: Then<S> = Box::new(move |net, state, found| done(net, state, found.and_then(ips)));
+        let asked = host.to_owned();
+        let then: Then<S> = Box::new(move |net, state, found| done(net, state, found.and_then(|found| ips(found, &asked))));
         match address::literal(host) {
-            Ok(Some(address)) => self.core.tell_found(Ok(Found::Addresses(vec![address])), then),
+            Ok(Some(address)) => self.core.tell_found(host, Ok(Found::Addresses(vec![address])), then),
             Ok(None) => self.core.look_up(Question::Addresses(host.to_owned()), then),
-            Err(error) => self.core.tell_found(Err(error), then),
+            Err(error) => self.core.tell_found(host, Err(error), then),
         }
     }
 
@@ -73,19 +74,19 @@ impl<S> Net<'_, S> {
     }
 }
 
-fn ips(found: Found) -> io::Result<Vec<IpAddr>> {
+fn ips(found: Found, asked: &str) -> io::Result<Vec<IpAddr>> {
     let mut all: Vec<IpAddr> = Vec::new();
     for address in found.into_addresses() {
         if !all.contains(&address.ip()) {
             all.push(address.ip());
         }
     }
-    if all.is_empty() { Err(NameError::NotFound.error("the name has no address")) } else { Ok(all) }
+    if all.is_empty() { Err(NameError::NotFound.error(format!("`{asked}` has no address"))) } else { Ok(all) }
 }
 
 impl<S> Core<S> {
     fn look_up(&mut self, question: Question, then: Then<S>) -> Timer {
-        self.begin_lookup(then, |hub, asker| match hub.look_up(question, asker) {
+        self.begin_lookup(question.to_string(), then, |hub, asker| match hub.look_up(question, asker) {
             Ok(ticket) => Some(ticket),
             Err(error) => {
                 hub.elsewhere.known.push(LookedUp { asker, found: Err(error) });
@@ -95,21 +96,21 @@ impl<S> Core<S> {
     }
 
     /// What is known without asking is told like an answer.
-    fn tell_found(&mut self, found: io::Result<Found>, then: Then<S>) -> Timer {
-        self.begin_lookup(then, |hub, asker| {
+    fn tell_found(&mut self, asked: &str, found: io::Result<Found>, then: Then<S>) -> Timer {
+        self.begin_lookup(asked.to_owned(), then, |hub, asker| {
             hub.elsewhere.known.push(LookedUp { asker, found });
             None
         })
     }
 
-    fn begin_lookup(&mut self, then: Then<S>, ask: impl FnOnce(&mut Hub, Asker) -> Option<Ticket>) -> Timer {
+    fn begin_lookup(&mut self, asked: String, then: Then<S>, ask: impl FnOnce(&mut Hub, Asker) -> Option<Ticket>) -> Timer {
         if self.hub.is_shut {
             return self.hub.timers.stale();
         }
         let deadline = self.hub.world.now() + self.hub.config.connect_max;
         let timer = self.hub.timers.set(deadline, What::Job);
         let ticket = ask(&mut self.hub, Asker::Job(timer));
-        self.keep(timer, Later::Lookup(ticket, then));
+        self.keep(timer, Later::Lookup(ticket, asked, then));
         timer
     }
 
@@ -124,7 +125,7 @@ impl<S> Core<S> {
         match asker {
             Asker::Connection(key) => self.hub.looked_up(key, found),
             Asker::Job(timer) => {
-                if let Some(Later::Lookup(_, then)) = self.take_later(timer) {
+                if let Some(Later::Lookup(.., then)) = self.take_later(timer) {
                     self.cancel(timer);
                     self.run_job("what follows a lookup", state, |net, state| then(net, state, found));
                 }
@@ -133,10 +134,10 @@ impl<S> Core<S> {
     }
 
     /// No answer came before the deadline.
-    pub(super) fn lookup_timed_out(&mut self, timer: Timer, ticket: Option<Ticket>, then: Then<S>, state: &mut S) {
+    pub(super) fn lookup_timed_out(&mut self, timer: Timer, ticket: Option<Ticket>, asked: &str, then: Then<S>, state: &mut S) {
         self.cancel(timer);
         self.forget_lookup(ticket);
-        let found = Err(NameError::TimedOut.error("the name was not resolved in time"));
+        let found = Err(NameError::TimedOut.error(format!("`{asked}` was not resolved in time")));
         self.run_job("what follows a lookup", state, |net, state| then(net, state, found));
     }
 

@@ -38,6 +38,7 @@ impl Hub {
     /// On another thread; an [`LookedUp`] comes back.
     pub(crate) fn look_up(&mut self, question: Question, asker: Asker) -> io::Result<Ticket> {
         let capacity = Capacity { threads: self.config.resolve_threads, queue: self.config.resolve_queue };
+        let asked = question.to_string();
         let lookup: Lookup = match (&self.config.resolver, &question) {
             (Some(own), Question::Addresses(host)) => own.lookup(host),
             _ => self.world.lookup(question),
@@ -45,10 +46,11 @@ impl Hub {
         let given = self.give_out(Purpose::Names, capacity, move || Box::new(LookedUp { asker, found: lookup() }));
         given.map_err(|refused| match refused {
             Refused::Full => {
-                NameError::Busy.error("too many names are being looked up: every thread is busy, and the queue is full")
+                let text = "too many names are being looked up: every thread is busy, and the queue is full";
+                NameError::Busy.error(format!("`{asked}`: {text}"))
             }
             Refused::NoThread(error) => {
-                io::Error::new(error.kind(), format!("no thread could be started to look a name up: {error}"))
+                io::Error::new(error.kind(), format!("`{asked}`: no thread could be started to look it up: {error}"))
             }
         })
     }
