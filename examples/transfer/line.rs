@@ -76,7 +76,8 @@ impl Answer {
 /// Room for what the receiver puts around it: a file system has 255 bytes for a name.
 const NAME_MAX: usize = 200;
 
-/// One part of a path, that leads nowhere else on any system, hides nothing, and says nothing to a terminal.
+/// One part of a path, that leads nowhere else, hides nothing, and says nothing to a terminal. (On Windows the names of
+/// devices, such as `nul`, would still lead elsewhere; here they are names like any other.)
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > NAME_MAX {
         return Err(format!("a name has 1 to {NAME_MAX} bytes"));
