@@ -4,7 +4,7 @@
 use std::os::unix::ffi::OsStringExt;
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs},
     path::{Path, PathBuf},
 };
 
@@ -322,15 +322,45 @@ impl From<(IpAddr, u16)> for Target {
     }
 }
 
+impl From<(Ipv4Addr, u16)> for Target {
+    fn from(addr: (Ipv4Addr, u16)) -> Self {
+        Self::Ip(addr.into())
+    }
+}
+
+impl From<(Ipv6Addr, u16)> for Target {
+    fn from(addr: (Ipv6Addr, u16)) -> Self {
+        Self::Ip(addr.into())
+    }
+}
+
 impl From<SocketAddr> for Target {
     fn from(addr: SocketAddr) -> Self {
         Self::Ip(addr)
     }
 }
 
+impl From<SocketAddrV4> for Target {
+    fn from(addr: SocketAddrV4) -> Self {
+        Self::Ip(addr.into())
+    }
+}
+
+impl From<SocketAddrV6> for Target {
+    fn from(addr: SocketAddrV6) -> Self {
+        Self::Ip(addr.into())
+    }
+}
+
 impl From<&Path> for Target {
     fn from(path: &Path) -> Self {
         Self::Unix(path.into())
+    }
+}
+
+impl From<&PathBuf> for Target {
+    fn from(path: &PathBuf) -> Self {
+        Self::Unix(path.clone())
     }
 }
 
@@ -423,6 +453,21 @@ mod tests {
         }
         for text in ["[::1%lo]:80", "[2001:db8::1%lo]:80"] {
             assert!(zone(text).is_err_and(|error| error.contains("without `%lo`")), "{text}: {:?}", zone(text));
+        }
+    }
+
+    #[test]
+    fn what_std_has_for_an_address_is_a_target() {
+        let (four, six) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+        let targets =
+            [(four, 7).into(), (IpAddr::from(four), 7).into(), SocketAddrV4::new(four, 7).into(), Target::from("127.0.0.1:7")];
+        assert!(targets.iter().all(|target| target.address().expect("literal").to_string() == "127.0.0.1:7"));
+        let targets =
+            [(six, 7).into(), (IpAddr::from(six), 7).into(), SocketAddrV6::new(six, 7, 0, 0).into(), Target::from("[::1]:7")];
+        assert!(targets.iter().all(|target| target.address().expect("literal").to_string() == "[::1]:7"));
+        let path = PathBuf::from("/run/x");
+        for target in [Target::from(&path), Target::from(path.as_path()), Target::from(path.clone())] {
+            assert_eq!(target.to_string(), "unix:/run/x");
         }
     }
 
