@@ -157,22 +157,22 @@ impl Limits {
         self.all().iter().map(Stopwatch::ends).min().expect("there are six")
     }
 
-    /// One that has run out; it starts afresh, or is off if it was to happen once.
-    pub(crate) fn expire(&mut self, now: Time) -> Option<Expired> {
+    /// One that had run out at `by`; it starts afresh, or is off if it was to happen once.
+    pub(crate) fn expire(&mut self, by: Time, now: Time) -> Option<Expired> {
         let once = [
             (&mut self.connect, Expired::Connect),
             (&mut self.linger, Expired::Limit(Limit::Linger)),
             (&mut self.deadline, Expired::Limit(Limit::Deadline)),
         ];
         for (stopwatch, expired) in once {
-            if stopwatch.is_over(now) {
+            if stopwatch.is_over(by) {
                 stopwatch.set(None);
                 return Some(expired);
             }
         }
         let again = [(&mut self.stalled, Limit::Stalled), (&mut self.frame, Limit::FrameTime), (&mut self.idle, Limit::Idle)];
         for (stopwatch, limit) in again {
-            if stopwatch.is_over(now) {
+            if stopwatch.is_over(by) {
                 stopwatch.restart(now);
                 return Some(Expired::Limit(limit));
             }

@@ -128,7 +128,10 @@ impl<S> Reactor<S> {
     #[inline]
     fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
         let hub = &mut self.core.hub;
-        let until_timer = hub.timers.next().map(|next| next.since(hub.world.now()));
+        let until_timer = hub.timers.next().map(|next| {
+            hub.looked = hub.world.now();
+            next.since(hub.looked)
+        });
         let is_in_vain = wait_max.is_none() && !self.core.is_alive();
         let must_not_sleep = is_in_vain || self.core.has_work();
         let at_most = if must_not_sleep { Some(Duration::ZERO) } else { wait_max.into_iter().chain(until_timer).min() };

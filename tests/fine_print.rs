@@ -392,6 +392,43 @@ fn idle_is_never_early_and_restarted_by_each_byte() {
     assert!(spoke.elapsed() >= LONG);
 }
 
+/// What everybody else does meanwhile waits, and is no fault of theirs.
+fn be_long(reactor: &mut Reactor<Journal>, mut meanwhile: impl FnMut() + 'static) {
+    reactor.net().post(move |_, _| {
+        meanwhile();
+        thread::sleep(2 * LONG);
+    });
+}
+
+#[test]
+fn what_came_during_a_long_callback_comes_before_the_time_out_that_it_was_in_time_for() {
+    let (mut reactor, mut journal) = start();
+    let (key, peer) = guest(&mut reactor, &mut journal, lines);
+    let mut net = reactor.net();
+    net.link(key).expect("open").set_idle_timeout(LONG);
+    net.link(key).expect("open").set_frame_timeout(LONG);
+    say(&peer, "an unfinished ");
+    until_net(&mut reactor, &mut journal, |net, _| net.link(key).expect("open").unread() > 0);
+    be_long(&mut reactor, move || say(&peer, "line\n"));
+    until(&mut reactor, &mut journal, |journal| journal.of(key).len() > 1);
+    assert_eq!(journal.of(key)[1], Call::Frame(b"an unfinished line".to_vec()));
+}
+
+#[test]
+fn output_that_the_peer_would_have_taken_during_a_long_callback_did_not_stall() {
+    let (mut reactor, mut journal) = start();
+    let (key, mut peer) = guest(&mut reactor, &mut journal, quiet);
+    stuff(&mut reactor, &mut journal, key);
+    reactor.net().link(key).expect("open").set_stall_timeout(LONG);
+    peer.set_nonblocking(true).expect("a socket option");
+    let mut piece = vec![0; 64 << 10];
+    be_long(&mut reactor, move || while peer.read(&mut piece).is_ok() {});
+    for _ in 0..2 {
+        reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
+    }
+    assert!(!journal.has(&Call::Exceeded(Limit::Stalled)));
+}
+
 #[test]
 fn the_idle_clock_stands_still_while_paused() {
     let (mut reactor, mut journal) = start();

@@ -57,6 +57,9 @@ pub(crate) struct Hub {
     pub(crate) world: Box<dyn World>,
     /// The time of this turn, which nobody has asked for in most.
     pub(crate) stamp: Option<Time>,
+    /// Before the loop last looked at its sockets, if a timer was set: a time-out that ran out later may be contradicted by
+    /// what has come since.
+    pub(crate) looked: Time,
     pub(crate) slots: Slots,
     pub(crate) timers: Timers,
     /// Timers of the program that are set: they keep `run` running.
@@ -125,6 +128,7 @@ impl Hub {
             config,
             world,
             stamp: None,
+            looked: Time::default(),
             slots: Slots::default(),
             timers: Timers::default(),
             jobs_set: 0,

@@ -21,12 +21,12 @@ impl Hub {
 
     /// Starts and stops the clocks of a connection by what it is doing, and sees to it that its timer comes in time.
     pub(super) fn run_limits(&mut self, index: usize) {
-        self.run_stopwatches(index);
+        let now = self.run_stopwatches(index);
         let conn = self.slots.conn_at_mut(index);
         let key = conn.key;
         let Some(extra) = &mut conn.extra else { return };
         let limits = &mut extra.limits;
-        let ends = limits.ends();
+        let ends = limits.ends().max(now); // one that has run out waits for the next turn, and is in nobody's way there
         if ends == Time::NEVER {
             return; // an idle timer fires once in vain; cancelling and setting for each request would cost more
         }
@@ -54,12 +54,14 @@ impl Hub {
         now
     }
 
-    /// The timer of its limits fired: what has run out, if anything.
+    /// The timer of its limits fired: what had run out when the loop last looked at its sockets, if anything. What has run out
+    /// since, the next turn finds: the peer may have done its part while somebody's callback kept us from seeing it.
     pub(crate) fn expire_limits(&mut self, key: Key) -> Option<Expired> {
         self.limits(key)?.timer = None;
         // First what has been asked of it since: a clock that stands still does not run out.
         let now = self.run_stopwatches(key.index());
-        let expired = self.limits(key)?.expire(now);
+        let looked = self.looked;
+        let expired = self.limits(key)?.expire(looked, now);
         self.run_limits(key.index());
         expired
     }
