@@ -180,26 +180,29 @@ impl Output {
         }
     }
 
-    /// Has the producer at the front make output. It is called only here.
+    /// Has the producer at the front make output. It is called only here. One that is broken, or panics, stays where it is:
+    /// if it were dropped by its own panic, a panic of its `drop` would end the program.
     pub(crate) fn pull(&mut self) -> Result<(), Broken> {
-        let Some(Chunk::Producer { mut producer, parked: false }) = self.chunks.pop_front() else {
+        let Some(Chunk::Producer { producer, parked }) = self.chunks.front_mut() else {
             unreachable!("asked only when a producer stands in front");
         };
-        self.producers -= 1;
         let mut made = Vec::new();
-        let rest = loop {
+        let is_done = loop {
             let before = made.len();
             match producer.more(&mut made).map_err(Broken::Error)? {
-                Produced::Done => break None,
-                Produced::NotYet => break Some(true),
+                Produced::Done => break true,
+                Produced::NotYet => {
+                    *parked = true;
+                    break false;
+                }
                 Produced::More if made.len() == before => return Err(Broken::NoProgress),
-                Produced::More if made.len() >= PULL_BYTES => break Some(false),
+                Produced::More if made.len() >= PULL_BYTES => break false,
                 Produced::More => {}
             }
         };
-        if let Some(parked) = rest {
-            self.producers += 1;
-            self.chunks.push_front(Chunk::Producer { producer, parked });
+        if is_done {
+            self.producers -= 1;
+            self.chunks.pop_front();
         }
         if !made.is_empty() {
             self.queued += made.len();
@@ -350,6 +353,7 @@ mod tests {
         let mut output = Output::default();
         output.push_producer(Box::new(|_: &mut Vec<u8>| Ok(Produced::More)));
         assert!(matches!(output.pull(), Err(Broken::NoProgress)));
+        let mut output = Output::default();
         output.push_producer(Box::new(|_: &mut Vec<u8>| Err(io::ErrorKind::NotFound.into())));
         assert!(matches!(output.pull(), Err(Broken::Error(error)) if error.kind() == io::ErrorKind::NotFound));
     }

@@ -1050,6 +1050,20 @@ fn a_framer_that_panics_when_an_upgrade_drops_it_stays_in_its_turn() {
     assert_eq!((&got[..], dropped.get(), talk.reactor.stats().connections), (&b"hello"[..], 1, 1));
 }
 
+/// A producer that panicked was dropped by its own panic: when that panicked too, the program was aborted.
+#[test]
+fn a_producer_that_panics_and_panics_when_dropped_ends_its_connection_only() {
+    let mut talk = Talk::new(|_, _, _| Ok(()));
+    let chain = Chain(2);
+    let mut net = talk.reactor.net();
+    net.link(talk.key).expect("open").produce(move |_: &mut Vec<u8>| {
+        let _chain = &chain;
+        panic!("in more");
+    });
+    talk.until(|journal| journal.closings() == 1);
+    assert!(matches!(talk.journal.of(talk.key).last(), Some(Call::Closed(why)) if why.contains("in more")));
+}
+
 /// What many timers of one that has ended would have run was thrown away in one heap, when no other timer was set: one
 /// panic left the turn.
 #[test]
