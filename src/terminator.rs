@@ -433,11 +433,13 @@ impl Framing {
         }
     }
 
-    /// From here on. While a refused frame is being skipped, it holds after that.
-    pub(crate) fn set(&mut self, terminator: Terminator) {
-        match self {
-            Self::Skip(skip) => skip.then = terminator.into(),
-            _ => *self = terminator.into(),
+    /// From here on. While a refused frame is being skipped, it holds after that. What held before is given back if that was
+    /// a framer of the program, whose `drop` may panic.
+    pub(crate) fn set(&mut self, terminator: Terminator) -> Option<Box<Custom>> {
+        let place = if let Self::Skip(skip) = self { &mut skip.then } else { self };
+        match std::mem::replace(place, terminator.into()) {
+            Self::Custom(custom) => Some(custom),
+            _ => None,
         }
     }
 

@@ -1050,6 +1050,33 @@ fn a_framer_that_panics_when_an_upgrade_drops_it_stays_in_its_turn() {
     assert_eq!((&got[..], dropped.get(), talk.reactor.stats().connections), (&b"hello"[..], 1, 1));
 }
 
+/// A framer that panicked when another terminator took its place ended whoever had set that, and what was held was not cut by
+/// the new one.
+#[test]
+fn a_framer_that_panics_when_another_terminator_is_set_ends_nobody() {
+    struct Framed(#[allow(dead_code, reason = "it is dropped")] Bad);
+    impl Framer for Framed {
+        fn next(&mut self, input: &mut [u8]) -> Result<Step, Fault> {
+            Ok(Step::Need(input.len() + 1))
+        }
+    }
+    let dropped = Rc::new(Cell::new(0));
+    let mut talk = Talk::new(|_, _, _| Ok(()));
+    let framer = Framed(Bad(Rc::clone(&dropped)));
+    talk.reactor.net().link(talk.key).expect("open").set_terminator(Terminator::custom(framer, 100));
+    say(&talk.peer, "a line\n");
+    let key = talk.key;
+    until_net(&mut talk.reactor, &mut talk.journal, |net, _| net.link(key).expect("open").unread() > 0);
+    let has_run = Rc::new(Cell::new(false));
+    let end = Rc::clone(&has_run);
+    talk.reactor.net().post(move |net, _| {
+        net.link(key).expect("open").set_terminator(Terminator::line(100));
+        end.set(true);
+    });
+    talk.until(|journal| !journal.frames().is_empty());
+    assert_eq!((dropped.get(), has_run.get()), (1, true), "it was dropped, and its panic met nobody");
+}
+
 /// A producer that panicked was dropped by its own panic: when that panicked too, the program was aborted.
 #[test]
 fn a_producer_that_panics_and_panics_when_dropped_ends_its_connection_only() {

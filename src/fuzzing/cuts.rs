@@ -181,7 +181,7 @@ impl Player<'_> {
         self.exceeded += 1;
         match answer {
             Some(Answer::Ok) => {}
-            Some(Answer::OkAndSet(term)) => self.framing.set(term.make()),
+            Some(Answer::OkAndSet(term)) => _ = self.framing.set(term.make()),
             Some(Answer::Err) | None => return self.close(),
         }
         if !goes_on {

@@ -6,6 +6,7 @@ use crate::{
     flags::*,
     input::Input,
     key::Key,
+    panics::discard,
     rate::Way,
     reason::Reason,
     terminator::{Found, Terminator},
@@ -290,7 +291,9 @@ impl Hub {
 
     pub(crate) fn set_terminator(&mut self, index: usize, terminator: Terminator) {
         let conn = self.slots.conn_at_mut(index);
-        conn.framing.set(terminator);
+        if let Some(framer) = conn.framing.set(terminator) {
+            discard("a framer", framer);
+        }
         if let Some(held) = &mut conn.held {
             held.search_anew();
         }
