@@ -346,7 +346,7 @@ impl Conn {
             owes_connected: self.is(OWES_CONNECTED),
             is_closing: !self.is_open(),
             is_reading: is_reading && (!self.is(SPENT_IN) || self.is(LIFTED)),
-            has_output: self.queued() > 0,
+            has_output: self.queued() > 0 && self.has_writable_output(),
             is_out_of_rate: self.is(SPENT_OUT),
             is_amid_frame: self.framing.is_amid(held),
         }

@@ -100,6 +100,7 @@ pub(crate) struct Situation {
     /// Only the linger clock runs, and before it is established that of connecting.
     pub(crate) is_closing: bool,
     pub(crate) is_reading: bool,
+    /// It waits for the peer, not for a producer that stands in front of it.
     pub(crate) has_output: bool,
     /// Output waits for its rate limit, not for the peer.
     pub(crate) is_out_of_rate: bool,

@@ -2189,6 +2189,26 @@ fn a_producer_that_said_not_yet_counts_neither_for_idle_nor_for_stalled() {
 }
 
 #[test]
+fn what_stands_behind_a_producer_that_said_not_yet_does_not_stall_before_that_is_woken() {
+    let (mut reactor, mut journal) = start();
+    let (key, mut peer) = guest(&mut reactor, &mut journal, quiet);
+    let tap = Tap::default();
+    let mut net = reactor.net();
+    let mut link = net.link(key).expect("open");
+    link.produce(tap.clone());
+    link.send(">");
+    link.set_stall_timeout(TICK);
+    link.set_idle_timeout(SHORT);
+    until(&mut reactor, &mut journal, |journal| journal.has(&Call::Exceeded(Limit::Idle)));
+    assert!(!journal.has(&Call::Exceeded(Limit::Stalled)), "the peer is not to blame");
+    tap.fill(&"<".repeat(STUFF));
+    tap.is_done.set(true);
+    reactor.net().link(key).expect("open").wake();
+    until(&mut reactor, &mut journal, |journal| journal.has(&Call::Exceeded(Limit::Stalled)));
+    assert_eq!(read_exactly(&mut reactor, &mut journal, &mut peer, STUFF + 1).last(), Some(&b'>'));
+}
+
+#[test]
 fn a_producer_without_progress_and_one_with_an_error_fail() {
     let (mut reactor, mut journal) = start();
     let (lazy, _peer) = guest(&mut reactor, &mut journal, quiet);

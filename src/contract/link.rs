@@ -94,7 +94,8 @@ impl Link<'_> {
         self.set_limit(Limit::Idle, after.into());
     }
 
-    /// `exceeded(Stalled)` when output was queued and the peer took no byte of it for so long. `None` takes it back.
+    /// `exceeded(Stalled)` when output was queued and the peer took no byte of it for so long. What stands behind a producer
+    /// that said [`NotYet`](crate::Produced::NotYet) does not count: nobody could take it. `None` takes it back.
     pub fn set_stall_timeout(&mut self, after: impl Into<Option<Duration>>) {
         self.set_limit(Limit::Stalled, after.into());
     }
