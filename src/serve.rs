@@ -193,9 +193,9 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
 #[inline(never)]
 fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
     let Some(mut watcher) = core.watchers.take(key) else { return };
-    let ready = core.hub.dispatcher_ready(key);
     for kind in [Kind::Priority, Kind::Readable, Kind::Writable] {
-        if !ready.has_any(kind.flag()) || !core.hub.can_progress(key) {
+        // Asked anew each time: the one before may have ended it, or congested whom it reads for.
+        if !core.hub.dispatcher_ready(key).has_any(kind.flag()) {
             continue;
         }
         let began = core.hub.begin_callback();

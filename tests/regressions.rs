@@ -732,6 +732,47 @@ fn a_dispatcher_opened_in_the_last_stage_of_a_drain_ends_with_it() {
     assert_eq!(closed, 2);
 }
 
+/// A dispatcher whose `priority` congested whom it reads for was told once more to read.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[test]
+fn a_dispatcher_that_congests_its_writer_in_priority_is_not_told_to_read() {
+    use std::os::fd::AsFd;
+    struct Urgent(TcpStream, Key);
+    impl Dispatcher<Journal> for Urgent {
+        fn source(&mut self) -> Source<'_> {
+            Source::Fd(self.0.as_fd())
+        }
+
+        fn priority(&mut self, scope: &mut Scope<'_, Journal>, journal: &mut Journal) -> Result<Drained, Fault> {
+            socket2::SockRef::from(&self.0).recv_out_of_band(&mut [std::mem::MaybeUninit::uninit()])?;
+            journal.note(scope.key, Call::Received(b"urgent".to_vec()));
+            assert!(scope.net.throttle(scope.key, self.1) && scope.net.send(self.1, vec![b'.'; HUGE]));
+            Ok(Drained::Yes)
+        }
+
+        fn readable(&mut self, scope: &mut Scope<'_, Journal>, journal: &mut Journal) -> Result<Drained, Fault> {
+            let is_congested = scope.net.link(self.1).expect("open").is_congested();
+            journal.note(scope.key, Call::Received(format!("congested: {is_congested}").into_bytes()));
+            while (&self.0).read(&mut [0; 10]).is_ok_and(|bytes| bytes > 0) {}
+            Ok(Drained::Yes)
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let peer = dial(listener.local_addr().expect("bound"));
+    let (socket, _) = listener.accept().expect("somebody dialled");
+    socket.set_nonblocking(true).expect("a socket option");
+    let mut talk = Talk::new(|_, _, _| Ok(()));
+    say(&peer, "x");
+    socket2::SockRef::from(&peer).send_out_of_band(b"!").expect("connected");
+    let watcher = talk.reactor.net().watch(Urgent(socket, talk.key)).expect("it can be watched");
+    talk.until(|journal| !journal.of(watcher).is_empty());
+    talk.settle();
+    read_exactly(&mut talk.reactor, &mut talk.journal, &mut talk.peer, HUGE);
+    talk.settle();
+    let calls = ["urgent", "congested: false"].map(|call| Call::Received(call.into()));
+    assert_eq!(talk.journal.of(watcher), calls);
+}
+
 /// What drains at once still went through its stages one a turn, and the loop slept between two of them: for the whole grace.
 #[cfg(unix)]
 #[test]

@@ -237,10 +237,7 @@ impl Hub {
         match self.slots.get(key) {
             Some(Entry::Stream(conn)) => self.conn_can_progress(conn),
             Some(Entry::Listener(listening)) => listening.socket.is_some() && listening.is_readable && !listening.is_backing_off,
-            Some(Entry::Watched(watched)) => {
-                let is_readable = watched.ready.has_any(READABLE) && !self.is_any_congested(&watched.targets);
-                !watched.is_ending && (is_readable || watched.ready.has_any(WRITABLE | PRIORITY))
-            }
+            Some(Entry::Watched(_)) => self.dispatcher_ready(key).has_any(READABLE | WRITABLE | PRIORITY),
             _ => false,
         }
     }

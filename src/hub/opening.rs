@@ -305,9 +305,13 @@ impl Hub {
     }
 
     /// What is to be told to a dispatcher.
-    pub(crate) fn dispatcher_ready(&mut self, key: Key) -> Flags {
-        let Some(Entry::Watched(watched)) = self.slots.get(key) else { return Flags::default() };
-        if self.is_any_congested(&watched.targets) { watched.ready.without(READABLE) } else { watched.ready }
+    pub(crate) fn dispatcher_ready(&self, key: Key) -> Flags {
+        match self.slots.get(key) {
+            Some(Entry::Watched(watched)) if watched.is_ending => Flags::default(),
+            Some(Entry::Watched(watched)) if self.is_any_congested(&watched.targets) => watched.ready.without(READABLE),
+            Some(Entry::Watched(watched)) => watched.ready,
+            _ => Flags::default(),
+        }
     }
 
     /// It has met `WouldBlock`: nothing more until the next edge.
