@@ -1091,6 +1091,28 @@ fn a_framer_that_panics_when_an_upgrade_drops_it_stays_in_its_turn() {
     assert_eq!((&got[..], dropped.get(), talk.reactor.stats().connections), (&b"hello"[..], 1, 1));
 }
 
+/// What was formatted was a message for each of its pieces: one larger than the cap ended the connection, because its line
+/// feed stood behind it.
+#[test]
+fn a_formatted_message_is_one_message_and_taken_on_an_empty_queue_whatever_its_size() {
+    let config = Config::new().output_limits(10, 100, 1000);
+    let mut talk = Talk::with(config, |ctx, _, call| {
+        if let Call::Received(_) = call {
+            writeln!(ctx, "<{}>", "=".repeat(5000));
+        }
+        Ok(())
+    });
+    say(&talk.peer, "x");
+    assert_eq!(read_exactly(&mut talk.reactor, &mut talk.journal, &mut talk.peer, 5003).last(), Some(&b'\n'));
+    let mut net = talk.reactor.net();
+    let mut link = net.link(talk.key).expect("open");
+    writeln!(link, "<{}>", "=".repeat(5000)).expect("the queue is empty");
+    let refused = writeln!(link, "<{}>", "=".repeat(5000)).map_err(|error| error.kind());
+    assert_eq!(refused, Err(std::io::ErrorKind::BrokenPipe), "the queue is not empty");
+    talk.until(|journal| journal.closings() == 1);
+    assert!(matches!(talk.journal.of(talk.key).last(), Some(Call::Closed(why)) if *why == Reason::Overflow.to_string()));
+}
+
 /// A framer that panicked when another terminator took its place ended whoever had set that, and what was held was not cut by
 /// the new one.
 #[test]

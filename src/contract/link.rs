@@ -232,6 +232,34 @@ impl io::Write for Link<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    /// One message, of however many pieces it is formatted.
+    ///
+    /// # Panics
+    /// If a `Display` fails, as in every [`io::Write`]: half a message must not pass for a whole one.
+    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
+        self.hub.has_whole_queue = self.queued() == 0;
+        if fmt::Write::write_fmt(&mut Message(self), args).is_ok() {
+            return Ok(());
+        }
+        assert!(!self.hub.slots.conn_at(self.index).takes_output(), "a value that was to be sent could not be formatted");
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+struct Message<'a, 'b>(&'a mut Link<'b>);
+
+impl fmt::Write for Message<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.0.send(text) { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+/// Also when formatting panicked.
+impl Drop for Message<'_, '_> {
+    fn drop(&mut self) {
+        self.0.hub.has_whole_queue = false;
+    }
 }
 
 impl fmt::Debug for Link<'_> {

@@ -92,6 +92,8 @@ pub(crate) struct Hub {
     out: Vec<u8>,
     /// Up to here `out` grows without a second look; 0 when nothing may be sent.
     room: usize,
+    /// A message is being queued piece by piece that began on an empty queue: it may be of any size.
+    pub(crate) has_whole_queue: bool,
     /// Received and not delivered, of the connection that is being delivered to.
     pub(crate) unread: usize,
     /// Something happened that may end delivering: look again.
@@ -147,6 +149,7 @@ impl Hub {
             is_lent: false,
             out: Vec::new(),
             room: 0,
+            has_whole_queue: false,
             unread: 0,
             interrupt: false,
             frame_ended: false,

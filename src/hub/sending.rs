@@ -118,7 +118,8 @@ impl Hub {
         if !conn.takes_output() {
             return false;
         }
-        if bytes > 0 && queued > 0 && queued.saturating_add(bytes) > conn.marks(self.config.marks).cap {
+        let is_behind = bytes > 0 && queued > 0 && !self.has_whole_queue;
+        if is_behind && queued.saturating_add(bytes) > conn.marks(self.config.marks).cap {
             self.end(index, Reason::Overflow);
             return false;
         }
