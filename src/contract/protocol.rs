@@ -75,7 +75,8 @@ pub trait Protocol<S = ()>: Any {
     /// [`Reason::Limit`]. `Ok` goes on: `Idle` and `Stalled` start afresh, `Deadline` is off; of a frame that is too long
     /// or too slow the rest is skipped up to its end, and a terminator that you set here holds after that (otherwise a
     /// delimiter stays, and a length becomes [`None`](crate::Terminator::None)). The end of a custom frame is known to
-    /// its framer only: there, `Ok` closes politely.
+    /// its framer only: there, `Ok` closes politely. A time-out comes only when the loop has looked at its sockets after it
+    /// ran out: what the peer did in time while somebody's callback was long counts.
     fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
         Err(limit.into())
     }
