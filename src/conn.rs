@@ -432,7 +432,7 @@ impl Conn {
     pub(crate) fn drop_output(&mut self) {
         if let Some(output) = self.output.take() {
             self.set(CUT);
-            discard("a producer", output);
+            output.discard();
         }
     }
 

@@ -1,5 +1,6 @@
 //! Bytes on their way out: a queue of owned bytes, shared bytes and producers. No socket, no clock.
 
+use crate::panics::discard;
 use std::{collections::VecDeque, fmt, io, io::IoSlice, rc::Rc};
 
 /// Makes output when there is room for it, so that a large answer never stands in memory as a whole.
@@ -69,10 +70,12 @@ const SPARES_MAX: usize = 1024;
 const SPARE_BYTES: usize = 256;
 
 impl Spares {
+    #[inline]
     pub(crate) fn get(&mut self) -> Box<Output> {
         self.0.pop().unwrap_or_default()
     }
 
+    #[inline]
     fn put(&mut self, output: Box<Output>) {
         if self.0.len() < SPARES_MAX && output.chunks.capacity() <= SLICES_MAX {
             self.0.push(output);
@@ -80,6 +83,7 @@ impl Spares {
     }
 
     /// An empty queue does not stay with its connection.
+    #[inline]
     pub(crate) fn take_if_empty(&mut self, output: &mut Option<Box<Output>>) {
         if let Some(empty) = output.take_if(|output| output.is_empty()) {
             self.put(empty);
@@ -209,6 +213,13 @@ impl Output {
             self.chunks.push_front(Chunk::Owned { bytes: made, sent: 0 });
         }
         Ok(())
+    }
+
+    /// Drops everything, one by one: two producers that panic in one heap would end the program.
+    pub(crate) fn discard(mut self) {
+        while let Some(chunk) = self.chunks.pop_front() {
+            discard("a producer", chunk);
+        }
     }
 
     /// All of it, if that is one piece.

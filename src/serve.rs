@@ -269,7 +269,8 @@ pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) 
         Some(Entry::Stream(_)) => last_call(core, key, why, state),
         Some(Entry::Watched(_)) => let_go(core, key, why, state),
         _ => {
-            discard("a factory", (core.factories.remove(key), why));
+            discard("a factory", core.factories.remove(key));
+            discard("an error", why);
             Ok(())
         }
     };

@@ -1091,6 +1091,54 @@ fn a_framer_that_panics_when_an_upgrade_drops_it_stays_in_its_turn() {
     assert_eq!((&got[..], dropped.get(), talk.reactor.stats().connections), (&b"hello"[..], 1, 1));
 }
 
+/// Two that were thrown away in one heap, and panicked both, aborted the program.
+#[test]
+fn two_producers_and_a_factory_with_its_error_that_panic_when_they_are_dropped_end_no_program() {
+    #[derive(Debug)]
+    struct Sour(#[allow(dead_code, reason = "it is dropped")] Panicky);
+    #[derive(Debug)]
+    struct Panicky;
+    impl Drop for Panicky {
+        fn drop(&mut self) {
+            panic_with_chain(1);
+        }
+    }
+    impl std::fmt::Display for Sour {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("sour")
+        }
+    }
+    impl std::error::Error for Sour {}
+    let produce_two = |talk: &mut Talk| {
+        for _ in 0..2 {
+            let held = Panicky;
+            let mut net = talk.reactor.net();
+            net.link(talk.key).expect("open").produce(move |_: &mut Vec<u8>| {
+                let _held = &held;
+                Ok(Produced::NotYet)
+            });
+        }
+    };
+    let mut talk = Talk::new(|_, _, _| Ok(()));
+    produce_two(&mut talk);
+    talk.reactor.net().abort(talk.key);
+    talk.until(|journal| journal.closings() == 1);
+
+    let held = Panicky;
+    let factory = move || {
+        let _held = &held;
+        recorder(|_, _, _| Ok(()))
+    };
+    let listener = talk.reactor.net().listen("127.0.0.1:0", factory).expect("a free port");
+    assert!(talk.reactor.net().fail(listener, Sour(Panicky)));
+    talk.settle();
+    assert!(talk.reactor.net().local(listener).is_none(), "it has ended");
+
+    let mut talk = Talk::new(|_, _, _| Ok(()));
+    produce_two(&mut talk);
+    drop(talk); // with its reactor
+}
+
 /// What was formatted was a message for each of its pieces: one larger than the cap ended the connection, because its line
 /// feed stood behind it.
 #[test]

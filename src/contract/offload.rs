@@ -174,7 +174,8 @@ impl<S> Core<S> {
                 if let Err(error @ OffloadError::Panicked(_)) = &product {
                     log::error!(target: "mainspring", "{error}, and nobody waits for it any more");
                 }
-                discard("offloaded work", (nobodys, product));
+                discard(FOLLOWS, nobodys);
+                discard("offloaded work", product);
             }
         }
     }
@@ -208,6 +209,8 @@ impl<S> Core<S> {
         while let Some(returned) = self.hub.elsewhere.next_returned() {
             discard("offloaded work", returned.product);
         }
-        discard("what was looked up", std::mem::take(&mut self.hub.elsewhere.known));
+        for found in std::mem::take(&mut self.hub.elsewhere.known) {
+            discard("what was looked up", found);
+        }
     }
 }

@@ -192,8 +192,9 @@ impl Hub {
             discard("an error", why);
         }
         for key in self.all_keys() {
-            if let Entry::Stream(conn) = self.slots.remove(key.index()) {
-                discard("a producer or framer", conn);
+            if let Entry::Stream(mut conn) = self.slots.remove(key.index()) {
+                conn.drop_output();
+                discard("a framer", conn);
             }
         }
     }
@@ -396,7 +397,8 @@ impl Hub {
         if let Some(stream) = conn.stream.as_mut().filter(|_| is_cut) {
             stream.abort();
         }
-        discard("a producer or framer", conn);
+        conn.drop_output();
+        discard("a framer", conn);
     }
 
     fn forget_throttles(&mut self, index: usize) {
