@@ -430,6 +430,17 @@ fn output_that_the_peer_would_have_taken_during_a_long_callback_did_not_stall() 
 }
 
 #[test]
+fn a_time_out_of_nothing_that_starts_afresh_does_not_keep_the_loop_awake() {
+    let (mut reactor, mut journal) = start();
+    let (key, _peer) = guest(&mut reactor, &mut journal, |_: &mut Ctx<'_>, _: &mut Journal, _: &Call| Ok(()));
+    reactor.net().link(key).expect("open").set_idle_timeout(Duration::ZERO);
+    let began = Instant::now();
+    pass(&mut reactor, &mut journal, LONG);
+    let told = journal.of(key).iter().filter(|call| **call == Call::Exceeded(Limit::Idle)).count();
+    assert!(0 < told && told as u128 <= began.elapsed().as_millis(), "{told} times");
+}
+
+#[test]
 fn the_idle_clock_stands_still_while_paused() {
     let (mut reactor, mut journal) = start();
     let (key, _peer) = guest(&mut reactor, &mut journal, quiet);
@@ -2206,6 +2217,32 @@ fn what_stands_behind_a_producer_that_said_not_yet_does_not_stall_before_that_is
     reactor.net().link(key).expect("open").wake();
     until(&mut reactor, &mut journal, |journal| journal.has(&Call::Exceeded(Limit::Stalled)));
     assert_eq!(read_exactly(&mut reactor, &mut journal, &mut peer, STUFF + 1).last(), Some(&b'>'));
+}
+
+#[test]
+fn a_producer_is_woken_also_while_its_connection_flushes() {
+    for peer_ends in [false, true] {
+        let (mut reactor, mut journal) = start();
+        let (key, mut peer) = guest(&mut reactor, &mut journal, quiet);
+        let tap = Tap::default();
+        let mut net = reactor.net();
+        let mut link = net.link(key).expect("open");
+        link.produce(tap.clone());
+        if peer_ends {
+            link.half_close();
+            peer.shutdown(Shutdown::Write).expect("connected");
+        } else {
+            link.close();
+        }
+        until_net(&mut reactor, &mut journal, |net, _| net.link(key).is_none());
+        settle(&mut reactor, &mut journal);
+        tap.fill("late");
+        tap.is_done.set(true);
+        assert!(reactor.net().wake(key), "it is still there");
+        assert_eq!(read_exactly(&mut reactor, &mut journal, &mut peer, 4), b"late");
+        until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
+        assert!(!reactor.net().wake(key), "it is gone");
+    }
 }
 
 #[test]

@@ -69,10 +69,11 @@ impl Link<'_> {
     }
 
     /// A producer that said [`NotYet`](crate::Produced::NotYet) has something: it is asked again, at the latest next turn.
-    /// Wake it before you close: a connection that has begun to end is not found by its key any more, and its producers have
-    /// until the linger deadline.
+    /// After a polite close, or when both ends have ended, only [`Net::wake`](crate::Net::wake) still finds it, and it has until
+    /// the linger deadline.
     pub fn wake(&mut self) {
-        self.hub.wake(self.index);
+        let key = self.hub.slots.conn_at(self.index).key;
+        self.hub.wake(key);
     }
 
     /// Where the next frame ends. What is already received is cut by it; nothing is lost.
@@ -89,7 +90,7 @@ impl Link<'_> {
     }
 
     /// `exceeded(Idle)` when no byte was received for so long. The clock stands still while reading is off or held back by
-    /// its [rate](Self::set_read_rate), or output is queued. `None` takes it back.
+    /// its [rate](Self::set_read_rate), or output is queued. `None` takes it back. As for all time-outs, 1 ms is the least.
     pub fn set_idle_timeout(&mut self, after: impl Into<Option<Duration>>) {
         self.set_limit(Limit::Idle, after.into());
     }

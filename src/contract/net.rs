@@ -134,6 +134,11 @@ impl<S> Net<'_, S> {
         self.link(key).map(|mut link| link.half_close()).is_some()
     }
 
+    /// [`Link::wake`]; also for a connection that is still flushing after a polite close. Whether it was there.
+    pub fn wake(&mut self, key: Key) -> bool {
+        self.core.hub.wake(key)
+    }
+
     /// [`Link::abort`]; also for a connection that is still flushing after a polite close, a listener, a dispatcher.
     pub fn abort(&mut self, key: Key) -> bool {
         self.core.hub.abort(key)

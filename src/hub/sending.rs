@@ -104,11 +104,15 @@ impl Hub {
         true
     }
 
-    pub(crate) fn wake(&mut self, index: usize) {
-        if let Some(output) = &mut self.slots.conn_at_mut(index).output {
+    /// Also for one that is still flushing. Whether it was there.
+    pub(crate) fn wake(&mut self, key: Key) -> bool {
+        let conn = self.slots.conn_mut(key).filter(|conn| matches!(conn.phase, Phase::Open | Phase::Flushing));
+        let Some(conn) = conn else { return false };
+        if let Some(output) = &mut conn.output {
             output.wake();
-            self.touch(index);
+            self.touch(key.index());
         }
+        true
     }
 
     /// Whether so much more may be queued. Beyond the cap the connection ends, but for one large message on an empty queue.
