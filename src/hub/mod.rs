@@ -3,7 +3,15 @@
 //!
 //! The rule that carries everything under edge triggering is [`Hub::can_progress`]: a key is on the ready queue exactly
 //! when it could make progress. Whoever changes something that the rule reads calls [`Hub::settle`] afterwards, or marks
-//! the connection [`dirty`](Hub::mark_dirty), which settles it later in the turn.
+//! the connection [`dirty`](Hub::mark_dirty), which settles it later in the turn:
+//!
+//! | what has changed | call |
+//! |---|---|
+//! | more is queued, or the marks moved | `queued_more`: looks at the marks, then `touch` |
+//! | something else that flushing or settling should see | `touch`: dirty, unless it is being served, which ends with both |
+//! | pause, hold-back, throttles | `reading_changed`: `touch`, and who delivers looks again |
+//! | whatever, of the one that was served, or when its own turn is over | `settle`: its clocks, then `requeue` |
+//! | whether a listener or dispatcher is ready, which have no clocks | `requeue`: onto the ready queue if it can progress |
 
 mod connecting;
 mod elsewhere;
@@ -96,7 +104,7 @@ pub(crate) struct Hub {
     pub(crate) has_whole_queue: bool,
     /// Received and not delivered, of the connection that is being delivered to.
     pub(crate) unread: usize,
-    /// Something happened that may end delivering: look again.
+    /// Something happened, to whomever, that may end delivering to the one that is being served: look again.
     pub(crate) interrupt: bool,
     /// A frame ended in this turn.
     pub(crate) frame_ended: bool,
