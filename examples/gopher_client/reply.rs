@@ -64,8 +64,10 @@ impl Reply {
         match &mut self.stage {
             Stage::Head(head) => {
                 head.extend_from_slice(bytes);
-                if self.is_telling() {
+                if let Some(length) = telling(head, self.kind) {
+                    let rest = head.split_off(length);
                     self.decide(out);
+                    self.push(&rest, out);
                 }
             }
             Stage::Lines(lines) => lines.push(bytes, &self.from, out),
@@ -112,13 +114,6 @@ impl Reply {
         matches!(self.stage, Stage::Raw)
     }
 
-    /// Whether the head says what it is: all of it is there, or enough, or it cannot be an error item.
-    fn is_telling(&self) -> bool {
-        let Stage::Head(head) = &self.stage else { return false };
-        let is_known = self.kind.is_some() && head.first().is_some_and(|&first| first != b'3');
-        is_known || head.len() >= HEAD_MAX || head == b".\r\n" || head.ends_with(b"\n.\r\n")
-    }
-
     fn decide(&mut self, out: &mut Vec<u8>) {
         let Stage::Head(head) = std::mem::replace(&mut self.stage, Stage::Raw) else { return };
         if let Some(why) = refusal(&head) {
@@ -136,6 +131,17 @@ impl Reply {
         }
         self.push(&head, out);
     }
+}
+
+/// How much of the head says what it is, the same however it comes: all of the answer, or enough of it, or one byte that
+/// cannot be an error item's.
+fn telling(head: &[u8], kind: Option<Kind>) -> Option<usize> {
+    if kind.is_some() && head.first().is_some_and(|&first| first != b'3') {
+        return Some(1);
+    }
+    let whole =
+        if head.starts_with(b".\r\n") { Some(3) } else { head.windows(4).position(|four| four == b"\n.\r\n").map(|at| at + 4) };
+    whole.filter(|&whole| whole <= HEAD_MAX).or((head.len() >= HEAD_MAX).then_some(HEAD_MAX))
 }
 
 /// A menu, if its first line is one of a menu.
@@ -276,8 +282,10 @@ mod tests {
 
     #[test]
     fn any_cutting_of_an_answer_gives_the_same() {
+        let late = [&[b'x'; HEAD_MAX + 10][..], b"\0\r\n"].concat();
         let answers = [&b"1a\tb\tc\t7\r\n0d\te\thost\t70\r\n.\r\n"[..], b"a\r\n..b\r\n\r\n.\r\n", b"a\0\r\n..b\r\n"];
-        for answer in answers {
+        let trailed = [&b".\r\n\0z"[..], b"a\n.\r\n\0z", b"3no\t\terror.host\t1\r\n.\r\n\0z", &late];
+        for answer in answers.into_iter().chain(trailed) {
             let whole = made_of(None, true, &[answer]);
             for cut in 0..answer.len() {
                 let (a, b) = answer.split_at(cut);

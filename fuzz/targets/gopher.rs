@@ -117,7 +117,8 @@ fn any_question(mut tape: Tape<'_>) {
     }
     let is_asked = question.contains(&b'\n');
     let ask = |piece_bytes: usize| {
-        let mut scene = Scene::new(0, Server { site: site(), host: None, patience: Duration::from_secs(60) });
+        let server = Server { site: site(), searches: Arc::default(), host: None, patience: Duration::from_secs(60) };
+        let mut scene = Scene::new(0, server);
         scene.sim().keep_trace(false);
         scene.net().listen(AT, || Visitor).expect("a free port");
         let peer = scene.dials(AT);
