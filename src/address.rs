@@ -316,41 +316,17 @@ impl From<(String, u16)> for Target {
     }
 }
 
-impl From<(IpAddr, u16)> for Target {
-    fn from(addr: (IpAddr, u16)) -> Self {
-        Self::Ip(addr.into())
-    }
+macro_rules! from_ip {
+    ($($addr:ty),*) => {$(
+        impl From<$addr> for Target {
+            fn from(addr: $addr) -> Self {
+                Self::Ip(addr.into())
+            }
+        }
+    )*};
 }
 
-impl From<(Ipv4Addr, u16)> for Target {
-    fn from(addr: (Ipv4Addr, u16)) -> Self {
-        Self::Ip(addr.into())
-    }
-}
-
-impl From<(Ipv6Addr, u16)> for Target {
-    fn from(addr: (Ipv6Addr, u16)) -> Self {
-        Self::Ip(addr.into())
-    }
-}
-
-impl From<SocketAddr> for Target {
-    fn from(addr: SocketAddr) -> Self {
-        Self::Ip(addr)
-    }
-}
-
-impl From<SocketAddrV4> for Target {
-    fn from(addr: SocketAddrV4) -> Self {
-        Self::Ip(addr.into())
-    }
-}
-
-impl From<SocketAddrV6> for Target {
-    fn from(addr: SocketAddrV6) -> Self {
-        Self::Ip(addr.into())
-    }
-}
+from_ip!((IpAddr, u16), (Ipv4Addr, u16), (Ipv6Addr, u16), SocketAddr, SocketAddrV4, SocketAddrV6);
 
 impl From<&Path> for Target {
     fn from(path: &Path) -> Self {

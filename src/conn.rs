@@ -436,6 +436,12 @@ impl Conn {
         }
     }
 
+    /// Drops it, and one by one what of it is the program's.
+    pub(crate) fn discard(mut self) {
+        self.drop_output();
+        discard("a framer", self);
+    }
+
     /// A successor starts clean; queued output stays, unread bytes are its own.
     pub(crate) fn begin_anew(&mut self) {
         discard("a framer", std::mem::take(&mut self.framing));

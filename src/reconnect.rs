@@ -10,6 +10,7 @@ use crate::{
     key::{Key, Timer},
     output::Produced,
     reason::Reason,
+    time::PAUSE_MIN,
 };
 use std::{
     collections::VecDeque,
@@ -17,9 +18,6 @@ use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
-
-/// A pause of nothing at all would be a loop that never sleeps.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// How much of what was kept is handed to the output queue at a time.
 const PIECE_BYTES: usize = 64 << 10;

@@ -25,6 +25,9 @@ impl Add<Duration> for Time {
     }
 }
 
+/// The least pause between two things of a kind that come again and again: none at all would be a loop that never sleeps.
+pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(1);
+
 /// `Duration::MAX` is "for ever", not an overflow.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

@@ -2135,6 +2135,14 @@ impl mainspring::Producer for Tap {
     }
 }
 
+/// A guest, and what it produces.
+fn tapped(reactor: &mut Reactor<Journal>, journal: &mut Journal) -> (Key, TcpStream, Tap) {
+    let (key, peer) = guest(reactor, journal, quiet);
+    let tap = Tap::default();
+    assert!(reactor.net().link(key).expect("open").produce(tap.clone()));
+    (key, peer, tap)
+}
+
 #[test]
 fn a_producer_that_said_not_yet_is_asked_again_when_woken() {
     let (mut reactor, mut journal) = start();
@@ -2189,10 +2197,9 @@ fn close_waits_for_a_producer_that_said_not_yet_up_to_the_linger_deadline() {
 #[test]
 fn a_producer_that_said_not_yet_counts_neither_for_idle_nor_for_stalled() {
     let (mut reactor, mut journal) = start();
-    let (key, _peer) = guest(&mut reactor, &mut journal, quiet);
+    let (key, _peer, _) = tapped(&mut reactor, &mut journal);
     let mut net = reactor.net();
     let mut link = net.link(key).expect("open");
-    link.produce(Tap::default());
     link.set_stall_timeout(TICK);
     link.set_idle_timeout(SHORT);
     until(&mut reactor, &mut journal, |journal| journal.has(&Call::Exceeded(Limit::Idle)));
@@ -2202,11 +2209,9 @@ fn a_producer_that_said_not_yet_counts_neither_for_idle_nor_for_stalled() {
 #[test]
 fn what_stands_behind_a_producer_that_said_not_yet_does_not_stall_before_that_is_woken() {
     let (mut reactor, mut journal) = start();
-    let (key, mut peer) = guest(&mut reactor, &mut journal, quiet);
-    let tap = Tap::default();
+    let (key, mut peer, tap) = tapped(&mut reactor, &mut journal);
     let mut net = reactor.net();
     let mut link = net.link(key).expect("open");
-    link.produce(tap.clone());
     link.send(">");
     link.set_stall_timeout(TICK);
     link.set_idle_timeout(SHORT);
@@ -2223,11 +2228,9 @@ fn what_stands_behind_a_producer_that_said_not_yet_does_not_stall_before_that_is
 fn a_producer_is_woken_also_while_its_connection_flushes() {
     for peer_ends in [false, true] {
         let (mut reactor, mut journal) = start();
-        let (key, mut peer) = guest(&mut reactor, &mut journal, quiet);
-        let tap = Tap::default();
+        let (key, mut peer, tap) = tapped(&mut reactor, &mut journal);
         let mut net = reactor.net();
         let mut link = net.link(key).expect("open");
-        link.produce(tap.clone());
         if peer_ends {
             link.half_close();
             peer.shutdown(Shutdown::Write).expect("connected");

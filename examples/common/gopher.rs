@@ -1,6 +1,10 @@
 //! What both ends of Gopher know (RFC 1436): kinds of items, lines of a menu, requests, and how text is sent. Pure: no
 //! socket, no file.
 
+#[path = "printable.rs"]
+mod printable;
+
+pub(crate) use printable::printable;
 use std::{fmt, path::Path, str};
 
 /// A selector has 255 bytes at most.
@@ -126,11 +130,6 @@ impl fmt::Display for Item {
         let [shown, selector, host] = [&self.shown, &self.selector, &self.host].map(|field| printable(field));
         write!(f, "{}{shown}\t{selector}\t{host}\t{}\r\n", self.kind.code(), self.port)
     }
-}
-
-/// What cannot do anything to a terminal, nor end a field or a line.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// What a server says that cannot give what it was asked for: one error item and nothing else.

@@ -6,6 +6,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod line;
+#[path = "../common/printable.rs"]
+mod printable;
 mod receive;
 mod send;
 mod sha256;

@@ -3,6 +3,7 @@
 use crate::{
     common::{Failure, complain, say, stop_on_interrupt},
     line::{Answer, Header, LINE_MAX, SILENCE_MAX, check_name},
+    printable::printable,
     sha256::Sha256,
 };
 use mainspring::{Context, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
@@ -148,9 +149,7 @@ impl Protocol<Report> for Sender {
 impl Report {
     fn fails(&mut self, name: &str, why: &dyn std::fmt::Display) {
         self.failed += 1;
-        // The receiver may have said it: nothing in it begins a line of ours, or does something to a terminal.
-        let line: String = format!("{name}: {why}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        complain(line);
+        complain(printable(&format!("{name}: {why}"))); // the receiver may have said it
     }
 }
 

@@ -44,8 +44,7 @@ pub(crate) enum Later<S> {
     Job(Job<S>),
     Every(Duration, Box<dyn FnMut(&mut Net<'_, S>, &mut S)>),
     Tell(Tell<S>),
-    /// The deadline of a lookup, which has this ticket.
-    /// Of what was asked for.
+    /// The deadline of a lookup: its ticket, if another thread looks, and what it is asked for.
     Lookup(Option<Ticket>, String, Then<S>),
     TellEvery(Duration, Box<dyn FnMut(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>),
 }

@@ -14,15 +14,13 @@ use crate::{
     reason::{Fault, Outcome, Reason},
     slots::Entry,
     stats::{Connection, Stats},
+    time::PAUSE_MIN,
 };
 use std::{
     fmt, io,
     rc::Rc,
     time::{Duration, Instant},
 };
-
-/// Shorter would be a loop that never sleeps.
-const PERIOD_MIN: Duration = Duration::from_millis(1);
 
 /// Every connection, listener, dispatcher and timer of a reactor.
 ///
@@ -210,7 +208,7 @@ impl<S> Net<'_, S> {
         period: Duration,
         mut tell: impl FnMut(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
     ) -> Timer {
-        let period = period.max(PERIOD_MIN);
+        let period = period.max(PAUSE_MIN);
         let later = Later::TellEvery(
             period,
             Box::new(move |handler, ctx, state| match handler.as_any().downcast_mut::<P>() {
@@ -245,7 +243,7 @@ impl<S> Net<'_, S> {
     /// Runs `then` every `period` (at least 1 ms), until it is cancelled or panics. It keeps its phase: what a long
     /// callback made it miss is skipped.
     pub fn every(&mut self, period: Duration, then: impl FnMut(&mut Net<'_, S>, &mut S) + 'static) -> Timer {
-        let period = period.max(PERIOD_MIN);
+        let period = period.max(PAUSE_MIN);
         self.core.set_timer(period, Later::Every(period, Box::new(then)))
     }
 

@@ -192,9 +192,8 @@ impl Hub {
             discard("an error", why);
         }
         for key in self.all_keys() {
-            if let Entry::Stream(mut conn) = self.slots.remove(key.index()) {
-                conn.drop_output();
-                discard("a framer", conn);
+            if let Entry::Stream(conn) = self.slots.remove(key.index()) {
+                conn.discard();
             }
         }
     }
@@ -397,8 +396,7 @@ impl Hub {
         if let Some(stream) = conn.stream.as_mut().filter(|_| is_cut) {
             stream.abort();
         }
-        conn.drop_output();
-        discard("a framer", conn);
+        conn.discard();
     }
 
     fn forget_throttles(&mut self, index: usize) {

@@ -7,18 +7,15 @@ use crate::{
     limits::{Expired, Limits, Stopwatch},
     reason::Limit,
     slots::Entry,
-    time::Time,
+    time::{PAUSE_MIN, Time},
     timers::What,
 };
 use std::time::Duration;
 
-/// A time-out of nothing at all that starts afresh would be a loop that never sleeps.
-const LIMIT_MIN: Duration = Duration::from_millis(1);
-
 impl Hub {
     pub(crate) fn set_limit(&mut self, index: usize, limit: Limit, after: Option<Duration>) {
         let limits = &mut self.slots.conn_at_mut(index).extra().limits;
-        stopwatch(limits, limit).set(after.map(|after| after.max(LIMIT_MIN)));
+        stopwatch(limits, limit).set(after.map(|after| after.max(PAUSE_MIN)));
         self.run_limits(index);
     }
 

@@ -249,8 +249,7 @@ impl Report<'_> {
         text
     }
 
-    /// For the picture: by cell, of each peer.
-    /// For the picture, without the reference and its variants.
+    /// For the picture: by cell, of each peer but the reference and its variants.
     fn ratios(&self) -> Vec<(&'static str, Vec<(&'static str, f64)>)> {
         let of_cell = |cell: &Cell| {
             let peers = self.build.peers.iter().filter(|peer| !peer.name.starts_with(REFERENCE));
