@@ -845,6 +845,19 @@ mod simulated {
         }
     }
 
+    /// Found by the model: the peer may see the end before `closed` runs, which accepted tells may put off for long.
+    #[test]
+    fn the_sockets_of_a_race_close_at_once_when_it_is_given_up() {
+        let (mut sim, witness, host) = a_witness_far_away();
+        let key = sim.net(host).connect("both.test:80", Client);
+        sim.run_for(150 * MILLI - MILLI);
+        assert_eq!(sim.sockets(host), 1);
+        sim.net(host).fail(key, "enough");
+        assert_eq!((sim.sockets(host), sim.state(host).closed), (0, 0), "not first in `closed`");
+        sim.run_for(SECOND);
+        assert_eq!((sim.state(host).closed, &sim.state(witness)[..]), (1, &["true".to_owned()][..]));
+    }
+
     /// Found by the model: what was sent in that callback is still in the reactor's buffer.
     #[test]
     fn so_does_who_fails_in_the_callback_in_which_it_sends() {
@@ -997,6 +1010,24 @@ mod simulated {
             assert_eq!(sim.state(host).closed, 12);
             assert_eq!(sim.sockets(host), 0);
         });
+    }
+
+    /// Found by the model: who is told `connected` by it reads what the peer has said, whatever holds it back.
+    #[test]
+    fn a_connect_that_fails_on_purpose_is_a_loss() {
+        let losses = |number: u64| {
+            let mut sim = Sim::new(1);
+            server(&mut sim, "10.0.0.2");
+            let host = sim.host("10.0.0.9", Log::default());
+            sim.fail_operation(host, number, Errno::ConnectionReset, false);
+            sim.net(host).connect("10.0.0.2:80", Client);
+            sim.run_for(SECOND);
+            let [local, peer] = ["10.0.0.9:32768", "10.0.0.2:80"].map(|at| at.parse().expect("an address"));
+            let is_lost = sim.losses().includes(local, peer);
+            sim.trace().contains("connected fails on purpose").then_some(is_lost)
+        };
+        let found: Vec<bool> = (0..20).filter_map(losses).collect();
+        assert_eq!(found, [true]);
     }
 
     /// The n-th operation fails, for every n: closed once, nothing left.

@@ -675,7 +675,7 @@ impl Network {
 
     pub(crate) fn connected(&mut self, id: EndId) -> Result<bool, Errno> {
         let host = self.ends[&id].host;
-        self.operate(host, "connected")?;
+        self.operate(host, "connected").inspect_err(|_| self.note_loss(id))?;
         let end = self.ends.get_mut(&id).expect("an open socket");
         match end.error.take() {
             Some(errno) => Err(errno),
