@@ -1030,6 +1030,29 @@ mod simulated {
         assert_eq!(found, [true]);
     }
 
+    /// Found by the model: the sibling of a write that fails.
+    #[test]
+    fn who_was_lost_before_connected_has_nothing_queued_any_more() {
+        struct Sender;
+        impl Protocol<Vec<usize>> for Sender {
+            fn connected(&mut self, ctx: &mut Context<'_, Vec<usize>>, queued: &mut Vec<usize>) -> Outcome {
+                queued.push(ctx.queued());
+                Ok(())
+            }
+        }
+        let queued = |number: u64| {
+            let mut sim = Sim::new(1);
+            server(&mut sim, "10.0.0.2");
+            let host = sim.host("10.0.0.9", Vec::new());
+            sim.fail_operation(host, number, Errno::ConnectionReset, false);
+            let key = sim.net(host).connect("10.0.0.2:80", Sender);
+            sim.net(host).send(key, "never leaves");
+            sim.run_for(SECOND);
+            sim.trace().contains("connected fails on purpose").then(|| sim.state(host).clone())
+        };
+        assert_eq!((0..20).find_map(queued), Some(vec![0]));
+    }
+
     /// The n-th operation fails, for every n: closed once, nothing left.
     #[test]
     fn whatever_fails_on_the_way_it_ends_once() {

@@ -196,6 +196,11 @@ const NAMES: &[(&str, &[&str], Option<NameFate>)] = &[
     ("later", &[], Some(NameFate::TryAgain)),
 ];
 
+/// Of an address in [`NAMES`], none of which is any host's.
+fn is_nobodys(address: IpAddr) -> bool {
+    NAMES.iter().any(|(_, silent, _)| silent.contains(&&*address.to_string()))
+}
+
 /// Random things, then peace, then the end.
 fn play(sim: &mut Sim, shared: &Shared) {
     let hosts = seat(sim, shared);
@@ -1396,6 +1401,16 @@ impl Model {
         };
         let is_right = is_accepted || self.client_at(local) == Some(id);
         promise!(self.story, is_right, "{id} is connected from {local}");
+        if !is_accepted && ctx.peer().ip().is_some_and(|peer| is_nobodys(peer.ip())) {
+            self.part(id);
+        }
+    }
+
+    /// An address that answers nobody has won the race, by a fault on purpose: whoever was accepted has met a socket that lost.
+    fn part(&mut self, id: usize) {
+        if let Some(peer) = self.conns[id].peer.take() {
+            self.conns[peer].peer = None;
+        }
     }
 
     /// Data may be told to those only who read.

@@ -258,15 +258,10 @@ impl Hub {
             }
             Ok(false) => conn.clear(WRITABLE | FAILED),
             Err(error) if is_lost_already(&error) => {
-                conn.set(ESTABLISHED | CUT);
+                conn.set(ESTABLISHED);
                 conn.clear(FAILED);
-                if !conn.is_open() {
-                    _ = self.end(index, Reason::Io(error));
-                    return;
-                }
-                // What the peer said before it was lost is read.
-                conn.set(OWES_CONNECTED | READABLE | LIFTED);
-                conn.extra().write_error = Some(error);
+                conn.put(OWES_CONNECTED, conn.is_open());
+                self.write_failed(index, error);
                 self.slim_down(index);
             }
             Err(error) => self.connect_failed(index, error),

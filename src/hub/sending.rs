@@ -352,7 +352,7 @@ impl Hub {
     }
 
     /// The first error of a write is remembered: what the peer said before is read and delivered, then it is the reason.
-    fn write_failed(&mut self, index: usize, error: io::Error) {
+    pub(super) fn write_failed(&mut self, index: usize, error: io::Error) {
         let conn = self.slots.conn_at_mut(index);
         conn.drop_output();
         conn.set(CUT); // what was to be written did not leave
