@@ -213,44 +213,47 @@ impl Conn {
         self.phase == Phase::Open
     }
 
+    /// The only place where the phase changes.
+    pub(crate) fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.put(SHUT, phase != Phase::Open);
+    }
+
     pub(crate) fn is_connecting(&self) -> bool {
         self.is_open() && !self.is(ESTABLISHED)
     }
 
-    /// The common case, told apart quickly: there is something to read, and nothing else to think of.
+    /// The common case, told apart by one compare: it talks, and nothing is out of the ordinary. `ready`: what else is so.
+    #[inline]
+    fn is_plain(&self, ready: Flags) -> bool {
+        self.flags.has_just(ESTABLISHED | ready, ESTABLISHED | ready | UNUSUAL)
+    }
+
     #[inline]
     pub(crate) fn is_plainly_readable(&self) -> bool {
-        let unusual = OWES_CONNECTED | OWES_DRAINING | FAILED | BACKLOG | PAUSED | OWES_ANSWER | CONGESTED | SPECIAL;
-        self.flags.has_just(ESTABLISHED | READABLE, ESTABLISHED | READABLE | unusual) && self.is_open()
+        self.is_plain(READABLE)
     }
 
-    /// The common case: there is something to write, and nothing else to think of.
     #[inline]
     pub(crate) fn is_plainly_writable(&self) -> bool {
-        let is_possible = self.flags.has_just(ESTABLISHED | WRITABLE, ESTABLISHED | WRITABLE | SPECIAL | RATED_OUT);
-        is_possible && self.is_open() && self.output.is_some()
+        self.is_plain(WRITABLE) && self.output.is_some()
     }
 
-    /// The common case: all output has left, and nothing waited for that.
+    /// All output has left, and nothing waited for that.
     #[inline]
     pub(crate) fn is_plainly_sent(&self) -> bool {
-        !self.is(CONGESTED | FIN_ASKED | SPECIAL) && self.is_open() && self.output.is_none()
+        self.is_plain(ESTABLISHED) && self.output.is_none()
     }
 
-    /// The common case: so much more may be queued, and there is nothing else to think of.
     #[inline]
     pub(crate) fn takes_plainly(&self, bytes: usize, default: Marks) -> bool {
-        let is_plain = !self.is(CONGESTED | FIN_ASKED | SPECIAL) && self.is_open();
-        is_plain && self.queued().saturating_add(bytes) <= self.marks(default).high
+        self.is_plain(ESTABLISHED) && self.queued().saturating_add(bytes) <= self.marks(default).high
     }
 
-    /// The common case: nothing is to be done for it, and nothing has to be timed.
+    /// Nothing is to be done for it, and nothing has to be timed.
     #[inline]
     pub(crate) fn is_plainly_idle(&self) -> bool {
-        let owed = OWES_CONNECTED | OWES_DRAINING | OWES_WRITABLE;
-        let pending = BACKLOG | READABLE | FAILED | EOF_SEEN;
-        let unusual = PAUSED | OWES_ANSWER | SPECIAL;
-        !self.is(owed | pending | unusual) && self.is_open() && self.output.is_none()
+        self.is_plainly_sent() && !self.is(READABLE)
     }
 
     /// Whether there may be something to deliver, if it may be delivered.

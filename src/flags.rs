@@ -71,7 +71,13 @@ flags! {
     LET_GO = 26,
     /// By its request handler, whose answer is on its way: nothing is delivered, also when a pause is taken back.
     OWES_ANSWER = 27,
+    /// Its phase is not `Open`.
+    SHUT = 28,
 }
+
+/// Whoever has one of these takes the general way: everything but what comes and goes in every plain turn.
+pub(crate) const UNUSUAL: Flags =
+    Flags(!(ESTABLISHED.0 | READABLE.0 | WRITABLE.0 | READ_ON.0 | HOLDS_BACK.0 | IN_READY.0 | IN_DIRTY.0));
 
 impl Flags {
     #[inline]
@@ -93,6 +99,19 @@ impl Flags {
     #[inline]
     pub(crate) fn insert_if(&mut self, these: Self, on: bool) {
         self.0 |= if on { these.0 } else { 0 };
+    }
+
+    /// Sets it; whether it was set before.
+    #[inline]
+    pub(crate) fn mark(&mut self, flag: Self) -> bool {
+        let was_set = self.has_any(flag);
+        self.insert(flag);
+        was_set
+    }
+
+    #[inline]
+    pub(crate) fn only(self, these: Self) -> Self {
+        Self(self.0 & these.0)
     }
 
     #[inline]

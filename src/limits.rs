@@ -139,6 +139,12 @@ impl Limits {
         }
     }
 
+    /// The kernel took some output.
+    pub(crate) fn output_moved(&mut self, now: Time) {
+        self.stalled.restart(now);
+        self.linger.restart(now);
+    }
+
     #[cfg(debug_assertions)]
     pub(crate) fn run_plainly(&self) -> bool {
         let runs = |clock: &Stopwatch| clock.since != Time::NEVER;

@@ -1,6 +1,6 @@
 //! Listening: the options ([`Listen`], [`Refusal`]), and what the loop knows of one listener.
 
-use crate::{address::Address, config::Marks, key::Key, world};
+use crate::{address::Address, config::Marks, flags::Flags, key::Key, world};
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -216,8 +216,8 @@ pub(crate) struct Listening {
     pub(crate) socket: Option<Box<dyn world::Listener>>,
     pub(crate) local: Address,
     pub(crate) options: Listen,
-    /// There may be a connection to accept.
-    pub(crate) is_readable: bool,
+    /// `READABLE`: there may be a connection to accept. And `IN_READY`, `IN_DIRTY`.
+    pub(crate) flags: Flags,
     /// It waits for a timer: there are no descriptors, or no memory.
     pub(crate) is_backing_off: bool,
     /// Its want of descriptors was logged; once is enough.
@@ -233,7 +233,6 @@ pub(crate) struct Listening {
     peers: HashMap<IpAddr, usize>,
     /// The rates of reading and of writing that they all share.
     pub(crate) shared_rates: [Option<usize>; 2],
-    pub(crate) in_ready: bool,
 }
 
 impl Listening {
@@ -243,7 +242,7 @@ impl Listening {
             socket: Some(socket),
             local,
             options,
-            is_readable: false,
+            flags: Flags::default(),
             is_backing_off: false,
             is_reported: false,
             is_full: false,
@@ -252,7 +251,6 @@ impl Listening {
             guests: 0,
             peers: HashMap::new(),
             shared_rates: [None; 2],
-            in_ready: false,
         }
     }
 

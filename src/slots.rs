@@ -3,6 +3,7 @@
 
 use crate::{
     conn::Conn,
+    flags::*,
     key::{Key, SLOTS_MAX},
     listener::Listening,
     watched::Watched,
@@ -19,12 +20,32 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
-    fn key(&self) -> Option<Key> {
+    pub(crate) fn key(&self) -> Option<Key> {
         match self {
             Self::Stream(conn) => Some(conn.key),
             Self::Listener(listening) => Some(listening.key),
             Self::Watched(watched) => Some(watched.key),
             Self::Retired => None,
+        }
+    }
+
+    pub(crate) fn flags(&mut self) -> Option<&mut Flags> {
+        match self {
+            Self::Stream(conn) => Some(&mut conn.flags),
+            Self::Listener(listening) => Some(&mut listening.flags),
+            Self::Watched(watched) => Some(&mut watched.flags),
+            Self::Retired => None,
+        }
+    }
+
+    /// What of an event means something to it.
+    pub(crate) fn hears(&self) -> Flags {
+        match self {
+            Self::Stream(conn) if conn.is(EOF_SEEN) => WRITABLE | READ_ON | FAILED,
+            Self::Stream(_) => READABLE | WRITABLE | READ_ON | FAILED,
+            Self::Listener(_) => READABLE,
+            Self::Watched(_) => READABLE | WRITABLE | PRIORITY,
+            Self::Retired => Flags::default(),
         }
     }
 }
@@ -115,6 +136,12 @@ impl Slots {
 
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Entry> {
         self.entries.get_mut(key.index()).filter(|entry| entry.key() == Some(key))
+    }
+
+    /// Sets it; whether it was set before. Of one that is gone it says so.
+    #[inline]
+    pub(crate) fn mark(&mut self, key: Key, flag: Flags) -> bool {
+        self.get_mut(key).and_then(Entry::flags).is_none_or(|flags| flags.mark(flag))
     }
 
     #[inline]

@@ -107,7 +107,7 @@ impl<S> Net<'_, S> {
         match self.core.hub.slots.get(key) {
             Some(Entry::Stream(conn)) => conn.is_open(),
             Some(Entry::Listener(listening)) => listening.socket.is_some(),
-            Some(Entry::Watched(watched)) => !watched.is_ending,
+            Some(Entry::Watched(watched)) => !watched.flags.has_any(SHUT),
             _ => false,
         }
     }
@@ -226,13 +226,13 @@ impl<S> Net<'_, S> {
 
     /// The time, read from the clock now.
     pub fn now(&self) -> Instant {
-        let world = &self.core.hub.world;
+        let world = &self.core.hub.tools.world;
         world.instant(world.now())
     }
 
     /// For jitter, not for secrets. Seeded where the world is simulated, so that a failing run comes again.
     pub fn random(&mut self) -> u64 {
-        self.core.hub.world.random()
+        self.core.hub.tools.world.random()
     }
 
     /// Runs `then` after `delay`: never early, and in the order of deadlines, then of setting.

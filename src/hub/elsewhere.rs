@@ -40,6 +40,18 @@ impl Elsewhere {
         Self { alarm, returned, next: 0, known: Vec::new(), owned: Table::default(), dead: Vec::new() }
     }
 
+    /// The offloads of a connection that ends or becomes something else.
+    pub(super) fn drop_own(&mut self, key: Key) {
+        let Elsewhere { owned, dead, .. } = self;
+        owned.retain(|ticket, &owner| {
+            let lives = owner != key;
+            if !lives {
+                dead.push(ticket);
+            }
+            lives
+        });
+    }
+
     /// What has come back, in that order. Look after [`Alarm::take`].
     pub(crate) fn next_returned(&mut self) -> Option<Returned> {
         self.returned.next()
@@ -54,30 +66,24 @@ impl Hub {
         capacity: Capacity,
         work: impl FnOnce() -> Product + Send + 'static,
     ) -> Result<Ticket, Refused> {
-        self.elsewhere.next += 1;
-        let ticket = self.elsewhere.next;
-        let mailbox = Arc::clone(self.elsewhere.returned.mailbox());
+        self.tools.elsewhere.next += 1;
+        let ticket = self.tools.elsewhere.next;
+        let mailbox = Arc::clone(self.tools.elsewhere.returned.mailbox());
         let job: Job = Box::new(move || {
             let product = guard(work).map_err(|payload| OffloadError::Panicked(panics::text(&payload)));
             mailbox.post(Returned { purpose, ticket, product }); // which is dropped once the reactor is gone
         });
-        self.world.spawn(purpose, capacity, ticket, job).map(|()| ticket)
-    }
-
-    /// The offloads of a connection that ends or becomes something else.
-    pub(super) fn drop_own_offloads(&mut self, key: Key) {
-        let Elsewhere { owned, dead, .. } = &mut self.elsewhere;
-        owned.retain(|ticket, &owner| {
-            let lives = owner != key;
-            if !lives {
-                dead.push(ticket);
-            }
-            lives
-        });
+        self.tools.world.spawn(purpose, capacity, ticket, job).map(|()| ticket)
     }
 
     /// Work that nobody waits for any more does not begin. If it has, it still comes back; `false` says so.
     pub(crate) fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> bool {
+        self.tools.take_back(purpose, ticket)
+    }
+}
+
+impl super::Tools {
+    pub(super) fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> bool {
         let Some(job) = self.world.take_back(purpose, ticket) else { return false };
         discard("offloaded work", job);
         true

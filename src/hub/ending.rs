@@ -1,9 +1,9 @@
 //! How things end: politely, at once, with a cause; what lingers after `closed`.
 
-use super::{Hub, ReadBuffers};
+use super::{Hub, ReadBuffers, Tools};
 use crate::{
     config::Panics,
-    conn::{Filled, Phase},
+    conn::{Conn, Filled, Phase},
     flags::*,
     key::Key,
     panics::{self, Payload, discard},
@@ -12,16 +12,80 @@ use crate::{
     slots::Entry,
 };
 
+impl Conn {
+    /// Begins to end: no more callbacks but tells and `closed`, which comes at the end of the turn. The first cause wins.
+    pub(super) fn end(&mut self, reason: Reason, tools: &mut Tools) -> bool {
+        if matches!(self.phase, Phase::Guest | Phase::Ended | Phase::Lingering) {
+            discard("an error that came too late", reason);
+            return false;
+        }
+        self.end_stream(&reason, tools);
+        tools.closing.push_back((self.key, reason));
+        true
+    }
+
+    #[cold]
+    pub(super) fn end_failed(&mut self, failure: Result<Fault, Payload>, tools: &mut Tools) {
+        match failure {
+            Ok(fault) => _ = self.end(Reason::from_fault(fault), tools),
+            Err(payload) => {
+                self.end(Reason::Panicked(panics::text(&payload)), tools);
+                tools.pass_on(payload);
+            }
+        }
+    }
+
+    pub(super) fn end_stream(&mut self, reason: &Reason, tools: &mut Tools) {
+        let is_current = tools.current == self.key.index();
+        self.enter(Phase::Ended);
+        self.held = None;
+        if !reason.allows_last_write() {
+            // It goes before `closed`, not now: this may be inside somebody's callback, and there may be producers in it.
+            self.set_if(CUT, self.output.is_some());
+            if is_current {
+                self.set_if(CUT, !tools.out.is_empty());
+                tools.out.clear();
+            }
+        }
+        if self.take(CONGESTED) {
+            self.readers_changed(tools);
+        }
+        self.stop_callbacks(tools);
+        self.stop_limits(tools);
+        self.stop_opening(tools);
+    }
+
+    /// Its own timers and offloads die, and delivering to it ends.
+    fn stop_callbacks(&mut self, tools: &mut Tools) {
+        if tools.current == self.key.index() {
+            tools.interrupt = true;
+            tools.room = 0;
+        }
+        self.clear(OWES_CONNECTED | OWES_WRITABLE | OWES_DRAINING);
+        self.drop_own_timers(tools);
+        tools.elsewhere.drop_own(self.key);
+    }
+}
+
+impl Tools {
+    /// A  panic that is not to be isolated goes on at the end of the turn, when everything is in order.
+    pub(crate) fn pass_on(&mut self, payload: Payload) {
+        if self.config.panics == Panics::Propagate {
+            self.panicked.get_or_insert(payload);
+        }
+    }
+}
+
 impl Hub {
     /// Polite: no further frame at once, `closed` once all output has left or nobody takes it. Whether it was open.
     pub(crate) fn close(&mut self, key: Key) -> bool {
         match self.slots.get_mut(key) {
             Some(Entry::Stream(conn)) if conn.is_open() => {
-                conn.phase = Phase::Flushing;
+                conn.enter(Phase::Flushing);
                 conn.put(PEER_FIRST, if conn.is(FIN_ASKED) { conn.is(PEER_FIRST) } else { conn.is(EOF_SEEN) });
                 conn.held = None;
                 let index = key.index();
-                self.stop_callbacks(index);
+                self.slots.conn_at_mut(index).stop_callbacks(&mut self.tools);
                 self.touch(index);
                 true
             }
@@ -36,7 +100,7 @@ impl Hub {
             conn.set(FIN_ASKED);
             conn.put(PEER_FIRST, conn.is(EOF_SEEN));
             if self.is_current(index) {
-                self.room = 0; // what is sent from here on is refused
+                self.tools.room = 0; // what is sent from here on is refused
             }
             self.touch(index);
             self.close_if_both_ended(index);
@@ -63,7 +127,8 @@ impl Hub {
     pub(crate) fn end(&mut self, index: usize, reason: Reason) -> bool {
         match self.begin_to_end(index, &reason) {
             Some(key) => {
-                self.closing.push_back((key, reason));
+                self.tools.closing.push_back((key, reason));
+                self.tell_readers();
                 true
             }
             None => {
@@ -79,12 +144,11 @@ impl Hub {
                 if matches!(conn.phase, Phase::Guest | Phase::Ended | Phase::Lingering) {
                     return None;
                 }
-                let key = conn.key;
-                self.end_stream(index, reason);
-                Some(key)
+                conn.end_stream(reason, &mut self.tools);
+                Some(conn.key)
             }
             Entry::Listener(listening) => listening.socket.take().map(|_| listening.key),
-            Entry::Watched(watched) => (!std::mem::replace(&mut watched.is_ending, true)).then_some(watched.key),
+            Entry::Watched(watched) => (!watched.flags.mark(SHUT)).then_some(watched.key),
             Entry::Retired => None,
         }
     }
@@ -101,45 +165,8 @@ impl Hub {
         }
     }
 
-    /// A panic that is not to be isolated goes on at the end of the turn, when everything is in order.
     pub(crate) fn pass_on(&mut self, payload: Payload) {
-        if self.config.panics == Panics::Propagate {
-            self.panicked.get_or_insert(payload);
-        }
-    }
-
-    fn end_stream(&mut self, index: usize, reason: &Reason) {
-        let is_current = self.is_current(index);
-        let conn = self.slots.conn_at_mut(index);
-        conn.phase = Phase::Ended;
-        conn.held = None;
-        if !reason.allows_last_write() {
-            // It goes before `closed`, not now: this may be inside somebody's callback, and there may be producers in it.
-            conn.set_if(CUT, conn.output.is_some());
-            if is_current {
-                conn.set_if(CUT, !self.out.is_empty());
-                self.out.clear();
-            }
-        }
-        if conn.take(CONGESTED) {
-            self.readers_changed(index);
-        }
-        self.stop_callbacks(index);
-        self.stop_limits(index);
-        self.stop_opening(index);
-    }
-
-    /// Its own timers and offloads die, and delivering to it ends.
-    fn stop_callbacks(&mut self, index: usize) {
-        if self.is_current(index) {
-            self.interrupt = true;
-            self.room = 0;
-        }
-        let conn = self.slots.conn_at_mut(index);
-        conn.clear(OWES_CONNECTED | OWES_WRITABLE | OWES_DRAINING);
-        let key = conn.key;
-        self.drop_own_timers(index);
-        self.drop_own_offloads(key);
+        self.tools.pass_on(payload);
     }
 
     // ------------------------------------------------------------------------------------------- draining, shutting down
@@ -188,7 +215,7 @@ impl Hub {
 
     /// All sockets at once, without another word.
     pub(crate) fn discard_all(&mut self) {
-        for (_, why) in std::mem::take(&mut self.closing) {
+        for (_, why) in std::mem::take(&mut self.tools.closing) {
             discard("an error", why);
         }
         for key in self.all_keys() {
@@ -220,7 +247,7 @@ impl Hub {
     /// Nobody was made for it: it is reset.
     pub(crate) fn turn_away(&mut self, key: Key) {
         self.uncount_guest(key);
-        self.stats.refused += 1;
+        self.tools.stats.refused += 1;
         self.slots.conn_at_mut(key.index()).set(CUT);
         self.free_stream(key.index());
     }
@@ -239,7 +266,7 @@ impl Hub {
         let conn = self.slots.conn_at_mut(index);
         let is_possible = why.allows_last_write() && conn.is(ESTABLISHED) && conn.is(WRITABLE) && conn.write_error().is_none();
         if is_possible && conn.output.as_ref().is_some_and(|output| output.queued() > 0 && !output.wants_pull()) {
-            let _ = conn.flush(&mut self.spares, usize::MAX); // it ends for another reason already
+            let _ = conn.flush(&mut self.tools.spares, usize::MAX); // it ends for another reason already
         }
         conn.drop_output();
     }
@@ -283,12 +310,12 @@ impl Hub {
     pub(super) fn linger(&mut self, index: usize) {
         self.forget_throttles(index);
         let conn = self.slots.conn_at_mut(index);
-        if self.config.lingering_max == 0 {
+        if self.tools.config.lingering_max == 0 {
             return self.free_stream(index);
         }
         let key = conn.key;
         let was_guest = conn.phase == Phase::Guest;
-        conn.phase = Phase::Lingering;
+        conn.enter(Phase::Lingering);
         debug_assert_eq!(conn.tells, 0, "`closed` waits for them");
         if was_guest {
             self.lingering.push_front(key); // a flood of those who are refused must not reset who reads a last answer
@@ -299,7 +326,7 @@ impl Hub {
         self.set_rate(index, Way::In, None); // what is dropped costs nobody anything
         self.leave_shared_rate(index, Way::In);
         self.linger_from_now(index);
-        if self.lingering_now > self.config.lingering_max {
+        if self.lingering_now > self.tools.config.lingering_max {
             self.reset_first();
         }
         if self.lingering.len() > 64 + 2 * self.lingering_now {
@@ -332,14 +359,14 @@ impl Hub {
         if conn.can_write() && conn.has_writable_output() {
             match self.allowed(index, Way::Out) {
                 0 => {}
-                most => match self.slots.conn_at_mut(index).flush(&mut self.spares, most) {
+                most => match self.slots.conn_at_mut(index).flush(&mut self.tools.spares, most) {
                     Ok(taken) => self.moved(index, Way::Out, taken),
                     Err(_) => return self.free_stream(index),
                 },
             }
             self.finish_lingering_output(index);
         }
-        let mut budget = self.config.turn_bytes;
+        let mut budget = self.tools.config.turn_bytes;
         while self.slots.conn_at(index).is(READABLE) && budget > 0 {
             self.lend_input(index, buffers);
             let filled = self.fill(index, buffers, budget);
@@ -383,15 +410,15 @@ impl Hub {
 
     /// The slot is free, and the socket closed: reset if the peer must not take for whole what it got.
     pub(crate) fn free_stream(&mut self, index: usize) {
-        self.drop_own_timers(index);
-        self.stop_limits(index);
+        self.slots.conn_at_mut(index).drop_own_timers(&mut self.tools);
+        self.slots.conn_at_mut(index).stop_limits(&mut self.tools);
         self.stop_rates(index);
         self.forget_throttles(index);
         let Entry::Stream(mut conn) = self.slots.remove(index) else { unreachable!("the slot of a connection") };
         self.lingering_now -= usize::from(conn.phase == Phase::Lingering);
         conn.set_if(CUT, conn.output.is_some());
-        self.stats.bytes_in += conn.bytes_in;
-        self.stats.bytes_out += conn.bytes_out;
+        self.tools.stats.bytes_in += conn.bytes_in;
+        self.tools.stats.bytes_out += conn.bytes_out;
         let is_cut = conn.is(CUT);
         if let Some(stream) = conn.stream.as_mut().filter(|_| is_cut) {
             stream.abort();

@@ -61,58 +61,43 @@ pub(crate) enum Turn {
 }
 
 pub(crate) struct Hub {
-    pub(crate) config: Config,
-    pub(crate) world: Box<dyn World>,
-    /// The time of this turn, which nobody has asked for in most.
-    pub(crate) stamp: Option<Time>,
-    /// Before the loop last looked at its sockets, if a timer was set: a time-out that ran out later may be contradicted by
-    /// what has come since.
-    pub(crate) looked: Time,
     pub(crate) slots: Slots,
-    pub(crate) timers: Timers,
-    /// Timers of the program that are set: they keep `run` running.
-    pub(crate) jobs_set: usize,
-    /// Timers that died with their connection; what they would have run is dropped by whoever keeps it.
-    pub(crate) jobs_dead: Vec<crate::key::Timer>,
-    /// Each key once (`in_ready`): those that could make progress.
-    pub(crate) ready: Vec<Key>,
-    /// Each key once (`in_dirty`): those that something was done to from outside.
-    pub(crate) dirty: Vec<Key>,
-    /// Those that have begun to end, each once, with the cause.
-    pub(crate) closing: VecDeque<(Key, Reason)>,
-    /// The first is the next to go when there are too many: those who were refused, then the others in order of age. May
-    /// still name some that have ended.
     lingering: VecDeque<Key>,
     lingering_now: usize,
-    /// What the connections of a listener share, if it has a rate for all.
     shared_rates: Slab<SharedRate>,
     pub(crate) counts: Counts,
-    pub(crate) elsewhere: Elsewhere,
-    /// Without what the connections count themselves as long as they live.
-    pub(crate) stats: Stats,
-    /// Nothing is opened any more.
-    pub(crate) is_shut: bool,
+    pub(crate) tools: Tools,
+}
 
-    // Lent to the connection whose callback is running:
-    current: usize,
-    /// `out` is its output; otherwise what it sends goes to its queue.
-    is_lent: bool,
-    out: Vec<u8>,
-    /// Up to here `out` grows without a second look; 0 when nothing may be sent.
-    room: usize,
-    /// A message is being queued piece by piece that began on an empty queue: it may be of any size.
+/// What the loop hands to whoever is served.
+pub(crate) struct Tools {
+    pub(crate) config: Config,
+    pub(crate) world: Box<dyn World>,
+    pub(crate) stamp: Option<Time>,
+    pub(crate) looked: Time,
+    pub(crate) timers: Timers,
+    pub(crate) jobs_set: usize,
+    pub(crate) jobs_dead: Vec<crate::key::Timer>,
+    pub(crate) ready: Vec<Key>,
+    pub(crate) dirty: Vec<Key>,
+    pub(crate) closing: VecDeque<(Key, Reason)>,
+    pub(crate) elsewhere: Elsewhere,
+    pub(crate) stats: Stats,
+    pub(crate) is_shut: bool,
+    pub(crate) current: usize,
+    pub(crate) is_lent: bool,
+    pub(crate) out: Vec<u8>,
+    pub(crate) room: usize,
     pub(crate) has_whole_queue: bool,
-    /// Received and not delivered, of the connection that is being delivered to.
     pub(crate) unread: usize,
-    /// Something happened, to whomever, that may end delivering to the one that is being served: look again.
     pub(crate) interrupt: bool,
-    /// A frame ended in this turn.
     pub(crate) frame_ended: bool,
     #[cfg(debug_assertions)]
     turns_unchecked: u32,
     pub(crate) spares: Spares,
-    /// A panic that is to leave the turn.
     pub(crate) panicked: Option<Payload>,
+    /// Who reads only while another is not congested that has changed: to be looked at.
+    pub(crate) changed: Vec<Key>,
 }
 
 /// What keeps a reactor running.
@@ -134,22 +119,17 @@ impl Counts {
 impl Hub {
     pub(crate) fn new(config: Config, mut world: Box<dyn World>) -> std::io::Result<Self> {
         let elsewhere = Elsewhere::new(world.waker()?);
-        Ok(Self {
+        let tools = Tools {
             config,
             world,
             stamp: None,
             looked: Time::default(),
-            slots: Slots::default(),
             timers: Timers::default(),
             jobs_set: 0,
             jobs_dead: Vec::new(),
             ready: Vec::new(),
             dirty: Vec::new(),
             closing: VecDeque::new(),
-            lingering: VecDeque::new(),
-            lingering_now: 0,
-            shared_rates: Slab::new(),
-            counts: Counts::default(),
             elsewhere,
             stats: Stats::default(),
             is_shut: false,
@@ -165,6 +145,15 @@ impl Hub {
             turns_unchecked: 0,
             spares: Spares::default(),
             panicked: None,
+            changed: Vec::new(),
+        };
+        Ok(Self {
+            slots: Slots::default(),
+            lingering: VecDeque::new(),
+            lingering_now: 0,
+            shared_rates: Slab::new(),
+            counts: Counts::default(),
+            tools,
         })
     }
 
@@ -172,7 +161,7 @@ impl Hub {
 
     /// All events become flags before any callback runs: what a callback closes or opens cannot meet an older event.
     pub(crate) fn fold(&mut self, events: &[Event]) {
-        self.stats.events += events.len() as u64;
+        self.tools.stats.events += events.len() as u64;
         for event in events {
             let ready = event.ready;
             let token = event.token;
@@ -184,70 +173,52 @@ impl Hub {
                     if !conn.is_plainly_readable() {
                         self.requeue(key);
                     } else if !conn.mark(IN_READY) {
-                        self.ready.push(key);
+                        self.tools.ready.push(key);
                     }
                     continue;
                 }
             }
-            let key = match entry {
-                Some(Entry::Listener(listening)) if listening.key.token() == token => {
-                    listening.is_readable = true;
-                    listening.key
-                }
-                Some(Entry::Watched(watched)) if watched.key.token() == token => {
-                    watched.note(ready);
-                    watched.key
-                }
-                _ => {
-                    self.stats.stale_events += 1;
-                    log::trace!(target: "mainspring", "an event for a socket that is gone");
-                    continue;
-                }
+            let Some(entry) = entry.filter(|entry| entry.key().is_some_and(|key| key.token() == token)) else {
+                self.tools.stats.stale_events += 1;
+                log::trace!(target: "mainspring", "an event for a socket that is gone");
+                continue;
             };
-            self.requeue(key);
+            let (hears, key) = (entry.hears(), entry.key());
+            if let (Some(flags), Some(key)) = (entry.flags(), key) {
+                flags.insert(ready.only(hears));
+                self.requeue(key);
+            }
         }
     }
 
     /// Puts it on the ready queue if it could make progress and is not there yet.
     pub(crate) fn requeue(&mut self, key: Key) {
-        if !self.can_progress(key) {
-            return;
-        }
-        let was_there = match self.slots.get_mut(key) {
-            Some(Entry::Stream(conn)) => conn.mark(IN_READY),
-            Some(Entry::Listener(listening)) => std::mem::replace(&mut listening.in_ready, true),
-            Some(Entry::Watched(watched)) => std::mem::replace(&mut watched.in_ready, true),
-            _ => return,
-        };
-        if !was_there {
-            self.ready.push(key);
+        if self.can_progress(key) && !self.slots.mark(key, IN_READY) {
+            self.tools.ready.push(key);
         }
     }
 
     /// Takes it off the ready queue for being served, if it still could make progress.
     pub(crate) fn take_turn(&mut self, key: Key) -> Turn {
-        let turn = match self.slots.get_mut(key) {
-            Some(Entry::Stream(conn)) => {
-                conn.clear(IN_READY);
-                Turn::Stream
-            }
-            Some(Entry::Listener(listening)) => {
-                listening.in_ready = false;
-                Turn::Listener
-            }
-            Some(Entry::Watched(watched)) => {
-                watched.in_ready = false;
-                Turn::Dispatcher
-            }
-            _ => return Turn::Over,
+        let Some(entry) = self.slots.get_mut(key) else { return Turn::Over };
+        let turn = match entry {
+            Entry::Stream(_) => Turn::Stream,
+            Entry::Listener(_) => Turn::Listener,
+            Entry::Watched(_) => Turn::Dispatcher,
+            Entry::Retired => Turn::Over,
         };
+        if let Some(flags) = entry.flags() {
+            flags.remove(IN_READY);
+        }
         if self.can_progress(key) { turn } else { Turn::Over }
     }
 
     pub(crate) fn can_progress(&self, key: Key) -> bool {
         match self.slots.get(key) {
             Some(Entry::Stream(conn)) => self.conn_can_progress(conn),
-            Some(Entry::Listener(listening)) => listening.socket.is_some() && listening.is_readable && !listening.is_backing_off,
+            Some(Entry::Listener(listening)) => {
+                listening.socket.is_some() && listening.flags.has_any(READABLE) && !listening.is_backing_off
+            }
             Some(Entry::Watched(_)) => self.dispatcher_ready(key).has_any(READABLE | WRITABLE | PRIORITY),
             _ => false,
         }
@@ -331,13 +302,8 @@ impl Hub {
 
     /// Settled later in this turn, or by the next one, which does not sleep first. What is being served is settled anyway.
     pub(crate) fn mark_dirty(&mut self, key: Key) {
-        let was_there = match self.slots.get_mut(key) {
-            Some(Entry::Stream(conn)) => conn.mark(IN_DIRTY),
-            Some(Entry::Watched(watched)) => std::mem::replace(&mut watched.in_dirty, true),
-            _ => return,
-        };
-        if !was_there {
-            self.dirty.push(key);
+        if !self.slots.mark(key, IN_DIRTY) {
+            self.tools.dirty.push(key);
         }
     }
 
@@ -345,11 +311,11 @@ impl Hub {
     pub(crate) fn flush_dirty(&mut self) {
         let mut at = 0;
         // It grows while it is worked off, by readers that may go on: each can be let go once.
-        while let Some(&key) = self.dirty.get(at) {
+        while let Some(&key) = self.tools.dirty.get(at) {
             at += 1;
             let Some(conn) = self.slots.conn_mut(key) else {
-                if let Some(watched) = self.slots.watched(key) {
-                    watched.in_dirty = false;
+                if let Some(flags) = self.slots.get_mut(key).and_then(Entry::flags) {
+                    flags.remove(IN_DIRTY);
                     self.requeue(key);
                 }
                 continue;
@@ -357,11 +323,12 @@ impl Hub {
             conn.clear(IN_DIRTY);
             let index = key.index();
             if conn.is_plainly_writable() {
-                let flushed = conn.flush(&mut self.spares, usize::MAX);
+                let flushed = conn.flush(&mut self.tools.spares, usize::MAX);
                 if flushed.is_ok() && conn.is_plainly_sent() && conn.is_plainly_idle() {
                     continue;
                 }
-                self.flushed(index, flushed);
+                conn.flushed(flushed, &mut self.tools);
+                self.tell_readers();
             } else if conn.phase != Phase::Lingering {
                 self.flush(index);
             }
@@ -369,17 +336,17 @@ impl Hub {
                 self.settle(index);
             }
         }
-        self.dirty.clear();
+        self.tools.dirty.clear();
     }
 
     /// The time, read once a turn: good enough for idle clocks, which count in seconds.
     pub(crate) fn stamp(&mut self) -> Time {
-        *self.stamp.get_or_insert_with(|| self.world.now())
+        *self.tools.stamp.get_or_insert_with(|| self.tools.world.now())
     }
 
     /// Whether the next wait must not sleep.
     pub(crate) fn has_work(&self) -> bool {
-        !(self.ready.is_empty() && self.dirty.is_empty() && self.closing.is_empty())
+        !(self.tools.ready.is_empty() && self.tools.dirty.is_empty() && self.tools.closing.is_empty())
     }
 
     // --------------------------------------------------------------------------------- whose callback is running
@@ -387,18 +354,18 @@ impl Hub {
     /// A callback of this connection is about to run: it is lent the output buffer.
     #[inline]
     pub(crate) fn begin(&mut self, index: usize) {
-        debug_assert!(self.current == NOBODY && self.out.is_empty(), "no callback runs inside another");
-        self.current = index;
-        (self.interrupt, self.frame_ended) = (false, false);
+        debug_assert!(self.tools.current == NOBODY && self.tools.out.is_empty(), "no callback runs inside another");
+        self.tools.current = index;
+        (self.tools.interrupt, self.tools.frame_ended) = (false, false);
         let conn = self.slots.conn_at(index);
-        self.is_lent = conn.output.is_none() && conn.takes_output();
-        self.room = if self.is_lent { conn.marks(self.config.marks).high } else { 0 };
-        self.unread = conn.held.as_ref().map_or(0, |held| held.len());
+        self.tools.is_lent = conn.output.is_none() && conn.takes_output();
+        self.tools.room = if self.tools.is_lent { conn.marks(self.tools.config.marks).high } else { 0 };
+        self.tools.unread = conn.held.as_ref().map_or(0, |held| held.len());
     }
 
     #[inline]
     pub(crate) fn is_current(&self, index: usize) -> bool {
-        self.current == index
+        self.tools.current == index
     }
 }
 
@@ -424,7 +391,7 @@ mod tests {
         let event = |key: Key| Event { token: key.token(), ready: READABLE };
         hub.fold(&[event(old)]);
         assert!(!hub.slots.conn_at(new.index()).is(READABLE));
-        assert_eq!(hub.stats.stale_events, 1);
+        assert_eq!(hub.tools.stats.stale_events, 1);
         hub.fold(&[event(new)]);
         assert!(hub.slots.conn_at(new.index()).is(READABLE));
     }

@@ -33,7 +33,7 @@ impl Hub {
     }
 
     fn refuse_if_shut(&self) -> io::Result<()> {
-        if !self.is_shut {
+        if !self.tools.is_shut {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::NotConnected, "the reactor is shutting down: nothing is opened any more"))
@@ -44,6 +44,7 @@ impl Hub {
         let at = target.address()?;
         let key = self.next_key()?;
         let (socket, local) = self
+            .tools
             .world
             .listen(&at, options.how(), key.token())
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {at}: {error}")))?;
@@ -83,10 +84,11 @@ impl Hub {
             }
             Err(error) => match AcceptError::of(&error) {
                 AcceptError::Drained => {
-                    (listening.is_readable, listening.passed) = (false, 0);
+                    listening.flags.remove(READABLE);
+                    listening.passed = 0;
                     Accepted::Done
                 }
-                AcceptError::Pass if listening.passed < self.config.turn_accepts => {
+                AcceptError::Pass if listening.passed < self.tools.config.turn_accepts => {
                     listening.passed += 1;
                     Accepted::Nobody
                 }
@@ -116,12 +118,12 @@ impl Hub {
                     let at = &listening.local;
                     log::warn!(target: "mainspring", "{key} on {at} closes who comes until there are descriptors again: {want}");
                 }
-                self.stats.shed += 1;
+                self.tools.stats.shed += 1;
                 Accepted::Nobody
             }
             // The system may say that there is no descriptor before it looks whether anybody waits.
             Err(error) if AcceptError::of(&error) == AcceptError::Drained => {
-                listening.is_readable = false;
+                listening.flags.remove(READABLE);
                 Accepted::Done
             }
             Err(_) => {
@@ -133,19 +135,20 @@ impl Hub {
 
     /// Edge triggering brings no second event for those who are waiting already: a timer looks again.
     fn back_off(&mut self, key: Key, error: &io::Error) {
-        let again = self.world.now() + self.config.accept_back_off;
+        let again = self.tools.world.now() + self.tools.config.accept_back_off;
         let Some(listening) = self.slots.listener(key) else { return };
         listening.is_backing_off = true;
         if !std::mem::replace(&mut listening.is_reported, true) {
             log::warn!(target: "mainspring", "{key} on {} cannot accept, and tries again until it can: {error}", listening.local);
         }
-        self.timers.set(again, What::Accept(key));
+        self.tools.timers.set(again, What::Accept(key));
     }
 
     fn admit_guest(&mut self, key: Key, listener: Key, stream: Stream, peer: Address) {
         let ip = peer.ip();
         let mut conn = Conn::new(key, Some(stream), peer, self.stamp());
-        (conn.listener, conn.phase) = (Some(listener), Phase::Guest);
+        conn.listener = Some(listener);
+        conn.enter(Phase::Guest);
         conn.set(HOLDS_BACK);
         conn.set(ESTABLISHED | WRITABLE);
         self.slots.insert(Entry::Stream(conn));
@@ -159,10 +162,10 @@ impl Hub {
     /// It is let in: `connected` is owed.
     pub(crate) fn welcome(&mut self, key: Key) {
         let conn = self.slots.conn_at_mut(key.index());
-        conn.phase = Phase::Open;
+        conn.enter(Phase::Open);
         conn.set(OWES_CONNECTED);
         let listener = conn.listener;
-        self.stats.accepted += 1;
+        self.tools.stats.accepted += 1;
         self.set_listeners_rates(key.index());
         if let Some(listening) = listener.and_then(|listener| self.slots.listener(listener)) {
             let bounds = listening.options.bounds;
@@ -186,19 +189,19 @@ impl Hub {
     /// It is not let in: some last words, at once if the kernel takes them, and the end.
     pub(crate) fn refuse(&mut self, key: Key, last_words: &[u8]) {
         self.uncount_guest(key);
-        self.stats.refused += 1;
+        self.tools.stats.refused += 1;
         if last_words.is_empty() {
             return self.free_stream(key.index()); // there is nothing that a reset could destroy
         }
         let conn = self.slots.conn_at_mut(key.index());
-        conn.output(&mut self.spares).push(last_words);
-        let _ = conn.flush(&mut self.spares, usize::MAX); // of one that is gone already: lingering finds out
+        conn.output(&mut self.tools.spares).push(last_words);
+        let _ = conn.flush(&mut self.tools.spares, usize::MAX); // of one that is gone already: lingering finds out
         self.linger(key.index());
     }
 
     /// A key at once; what becomes of it comes as a callback.
     pub(crate) fn connect(&mut self, target: &Target, options: &Connect) -> Option<Key> {
-        if self.is_shut {
+        if self.tools.is_shut {
             return None;
         }
         let key = self.slots.next_key()?;
@@ -207,12 +210,12 @@ impl Hub {
             Ok(Place::Named(host, port)) => (Address::Name(target.name()), Ok(Some((host, port)))),
             Err(error) => (Address::Name(target.name()), Err(error)),
         };
-        let mut conn = Conn::new(key, None, peer, self.world.now());
+        let mut conn = Conn::new(key, None, peer, self.tools.world.now());
         conn.extra().from = options.local;
-        conn.extra().limits.connect.set(Some(options.timeout.unwrap_or(self.config.connect_max)));
+        conn.extra().limits.connect.set(Some(options.timeout.unwrap_or(self.tools.config.connect_max)));
         self.slots.insert(Entry::Stream(conn));
         self.counts.opened += 1;
-        self.stats.opened += 1;
+        self.tools.stats.opened += 1;
         let index = key.index();
         match named {
             Ok(None) => self.begin_connect(index),
@@ -226,11 +229,11 @@ impl Hub {
     fn begin_connect(&mut self, index: usize) {
         let conn = self.slots.conn_at_mut(index);
         let (key, from) = (conn.key, conn.extra().from);
-        match self.world.connect(&conn.peer, from, key.token()) {
+        match self.tools.world.connect(&conn.peer, from, key.token()) {
             Ok(stream) => conn.stream = Some(stream),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let again = self.world.now() + RETRY;
-                self.timers.set(again, What::Connect(key));
+                let again = self.tools.world.now() + RETRY;
+                self.tools.timers.set(again, What::Connect(key));
             }
             Err(error) => self.connect_failed(index, error),
         }
@@ -261,7 +264,8 @@ impl Hub {
                 conn.set(ESTABLISHED);
                 conn.clear(FAILED);
                 conn.put(OWES_CONNECTED, conn.is_open());
-                self.write_failed(index, error);
+                conn.write_failed(error, &mut self.tools);
+                self.tell_readers();
                 self.slim_down(index);
             }
             Err(error) => self.connect_failed(index, error),
@@ -278,7 +282,7 @@ impl Hub {
             conn.extra = None;
             conn.clear(SPECIAL);
             if let Some((timer, _)) = timer {
-                self.timers.cancel(timer);
+                self.tools.timers.cancel(timer);
             }
         }
     }
@@ -302,9 +306,9 @@ impl Hub {
     /// What is to be told to a dispatcher.
     pub(crate) fn dispatcher_ready(&self, key: Key) -> Flags {
         match self.slots.get(key) {
-            Some(Entry::Watched(watched)) if watched.is_ending => Flags::default(),
-            Some(Entry::Watched(watched)) if self.is_any_congested(&watched.targets) => watched.ready.without(READABLE),
-            Some(Entry::Watched(watched)) => watched.ready,
+            Some(Entry::Watched(watched)) if watched.flags.has_any(SHUT) => Flags::default(),
+            Some(Entry::Watched(watched)) if self.is_any_congested(&watched.targets) => watched.flags.without(READABLE),
+            Some(Entry::Watched(watched)) => watched.flags,
             _ => Flags::default(),
         }
     }
@@ -313,9 +317,9 @@ impl Hub {
     pub(crate) fn dispatcher_drained(&mut self, key: Key, what: Flags, source: Source<'_>) {
         let Some(watched) = self.slots.watched(key) else { return };
         watched.never_drained = 0;
-        watched.ready.remove(what);
-        if watched.is_registered && !watched.is_ending {
-            if let Err(error) = self.world.drained(source, key.token()) {
+        watched.flags.remove(what);
+        if watched.is_registered && !watched.flags.has_any(SHUT) {
+            if let Err(error) = self.tools.world.drained(source, key.token()) {
                 self.end(key.index(), Reason::Io(error));
             }
         }
@@ -333,7 +337,7 @@ impl Hub {
     pub(crate) fn watch(&mut self, source: Source<'_>) -> io::Result<Key> {
         self.refuse_if_shut()?;
         let key = self.next_key()?;
-        let is_registered = self.world.watch(source, key.token())?;
+        let is_registered = self.tools.world.watch(source, key.token())?;
         self.slots.insert(Entry::Watched(Box::new(Watched::new(key, is_registered))));
         self.counts.watched += 1;
         self.requeue(key);

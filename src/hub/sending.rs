@@ -1,9 +1,9 @@
 //! The way out: send, marks, writing. Nothing here calls the program, except for its producers, and them only in
 //! [`Hub::flush`].
 
-use super::{Hub, NOBODY};
+use super::{Hub, NOBODY, Tools};
 use crate::{
-    conn::{Phase, Stuck},
+    conn::{Conn, Phase, Stuck},
     flags::*,
     key::Key,
     output::{Broken, Producer},
@@ -27,25 +27,25 @@ impl Hub {
     /// From the callback that is running, to its own connection: one compare and a copy.
     #[inline]
     pub(crate) fn send_current(&mut self, bytes: &[u8]) -> bool {
-        if self.out.len() + bytes.len() <= self.room {
-            self.out.extend_from_slice(bytes);
+        if self.tools.out.len() + bytes.len() <= self.tools.room {
+            self.tools.out.extend_from_slice(bytes);
             return true;
         }
-        self.send_checked(self.current, bytes)
+        self.send_checked(self.tools.current, bytes)
     }
 
     pub(crate) fn send(&mut self, index: usize, bytes: &[u8]) -> bool {
         if bytes.is_empty() {
             return self.slots.conn_at(index).takes_output();
         }
-        if index == self.current {
+        if index == self.tools.current {
             return self.send_current(bytes);
         }
         let conn = self.slots.conn_at_mut(index);
-        if conn.takes_plainly(bytes.len(), self.config.marks) {
-            conn.output(&mut self.spares).push(bytes);
+        if conn.takes_plainly(bytes.len(), self.tools.config.marks) {
+            conn.output(&mut self.tools.spares).push(bytes);
             if !conn.mark(IN_DIRTY) {
-                self.dirty.push(conn.key);
+                self.tools.dirty.push(conn.key);
             }
             return true;
         }
@@ -74,10 +74,10 @@ impl Hub {
     }
 
     fn push(&mut self, index: usize, bytes: &[u8]) {
-        if index == self.current && self.is_lent {
-            self.out.extend_from_slice(bytes);
+        if index == self.tools.current && self.tools.is_lent {
+            self.tools.out.extend_from_slice(bytes);
         } else if !bytes.is_empty() {
-            self.slots.conn_at_mut(index).output(&mut self.spares).push(bytes);
+            self.slots.conn_at_mut(index).output(&mut self.tools.spares).push(bytes);
         }
     }
 
@@ -88,8 +88,8 @@ impl Hub {
         if !self.admit(index, bytes.len()) {
             return false;
         }
-        self.queue_lent(index);
-        self.slots.conn_at_mut(index).output(&mut self.spares).push_shared(bytes);
+        self.slots.conn_at_mut(index).queue_lent(&mut self.tools);
+        self.slots.conn_at_mut(index).output(&mut self.tools.spares).push_shared(bytes);
         self.queued_more(index);
         true
     }
@@ -98,8 +98,8 @@ impl Hub {
         if !self.slots.conn_at(index).takes_output() {
             return false;
         }
-        self.queue_lent(index);
-        self.slots.conn_at_mut(index).output(&mut self.spares).push_producer(producer);
+        self.slots.conn_at_mut(index).queue_lent(&mut self.tools);
+        self.slots.conn_at_mut(index).output(&mut self.tools.spares).push_producer(producer);
         self.queued_more(index);
         true
     }
@@ -122,8 +122,8 @@ impl Hub {
         if !conn.takes_output() {
             return false;
         }
-        let is_behind = bytes > 0 && queued > 0 && !self.has_whole_queue;
-        if is_behind && queued.saturating_add(bytes) > conn.marks(self.config.marks).cap {
+        let is_behind = bytes > 0 && queued > 0 && !self.tools.has_whole_queue;
+        if is_behind && queued.saturating_add(bytes) > conn.marks(self.tools.config.marks).cap {
             self.end(index, Reason::Overflow);
             return false;
         }
@@ -138,8 +138,7 @@ impl Hub {
 
     /// What stands before the kernel.
     pub(crate) fn queued(&self, index: usize) -> usize {
-        let lent = if index == self.current && self.is_lent { self.out.len() } else { 0 };
-        self.slots.conn_at(index).queued() + lent
+        self.slots.conn_at(index).queued_in(&self.tools)
     }
 
     /// Also true from the moment it begins to end, so that a source that asks first stops.
@@ -148,18 +147,9 @@ impl Hub {
         conn.is(CONGESTED) || !conn.takes_output()
     }
 
-    /// Those who read only while this one is not congested.
-    pub(super) fn readers_changed(&mut self, index: usize) {
-        self.interrupt = true;
-        let readers = self.slots.conn_at(index).extra.as_ref().map(|extra| extra.readers.clone());
-        for reader in readers.unwrap_or_default() {
-            self.mark_dirty(reader);
-        }
-    }
-
     /// To be flushed and settled, now or later in the turn.
     pub(super) fn touch(&mut self, index: usize) {
-        if index != self.current {
+        if index != self.tools.current {
             self.mark_dirty(self.slots.conn_at(index).key);
         }
     }
@@ -169,8 +159,8 @@ impl Hub {
     pub(crate) fn set_marks(&mut self, index: usize, marks: crate::config::Marks) {
         let conn = self.slots.conn_at_mut(index);
         conn.extra().marks = Some(marks);
-        if conn.takes_output() && index == self.current && self.is_lent {
-            self.room = marks.high;
+        if conn.takes_output() && index == self.tools.current && self.tools.is_lent {
+            self.tools.room = marks.high;
         }
         self.queued_more(index);
     }
@@ -181,7 +171,7 @@ impl Hub {
         }
         let targets = match self.slots.get_mut(reader) {
             Some(Entry::Stream(conn)) if conn.is_open() => &mut conn.extra().targets,
-            Some(Entry::Watched(watched)) if !watched.is_ending => &mut watched.targets,
+            Some(Entry::Watched(watched)) if !watched.flags.has_any(SHUT) => &mut watched.targets,
             _ => return false,
         };
         if targets.contains(&writer) {
@@ -207,8 +197,8 @@ impl Hub {
 
     /// Its pause, hold-back or throttles changed.
     pub(crate) fn reading_changed(&mut self, reader: Key) {
-        self.interrupt = true;
-        if reader.index() != self.current {
+        self.tools.interrupt = true;
+        if reader.index() != self.tools.current {
             self.mark_dirty(reader);
         }
     }
@@ -218,175 +208,227 @@ impl Hub {
     /// The callbacks of the connection that is being served are over: what they sent leaves now, in one system call,
     /// straight from the lent buffer if the kernel takes it.
     pub(crate) fn write_current(&mut self) {
-        let index = self.current;
-        let conn = self.slots.conn_at_mut(index);
-        if !(self.is_lent && conn.can_write_all()) {
-            self.queue_current();
-            self.flush(index);
-            return;
+        let index = self.tools.current;
+        let (conn, tools) = (self.slots.conn_at_mut(index), &mut self.tools);
+        if !(tools.is_lent && conn.can_write_all()) {
+            conn.queue_lent(tools);
+            tools.end_lending();
+            return self.flush(index);
         }
-        let written = if self.out.is_empty() { Ok(0) } else { conn.write(&self.out) };
-        let is_plain = conn.is_plainly_sent();
-        self.end_lending();
-        match written {
-            Ok(sent) if sent == self.out.len() => {
-                self.out.clear();
-                if !is_plain {
-                    self.wrote(index, sent);
-                }
-            }
-            Ok(sent) => {
-                let out = std::mem::take(&mut self.out);
-                self.queue(index, out, sent);
-                self.wrote(index, sent);
-            }
-            Err(error) => {
-                self.out.clear();
-                self.write_failed(index, error);
-            }
+        if !conn.write_lent(tools) {
+            self.tell_readers();
         }
     }
 
     /// The same for a callback outside its turn: it leaves with the others at the end of the turn.
     pub(crate) fn queue_current(&mut self) {
-        let index = self.current;
-        self.queue_lent(index);
-        self.end_lending();
+        let index = self.tools.current;
+        self.slots.conn_at_mut(index).queue_lent(&mut self.tools);
+        self.tools.end_lending();
     }
 
+    /// Writes what is queued, once.
+    pub(crate) fn flush(&mut self, index: usize) {
+        let (conn, tools) = (self.slots.conn_at_mut(index), &mut self.tools);
+        if conn.is(RATED_OUT) && conn.can_write() && conn.has_writable_output() {
+            self.flush_at_rate(index);
+        } else {
+            conn.flush_all(tools);
+        }
+        self.tell_readers();
+    }
+
+    #[inline(never)]
+    fn flush_at_rate(&mut self, index: usize) {
+        let most = self.allowed(index, Way::Out);
+        if most == 0 {
+            return;
+        }
+        let flushed = self.slots.conn_at_mut(index).flush(&mut self.tools.spares, most);
+        if let Ok(taken) = &flushed {
+            self.moved(index, Way::Out, *taken);
+        }
+        self.slots.conn_at_mut(index).flushed(flushed, &mut self.tools);
+    }
+
+    pub(super) fn look_at_marks(&mut self, index: usize) {
+        self.slots.conn_at_mut(index).look_at_marks(&mut self.tools);
+        self.tell_readers();
+    }
+
+    /// Those who read only while a connection is not congested that has changed.
+    #[inline]
+    pub(super) fn tell_readers(&mut self) {
+        if !self.tools.changed.is_empty() {
+            for reader in std::mem::take(&mut self.tools.changed) {
+                self.mark_dirty(reader);
+            }
+        }
+    }
+}
+
+impl Tools {
     fn end_lending(&mut self) {
         (self.current, self.is_lent, self.room) = (NOBODY, false, 0);
     }
+}
+
+/// One connection's way out, with the tools that the loop hands it.
+impl Conn {
+    /// Whether all of it has left, and nothing follows from that.
+    #[inline(always)]
+    fn write_lent(&mut self, tools: &mut Tools) -> bool {
+        let written = if tools.out.is_empty() { Ok(0) } else { self.write(&tools.out) };
+        let is_plain = self.is_plainly_sent();
+        tools.end_lending();
+        match written {
+            Ok(sent) if sent == tools.out.len() => {
+                tools.out.clear();
+                if !is_plain {
+                    self.wrote(sent, tools);
+                }
+                return is_plain;
+            }
+            Ok(sent) => {
+                let out = std::mem::take(&mut tools.out);
+                self.queue(out, sent, tools);
+                self.wrote(sent, tools);
+            }
+            Err(error) => {
+                tools.out.clear();
+                self.write_failed(error, tools);
+            }
+        }
+        false
+    }
 
     /// The lent buffer becomes part of the queue, so that something else can stand behind it.
-    fn queue_lent(&mut self, index: usize) {
-        if index != self.current || !self.is_lent {
+    fn queue_lent(&mut self, tools: &mut Tools) {
+        if self.key.index() != tools.current || !tools.is_lent {
             return;
         }
-        (self.is_lent, self.room) = (false, 0);
-        if !self.out.is_empty() {
-            let out = std::mem::take(&mut self.out);
-            self.queue(index, out, 0);
+        (tools.is_lent, tools.room) = (false, 0);
+        if !tools.out.is_empty() {
+            let out = std::mem::take(&mut tools.out);
+            self.queue(out, 0, tools);
         }
     }
 
-    fn queue(&mut self, index: usize, out: Vec<u8>, sent: usize) {
-        let output = self.slots.conn_at_mut(index).output(&mut self.spares);
+    fn queue(&mut self, out: Vec<u8>, sent: usize, tools: &mut Tools) {
+        let output = self.output(&mut tools.spares);
         if out.len() - sent < MOVE_MIN {
             output.push(&out[sent..]);
-            self.out = out;
-            self.out.clear();
+            tools.out = out;
+            tools.out.clear();
         } else {
             output.push_vec(out, sent);
         }
     }
 
-    /// Writes what is queued, once.
-    pub(crate) fn flush(&mut self, index: usize) {
-        let conn = self.slots.conn_at_mut(index);
-        if !(conn.can_write() && conn.has_writable_output()) {
-            self.conclude(index);
-            return;
+    fn flush_all(&mut self, tools: &mut Tools) {
+        if !(self.can_write() && self.has_writable_output()) {
+            return self.conclude(tools);
         }
-        let is_rated = conn.is(RATED_OUT);
-        let most = if is_rated { self.allowed(index, Way::Out) } else { usize::MAX };
-        if most == 0 {
-            return;
-        }
-        let flushed = self.slots.conn_at_mut(index).flush(&mut self.spares, most);
-        if let (true, Ok(taken)) = (is_rated, &flushed) {
-            self.moved(index, Way::Out, *taken);
-        }
-        self.flushed(index, flushed);
+        let flushed = self.flush(&mut tools.spares, usize::MAX);
+        self.flushed(flushed, tools);
     }
 
     /// What follows from having written once.
-    pub(super) fn flushed(&mut self, index: usize, flushed: Result<usize, Stuck>) {
+    pub(super) fn flushed(&mut self, flushed: Result<usize, Stuck>, tools: &mut Tools) {
         match flushed {
-            Ok(taken) => self.wrote(index, taken),
-            Err(Stuck::Socket(error)) => self.write_failed(index, error),
-            Err(Stuck::Producer(Broken::Error(error))) => self.producer_failed(index, Ok(error.into())),
+            Ok(taken) => self.wrote(taken, tools),
+            Err(Stuck::Socket(error)) => self.write_failed(error, tools),
+            Err(Stuck::Producer(Broken::Error(error))) => self.producer_failed(Ok(error.into()), tools),
             Err(Stuck::Producer(Broken::NoProgress)) => {
-                self.producer_failed(index, Ok("a producer said that there is more, and made nothing".into()));
+                self.producer_failed(Ok("a producer said that there is more, and made nothing".into()), tools);
             }
-            Err(Stuck::Panicked(payload)) => self.producer_failed(index, Err(payload)),
+            Err(Stuck::Panicked(payload)) => self.producer_failed(Err(payload), tools),
         }
     }
 
     /// What stands behind it must not leave: the peer would get a stream with a gap.
     #[cold]
-    fn producer_failed(&mut self, index: usize, failure: Result<Fault, Payload>) {
-        let conn = self.slots.conn_at_mut(index);
-        conn.drop_output();
-        conn.set(CUT);
-        self.end_failed(index, failure);
+    fn producer_failed(&mut self, failure: Result<Fault, Payload>, tools: &mut Tools) {
+        self.drop_output();
+        self.set(CUT);
+        self.end_failed(failure, tools);
     }
 
-    fn wrote(&mut self, index: usize, taken: usize) {
-        let conn = self.slots.conn_at_mut(index);
-        if conn.is_plainly_sent() {
+    fn wrote(&mut self, taken: usize, tools: &mut Tools) {
+        if self.is_plainly_sent() {
             return;
         }
-        if taken > 0 && conn.extra.is_some() {
-            self.output_moved(index);
+        if taken > 0 {
+            if let Some(extra) = &mut self.extra {
+                extra.limits.output_moved(tools.world.now());
+            }
         }
-        self.look_at_marks(index);
-        self.conclude(index);
+        self.look_at_marks(tools);
+        self.conclude(tools);
+    }
+
+    pub(super) fn queued_in(&self, tools: &Tools) -> usize {
+        let lent = if self.key.index() == tools.current && tools.is_lent { tools.out.len() } else { 0 };
+        self.queued() + lent
     }
 
     /// Congested from above the high mark until down to the low one; several producers that wait count as above, or a peer
     /// that asks and never reads could pile them up.
-    pub(super) fn look_at_marks(&mut self, index: usize) {
-        let queued = self.queued(index);
-        let conn = self.slots.conn_at_mut(index);
-        let marks = conn.marks(self.config.marks);
-        let has_pile = conn.output.as_ref().is_some_and(|output| output.producers() > PRODUCERS_MAX);
-        if !conn.is(CONGESTED) && (queued > marks.high || has_pile) {
-            conn.set(CONGESTED);
-            self.readers_changed(index);
-        } else if conn.is(CONGESTED) && queued <= marks.low && !has_pile {
-            conn.clear(CONGESTED);
-            conn.put(OWES_WRITABLE, conn.takes_output());
-            self.readers_changed(index);
+    pub(super) fn look_at_marks(&mut self, tools: &mut Tools) {
+        let queued = self.queued_in(tools);
+        let marks = self.marks(tools.config.marks);
+        let has_pile = self.output.as_ref().is_some_and(|output| output.producers() > PRODUCERS_MAX);
+        if !self.is(CONGESTED) && (queued > marks.high || has_pile) {
+            self.set(CONGESTED);
+            self.readers_changed(tools);
+        } else if self.is(CONGESTED) && queued <= marks.low && !has_pile {
+            self.clear(CONGESTED);
+            self.put(OWES_WRITABLE, self.takes_output());
+            self.readers_changed(tools);
+        }
+    }
+
+    pub(super) fn readers_changed(&self, tools: &mut Tools) {
+        tools.interrupt = true;
+        if let Some(extra) = &self.extra {
+            tools.changed.extend_from_slice(&extra.readers);
         }
     }
 
     /// The first error of a write is remembered: what the peer said before is read and delivered, then it is the reason.
-    pub(super) fn write_failed(&mut self, index: usize, error: io::Error) {
-        let conn = self.slots.conn_at_mut(index);
-        conn.drop_output();
-        conn.set(CUT); // what was to be written did not leave
-        if !conn.is_open() {
-            self.end(index, Reason::Io(error));
+    pub(super) fn write_failed(&mut self, error: io::Error, tools: &mut Tools) {
+        self.drop_output();
+        self.set(CUT); // what was to be written did not leave
+        if !self.is_open() {
+            self.end(Reason::Io(error), tools);
             return;
         }
-        conn.extra().write_error.get_or_insert(error);
-        conn.set(LIFTED);
-        conn.clear(OWES_WRITABLE);
-        conn.set_if(READABLE, !conn.is(EOF_SEEN));
-        self.look_at_marks(index);
+        self.extra().write_error.get_or_insert(error);
+        self.set(LIFTED);
+        self.clear(OWES_WRITABLE);
+        self.set_if(READABLE, !self.is(EOF_SEEN));
+        self.look_at_marks(tools);
     }
 
     /// What follows from an output that has left: the FIN, the end of a polite close.
-    pub(super) fn conclude(&mut self, index: usize) {
-        let conn = self.slots.conn_at_mut(index);
-        if conn.output.is_some() {
+    pub(super) fn conclude(&mut self, tools: &mut Tools) {
+        if self.output.is_some() {
             return;
         }
-        if conn.is(FIN_ASKED) && !conn.is(FIN_SENT) && !conn.is(CUT) && conn.is(ESTABLISHED) && conn.is_open() {
-            conn.set(FIN_SENT);
-            if let Some(stream) = &mut conn.stream {
+        if self.is(FIN_ASKED) && !self.is(FIN_SENT) && !self.is(CUT) && self.is(ESTABLISHED) && self.is_open() {
+            self.set(FIN_SENT);
+            if let Some(stream) = &mut self.stream {
                 let _ = stream.shutdown_write(); // of a connection that is lost; reading says how
             }
         }
-        if conn.phase == Phase::Flushing {
-            let lost = conn.extra.as_mut().and_then(|extra| extra.write_error.take());
+        if self.phase == Phase::Flushing {
+            let lost = self.extra.as_mut().and_then(|extra| extra.write_error.take());
             let reason = match lost {
                 Some(error) => Reason::Io(error),
-                None if conn.is(PEER_FIRST) => Reason::Eof,
+                None if self.is(PEER_FIRST) => Reason::Eof,
                 None => Reason::Finish,
             };
-            self.end(index, reason);
+            self.end(reason, tools);
         }
     }
 }

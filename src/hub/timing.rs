@@ -1,7 +1,8 @@
 //! Time-outs and timers of connections.
 
-use super::Hub;
+use super::{Hub, Tools};
 use crate::{
+    conn::Conn,
     flags::SPECIAL,
     key::{Key, Timer},
     limits::{Expired, Limits, Stopwatch},
@@ -33,10 +34,10 @@ impl Hub {
         match limits.timer {
             Some((_, at)) if at <= ends => {}
             Some((timer, _)) => {
-                self.timers.set_again(timer, ends);
+                self.tools.timers.set_again(timer, ends);
                 limits.timer = Some((timer, ends));
             }
-            None => limits.timer = Some((self.timers.set(ends, What::Limits(key)), ends)),
+            None => limits.timer = Some((self.tools.timers.set(ends, What::Limits(key)), ends)),
         }
     }
 
@@ -44,7 +45,7 @@ impl Hub {
     fn run_stopwatches(&mut self, index: usize) -> Time {
         let conn = self.slots.conn_at(index);
         let situation = conn.situation(self.is_reading(conn));
-        let now = self.world.now();
+        let now = self.tools.world.now();
         let conn = self.slots.conn_at_mut(index);
         if let Some(extra) = &mut conn.extra {
             extra.limits.run(situation, now);
@@ -60,7 +61,7 @@ impl Hub {
         self.limits(key)?.timer = None;
         // First what has been asked of it since: a clock that stands still does not run out.
         let now = self.run_stopwatches(key.index());
-        let looked = self.looked;
+        let looked = self.tools.looked;
         let expired = self.limits(key)?.expire(looked, now);
         self.run_limits(key.index());
         expired
@@ -73,31 +74,14 @@ impl Hub {
         }
     }
 
-    pub(super) fn stop_limits(&mut self, index: usize) {
-        if let Some(extra) = &mut self.slots.conn_at_mut(index).extra {
-            let limits = std::mem::take(&mut extra.limits);
-            if let Some((timer, _)) = limits.timer {
-                self.timers.cancel(timer);
-            }
-        }
-    }
-
     /// A polite close has output left: the peer has `linger_max` to take the next byte.
     pub(super) fn linger_from_now(&mut self, index: usize) {
         if self.slots.conn_at_mut(index).extra().limits.linger.is_set() {
             self.run_limits(index);
         } else {
-            let most = self.config.linger_max;
+            let most = self.tools.config.linger_max;
             self.set_limit(index, Limit::Linger, Some(most));
         }
-    }
-
-    /// The kernel took some output.
-    pub(super) fn output_moved(&mut self, index: usize) {
-        let now = self.world.now();
-        let limits = &mut self.slots.conn_at_mut(index).extra().limits;
-        limits.stalled.restart(now);
-        limits.linger.restart(now);
     }
 
     /// A plain turn of a connection that has more than the usual: it was not idle.
@@ -111,41 +95,32 @@ impl Hub {
 
     /// A frame ended: the next one's time begins with its first byte.
     pub(super) fn frame_moved(&mut self, index: usize) {
-        let now = self.world.now();
+        let now = self.tools.world.now();
         self.slots.conn_at_mut(index).extra().limits.frame.restart(now);
     }
 
     /// A timer that dies with its connection.
     pub(crate) fn set_owned(&mut self, key: Key, deadline: Time) -> Timer {
-        let timer = self.timers.set(deadline, What::Owned(key));
+        let timer = self.tools.timers.set(deadline, What::Owned(key));
         let extra = self.slots.conn_at_mut(key.index()).extra();
-        extra.timers = self.timers.link(extra.timers, timer);
+        extra.timers = self.tools.timers.link(extra.timers, timer);
         timer
     }
 
     /// Whether it was still set.
     pub(crate) fn cancel(&mut self, timer: Timer) -> bool {
-        if let Some(key) = self.timers.owner(timer) {
+        if let Some(key) = self.tools.timers.owner(timer) {
             let extra = self.slots.conn_at_mut(key.index()).extra();
-            extra.timers = self.timers.unlink(extra.timers, timer);
+            extra.timers = self.tools.timers.unlink(extra.timers, timer);
         }
-        self.timers.cancel(timer).is_some()
-    }
-
-    pub(super) fn drop_own_timers(&mut self, index: usize) {
-        let Some(extra) = &mut self.slots.conn_at_mut(index).extra else { return };
-        while let Some(timer) = self.timers.at_head(extra.timers) {
-            extra.timers = self.timers.unlink(extra.timers, timer);
-            self.timers.cancel(timer);
-            self.jobs_set -= 1;
-            self.jobs_dead.push(timer);
-        }
+        self.tools.timers.cancel(timer).is_some()
     }
 
     /// A successor has none of its predecessor's time-outs, throttles, timers and offloads.
     pub(crate) fn begin_anew(&mut self, index: usize) {
-        self.drop_own_timers(index);
-        self.drop_own_offloads(self.slots.conn_at(index).key);
+        self.slots.conn_at_mut(index).drop_own_timers(&mut self.tools);
+        let key = self.slots.conn_at(index).key;
+        self.tools.elsewhere.drop_own(key);
         self.forget_targets(index);
         self.slots.conn_at_mut(index).begin_anew();
         self.reset_rates(index);
@@ -165,5 +140,26 @@ fn stopwatch(limits: &mut Limits, limit: Limit) -> &mut Stopwatch {
         Limit::FrameTime => &mut limits.frame,
         Limit::Linger => &mut limits.linger,
         Limit::FrameBytes => unreachable!("a frame's bytes are counted by its terminator"),
+    }
+}
+
+impl Conn {
+    pub(super) fn drop_own_timers(&mut self, tools: &mut Tools) {
+        let Some(extra) = &mut self.extra else { return };
+        while let Some(timer) = tools.timers.at_head(extra.timers) {
+            extra.timers = tools.timers.unlink(extra.timers, timer);
+            tools.timers.cancel(timer);
+            tools.jobs_set -= 1;
+            tools.jobs_dead.push(timer);
+        }
+    }
+
+    pub(super) fn stop_limits(&mut self, tools: &mut Tools) {
+        if let Some(extra) = &mut self.extra {
+            let limits = std::mem::take(&mut extra.limits);
+            if let Some((timer, _)) = limits.timer {
+                tools.timers.cancel(timer);
+            }
+        }
     }
 }
