@@ -110,10 +110,10 @@ impl<S> Reactor<S> {
     /// tells, timers, jobs and what was to follow offloaded work are dropped, also those that `closed` sets; `connect` and `listen` open nothing meanwhile.
     /// Afterwards the reactor is empty, and may be used again.
     pub fn shutdown(&mut self, state: &mut S) {
-        self.core.hub.tools.is_shut = true;
+        self.core.hub.cx.is_shut = true;
         self.core.drop_all_errands();
         self.core.hub.end_all(|| Reason::Shutdown);
-        while !self.core.hub.tools.closing.is_empty() {
+        while !self.core.hub.cx.closing.is_empty() {
             self.reap(state);
             self.core.drop_all_errands();
         }
@@ -128,21 +128,21 @@ impl<S> Reactor<S> {
     #[inline]
     fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
         let hub = &mut self.core.hub;
-        let until_timer = hub.tools.timers.next().map(|next| {
-            hub.tools.looked = hub.tools.world.now();
-            next.since(hub.tools.looked)
+        let until_timer = hub.cx.timers.next().map(|next| {
+            hub.cx.looked = hub.cx.world.now();
+            next.since(hub.cx.looked)
         });
         let is_in_vain = wait_max.is_none() && !self.core.is_alive();
         let must_not_sleep = is_in_vain || self.core.has_work();
         let at_most = if must_not_sleep { Some(Duration::ZERO) } else { wait_max.into_iter().chain(until_timer).min() };
         self.events.clear();
         let hub = &mut self.core.hub;
-        let began = hub.tools.config.watchdog.map(|_| hub.tools.world.now());
-        hub.tools.world.wait(&mut self.events, at_most)?;
-        hub.tools.stamp = None;
-        hub.tools.stats.turns += 1;
+        let began = hub.cx.config.watchdog.map(|_| hub.cx.world.now());
+        hub.cx.world.wait(&mut self.events, at_most)?;
+        hub.cx.stamp = None;
+        hub.cx.stats.turns += 1;
         if let Some(began) = began {
-            hub.tools.stats.waited += hub.tools.world.now().since(began);
+            hub.cx.stats.waited += hub.cx.world.now().since(began);
         }
         Ok(())
     }
@@ -154,7 +154,7 @@ impl<S> Reactor<S> {
 
     #[inline]
     fn run_jobs(&mut self, state: &mut S) {
-        self.core.errands_left = self.core.hub.tools.config.turn_tells;
+        self.core.errands_left = self.core.hub.cx.config.turn_tells;
         self.core.run_inbox(state);
         self.core.run_errands(state);
     }
@@ -162,7 +162,7 @@ impl<S> Reactor<S> {
     #[inline]
     fn serve_ready(&mut self, state: &mut S) {
         debug_assert!(self.serving.is_empty());
-        std::mem::swap(&mut self.serving, &mut self.core.hub.tools.ready);
+        std::mem::swap(&mut self.serving, &mut self.core.hub.cx.ready);
         let mut at = 0;
         while let Some(&key) = self.serving.get(at) {
             at += 1;
@@ -174,12 +174,12 @@ impl<S> Reactor<S> {
     #[inline]
     fn fire_timers(&mut self, state: &mut S) {
         let hub = &mut self.core.hub;
-        if hub.tools.timers.next().is_none() {
+        if hub.cx.timers.next().is_none() {
             return;
         }
-        let (now, mark) = (hub.tools.world.now(), hub.tools.timers.mark());
-        for _ in 0..hub.tools.config.turn_timers {
-            let Some(due) = self.core.hub.tools.timers.due(now, mark) else { break };
+        let (now, mark) = (hub.cx.world.now(), hub.cx.timers.mark());
+        for _ in 0..hub.cx.config.turn_timers {
+            let Some(due) = self.core.hub.cx.timers.due(now, mark) else { break };
             self.fire(due, state);
             self.core.run_errands(state);
         }
@@ -187,7 +187,7 @@ impl<S> Reactor<S> {
 
     #[inline]
     fn flush_dirty(&mut self) {
-        if !self.core.hub.tools.dirty.is_empty() {
+        if !self.core.hub.cx.dirty.is_empty() {
             self.core.hub.flush_dirty();
         }
     }
@@ -195,14 +195,14 @@ impl<S> Reactor<S> {
     /// Only what was to be closed when the phase began, once its tells have run.
     #[inline]
     fn reap(&mut self, state: &mut S) {
-        if self.core.hub.tools.closing.is_empty() && !self.core.has_to_tidy() {
+        if self.core.hub.cx.closing.is_empty() && !self.core.has_to_tidy() {
             return;
         }
-        let count = self.core.hub.tools.closing.len().min(self.core.hub.tools.config.turn_closings);
+        let count = self.core.hub.cx.closing.len().min(self.core.hub.cx.config.turn_closings);
         for _ in 0..count {
-            let Some((key, why)) = self.core.hub.tools.closing.pop_front() else { break };
+            let Some((key, why)) = self.core.hub.cx.closing.pop_front() else { break };
             if self.core.hub.slots.conn(key).is_some_and(|conn| conn.tells > 0) {
-                self.core.hub.tools.closing.push_back((key, why));
+                self.core.hub.cx.closing.push_back((key, why));
                 continue;
             }
             bury(&mut self.core, key, why, state);
@@ -215,7 +215,7 @@ impl<S> Reactor<S> {
 
     /// If you asked for that: now that everything is in order.
     fn let_panics_go_on(&mut self) {
-        if let Some(payload) = self.core.hub.tools.panicked.take() {
+        if let Some(payload) = self.core.hub.cx.panicked.take() {
             payload.go_on();
         }
     }
@@ -237,31 +237,31 @@ impl<S> Reactor<S> {
             What::Job => core.fire(due.timer, due.deadline, None, state),
             What::Owned(key) => core.fire(due.timer, due.deadline, Some(key), state),
             What::Limits(key) => {
-                core.hub.tools.timers.cancel(due.timer);
+                core.hub.cx.timers.cancel(due.timer);
                 self.exceeded(key, state);
             }
             What::Accept(key) => {
-                core.hub.tools.timers.cancel(due.timer);
+                core.hub.cx.timers.cancel(due.timer);
                 core.hub.accept_again(key);
             }
             What::Connect(key) => {
-                core.hub.tools.timers.cancel(due.timer);
+                core.hub.cx.timers.cancel(due.timer);
                 core.hub.connect_again(key);
             }
             What::NextAddress(key) => {
-                core.hub.tools.timers.cancel(due.timer);
+                core.hub.cx.timers.cancel(due.timer);
                 core.hub.race_on(key);
             }
             What::Rate(key, way) => {
-                core.hub.tools.timers.cancel(due.timer);
+                core.hub.cx.timers.cancel(due.timer);
                 core.hub.rate_is_ready(key, way);
             }
             What::SharedRate(shared) => {
-                core.hub.tools.timers.cancel(due.timer);
+                core.hub.cx.timers.cancel(due.timer);
                 core.hub.shared_rate_is_ready(shared);
             }
             What::Grace => {
-                core.hub.tools.timers.cancel(due.timer);
+                core.hub.cx.timers.cancel(due.timer);
                 core.end_drain();
             }
         }
@@ -296,8 +296,8 @@ impl<S> fmt::Debug for Reactor<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reactor")
             .field("slots", &self.core.hub.slots.len())
-            .field("ready", &self.core.hub.tools.ready.len())
-            .field("closing", &self.core.hub.tools.closing.len())
+            .field("ready", &self.core.hub.cx.ready.len())
+            .field("closing", &self.core.hub.cx.closing.len())
             .finish_non_exhaustive()
     }
 }

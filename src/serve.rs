@@ -34,13 +34,13 @@ pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mu
 /// The common case, which is to cost little: something was read, and nothing else is to be thought of.
 fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut ReadBuffers, bytes: usize) {
     core.call(key, state, Hub::write_current, |handler, ctx, state| {
-        let mut frames = ctx.hub().tools.config.turn_frames;
+        let mut frames = ctx.hub().cx.config.turn_frames;
         handler.deliver(ctx, state, buffers.input(), &mut frames)?;
         let index = ctx.key.index();
         if ctx.hub().ends_plainly(index, buffers) {
             return Ok(());
         }
-        let bytes = ctx.hub().tools.config.turn_bytes.saturating_sub(bytes);
+        let bytes = ctx.hub().cx.config.turn_bytes.saturating_sub(bytes);
         read_and_deliver(handler, ctx, state, buffers, Budget { bytes, frames })
     });
     if !core.hub.slots.conn_at(key.index()).is_plainly_idle() {
@@ -132,7 +132,7 @@ fn tell_eof<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &m
     conn.set(EOF_TOLD);
     let has_tail = conn.framing.has_tail();
     let tail = if has_tail { input.unread() } else { &[] };
-    ctx.hub().tools.unread = 0;
+    ctx.hub().cx.unread = 0;
     handler.eof(ctx, state, tail)?;
     if ctx.net.core.next.is_none() || !has_tail {
         input.clear(); // a successor would get it again, but nothing of a frame that was refused
@@ -147,7 +147,7 @@ fn tell_eof<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &m
 
 #[inline(never)]
 fn serve_listener<S>(core: &mut Core<S>, key: Key, state: &mut S) {
-    for _ in 0..core.hub.tools.config.turn_accepts {
+    for _ in 0..core.hub.cx.config.turn_accepts {
         match core.hub.accept(key) {
             Accepted::Guest(guest) => let_in(core, key, guest, state),
             Accepted::Nobody => {}
@@ -283,7 +283,7 @@ pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) 
 
 fn last_call<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
     let index = key.index();
-    core.hub.tools.stats.closed.count(&why);
+    core.hub.cx.stats.closed.count(&why);
     let Some(mut handler) = core.handlers[index].take() else { return Ok(()) };
     core.hub.write_last(index, &why);
     core.hub.begin(index);
@@ -296,7 +296,7 @@ fn last_call<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Res
 }
 
 fn let_go<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
-    core.hub.tools.stats.closed.count(&why);
+    core.hub.cx.stats.closed.count(&why);
     let Some(mut watcher) = core.watchers.remove(key) else { return Ok(()) };
     let is_registered = core.hub.slots.watched(key).is_some_and(|watched| watched.is_registered);
     let unwatched = guard(|| {
@@ -316,7 +316,7 @@ fn let_go<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result
 
 /// Explicitly: a duplicate of the descriptor would go on delivering events.
 fn unwatch<S>(core: &mut Core<S>, key: Key, source: Source<'_>) {
-    if let Err(error) = core.hub.tools.world.unwatch(source) {
+    if let Err(error) = core.hub.cx.world.unwatch(source) {
         log::debug!(target: "mainspring", "{key} cannot be deregistered: {}", OneLine(error));
     }
 }

@@ -197,7 +197,7 @@ impl<'a, S> Context<'a, S> {
     /// not: ask [`Net::is_draining`](crate::Net::is_draining). If the connection has begun to end, `next` is dropped.
     pub fn upgrade(&mut self, next: impl Protocol<S>) {
         self.net.core.next = Some(Box::new(next));
-        self.hub().tools.interrupt = true;
+        self.hub().cx.interrupt = true;
     }
 
     /// Calls back after `delay`, unless the connection has begun to end by then. Never early.

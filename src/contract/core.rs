@@ -93,7 +93,7 @@ pub(crate) struct Core<S> {
 
 impl<S> Core<S> {
     pub(crate) fn new(hub: Hub) -> Self {
-        let inbox = Inbox::new(std::sync::Arc::clone(&hub.tools.elsewhere.alarm));
+        let inbox = Inbox::new(std::sync::Arc::clone(&hub.cx.elsewhere.alarm));
         Self {
             hub,
             handlers: Vec::new(),
@@ -252,17 +252,17 @@ impl<S> Core<S> {
     // -------------------------------------------------------------------------------------------------- timers
 
     pub(super) fn set_timer(&mut self, delay: Duration, later: Later<S>) -> Timer {
-        let deadline = self.hub.tools.world.now() + delay;
-        let timer = self.hub.tools.timers.set(deadline, What::Job);
+        let deadline = self.hub.cx.world.now() + delay;
+        let timer = self.hub.cx.timers.set(deadline, What::Job);
         self.keep(timer, later);
         timer
     }
 
     pub(super) fn set_owned_timer(&mut self, key: Key, delay: Duration, later: Later<S>) -> Timer {
         if self.hub.find_open(key).is_none() {
-            return self.hub.tools.timers.stale();
+            return self.hub.cx.timers.stale();
         }
-        let deadline = self.hub.tools.world.now() + delay;
+        let deadline = self.hub.cx.world.now() + delay;
         let timer = self.hub.set_owned(key, deadline);
         self.keep(timer, later);
         timer
@@ -276,14 +276,14 @@ impl<S> Core<S> {
         if let Some((_, dead)) = self.later[index].replace((timer.serial, later)) {
             self.displaced.push(dead); // not dropped now: a callback may be running
         }
-        self.hub.tools.jobs_set += 1;
+        self.hub.cx.jobs_set += 1;
     }
 
     pub(super) fn cancel(&mut self, timer: Timer) -> bool {
-        let is_job = self.hub.tools.timers.is_job(timer);
+        let is_job = self.hub.cx.timers.is_job(timer);
         if is_job {
             self.hub.cancel(timer);
-            self.hub.tools.jobs_set -= 1;
+            self.hub.cx.jobs_set -= 1;
             self.forget(timer);
         }
         is_job
@@ -298,7 +298,7 @@ impl<S> Core<S> {
         if let Some(later) = self.take_later(timer) {
             self.drop_later(later);
         }
-        if self.hub.tools.jobs_set == 0 && self.hub.tools.jobs_dead.is_empty() && self.later.len() > 1024 {
+        if self.hub.cx.jobs_set == 0 && self.hub.cx.jobs_dead.is_empty() && self.later.len() > 1024 {
             self.later = Vec::new();
         }
     }
@@ -313,7 +313,7 @@ impl<S> Core<S> {
     /// Drops what the timers and offloads of ended connections would have run.
     pub(crate) fn forget_the_dead(&mut self) {
         self.forget_dead_offloads();
-        while let Some(timer) = self.hub.tools.jobs_dead.pop() {
+        while let Some(timer) = self.hub.cx.jobs_dead.pop() {
             self.forget(timer);
         }
         self.forget_the_displaced();
@@ -390,15 +390,15 @@ impl<S> Core<S> {
 
     /// The next time of its phase that is still to come: what was missed is skipped.
     fn set_next(&mut self, timer: Timer, deadline: Time, period: Duration) {
-        let now = self.hub.tools.world.now();
+        let now = self.hub.cx.world.now();
         let missed = now.since(deadline).as_nanos() / period.as_nanos().max(1);
         let periods = u32::try_from(missed + 1).unwrap_or(u32::MAX);
-        self.hub.tools.timers.set_again(timer, deadline + period.saturating_mul(periods));
+        self.hub.cx.timers.set_again(timer, deadline + period.saturating_mul(periods));
     }
 
     /// Unless it was cancelled, or its connection ended, while it ran.
     fn keep_on(&mut self, timer: Timer, later: Later<S>) {
-        if self.hub.tools.timers.is_set(timer) {
+        if self.hub.cx.timers.is_set(timer) {
             self.later[timer.index as usize] = Some((timer.serial, later));
         } else {
             discard("a timer", later);
@@ -419,7 +419,7 @@ impl<S> Core<S> {
     fn empty_inbox(&mut self, state: &mut S) {
         self.run_known(state);
         self.run_returned(state);
-        for _ in 0..self.hub.tools.config.turn_jobs {
+        for _ in 0..self.hub.cx.config.turn_jobs {
             let Some(job) = self.inbox.next() else { return };
             self.run_job("a job of another thread", state, job);
             self.run_errands(state);
@@ -441,7 +441,7 @@ impl<S> Core<S> {
             let Some((serial, later)) = kept else { continue };
             let timer = Timer { index: u32::try_from(index).expect("the index of a timer"), serial };
             if self.hub.cancel(timer) {
-                self.hub.tools.jobs_set -= 1;
+                self.hub.cx.jobs_set -= 1;
             }
             self.drop_later(later);
         }
@@ -471,14 +471,14 @@ impl<S> Core<S> {
     // ------------------------------------------------------------------------------------------------- the end
 
     pub(super) fn begin_drain(&mut self, grace: Duration) {
-        let deadline = self.hub.tools.world.now() + grace;
-        if let Some(previous) = self.grace.replace(self.hub.tools.timers.set(deadline, What::Grace)) {
-            self.hub.tools.timers.cancel(previous);
+        let deadline = self.hub.cx.world.now() + grace;
+        if let Some(previous) = self.grace.replace(self.hub.cx.timers.set(deadline, What::Grace)) {
+            self.hub.cx.timers.cancel(previous);
         }
         if self.drain.is_none() {
             self.drain = Some(Drain::Accepted);
             let Counts { accepted, opened, .. } = self.hub.counts;
-            (self.hub.tools.stats.to_drain, self.hub.tools.stats.undrained) = (accepted + opened, 0);
+            (self.hub.cx.stats.to_drain, self.hub.cx.stats.undrained) = (accepted + opened, 0);
             log::info!(target: "mainspring", "draining {accepted} accepted and {opened} opened connections, {grace:?} at most");
             self.hub.ask_to_drain();
             self.inbox.leave_the_rest(); // the next turn does not sleep: at its end the first stage is over, perhaps
@@ -489,9 +489,9 @@ impl<S> Core<S> {
     pub(crate) fn end_drain(&mut self) {
         self.grace = None;
         self.drain = Some(Drain::Rest);
-        self.hub.tools.is_shut = true;
+        self.hub.cx.is_shut = true;
         let left = self.hub.counts.accepted + self.hub.counts.opened;
-        self.hub.tools.stats.undrained = left;
+        self.hub.cx.stats.undrained = left;
         if left > 0 {
             log::warn!(target: "mainspring", "the grace of the drain is over, and {left} connections are left: they end now");
         }
@@ -502,12 +502,12 @@ impl<S> Core<S> {
     /// Nothing is left, and the reactor may be used again.
     pub(crate) fn start_afresh(&mut self) {
         if self.drain.take().is_some() {
-            let Stats { to_drain, undrained, .. } = self.hub.tools.stats;
+            let Stats { to_drain, undrained, .. } = self.hub.cx.stats;
             log::info!(target: "mainspring", "drained: of {to_drain} connections at first, {undrained} were left after the grace");
         }
-        self.hub.tools.is_shut = false;
+        self.hub.cx.is_shut = false;
         if let Some(grace) = self.grace.take() {
-            self.hub.tools.timers.cancel(grace);
+            self.hub.cx.timers.cancel(grace);
         }
     }
 
@@ -538,7 +538,7 @@ impl<S> Core<S> {
     /// Whether there may be something to do at the end of a turn in which nothing is to be closed.
     #[inline]
     pub(crate) fn has_to_tidy(&self) -> bool {
-        let has_dead = !(self.hub.tools.jobs_dead.is_empty() && self.hub.tools.elsewhere.dead.is_empty());
+        let has_dead = !(self.hub.cx.jobs_dead.is_empty() && self.hub.cx.elsewhere.dead.is_empty());
         has_dead || self.drain.is_some() || self.handlers.len() > self.hub.slots.capacity()
     }
 
@@ -549,9 +549,9 @@ impl<S> Core<S> {
 
     /// Whether anything is left that could ever happen.
     pub(crate) fn is_alive(&self) -> bool {
-        let has_no_work = self.hub.tools.closing.is_empty() && self.errands.is_empty() && self.offloads() == 0;
+        let has_no_work = self.hub.cx.closing.is_empty() && self.errands.is_empty() && self.offloads() == 0;
         let is_busy = self.hub.counts.handlers() > 0 || !has_no_work;
-        let is_waited_for = || self.drain.is_none() && (self.hub.tools.jobs_set > 0 || self.inbox.has_remotes());
+        let is_waited_for = || self.drain.is_none() && (self.hub.cx.jobs_set > 0 || self.inbox.has_remotes());
         // The inbox after the remotes: a thread that posts and then lets its remote go in between is not missed.
         is_busy || is_waited_for() || self.has_known() || self.inbox.has_more()
     }

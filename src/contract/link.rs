@@ -239,7 +239,7 @@ impl io::Write for Link<'_> {
     /// # Panics
     /// If a `Display` fails, as in every [`io::Write`]: half a message must not pass for a whole one.
     fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
-        self.hub.tools.has_whole_queue = self.queued() == 0;
+        self.hub.cx.has_whole_queue = self.queued() == 0;
         if fmt::Write::write_fmt(&mut Message(self), args).is_ok() {
             return Ok(());
         }
@@ -259,7 +259,7 @@ impl fmt::Write for Message<'_, '_> {
 /// Also when formatting panicked.
 impl Drop for Message<'_, '_> {
     fn drop(&mut self) {
-        self.0.hub.tools.has_whole_queue = false;
+        self.0.hub.cx.has_whole_queue = false;
     }
 }
 

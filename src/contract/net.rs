@@ -226,13 +226,13 @@ impl<S> Net<'_, S> {
 
     /// The time, read from the clock now.
     pub fn now(&self) -> Instant {
-        let world = &self.core.hub.tools.world;
+        let world = &self.core.hub.cx.world;
         world.instant(world.now())
     }
 
     /// For jitter, not for secrets. Seeded where the world is simulated, so that a failing run comes again.
     pub fn random(&mut self) -> u64 {
-        self.core.hub.tools.world.random()
+        self.core.hub.cx.world.random()
     }
 
     /// Runs `then` after `delay`: never early, and in the order of deadlines, then of setting.

@@ -146,7 +146,7 @@ impl<S, P: Protocol<S>> Handler<S> for P {
         while left > 0 {
             match ctx.hub().next_frame(index, input) {
                 Found::Frame(range) => {
-                    ctx.hub().tools.frame_ended = true;
+                    ctx.hub().cx.frame_ended = true;
                     let began = ctx.hub().begin_callback();
                     let outcome = Protocol::frame(self, ctx, state, input.slice(range));
                     end_watch::<P, S>(ctx, "frame", began);
@@ -160,7 +160,7 @@ impl<S, P: Protocol<S>> Handler<S> for P {
                     outcome?;
                 }
                 Found::TooLong => {
-                    ctx.hub().tools.frame_ended = true;
+                    ctx.hub().cx.frame_ended = true;
                     exceed(self, ctx, state, Limit::FrameBytes)?;
                 }
                 Found::Broken => return Err(ctx.hub().slots.conn_at_mut(index).framing.take_fault()),
@@ -170,7 +170,7 @@ impl<S, P: Protocol<S>> Handler<S> for P {
                 }
             }
             left -= 1;
-            if ctx.hub().tools.interrupt || input.is_empty() {
+            if ctx.hub().cx.interrupt || input.is_empty() {
                 break;
             }
         }

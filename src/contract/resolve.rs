@@ -89,7 +89,7 @@ impl<S> Core<S> {
         self.begin_lookup(question.to_string(), then, |hub, asker| match hub.look_up(question, asker) {
             Ok(ticket) => Some(ticket),
             Err(error) => {
-                hub.tools.elsewhere.known.push(LookedUp { asker, found: Err(error) });
+                hub.cx.elsewhere.known.push(LookedUp { asker, found: Err(error) });
                 None
             }
         })
@@ -98,17 +98,17 @@ impl<S> Core<S> {
     /// What is known without asking is told like an answer.
     fn tell_found(&mut self, asked: &str, found: io::Result<Found>, then: Then<S>) -> Timer {
         self.begin_lookup(asked.to_owned(), then, |hub, asker| {
-            hub.tools.elsewhere.known.push(LookedUp { asker, found });
+            hub.cx.elsewhere.known.push(LookedUp { asker, found });
             None
         })
     }
 
     fn begin_lookup(&mut self, asked: String, then: Then<S>, ask: impl FnOnce(&mut Hub, Asker) -> Option<Ticket>) -> Timer {
-        if self.hub.tools.is_shut {
-            return self.hub.tools.timers.stale();
+        if self.hub.cx.is_shut {
+            return self.hub.cx.timers.stale();
         }
-        let deadline = self.hub.tools.world.now() + self.hub.tools.config.connect_max;
-        let timer = self.hub.tools.timers.set(deadline, What::Job);
+        let deadline = self.hub.cx.world.now() + self.hub.cx.config.connect_max;
+        let timer = self.hub.cx.timers.set(deadline, What::Job);
         let ticket = ask(&mut self.hub, Asker::Job(timer));
         self.keep(timer, Later::Lookup(ticket, asked, then));
         timer

@@ -1,7 +1,7 @@
 //! Connecting by name: the name is looked up on another thread, then its addresses race. All of it is in one box of the
 //! connection, which goes when it is connected or ends.
 
-use super::{Hub, Tools};
+use super::{Cx, Hub};
 use crate::{
     address::Address,
     conn::{Conn, Phase},
@@ -37,11 +37,11 @@ pub(crate) struct LookedUp {
 impl Hub {
     /// On another thread; an [`LookedUp`] comes back.
     pub(crate) fn look_up(&mut self, question: Question, asker: Asker) -> io::Result<Ticket> {
-        let capacity = Capacity { threads: self.tools.config.resolve_threads, queue: self.tools.config.resolve_queue };
+        let capacity = Capacity { threads: self.cx.config.resolve_threads, queue: self.cx.config.resolve_queue };
         let asked = question.to_string();
-        let lookup: Lookup = match (&self.tools.config.resolver, &question) {
+        let lookup: Lookup = match (&self.cx.config.resolver, &question) {
             (Some(own), Question::Addresses(host)) => own.lookup(host),
-            _ => self.tools.world.lookup(question),
+            _ => self.cx.world.lookup(question),
         };
         let given = self.give_out(Purpose::Names, capacity, move || Box::new(LookedUp { asker, found: lookup() }));
         given.map_err(|refused| match refused {
@@ -108,12 +108,12 @@ impl Hub {
     /// them is worth a look, and the winner is registered already.
     fn run_race(&mut self, index: usize) {
         loop {
-            let now = self.tools.world.now();
+            let now = self.cx.world.now();
             let conn = self.slots.conn_at_mut(index);
             let (key, from) = (conn.key, conn.extra().from);
             let Some(Opening::Racing { race, .. }) = conn.opening() else { return };
             match race.next_move(now) {
-                Move::Attempt(to) => match self.tools.world.connect(&Address::Ip(to), from, key.token()) {
+                Move::Attempt(to) => match self.cx.world.connect(&Address::Ip(to), from, key.token()) {
                     Ok(stream) => race.began(stream, now),
                     Err(error) => race.refused(error),
                 },
@@ -129,12 +129,12 @@ impl Hub {
         let Some(Opening::Racing { next, .. }) = conn.opening() else { return };
         match (*next, until) {
             (Some(timer), Time::NEVER) => {
-                self.tools.timers.cancel(timer);
+                self.cx.timers.cancel(timer);
                 *next = None;
             }
-            (Some(timer), until) => self.tools.timers.set_again(timer, until),
+            (Some(timer), until) => self.cx.timers.set_again(timer, until),
             (None, Time::NEVER) => {}
-            (None, until) => *next = Some(self.tools.timers.set(until, What::NextAddress(key))),
+            (None, until) => *next = Some(self.cx.timers.set(until, What::NextAddress(key))),
         }
     }
 
@@ -176,7 +176,7 @@ impl Hub {
     }
 
     fn race_won(&mut self, index: usize, number: usize) {
-        let Some(Opening::Racing { mut race, .. }) = self.slots.conn_at_mut(index).take_opening(&mut self.tools) else { return };
+        let Some(Opening::Racing { mut race, .. }) = self.slots.conn_at_mut(index).take_opening(&mut self.cx) else { return };
         let conn = self.slots.conn_at_mut(index);
         if conn.output.is_some() {
             race.each_but(Some(number), Stream::abort); // as in `stop_opening`
@@ -199,7 +199,7 @@ impl Hub {
     /// Time is up, or nothing is left to be tried.
     fn give_up(&mut self, index: usize) {
         let peer = self.slots.conn_at(index).peer.clone();
-        let reason = match self.slots.conn_at_mut(index).stop_opening(&mut self.tools) {
+        let reason = match self.slots.conn_at_mut(index).stop_opening(&mut self.cx) {
             None => Reason::Connect(ConnectError::new(vec![(peer, io::ErrorKind::TimedOut.into())])),
             Some(Opening::Racing { race, .. }) => Reason::Connect(race.into_error()),
             Some(Opening::Resolving { .. }) => {
@@ -213,11 +213,11 @@ impl Hub {
 impl Conn {
     /// It ends: a lookup that has not begun never does, and the sockets close. One of them may have been connected without
     /// our knowledge: its peer must not take it for whole if anything was to be sent.
-    pub(super) fn stop_opening(&mut self, tools: &mut Tools) -> Option<Opening> {
-        let mut opening = self.take_opening(tools)?;
-        let is_cut = self.is(CUT) || self.output.is_some() || self.queued_in(tools) > 0;
+    pub(super) fn stop_opening(&mut self, cx: &mut Cx) -> Option<Opening> {
+        let mut opening = self.take_opening(cx)?;
+        let is_cut = self.is(CUT) || self.output.is_some() || self.queued_in(cx) > 0;
         match &mut opening {
-            Opening::Resolving { ticket, .. } => _ = tools.take_back(Purpose::Names, *ticket),
+            Opening::Resolving { ticket, .. } => _ = cx.take_back(Purpose::Names, *ticket),
             Opening::Racing { race, .. } if is_cut => race.each_but(None, Stream::abort),
             Opening::Racing { .. } => {}
         }
@@ -225,10 +225,10 @@ impl Conn {
     }
 
     /// With the timer of the next attempt.
-    fn take_opening(&mut self, tools: &mut Tools) -> Option<Opening> {
+    fn take_opening(&mut self, cx: &mut Cx) -> Option<Opening> {
         let opening = self.extra.as_mut()?.opening.take()?;
         if let Opening::Racing { next: Some(timer), .. } = *opening {
-            tools.timers.cancel(timer);
+            cx.timers.cancel(timer);
         }
         Some(*opening)
     }

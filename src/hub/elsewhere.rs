@@ -66,23 +66,23 @@ impl Hub {
         capacity: Capacity,
         work: impl FnOnce() -> Product + Send + 'static,
     ) -> Result<Ticket, Refused> {
-        self.tools.elsewhere.next += 1;
-        let ticket = self.tools.elsewhere.next;
-        let mailbox = Arc::clone(self.tools.elsewhere.returned.mailbox());
+        self.cx.elsewhere.next += 1;
+        let ticket = self.cx.elsewhere.next;
+        let mailbox = Arc::clone(self.cx.elsewhere.returned.mailbox());
         let job: Job = Box::new(move || {
             let product = guard(work).map_err(|payload| OffloadError::Panicked(panics::text(&payload)));
             mailbox.post(Returned { purpose, ticket, product }); // which is dropped once the reactor is gone
         });
-        self.tools.world.spawn(purpose, capacity, ticket, job).map(|()| ticket)
+        self.cx.world.spawn(purpose, capacity, ticket, job).map(|()| ticket)
     }
 
     /// Work that nobody waits for any more does not begin. If it has, it still comes back; `false` says so.
     pub(crate) fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> bool {
-        self.tools.take_back(purpose, ticket)
+        self.cx.take_back(purpose, ticket)
     }
 }
 
-impl super::Tools {
+impl super::Cx {
     pub(super) fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> bool {
         let Some(job) = self.world.take_back(purpose, ticket) else { return false };
         discard("offloaded work", job);

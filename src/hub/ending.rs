@@ -1,6 +1,6 @@
 //! How things end: politely, at once, with a cause; what lingers after `closed`.
 
-use super::{Hub, ReadBuffers, Tools};
+use super::{Cx, Hub, ReadBuffers};
 use crate::{
     config::Panics,
     conn::{Conn, Filled, Phase},
@@ -14,60 +14,60 @@ use crate::{
 
 impl Conn {
     /// Begins to end: no more callbacks but tells and `closed`, which comes at the end of the turn. The first cause wins.
-    pub(super) fn end(&mut self, reason: Reason, tools: &mut Tools) -> bool {
+    pub(super) fn end(&mut self, reason: Reason, cx: &mut Cx) -> bool {
         if matches!(self.phase, Phase::Guest | Phase::Ended | Phase::Lingering) {
             discard("an error that came too late", reason);
             return false;
         }
-        self.end_stream(&reason, tools);
-        tools.closing.push_back((self.key, reason));
+        self.end_stream(&reason, cx);
+        cx.closing.push_back((self.key, reason));
         true
     }
 
     #[cold]
-    pub(super) fn end_failed(&mut self, failure: Result<Fault, Payload>, tools: &mut Tools) {
+    pub(super) fn end_failed(&mut self, failure: Result<Fault, Payload>, cx: &mut Cx) {
         match failure {
-            Ok(fault) => _ = self.end(Reason::from_fault(fault), tools),
+            Ok(fault) => _ = self.end(Reason::from_fault(fault), cx),
             Err(payload) => {
-                self.end(Reason::Panicked(panics::text(&payload)), tools);
-                tools.pass_on(payload);
+                self.end(Reason::Panicked(panics::text(&payload)), cx);
+                cx.pass_on(payload);
             }
         }
     }
 
-    pub(super) fn end_stream(&mut self, reason: &Reason, tools: &mut Tools) {
-        let is_current = tools.current == self.key.index();
+    pub(super) fn end_stream(&mut self, reason: &Reason, cx: &mut Cx) {
+        let is_current = cx.current == self.key.index();
         self.enter(Phase::Ended);
         self.held = None;
         if !reason.allows_last_write() {
             // It goes before `closed`, not now: this may be inside somebody's callback, and there may be producers in it.
             self.set_if(CUT, self.output.is_some());
             if is_current {
-                self.set_if(CUT, !tools.out.is_empty());
-                tools.out.clear();
+                self.set_if(CUT, !cx.out.is_empty());
+                cx.out.clear();
             }
         }
         if self.take(CONGESTED) {
-            self.readers_changed(tools);
+            self.readers_changed(cx);
         }
-        self.stop_callbacks(tools);
-        self.stop_limits(tools);
-        self.stop_opening(tools);
+        self.stop_callbacks(cx);
+        self.stop_limits(cx);
+        self.stop_opening(cx);
     }
 
     /// Its own timers and offloads die, and delivering to it ends.
-    fn stop_callbacks(&mut self, tools: &mut Tools) {
-        if tools.current == self.key.index() {
-            tools.interrupt = true;
-            tools.room = 0;
+    fn stop_callbacks(&mut self, cx: &mut Cx) {
+        if cx.current == self.key.index() {
+            cx.interrupt = true;
+            cx.room = 0;
         }
         self.clear(OWES_CONNECTED | OWES_WRITABLE | OWES_DRAINING);
-        self.drop_own_timers(tools);
-        tools.elsewhere.drop_own(self.key);
+        self.drop_own_timers(cx);
+        cx.elsewhere.drop_own(self.key);
     }
 }
 
-impl Tools {
+impl Cx {
     /// A  panic that is not to be isolated goes on at the end of the turn, when everything is in order.
     pub(crate) fn pass_on(&mut self, payload: Payload) {
         if self.config.panics == Panics::Propagate {
@@ -85,7 +85,7 @@ impl Hub {
                 conn.put(PEER_FIRST, if conn.is(FIN_ASKED) { conn.is(PEER_FIRST) } else { conn.is(EOF_SEEN) });
                 conn.held = None;
                 let index = key.index();
-                self.slots.conn_at_mut(index).stop_callbacks(&mut self.tools);
+                self.slots.conn_at_mut(index).stop_callbacks(&mut self.cx);
                 self.touch(index);
                 true
             }
@@ -100,7 +100,7 @@ impl Hub {
             conn.set(FIN_ASKED);
             conn.put(PEER_FIRST, conn.is(EOF_SEEN));
             if self.is_current(index) {
-                self.tools.room = 0; // what is sent from here on is refused
+                self.cx.room = 0; // what is sent from here on is refused
             }
             self.touch(index);
             self.close_if_both_ended(index);
@@ -127,7 +127,7 @@ impl Hub {
     pub(crate) fn end(&mut self, index: usize, reason: Reason) -> bool {
         match self.begin_to_end(index, &reason) {
             Some(key) => {
-                self.tools.closing.push_back((key, reason));
+                self.cx.closing.push_back((key, reason));
                 self.tell_readers();
                 true
             }
@@ -144,7 +144,7 @@ impl Hub {
                 if matches!(conn.phase, Phase::Guest | Phase::Ended | Phase::Lingering) {
                     return None;
                 }
-                conn.end_stream(reason, &mut self.tools);
+                conn.end_stream(reason, &mut self.cx);
                 Some(conn.key)
             }
             Entry::Listener(listening) => listening.socket.take().map(|_| listening.key),
@@ -166,7 +166,7 @@ impl Hub {
     }
 
     pub(crate) fn pass_on(&mut self, payload: Payload) {
-        self.tools.pass_on(payload);
+        self.cx.pass_on(payload);
     }
 
     // ------------------------------------------------------------------------------------------- draining, shutting down
@@ -215,7 +215,7 @@ impl Hub {
 
     /// All sockets at once, without another word.
     pub(crate) fn discard_all(&mut self) {
-        for (_, why) in std::mem::take(&mut self.tools.closing) {
+        for (_, why) in std::mem::take(&mut self.cx.closing) {
             discard("an error", why);
         }
         for key in self.all_keys() {
@@ -247,7 +247,7 @@ impl Hub {
     /// Nobody was made for it: it is reset.
     pub(crate) fn turn_away(&mut self, key: Key) {
         self.uncount_guest(key);
-        self.tools.stats.refused += 1;
+        self.cx.stats.refused += 1;
         self.slots.conn_at_mut(key.index()).set(CUT);
         self.free_stream(key.index());
     }
@@ -266,7 +266,7 @@ impl Hub {
         let conn = self.slots.conn_at_mut(index);
         let is_possible = why.allows_last_write() && conn.is(ESTABLISHED) && conn.is(WRITABLE) && conn.write_error().is_none();
         if is_possible && conn.output.as_ref().is_some_and(|output| output.queued() > 0 && !output.wants_pull()) {
-            let _ = conn.flush(&mut self.tools.spares, usize::MAX); // it ends for another reason already
+            let _ = conn.flush(&mut self.cx.spares, usize::MAX); // it ends for another reason already
         }
         conn.drop_output();
     }
@@ -310,7 +310,7 @@ impl Hub {
     pub(super) fn linger(&mut self, index: usize) {
         self.forget_throttles(index);
         let conn = self.slots.conn_at_mut(index);
-        if self.tools.config.lingering_max == 0 {
+        if self.cx.config.lingering_max == 0 {
             return self.free_stream(index);
         }
         let key = conn.key;
@@ -326,7 +326,7 @@ impl Hub {
         self.set_rate(index, Way::In, None); // what is dropped costs nobody anything
         self.leave_shared_rate(index, Way::In);
         self.linger_from_now(index);
-        if self.lingering_now > self.tools.config.lingering_max {
+        if self.lingering_now > self.cx.config.lingering_max {
             self.reset_first();
         }
         if self.lingering.len() > 64 + 2 * self.lingering_now {
@@ -359,14 +359,14 @@ impl Hub {
         if conn.can_write() && conn.has_writable_output() {
             match self.allowed(index, Way::Out) {
                 0 => {}
-                most => match self.slots.conn_at_mut(index).flush(&mut self.tools.spares, most) {
+                most => match self.slots.conn_at_mut(index).flush(&mut self.cx.spares, most) {
                     Ok(taken) => self.moved(index, Way::Out, taken),
                     Err(_) => return self.free_stream(index),
                 },
             }
             self.finish_lingering_output(index);
         }
-        let mut budget = self.tools.config.turn_bytes;
+        let mut budget = self.cx.config.turn_bytes;
         while self.slots.conn_at(index).is(READABLE) && budget > 0 {
             self.lend_input(index, buffers);
             let filled = self.fill(index, buffers, budget);
@@ -410,15 +410,15 @@ impl Hub {
 
     /// The slot is free, and the socket closed: reset if the peer must not take for whole what it got.
     pub(crate) fn free_stream(&mut self, index: usize) {
-        self.slots.conn_at_mut(index).drop_own_timers(&mut self.tools);
-        self.slots.conn_at_mut(index).stop_limits(&mut self.tools);
+        self.slots.conn_at_mut(index).drop_own_timers(&mut self.cx);
+        self.slots.conn_at_mut(index).stop_limits(&mut self.cx);
         self.stop_rates(index);
         self.forget_throttles(index);
         let Entry::Stream(mut conn) = self.slots.remove(index) else { unreachable!("the slot of a connection") };
         self.lingering_now -= usize::from(conn.phase == Phase::Lingering);
         conn.set_if(CUT, conn.output.is_some());
-        self.tools.stats.bytes_in += conn.bytes_in;
-        self.tools.stats.bytes_out += conn.bytes_out;
+        self.cx.stats.bytes_in += conn.bytes_in;
+        self.cx.stats.bytes_out += conn.bytes_out;
         let is_cut = conn.is(CUT);
         if let Some(stream) = conn.stream.as_mut().filter(|_| is_cut) {
             stream.abort();

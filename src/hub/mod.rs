@@ -66,11 +66,11 @@ pub(crate) struct Hub {
     lingering_now: usize,
     shared_rates: Slab<SharedRate>,
     pub(crate) counts: Counts,
-    pub(crate) tools: Tools,
+    pub(crate) cx: Cx,
 }
 
 /// What the loop hands to whoever is served.
-pub(crate) struct Tools {
+pub(crate) struct Cx {
     pub(crate) config: Config,
     pub(crate) world: Box<dyn World>,
     pub(crate) stamp: Option<Time>,
@@ -119,7 +119,7 @@ impl Counts {
 impl Hub {
     pub(crate) fn new(config: Config, mut world: Box<dyn World>) -> std::io::Result<Self> {
         let elsewhere = Elsewhere::new(world.waker()?);
-        let tools = Tools {
+        let cx = Cx {
             config,
             world,
             stamp: None,
@@ -153,7 +153,7 @@ impl Hub {
             lingering_now: 0,
             shared_rates: Slab::new(),
             counts: Counts::default(),
-            tools,
+            cx,
         })
     }
 
@@ -161,7 +161,7 @@ impl Hub {
 
     /// All events become flags before any callback runs: what a callback closes or opens cannot meet an older event.
     pub(crate) fn fold(&mut self, events: &[Event]) {
-        self.tools.stats.events += events.len() as u64;
+        self.cx.stats.events += events.len() as u64;
         for event in events {
             let ready = event.ready;
             let token = event.token;
@@ -173,13 +173,13 @@ impl Hub {
                     if !conn.is_plainly_readable() {
                         self.requeue(key);
                     } else if !conn.mark(IN_READY) {
-                        self.tools.ready.push(key);
+                        self.cx.ready.push(key);
                     }
                     continue;
                 }
             }
             let Some(entry) = entry.filter(|entry| entry.key().is_some_and(|key| key.token() == token)) else {
-                self.tools.stats.stale_events += 1;
+                self.cx.stats.stale_events += 1;
                 log::trace!(target: "mainspring", "an event for a socket that is gone");
                 continue;
             };
@@ -194,7 +194,7 @@ impl Hub {
     /// Puts it on the ready queue if it could make progress and is not there yet.
     pub(crate) fn requeue(&mut self, key: Key) {
         if self.can_progress(key) && !self.slots.mark(key, IN_READY) {
-            self.tools.ready.push(key);
+            self.cx.ready.push(key);
         }
     }
 
@@ -303,7 +303,7 @@ impl Hub {
     /// Settled later in this turn, or by the next one, which does not sleep first. What is being served is settled anyway.
     pub(crate) fn mark_dirty(&mut self, key: Key) {
         if !self.slots.mark(key, IN_DIRTY) {
-            self.tools.dirty.push(key);
+            self.cx.dirty.push(key);
         }
     }
 
@@ -311,7 +311,7 @@ impl Hub {
     pub(crate) fn flush_dirty(&mut self) {
         let mut at = 0;
         // It grows while it is worked off, by readers that may go on: each can be let go once.
-        while let Some(&key) = self.tools.dirty.get(at) {
+        while let Some(&key) = self.cx.dirty.get(at) {
             at += 1;
             let Some(conn) = self.slots.conn_mut(key) else {
                 if let Some(flags) = self.slots.get_mut(key).and_then(Entry::flags) {
@@ -323,11 +323,11 @@ impl Hub {
             conn.clear(IN_DIRTY);
             let index = key.index();
             if conn.is_plainly_writable() {
-                let flushed = conn.flush(&mut self.tools.spares, usize::MAX);
+                let flushed = conn.flush(&mut self.cx.spares, usize::MAX);
                 if flushed.is_ok() && conn.is_plainly_sent() && conn.is_plainly_idle() {
                     continue;
                 }
-                conn.flushed(flushed, &mut self.tools);
+                conn.flushed(flushed, &mut self.cx);
                 self.tell_readers();
             } else if conn.phase != Phase::Lingering {
                 self.flush(index);
@@ -336,17 +336,17 @@ impl Hub {
                 self.settle(index);
             }
         }
-        self.tools.dirty.clear();
+        self.cx.dirty.clear();
     }
 
     /// The time, read once a turn: good enough for idle clocks, which count in seconds.
     pub(crate) fn stamp(&mut self) -> Time {
-        *self.tools.stamp.get_or_insert_with(|| self.tools.world.now())
+        *self.cx.stamp.get_or_insert_with(|| self.cx.world.now())
     }
 
     /// Whether the next wait must not sleep.
     pub(crate) fn has_work(&self) -> bool {
-        !(self.tools.ready.is_empty() && self.tools.dirty.is_empty() && self.tools.closing.is_empty())
+        !(self.cx.ready.is_empty() && self.cx.dirty.is_empty() && self.cx.closing.is_empty())
     }
 
     // --------------------------------------------------------------------------------- whose callback is running
@@ -354,18 +354,18 @@ impl Hub {
     /// A callback of this connection is about to run: it is lent the output buffer.
     #[inline]
     pub(crate) fn begin(&mut self, index: usize) {
-        debug_assert!(self.tools.current == NOBODY && self.tools.out.is_empty(), "no callback runs inside another");
-        self.tools.current = index;
-        (self.tools.interrupt, self.tools.frame_ended) = (false, false);
+        debug_assert!(self.cx.current == NOBODY && self.cx.out.is_empty(), "no callback runs inside another");
+        self.cx.current = index;
+        (self.cx.interrupt, self.cx.frame_ended) = (false, false);
         let conn = self.slots.conn_at(index);
-        self.tools.is_lent = conn.output.is_none() && conn.takes_output();
-        self.tools.room = if self.tools.is_lent { conn.marks(self.tools.config.marks).high } else { 0 };
-        self.tools.unread = conn.held.as_ref().map_or(0, |held| held.len());
+        self.cx.is_lent = conn.output.is_none() && conn.takes_output();
+        self.cx.room = if self.cx.is_lent { conn.marks(self.cx.config.marks).high } else { 0 };
+        self.cx.unread = conn.held.as_ref().map_or(0, |held| held.len());
     }
 
     #[inline]
     pub(crate) fn is_current(&self, index: usize) -> bool {
-        self.tools.current == index
+        self.cx.current == index
     }
 }
 
@@ -391,7 +391,7 @@ mod tests {
         let event = |key: Key| Event { token: key.token(), ready: READABLE };
         hub.fold(&[event(old)]);
         assert!(!hub.slots.conn_at(new.index()).is(READABLE));
-        assert_eq!(hub.tools.stats.stale_events, 1);
+        assert_eq!(hub.cx.stats.stale_events, 1);
         hub.fold(&[event(new)]);
         assert!(hub.slots.conn_at(new.index()).is(READABLE));
     }

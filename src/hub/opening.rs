@@ -33,7 +33,7 @@ impl Hub {
     }
 
     fn refuse_if_shut(&self) -> io::Result<()> {
-        if !self.tools.is_shut {
+        if !self.cx.is_shut {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::NotConnected, "the reactor is shutting down: nothing is opened any more"))
@@ -44,7 +44,7 @@ impl Hub {
         let at = target.address()?;
         let key = self.next_key()?;
         let (socket, local) = self
-            .tools
+            .cx
             .world
             .listen(&at, options.how(), key.token())
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {at}: {error}")))?;
@@ -88,7 +88,7 @@ impl Hub {
                     listening.passed = 0;
                     Accepted::Done
                 }
-                AcceptError::Pass if listening.passed < self.tools.config.turn_accepts => {
+                AcceptError::Pass if listening.passed < self.cx.config.turn_accepts => {
                     listening.passed += 1;
                     Accepted::Nobody
                 }
@@ -118,7 +118,7 @@ impl Hub {
                     let at = &listening.local;
                     log::warn!(target: "mainspring", "{key} on {at} closes who comes until there are descriptors again: {want}");
                 }
-                self.tools.stats.shed += 1;
+                self.cx.stats.shed += 1;
                 Accepted::Nobody
             }
             // The system may say that there is no descriptor before it looks whether anybody waits.
@@ -135,13 +135,13 @@ impl Hub {
 
     /// Edge triggering brings no second event for those who are waiting already: a timer looks again.
     fn back_off(&mut self, key: Key, error: &io::Error) {
-        let again = self.tools.world.now() + self.tools.config.accept_back_off;
+        let again = self.cx.world.now() + self.cx.config.accept_back_off;
         let Some(listening) = self.slots.listener(key) else { return };
         listening.is_backing_off = true;
         if !std::mem::replace(&mut listening.is_reported, true) {
             log::warn!(target: "mainspring", "{key} on {} cannot accept, and tries again until it can: {error}", listening.local);
         }
-        self.tools.timers.set(again, What::Accept(key));
+        self.cx.timers.set(again, What::Accept(key));
     }
 
     fn admit_guest(&mut self, key: Key, listener: Key, stream: Stream, peer: Address) {
@@ -165,7 +165,7 @@ impl Hub {
         conn.enter(Phase::Open);
         conn.set(OWES_CONNECTED);
         let listener = conn.listener;
-        self.tools.stats.accepted += 1;
+        self.cx.stats.accepted += 1;
         self.set_listeners_rates(key.index());
         if let Some(listening) = listener.and_then(|listener| self.slots.listener(listener)) {
             let bounds = listening.options.bounds;
@@ -189,19 +189,19 @@ impl Hub {
     /// It is not let in: some last words, at once if the kernel takes them, and the end.
     pub(crate) fn refuse(&mut self, key: Key, last_words: &[u8]) {
         self.uncount_guest(key);
-        self.tools.stats.refused += 1;
+        self.cx.stats.refused += 1;
         if last_words.is_empty() {
             return self.free_stream(key.index()); // there is nothing that a reset could destroy
         }
         let conn = self.slots.conn_at_mut(key.index());
-        conn.output(&mut self.tools.spares).push(last_words);
-        let _ = conn.flush(&mut self.tools.spares, usize::MAX); // of one that is gone already: lingering finds out
+        conn.output(&mut self.cx.spares).push(last_words);
+        let _ = conn.flush(&mut self.cx.spares, usize::MAX); // of one that is gone already: lingering finds out
         self.linger(key.index());
     }
 
     /// A key at once; what becomes of it comes as a callback.
     pub(crate) fn connect(&mut self, target: &Target, options: &Connect) -> Option<Key> {
-        if self.tools.is_shut {
+        if self.cx.is_shut {
             return None;
         }
         let key = self.slots.next_key()?;
@@ -210,12 +210,12 @@ impl Hub {
             Ok(Place::Named(host, port)) => (Address::Name(target.name()), Ok(Some((host, port)))),
             Err(error) => (Address::Name(target.name()), Err(error)),
         };
-        let mut conn = Conn::new(key, None, peer, self.tools.world.now());
+        let mut conn = Conn::new(key, None, peer, self.cx.world.now());
         conn.extra().from = options.local;
-        conn.extra().limits.connect.set(Some(options.timeout.unwrap_or(self.tools.config.connect_max)));
+        conn.extra().limits.connect.set(Some(options.timeout.unwrap_or(self.cx.config.connect_max)));
         self.slots.insert(Entry::Stream(conn));
         self.counts.opened += 1;
-        self.tools.stats.opened += 1;
+        self.cx.stats.opened += 1;
         let index = key.index();
         match named {
             Ok(None) => self.begin_connect(index),
@@ -229,11 +229,11 @@ impl Hub {
     fn begin_connect(&mut self, index: usize) {
         let conn = self.slots.conn_at_mut(index);
         let (key, from) = (conn.key, conn.extra().from);
-        match self.tools.world.connect(&conn.peer, from, key.token()) {
+        match self.cx.world.connect(&conn.peer, from, key.token()) {
             Ok(stream) => conn.stream = Some(stream),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let again = self.tools.world.now() + RETRY;
-                self.tools.timers.set(again, What::Connect(key));
+                let again = self.cx.world.now() + RETRY;
+                self.cx.timers.set(again, What::Connect(key));
             }
             Err(error) => self.connect_failed(index, error),
         }
@@ -264,7 +264,7 @@ impl Hub {
                 conn.set(ESTABLISHED);
                 conn.clear(FAILED);
                 conn.put(OWES_CONNECTED, conn.is_open());
-                conn.write_failed(error, &mut self.tools);
+                conn.write_failed(error, &mut self.cx);
                 self.tell_readers();
                 self.slim_down(index);
             }
@@ -282,7 +282,7 @@ impl Hub {
             conn.extra = None;
             conn.clear(SPECIAL);
             if let Some((timer, _)) = timer {
-                self.tools.timers.cancel(timer);
+                self.cx.timers.cancel(timer);
             }
         }
     }
@@ -319,7 +319,7 @@ impl Hub {
         watched.never_drained = 0;
         watched.flags.remove(what);
         if watched.is_registered && !watched.flags.has_any(SHUT) {
-            if let Err(error) = self.tools.world.drained(source, key.token()) {
+            if let Err(error) = self.cx.world.drained(source, key.token()) {
                 self.end(key.index(), Reason::Io(error));
             }
         }
@@ -337,7 +337,7 @@ impl Hub {
     pub(crate) fn watch(&mut self, source: Source<'_>) -> io::Result<Key> {
         self.refuse_if_shut()?;
         let key = self.next_key()?;
-        let is_registered = self.tools.world.watch(source, key.token())?;
+        let is_registered = self.cx.world.watch(source, key.token())?;
         self.slots.insert(Entry::Watched(Box::new(Watched::new(key, is_registered))));
         self.counts.watched += 1;
         self.requeue(key);

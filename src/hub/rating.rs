@@ -23,7 +23,7 @@ impl Hub {
 
     /// The same for whoever settles it afterwards.
     pub(super) fn set_rate(&mut self, index: usize, way: Way, rate: Option<u64>) {
-        let now = self.tools.world.now();
+        let now = self.cx.world.now();
         let conn = self.slots.conn_at_mut(index);
         if rate.is_none() && conn.extra.as_ref().is_none_or(|extra| extra.rates.is_none()) {
             return;
@@ -77,7 +77,7 @@ impl Hub {
     /// For its own rate it waits already, if that is used up.
     pub(super) fn allowed(&mut self, index: usize, way: Way) -> usize {
         let Some(rate) = limited(self.slots.conn_at_mut(index), way) else { return usize::MAX };
-        let now = self.tools.world.now();
+        let now = self.cx.world.now();
         let own = rate.bucket.as_mut().map_or(usize::MAX, |bucket| bucket.allowed(now));
         let Some(shared) = rate.shared else { return own };
         if rate.share > 0 {
@@ -96,7 +96,7 @@ impl Hub {
         if let Some(bucket) = &mut rate.bucket {
             bucket.take(bytes);
         }
-        let now = self.tools.world.now();
+        let now = self.cx.world.now();
         if let Some(shared) = rate.shared {
             let share = self.take_share(index, way);
             self.shared_rates[shared].moved(share, bytes);
@@ -111,7 +111,7 @@ impl Hub {
         let key = conn.key;
         let Some(rate) = rate_of(conn, way) else { return };
         let ready = rate.bucket.as_mut().map(|bucket| bucket.ready_at(now)).filter(|&ready| ready > now);
-        run_timer(&mut self.tools.timers, &mut rate.timer, ready, What::Rate(key, way));
+        run_timer(&mut self.cx.timers, &mut rate.timer, ready, What::Rate(key, way));
         if ready.is_some() {
             conn.set(spent(way));
             self.wait_no_more(index, way, now);
@@ -122,7 +122,7 @@ impl Hub {
 
     /// The timer of a bucket fired.
     pub(crate) fn rate_is_ready(&mut self, key: Key, way: Way) {
-        let now = self.tools.world.now();
+        let now = self.cx.world.now();
         let Some(Entry::Stream(conn)) = self.slots.get_mut(key) else { return };
         let Some(rate) = rate_of(conn, way) else { return };
         rate.timer = None;
@@ -135,7 +135,7 @@ impl Hub {
             self.leave_shared_rate(index, way);
             let timer = rate_of(self.slots.conn_at_mut(index), way).and_then(|rate| rate.timer.take());
             if let Some(timer) = timer {
-                self.tools.timers.cancel(timer);
+                self.cx.timers.cancel(timer);
             }
         }
     }
@@ -144,7 +144,7 @@ impl Hub {
 
     /// What all that a listener accepts will share.
     pub(super) fn share_rates(&mut self, options: &Listen) -> [Option<usize>; 2] {
-        let now = self.tools.world.now();
+        let now = self.cx.world.now();
         [(Way::In, options.total_read_rate), (Way::Out, options.total_write_rate)]
             .map(|(way, rate)| Some(self.shared_rates.insert(SharedRate::new(way, rate?, now))))
     }
@@ -170,11 +170,11 @@ impl Hub {
                 (own.ticket, own.share) = (None, share);
             }
             if !conn.mark(IN_DIRTY) {
-                self.tools.dirty.push(key); // settling finds out whether it can move anything now
+                self.cx.dirty.push(key); // settling finds out whether it can move anything now
             }
         }
         let ready = rate.ready_at(now);
-        run_timer(&mut self.tools.timers, &mut rate.timer, ready, What::SharedRate(shared));
+        run_timer(&mut self.cx.timers, &mut rate.timer, ready, What::SharedRate(shared));
     }
 
     pub(super) fn could_move(&self, index: usize, way: Way) -> bool {
@@ -189,7 +189,7 @@ impl Hub {
     #[inline]
     pub(super) fn take_back_unused(&mut self, index: usize) {
         if self.slots.conn_at(index).is(LET_GO) {
-            let now = self.tools.world.now();
+            let now = self.cx.world.now();
             for way in WAYS {
                 if !self.could_move(index, way) {
                     self.take_back_share(index, way, now);
@@ -232,7 +232,7 @@ impl Hub {
     /// For good.
     pub(super) fn leave_shared_rate(&mut self, index: usize, way: Way) {
         if rate_of(self.slots.conn_at_mut(index), way).is_some_and(|rate| rate.shared.is_some()) {
-            let now = self.tools.world.now();
+            let now = self.cx.world.now();
             self.wait_no_more(index, way, now);
             if let Some(shared) = rate_of(self.slots.conn_at_mut(index), way).and_then(|rate| rate.shared.take()) {
                 self.uses_no_more(shared);
@@ -252,7 +252,7 @@ impl Hub {
 
     /// There is a portion for the next one.
     pub(crate) fn shared_rate_is_ready(&mut self, shared: usize) {
-        let now = self.tools.world.now();
+        let now = self.cx.world.now();
         self.shared_rates[shared].timer = None;
         self.deal(shared, now);
     }

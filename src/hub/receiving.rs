@@ -172,7 +172,7 @@ impl Hub {
         if is_used_up {
             conn.put(BACKLOG, conn.framing.fires_on_nothing());
         }
-        if self.tools.interrupt || conn.is(BACKLOG | READABLE | EOF_SEEN) {
+        if self.cx.interrupt || conn.is(BACKLOG | READABLE | EOF_SEEN) {
             return false;
         }
         if !is_used_up {
@@ -188,7 +188,7 @@ impl Hub {
     /// What is not consumed stays with the connection.
     pub(crate) fn return_input(&mut self, index: usize, buffers: &mut ReadBuffers) {
         self.give_back(index, buffers);
-        if self.tools.frame_ended && self.slots.conn_at(index).extra.is_some() {
+        if self.cx.frame_ended && self.slots.conn_at(index).extra.is_some() {
             self.frame_moved(index);
         }
     }
@@ -202,7 +202,7 @@ impl Hub {
 
     #[inline]
     pub(crate) fn budget(&self) -> Budget {
-        Budget { bytes: self.tools.config.turn_bytes, frames: self.tools.config.turn_frames }
+        Budget { bytes: self.cx.config.turn_bytes, frames: self.cx.config.turn_frames }
     }
 
     /// Reads until there may be a frame to deliver, within the budget, and as long as delivering is allowed.
@@ -220,7 +220,7 @@ impl Hub {
                 return Step::Rest;
             }
             if conn.is(BACKLOG) {
-                self.tools.interrupt = false;
+                self.cx.interrupt = false;
                 return if budget.frames > 0 { Step::Deliver } else { Step::Rest };
             }
             if !conn.is(READABLE) {
@@ -243,9 +243,9 @@ impl Hub {
     /// Reads once, no more than the turn still has, or a plain read: a buffer of its own may have room for far more.
     pub(crate) fn fill(&mut self, index: usize, buffers: &mut ReadBuffers, budget: usize) -> Filled {
         buffers.choose();
-        let least = buffers.least(self.tools.config.read_bytes);
+        let least = buffers.least(self.cx.config.read_bytes);
         let allowed = if self.slots.conn_at(index).extra.is_some() { self.allowed_to_read(index) } else { usize::MAX };
-        let most = allowed.min(budget.max(self.tools.config.read_bytes));
+        let most = allowed.min(budget.max(self.cx.config.read_bytes));
         if most == 0 {
             return Filled::Interrupted; // a read of nothing would look like the end
         }
@@ -274,7 +274,7 @@ impl Hub {
         let conn = self.slots.conn_at_mut(index);
         conn.clear(READABLE | READ_ON);
         let token = conn.key.token();
-        match conn.stream.as_mut().map_or(Ok(()), |stream| self.tools.world.register_again(stream, token)) {
+        match conn.stream.as_mut().map_or(Ok(()), |stream| self.cx.world.register_again(stream, token)) {
             Ok(()) => Filled::Drained,
             Err(error) => Filled::Lost(error),
         }
@@ -285,7 +285,7 @@ impl Hub {
     pub(crate) fn next_frame(&mut self, index: usize, input: &mut Input) -> Found {
         let conn = self.slots.conn_at_mut(index);
         let found = conn.framing.next(input);
-        self.tools.unread = input.len();
+        self.cx.unread = input.len();
         found
     }
 
@@ -312,7 +312,7 @@ impl Hub {
     /// Bytes received and not yet delivered.
     pub(crate) fn unread(&self, index: usize) -> usize {
         if self.is_current(index) {
-            return self.tools.unread;
+            return self.cx.unread;
         }
         self.slots.conn_at(index).held.as_ref().map_or(0, |held| held.len())
     }

@@ -1,7 +1,7 @@
 //! The way out: send, marks, writing. Nothing here calls the program, except for its producers, and them only in
 //! [`Hub::flush`].
 
-use super::{Hub, NOBODY, Tools};
+use super::{Cx, Hub, NOBODY};
 use crate::{
     conn::{Conn, Phase, Stuck},
     flags::*,
@@ -27,25 +27,25 @@ impl Hub {
     /// From the callback that is running, to its own connection: one compare and a copy.
     #[inline]
     pub(crate) fn send_current(&mut self, bytes: &[u8]) -> bool {
-        if self.tools.out.len() + bytes.len() <= self.tools.room {
-            self.tools.out.extend_from_slice(bytes);
+        if self.cx.out.len() + bytes.len() <= self.cx.room {
+            self.cx.out.extend_from_slice(bytes);
             return true;
         }
-        self.send_checked(self.tools.current, bytes)
+        self.send_checked(self.cx.current, bytes)
     }
 
     pub(crate) fn send(&mut self, index: usize, bytes: &[u8]) -> bool {
         if bytes.is_empty() {
             return self.slots.conn_at(index).takes_output();
         }
-        if index == self.tools.current {
+        if index == self.cx.current {
             return self.send_current(bytes);
         }
         let conn = self.slots.conn_at_mut(index);
-        if conn.takes_plainly(bytes.len(), self.tools.config.marks) {
-            conn.output(&mut self.tools.spares).push(bytes);
+        if conn.takes_plainly(bytes.len(), self.cx.config.marks) {
+            conn.output(&mut self.cx.spares).push(bytes);
             if !conn.mark(IN_DIRTY) {
-                self.tools.dirty.push(conn.key);
+                self.cx.dirty.push(conn.key);
             }
             return true;
         }
@@ -74,10 +74,10 @@ impl Hub {
     }
 
     fn push(&mut self, index: usize, bytes: &[u8]) {
-        if index == self.tools.current && self.tools.is_lent {
-            self.tools.out.extend_from_slice(bytes);
+        if index == self.cx.current && self.cx.is_lent {
+            self.cx.out.extend_from_slice(bytes);
         } else if !bytes.is_empty() {
-            self.slots.conn_at_mut(index).output(&mut self.tools.spares).push(bytes);
+            self.slots.conn_at_mut(index).output(&mut self.cx.spares).push(bytes);
         }
     }
 
@@ -88,8 +88,8 @@ impl Hub {
         if !self.admit(index, bytes.len()) {
             return false;
         }
-        self.slots.conn_at_mut(index).queue_lent(&mut self.tools);
-        self.slots.conn_at_mut(index).output(&mut self.tools.spares).push_shared(bytes);
+        self.slots.conn_at_mut(index).queue_lent(&mut self.cx);
+        self.slots.conn_at_mut(index).output(&mut self.cx.spares).push_shared(bytes);
         self.queued_more(index);
         true
     }
@@ -98,8 +98,8 @@ impl Hub {
         if !self.slots.conn_at(index).takes_output() {
             return false;
         }
-        self.slots.conn_at_mut(index).queue_lent(&mut self.tools);
-        self.slots.conn_at_mut(index).output(&mut self.tools.spares).push_producer(producer);
+        self.slots.conn_at_mut(index).queue_lent(&mut self.cx);
+        self.slots.conn_at_mut(index).output(&mut self.cx.spares).push_producer(producer);
         self.queued_more(index);
         true
     }
@@ -122,8 +122,8 @@ impl Hub {
         if !conn.takes_output() {
             return false;
         }
-        let is_behind = bytes > 0 && queued > 0 && !self.tools.has_whole_queue;
-        if is_behind && queued.saturating_add(bytes) > conn.marks(self.tools.config.marks).cap {
+        let is_behind = bytes > 0 && queued > 0 && !self.cx.has_whole_queue;
+        if is_behind && queued.saturating_add(bytes) > conn.marks(self.cx.config.marks).cap {
             self.end(index, Reason::Overflow);
             return false;
         }
@@ -138,7 +138,7 @@ impl Hub {
 
     /// What stands before the kernel.
     pub(crate) fn queued(&self, index: usize) -> usize {
-        self.slots.conn_at(index).queued_in(&self.tools)
+        self.slots.conn_at(index).queued_in(&self.cx)
     }
 
     /// Also true from the moment it begins to end, so that a source that asks first stops.
@@ -149,7 +149,7 @@ impl Hub {
 
     /// To be flushed and settled, now or later in the turn.
     pub(super) fn touch(&mut self, index: usize) {
-        if index != self.tools.current {
+        if index != self.cx.current {
             self.mark_dirty(self.slots.conn_at(index).key);
         }
     }
@@ -159,8 +159,8 @@ impl Hub {
     pub(crate) fn set_marks(&mut self, index: usize, marks: crate::config::Marks) {
         let conn = self.slots.conn_at_mut(index);
         conn.extra().marks = Some(marks);
-        if conn.takes_output() && index == self.tools.current && self.tools.is_lent {
-            self.tools.room = marks.high;
+        if conn.takes_output() && index == self.cx.current && self.cx.is_lent {
+            self.cx.room = marks.high;
         }
         self.queued_more(index);
     }
@@ -197,8 +197,8 @@ impl Hub {
 
     /// Its pause, hold-back or throttles changed.
     pub(crate) fn reading_changed(&mut self, reader: Key) {
-        self.tools.interrupt = true;
-        if reader.index() != self.tools.current {
+        self.cx.interrupt = true;
+        if reader.index() != self.cx.current {
             self.mark_dirty(reader);
         }
     }
@@ -208,32 +208,32 @@ impl Hub {
     /// The callbacks of the connection that is being served are over: what they sent leaves now, in one system call,
     /// straight from the lent buffer if the kernel takes it.
     pub(crate) fn write_current(&mut self) {
-        let index = self.tools.current;
-        let (conn, tools) = (self.slots.conn_at_mut(index), &mut self.tools);
-        if !(tools.is_lent && conn.can_write_all()) {
-            conn.queue_lent(tools);
-            tools.end_lending();
+        let index = self.cx.current;
+        let (conn, cx) = (self.slots.conn_at_mut(index), &mut self.cx);
+        if !(cx.is_lent && conn.can_write_all()) {
+            conn.queue_lent(cx);
+            cx.end_lending();
             return self.flush(index);
         }
-        if !conn.write_lent(tools) {
+        if !conn.write_lent(cx) {
             self.tell_readers();
         }
     }
 
     /// The same for a callback outside its turn: it leaves with the others at the end of the turn.
     pub(crate) fn queue_current(&mut self) {
-        let index = self.tools.current;
-        self.slots.conn_at_mut(index).queue_lent(&mut self.tools);
-        self.tools.end_lending();
+        let index = self.cx.current;
+        self.slots.conn_at_mut(index).queue_lent(&mut self.cx);
+        self.cx.end_lending();
     }
 
     /// Writes what is queued, once.
     pub(crate) fn flush(&mut self, index: usize) {
-        let (conn, tools) = (self.slots.conn_at_mut(index), &mut self.tools);
+        let (conn, cx) = (self.slots.conn_at_mut(index), &mut self.cx);
         if conn.is(RATED_OUT) && conn.can_write() && conn.has_writable_output() {
             self.flush_at_rate(index);
         } else {
-            conn.flush_all(tools);
+            conn.flush_all(cx);
         }
         self.tell_readers();
     }
@@ -244,174 +244,174 @@ impl Hub {
         if most == 0 {
             return;
         }
-        let flushed = self.slots.conn_at_mut(index).flush(&mut self.tools.spares, most);
+        let flushed = self.slots.conn_at_mut(index).flush(&mut self.cx.spares, most);
         if let Ok(taken) = &flushed {
             self.moved(index, Way::Out, *taken);
         }
-        self.slots.conn_at_mut(index).flushed(flushed, &mut self.tools);
+        self.slots.conn_at_mut(index).flushed(flushed, &mut self.cx);
     }
 
     pub(super) fn look_at_marks(&mut self, index: usize) {
-        self.slots.conn_at_mut(index).look_at_marks(&mut self.tools);
+        self.slots.conn_at_mut(index).look_at_marks(&mut self.cx);
         self.tell_readers();
     }
 
     /// Those who read only while a connection is not congested that has changed.
     #[inline]
     pub(super) fn tell_readers(&mut self) {
-        if !self.tools.changed.is_empty() {
-            for reader in std::mem::take(&mut self.tools.changed) {
+        if !self.cx.changed.is_empty() {
+            for reader in std::mem::take(&mut self.cx.changed) {
                 self.mark_dirty(reader);
             }
         }
     }
 }
 
-impl Tools {
+impl Cx {
     fn end_lending(&mut self) {
         (self.current, self.is_lent, self.room) = (NOBODY, false, 0);
     }
 }
 
-/// One connection's way out, with the tools that the loop hands it.
+/// One connection's way out, with the cx that the loop hands it.
 impl Conn {
     /// Whether all of it has left, and nothing follows from that.
     #[inline(always)]
-    fn write_lent(&mut self, tools: &mut Tools) -> bool {
-        let written = if tools.out.is_empty() { Ok(0) } else { self.write(&tools.out) };
+    fn write_lent(&mut self, cx: &mut Cx) -> bool {
+        let written = if cx.out.is_empty() { Ok(0) } else { self.write(&cx.out) };
         let is_plain = self.is_plainly_sent();
-        tools.end_lending();
+        cx.end_lending();
         match written {
-            Ok(sent) if sent == tools.out.len() => {
-                tools.out.clear();
+            Ok(sent) if sent == cx.out.len() => {
+                cx.out.clear();
                 if !is_plain {
-                    self.wrote(sent, tools);
+                    self.wrote(sent, cx);
                 }
                 return is_plain;
             }
             Ok(sent) => {
-                let out = std::mem::take(&mut tools.out);
-                self.queue(out, sent, tools);
-                self.wrote(sent, tools);
+                let out = std::mem::take(&mut cx.out);
+                self.queue(out, sent, cx);
+                self.wrote(sent, cx);
             }
             Err(error) => {
-                tools.out.clear();
-                self.write_failed(error, tools);
+                cx.out.clear();
+                self.write_failed(error, cx);
             }
         }
         false
     }
 
     /// The lent buffer becomes part of the queue, so that something else can stand behind it.
-    fn queue_lent(&mut self, tools: &mut Tools) {
-        if self.key.index() != tools.current || !tools.is_lent {
+    fn queue_lent(&mut self, cx: &mut Cx) {
+        if self.key.index() != cx.current || !cx.is_lent {
             return;
         }
-        (tools.is_lent, tools.room) = (false, 0);
-        if !tools.out.is_empty() {
-            let out = std::mem::take(&mut tools.out);
-            self.queue(out, 0, tools);
+        (cx.is_lent, cx.room) = (false, 0);
+        if !cx.out.is_empty() {
+            let out = std::mem::take(&mut cx.out);
+            self.queue(out, 0, cx);
         }
     }
 
-    fn queue(&mut self, out: Vec<u8>, sent: usize, tools: &mut Tools) {
-        let output = self.output(&mut tools.spares);
+    fn queue(&mut self, out: Vec<u8>, sent: usize, cx: &mut Cx) {
+        let output = self.output(&mut cx.spares);
         if out.len() - sent < MOVE_MIN {
             output.push(&out[sent..]);
-            tools.out = out;
-            tools.out.clear();
+            cx.out = out;
+            cx.out.clear();
         } else {
             output.push_vec(out, sent);
         }
     }
 
-    fn flush_all(&mut self, tools: &mut Tools) {
+    fn flush_all(&mut self, cx: &mut Cx) {
         if !(self.can_write() && self.has_writable_output()) {
-            return self.conclude(tools);
+            return self.conclude(cx);
         }
-        let flushed = self.flush(&mut tools.spares, usize::MAX);
-        self.flushed(flushed, tools);
+        let flushed = self.flush(&mut cx.spares, usize::MAX);
+        self.flushed(flushed, cx);
     }
 
     /// What follows from having written once.
-    pub(super) fn flushed(&mut self, flushed: Result<usize, Stuck>, tools: &mut Tools) {
+    pub(super) fn flushed(&mut self, flushed: Result<usize, Stuck>, cx: &mut Cx) {
         match flushed {
-            Ok(taken) => self.wrote(taken, tools),
-            Err(Stuck::Socket(error)) => self.write_failed(error, tools),
-            Err(Stuck::Producer(Broken::Error(error))) => self.producer_failed(Ok(error.into()), tools),
+            Ok(taken) => self.wrote(taken, cx),
+            Err(Stuck::Socket(error)) => self.write_failed(error, cx),
+            Err(Stuck::Producer(Broken::Error(error))) => self.producer_failed(Ok(error.into()), cx),
             Err(Stuck::Producer(Broken::NoProgress)) => {
-                self.producer_failed(Ok("a producer said that there is more, and made nothing".into()), tools);
+                self.producer_failed(Ok("a producer said that there is more, and made nothing".into()), cx);
             }
-            Err(Stuck::Panicked(payload)) => self.producer_failed(Err(payload), tools),
+            Err(Stuck::Panicked(payload)) => self.producer_failed(Err(payload), cx),
         }
     }
 
     /// What stands behind it must not leave: the peer would get a stream with a gap.
     #[cold]
-    fn producer_failed(&mut self, failure: Result<Fault, Payload>, tools: &mut Tools) {
+    fn producer_failed(&mut self, failure: Result<Fault, Payload>, cx: &mut Cx) {
         self.drop_output();
         self.set(CUT);
-        self.end_failed(failure, tools);
+        self.end_failed(failure, cx);
     }
 
-    fn wrote(&mut self, taken: usize, tools: &mut Tools) {
+    fn wrote(&mut self, taken: usize, cx: &mut Cx) {
         if self.is_plainly_sent() {
             return;
         }
         if taken > 0 {
             if let Some(extra) = &mut self.extra {
-                extra.limits.output_moved(tools.world.now());
+                extra.limits.output_moved(cx.world.now());
             }
         }
-        self.look_at_marks(tools);
-        self.conclude(tools);
+        self.look_at_marks(cx);
+        self.conclude(cx);
     }
 
-    pub(super) fn queued_in(&self, tools: &Tools) -> usize {
-        let lent = if self.key.index() == tools.current && tools.is_lent { tools.out.len() } else { 0 };
+    pub(super) fn queued_in(&self, cx: &Cx) -> usize {
+        let lent = if self.key.index() == cx.current && cx.is_lent { cx.out.len() } else { 0 };
         self.queued() + lent
     }
 
     /// Congested from above the high mark until down to the low one; several producers that wait count as above, or a peer
     /// that asks and never reads could pile them up.
-    pub(super) fn look_at_marks(&mut self, tools: &mut Tools) {
-        let queued = self.queued_in(tools);
-        let marks = self.marks(tools.config.marks);
+    pub(super) fn look_at_marks(&mut self, cx: &mut Cx) {
+        let queued = self.queued_in(cx);
+        let marks = self.marks(cx.config.marks);
         let has_pile = self.output.as_ref().is_some_and(|output| output.producers() > PRODUCERS_MAX);
         if !self.is(CONGESTED) && (queued > marks.high || has_pile) {
             self.set(CONGESTED);
-            self.readers_changed(tools);
+            self.readers_changed(cx);
         } else if self.is(CONGESTED) && queued <= marks.low && !has_pile {
             self.clear(CONGESTED);
             self.put(OWES_WRITABLE, self.takes_output());
-            self.readers_changed(tools);
+            self.readers_changed(cx);
         }
     }
 
-    pub(super) fn readers_changed(&self, tools: &mut Tools) {
-        tools.interrupt = true;
+    pub(super) fn readers_changed(&self, cx: &mut Cx) {
+        cx.interrupt = true;
         if let Some(extra) = &self.extra {
-            tools.changed.extend_from_slice(&extra.readers);
+            cx.changed.extend_from_slice(&extra.readers);
         }
     }
 
     /// The first error of a write is remembered: what the peer said before is read and delivered, then it is the reason.
-    pub(super) fn write_failed(&mut self, error: io::Error, tools: &mut Tools) {
+    pub(super) fn write_failed(&mut self, error: io::Error, cx: &mut Cx) {
         self.drop_output();
         self.set(CUT); // what was to be written did not leave
         if !self.is_open() {
-            self.end(Reason::Io(error), tools);
+            self.end(Reason::Io(error), cx);
             return;
         }
         self.extra().write_error.get_or_insert(error);
         self.set(LIFTED);
         self.clear(OWES_WRITABLE);
         self.set_if(READABLE, !self.is(EOF_SEEN));
-        self.look_at_marks(tools);
+        self.look_at_marks(cx);
     }
 
     /// What follows from an output that has left: the FIN, the end of a polite close.
-    pub(super) fn conclude(&mut self, tools: &mut Tools) {
+    pub(super) fn conclude(&mut self, cx: &mut Cx) {
         if self.output.is_some() {
             return;
         }
@@ -428,7 +428,7 @@ impl Conn {
                 None if self.is(PEER_FIRST) => Reason::Eof,
                 None => Reason::Finish,
             };
-            self.end(reason, tools);
+            self.end(reason, cx);
         }
     }
 }

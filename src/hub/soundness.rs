@@ -17,12 +17,12 @@ impl Hub {
     /// # Panics
     /// If something does not hold.
     pub(crate) fn assert_sound(&mut self) {
-        self.tools.turns_unchecked += 1;
-        if self.slots.len() > EVERY_TURN_MAX && self.tools.turns_unchecked < 64 {
+        self.cx.turns_unchecked += 1;
+        if self.slots.len() > EVERY_TURN_MAX && self.cx.turns_unchecked < 64 {
             return;
         }
-        self.tools.turns_unchecked = 0;
-        assert!(self.tools.current == NOBODY && self.tools.out.is_empty(), "nothing is lent between turns");
+        self.cx.turns_unchecked = 0;
+        assert!(self.cx.current == NOBODY && self.cx.out.is_empty(), "nothing is lent between turns");
         let (mut accepted, mut opened, mut listeners, mut watched, mut lingering) = (0, 0, 0, 0, 0);
         for key in self.slots.keys() {
             match self.slots.get(key) {
@@ -52,10 +52,10 @@ impl Hub {
             "accepted, opened, listeners, watched, lingering: as counted"
         );
         self.assert_shared_rates_sound();
-        for &key in self.tools.elsewhere.owned.values() {
+        for &key in self.cx.elsewhere.owned.values() {
             assert!(self.find_open(key).is_some(), "{key} has ended, and its offload lives");
         }
-        for (key, _) in &self.tools.closing {
+        for (key, _) in &self.cx.closing {
             if let Some(conn) = self.slots.conn(*key) {
                 assert_eq!(conn.phase, Phase::Ended, "{key} is to be closed");
             }
@@ -68,8 +68,8 @@ impl Hub {
         assert!(in_ready || in_dirty || !self.can_progress(key), "{key} could make progress, and nobody will come");
         if self.slots.len() <= EVERY_TURN_MAX {
             let listed = |list: &[Key]| list.iter().filter(|&&listed| listed == key).count();
-            assert_eq!(listed(&self.tools.ready), usize::from(in_ready), "{key} on the ready queue");
-            assert_eq!(listed(&self.tools.dirty), usize::from(in_dirty), "{key} among the dirty");
+            assert_eq!(listed(&self.cx.ready), usize::from(in_ready), "{key} on the ready queue");
+            assert_eq!(listed(&self.cx.dirty), usize::from(in_dirty), "{key} among the dirty");
         }
     }
 
@@ -85,7 +85,7 @@ impl Hub {
             members.sort_by_key(|(_, rate)| rate.ticket);
             let tickets = members.into_iter().filter_map(|(key, rate)| Some((rate.ticket?, key)));
             assert!(tickets.eq(shared.waiting()), "who waits for a shared rate is in its queue, and nobody else");
-            let has_timer = shared.timer.is_some_and(|timer| self.tools.timers.is_set(timer));
+            let has_timer = shared.timer.is_some_and(|timer| self.cx.timers.is_set(timer));
             assert_eq!(shared.timer.is_some(), has_timer, "a shared rate waits for a timer that is not set");
             let waits = shared.waiting().next().is_some();
             assert!(!has_timer || waits, "a shared rate waits, and nobody for it");
@@ -98,7 +98,7 @@ impl Hub {
         self.assert_queued(key, conn.flags);
         assert!(conn.held.as_ref().is_none_or(|held| !held.is_empty()), "{key} holds an empty buffer");
         assert!(conn.output.as_ref().is_none_or(|output| !output.is_empty()), "{key} has an empty queue");
-        let marks = conn.marks(self.tools.config.marks);
+        let marks = conn.marks(self.cx.config.marks);
         assert!(
             conn.is(CONGESTED) || conn.is(IN_DIRTY) || !conn.is_open() || conn.queued() <= marks.high,
             "{key} is above its high mark"
@@ -111,7 +111,7 @@ impl Hub {
             assert!(conn.held.is_none(), "{key} has ended and keeps input");
         }
         if conn.phase == Phase::Ended {
-            let times = self.tools.closing.iter().filter(|(closing, _)| *closing == key).count();
+            let times = self.cx.closing.iter().filter(|(closing, _)| *closing == key).count();
             assert_eq!(times, 1, "{key} has ended, and is to be closed once");
         }
         let is_rated = conn.is(SPENT_IN | SPENT_OUT | RATED_OUT);
@@ -131,7 +131,7 @@ impl Hub {
         );
         for (way, spent) in [(Way::In, SPENT_IN), (Way::Out, SPENT_OUT)] {
             let Some(rate) = extra.rates.as_ref().map(|rates| rates.get(way)) else { continue };
-            let has_timer = rate.timer.is_some_and(|timer| self.tools.timers.is_set(timer));
+            let has_timer = rate.timer.is_some_and(|timer| self.cx.timers.is_set(timer));
             assert_eq!(rate.timer.is_some(), has_timer, "{key} waits for a timer that is not set");
             let waits = rate.ticket.is_some();
             assert!(!(has_timer && waits), "{key} waits for its own rate and for the one that it shares");

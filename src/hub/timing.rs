@@ -1,6 +1,6 @@
 //! Time-outs and timers of connections.
 
-use super::{Hub, Tools};
+use super::{Cx, Hub};
 use crate::{
     conn::Conn,
     flags::SPECIAL,
@@ -34,10 +34,10 @@ impl Hub {
         match limits.timer {
             Some((_, at)) if at <= ends => {}
             Some((timer, _)) => {
-                self.tools.timers.set_again(timer, ends);
+                self.cx.timers.set_again(timer, ends);
                 limits.timer = Some((timer, ends));
             }
-            None => limits.timer = Some((self.tools.timers.set(ends, What::Limits(key)), ends)),
+            None => limits.timer = Some((self.cx.timers.set(ends, What::Limits(key)), ends)),
         }
     }
 
@@ -45,7 +45,7 @@ impl Hub {
     fn run_stopwatches(&mut self, index: usize) -> Time {
         let conn = self.slots.conn_at(index);
         let situation = conn.situation(self.is_reading(conn));
-        let now = self.tools.world.now();
+        let now = self.cx.world.now();
         let conn = self.slots.conn_at_mut(index);
         if let Some(extra) = &mut conn.extra {
             extra.limits.run(situation, now);
@@ -61,7 +61,7 @@ impl Hub {
         self.limits(key)?.timer = None;
         // First what has been asked of it since: a clock that stands still does not run out.
         let now = self.run_stopwatches(key.index());
-        let looked = self.tools.looked;
+        let looked = self.cx.looked;
         let expired = self.limits(key)?.expire(looked, now);
         self.run_limits(key.index());
         expired
@@ -79,7 +79,7 @@ impl Hub {
         if self.slots.conn_at_mut(index).extra().limits.linger.is_set() {
             self.run_limits(index);
         } else {
-            let most = self.tools.config.linger_max;
+            let most = self.cx.config.linger_max;
             self.set_limit(index, Limit::Linger, Some(most));
         }
     }
@@ -95,32 +95,32 @@ impl Hub {
 
     /// A frame ended: the next one's time begins with its first byte.
     pub(super) fn frame_moved(&mut self, index: usize) {
-        let now = self.tools.world.now();
+        let now = self.cx.world.now();
         self.slots.conn_at_mut(index).extra().limits.frame.restart(now);
     }
 
     /// A timer that dies with its connection.
     pub(crate) fn set_owned(&mut self, key: Key, deadline: Time) -> Timer {
-        let timer = self.tools.timers.set(deadline, What::Owned(key));
+        let timer = self.cx.timers.set(deadline, What::Owned(key));
         let extra = self.slots.conn_at_mut(key.index()).extra();
-        extra.timers = self.tools.timers.link(extra.timers, timer);
+        extra.timers = self.cx.timers.link(extra.timers, timer);
         timer
     }
 
     /// Whether it was still set.
     pub(crate) fn cancel(&mut self, timer: Timer) -> bool {
-        if let Some(key) = self.tools.timers.owner(timer) {
+        if let Some(key) = self.cx.timers.owner(timer) {
             let extra = self.slots.conn_at_mut(key.index()).extra();
-            extra.timers = self.tools.timers.unlink(extra.timers, timer);
+            extra.timers = self.cx.timers.unlink(extra.timers, timer);
         }
-        self.tools.timers.cancel(timer).is_some()
+        self.cx.timers.cancel(timer).is_some()
     }
 
     /// A successor has none of its predecessor's time-outs, throttles, timers and offloads.
     pub(crate) fn begin_anew(&mut self, index: usize) {
-        self.slots.conn_at_mut(index).drop_own_timers(&mut self.tools);
+        self.slots.conn_at_mut(index).drop_own_timers(&mut self.cx);
         let key = self.slots.conn_at(index).key;
-        self.tools.elsewhere.drop_own(key);
+        self.cx.elsewhere.drop_own(key);
         self.forget_targets(index);
         self.slots.conn_at_mut(index).begin_anew();
         self.reset_rates(index);
@@ -144,21 +144,21 @@ fn stopwatch(limits: &mut Limits, limit: Limit) -> &mut Stopwatch {
 }
 
 impl Conn {
-    pub(super) fn drop_own_timers(&mut self, tools: &mut Tools) {
+    pub(super) fn drop_own_timers(&mut self, cx: &mut Cx) {
         let Some(extra) = &mut self.extra else { return };
-        while let Some(timer) = tools.timers.at_head(extra.timers) {
-            extra.timers = tools.timers.unlink(extra.timers, timer);
-            tools.timers.cancel(timer);
-            tools.jobs_set -= 1;
-            tools.jobs_dead.push(timer);
+        while let Some(timer) = cx.timers.at_head(extra.timers) {
+            extra.timers = cx.timers.unlink(extra.timers, timer);
+            cx.timers.cancel(timer);
+            cx.jobs_set -= 1;
+            cx.jobs_dead.push(timer);
         }
     }
 
-    pub(super) fn stop_limits(&mut self, tools: &mut Tools) {
+    pub(super) fn stop_limits(&mut self, cx: &mut Cx) {
         if let Some(extra) = &mut self.extra {
             let limits = std::mem::take(&mut extra.limits);
             if let Some((timer, _)) = limits.timer {
-                tools.timers.cancel(timer);
+                cx.timers.cancel(timer);
             }
         }
     }

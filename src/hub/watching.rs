@@ -21,15 +21,15 @@ impl Hub {
     /// Before a callback: counts it, and looks at the clock if the watchdog is on.
     #[inline]
     pub(crate) fn begin_callback(&mut self) -> Option<Time> {
-        self.tools.stats.callbacks += 1;
-        self.tools.config.watchdog.map(|_| self.tools.world.now())
+        self.cx.stats.callbacks += 1;
+        self.cx.config.watchdog.map(|_| self.cx.world.now())
     }
 
     /// After one that the watchdog has timed: names it if it took too long.
     pub(crate) fn end_callback(&mut self, key: Option<Key>, protocol: &str, callback: &str, began: Time) {
-        let took = self.tools.world.now().since(began);
-        self.tools.stats.longest_callback = self.tools.stats.longest_callback.max(took);
-        if self.tools.config.watchdog.is_some_and(|most| took > most) {
+        let took = self.cx.world.now().since(began);
+        self.cx.stats.longest_callback = self.cx.stats.longest_callback.max(took);
+        if self.cx.config.watchdog.is_some_and(|most| took > most) {
             match key.map(|key| (key, self.slots.conn(key).map(|conn| &conn.peer))) {
                 Some((key, Some(peer))) => {
                     log::warn!(target: "mainspring", "{key} {peer} {protocol} was {took:?} in `{callback}`: all others waited");
@@ -59,14 +59,14 @@ impl Hub {
     #[inline]
     pub(crate) fn progress(&self, index: usize) -> u64 {
         let conn = self.slots.conn_at(index);
-        conn.bytes_in.wrapping_add(conn.bytes_out).wrapping_add(self.tools.stats.callbacks)
+        conn.bytes_in.wrapping_add(conn.bytes_out).wrapping_add(self.cx.stats.callbacks)
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let mut stats = self.tools.stats.clone();
+        let mut stats = self.cx.stats.clone();
         stats.connections = self.counts.accepted + self.counts.opened;
         stats.lingering = self.lingering_now;
-        stats.timers = self.tools.timers.len();
+        stats.timers = self.cx.timers.len();
         for conn in self.slots.conns() {
             stats.bytes_in += conn.bytes_in;
             stats.bytes_out += conn.bytes_out;
@@ -76,7 +76,7 @@ impl Hub {
     }
 
     pub(crate) fn connections(&self, name: impl Fn(Key) -> &'static str) -> Vec<Connection> {
-        let now = self.tools.world.now();
+        let now = self.cx.world.now();
         let describe = |key: Key| match self.slots.get(key)? {
             Entry::Stream(conn) => Some(describe_stream(conn, now.since(conn.born), name(key))),
             Entry::Listener(listening) => Some(Connection::new(key, Kind::Listener, name(key), listening.local.clone())),
