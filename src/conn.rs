@@ -1,13 +1,21 @@
-//! One connection: its phase, its marks, filling and flushing. It knows no callback and no other connection.
+//! One connection: its phase and its flags, what it reads and writes, how it begins and ends. What it needs of the loop it is
+//! lent ([`Cx`]). It knows no callback, and no other connection.
+
+mod clocks;
+mod connecting;
+mod ending;
+mod rates;
+mod reading;
+mod writing;
 
 use crate::{
     address::Address,
     config::Marks,
-    connector::Opening,
+    cx::{Cx, NOBODY, Note},
     flags::*,
     input::Input,
     key::Key,
-    limits::{Limits, Situation},
+    limits::{Clocks, Situation},
     output::{Broken, Output, SLICES_MAX, Spares},
     panics::{Payload, discard, guard},
     rate::Rates,
@@ -16,6 +24,8 @@ use crate::{
     timers::NO_TIMER,
     transport::{Moved, Stream},
 };
+use connecting::ByName;
+pub(crate) use reading::{Budget, Next};
 use std::{
     cell::OnceCell,
     io::{self, IoSlice},
@@ -67,7 +77,7 @@ pub(crate) struct Conn {
 }
 
 pub(crate) struct Extra {
-    pub(crate) limits: Limits,
+    pub(crate) clocks: Clocks,
     pub(crate) marks: Option<Marks>,
     pub(crate) rates: Option<Box<Rates>>,
     /// Reading is off while one of these is congested.
@@ -81,13 +91,13 @@ pub(crate) struct Extra {
     /// Connect from here.
     pub(crate) from: Option<SocketAddr>,
     /// How far connecting by name has come.
-    pub(crate) opening: Option<Box<Opening>>,
+    pub(crate) by_name: Option<Box<ByName>>,
 }
 
 impl Default for Extra {
     fn default() -> Self {
         Self {
-            limits: Limits::default(),
+            clocks: Clocks::default(),
             marks: None,
             rates: None,
             targets: Vec::new(),
@@ -95,7 +105,7 @@ impl Default for Extra {
             timers: NO_TIMER,
             write_error: None,
             from: None,
-            opening: None,
+            by_name: None,
         }
     }
 }
@@ -103,24 +113,24 @@ impl Default for Extra {
 impl Extra {
     /// A turn in which nothing else happens needs nothing of it, but that the idle clock is started anew.
     pub(crate) fn is_plain(&self) -> bool {
-        !self.limits.frame.is_set()
+        !self.clocks.frame.is_set()
             && self.rates.as_ref().is_none_or(|rates| rates.is_idle())
             && self.targets.is_empty()
             && self.readers.is_empty()
             && self.write_error.is_none()
-            && self.opening.is_none()
+            && self.by_name.is_none()
     }
 
     /// Nothing in it is needed any more.
     pub(crate) fn is_idle(&self) -> bool {
-        self.limits.is_idle()
+        self.clocks.is_idle()
             && self.marks.is_none()
             && self.rates.as_ref().is_none_or(|rates| rates.is_idle())
             && self.targets.is_empty()
             && self.readers.is_empty()
             && self.timers == NO_TIMER
             && self.write_error.is_none()
-            && self.opening.is_none()
+            && self.by_name.is_none()
     }
 }
 
@@ -256,14 +266,124 @@ impl Conn {
         self.is_plainly_sent() && !self.is(READABLE)
     }
 
+    /// The rule that carries everything under edge triggering: it is on the ready queue exactly when it could make progress.
+    pub(crate) fn can_progress(&self) -> bool {
+        let can_flush = self.can_write() && self.has_writable_output();
+        match self.phase {
+            Phase::Open | Phase::Flushing if !self.is(ESTABLISHED) => {
+                (self.stream.is_some() || self.is_racing()) && (self.is(WRITABLE) || self.is(FAILED))
+            }
+            Phase::Open => {
+                let is_owed = self.is(OWES_CONNECTED) || self.is(OWES_DRAINING) || self.may_be_told_writable();
+                is_owed || self.is(FAILED) || self.write_error().is_some() || can_flush || (self.has_input() && self.reads())
+            }
+            Phase::Flushing => can_flush || self.is(FAILED),
+            Phase::Guest | Phase::Ended => false,
+            Phase::Lingering => can_flush || self.is(READABLE) || self.is(FAILED),
+        }
+    }
+
+    /// Whether its handler is to be called: something is owed to it, or there may be input for it.
+    pub(crate) fn wants_callback(&self) -> bool {
+        if !self.is_open() || !self.is(ESTABLISHED) {
+            return false;
+        }
+        let is_owed = self.is(OWES_CONNECTED) || self.is(OWES_DRAINING);
+        is_owed || self.write_error().is_some() || (self.has_input() && self.reads())
+    }
+
+    #[inline]
+    pub(crate) fn takes_owed_writable(&mut self) -> bool {
+        self.is(OWES_WRITABLE) && self.may_be_told_writable() && self.take(OWES_WRITABLE)
+    }
+
+    pub(crate) fn takes_owed_draining(&mut self) -> bool {
+        self.is_open() && self.take(OWES_DRAINING)
+    }
+
+    /// After its turn, and after anything else that changes what it could do next.
+    pub(crate) fn settle(&mut self, cx: &mut Cx) {
+        let has_extra = self.extra.is_some();
+        self.requeue(cx);
+        if self.phase == Phase::Flushing {
+            self.linger_from_now(cx);
+        } else if has_extra {
+            self.run_clocks(cx);
+        }
+        if has_extra {
+            self.return_unused_shares(cx);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn settle_unless_idle(&mut self, cx: &mut Cx) {
+        if !self.is_plainly_idle() {
+            self.settle(cx);
+        }
+    }
+
+    fn requeue(&mut self, cx: &mut Cx) {
+        if self.can_progress() {
+            self.mark_ready(cx);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn mark_ready(&mut self, cx: &mut Cx) {
+        if !self.mark(IN_READY) {
+            cx.ready.push(self.key);
+        }
+    }
+
+    /// Something was done to it from outside its turn: it is flushed and settled later in this turn, or by the next one, which
+    /// does not sleep first. While its own callback runs there is no need: its turn ends with both.
+    fn touch(&mut self, cx: &mut Cx) {
+        match self.is_current(cx) {
+            true => {}
+            false if cx.notes.is_empty() => self.mark_dirty(cx),
+            false => cx.notes.push(Note::Dirty(self.key)), // behind those whom it concerns
+        }
+    }
+
+    #[inline]
+    pub(crate) fn mark_dirty(&mut self, cx: &mut Cx) {
+        if !self.mark(IN_DIRTY) {
+            cx.dirty.push(self.key);
+        }
+    }
+
+    /// Whether a callback of it is running.
+    #[inline]
+    pub(crate) fn is_current(&self, cx: &Cx) -> bool {
+        cx.lent.to == self.key.index()
+    }
+
+    /// And its output is the lent buffer.
+    #[inline]
+    fn has_lent_output(&self, cx: &Cx) -> bool {
+        cx.lent.has_out && self.is_current(cx)
+    }
+
+    /// A callback of it is about to run: it is lent the output buffer.
+    #[inline]
+    pub(crate) fn begin_callback(&self, cx: &mut Cx) {
+        let lent = &mut cx.lent;
+        debug_assert!(lent.to == NOBODY && lent.out.is_empty(), "no callback runs inside another");
+        lent.to = self.key.index();
+        (lent.interrupt, lent.frame_ended) = (false, false);
+        lent.has_out = self.output.is_none() && self.takes_output();
+        lent.room = if lent.has_out { self.marks(cx.config.marks).high } else { 0 };
+        lent.unread = self.held.as_ref().map_or(0, |held| held.len());
+    }
+
     /// Whether there may be something to deliver, if it may be delivered.
     pub(crate) fn has_input(&self) -> bool {
-        self.is(BACKLOG) || self.may_read() || (self.is(EOF_SEEN) && !self.is(EOF_TOLD))
+        self.is(MAY_HAVE_FRAME) || self.may_read() || (self.is(EOF_SEEN) && !self.is(EOF_TOLD))
     }
 
     /// Whether there may be something to read, and its rate allows it. What a lost one still has comes at once.
     pub(crate) fn may_read(&self) -> bool {
-        self.flags.has_just(READABLE, READABLE | SPENT_IN) || (self.is(READABLE) && self.is(LIFTED))
+        self.flags.has_just(READABLE, READABLE | SPENT_IN) || (self.is(READABLE) && self.is(LOST))
     }
 
     /// Whether what is sent is queued; otherwise it is refused.
@@ -290,10 +410,11 @@ impl Conn {
         !self.is(RATED_OUT) && self.can_write()
     }
 
-    /// Not held back by itself; throttles are not known here.
+    /// Reading is on when three things are off: the user's pause, its own congestion, a congested throttle target.
     #[inline]
     pub(crate) fn reads(&self) -> bool {
-        !self.is(PAUSED | OWES_ANSWER) && (self.is(LIFTED) || !(self.is(CONGESTED) && self.is(HOLDS_BACK)))
+        let is_held_back = || self.is(THROTTLED) || self.flags.has_just(CONGESTED | HOLDS_BACK, CONGESTED | HOLDS_BACK);
+        !self.is(PAUSED | OWES_ANSWER) && (self.is(LOST) || !is_held_back())
     }
 
     #[inline]
@@ -316,17 +437,16 @@ impl Conn {
     }
 
     pub(crate) fn extra(&mut self) -> &mut Extra {
-        self.set(SPECIAL);
+        self.set(NEEDS_SETTLING);
         self.extra.get_or_insert_default()
     }
 
-    /// Of a connection by name.
-    pub(crate) fn opening(&mut self) -> Option<&mut Opening> {
-        self.extra.as_mut()?.opening.as_deref_mut()
+    fn by_name(&mut self) -> Option<&mut ByName> {
+        self.extra.as_mut()?.by_name.as_deref_mut()
     }
 
     pub(crate) fn is_racing(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| matches!(extra.opening.as_deref(), Some(Opening::Racing { .. })))
+        self.extra.as_ref().is_some_and(|extra| matches!(extra.by_name.as_deref(), Some(ByName::Racing { .. })))
     }
 
     pub(crate) fn output(&mut self, spares: &mut Spares) -> &mut Output {
@@ -342,13 +462,13 @@ impl Conn {
         }
     }
 
-    pub(crate) fn situation(&self, is_reading: bool) -> Situation {
+    pub(crate) fn situation(&self) -> Situation {
         let held = self.held.as_ref().map_or(0, |held| held.len());
         Situation {
             is_established: self.is(ESTABLISHED),
             owes_connected: self.is(OWES_CONNECTED),
             is_closing: !self.is_open(),
-            is_reading: is_reading && (!self.is(SPENT_IN) || self.is(LIFTED)),
+            is_reading: self.reads() && (!self.is(SPENT_IN) || self.is(LOST)),
             has_output: self.queued() > 0 && self.has_writable_output(),
             is_out_of_rate: self.is(SPENT_OUT),
             is_amid_frame: self.framing.is_amid(held),
@@ -357,7 +477,7 @@ impl Conn {
 
     /// Reads once, no more than `most`, which is not 0.
     #[inline(always)]
-    pub(crate) fn fill(&mut self, input: &mut Input, least: usize, most: usize) -> Filled {
+    fn fill(&mut self, input: &mut Input, least: usize, most: usize) -> Filled {
         let Some(stream) = &mut self.stream else { return Filled::Drained };
         let room = input.room(least);
         let most = most.min(room.len());
@@ -365,13 +485,13 @@ impl Conn {
             Ok(Moved { bytes: 0, .. }) => {
                 self.set(EOF_SEEN);
                 self.clear(READABLE);
-                self.set_if(FAILED, self.is(LIFTED)); // an error that came with the end is looked at now
+                self.set_if(FAILED, self.is(LOST)); // an error that came with the end is looked at now
                 Filled::End
             }
             Ok(Moved { bytes, drained }) => {
                 input.filled(bytes);
                 self.bytes_in += bytes as u64;
-                if drained && !self.is(READ_ON) {
+                if drained && !self.is(READ_UNTIL_BLOCKED) {
                     self.clear(READABLE);
                 }
                 Filled::Bytes(bytes)
@@ -379,7 +499,7 @@ impl Conn {
             // It stays readable: the next turn tries again, after the others have had theirs.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Filled::Interrupted,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.clear(READABLE | READ_ON);
+                self.clear(READABLE | READ_UNTIL_BLOCKED);
                 Filled::Drained
             }
             Err(error) => Filled::Lost(error),
@@ -388,7 +508,7 @@ impl Conn {
 
     /// Writes once; how much the kernel took.
     #[inline]
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(stream) = &mut self.stream else { return Ok(0) };
         let moved = stream.send(bytes);
         self.note_written(moved)
@@ -397,7 +517,7 @@ impl Conn {
     /// Writes what is queued, once, no more than `most`, after having a producer make more if one stands in front; how much
     /// the kernel took.
     #[inline]
-    pub(crate) fn flush(&mut self, spares: &mut Spares, most: usize) -> Result<usize, Stuck> {
+    pub(crate) fn flush_once(&mut self, spares: &mut Spares, most: usize) -> Result<usize, Stuck> {
         let (Some(stream), Some(output)) = (&mut self.stream, &mut self.output) else { return Ok(0) };
         let moved = match output.single() {
             Some(bytes) => stream.send(&bytes[..bytes.len().min(most)]),
@@ -445,8 +565,11 @@ impl Conn {
         discard("a framer", self);
     }
 
-    /// A successor starts clean; queued output stays, unread bytes are its own.
-    pub(crate) fn begin_anew(&mut self) {
+    /// A successor has none of its predecessor's time-outs, timers and offloads; queued output stays, unread bytes are its
+    /// own.
+    pub(crate) fn begin_anew(&mut self, cx: &mut Cx) {
+        self.stop_timers(cx);
+        cx.threads.drop_own(self.key);
         discard("a framer", std::mem::take(&mut self.framing));
         self.life += 1;
         self.clear(PAUSED | OWES_ANSWER);
@@ -456,9 +579,15 @@ impl Conn {
         }
         self.put(OWES_CONNECTED, self.is(ESTABLISHED));
         self.clear(EOF_TOLD);
-        self.put(BACKLOG, self.held.is_some());
+        self.put(MAY_HAVE_FRAME, self.held.is_some());
         if let Some(held) = &mut self.held {
             held.search_anew();
+        }
+        self.reset_rates(cx);
+        self.look_at_marks(cx);
+        if let Some(extra) = &mut self.extra {
+            extra.clocks.begin_anew();
+            self.run_clocks(cx);
         }
     }
 }

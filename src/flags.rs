@@ -27,11 +27,11 @@ flags! {
     /// The transport may have room to write. Cleared when it says that it is full.
     WRITABLE = 5,
     /// A short read does not mean that there is no more.
-    READ_ON = 6,
+    READ_UNTIL_BLOCKED = 6,
     /// The selector reported an error.
     FAILED = 7,
     /// What is held may contain a frame.
-    BACKLOG = 8,
+    MAY_HAVE_FRAME = 8,
     /// The peer has ended.
     EOF_SEEN = 9,
     /// `eof` was called.
@@ -49,7 +49,7 @@ flags! {
     /// The output went above the high mark, and is not yet down to the low one.
     CONGESTED = 16,
     /// It is lost, which is never taken back: hold-back and throttles do not keep its last input.
-    LIFTED = 17,
+    LOST = 17,
     /// Some of the output will never leave: the peer must not take it for whole.
     CUT = 18,
     /// On the ready queue.
@@ -66,18 +66,20 @@ flags! {
     RATED_OUT = 24,
     /// What it has beyond the usual wants a look in each turn. Set by whoever touches that; cleared when its clocks were seen
     /// to stand as in a plain turn.
-    SPECIAL = 25,
+    NEEDS_SETTLING = 25,
     /// Some of a rate that it shares is kept for it.
-    LET_GO = 26,
+    HAS_SHARE = 26,
     /// By its request handler, whose answer is on its way: nothing is delivered, also when a pause is taken back.
     OWES_ANSWER = 27,
-    /// Its phase is not `Open`.
+    /// Its phase is not `Open`; a dispatcher has begun to end.
     SHUT = 28,
+    /// One of those that it is throttled by is congested.
+    THROTTLED = 29,
 }
 
 /// Whoever has one of these takes the general way: everything but what comes and goes in every plain turn.
 pub(crate) const UNUSUAL: Flags =
-    Flags(!(ESTABLISHED.0 | READABLE.0 | WRITABLE.0 | READ_ON.0 | HOLDS_BACK.0 | IN_READY.0 | IN_DIRTY.0));
+    Flags(!(ESTABLISHED.0 | READABLE.0 | WRITABLE.0 | READ_UNTIL_BLOCKED.0 | HOLDS_BACK.0 | IN_READY.0 | IN_DIRTY.0));
 
 impl Flags {
     #[inline]
@@ -107,6 +109,11 @@ impl Flags {
         let was_set = self.has_any(flag);
         self.insert(flag);
         was_set
+    }
+
+    #[inline]
+    pub(crate) fn put(&mut self, these: Self, on: bool) {
+        if on { self.insert(these) } else { self.remove(these) }
     }
 
     #[inline]

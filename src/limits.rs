@@ -73,7 +73,7 @@ impl Stopwatch {
 
 /// All of one connection, and the timer that watches them.
 #[derive(Debug, Default)]
-pub(crate) struct Limits {
+pub(crate) struct Clocks {
     pub(crate) idle: Stopwatch,
     pub(crate) stalled: Stopwatch,
     pub(crate) deadline: Stopwatch,
@@ -114,7 +114,7 @@ impl Situation {
     }
 }
 
-impl Limits {
+impl Clocks {
     /// What a predecessor asked for is off; connecting is still bounded.
     pub(crate) fn begin_anew(&mut self) {
         *self = Self { connect: self.connect, timer: self.timer, ..Self::default() };

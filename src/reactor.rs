@@ -1,9 +1,11 @@
 //! The loop. [`Reactor::turn`] reads as its own table of contents; what serving one entry means is in `serve.rs`.
 
 use crate::{
+    buffers::ReadBuffers,
     config::Config,
+    conn::Conn,
     contract::{Core, Net, Remote, exceed},
-    hub::{Hub, ReadBuffers},
+    hub::Hub,
     key::Key,
     limits::Expired,
     reason::{Limit, Reason},
@@ -129,8 +131,8 @@ impl<S> Reactor<S> {
     fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
         let hub = &mut self.core.hub;
         let until_timer = hub.cx.timers.next().map(|next| {
-            hub.cx.looked = hub.cx.world.now();
-            next.since(hub.cx.looked)
+            hub.cx.polled = hub.cx.world.now();
+            next.since(hub.cx.polled)
         });
         let is_in_vain = wait_max.is_none() && !self.core.is_alive();
         let must_not_sleep = is_in_vain || self.core.has_work();
@@ -234,48 +236,25 @@ impl<S> Reactor<S> {
     fn fire(&mut self, due: Due, state: &mut S) {
         let core = &mut self.core;
         match due.what {
-            What::Job => core.fire(due.timer, due.deadline, None, state),
-            What::Owned(key) => core.fire(due.timer, due.deadline, Some(key), state),
-            What::Limits(key) => {
-                core.hub.cx.timers.cancel(due.timer);
-                self.exceeded(key, state);
-            }
-            What::Accept(key) => {
-                core.hub.cx.timers.cancel(due.timer);
-                core.hub.accept_again(key);
-            }
-            What::Connect(key) => {
-                core.hub.cx.timers.cancel(due.timer);
-                core.hub.connect_again(key);
-            }
-            What::NextAddress(key) => {
-                core.hub.cx.timers.cancel(due.timer);
-                core.hub.race_on(key);
-            }
-            What::Rate(key, way) => {
-                core.hub.cx.timers.cancel(due.timer);
-                core.hub.rate_is_ready(key, way);
-            }
-            What::SharedRate(shared) => {
-                core.hub.cx.timers.cancel(due.timer);
-                core.hub.shared_rate_is_ready(shared);
-            }
-            What::Grace => {
-                core.hub.cx.timers.cancel(due.timer);
-                core.end_drain();
-            }
+            What::Job => return core.fire(due.timer, due.deadline, None, state),
+            What::Owned(key) => return core.fire(due.timer, due.deadline, Some(key), state),
+            _ => core.hub.cx.timers.cancel(due.timer),
+        };
+        match due.what {
+            What::Clocks(key) => self.time_out(key, state),
+            What::Grace => core.end_drain(),
+            what => core.hub.fire(what),
         }
     }
 
-    fn exceeded(&mut self, key: Key, state: &mut S) {
+    fn time_out(&mut self, key: Key, state: &mut S) {
         let core = &mut self.core;
-        let Some(expired) = core.hub.expire_limits(key) else { return };
-        let index = key.index();
+        let Some(expired) = core.hub.lend_if_there(key, Conn::expire_clocks).flatten() else { return };
         match expired {
-            Expired::Connect => core.hub.connect_timed_out(index),
-            Expired::Limit(Limit::Linger) => core.hub.linger_is_over(index),
-            Expired::Limit(limit) if core.hub.slots.conn_at(index).is_connecting() => {
-                core.hub.end(index, Reason::Limit(limit));
+            Expired::Connect => core.hub.lend(key, Conn::connect_timed_out),
+            Expired::Limit(Limit::Linger) => core.hub.linger_is_over(key),
+            Expired::Limit(limit) if core.hub.slots.conn_at(key.index()).is_connecting() => {
+                core.hub.end(key, Reason::Limit(limit));
             }
             Expired::Limit(limit) => {
                 core.call(key, state, Hub::queue_current, |handler, ctx, state| exceed(handler, ctx, state, limit));

@@ -5,7 +5,7 @@
 
 use crate::{
     address::Target,
-    connector::Connect,
+    connect::Connect,
     contract::{Context, Net, Protocol},
     key::{Key, Timer},
     output::Produced,

@@ -5,7 +5,7 @@ use crate::{
     address::{Address, Target},
     contract::{Context, Net, Protocol},
     key::Key,
-    listener::{Listen, Refusal},
+    listen::{Listen, Refusal},
     reason::{Fault, Limit, OffloadError, Outcome, Reason},
     terminator::Terminator,
 };

@@ -1,15 +1,16 @@
 //! One ready entry: check its handler out, deliver, obey, write, check it in.
 
 use crate::{
-    conn::Phase,
+    buffers::ReadBuffers,
+    conn::{Budget, Conn, Next, Phase},
     contract::{Context, Core, Drained, Handler, Net, Scope},
+    entry::Entry,
     flags::*,
-    hub::{Accepted, Budget, Hub, ReadBuffers, Step, Turn},
+    hub::{Accepted, Hub, Turn},
     input::Input,
     key::Key,
     panics::{self, Payload, discard, guard},
     reason::{Outcome, Reason},
-    slots::Entry,
     text::OneLine,
     world::Source,
 };
@@ -20,7 +21,7 @@ pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mu
         serve_plainly(core, key, state, buffers, bytes);
     } else {
         match core.hub.take_turn(key) {
-            Turn::Stream => serve_stream(core, key, state, buffers),
+            Turn::Conn => serve_stream(core, key, state, buffers),
             Turn::Listener => serve_listener(core, key, state),
             Turn::Dispatcher => serve_dispatcher(core, key, state),
             Turn::Over => return,
@@ -36,8 +37,8 @@ fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut R
     core.call(key, state, Hub::write_current, |handler, ctx, state| {
         let mut frames = ctx.hub().cx.config.turn_frames;
         handler.deliver(ctx, state, buffers.input(), &mut frames)?;
-        let index = ctx.key.index();
-        if ctx.hub().ends_plainly(index, buffers) {
+        let (conn, cx) = ctx.pair();
+        if conn.ends_plainly(buffers, cx) {
             return Ok(());
         }
         let bytes = ctx.hub().cx.config.turn_bytes.saturating_sub(bytes);
@@ -51,22 +52,21 @@ fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut R
 /// Finishes connecting, reads and delivers within the budget, then writes.
 #[inline(never)]
 fn serve_stream<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut ReadBuffers) {
-    let index = key.index();
-    let before = core.hub.progress(index);
-    let conn = core.hub.slots.conn_at(index);
+    let before = core.hub.progress(key);
+    let conn = core.hub.slots.conn_at(key.index());
     match conn.phase {
-        Phase::Lingering => return core.hub.serve_lingering(index, buffers),
+        Phase::Lingering => return core.hub.serve_lingering(key, buffers),
         _ if !conn.is(ESTABLISHED) => finish_connecting(core, key),
-        _ => core.hub.look_at_failure(index),
+        _ => core.hub.lend(key, Conn::look_at_failure),
     }
-    if core.hub.wants_callback(index) {
+    if core.hub.slots.conn_at(key.index()).wants_callback() {
         core.call(key, state, Hub::write_current, |handler, ctx, state| converse(handler, ctx, state, buffers));
     } else {
-        core.hub.flush(index);
+        core.hub.lend(key, Conn::flush);
     }
     finish_turn(core, key, state);
-    if core.hub.gets_nowhere(index, before) {
-        let peer = &core.hub.slots.conn_at(index).peer;
+    if core.hub.gets_nowhere(key, before) {
+        let peer = &core.hub.slots.conn_at(key.index()).peer;
         log::warn!(target: "mainspring", "{key} {peer} {} is ready again and again, and gets nowhere", core.type_name(key));
     }
 }
@@ -74,15 +74,15 @@ fn serve_stream<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut Re
 /// `writable`, if its turn let the output fall; then whatever follows from what was done.
 #[inline(never)]
 fn finish_turn<S>(core: &mut Core<S>, key: Key, state: &mut S) {
-    if core.hub.owes_writable(key.index()) {
+    if core.hub.pair(key).0.takes_owed_writable() {
         core.call(key, state, Hub::queue_current, |handler, ctx, state| handler.writable(ctx, state));
         core.hub.mark_dirty(key);
     }
-    core.hub.settle(key.index());
+    core.hub.lend(key, Conn::settle);
 }
 
 fn finish_connecting<S>(core: &mut Core<S>, key: Key) {
-    core.hub.serve_connecting(key.index());
+    core.hub.lend(key, Conn::serve_connecting);
     let conn = core.hub.slots.conn_at(key.index());
     if conn.is(ESTABLISHED) {
         log::debug!(target: "mainspring", "{key} {} {} connected", conn.peer, core.type_name(key));
@@ -91,15 +91,15 @@ fn finish_connecting<S>(core: &mut Core<S>, key: Key) {
 
 /// Everything that is owed to the handler, then what has come and what comes, until one of the budgets is used up.
 fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, buffers: &mut ReadBuffers) -> Outcome {
-    let index = ctx.key.index();
-    if ctx.hub().slots.conn_at_mut(index).take(OWES_CONNECTED) {
+    if ctx.pair().0.take(OWES_CONNECTED) {
         handler.connected(ctx, state)?;
     }
-    if ctx.net.core.next.is_none() && ctx.hub().owes_draining(index) {
+    if ctx.net.core.next.is_none() && ctx.pair().0.takes_owed_draining() {
         handler.draining(ctx, state)?;
     }
-    ctx.hub().lend_input(index, buffers);
-    let budget = ctx.hub().budget();
+    let (conn, cx) = ctx.pair();
+    conn.lend_input(buffers);
+    let budget = Budget { bytes: cx.config.turn_bytes, frames: cx.config.turn_frames };
     read_and_deliver(handler, ctx, state, buffers, budget)
 }
 
@@ -111,34 +111,35 @@ fn read_and_deliver<S>(
     buffers: &mut ReadBuffers,
     mut budget: Budget,
 ) -> Outcome {
-    let index = ctx.key.index();
+    let key = ctx.key;
     while ctx.net.core.next.is_none() {
-        match ctx.hub().step(index, buffers, &mut budget) {
-            Step::Deliver => handler.deliver(ctx, state, buffers.input(), &mut budget.frames)?,
-            Step::Eof => {
+        match ctx.hub().lend(key, |conn, cx| conn.step(buffers, &mut budget, cx)) {
+            Next::Deliver => handler.deliver(ctx, state, buffers.input(), &mut budget.frames)?,
+            Next::Eof => {
                 tell_eof(handler, ctx, state, buffers.input())?;
                 break;
             }
-            Step::Rest => break,
+            Next::Rest => break,
         }
     }
-    ctx.hub().return_input(index, buffers);
+    let (conn, cx) = ctx.pair();
+    conn.return_input(buffers, cx);
     Ok(())
 }
 
 fn tell_eof<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input) -> Outcome {
-    let index = ctx.key.index();
-    let conn = ctx.hub().slots.conn_at_mut(index);
+    let (conn, _) = ctx.pair();
     conn.set(EOF_TOLD);
     let has_tail = conn.framing.has_tail();
     let tail = if has_tail { input.unread() } else { &[] };
-    ctx.hub().cx.unread = 0;
+    ctx.hub().cx.lent.unread = 0;
     handler.eof(ctx, state, tail)?;
     if ctx.net.core.next.is_none() || !has_tail {
         input.clear(); // a successor would get it again, but nothing of a frame that was refused
     }
     if ctx.net.core.next.is_none() {
-        ctx.hub().close_if_both_ended(index);
+        let (conn, cx) = ctx.pair();
+        conn.close_if_both_ended(cx);
     }
     Ok(())
 }
@@ -183,7 +184,7 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
             let text = OneLine(panics::text(&payload));
             log::error!(target: "mainspring", "{guest} {peer} reset: the factory of {listener} panicked: {text}");
             core.hub.turn_away(guest);
-            core.hub.pass_on(payload);
+            core.hub.cx.pass_on(payload);
         }
     }
 }
@@ -213,11 +214,11 @@ fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
             Ok(Ok(Drained::Yes)) => {
                 let hub = &mut core.hub;
                 if let Err(panic) = guard(|| hub.dispatcher_drained(key, kind.flag(), watcher.source())) {
-                    hub.end_failed(key.index(), Err(panic));
+                    hub.end_failed(key, Err(panic));
                 }
             }
-            Ok(Err(fault)) => core.hub.end_failed(key.index(), Ok(fault)),
-            Err(panic) => core.hub.end_failed(key.index(), Err(panic)),
+            Ok(Err(fault)) => core.hub.end_failed(key, Ok(fault)),
+            Err(panic) => core.hub.end_failed(key, Err(panic)),
         }
     }
     core.watchers.put(key, watcher);
@@ -256,37 +257,37 @@ pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) 
     let is_clean = why.is_clean();
     if let Err(payload) = log_end(core, key, &why) {
         log::error!(target: "mainspring", "{key} an error panicked while it was logged: {}", OneLine(panics::text(&payload)));
-        core.hub.pass_on(payload);
+        core.hub.cx.pass_on(payload);
     }
     #[cfg(feature = "sim")]
     if let Some(ends) = &mut core.ends {
         match guard(|| why.duplicate()) {
             Ok(end) => ends.push((key, end)),
-            Err(payload) => core.hub.pass_on(payload),
+            Err(payload) => core.hub.cx.pass_on(payload),
         }
     }
     let closed = match core.hub.slots.get(key) {
-        Some(Entry::Stream(_)) => last_call(core, key, why, state),
-        Some(Entry::Watched(_)) => let_go(core, key, why, state),
+        Some(Entry::Conn(_)) => last_call(core, key, why, state),
+        Some(Entry::Dispatcher(_)) => let_go(core, key, why, state),
         _ => {
             discard("a factory", core.factories.remove(key));
             discard("an error", why);
             Ok(())
         }
     };
-    core.hub.bury(key, is_clean);
+    core.hub.finish_end(key, is_clean);
     if let Err(payload) = closed {
         log::error!(target: "mainspring", "{key} panicked in `closed`: {}", OneLine(panics::text(&payload)));
-        core.hub.pass_on(payload);
+        core.hub.cx.pass_on(payload);
     }
 }
 
 fn last_call<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
-    let index = key.index();
     core.hub.cx.stats.closed.count(&why);
-    let Some(mut handler) = core.handlers[index].take() else { return Ok(()) };
-    core.hub.write_last(index, &why);
-    core.hub.begin(index);
+    let Some(mut handler) = core.handlers[key.index()].take() else { return Ok(()) };
+    let (conn, cx) = core.hub.pair(key);
+    conn.write_last(&why, cx);
+    conn.begin_callback(cx);
     let mut ctx = Context::new(core, key);
     let closed = guard(|| handler.closed(&mut ctx, state, why));
     discard("a protocol", core.next.take());
@@ -298,7 +299,7 @@ fn last_call<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Res
 fn let_go<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
     core.hub.cx.stats.closed.count(&why);
     let Some(mut watcher) = core.watchers.remove(key) else { return Ok(()) };
-    let is_registered = core.hub.slots.watched(key).is_some_and(|watched| watched.is_registered);
+    let is_registered = core.hub.slots.dispatcher(key).is_some_and(|watched| watched.is_registered);
     let unwatched = guard(|| {
         if is_registered {
             unwatch(core, key, watcher.source());

@@ -3,52 +3,13 @@
 
 use crate::{
     conn::Conn,
-    flags::*,
+    dispatching::Dispatching,
+    entry::Entry,
     key::{Key, SLOTS_MAX},
-    listener::Listening,
-    watched::Watched,
+    listening::Listening,
 };
 use slab::Slab;
 use std::num::NonZeroU32;
-
-pub(crate) enum Entry {
-    Stream(Conn),
-    Listener(Box<Listening>),
-    Watched(Box<Watched>),
-    /// Its serials are used up.
-    Retired,
-}
-
-impl Entry {
-    pub(crate) fn key(&self) -> Option<Key> {
-        match self {
-            Self::Stream(conn) => Some(conn.key),
-            Self::Listener(listening) => Some(listening.key),
-            Self::Watched(watched) => Some(watched.key),
-            Self::Retired => None,
-        }
-    }
-
-    pub(crate) fn flags(&mut self) -> Option<&mut Flags> {
-        match self {
-            Self::Stream(conn) => Some(&mut conn.flags),
-            Self::Listener(listening) => Some(&mut listening.flags),
-            Self::Watched(watched) => Some(&mut watched.flags),
-            Self::Retired => None,
-        }
-    }
-
-    /// What of an event means something to it.
-    pub(crate) fn hears(&self) -> Flags {
-        match self {
-            Self::Stream(conn) if conn.is(EOF_SEEN) => WRITABLE | READ_ON | FAILED,
-            Self::Stream(_) => READABLE | WRITABLE | READ_ON | FAILED,
-            Self::Listener(_) => READABLE,
-            Self::Watched(_) => READABLE | WRITABLE | PRIORITY,
-            Self::Retired => Flags::default(),
-        }
-    }
-}
 
 #[derive(Default)]
 pub(crate) struct Slots {
@@ -138,16 +99,10 @@ impl Slots {
         self.entries.get_mut(key.index()).filter(|entry| entry.key() == Some(key))
     }
 
-    /// Sets it; whether it was set before. Of one that is gone it says so.
-    #[inline]
-    pub(crate) fn mark(&mut self, key: Key, flag: Flags) -> bool {
-        self.get_mut(key).and_then(Entry::flags).is_none_or(|flags| flags.mark(flag))
-    }
-
     #[inline]
     pub(crate) fn conn(&self, key: Key) -> Option<&Conn> {
         match self.entries.get(key.index()) {
-            Some(Entry::Stream(conn)) if conn.key == key => Some(conn),
+            Some(Entry::Conn(conn)) if conn.key == key => Some(conn),
             _ => None,
         }
     }
@@ -155,7 +110,7 @@ impl Slots {
     #[inline]
     pub(crate) fn conn_mut(&mut self, key: Key) -> Option<&mut Conn> {
         match self.entries.get_mut(key.index()) {
-            Some(Entry::Stream(conn)) if conn.key == key => Some(conn),
+            Some(Entry::Conn(conn)) if conn.key == key => Some(conn),
             _ => None,
         }
     }
@@ -164,7 +119,7 @@ impl Slots {
     #[inline]
     pub(crate) fn conn_at(&self, index: usize) -> &Conn {
         match self.entries.get(index) {
-            Some(Entry::Stream(conn)) => conn,
+            Some(Entry::Conn(conn)) => conn,
             _ => unreachable!("the slot of a connection that is being served"),
         }
     }
@@ -172,7 +127,7 @@ impl Slots {
     #[inline]
     pub(crate) fn conn_at_mut(&mut self, index: usize) -> &mut Conn {
         match self.entries.get_mut(index) {
-            Some(Entry::Stream(conn)) => conn,
+            Some(Entry::Conn(conn)) => conn,
             _ => unreachable!("the slot of a connection that is being served"),
         }
     }
@@ -184,11 +139,16 @@ impl Slots {
         }
     }
 
-    pub(crate) fn watched(&mut self, key: Key) -> Option<&mut Watched> {
+    pub(crate) fn dispatcher(&mut self, key: Key) -> Option<&mut Dispatching> {
         match self.get_mut(key) {
-            Some(Entry::Watched(watched)) => Some(watched),
+            Some(Entry::Dispatcher(dispatching)) => Some(dispatching),
             _ => None,
         }
+    }
+
+    /// Of all that are there now: what is done to one may add others, or take them away.
+    pub(crate) fn all_keys(&self) -> Vec<Key> {
+        self.keys().collect()
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
@@ -196,7 +156,7 @@ impl Slots {
     }
 
     pub(crate) fn conns(&self) -> impl Iterator<Item = &Conn> {
-        self.entries.iter().filter_map(|(_, entry)| if let Entry::Stream(conn) = entry { Some(conn) } else { None })
+        self.entries.iter().filter_map(|(_, entry)| if let Entry::Conn(conn) = entry { Some(conn) } else { None })
     }
 
     #[cfg(debug_assertions)]
@@ -218,7 +178,7 @@ mod tests {
 
     fn open(slots: &mut Slots) -> Key {
         let key = slots.next_key().expect("room");
-        slots.insert(Entry::Stream(Conn::new(key, None, Address::Fd, Time::default())));
+        slots.insert(Entry::Conn(Conn::new(key, None, Address::Fd, Time::default())));
         key
     }
 
@@ -302,11 +262,11 @@ mod tests {
         let stale = slots.stale_key();
         let conn = open(&mut slots);
         let watched = slots.next_key().expect("room");
-        slots.insert(Entry::Watched(Box::new(Watched::new(watched, true))));
+        slots.insert(Entry::Dispatcher(Box::new(Dispatching::new(watched, true))));
         for key in [conn, watched] {
             assert!(slots.get(key).is_some() && slots.get_mut(key).is_some() && slots.at(key.index()).is_some());
             assert_eq!((slots.conn(key).is_some(), slots.conn_mut(key).is_some()), (key == conn, key == conn));
-            assert_eq!(slots.watched(key).is_some(), key == watched);
+            assert_eq!(slots.dispatcher(key).is_some(), key == watched);
             assert!(slots.listener(key).is_none());
         }
         assert_eq!((slots.conn_at(conn.index()).key, slots.conn_at_mut(conn.index()).key), (conn, conn));

@@ -3,7 +3,7 @@
 use crate::{
     address::Address,
     key::Key,
-    limits::Limits,
+    limits::Clocks,
     reason::{Limit, Reason},
 };
 use std::time::Duration;
@@ -182,7 +182,7 @@ impl Connection {
 }
 
 /// The time-outs that are set, by the limit that they are.
-pub(crate) fn timeouts(limits: &Limits) -> Vec<(Limit, Duration)> {
+pub(crate) fn timeouts(limits: &Clocks) -> Vec<(Limit, Duration)> {
     let all = [
         (Limit::Idle, limits.idle),
         (Limit::Stalled, limits.stalled),

@@ -16,7 +16,7 @@ pub(crate) enum What {
     /// A job of one connection, with which it dies.
     Owned(Key),
     /// The time-outs of one connection.
-    Limits(Key),
+    Clocks(Key),
     /// A listener that could not accept for want of descriptors or memory.
     Accept(Key),
     /// A Unix connect that could not begin for want of backlog.
@@ -298,7 +298,7 @@ mod tests {
         let kinds = [
             (What::Job, true, None),
             (What::Owned(key), true, Some(key)),
-            (What::Limits(key), false, None),
+            (What::Clocks(key), false, None),
             (What::Accept(key), false, None),
             (What::Rate(key, Way::Out), false, None),
             (What::Grace, false, None),

@@ -3,6 +3,8 @@
 use super::{Core, Link, Net, Protocol};
 use crate::{
     address::Address,
+    conn::Conn,
+    cx::Cx,
     flags::OWES_ANSWER,
     hub::Hub,
     key::{Key, Timer},
@@ -33,17 +35,24 @@ impl<'a, S> Context<'a, S> {
         &mut self.net.core.hub
     }
 
+    /// The connection, with what it needs of the loop; for what concerns no other one.
+    #[inline]
+    pub(crate) fn pair(&mut self) -> (&mut Conn, &mut Cx) {
+        self.net.core.hub.pair(self.key)
+    }
+
+    fn conn(&self) -> &Conn {
+        self.net.core.hub.slots.conn_at(self.key.index())
+    }
+
     /// Nothing is delivered until it is taken back, whatever becomes of a pause.
     pub(crate) fn owe_answer(&mut self, on: bool) {
-        let index = self.key.index();
-        if self.hub().slots.conn_at(index).is_open() {
-            self.hub().set_paused(index, OWES_ANSWER, on);
-        }
+        self.link().lend_if_open(|conn, cx| conn.set_paused(OWES_ANSWER, on, cx));
     }
 
     /// This connection's commands, with their answers.
     pub fn link(&mut self) -> Link<'_> {
-        Link { index: self.key.index(), hub: &mut self.net.core.hub }
+        Link { key: self.key, hub: &mut self.net.core.hub }
     }
 
     /// [`Link::send`].
@@ -166,27 +175,27 @@ impl<'a, S> Context<'a, S> {
 
     /// [`Link::is_congested`].
     pub fn is_congested(&self) -> bool {
-        self.net.core.hub.is_congested(self.key.index())
+        self.conn().is_congested()
     }
 
     /// [`Link::queued`].
     pub fn queued(&self) -> usize {
-        self.net.core.hub.queued(self.key.index())
+        self.conn().queued_in(&self.net.core.hub.cx)
     }
 
     /// [`Link::unread`].
     pub fn unread(&self) -> usize {
-        self.net.core.hub.unread(self.key.index())
+        self.conn().unread(&self.net.core.hub.cx)
     }
 
     /// [`Link::peer`].
     pub fn peer(&self) -> &Address {
-        &self.net.core.hub.slots.conn_at(self.key.index()).peer
+        &self.conn().peer
     }
 
     /// [`Link::local`].
     pub fn local(&self) -> &Address {
-        self.net.core.hub.slots.conn_at(self.key.index()).local()
+        self.conn().local()
     }
 
     /// This connection becomes something else when the callback returns `Ok`: `next` gets the unread bytes and its own
@@ -197,7 +206,7 @@ impl<'a, S> Context<'a, S> {
     /// not: ask [`Net::is_draining`](crate::Net::is_draining). If the connection has begun to end, `next` is dropped.
     pub fn upgrade(&mut self, next: impl Protocol<S>) {
         self.net.core.next = Some(Box::new(next));
-        self.hub().cx.interrupt = true;
+        self.hub().cx.lent.interrupt = true;
     }
 
     /// Calls back after `delay`, unless the connection has begun to end by then. Never early.

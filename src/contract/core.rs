@@ -10,9 +10,10 @@ use super::{
 };
 use crate::{
     address::Address,
+    conn::Conn,
     hub::{Counts, Hub},
     key::{Key, Timer},
-    listener::Refusal,
+    listen::Refusal,
     panics::{self, discard, guard},
     pool::Ticket,
     reason::{Outcome, Reason},
@@ -93,7 +94,7 @@ pub(crate) struct Core<S> {
 
 impl<S> Core<S> {
     pub(crate) fn new(hub: Hub) -> Self {
-        let inbox = Inbox::new(std::sync::Arc::clone(&hub.cx.elsewhere.alarm));
+        let inbox = Inbox::new(std::sync::Arc::clone(&hub.cx.threads.alarm));
         Self {
             hub,
             handlers: Vec::new(),
@@ -171,7 +172,8 @@ impl<S> Core<S> {
         let index = key.index();
         let Some(place) = self.handlers.get_mut(index) else { return };
         let Some(mut handler) = place.take() else { return };
-        self.hub.begin(index);
+        let (conn, cx) = self.hub.pair(key);
+        conn.begin_callback(cx);
         let mut ctx = Context::new(self, key);
         let outcome = guard(|| run(&mut *handler, &mut ctx, state));
         if let Some(place) = self.handlers.get_mut(index) {
@@ -179,20 +181,21 @@ impl<S> Core<S> {
         }
         match outcome {
             Ok(Ok(())) => {}
-            Ok(Err(fault)) => self.hub.end_failed(index, Ok(fault)),
-            Err(payload) => self.hub.end_failed(index, Err(payload)),
+            Ok(Err(fault)) => self.hub.end_failed(key, Ok(fault)),
+            Err(payload) => self.hub.end_failed(key, Err(payload)),
         }
         if self.next.is_some() {
-            self.succeed(index);
+            self.succeed(key);
         }
         leave(&mut self.hub);
     }
 
     /// The handler is followed by another, unless the connection has begun to end.
-    fn succeed(&mut self, index: usize) {
-        if self.hub.slots.conn_at(index).is_open() {
-            self.hub.begin_anew(index);
-            std::mem::swap(&mut self.handlers[index], &mut self.next);
+    fn succeed(&mut self, key: Key) {
+        if self.hub.find_open(key).is_some() {
+            self.hub.forget_targets(key);
+            self.hub.lend(key, Conn::begin_anew);
+            std::mem::swap(&mut self.handlers[key.index()], &mut self.next);
         }
         discard("a protocol", self.next.take());
     }
@@ -207,15 +210,14 @@ impl<S> Core<S> {
         }
         let Err(payload) = outcome else { return true };
         panics::report(what, "panicked", &payload);
-        self.hub.pass_on(payload);
+        self.hub.cx.pass_on(payload);
         false
     }
 
     // ------------------------------------------------------------------------------------------ tells and posts
 
     pub(super) fn tell(&mut self, key: Key, run: Tell<S>) -> bool {
-        let Some(index) = self.hub.find_open(key) else { return false };
-        let conn = self.hub.slots.conn_at_mut(index);
+        let Some(conn) = self.hub.slots.conn_mut(key).filter(|conn| conn.is_open()) else { return false };
         conn.tells += 1;
         self.errands.push_back(Errand::Tell { key, life: conn.life, run });
         true
@@ -263,7 +265,7 @@ impl<S> Core<S> {
             return self.hub.cx.timers.stale();
         }
         let deadline = self.hub.cx.world.now() + delay;
-        let timer = self.hub.set_owned(key, deadline);
+        let timer = self.hub.set_owned_timer(key, deadline);
         self.keep(timer, later);
         timer
     }
@@ -538,13 +540,13 @@ impl<S> Core<S> {
     /// Whether there may be something to do at the end of a turn in which nothing is to be closed.
     #[inline]
     pub(crate) fn has_to_tidy(&self) -> bool {
-        let has_dead = !(self.hub.cx.jobs_dead.is_empty() && self.hub.cx.elsewhere.dead.is_empty());
+        let has_dead = !(self.hub.cx.jobs_dead.is_empty() && self.hub.cx.threads.dead.is_empty());
         has_dead || self.drain.is_some() || self.handlers.len() > self.hub.slots.capacity()
     }
 
     /// Whether the next wait must not sleep.
     pub(crate) fn has_work(&self) -> bool {
-        self.hub.has_work() || !self.errands.is_empty() || self.inbox.has_more() || self.has_known() || self.is_stopped
+        self.hub.cx.has_work() || !self.errands.is_empty() || self.inbox.has_more() || self.has_known() || self.is_stopped
     }
 
     /// Whether anything is left that could ever happen.

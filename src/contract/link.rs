@@ -3,8 +3,11 @@
 use crate::{
     address::Address,
     config::Marks,
+    conn::Conn,
+    cx::Cx,
     flags::*,
     hub::Hub,
+    key::Key,
     output::Producer,
     rate::Way,
     reason::{Fault, Limit, Reason},
@@ -19,12 +22,25 @@ use std::{fmt, io, rc::Rc, time::Duration};
 /// each command does nothing, and those that answer say `false`.
 pub struct Link<'a> {
     pub(super) hub: &'a mut Hub,
-    pub(super) index: usize,
+    /// One that had not begun to end when it was found.
+    pub(super) key: Key,
 }
 
 impl Link<'_> {
-    fn is_open(&self) -> bool {
-        self.hub.slots.conn_at(self.index).is_open()
+    fn conn(&self) -> &Conn {
+        self.hub.slots.conn_at(self.key.index())
+    }
+
+    /// What others see of it follows when this returns.
+    fn lend<T>(&mut self, run: impl FnOnce(&mut Conn, &mut Cx) -> T) -> T {
+        self.hub.lend(self.key, run)
+    }
+
+    /// The same, unless it has begun to end.
+    pub(super) fn lend_if_open(&mut self, run: impl FnOnce(&mut Conn, &mut Cx)) {
+        if self.conn().is_open() {
+            self.lend(run);
+        }
     }
 
     /// Queues bytes. What a callback sends to its own connection leaves when it returns, in one system call; what is sent
@@ -34,12 +50,12 @@ impl Link<'_> {
     /// `false`: not queued, because the connection has begun to end, by this call perhaps, or was
     /// [half-closed](Self::half_close).
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.hub.send(self.index, bytes.as_ref())
+        self.lend(|conn, cx| conn.send(bytes.as_ref(), cx))
     }
 
     /// The same for bytes that many connections are sent: they are not copied, unless there are few of them.
     pub fn send_shared(&mut self, bytes: &Rc<[u8]>) -> bool {
-        self.hub.send_shared(self.index, bytes)
+        self.lend(|conn, cx| conn.send_shared(bytes, cx))
     }
 
     /// The bytes after their length: what [`Terminator::prefixed`] reads. More than the width can say ends the connection
@@ -47,9 +63,9 @@ impl Link<'_> {
     pub fn send_prefixed(&mut self, width: Width, order: Endian, bytes: impl AsRef<[u8]>) -> bool {
         let bytes = bytes.as_ref();
         match width.encode(order, bytes.len()) {
-            Some((prefix, used)) => self.hub.send_parts(self.index, &[&prefix[used], bytes]),
-            None if self.hub.slots.conn_at(self.index).takes_output() => {
-                self.hub.end(self.index, Reason::Overflow);
+            Some((prefix, used)) => self.lend(|conn, cx| conn.send_parts(&[&prefix[used], bytes], cx)),
+            None if self.conn().takes_output() => {
+                self.hub.end(self.key, Reason::Overflow);
                 false
             }
             None => false,
@@ -59,57 +75,52 @@ impl Link<'_> {
     /// The bytes as a netstring: what [`Terminator::netstring`] reads.
     pub fn send_netstring(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let bytes = bytes.as_ref();
-        self.hub.send_parts(self.index, &[format!("{}:", bytes.len()).as_bytes(), bytes, b","])
+        self.lend(|conn, cx| conn.send_parts(&[format!("{}:", bytes.len()).as_bytes(), bytes, b","], cx))
     }
 
     /// Queues whatever the producer makes; it is asked when its turn has come and the kernel takes more. More than one that
     /// waits counts as congestion. What it makes counts for the marks, not for the cap. `closed` may come first, and drops it.
     pub fn produce(&mut self, producer: impl Producer) -> bool {
-        self.hub.produce(self.index, Box::new(producer))
+        self.lend(|conn, cx| conn.produce(Box::new(producer), cx))
     }
 
     /// A producer that said [`NotYet`](crate::Produced::NotYet) has something: it is asked again, at the latest next turn.
     /// After a polite close, or when both ends have ended, only [`Net::wake`](crate::Net::wake) still finds it, and it has until
     /// the linger deadline.
     pub fn wake(&mut self) {
-        let key = self.hub.slots.conn_at(self.index).key;
-        self.hub.wake(key);
+        self.lend(Conn::wake);
     }
 
     /// Where the next frame ends. What is already received is cut by it; nothing is lost.
     pub fn set_terminator(&mut self, terminator: Terminator) {
-        if self.is_open() {
-            self.hub.set_terminator(self.index, terminator);
-        }
+        self.lend_if_open(|conn, cx| conn.set_terminator(terminator, cx));
     }
 
-    fn set_limit(&mut self, limit: Limit, after: Option<Duration>) {
-        if self.is_open() {
-            self.hub.set_limit(self.index, limit, after);
-        }
+    fn set_time_out(&mut self, limit: Limit, after: Option<Duration>) {
+        self.lend_if_open(|conn, cx| conn.set_time_out(limit, after, cx));
     }
 
     /// `exceeded(Idle)` when no byte was received for so long. The clock stands still while reading is off or held back by
     /// its [rate](Self::set_read_rate), or output is queued. `None` takes it back. As for all time-outs, 1 ms is the least.
     pub fn set_idle_timeout(&mut self, after: impl Into<Option<Duration>>) {
-        self.set_limit(Limit::Idle, after.into());
+        self.set_time_out(Limit::Idle, after.into());
     }
 
     /// `exceeded(Stalled)` when output was queued and the peer took no byte of it for so long. What stands behind a producer
     /// that said [`NotYet`](crate::Produced::NotYet) does not count: nobody could take it. `None` takes it back.
     pub fn set_stall_timeout(&mut self, after: impl Into<Option<Duration>>) {
-        self.set_limit(Limit::Stalled, after.into());
+        self.set_time_out(Limit::Stalled, after.into());
     }
 
     /// `exceeded(Deadline)` so long from now, whatever happens. `None` takes it back.
     pub fn set_deadline(&mut self, after: impl Into<Option<Duration>>) {
-        self.set_limit(Limit::Deadline, after.into());
+        self.set_time_out(Limit::Deadline, after.into());
     }
 
     /// `exceeded(FrameTime)` when a frame is not finished so long after its first byte: the answer to peers that drip. The
     /// clock is off between frames, and stands still while reading is off. `None` takes it back.
     pub fn set_frame_timeout(&mut self, after: impl Into<Option<Duration>>) {
-        self.set_limit(Limit::FrameTime, after.into());
+        self.set_time_out(Limit::FrameTime, after.into());
     }
 
     /// Reads no more than so many bytes per second in the long run, and a quarter of a second's worth at once after silence
@@ -118,108 +129,92 @@ impl Link<'_> {
     /// once, with what it still has. Zero counts as one. `None` takes it back, but not what its listener has
     /// [for all](crate::Listen::total_read_rate).
     pub fn set_read_rate(&mut self, bytes_per_second: impl Into<Option<u64>>) {
-        if self.is_open() {
-            self.hub.limit_rate(self.index, Way::In, bytes_per_second.into());
-        }
+        self.lend_if_open(|conn, cx| conn.limit_rate(Way::In, bytes_per_second.into(), cx));
     }
 
     /// The same for writing: what is more stays queued, and counts for the marks. The stall clock and the linger deadline
     /// stand still while the limit holds output back. A polite close flushes at this rate, however long it takes; a FIN, a
     /// reset and the one last write after an `Err` do not wait for it. Zero counts as one. `None` takes it back.
     pub fn set_write_rate(&mut self, bytes_per_second: impl Into<Option<u64>>) {
-        if self.is_open() {
-            self.hub.limit_rate(self.index, Way::Out, bytes_per_second.into());
-        }
+        self.lend_if_open(|conn, cx| conn.limit_rate(Way::Out, bytes_per_second.into(), cx));
     }
 
     /// The output queue's marks in bytes, as [`Config::output_limits`](crate::Config::output_limits) has them for all.
     pub fn set_output_limits(&mut self, low: usize, high: usize, cap: usize) {
-        if self.is_open() {
-            self.hub.set_marks(self.index, Marks::new(low, high, cap));
-        }
+        self.lend_if_open(|conn, cx| conn.set_marks(Marks::new(low, high, cap), cx));
     }
 
     /// Whether reading stops while our own output is above the high mark. It does for accepted connections, so that a
     /// server survives a reader that is slower than its own questions; it does not for opened ones, because two ends that
     /// both hold back can wait for each other for ever.
     pub fn set_hold_back(&mut self, on: bool) {
-        if self.is_open() {
-            self.hub.set_hold_back(self.index, on);
-        }
+        self.lend_if_open(|conn, cx| conn.set_hold_back(on, cx));
     }
 
     /// Stops reading, at once: `received`, `frame` and `eof` wait, also for what is already buffered. A connection that is
     /// reset ends nevertheless.
     pub fn pause(&mut self) {
-        if self.is_open() {
-            self.hub.set_paused(self.index, PAUSED, true);
-        }
+        self.lend_if_open(|conn, cx| conn.set_paused(PAUSED, true, cx));
     }
 
     /// Takes [`pause`](Self::pause) back; other reasons not to read stay.
     pub fn resume(&mut self) {
-        if self.is_open() {
-            self.hub.set_paused(self.index, PAUSED, false);
-        }
+        self.lend_if_open(|conn, cx| conn.set_paused(PAUSED, false, cx));
     }
 
     /// After what is queued, a FIN: the peer sees our end. Reading goes on. A stream whose two directions have ended closes
     /// itself.
     pub fn half_close(&mut self) {
-        if self.is_open() {
-            self.hub.half_close(self.index);
-        }
+        self.lend_if_open(Conn::half_close);
     }
 
     /// Politely: no more input is delivered at once; what is queued is flushed, then `closed` comes with
     /// [`Reason::Finish`], or [`Reason::Eof`] if the peer had ended before. A peer that takes nothing for
     /// [`Config::linger_max`](crate::Config::linger_max) is reset, with `Limit(Linger)`.
     pub fn close(&mut self) {
-        self.hub.close(self.hub.slots.conn_at(self.index).key);
+        self.lend(Conn::close);
     }
 
     /// At once, with a reset (RST); what is queued is dropped. [`Reason::Abort`].
     pub fn abort(&mut self) {
-        self.hub.abort(self.hub.slots.conn_at(self.index).key);
+        self.lend(Conn::abort);
     }
 
     /// As if its callback had returned this `Err`.
     pub fn fail(&mut self, why: impl Into<Fault>) {
-        if self.is_open() {
-            self.hub.end(self.index, Reason::from_fault(why.into()));
-        }
+        self.lend_if_open(|conn, cx| _ = conn.end(Reason::from_fault(why.into()), cx));
     }
 
     /// Whether the output is above the high mark, or was and is not yet down to the low one. Also when nothing can be sent
     /// any more, so that `while !link.is_congested() { link.send(…) }` ends.
     pub fn is_congested(&self) -> bool {
-        self.hub.is_congested(self.index)
+        self.conn().is_congested()
     }
 
     /// Bytes sent and not yet taken by the kernel.
     pub fn queued(&self) -> usize {
-        self.hub.queued(self.index)
+        self.conn().queued_in(&self.hub.cx)
     }
 
     /// Bytes received and not yet delivered: of an unfinished frame, or of what waits for reading to be on again.
     pub fn unread(&self) -> usize {
-        self.hub.unread(self.index)
+        self.conn().unread(&self.hub.cx)
     }
 
     /// The other end. While connecting, the target that was asked for.
     pub fn peer(&self) -> &Address {
-        &self.hub.slots.conn_at(self.index).peer
+        &self.conn().peer
     }
 
     /// Our end. [`Address::Fd`] if there is no socket (yet).
     pub fn local(&self) -> &Address {
-        self.hub.slots.conn_at(self.index).local()
+        self.conn().local()
     }
 
     /// The socket, for options that are not wrapped here ([`SockRef`]). `None` if there is none (yet). Reading, writing and
     /// closing it is the loop's.
     pub fn with_socket<T>(&self, with: impl FnOnce(SockRef<'_>) -> T) -> Option<T> {
-        self.hub.slots.conn_at(self.index).stream.as_ref()?.socket().map(with)
+        self.conn().stream.as_ref()?.socket().map(with)
     }
 }
 
@@ -239,11 +234,11 @@ impl io::Write for Link<'_> {
     /// # Panics
     /// If a `Display` fails, as in every [`io::Write`]: half a message must not pass for a whole one.
     fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
-        self.hub.cx.has_whole_queue = self.queued() == 0;
+        self.hub.cx.lent.has_whole_queue = self.queued() == 0;
         if fmt::Write::write_fmt(&mut Message(self), args).is_ok() {
             return Ok(());
         }
-        assert!(!self.hub.slots.conn_at(self.index).takes_output(), "a value that was to be sent could not be formatted");
+        assert!(!self.conn().takes_output(), "a value that was to be sent could not be formatted");
         Err(io::ErrorKind::BrokenPipe.into())
     }
 }
@@ -259,13 +254,13 @@ impl fmt::Write for Message<'_, '_> {
 /// Also when formatting panicked.
 impl Drop for Message<'_, '_> {
     fn drop(&mut self) {
-        self.0.hub.cx.has_whole_queue = false;
+        self.0.hub.cx.lent.has_whole_queue = false;
     }
 }
 
 impl fmt::Debug for Link<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let conn = self.hub.slots.conn_at(self.index);
+        let conn = self.conn();
         f.debug_struct("Link")
             .field("key", &conn.key)
             .field("peer", &conn.peer)

@@ -7,12 +7,12 @@ use super::{
 use crate::{
     address::{Address, Target},
     conn::Conn,
-    connector::Connect,
+    connect::Connect,
+    entry::Entry,
     flags::*,
     key::{Key, Timer},
-    listener::{Listen, Refusal},
+    listen::{Listen, Refusal},
     reason::{Fault, Outcome, Reason},
-    slots::Entry,
     stats::{Connection, Stats},
     time::PAUSE_MIN,
 };
@@ -98,16 +98,16 @@ impl<S> Net<'_, S> {
 
     /// A connection that is open (or connecting), for several commands at once.
     pub fn link(&mut self, key: Key) -> Option<Link<'_>> {
-        let index = self.core.hub.find_open(key)?;
-        Some(Link { hub: &mut self.core.hub, index })
+        self.core.hub.find_open(key)?;
+        Some(Link { hub: &mut self.core.hub, key })
     }
 
     /// Whether it is there and has not begun to end: a connection (also one that is connecting), a listener, a dispatcher.
     pub fn is_open(&self, key: Key) -> bool {
         match self.core.hub.slots.get(key) {
-            Some(Entry::Stream(conn)) => conn.is_open(),
+            Some(Entry::Conn(conn)) => conn.is_open(),
             Some(Entry::Listener(listening)) => listening.socket.is_some(),
-            Some(Entry::Watched(watched)) => !watched.flags.has_any(SHUT),
+            Some(Entry::Dispatcher(watched)) => !watched.flags.has_any(SHUT),
             _ => false,
         }
     }
@@ -134,7 +134,7 @@ impl<S> Net<'_, S> {
 
     /// [`Link::wake`]; also for a connection that is still flushing after a polite close. Whether it was there.
     pub fn wake(&mut self, key: Key) -> bool {
-        self.core.hub.wake(key)
+        self.core.hub.lend_if_there(key, Conn::wake).unwrap_or(false)
     }
 
     /// [`Link::abort`]; also for a connection that is still flushing after a polite close, a listener, a dispatcher.
@@ -144,13 +144,13 @@ impl<S> Net<'_, S> {
 
     /// [`Link::fail`]; also for a dispatcher or a listener.
     pub fn fail(&mut self, key: Key, why: impl Into<Fault>) -> bool {
-        self.is_open(key) && self.core.hub.end(key.index(), Reason::from_fault(why.into()))
+        self.is_open(key) && self.core.hub.end(key, Reason::from_fault(why.into()))
     }
 
     /// Our end of a connection, or where a listener really listens (port 0).
     pub fn local(&self, key: Key) -> Option<&Address> {
         match self.core.hub.slots.get(key)? {
-            Entry::Stream(_) => self.core.hub.find(key).map(Conn::local),
+            Entry::Conn(_) => self.core.hub.find(key).map(Conn::local),
             Entry::Listener(listening) => Some(&listening.local),
             _ => None,
         }

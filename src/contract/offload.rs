@@ -2,12 +2,12 @@
 
 use super::{Context, Core, Handler, Net, Protocol, core::mistaken};
 use crate::{
-    hub::{Product, Returned},
     key::Key,
     panics::discard,
     pool::{Capacity, Purpose, Refused, Ticket},
     reason::{OffloadError, Outcome},
     table::Table,
+    threads::{Product, Returned},
 };
 
 /// What to do when the work is done.
@@ -105,14 +105,14 @@ impl<S> Core<S> {
         let capacity = Capacity { threads: hub.cx.config.offload_threads, queue: hub.cx.config.offload_queue };
         // What is done and not told yet counts too: quick work could come in faster than its ends are told.
         let given = if self.offloads.len() < capacity.threads.max(1).saturating_add(capacity.queue) {
-            hub.give_out(Purpose::Offload, capacity, move || Box::new(work()))
+            hub.cx.give_out(Purpose::Offload, capacity, move || Box::new(work()))
         } else {
             Err(Refused::Full)
         };
         let error = match given {
             Ok(ticket) => {
                 if let Done::Tell(key, _) = done {
-                    hub.cx.elsewhere.owned.put(ticket, key);
+                    hub.cx.threads.owned.put(ticket, key);
                 }
                 self.offloads.put(ticket, done);
                 return;
@@ -127,7 +127,7 @@ impl<S> Core<S> {
     /// What needed no other thread: all that stood there when this began, because a peer may have caused it by the thousand,
     /// and more would come than could ever be told.
     pub(super) fn run_known(&mut self, state: &mut S) {
-        for found in std::mem::take(&mut self.hub.cx.elsewhere.known) {
+        for found in std::mem::take(&mut self.hub.cx.threads.known) {
             self.looked_up(found, state);
             self.run_errands(state);
         }
@@ -144,7 +144,7 @@ impl<S> Core<S> {
     }
 
     pub(super) fn has_known(&self) -> bool {
-        !(self.refused.is_empty() && self.hub.cx.elsewhere.known.is_empty())
+        !(self.refused.is_empty() && self.hub.cx.threads.known.is_empty())
     }
 
     pub(super) fn offloads(&self) -> usize {
@@ -154,7 +154,7 @@ impl<S> Core<S> {
     /// What other threads have done, so much a turn.
     pub(super) fn run_returned(&mut self, state: &mut S) {
         for _ in 0..self.hub.cx.config.turn_jobs {
-            let Some(Returned { purpose, ticket, product }) = self.hub.cx.elsewhere.next_returned() else { return };
+            let Some(Returned { purpose, ticket, product }) = self.hub.cx.threads.next_returned() else { return };
             match purpose {
                 Purpose::Offload => self.finish_offload(ticket, product, state),
                 Purpose::Names => self.answered(product, state),
@@ -167,7 +167,7 @@ impl<S> Core<S> {
     fn finish_offload(&mut self, ticket: Ticket, product: Result<Product, OffloadError>, state: &mut S) {
         match self.offloads.remove(ticket) {
             Some(Done::Job(done)) => _ = self.run_job(FOLLOWS, state, |net, state| done(net, state, product)),
-            Some(Done::Tell(key, done)) if self.hub.cx.elsewhere.owned.remove(ticket).is_some() => {
+            Some(Done::Tell(key, done)) if self.hub.cx.threads.owned.remove(ticket).is_some() => {
                 self.tell_now(key, FOLLOWS, state, |handler, ctx, state| done(handler, ctx, state, product));
             }
             nobodys => {
@@ -182,7 +182,7 @@ impl<S> Core<S> {
 
     /// Drops what was to follow the work of connections that have ended, and the work if it has not begun.
     pub(super) fn forget_dead_offloads(&mut self) {
-        while let Some(ticket) = self.hub.cx.elsewhere.dead.pop() {
+        while let Some(ticket) = self.hub.cx.threads.dead.pop() {
             if let Some(done) = self.offloads.remove(ticket) {
                 self.forget_offload(ticket, done);
             }
@@ -196,20 +196,20 @@ impl<S> Core<S> {
         for NoRoom { done, .. } in std::mem::take(&mut self.refused) {
             discard(FOLLOWS, done);
         }
-        self.hub.cx.elsewhere.owned = Table::default();
+        self.hub.cx.threads.owned = Table::default();
     }
 
     fn forget_offload(&mut self, ticket: Ticket, done: Done<S>) {
-        self.hub.take_back(Purpose::Offload, ticket);
+        self.hub.cx.take_back(Purpose::Offload, ticket);
         discard(FOLLOWS, done);
     }
 
     /// Without a callback: there is no state to lend.
     pub(super) fn discard_returned(&mut self) {
-        while let Some(returned) = self.hub.cx.elsewhere.next_returned() {
+        while let Some(returned) = self.hub.cx.threads.next_returned() {
             discard("offloaded work", returned.product);
         }
-        for found in std::mem::take(&mut self.hub.cx.elsewhere.known) {
+        for found in std::mem::take(&mut self.hub.cx.threads.known) {
             discard("what was looked up", found);
         }
     }

@@ -141,12 +141,12 @@ impl<S, P: Protocol<S>> Handler<S> for P {
     }
 
     fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input, frames: &mut usize) -> Outcome {
-        let index = ctx.key.index();
         let mut left = *frames;
         while left > 0 {
-            match ctx.hub().next_frame(index, input) {
+            let (conn, cx) = ctx.pair();
+            match conn.next_frame(input, cx) {
                 Found::Frame(range) => {
-                    ctx.hub().cx.frame_ended = true;
+                    ctx.hub().cx.lent.frame_ended = true;
                     let began = ctx.hub().begin_callback();
                     let outcome = Protocol::frame(self, ctx, state, input.slice(range));
                     end_watch::<P, S>(ctx, "frame", began);
@@ -160,17 +160,17 @@ impl<S, P: Protocol<S>> Handler<S> for P {
                     outcome?;
                 }
                 Found::TooLong => {
-                    ctx.hub().cx.frame_ended = true;
+                    ctx.hub().cx.lent.frame_ended = true;
                     exceed(self, ctx, state, Limit::FrameBytes)?;
                 }
-                Found::Broken => return Err(ctx.hub().slots.conn_at_mut(index).framing.take_fault()),
+                Found::Broken => return Err(conn.framing.take_fault()),
                 Found::Nothing => {
-                    ctx.hub().slots.conn_at_mut(index).clear(BACKLOG);
+                    conn.clear(MAY_HAVE_FRAME);
                     break;
                 }
             }
             left -= 1;
-            if ctx.hub().cx.interrupt || input.is_empty() {
+            if ctx.hub().cx.lent.interrupt || input.is_empty() {
                 break;
             }
         }
@@ -211,8 +211,7 @@ impl<S, P: Protocol<S>> Handler<S> for P {
 /// that a terminator set in it holds afterwards.
 pub(crate) fn exceed<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
     let is_of_frame = matches!(limit, Limit::FrameBytes | Limit::FrameTime);
-    let index = ctx.key.index();
-    let goes_on = !is_of_frame || ctx.hub().skip_frame(index);
+    let goes_on = !is_of_frame || ctx.pair().0.skip_frame();
     if let Err(fault) = handler.exceeded(ctx, state, limit) {
         if !fault.is::<Limit>() {
             log::debug!(target: "mainspring", "{} {} said of its limit: {}", ctx.key, handler.type_name(), OneLine(fault));

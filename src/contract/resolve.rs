@@ -3,11 +3,12 @@
 use super::{Core, Net, core::Later};
 use crate::{
     address,
-    hub::{Asker, Hub, LookedUp, Product},
+    hub::Hub,
     key::Timer,
     names::{Found, NameError, Question},
     pool::{Purpose, Ticket},
     reason::OffloadError,
+    threads::{Asker, LookedUp, Product},
     timers::What,
 };
 use std::{io, net::IpAddr};
@@ -86,10 +87,10 @@ fn ips(found: Found, asked: &str) -> io::Result<Vec<IpAddr>> {
 
 impl<S> Core<S> {
     fn look_up(&mut self, question: Question, then: Then<S>) -> Timer {
-        self.begin_lookup(question.to_string(), then, |hub, asker| match hub.look_up(question, asker) {
+        self.begin_lookup(question.to_string(), then, |hub, asker| match hub.cx.look_up(question, asker) {
             Ok(ticket) => Some(ticket),
             Err(error) => {
-                hub.cx.elsewhere.known.push(LookedUp { asker, found: Err(error) });
+                hub.cx.threads.known.push(LookedUp { asker, found: Err(error) });
                 None
             }
         })
@@ -98,7 +99,7 @@ impl<S> Core<S> {
     /// What is known without asking is told like an answer.
     fn tell_found(&mut self, asked: &str, found: io::Result<Found>, then: Then<S>) -> Timer {
         self.begin_lookup(asked.to_owned(), then, |hub, asker| {
-            hub.cx.elsewhere.known.push(LookedUp { asker, found });
+            hub.cx.threads.known.push(LookedUp { asker, found });
             None
         })
     }
@@ -123,7 +124,7 @@ impl<S> Core<S> {
 
     pub(super) fn looked_up(&mut self, LookedUp { asker, found }: LookedUp, state: &mut S) {
         match asker {
-            Asker::Connection(key) => self.hub.looked_up(key, found),
+            Asker::Connection(key) => _ = self.hub.lend_if_there(key, |conn, cx| conn.looked_up(found, cx)),
             Asker::Job(timer) => {
                 if let Some(Later::Lookup(.., then)) = self.take_later(timer) {
                     self.cancel(timer);
@@ -143,7 +144,7 @@ impl<S> Core<S> {
 
     pub(super) fn forget_lookup(&mut self, ticket: Option<Ticket>) {
         if let Some(ticket) = ticket {
-            self.hub.take_back(Purpose::Names, ticket);
+            self.hub.cx.take_back(Purpose::Names, ticket);
         }
     }
 }

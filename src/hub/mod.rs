@@ -1,59 +1,40 @@
-//! Every socket of one reactor and the lists that drive a turn, without a callback: what each connection could do next is
-//! decided here, what is told to its protocol is not. Compiled once, whatever the program's state.
+//! Every socket of one reactor, without a callback: what is ready, and what lies between one and another. What each could
+//! do next is decided in its own room, what is told to its protocol is not decided here. Compiled once, whatever the
+//! program's state.
 //!
-//! The rule that carries everything under edge triggering is [`Hub::can_progress`]: a key is on the ready queue exactly
-//! when it could make progress. Whoever changes something that the rule reads calls [`Hub::settle`] afterwards, or marks
-//! the connection [`dirty`](Hub::mark_dirty), which settles it later in the turn:
-//!
-//! | what has changed | call |
-//! |---|---|
-//! | more is queued, or the marks moved | `queued_more`: looks at the marks, then `touch` |
-//! | something else that flushing or settling should see | `touch`: dirty, unless it is being served, which ends with both |
-//! | pause, hold-back, throttles | `reading_changed`: `touch`, and who delivers looks again |
-//! | whatever, of the one that was served, or when its own turn is over | `settle`: its clocks, then `requeue` |
-//! | whether a listener or dispatcher is ready, which have no clocks | `requeue`: onto the ready queue if it can progress |
+//! Whoever works with a connection is lent it together with what it needs of the loop ([`Cx`]): [`Hub::lend`]. It cannot
+//! reach another one; what concerns others it leaves as notes, which are worked off when the loan ends.
 
-mod connecting;
-mod elsewhere;
-mod ending;
-mod opening;
-mod rating;
-mod receiving;
-mod sending;
+mod accepting;
+mod dispatching;
+mod draining;
+mod figures;
+mod lingering;
 #[cfg(debug_assertions)]
 mod soundness;
-mod timing;
-mod watching;
+mod throttles;
 
 use crate::{
+    buffers::ReadBuffers,
     config::Config,
     conn::{Conn, Phase},
+    cx::{Cx, NOBODY, Note},
+    entry::Entry,
     flags::*,
-    key::Key,
-    output::Spares,
-    panics::Payload,
-    rate::SharedRate,
-    reason::Reason,
-    slots::{Entry, Slots},
-    stats::Stats,
+    key::{Key, Timer},
+    panics::{self, Payload, discard},
+    reason::{Fault, Reason},
+    slots::Slots,
     time::Time,
-    timers::Timers,
+    timers::What,
     world::{Event, World},
 };
-pub(crate) use connecting::{Asker, LookedUp};
-pub(crate) use elsewhere::{Elsewhere, Product, Returned};
-pub(crate) use opening::Accepted;
-pub(crate) use receiving::{Budget, ReadBuffers, Step};
-use slab::Slab;
-use std::collections::VecDeque;
-pub(crate) use watching::NEVER_DRAINED_MAX;
-
-/// No connection's callback is running.
-const NOBODY: usize = usize::MAX;
+pub(crate) use accepting::Accepted;
+use std::{collections::VecDeque, io};
 
 /// Whose turn it is.
 pub(crate) enum Turn {
-    Stream,
+    Conn,
     Listener,
     Dispatcher,
     /// It has ended, or there is nothing to do any more.
@@ -62,42 +43,15 @@ pub(crate) enum Turn {
 
 pub(crate) struct Hub {
     pub(crate) slots: Slots,
-    lingering: VecDeque<Key>,
-    lingering_now: usize,
-    shared_rates: Slab<SharedRate>,
-    pub(crate) counts: Counts,
     pub(crate) cx: Cx,
-}
-
-/// What the loop hands to whoever is served.
-pub(crate) struct Cx {
-    pub(crate) config: Config,
-    pub(crate) world: Box<dyn World>,
-    pub(crate) stamp: Option<Time>,
-    pub(crate) looked: Time,
-    pub(crate) timers: Timers,
-    pub(crate) jobs_set: usize,
-    pub(crate) jobs_dead: Vec<crate::key::Timer>,
-    pub(crate) ready: Vec<Key>,
-    pub(crate) dirty: Vec<Key>,
-    pub(crate) closing: VecDeque<(Key, Reason)>,
-    pub(crate) elsewhere: Elsewhere,
-    pub(crate) stats: Stats,
-    pub(crate) is_shut: bool,
-    pub(crate) current: usize,
-    pub(crate) is_lent: bool,
-    pub(crate) out: Vec<u8>,
-    pub(crate) room: usize,
-    pub(crate) has_whole_queue: bool,
-    pub(crate) unread: usize,
-    pub(crate) interrupt: bool,
-    pub(crate) frame_ended: bool,
+    pub(crate) counts: Counts,
+    /// The first is the next to go when there are too many: those who were refused, then the others in order of age. May
+    /// still name some that have ended.
+    lingering: VecDeque<Key>,
+    /// How many of them there are: conns whose phase is `Lingering`.
+    lingering_now: usize,
     #[cfg(debug_assertions)]
     turns_unchecked: u32,
-    pub(crate) spares: Spares,
-    pub(crate) panicked: Option<Payload>,
-    /// Who reads only while another is not congested that has changed: to be looked at.
-    pub(crate) changed: Vec<Key>,
 }
 
 /// What keeps a reactor running.
@@ -107,171 +61,37 @@ pub(crate) struct Counts {
     pub(crate) accepted: usize,
     pub(crate) opened: usize,
     pub(crate) listeners: usize,
-    pub(crate) watched: usize,
+    pub(crate) dispatchers: usize,
 }
 
 impl Counts {
     pub(crate) fn handlers(&self) -> usize {
-        self.accepted + self.opened + self.listeners + self.watched
+        self.accepted + self.opened + self.listeners + self.dispatchers
     }
 }
 
 impl Hub {
-    pub(crate) fn new(config: Config, mut world: Box<dyn World>) -> std::io::Result<Self> {
-        let elsewhere = Elsewhere::new(world.waker()?);
-        let cx = Cx {
-            config,
-            world,
-            stamp: None,
-            looked: Time::default(),
-            timers: Timers::default(),
-            jobs_set: 0,
-            jobs_dead: Vec::new(),
-            ready: Vec::new(),
-            dirty: Vec::new(),
-            closing: VecDeque::new(),
-            elsewhere,
-            stats: Stats::default(),
-            is_shut: false,
-            current: NOBODY,
-            is_lent: false,
-            out: Vec::new(),
-            room: 0,
-            has_whole_queue: false,
-            unread: 0,
-            interrupt: false,
-            frame_ended: false,
-            #[cfg(debug_assertions)]
-            turns_unchecked: 0,
-            spares: Spares::default(),
-            panicked: None,
-            changed: Vec::new(),
-        };
+    pub(crate) fn new(config: Config, world: Box<dyn World>) -> io::Result<Self> {
         Ok(Self {
             slots: Slots::default(),
+            cx: Cx::new(config, world)?,
+            counts: Counts::default(),
             lingering: VecDeque::new(),
             lingering_now: 0,
-            shared_rates: Slab::new(),
-            counts: Counts::default(),
-            cx,
+            #[cfg(debug_assertions)]
+            turns_unchecked: 0,
         })
     }
 
-    // ------------------------------------------------------------------------------------------- what is ready
+    fn next_key(&self) -> io::Result<Key> {
+        self.slots.next_key().ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "all slots of this reactor are taken"))
+    }
 
-    /// All events become flags before any callback runs: what a callback closes or opens cannot meet an older event.
-    pub(crate) fn fold(&mut self, events: &[Event]) {
-        self.cx.stats.events += events.len() as u64;
-        for event in events {
-            let ready = event.ready;
-            let token = event.token;
-            let entry = self.slots.at(Key::index_of(token));
-            if let Some(Entry::Stream(conn)) = entry {
-                if conn.key.token() == token {
-                    conn.set(ready.without(if conn.is(EOF_SEEN) { READABLE | PRIORITY } else { PRIORITY }));
-                    let key = conn.key;
-                    if !conn.is_plainly_readable() {
-                        self.requeue(key);
-                    } else if !conn.mark(IN_READY) {
-                        self.cx.ready.push(key);
-                    }
-                    continue;
-                }
-            }
-            let Some(entry) = entry.filter(|entry| entry.key().is_some_and(|key| key.token() == token)) else {
-                self.cx.stats.stale_events += 1;
-                log::trace!(target: "mainspring", "an event for a socket that is gone");
-                continue;
-            };
-            let (hears, key) = (entry.hears(), entry.key());
-            if let (Some(flags), Some(key)) = (entry.flags(), key) {
-                flags.insert(ready.only(hears));
-                self.requeue(key);
-            }
+    fn refuse_if_shut(&self) -> io::Result<()> {
+        if !self.cx.is_shut {
+            return Ok(());
         }
-    }
-
-    /// Puts it on the ready queue if it could make progress and is not there yet.
-    pub(crate) fn requeue(&mut self, key: Key) {
-        if self.can_progress(key) && !self.slots.mark(key, IN_READY) {
-            self.cx.ready.push(key);
-        }
-    }
-
-    /// Takes it off the ready queue for being served, if it still could make progress.
-    pub(crate) fn take_turn(&mut self, key: Key) -> Turn {
-        let Some(entry) = self.slots.get_mut(key) else { return Turn::Over };
-        let turn = match entry {
-            Entry::Stream(_) => Turn::Stream,
-            Entry::Listener(_) => Turn::Listener,
-            Entry::Watched(_) => Turn::Dispatcher,
-            Entry::Retired => Turn::Over,
-        };
-        if let Some(flags) = entry.flags() {
-            flags.remove(IN_READY);
-        }
-        if self.can_progress(key) { turn } else { Turn::Over }
-    }
-
-    pub(crate) fn can_progress(&self, key: Key) -> bool {
-        match self.slots.get(key) {
-            Some(Entry::Stream(conn)) => self.conn_can_progress(conn),
-            Some(Entry::Listener(listening)) => {
-                listening.socket.is_some() && listening.flags.has_any(READABLE) && !listening.is_backing_off
-            }
-            Some(Entry::Watched(_)) => self.dispatcher_ready(key).has_any(READABLE | WRITABLE | PRIORITY),
-            _ => false,
-        }
-    }
-
-    fn conn_can_progress(&self, conn: &Conn) -> bool {
-        let can_flush = conn.can_write() && conn.has_writable_output();
-        match conn.phase {
-            Phase::Open | Phase::Flushing if !conn.is(ESTABLISHED) => {
-                (conn.stream.is_some() || conn.is_racing()) && (conn.is(WRITABLE) || conn.is(FAILED))
-            }
-            Phase::Open => {
-                let is_owed = conn.is(OWES_CONNECTED) || conn.is(OWES_DRAINING) || conn.may_be_told_writable();
-                let has_input = conn.has_input();
-                is_owed || conn.is(FAILED) || conn.write_error().is_some() || can_flush || (has_input && self.is_reading(conn))
-            }
-            Phase::Flushing => can_flush || conn.is(FAILED),
-            Phase::Guest | Phase::Ended => false,
-            Phase::Lingering => can_flush || conn.is(READABLE) || conn.is(FAILED),
-        }
-    }
-
-    /// Whether its handler is to be called: something is owed to it, or there may be input for it.
-    pub(crate) fn wants_callback(&self, index: usize) -> bool {
-        let conn = self.slots.conn_at(index);
-        if !conn.is_open() || !conn.is(ESTABLISHED) {
-            return false;
-        }
-        let has_input = conn.has_input();
-        let is_owed = conn.is(OWES_CONNECTED) || conn.is(OWES_DRAINING);
-        is_owed || conn.write_error().is_some() || (has_input && self.is_reading(conn))
-    }
-
-    #[inline]
-    pub(crate) fn owes_writable(&mut self, index: usize) -> bool {
-        let conn = self.slots.conn_at_mut(index);
-        conn.is(OWES_WRITABLE) && conn.may_be_told_writable() && conn.take(OWES_WRITABLE)
-    }
-
-    pub(crate) fn owes_draining(&mut self, index: usize) -> bool {
-        let conn = self.slots.conn_at_mut(index);
-        conn.is_open() && conn.take(OWES_DRAINING)
-    }
-
-    /// Reading is on when three things are off: the user's pause, its own congestion, a congested throttle target.
-    #[inline]
-    pub(crate) fn is_reading(&self, conn: &Conn) -> bool {
-        let is_throttled = || conn.extra.as_ref().is_some_and(|extra| self.is_any_congested(&extra.targets));
-        conn.reads() && (conn.is(LIFTED) || !is_throttled())
-    }
-
-    pub(crate) fn is_any_congested(&self, targets: &[Key]) -> bool {
-        targets.iter().any(|&target| self.slots.conn(target).is_some_and(|conn| conn.is(CONGESTED)))
+        Err(io::Error::new(io::ErrorKind::NotConnected, "the reactor is shutting down: nothing is opened any more"))
     }
 
     /// A connection whose `closed` has not run.
@@ -279,31 +99,114 @@ impl Hub {
         self.slots.conn(key).filter(|conn| conn.phase != Phase::Lingering)
     }
 
-    /// The slot of a connection that has not begun to end.
-    pub(crate) fn find_open(&self, key: Key) -> Option<usize> {
-        self.slots.conn(key).filter(|conn| conn.is_open()).map(|_| key.index())
+    /// One that has not begun to end.
+    pub(crate) fn find_open(&self, key: Key) -> Option<&Conn> {
+        self.slots.conn(key).filter(|conn| conn.is_open())
     }
 
-    /// After anything that changes what a connection could do next.
-    pub(crate) fn settle(&mut self, index: usize) {
-        let conn = self.slots.conn_at(index);
-        let key = conn.key;
-        let (has_limits, is_flushing) = (conn.extra.is_some(), conn.phase == Phase::Flushing);
-        self.requeue(key);
-        if is_flushing {
-            self.linger_from_now(index);
-        } else if has_limits {
-            self.run_limits(index);
-        }
-        if has_limits {
-            self.take_back_unused(index);
+    // ------------------------------------------------------------------------------------------------------- loans
+
+    /// A connection that is known to be there, and what it needs of the loop; for what concerns no other one.
+    #[inline]
+    pub(crate) fn pair(&mut self, key: Key) -> (&mut Conn, &mut Cx) {
+        (self.slots.conn_at_mut(key.index()), &mut self.cx)
+    }
+
+    /// Lends it, and then does to others what it has left to be done.
+    #[inline]
+    pub(crate) fn lend<T>(&mut self, key: Key, run: impl FnOnce(&mut Conn, &mut Cx) -> T) -> T {
+        let result = run(self.slots.conn_at_mut(key.index()), &mut self.cx);
+        self.work_off_notes();
+        result
+    }
+
+    /// The same for one that is perhaps gone.
+    pub(crate) fn lend_if_there<T>(&mut self, key: Key, run: impl FnOnce(&mut Conn, &mut Cx) -> T) -> Option<T> {
+        let result = run(self.slots.conn_mut(key)?, &mut self.cx);
+        self.work_off_notes();
+        Some(result)
+    }
+
+    #[inline]
+    fn work_off_notes(&mut self) {
+        if !self.cx.notes.is_empty() {
+            self.work_off_all_notes();
         }
     }
 
-    /// Settled later in this turn, or by the next one, which does not sleep first. What is being served is settled anyway.
+    #[inline(never)]
+    fn work_off_all_notes(&mut self) {
+        for note in std::mem::take(&mut self.cx.notes) {
+            match note {
+                Note::Reader(key) => self.look_at_throttles(key),
+                Note::Dirty(key) => self.mark_dirty(key),
+                Note::Share { key, way, bytes } => {
+                    self.slots.conn_at_mut(key.index()).take_turn_at_shared_rate(way, bytes, &mut self.cx)
+                }
+            }
+        }
+        debug_assert!(self.cx.notes.is_empty(), "who is told takes note, and no more");
+    }
+
+    // ------------------------------------------------------------------------------------------------ what is ready
+
+    /// All events become flags before any callback runs: what a callback closes or opens cannot meet an older event.
+    pub(crate) fn fold(&mut self, events: &[Event]) {
+        self.cx.stats.events += events.len() as u64;
+        for event in events {
+            let (ready, token) = (event.ready, event.token);
+            match self.slots.at(Key::index_of(token)) {
+                Some(Entry::Conn(conn)) if conn.key.token() == token => {
+                    conn.set(ready.without(if conn.is(EOF_SEEN) { READABLE | PRIORITY } else { PRIORITY }));
+                    if conn.is_plainly_readable() || conn.can_progress() {
+                        conn.mark_ready(&mut self.cx);
+                    }
+                }
+                Some(entry) if entry.key().is_some_and(|key| key.token() == token) => {
+                    entry.note(ready);
+                    entry.requeue(&mut self.cx);
+                }
+                _ => {
+                    self.cx.stats.stale_events += 1;
+                    log::trace!(target: "mainspring", "an event for a socket that is gone");
+                }
+            }
+        }
+    }
+
+    /// Takes the turn of a connection in the common case, and says how many bytes came: [`Conn::read_plainly`].
+    #[inline(always)]
+    pub(crate) fn read_plainly(&mut self, key: Key, buffers: &mut ReadBuffers) -> Option<usize> {
+        let bytes = self.slots.conn_mut(key)?.read_plainly(buffers, &mut self.cx);
+        if bytes.is_none() {
+            self.work_off_notes();
+        }
+        bytes
+    }
+
+    /// Takes it off the ready queue for being served, if it still could make progress.
+    pub(crate) fn take_turn(&mut self, key: Key) -> Turn {
+        let Some(entry) = self.slots.get_mut(key) else { return Turn::Over };
+        entry.flags_mut().remove(IN_READY);
+        match entry {
+            entry if !entry.can_progress() => Turn::Over,
+            Entry::Conn(_) => Turn::Conn,
+            Entry::Listener(_) => Turn::Listener,
+            Entry::Dispatcher(_) => Turn::Dispatcher,
+            Entry::Retired => Turn::Over,
+        }
+    }
+
+    /// Onto the ready queue if it could make progress.
+    pub(crate) fn requeue(&mut self, key: Key) {
+        if let Some(entry) = self.slots.get_mut(key) {
+            entry.requeue(&mut self.cx);
+        }
+    }
+
     pub(crate) fn mark_dirty(&mut self, key: Key) {
-        if !self.slots.mark(key, IN_DIRTY) {
-            self.cx.dirty.push(key);
+        if let Some(entry) = self.slots.get_mut(key) {
+            entry.mark_dirty(&mut self.cx);
         }
     }
 
@@ -314,58 +217,180 @@ impl Hub {
         while let Some(&key) = self.cx.dirty.get(at) {
             at += 1;
             let Some(conn) = self.slots.conn_mut(key) else {
-                if let Some(flags) = self.slots.get_mut(key).and_then(Entry::flags) {
-                    flags.remove(IN_DIRTY);
-                    self.requeue(key);
+                if let Some(entry) = self.slots.get_mut(key) {
+                    entry.flags_mut().remove(IN_DIRTY);
+                    entry.requeue(&mut self.cx);
                 }
                 continue;
             };
             conn.clear(IN_DIRTY);
-            let index = key.index();
-            if conn.is_plainly_writable() {
-                let flushed = conn.flush(&mut self.cx.spares, usize::MAX);
-                if flushed.is_ok() && conn.is_plainly_sent() && conn.is_plainly_idle() {
-                    continue;
-                }
-                conn.flushed(flushed, &mut self.cx);
-                self.tell_readers();
-            } else if conn.phase != Phase::Lingering {
-                self.flush(index);
-            }
-            if !self.slots.conn_at(index).is_plainly_idle() {
-                self.settle(index);
+            if !conn.flushes_plainly(&mut self.cx) {
+                self.work_off_notes();
+                self.lend(key, Conn::settle_unless_idle);
             }
         }
         self.cx.dirty.clear();
     }
 
-    /// The time, read once a turn: good enough for idle clocks, which count in seconds.
-    pub(crate) fn stamp(&mut self) -> Time {
-        *self.cx.stamp.get_or_insert_with(|| self.cx.world.now())
-    }
+    // ------------------------------------------------------------------------------------ whose callback is running
 
-    /// Whether the next wait must not sleep.
-    pub(crate) fn has_work(&self) -> bool {
-        !(self.cx.ready.is_empty() && self.cx.dirty.is_empty() && self.cx.closing.is_empty())
-    }
-
-    // --------------------------------------------------------------------------------- whose callback is running
-
-    /// A callback of this connection is about to run: it is lent the output buffer.
+    /// From the callback that is running, to its own connection.
     #[inline]
-    pub(crate) fn begin(&mut self, index: usize) {
-        debug_assert!(self.cx.current == NOBODY && self.cx.out.is_empty(), "no callback runs inside another");
-        self.cx.current = index;
-        (self.cx.interrupt, self.cx.frame_ended) = (false, false);
-        let conn = self.slots.conn_at(index);
-        self.cx.is_lent = conn.output.is_none() && conn.takes_output();
-        self.cx.room = if self.cx.is_lent { conn.marks(self.cx.config.marks).high } else { 0 };
-        self.cx.unread = conn.held.as_ref().map_or(0, |held| held.len());
+    pub(crate) fn send_current(&mut self, bytes: &[u8]) -> bool {
+        self.cx.lent.push(bytes) || self.send_current_checked(bytes)
     }
 
+    fn send_current_checked(&mut self, bytes: &[u8]) -> bool {
+        if self.cx.lent.to == NOBODY {
+            return false;
+        }
+        let sent = self.slots.conn_at_mut(self.cx.lent.to).send_checked(bytes, &mut self.cx);
+        self.work_off_notes();
+        sent
+    }
+
+    /// The callbacks of the connection that is being served are over: what they sent leaves now.
     #[inline]
-    pub(crate) fn is_current(&self, index: usize) -> bool {
-        self.cx.current == index
+    pub(crate) fn write_current(&mut self) {
+        self.slots.conn_at_mut(self.cx.lent.to).write_lent(&mut self.cx);
+        self.work_off_notes();
+    }
+
+    /// The same for a callback outside its turn: it leaves with the others at the end of the turn.
+    pub(crate) fn queue_current(&mut self) {
+        self.slots.conn_at_mut(self.cx.lent.to).queue_lent(&mut self.cx);
+        self.cx.lent.end();
+    }
+
+    // -------------------------------------------------------------------------------------------------- timers
+
+    /// A timer that dies with its connection.
+    pub(crate) fn set_owned_timer(&mut self, key: Key, deadline: Time) -> Timer {
+        let (conn, cx) = self.pair(key);
+        conn.set_timer(deadline, cx)
+    }
+
+    /// One of the program. Whether it was still set.
+    pub(crate) fn cancel(&mut self, timer: Timer) -> bool {
+        if let Some(key) = self.cx.timers.owner(timer) {
+            let (conn, cx) = self.pair(key);
+            conn.forget_timer(timer, cx);
+        }
+        self.cx.timers.cancel(timer).is_some()
+    }
+
+    /// A timer of the loop's own, which calls nobody.
+    pub(crate) fn fire(&mut self, what: What) {
+        match what {
+            What::Accept(key) => self.accept_again(key),
+            What::Connect(key) => _ = self.lend_if_there(key, Conn::connect_again),
+            What::NextAddress(key) => _ = self.lend_if_there(key, Conn::race_on),
+            What::Rate(key, way) => _ = self.lend_if_there(key, |conn, cx| conn.rate_is_ready(way, cx)),
+            What::SharedRate(shared) => {
+                self.cx.shared_rate_is_ready(shared);
+                self.work_off_notes();
+            }
+            What::Job | What::Owned(_) | What::Clocks(_) | What::Grace => unreachable!("these may call the program"),
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------ the end
+
+    /// Begins to end, whatever it is. Whether this is the cause.
+    pub(crate) fn end(&mut self, key: Key, reason: Reason) -> bool {
+        let has_ended = match self.slots.get_mut(key) {
+            Some(entry) => entry.end(reason, &mut self.cx),
+            None => {
+                discard("an error that came too late", reason);
+                false
+            }
+        };
+        self.work_off_notes();
+        has_ended
+    }
+
+    /// By a callback that failed or panicked.
+    #[cold]
+    pub(crate) fn end_failed(&mut self, key: Key, failure: Result<Fault, Payload>) {
+        match failure {
+            Ok(fault) => _ = self.end(key, Reason::from_fault(fault)),
+            Err(payload) => {
+                self.end(key, Reason::Panicked(panics::text(&payload)));
+                self.cx.pass_on(payload);
+            }
+        }
+    }
+
+    /// Politely. Whether it was open.
+    pub(crate) fn close(&mut self, key: Key) -> bool {
+        match self.slots.conn_mut(key) {
+            Some(conn) => conn.close(&mut self.cx),
+            None => self.end(key, Reason::Finish),
+        }
+    }
+
+    /// Whether it was there to be aborted.
+    pub(crate) fn abort(&mut self, key: Key) -> bool {
+        match self.slots.conn(key) {
+            Some(_) => self.lend(key, Conn::abort),
+            None => self.end(key, Reason::Abort),
+        }
+    }
+
+    /// `closed` was called, and the handler is gone. The socket goes too, or lingers until the peer has had it all.
+    pub(crate) fn finish_end(&mut self, key: Key, is_clean: bool) {
+        match self.slots.get_mut(key) {
+            Some(Entry::Conn(conn)) => {
+                let (lingers, was_accepted) = (conn.is_to_linger(is_clean), conn.listener.is_some());
+                if was_accepted {
+                    self.uncount_guest(key);
+                } else {
+                    self.counts.opened -= 1;
+                }
+                if lingers {
+                    self.linger(key);
+                } else {
+                    self.free(key);
+                }
+            }
+            Some(Entry::Listener(listening)) => {
+                for shared in std::mem::take(&mut listening.shared_rates).into_iter().flatten() {
+                    self.cx.leave_shared_rate(shared);
+                }
+                self.counts.listeners -= 1;
+                self.slots.remove(key.index());
+            }
+            Some(Entry::Dispatcher(dispatching)) => {
+                let targets = std::mem::take(&mut dispatching.targets);
+                self.counts.dispatchers -= 1;
+                self.slots.remove(key.index());
+                self.forget_reader(key, &targets);
+            }
+            _ => {}
+        }
+    }
+
+    /// The slot of a connection is free, and its socket closed.
+    pub(crate) fn free(&mut self, key: Key) {
+        self.lend(key, Conn::stop_all);
+        self.forget_throttles(key);
+        let Entry::Conn(conn) = self.slots.remove(key.index()) else { unreachable!("the slot of a connection") };
+        self.lingering_now -= usize::from(conn.phase == Phase::Lingering);
+        self.cx.stats.bytes_in += conn.bytes_in;
+        self.cx.stats.bytes_out += conn.bytes_out;
+        conn.free();
+    }
+
+    /// All sockets at once, without another word.
+    pub(crate) fn discard_all(&mut self) {
+        for (_, why) in std::mem::take(&mut self.cx.closing) {
+            discard("an error", why);
+        }
+        for key in self.slots.all_keys() {
+            if let Entry::Conn(conn) = self.slots.remove(key.index()) {
+                conn.discard();
+            }
+        }
     }
 }
 
@@ -381,7 +406,7 @@ mod tests {
         let mut hub = Hub::new(Config::default(), Box::new(world)).expect("a waker");
         let open = |hub: &mut Hub| {
             let key = hub.slots.next_key().expect("room");
-            hub.slots.insert(Entry::Stream(Conn::new(key, None, Address::Fd, Time::default())));
+            hub.slots.insert(Entry::Conn(Conn::new(key, None, Address::Fd, Time::default())));
             key
         };
         let old = open(&mut hub);

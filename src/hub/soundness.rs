@@ -1,13 +1,14 @@
 //! What holds after every turn, checked wherever debug assertions are on. Each line is an invariant that some promise
 //! rests on.
 
-use super::{Hub, NOBODY};
+use super::Hub;
 use crate::{
     conn::{Conn, Phase},
+    cx::NOBODY,
+    entry::Entry,
     flags::*,
     key::Key,
     rate::Way,
-    slots::Entry,
 };
 
 /// Large tables are looked at now and then only, or the looking would be most of a test's time.
@@ -17,16 +18,19 @@ impl Hub {
     /// # Panics
     /// If something does not hold.
     pub(crate) fn assert_sound(&mut self) {
-        self.cx.turns_unchecked += 1;
-        if self.slots.len() > EVERY_TURN_MAX && self.cx.turns_unchecked < 64 {
+        self.turns_unchecked += 1;
+        if self.slots.len() > EVERY_TURN_MAX && self.turns_unchecked < 64 {
             return;
         }
-        self.cx.turns_unchecked = 0;
-        assert!(self.cx.current == NOBODY && self.cx.out.is_empty(), "nothing is lent between turns");
-        let (mut accepted, mut opened, mut listeners, mut watched, mut lingering) = (0, 0, 0, 0, 0);
+        self.turns_unchecked = 0;
+        assert!(
+            self.cx.lent.to == NOBODY && self.cx.lent.out.is_empty() && self.cx.notes.is_empty(),
+            "nothing is lent between turns"
+        );
+        let (mut accepted, mut opened, mut listeners, mut dispatchers, mut lingering) = (0, 0, 0, 0, 0);
         for key in self.slots.keys() {
             match self.slots.get(key) {
-                Some(Entry::Stream(conn)) => {
+                Some(Entry::Conn(conn)) => {
                     match (conn.phase, conn.listener) {
                         (Phase::Lingering, _) => lingering += 1,
                         (_, Some(_)) => accepted += 1,
@@ -34,25 +38,20 @@ impl Hub {
                     }
                     self.assert_conn_sound(conn);
                 }
-                Some(Entry::Listener(listening)) => {
-                    listeners += 1;
-                    self.assert_queued(key, listening.flags);
-                }
-                Some(Entry::Watched(entry)) => {
-                    watched += 1;
-                    self.assert_queued(key, entry.flags);
-                }
+                Some(Entry::Listener(_)) => listeners += 1,
+                Some(Entry::Dispatcher(_)) => dispatchers += 1,
                 _ => {}
             }
+            self.assert_entry_sound(key);
         }
         let counts = self.counts;
         assert_eq!(
-            (accepted, opened, listeners, watched, lingering),
-            (counts.accepted, counts.opened, counts.listeners, counts.watched, self.lingering_now),
-            "accepted, opened, listeners, watched, lingering: as counted"
+            (accepted, opened, listeners, dispatchers, lingering),
+            (counts.accepted, counts.opened, counts.listeners, counts.dispatchers, self.lingering_now),
+            "accepted, opened, listeners, dispatchers, lingering: as counted"
         );
         self.assert_shared_rates_sound();
-        for &key in self.cx.elsewhere.owned.values() {
+        for &key in self.cx.threads.owned.values() {
             assert!(self.find_open(key).is_some(), "{key} has ended, and its offload lives");
         }
         for (key, _) in &self.cx.closing {
@@ -62,10 +61,13 @@ impl Hub {
         }
     }
 
-    /// The rule that carries everything: who could make progress is on the ready queue, or will be looked at.
-    fn assert_queued(&self, key: Key, flags: Flags) {
+    /// Whatever it is. The rule that carries everything: who could make progress is on the ready queue, or will be looked at.
+    fn assert_entry_sound(&self, key: Key) {
+        let entry = self.slots.get(key).expect("a key of the table");
+        let flags = entry.flags();
+        assert_eq!(flags.has_any(THROTTLED), self.is_any_congested(entry.targets()), "{key} hangs on who is congested");
         let (in_ready, in_dirty) = (flags.has_any(IN_READY), flags.has_any(IN_DIRTY));
-        assert!(in_ready || in_dirty || !self.can_progress(key), "{key} could make progress, and nobody will come");
+        assert!(in_ready || in_dirty || !entry.can_progress(), "{key} could make progress, and nobody will come");
         if self.slots.len() <= EVERY_TURN_MAX {
             let listed = |list: &[Key]| list.iter().filter(|&&listed| listed == key).count();
             assert_eq!(listed(&self.cx.ready), usize::from(in_ready), "{key} on the ready queue");
@@ -74,7 +76,7 @@ impl Hub {
     }
 
     fn assert_shared_rates_sound(&self) {
-        for (at, shared) in &self.shared_rates {
+        for (at, shared) in &self.cx.shared_rates {
             let rates =
                 self.slots.conns().filter_map(|conn| Some((conn.key, conn.extra.as_ref()?.rates.as_ref()?.get(shared.way))));
             let mut members: Vec<_> = rates.filter(|(_, rate)| rate.shared == Some(at)).collect();
@@ -95,7 +97,6 @@ impl Hub {
 
     fn assert_conn_sound(&self, conn: &Conn) {
         let key = conn.key;
-        self.assert_queued(key, conn.flags);
         assert!(conn.held.as_ref().is_none_or(|held| !held.is_empty()), "{key} holds an empty buffer");
         assert!(conn.output.as_ref().is_none_or(|output| !output.is_empty()), "{key} has an empty queue");
         let marks = conn.marks(self.cx.config.marks);
@@ -107,6 +108,7 @@ impl Hub {
         let may_be_congested = conn.queued() > marks.low || has_producers || conn.is(IN_DIRTY);
         assert!(!conn.is(CONGESTED) || may_be_congested, "{key} is down to its low mark");
         assert!(!conn.is(EOF_TOLD) || conn.is(EOF_SEEN), "{key} was told of an end that nobody saw");
+        assert_eq!(conn.is(SHUT), conn.phase != Phase::Open, "{key} is shut exactly as long as it is not open");
         if conn.phase != Phase::Open {
             assert!(conn.held.is_none(), "{key} has ended and keeps input");
         }
@@ -120,14 +122,14 @@ impl Hub {
             "{key} has a rate limit without a rate"
         );
         let Some(extra) = &conn.extra else {
-            assert!(!conn.is(SPECIAL), "{key} is special by nothing");
+            assert!(!conn.is(NEEDS_SETTLING), "{key} is special by nothing");
             return;
         };
-        let is_plain = || conn.situation(self.is_reading(conn)).is_plain() && extra.is_plain() && extra.limits.run_plainly();
+        let is_plain = || conn.situation().is_plain() && extra.is_plain() && extra.clocks.run_plainly();
         assert!(
-            conn.is(SPECIAL | IN_DIRTY) || !conn.is_open() || is_plain(),
+            conn.is(NEEDS_SETTLING | IN_DIRTY) || !conn.is_open() || is_plain(),
             "{key} is served plainly, and its {:?} want more",
-            extra.limits
+            extra.clocks
         );
         for (way, spent) in [(Way::In, SPENT_IN), (Way::Out, SPENT_OUT)] {
             let Some(rate) = extra.rates.as_ref().map(|rates| rates.get(way)) else { continue };
@@ -137,13 +139,13 @@ impl Hub {
             assert!(!(has_timer && waits), "{key} waits for its own rate and for the one that it shares");
             assert_eq!(conn.is(spent), has_timer || waits, "{key} is out of its rate exactly as long as it waits");
             assert!(rate.share == 0 || !conn.is(spent), "{key} was let go, and waits");
-            let may_move = conn.is(IN_DIRTY) || conn.phase == Phase::Ended || self.could_move(key.index(), way);
+            let may_move = conn.is(IN_DIRTY) || conn.phase == Phase::Ended || conn.could_move(way);
             assert!(rate.share == 0 || may_move, "{key} has a share that it cannot use");
         }
         let is_let_go = extra.rates.as_ref().is_some_and(|rates| rates.get(Way::In).share + rates.get(Way::Out).share > 0);
-        assert_eq!(conn.is(LET_GO), is_let_go, "{key} is let go exactly as long as it has a share");
+        assert_eq!(conn.is(HAS_SHARE), is_let_go, "{key} is let go exactly as long as it has a share");
         let is_connecting = !conn.is(ESTABLISHED) && conn.stream.is_none() && conn.phase != Phase::Ended;
-        assert!(extra.opening.is_none() || is_connecting, "{key} is connected or has ended, and still races");
+        assert!(extra.by_name.is_none() || is_connecting, "{key} is connected or has ended, and still races");
         for &target in &extra.targets {
             let readers = self.slots.conn(target).and_then(|conn| conn.extra.as_ref()).map(|extra| &extra.readers);
             assert!(readers.is_some_and(|readers| readers.contains(&key)), "{key} hangs on {target}, which does not know it");

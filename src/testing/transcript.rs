@@ -4,7 +4,7 @@ use super::scene::{Actor, Scene};
 use crate::{
     contract::Protocol,
     key::Key,
-    listener::{Listen, Refusal},
+    listen::{Listen, Refusal},
     reason::Reason,
 };
 use std::{fmt, marker::PhantomData, time::Duration};

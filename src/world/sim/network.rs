@@ -437,7 +437,7 @@ impl Network {
             Happening::Fin { to } => {
                 if let Some(end) = self.ends.get_mut(&to).filter(|end| !end.is_broken) {
                     end.fin_arrived = true;
-                    self.tell(to, READABLE | READ_ON);
+                    self.tell(to, READABLE | READ_UNTIL_BLOCKED);
                 }
             }
             Happening::Reset { to } => self.fail_end(to, Errno::ConnectionReset),
@@ -835,7 +835,7 @@ impl Network {
         end.is_connected = false;
         end.arriving = 0;
         self.note_end(id, format_args!("hears {errno:?} from"));
-        self.tell(id, READABLE | WRITABLE | READ_ON | FAILED);
+        self.tell(id, READABLE | WRITABLE | READ_UNTIL_BLOCKED | FAILED);
     }
 
     pub(crate) fn local(&self, id: EndId) -> Option<Address> {
@@ -861,7 +861,7 @@ impl Network {
         let mut ready = Flags::default();
         ready.insert_if(READABLE, !end.inbox.is_empty() || has_ended);
         ready.insert_if(WRITABLE, (end.is_connected && has_room) || end.is_broken);
-        ready.insert_if(READ_ON, has_ended);
+        ready.insert_if(READ_UNTIL_BLOCKED, has_ended);
         ready.insert_if(FAILED, end.error.is_some());
         ready
     }

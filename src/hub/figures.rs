@@ -3,9 +3,9 @@
 use super::Hub;
 use crate::{
     conn::{Conn, Phase},
+    entry::Entry,
     flags::*,
     key::Key,
-    slots::Entry,
     stats::{Connection, Kind, Stats, timeouts},
     time::Time,
 };
@@ -13,9 +13,6 @@ use std::time::Duration;
 
 /// A connection that was ready so often and got nowhere is named in the log.
 const IN_VAIN_MAX: u8 = u8::MAX - 1;
-
-/// The same for a dispatcher that says again and again that there is more.
-pub(crate) const NEVER_DRAINED_MAX: u32 = 100_000;
 
 impl Hub {
     /// Before a callback: counts it, and looks at the clock if the watchdog is on.
@@ -44,9 +41,9 @@ impl Hub {
 
     /// After a turn of a connection: if no byte moved and no callback ran, and it is ready again nevertheless, it spins.
     /// Said once, after so many turns in a row.
-    pub(crate) fn gets_nowhere(&mut self, index: usize, before: u64) -> bool {
-        let has_progressed = before != self.progress(index);
-        let conn = self.slots.conn_at_mut(index);
+    pub(crate) fn gets_nowhere(&mut self, key: Key, before: u64) -> bool {
+        let has_progressed = before != self.progress(key);
+        let conn = self.slots.conn_at_mut(key.index());
         if has_progressed || !conn.is(IN_READY) {
             conn.in_vain = 0;
             return false;
@@ -57,8 +54,8 @@ impl Hub {
 
     /// Changes whenever something was achieved.
     #[inline]
-    pub(crate) fn progress(&self, index: usize) -> u64 {
-        let conn = self.slots.conn_at(index);
+    pub(crate) fn progress(&self, key: Key) -> u64 {
+        let conn = self.slots.conn_at(key.index());
         conn.bytes_in.wrapping_add(conn.bytes_out).wrapping_add(self.cx.stats.callbacks)
     }
 
@@ -78,9 +75,9 @@ impl Hub {
     pub(crate) fn connections(&self, name: impl Fn(Key) -> &'static str) -> Vec<Connection> {
         let now = self.cx.world.now();
         let describe = |key: Key| match self.slots.get(key)? {
-            Entry::Stream(conn) => Some(describe_stream(conn, now.since(conn.born), name(key))),
+            Entry::Conn(conn) => Some(describe_stream(conn, now.since(conn.born), name(key))),
             Entry::Listener(listening) => Some(Connection::new(key, Kind::Listener, name(key), listening.local.clone())),
-            Entry::Watched(_) => Some(Connection::new(key, Kind::Dispatcher, name(key), crate::address::Address::Fd)),
+            Entry::Dispatcher(_) => Some(Connection::new(key, Kind::Dispatcher, name(key), crate::address::Address::Fd)),
             Entry::Retired => None,
         };
         self.slots.keys().filter_map(describe).collect()
@@ -104,7 +101,7 @@ fn describe_stream(conn: &Conn, age: Duration, name: &'static str) -> Connection
         is_paused: conn.is(PAUSED),
         is_congested: conn.is(CONGESTED),
         terminator: conn.framing.name(),
-        timeouts: conn.extra.as_ref().map(|extra| timeouts(&extra.limits)).unwrap_or_default(),
+        timeouts: conn.extra.as_ref().map(|extra| timeouts(&extra.clocks)).unwrap_or_default(),
         ..Connection::new(conn.key, kind, name, conn.peer.clone())
     }
 }

@@ -1,6 +1,5 @@
 //! Connecting: the options ([`Connect`]), and how the loop goes on after each step.
 
-use crate::{eyeballs::Race, key::Timer, pool::Ticket, transport::Stream};
 use std::{net::SocketAddr, time::Duration};
 
 /// How to connect. All of it has a default.
@@ -33,19 +32,3 @@ impl Connect {
         self
     }
 }
-
-/// How far connecting by name has come.
-pub(crate) enum Opening {
-    Resolving {
-        ticket: Ticket,
-        port: u16,
-    },
-    /// `next`: when another address is tried.
-    Racing {
-        race: Race<Stream>,
-        next: Option<Timer>,
-    },
-}
-
-/// A Unix listener with a full backlog refuses to keep us waiting: how long until we ask again.
-pub(crate) const RETRY: Duration = Duration::from_millis(10);

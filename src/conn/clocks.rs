@@ -1,0 +1,145 @@
+//! A connection's time-outs and its own timers.
+
+use super::Conn;
+use crate::{
+    cx::Cx,
+    flags::NEEDS_SETTLING,
+    key::Timer,
+    limits::{Clocks, Expired, Stopwatch},
+    listen::Bounds,
+    reason::Limit,
+    time::{PAUSE_MIN, Time},
+    timers::What,
+};
+use std::time::Duration;
+
+impl Conn {
+    pub(crate) fn set_time_out(&mut self, limit: Limit, after: Option<Duration>, cx: &mut Cx) {
+        stopwatch(&mut self.extra().clocks, limit).set(after.map(|after| after.max(PAUSE_MIN)));
+        self.run_clocks(cx);
+    }
+
+    /// What its listener has for each that it accepts.
+    pub(crate) fn bound(&mut self, Bounds { idle, stalled, deadline, marks }: Bounds, cx: &mut Cx) {
+        for (limit, after) in [(Limit::Idle, idle), (Limit::Stalled, stalled), (Limit::Deadline, deadline)] {
+            if after.is_some() {
+                self.set_time_out(limit, after, cx);
+            }
+        }
+        if let Some(marks) = marks {
+            self.set_marks(marks, cx);
+        }
+    }
+
+    /// Starts and stops the clocks by what the connection is doing, and sees to it that its timer comes in time.
+    pub(super) fn run_clocks(&mut self, cx: &mut Cx) {
+        let now = self.run_stopwatches(cx);
+        let key = self.key;
+        let Some(extra) = &mut self.extra else { return };
+        let clocks = &mut extra.clocks;
+        let ends = clocks.ends().max(now); // one that has run out waits for the next turn, and is in nobody's way there
+        if ends == Time::NEVER {
+            return; // an idle timer fires once in vain; cancelling and setting for each request would cost more
+        }
+        match clocks.timer {
+            Some((_, at)) if at <= ends => {}
+            Some((timer, _)) => {
+                cx.timers.set_again(timer, ends);
+                clocks.timer = Some((timer, ends));
+            }
+            None => clocks.timer = Some((cx.timers.set(ends, What::Clocks(key)), ends)),
+        }
+    }
+
+    /// By what the connection is doing now; the time.
+    fn run_stopwatches(&mut self, cx: &mut Cx) -> Time {
+        let situation = self.situation();
+        let now = cx.world.now();
+        if let Some(extra) = &mut self.extra {
+            extra.clocks.run(situation, now);
+            let is_plain = situation.is_plain() && extra.is_plain();
+            self.put(NEEDS_SETTLING, !is_plain);
+        }
+        now
+    }
+
+    /// The timer of its clocks fired: what had run out when the loop last looked at its sockets, if anything. What has run out
+    /// since, the next turn finds: the peer may have done its part while somebody's callback kept us from seeing it.
+    pub(crate) fn expire_clocks(&mut self, cx: &mut Cx) -> Option<Expired> {
+        self.extra.as_mut()?.clocks.timer = None;
+        // First what has been asked of it since: a clock that stands still does not run out.
+        let now = self.run_stopwatches(cx);
+        let expired = self.extra.as_mut()?.clocks.expire(cx.polled, now);
+        self.run_clocks(cx);
+        expired
+    }
+
+    pub(super) fn stop_clocks(&mut self, cx: &mut Cx) {
+        if let Some(extra) = &mut self.extra {
+            let clocks = std::mem::take(&mut extra.clocks);
+            if let Some((timer, _)) = clocks.timer {
+                cx.timers.cancel(timer);
+            }
+        }
+    }
+
+    /// A polite close has output left: the peer has `linger_max` to take the next byte.
+    pub(crate) fn linger_from_now(&mut self, cx: &mut Cx) {
+        if self.extra().clocks.linger.is_set() {
+            self.run_clocks(cx);
+        } else {
+            let most = cx.config.linger_max;
+            self.set_time_out(Limit::Linger, Some(most), cx);
+        }
+    }
+
+    /// A plain turn of a connection that has more than the usual: it was not idle.
+    #[inline(never)]
+    pub(super) fn has_spoken(&mut self, cx: &mut Cx) {
+        let now = cx.stamp();
+        if let Some(extra) = &mut self.extra {
+            extra.clocks.idle.restart(now);
+        }
+    }
+
+    /// A frame ended: the next one's time begins with its first byte.
+    pub(super) fn frame_moved(&mut self, cx: &mut Cx) {
+        let now = cx.world.now();
+        self.extra().clocks.frame.restart(now);
+    }
+
+    /// A timer that dies with its connection.
+    pub(crate) fn set_timer(&mut self, deadline: Time, cx: &mut Cx) -> Timer {
+        let timer = cx.timers.set(deadline, What::Owned(self.key));
+        let extra = self.extra();
+        extra.timers = cx.timers.link(extra.timers, timer);
+        timer
+    }
+
+    /// One of its own fires, or is taken back.
+    pub(crate) fn forget_timer(&mut self, timer: Timer, cx: &mut Cx) {
+        let extra = self.extra();
+        extra.timers = cx.timers.unlink(extra.timers, timer);
+    }
+
+    pub(crate) fn stop_timers(&mut self, cx: &mut Cx) {
+        let Some(extra) = &mut self.extra else { return };
+        while let Some(timer) = cx.timers.at_head(extra.timers) {
+            extra.timers = cx.timers.unlink(extra.timers, timer);
+            cx.timers.cancel(timer);
+            cx.jobs_set -= 1;
+            cx.jobs_dead.push(timer);
+        }
+    }
+}
+
+fn stopwatch(clocks: &mut Clocks, limit: Limit) -> &mut Stopwatch {
+    match limit {
+        Limit::Idle => &mut clocks.idle,
+        Limit::Stalled => &mut clocks.stalled,
+        Limit::Deadline => &mut clocks.deadline,
+        Limit::FrameTime => &mut clocks.frame,
+        Limit::Linger => &mut clocks.linger,
+        Limit::FrameBytes => unreachable!("a frame's bytes are counted by its terminator"),
+    }
+}

@@ -1,0 +1,280 @@
+//! How a connection of ours comes about: connecting, by address or by name.
+
+use super::{Conn, Phase};
+use crate::{
+    address::Address,
+    cx::Cx,
+    eyeballs::{ATTEMPT_DELAY, Move, Race},
+    flags::*,
+    key::Timer,
+    names::{Found, NameError, Question},
+    pool::{Purpose, Ticket},
+    reason::{ConnectError, Reason},
+    threads::Asker,
+    time::Time,
+    timers::What,
+    transport::Stream,
+};
+use std::{io, net::SocketAddr, time::Duration};
+
+/// How far connecting by name has come.
+pub(crate) enum ByName {
+    Resolving {
+        ticket: Ticket,
+        port: u16,
+    },
+    /// `next`: when another address is tried.
+    Racing {
+        race: Race<Stream>,
+        next: Option<Timer>,
+    },
+}
+
+/// A Unix listener with a full backlog refuses to keep us waiting: how long until we ask again.
+const RETRY: Duration = Duration::from_millis(10);
+
+impl Conn {
+    pub(crate) fn begin_to_connect(&mut self, cx: &mut Cx) {
+        let (key, from) = (self.key, self.extra().from);
+        match cx.world.connect(&self.peer, from, key.token()) {
+            Ok(stream) => self.stream = Some(stream),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let again = cx.world.now() + RETRY;
+                cx.timers.set(again, What::Connect(key));
+            }
+            Err(error) => self.connect_failed(error, cx),
+        }
+    }
+
+    /// It has waited long enough for another try, unless it has ended.
+    pub(crate) fn connect_again(&mut self, cx: &mut Cx) {
+        if self.stream.is_none() && self.phase != Phase::Ended {
+            self.begin_to_connect(cx);
+            self.settle(cx);
+        }
+    }
+
+    fn connect_failed(&mut self, error: io::Error, cx: &mut Cx) {
+        let tried = vec![(self.peer.clone(), error)];
+        self.end(Reason::Connect(ConnectError::new(tried)), cx);
+    }
+
+    /// An event while it is still connecting: is it done?
+    pub(crate) fn serve_connecting(&mut self, cx: &mut Cx) {
+        let checked = match &mut self.stream {
+            Some(stream) => Some(stream.connected()),
+            None => self.serve_race(cx),
+        };
+        let Some(checked) = checked else { return };
+        match checked {
+            Ok(true) => {
+                self.set(ESTABLISHED | WRITABLE);
+                self.clear(FAILED);
+                self.put(OWES_CONNECTED, self.phase == Phase::Open);
+                self.slim_down(cx);
+            }
+            Ok(false) => self.clear(WRITABLE | FAILED),
+            Err(error) if is_lost_already(&error) => {
+                self.set(ESTABLISHED);
+                self.clear(FAILED);
+                self.put(OWES_CONNECTED, self.is_open());
+                self.write_failed(error, cx);
+                self.slim_down(cx);
+            }
+            Err(error) => self.connect_failed(error, cx),
+        }
+    }
+
+    /// An idle connection stays small: connecting needed what it will perhaps never need again.
+    fn slim_down(&mut self, cx: &mut Cx) {
+        let Some(extra) = &mut self.extra else { return };
+        extra.clocks.connect.set(None);
+        let timer = extra.clocks.timer;
+        if extra.is_idle() {
+            self.extra = None;
+            self.clear(NEEDS_SETTLING);
+            if let Some((timer, _)) = timer {
+                cx.timers.cancel(timer);
+            }
+        }
+    }
+
+    /// Time is up, unless it is connected: somebody's callback may have kept us from looking.
+    pub(crate) fn connect_timed_out(&mut self, cx: &mut Cx) {
+        self.serve_connecting(cx);
+        if !self.is(ESTABLISHED) && self.phase != Phase::Ended {
+            self.give_up(cx);
+        }
+        self.settle(cx);
+    }
+}
+
+/// By name.
+impl Conn {
+    pub(crate) fn connect_by_name(&mut self, host: String, port: u16, cx: &mut Cx) {
+        match cx.look_up(Question::Addresses(host), Asker::Connection(self.key)) {
+            Ok(ticket) => self.extra().by_name = Some(Box::new(ByName::Resolving { ticket, port })),
+            Err(error) => _ = self.end(Reason::Resolve(error), cx),
+        }
+    }
+
+    /// Its name was looked up; it may have ended meanwhile.
+    pub(crate) fn looked_up(&mut self, found: io::Result<Found>, cx: &mut Cx) {
+        let Some(ByName::Resolving { port, .. }) = self.by_name() else { return };
+        let port = *port;
+        match found.and_then(|found| self.choose(found)) {
+            Ok(addresses) => {
+                log::debug!(target: "mainspring", "{} {} is at {addresses:?}", self.key, self.peer);
+                let race = Race::new(addresses.into_iter().map(|address| with_port(address, port)), self.attempt_delay());
+                self.extra().by_name = Some(Box::new(ByName::Racing { race, next: None }));
+                self.run_race(cx);
+            }
+            Err(error) => _ = self.end(Reason::Resolve(error), cx),
+        }
+        self.settle(cx);
+    }
+
+    /// Those that can be reached from the address that was asked for, if one was.
+    fn choose(&mut self, found: Found) -> io::Result<Vec<SocketAddr>> {
+        let mut addresses = found.into_addresses();
+        if addresses.is_empty() {
+            return Err(NameError::NotFound.error(format!("`{}` has no address", self.peer)));
+        }
+        if let Some(from) = self.extra().from {
+            addresses.retain(|address| address.is_ipv6() == from.is_ipv6());
+            if addresses.is_empty() {
+                let text = format!("`{}` has no address that can be reached from {from}: it is of the other family", self.peer);
+                return Err(NameError::NotFound.error(text));
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// Two sockets cannot have the same port at a time: then it is one after the other.
+    fn attempt_delay(&mut self) -> Duration {
+        let from = self.extra().from;
+        if from.is_some_and(|from| from.port() != 0) { Duration::MAX } else { ATTEMPT_DELAY }
+    }
+
+    /// Begins what is to be begun. All sockets of a race have the connection's own token: an event says only that one of
+    /// them is worth a look, and the winner is registered already.
+    fn run_race(&mut self, cx: &mut Cx) {
+        loop {
+            let now = cx.world.now();
+            let (key, from) = (self.key, self.extra().from);
+            let Some(ByName::Racing { race, .. }) = self.by_name() else { return };
+            match race.next_move(now) {
+                Move::Attempt(to) => match cx.world.connect(&Address::Ip(to), from, key.token()) {
+                    Ok(stream) => race.began(stream, now),
+                    Err(error) => race.refused(error),
+                },
+                Move::Wait(until) => return self.race_waits(until, cx),
+                Move::Lost => return self.give_up(cx),
+            }
+        }
+    }
+
+    fn race_waits(&mut self, until: Time, cx: &mut Cx) {
+        let key = self.key;
+        let Some(ByName::Racing { next, .. }) = self.by_name() else { return };
+        match (*next, until) {
+            (Some(timer), Time::NEVER) => {
+                cx.timers.cancel(timer);
+                *next = None;
+            }
+            (Some(timer), until) => cx.timers.set_again(timer, until),
+            (None, Time::NEVER) => {}
+            (None, until) => *next = Some(cx.timers.set(until, What::NextAddress(key))),
+        }
+    }
+
+    /// The delay after an attempt is over.
+    pub(crate) fn race_on(&mut self, cx: &mut Cx) {
+        if let Some(ByName::Racing { next, .. }) = self.by_name() {
+            *next = None; // it has just fired
+            self.run_race(cx);
+            self.settle(cx);
+        }
+    }
+
+    /// An event for one of the sockets of a race. The winner becomes the connection's own, with what its check said; nobody
+    /// as long as there is none.
+    fn serve_race(&mut self, cx: &mut Cx) -> Option<io::Result<bool>> {
+        let key = self.key;
+        self.clear(WRITABLE | FAILED);
+        let Some(ByName::Racing { race, .. }) = self.by_name() else { return None };
+        let running: Vec<usize> = race.running().collect();
+        for number in running {
+            let stream = race.attempt(number)?;
+            match stream.connected() {
+                Ok(false) => {}
+                Err(error) if !is_lost_already(&error) => {
+                    log::debug!(target: "mainspring", "{key} an address failed: {error}");
+                    stream.abort(); // if it was connected after all, that was no conversation
+                    race.failed(number, error);
+                }
+                won => {
+                    self.race_won(number, cx);
+                    return Some(won);
+                }
+            }
+        }
+        self.run_race(cx);
+        None
+    }
+
+    fn race_won(&mut self, number: usize, cx: &mut Cx) {
+        let Some(ByName::Racing { mut race, .. }) = self.take_by_name(cx) else { return };
+        if self.output.is_some() {
+            race.each_but(Some(number), Stream::abort); // as in `stop_connecting`
+        }
+        if let Some((address, stream)) = race.won(number) {
+            (self.peer, self.stream) = (Address::Ip(address), Some(stream));
+        }
+    }
+
+    /// Time is up, or nothing is left to be tried.
+    fn give_up(&mut self, cx: &mut Cx) {
+        let peer = self.peer.clone();
+        let reason = match self.stop_connecting(cx) {
+            None => Reason::Connect(ConnectError::new(vec![(peer, io::ErrorKind::TimedOut.into())])),
+            Some(ByName::Racing { race, .. }) => Reason::Connect(race.into_error()),
+            Some(ByName::Resolving { .. }) => {
+                Reason::Resolve(NameError::TimedOut.error(format!("`{peer}` was not resolved in time")))
+            }
+        };
+        self.end(reason, cx);
+    }
+
+    /// It ends: a lookup that has not begun never does, and the sockets close. One of them may have been connected without
+    /// our knowledge: its peer must not take it for whole if anything was to be sent.
+    pub(super) fn stop_connecting(&mut self, cx: &mut Cx) -> Option<ByName> {
+        let mut by_name = self.take_by_name(cx)?;
+        let is_cut = self.is(CUT) || self.output.is_some() || self.queued_in(cx) > 0;
+        match &mut by_name {
+            ByName::Resolving { ticket, .. } => _ = cx.take_back(Purpose::Names, *ticket),
+            ByName::Racing { race, .. } if is_cut => race.each_but(None, Stream::abort),
+            ByName::Racing { .. } => {}
+        }
+        Some(by_name)
+    }
+
+    /// With the timer of the next attempt.
+    fn take_by_name(&mut self, cx: &mut Cx) -> Option<ByName> {
+        let by_name = self.extra.as_mut()?.by_name.take()?;
+        if let ByName::Racing { next: Some(timer), .. } = *by_name {
+            cx.timers.cancel(timer);
+        }
+        Some(*by_name)
+    }
+}
+
+fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
+}
+
+/// It was connected, and is lost again: a refused connect is neither of these.
+fn is_lost_already(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,181 @@
+//! How a connection ends: politely, at once, with a cause; and what of it lingers after `closed`.
+
+use super::{Conn, Filled, Phase};
+use crate::{
+    buffers::ReadBuffers,
+    cx::Cx,
+    flags::*,
+    panics::{self, Payload, discard},
+    rate::Way,
+    reason::{Fault, Reason},
+};
+
+impl Conn {
+    /// Polite: no further frame at once, `closed` once all output has left or nobody takes it. Whether it was open.
+    pub(crate) fn close(&mut self, cx: &mut Cx) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        self.enter(Phase::Flushing);
+        self.put(PEER_FIRST, if self.is(FIN_ASKED) { self.is(PEER_FIRST) } else { self.is(EOF_SEEN) });
+        self.held = None;
+        self.stop_callbacks(cx);
+        self.touch(cx);
+        true
+    }
+
+    pub(crate) fn half_close(&mut self, cx: &mut Cx) {
+        if !self.is(FIN_ASKED) {
+            self.set(FIN_ASKED);
+            self.put(PEER_FIRST, self.is(EOF_SEEN));
+            if self.is_current(cx) {
+                cx.lent.room = 0; // what is sent from here on is refused
+            }
+            self.touch(cx);
+            self.close_if_both_ended(cx);
+        }
+    }
+
+    /// A stream whose two directions have ended closes itself.
+    pub(crate) fn close_if_both_ended(&mut self, cx: &mut Cx) {
+        if self.is(FIN_ASKED) && self.is(EOF_TOLD) {
+            self.close(cx);
+        }
+    }
+
+    /// Whether it was there to be aborted: also one that is flushing.
+    pub(crate) fn abort(&mut self, cx: &mut Cx) -> bool {
+        self.set_if(CUT, matches!(self.phase, Phase::Open | Phase::Flushing));
+        self.end(Reason::Abort, cx)
+    }
+
+    /// Begins to end: no more callbacks but tells and `closed`, which comes at the end of the turn. The first cause wins;
+    /// whether this is it.
+    pub(crate) fn end(&mut self, reason: Reason, cx: &mut Cx) -> bool {
+        if matches!(self.phase, Phase::Guest | Phase::Ended | Phase::Lingering) {
+            discard("an error that came too late", reason);
+            return false;
+        }
+        self.enter(Phase::Ended);
+        self.held = None;
+        if !reason.allows_last_write() {
+            // It goes before `closed`, not now: this may be inside somebody's callback, and there may be producers in it.
+            self.set_if(CUT, self.output.is_some());
+            if self.is_current(cx) {
+                self.set_if(CUT, !cx.lent.out.is_empty());
+                cx.lent.out.clear();
+            }
+        }
+        if self.take(CONGESTED) {
+            self.readers_changed(cx);
+        }
+        self.stop_callbacks(cx);
+        self.stop_clocks(cx);
+        self.stop_connecting(cx);
+        cx.closing.push_back((self.key, reason));
+        true
+    }
+
+    /// By a callback that failed or panicked.
+    #[cold]
+    pub(crate) fn end_failed(&mut self, failure: Result<Fault, Payload>, cx: &mut Cx) {
+        match failure {
+            Ok(fault) => _ = self.end(Reason::from_fault(fault), cx),
+            Err(payload) => {
+                self.end(Reason::Panicked(panics::text(&payload)), cx);
+                cx.pass_on(payload);
+            }
+        }
+    }
+
+    /// Its own timers and offloads die, and delivering to it ends.
+    fn stop_callbacks(&mut self, cx: &mut Cx) {
+        if self.is_current(cx) {
+            cx.lent.interrupt = true;
+            cx.lent.room = 0;
+        }
+        self.clear(OWES_CONNECTED | OWES_WRITABLE | OWES_DRAINING);
+        self.stop_timers(cx);
+        cx.threads.drop_own(self.key);
+    }
+
+    /// One write of what an `Err` left queued; what does not leave now, or must not, never will.
+    pub(crate) fn write_last(&mut self, why: &Reason, cx: &mut Cx) {
+        let is_possible = why.allows_last_write() && self.is(ESTABLISHED) && self.is(WRITABLE) && self.write_error().is_none();
+        if is_possible && self.output.as_ref().is_some_and(|output| output.queued() > 0 && !output.wants_pull()) {
+            let _ = self.flush_once(&mut cx.spares, usize::MAX); // it ends for another reason already
+        }
+        self.drop_output();
+    }
+
+    /// Whether the socket stays after `closed`, until the peer has had it all.
+    pub(crate) fn is_to_linger(&self, is_clean: bool) -> bool {
+        is_clean && self.is(ESTABLISHED) && !self.is(EOF_SEEN) && !self.is(CUT)
+    }
+
+    /// A socket without a handler: what is queued leaves, then a FIN, then what still comes is dropped until the peer has
+    /// ended. Closing at once would answer late bytes with a reset, which destroys what the peer has not read yet
+    /// (RFC 9112, 9.6).
+    pub(crate) fn begin_to_linger(&mut self, cx: &mut Cx) {
+        debug_assert_eq!(self.tells, 0, "`closed` waits for them");
+        self.enter(Phase::Lingering);
+        self.set_rate(Way::In, None, cx); // what is dropped costs nobody anything
+        self.leave_shared_rate(Way::In, cx);
+        self.linger_from_now(cx);
+    }
+
+    pub(crate) fn finish_lingering_output(&mut self) {
+        if self.output.is_none() {
+            self.send_fin();
+        }
+    }
+
+    /// One turn of a lingering socket; whether it is over.
+    pub(crate) fn serve_lingering(&mut self, buffers: &mut ReadBuffers, cx: &mut Cx) -> bool {
+        if self.take(FAILED) && self.stream.as_mut().is_some_and(|stream| stream.take_error().is_some()) {
+            return true;
+        }
+        if self.can_write() && self.has_writable_output() {
+            match self.allowed(Way::Out, cx) {
+                0 => {}
+                most => match self.flush_once(&mut cx.spares, most) {
+                    Ok(taken) => self.moved(Way::Out, taken, cx),
+                    Err(_) => return true,
+                },
+            }
+            self.finish_lingering_output();
+        }
+        let mut budget = cx.config.turn_bytes;
+        while self.is(READABLE) && budget > 0 {
+            self.lend_input(buffers);
+            match self.read(buffers, budget, cx) {
+                Filled::Bytes(bytes) => budget = budget.saturating_sub(bytes),
+                Filled::Drained | Filled::End => {}
+                Filled::Interrupted => break,
+                Filled::Lost(_) => return true,
+            }
+        }
+        if self.is(EOF_SEEN) && self.output.is_none() {
+            return true;
+        }
+        self.settle(cx);
+        false
+    }
+
+    /// Before its slot is free.
+    pub(crate) fn stop_all(&mut self, cx: &mut Cx) {
+        self.stop_timers(cx);
+        self.stop_clocks(cx);
+        self.stop_rates(cx);
+    }
+
+    /// The socket is closed: reset if the peer must not take for whole what it got.
+    pub(crate) fn free(mut self) {
+        self.set_if(CUT, self.output.is_some());
+        let is_cut = self.is(CUT);
+        if let Some(stream) = self.stream.as_mut().filter(|_| is_cut) {
+            stream.abort();
+        }
+        self.discard();
+    }
+}

@@ -1,0 +1,242 @@
+//! A connection's way in: filling the buffer that it is lent, cutting it into frames, pausing.
+
+use super::{Conn, Filled};
+use crate::{
+    buffers::{COPY_MAX, ReadBuffers},
+    cx::Cx,
+    flags::*,
+    input::Input,
+    panics::discard,
+    rate::Way,
+    reason::Reason,
+    terminator::{Found, Terminator},
+};
+use std::io;
+
+/// What a turn of a connection may still read and deliver.
+pub(crate) struct Budget {
+    pub(crate) bytes: usize,
+    pub(crate) frames: usize,
+}
+
+/// What comes next in a connection's turn.
+pub(crate) enum Next {
+    /// There may be a frame in what it holds.
+    Deliver,
+    /// Everything was delivered, and the peer's end was seen.
+    Eof,
+    /// Nothing more in this turn.
+    Rest,
+}
+
+impl Conn {
+    /// Takes its turn in the common case, and says how many bytes came: it is readable, and there is nothing else to think of.
+    /// `None` says nothing of it: the general way finds out.
+    #[inline(always)]
+    pub(crate) fn read_plainly(&mut self, buffers: &mut ReadBuffers, cx: &mut Cx) -> Option<usize> {
+        // A buffer of its own may have room for much more than a turn's bytes.
+        if !self.is_plainly_readable() || self.held.as_ref().is_some_and(|held| held.len() > COPY_MAX) {
+            return None;
+        }
+        buffers.lend(&mut self.held);
+        match self.fill(&mut buffers.shared, 1, usize::MAX) {
+            Filled::Bytes(bytes) => {
+                self.clear(IN_READY);
+                self.set(MAY_HAVE_FRAME);
+                self.in_vain = 0;
+                if self.extra.is_some() {
+                    self.has_spoken(cx);
+                }
+                return Some(bytes);
+            }
+            Filled::Lost(error) => {
+                if let Filled::Lost(error) = self.look_at_loss(error, cx) {
+                    self.end_lost(error, cx);
+                }
+            }
+            Filled::Drained | Filled::Interrupted | Filled::End => {}
+        }
+        self.give_back(buffers);
+        None
+    }
+
+    /// Whether there is no more to deliver and to read, nor anything else to think of; then its input is returned.
+    #[inline(always)]
+    pub(crate) fn ends_plainly(&mut self, buffers: &mut ReadBuffers, cx: &Cx) -> bool {
+        let is_used_up = buffers.input().is_empty();
+        if is_used_up {
+            self.put(MAY_HAVE_FRAME, self.framing.fires_on_nothing());
+        }
+        if cx.lent.interrupt || self.is(MAY_HAVE_FRAME | READABLE | EOF_SEEN) {
+            return false;
+        }
+        if !is_used_up {
+            self.held = Some(buffers.hold());
+        }
+        true
+    }
+
+    pub(crate) fn lend_input(&mut self, buffers: &mut ReadBuffers) {
+        buffers.lend(&mut self.held);
+    }
+
+    /// What is not consumed stays with the connection.
+    pub(crate) fn return_input(&mut self, buffers: &mut ReadBuffers, cx: &mut Cx) {
+        self.give_back(buffers);
+        if cx.lent.frame_ended && self.extra.is_some() {
+            self.frame_moved(cx);
+        }
+    }
+
+    fn give_back(&mut self, buffers: &mut ReadBuffers) {
+        if !buffers.input().is_empty() && self.is_open() {
+            self.held = Some(buffers.hold());
+        }
+    }
+
+    /// Reads until there may be a frame to deliver, within the budget, and as long as delivering is allowed.
+    pub(crate) fn step(&mut self, buffers: &mut ReadBuffers, budget: &mut Budget, cx: &mut Cx) -> Next {
+        loop {
+            if buffers.input().is_empty() && self.is(MAY_HAVE_FRAME) {
+                self.put(MAY_HAVE_FRAME, self.framing.fires_on_nothing());
+            }
+            if !(self.is_open() && self.is(ESTABLISHED) && self.reads()) {
+                if self.is(PAUSED | OWES_ANSWER) {
+                    self.end_if_lost(cx);
+                }
+                return Next::Rest;
+            }
+            if self.is(MAY_HAVE_FRAME) {
+                cx.lent.interrupt = false;
+                return if budget.frames > 0 { Next::Deliver } else { Next::Rest };
+            }
+            if !self.is(READABLE) {
+                let owes_eof = self.is(EOF_SEEN) && !self.is(EOF_TOLD);
+                let is_lost = self.end_if_lost(cx);
+                return if owes_eof && !is_lost { Next::Eof } else { Next::Rest };
+            }
+            if budget.bytes == 0 || !self.may_read() {
+                return Next::Rest;
+            }
+            match self.read(buffers, budget.bytes, cx) {
+                Filled::Bytes(bytes) => budget.bytes = budget.bytes.saturating_sub(bytes),
+                Filled::Drained | Filled::End => {}
+                Filled::Interrupted => return Next::Rest,
+                Filled::Lost(error) => self.end_lost(error, cx),
+            }
+        }
+    }
+
+    /// Reads once, no more than the turn still has, or a plain read: a buffer of its own may have room for far more.
+    pub(crate) fn read(&mut self, buffers: &mut ReadBuffers, budget: usize, cx: &mut Cx) -> Filled {
+        buffers.choose();
+        let least = buffers.least(cx.config.read_bytes);
+        let allowed = if self.extra.is_some() { self.allowed_to_read(cx) } else { usize::MAX };
+        let most = allowed.min(budget.max(cx.config.read_bytes));
+        if most == 0 {
+            return Filled::Interrupted; // a read of nothing would look like the end
+        }
+        match self.fill(buffers.input(), least, most) {
+            Filled::Bytes(bytes) => {
+                self.set(MAY_HAVE_FRAME);
+                if self.extra.is_some() {
+                    let now = cx.stamp();
+                    self.extra().clocks.idle.restart(now);
+                    self.moved(Way::In, bytes, cx);
+                }
+                Filled::Bytes(bytes)
+            }
+            Filled::Lost(error) => self.look_at_loss(error, cx),
+            other => other,
+        }
+    }
+
+    /// poll(2) lets go of a descriptor with an error, and mio then does not know it.
+    fn look_at_loss(&mut self, error: io::Error, cx: &mut Cx) -> Filled {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Filled::Lost(error);
+        }
+        self.clear(READABLE | READ_UNTIL_BLOCKED);
+        let token = self.key.token();
+        match self.stream.as_mut().map_or(Ok(()), |stream| cx.world.register_again(stream, token)) {
+            Ok(()) => Filled::Drained,
+            Err(error) => Filled::Lost(error),
+        }
+    }
+
+    /// The next frame or piece of what it has received.
+    #[inline(always)]
+    pub(crate) fn next_frame(&mut self, input: &mut Input, cx: &mut Cx) -> Found {
+        let found = self.framing.next(input);
+        cx.lent.unread = input.len();
+        found
+    }
+
+    pub(crate) fn set_terminator(&mut self, terminator: Terminator, cx: &mut Cx) {
+        if let Some(framer) = self.framing.set(terminator) {
+            discard("a framer", framer);
+        }
+        if let Some(held) = &mut self.held {
+            held.search_anew();
+        }
+        self.set_if(MAY_HAVE_FRAME, !self.is(EOF_TOLD) && (self.held.is_some() || self.framing.fires_on_nothing()));
+        self.touch(cx);
+    }
+
+    /// The rest of the frame that has begun is dropped as it comes. `false`: its end cannot be told.
+    pub(crate) fn skip_frame(&mut self) -> bool {
+        let skips = self.framing.skip();
+        self.set_if(MAY_HAVE_FRAME, skips && self.held.is_some());
+        skips
+    }
+
+    /// Bytes received and not yet delivered.
+    pub(crate) fn unread(&self, cx: &Cx) -> usize {
+        if self.is_current(cx) { cx.lent.unread } else { self.held.as_ref().map_or(0, |held| held.len()) }
+    }
+
+    /// `by`: its protocol's pause or the answer that it owes, neither of which takes the other back.
+    pub(crate) fn set_paused(&mut self, by: Flags, on: bool, cx: &mut Cx) {
+        self.put(by, on);
+        self.set_if(FAILED, on && self.is(LOST)); // who does not read on is told at once
+        self.reading_changed(cx);
+    }
+
+    pub(crate) fn set_hold_back(&mut self, on: bool, cx: &mut Cx) {
+        self.put(HOLDS_BACK, on);
+        self.reading_changed(cx);
+    }
+
+    /// Its pause, hold-back or throttles changed.
+    pub(crate) fn reading_changed(&mut self, cx: &mut Cx) {
+        cx.lent.interrupt = true;
+        self.touch(cx);
+    }
+
+    /// Reading failed; but an earlier error of a write came first.
+    fn end_lost(&mut self, error: io::Error, cx: &mut Cx) {
+        self.end_if_lost(cx);
+        self.end(Reason::Io(error), cx);
+    }
+
+    /// There is nothing more to read of a connection that can no more be written to. Whether that was its end.
+    fn end_if_lost(&mut self, cx: &mut Cx) -> bool {
+        let Some(extra) = &mut self.extra else { return false };
+        let Some(error) = extra.write_error.take() else { return false };
+        self.end(Reason::Io(error), cx)
+    }
+
+    /// The selector reported an error. Who reads will meet it behind the last bytes; who does not read is told now.
+    pub(crate) fn look_at_failure(&mut self, cx: &mut Cx) {
+        if !self.take(FAILED) {
+            return;
+        }
+        if self.is_open() && !self.is(PAUSED | OWES_ANSWER) && !self.is(EOF_SEEN) {
+            self.set(LOST);
+            return;
+        }
+        if let Some(error) = self.stream.as_mut().and_then(|stream| stream.take_error()) {
+            self.end_lost(error, cx);
+        }
+    }
+}

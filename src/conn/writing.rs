@@ -1,0 +1,334 @@
+//! A connection's way out: sending, water marks, writing. Nothing here calls the program, except for its producers, and them
+//! only while it flushes.
+
+use super::{Conn, Phase, Stuck};
+use crate::{
+    config::Marks,
+    cx::{Cx, Note},
+    flags::*,
+    output::{Broken, Producer},
+    panics::Payload,
+    rate::Way,
+    reason::{Fault, Reason},
+};
+use std::{io, rc::Rc};
+
+/// Shared bytes shorter than this are copied: cheaper than another piece in the queue.
+const COPY_MAX: usize = 1024;
+
+/// More producers than these in a queue, and it is congested.
+const PRODUCERS_MAX: usize = 1;
+
+/// A lent buffer that is not full is copied into the queue up to here, and beyond it becomes part of the queue.
+const MOVE_MIN: usize = 4096;
+
+/// What it is sent.
+impl Conn {
+    #[inline]
+    pub(crate) fn send(&mut self, bytes: &[u8], cx: &mut Cx) -> bool {
+        if bytes.is_empty() {
+            return self.takes_output();
+        }
+        if self.is_current(cx) {
+            return cx.lent.push(bytes) || self.send_checked(bytes, cx);
+        }
+        if self.takes_plainly(bytes.len(), cx.config.marks) {
+            self.output(&mut cx.spares).push(bytes);
+            self.mark_dirty(cx);
+            return true;
+        }
+        self.send_checked(bytes, cx)
+    }
+
+    pub(crate) fn send_checked(&mut self, bytes: &[u8], cx: &mut Cx) -> bool {
+        if !self.admit(bytes.len(), cx) {
+            return false;
+        }
+        self.push(bytes, cx);
+        self.queued_more(cx);
+        true
+    }
+
+    /// The parts of one message: whole or not at all.
+    pub(crate) fn send_parts(&mut self, parts: &[&[u8]], cx: &mut Cx) -> bool {
+        if !self.admit(parts.iter().map(|part| part.len()).sum(), cx) {
+            return false;
+        }
+        for part in parts {
+            self.push(part, cx);
+        }
+        self.queued_more(cx);
+        true
+    }
+
+    fn push(&mut self, bytes: &[u8], cx: &mut Cx) {
+        if self.has_lent_output(cx) {
+            cx.lent.out.extend_from_slice(bytes);
+        } else if !bytes.is_empty() {
+            self.output(&mut cx.spares).push(bytes);
+        }
+    }
+
+    pub(crate) fn send_shared(&mut self, bytes: &Rc<[u8]>, cx: &mut Cx) -> bool {
+        if bytes.len() <= COPY_MAX {
+            return self.send(bytes, cx);
+        }
+        if !self.admit(bytes.len(), cx) {
+            return false;
+        }
+        self.queue_lent(cx);
+        self.output(&mut cx.spares).push_shared(bytes);
+        self.queued_more(cx);
+        true
+    }
+
+    pub(crate) fn produce(&mut self, producer: Box<dyn Producer>, cx: &mut Cx) -> bool {
+        if !self.takes_output() {
+            return false;
+        }
+        self.queue_lent(cx);
+        self.output(&mut cx.spares).push_producer(producer);
+        self.queued_more(cx);
+        true
+    }
+
+    /// Also one that is still flushing. Whether it was there.
+    pub(crate) fn wake(&mut self, cx: &mut Cx) -> bool {
+        let is_there = matches!(self.phase, Phase::Open | Phase::Flushing);
+        if let Some(output) = self.output.as_mut().filter(|_| is_there) {
+            output.wake();
+            self.touch(cx);
+        }
+        is_there
+    }
+
+    /// Whether so much more may be queued. Beyond the cap the connection ends, but for one large message on an empty queue.
+    fn admit(&mut self, bytes: usize, cx: &mut Cx) -> bool {
+        let queued = self.queued_in(cx);
+        if !self.takes_output() {
+            return false;
+        }
+        let is_behind = bytes > 0 && queued > 0 && !cx.lent.has_whole_queue;
+        if is_behind && queued.saturating_add(bytes) > self.marks(cx.config.marks).cap {
+            self.end(Reason::Overflow, cx);
+            return false;
+        }
+        true
+    }
+
+    /// Something was queued, or the marks changed.
+    fn queued_more(&mut self, cx: &mut Cx) {
+        self.look_at_marks(cx);
+        self.touch(cx);
+    }
+
+    /// What stands before the kernel.
+    pub(crate) fn queued_in(&self, cx: &Cx) -> usize {
+        self.queued() + if self.has_lent_output(cx) { cx.lent.out.len() } else { 0 }
+    }
+
+    /// Also true from the moment it begins to end, so that a source that asks first stops.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.is(CONGESTED) || !self.takes_output()
+    }
+}
+
+/// Water marks.
+impl Conn {
+    pub(crate) fn set_marks(&mut self, marks: Marks, cx: &mut Cx) {
+        self.extra().marks = Some(marks);
+        if self.takes_output() && self.has_lent_output(cx) {
+            cx.lent.room = marks.high;
+        }
+        self.queued_more(cx);
+    }
+
+    /// Congested from above the high mark until down to the low one; several producers that wait count as above, or a peer
+    /// that asks and never reads could pile them up.
+    pub(crate) fn look_at_marks(&mut self, cx: &mut Cx) {
+        let queued = self.queued_in(cx);
+        let marks = self.marks(cx.config.marks);
+        let has_pile = self.output.as_ref().is_some_and(|output| output.producers() > PRODUCERS_MAX);
+        if !self.is(CONGESTED) && (queued > marks.high || has_pile) {
+            self.set(CONGESTED);
+            self.readers_changed(cx);
+        } else if self.is(CONGESTED) && queued <= marks.low && !has_pile {
+            self.clear(CONGESTED);
+            self.put(OWES_WRITABLE, self.takes_output());
+            self.readers_changed(cx);
+        }
+    }
+
+    /// Those who read only while this one is not congested.
+    pub(super) fn readers_changed(&self, cx: &mut Cx) {
+        cx.lent.interrupt = true;
+        if let Some(extra) = &self.extra {
+            cx.notes.extend(extra.readers.iter().map(|&reader| Note::Reader(reader)));
+        }
+    }
+}
+
+/// Writing.
+impl Conn {
+    /// Its callbacks are over: what they sent leaves now, in one system call, straight from the lent buffer if the kernel
+    /// takes it.
+    #[inline(always)]
+    pub(crate) fn write_lent(&mut self, cx: &mut Cx) {
+        if !(cx.lent.has_out && self.can_write_all()) {
+            self.queue_lent(cx);
+            cx.lent.end();
+            return self.flush(cx);
+        }
+        let written = if cx.lent.out.is_empty() { Ok(0) } else { self.write(&cx.lent.out) };
+        let is_plain = self.is_plainly_sent();
+        cx.lent.end();
+        match written {
+            Ok(sent) if sent == cx.lent.out.len() => {
+                cx.lent.out.clear();
+                if !is_plain {
+                    self.wrote(sent, cx);
+                }
+            }
+            Ok(sent) => {
+                let out = std::mem::take(&mut cx.lent.out);
+                self.queue(out, sent, cx);
+                self.wrote(sent, cx);
+            }
+            Err(error) => {
+                cx.lent.out.clear();
+                self.write_failed(error, cx);
+            }
+        }
+    }
+
+    /// The lent buffer becomes part of the queue, so that something else can stand behind it.
+    pub(crate) fn queue_lent(&mut self, cx: &mut Cx) {
+        if !self.has_lent_output(cx) {
+            return;
+        }
+        (cx.lent.has_out, cx.lent.room) = (false, 0);
+        if !cx.lent.out.is_empty() {
+            let out = std::mem::take(&mut cx.lent.out);
+            self.queue(out, 0, cx);
+        }
+    }
+
+    fn queue(&mut self, out: Vec<u8>, sent: usize, cx: &mut Cx) {
+        let output = self.output(&mut cx.spares);
+        if out.len() - sent < MOVE_MIN {
+            output.push(&out[sent..]);
+            cx.lent.out = out;
+            cx.lent.out.clear();
+        } else {
+            output.push_vec(out, sent);
+        }
+    }
+
+    /// Writes what is queued, once, as far as its rate allows.
+    pub(crate) fn flush(&mut self, cx: &mut Cx) {
+        if !(self.can_write() && self.has_writable_output()) {
+            return self.conclude(cx);
+        }
+        let is_rated = self.is(RATED_OUT);
+        let most = if is_rated { self.allowed(Way::Out, cx) } else { usize::MAX };
+        if most == 0 {
+            return;
+        }
+        let flushed = self.flush_once(&mut cx.spares, most);
+        if let (true, Ok(taken)) = (is_rated, &flushed) {
+            self.moved(Way::Out, *taken, cx);
+        }
+        self.flushed(flushed, cx);
+    }
+
+    /// Writes what others have queued; whether that was all, and nothing follows from it.
+    #[inline]
+    pub(crate) fn flushes_plainly(&mut self, cx: &mut Cx) -> bool {
+        if self.is_plainly_writable() {
+            let flushed = self.flush_once(&mut cx.spares, usize::MAX);
+            if flushed.is_ok() && self.is_plainly_idle() {
+                return true;
+            }
+            self.flushed(flushed, cx);
+        } else if self.phase != Phase::Lingering {
+            self.flush(cx);
+        }
+        false
+    }
+
+    /// What follows from having written once.
+    fn flushed(&mut self, flushed: Result<usize, Stuck>, cx: &mut Cx) {
+        match flushed {
+            Ok(taken) => self.wrote(taken, cx),
+            Err(Stuck::Socket(error)) => self.write_failed(error, cx),
+            Err(Stuck::Producer(Broken::Error(error))) => self.producer_failed(Ok(error.into()), cx),
+            Err(Stuck::Producer(Broken::NoProgress)) => {
+                self.producer_failed(Ok("a producer said that there is more, and made nothing".into()), cx);
+            }
+            Err(Stuck::Panicked(payload)) => self.producer_failed(Err(payload), cx),
+        }
+    }
+
+    /// What stands behind it must not leave: the peer would get a stream with a gap.
+    #[cold]
+    fn producer_failed(&mut self, failure: Result<Fault, Payload>, cx: &mut Cx) {
+        self.drop_output();
+        self.set(CUT);
+        self.end_failed(failure, cx);
+    }
+
+    fn wrote(&mut self, taken: usize, cx: &mut Cx) {
+        if self.is_plainly_sent() {
+            return;
+        }
+        if taken > 0 && self.extra.is_some() {
+            let now = cx.world.now();
+            self.extra().clocks.output_moved(now);
+        }
+        self.look_at_marks(cx);
+        self.conclude(cx);
+    }
+
+    /// The first error of a write is remembered: what the peer said before is read and delivered, then it is the reason.
+    pub(super) fn write_failed(&mut self, error: io::Error, cx: &mut Cx) {
+        self.drop_output();
+        self.set(CUT); // what was to be written did not leave
+        if !self.is_open() {
+            self.end(Reason::Io(error), cx);
+            return;
+        }
+        self.extra().write_error.get_or_insert(error);
+        self.set(LOST);
+        self.clear(OWES_WRITABLE);
+        self.set_if(READABLE, !self.is(EOF_SEEN));
+        self.look_at_marks(cx);
+    }
+
+    /// What follows from an output that has left: the FIN, the end of a polite close.
+    pub(super) fn conclude(&mut self, cx: &mut Cx) {
+        if self.output.is_some() {
+            return;
+        }
+        if self.is(FIN_ASKED) && !self.is(CUT) && self.is(ESTABLISHED) && self.is_open() {
+            self.send_fin();
+        }
+        if self.phase == Phase::Flushing {
+            let lost = self.extra.as_mut().and_then(|extra| extra.write_error.take());
+            let reason = match lost {
+                Some(error) => Reason::Io(error),
+                None if self.is(PEER_FIRST) => Reason::Eof,
+                None => Reason::Finish,
+            };
+            self.end(reason, cx);
+        }
+    }
+
+    /// Once.
+    pub(super) fn send_fin(&mut self) {
+        if !self.mark(FIN_SENT) {
+            if let Some(stream) = &mut self.stream {
+                let _ = stream.shutdown_write(); // of one that is lost: the next read says so
+            }
+        }
+    }
+}

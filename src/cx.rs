@@ -1,0 +1,200 @@
+//! What the loop lends to whoever is served: the world, the time, the timers, the lists of a turn, the buffers. It knows no
+//! socket, so who has it cannot reach another one: what concerns others is a [`Note`], which the hub works off when the loan
+//! ends.
+
+use crate::{
+    config::{Config, Panics},
+    key::{Key, Timer},
+    names::{Lookup, NameError, Question},
+    output::Spares,
+    panics::Payload,
+    pool::{Capacity, Purpose, Refused, Ticket},
+    rate::{SharedRate, Way},
+    reason::Reason,
+    stats::Stats,
+    threads::{self, Asker, LookedUp, Product, Threads},
+    time::Time,
+    timers::Timers,
+    world::World,
+};
+use slab::Slab;
+use std::{collections::VecDeque, io};
+
+/// No connection's callback is running.
+pub(crate) const NOBODY: usize = usize::MAX;
+
+pub(crate) struct Cx {
+    pub(crate) config: Config,
+    pub(crate) world: Box<dyn World>,
+    /// The time of this turn, once somebody has asked: [`stamp`](Self::stamp).
+    pub(crate) stamp: Option<Time>,
+    /// When the loop last looked at its sockets, if a timer was set then. A time-out that ran out later may be contradicted
+    /// by what has come since.
+    pub(crate) polled: Time,
+    pub(crate) timers: Timers,
+    /// Timers of the program that are set: they keep `run` running.
+    pub(crate) jobs_set: usize,
+    /// Timers that died with their connection; what they would have run is dropped by whoever keeps it.
+    pub(crate) jobs_dead: Vec<Timer>,
+    /// Those that could make progress, each once: key ∈ ready ⇔ `IN_READY`.
+    pub(crate) ready: Vec<Key>,
+    /// Those to be flushed and settled at the end of the turn, each once: key ∈ dirty ⇔ `IN_DIRTY`.
+    pub(crate) dirty: Vec<Key>,
+    /// Those that have begun to end, each once, with the cause: key ∈ closing ⇔ `Phase::Ended`.
+    pub(crate) closing: VecDeque<(Key, Reason)>,
+    pub(crate) threads: Threads,
+    /// Without what the connections count themselves as long as they live.
+    pub(crate) stats: Stats,
+    /// Nothing is opened any more.
+    pub(crate) is_shut: bool,
+    pub(crate) lent: Lent,
+    /// Between loans: none.
+    pub(crate) notes: Vec<Note>,
+    /// What the connections of a listener share, if it has a rate for all.
+    pub(crate) shared_rates: Slab<SharedRate>,
+    pub(crate) spares: Spares,
+    /// The first panic that is to leave the turn, at its end.
+    pub(crate) panicked: Option<Payload>,
+}
+
+/// What the connection whose callback is running works with.
+pub(crate) struct Lent {
+    /// Its slot, or `NOBODY`.
+    pub(crate) to: usize,
+    /// `out` is its output; otherwise what it sends goes to its queue.
+    /// has_out ⇒ to ≠ NOBODY, and that connection's queue is empty
+    pub(crate) has_out: bool,
+    /// to = NOBODY ⇒ empty
+    pub(crate) out: Vec<u8>,
+    /// Up to here `out` grows without a second look; 0 when nothing may be sent.
+    pub(crate) room: usize,
+    /// A message is being queued piece by piece that began on an empty queue: it may be of any size.
+    pub(crate) has_whole_queue: bool,
+    /// Received and not delivered, of the connection that is being delivered to.
+    pub(crate) unread: usize,
+    /// Something happened, to whomever, that may end delivering to the one that is being served: look again.
+    pub(crate) interrupt: bool,
+    /// A frame ended in this turn.
+    pub(crate) frame_ended: bool,
+}
+
+/// What somebody has done to others.
+pub(crate) enum Note {
+    /// The output of somebody has become congested, or is no more: this one reads only while it is not.
+    Reader(Key),
+    /// The one who was lent, too: behind those.
+    Dirty(Key),
+    /// It waited longest at the rate that it shares, and so many bytes are kept for it now.
+    Share { key: Key, way: Way, bytes: usize },
+}
+
+impl Cx {
+    pub(crate) fn new(config: Config, mut world: Box<dyn World>) -> io::Result<Self> {
+        let threads = Threads::new(world.waker()?);
+        Ok(Self {
+            config,
+            world,
+            stamp: None,
+            polled: Time::default(),
+            timers: Timers::default(),
+            jobs_set: 0,
+            jobs_dead: Vec::new(),
+            ready: Vec::new(),
+            dirty: Vec::new(),
+            closing: VecDeque::new(),
+            threads,
+            stats: Stats::default(),
+            is_shut: false,
+            lent: Lent::default(),
+            notes: Vec::new(),
+            shared_rates: Slab::new(),
+            spares: Spares::default(),
+            panicked: None,
+        })
+    }
+
+    /// The time, read once a turn: good enough for idle clocks, which count in seconds.
+    pub(crate) fn stamp(&mut self) -> Time {
+        *self.stamp.get_or_insert_with(|| self.world.now())
+    }
+
+    /// Whether the next wait must not sleep.
+    pub(crate) fn has_work(&self) -> bool {
+        !(self.ready.is_empty() && self.dirty.is_empty() && self.closing.is_empty())
+    }
+
+    /// A panic that is not to be isolated goes on at the end of the turn, when everything is in order.
+    pub(crate) fn pass_on(&mut self, payload: Payload) {
+        if self.config.panics == Panics::Propagate {
+            self.panicked.get_or_insert(payload);
+        }
+    }
+
+    /// Has another thread do it; it comes back with the ticket.
+    pub(crate) fn give_out(
+        &mut self,
+        purpose: Purpose,
+        capacity: Capacity,
+        work: impl FnOnce() -> Product + Send + 'static,
+    ) -> Result<Ticket, Refused> {
+        self.threads.give_out(&mut *self.world, purpose, capacity, work)
+    }
+
+    /// Work that nobody waits for any more.
+    pub(crate) fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> bool {
+        threads::take_back(&mut *self.world, purpose, ticket)
+    }
+
+    /// On another thread; a [`LookedUp`] comes back.
+    pub(crate) fn look_up(&mut self, question: Question, asker: Asker) -> io::Result<Ticket> {
+        let capacity = Capacity { threads: self.config.resolve_threads, queue: self.config.resolve_queue };
+        let asked = question.to_string();
+        let lookup: Lookup = match (&self.config.resolver, &question) {
+            (Some(own), Question::Addresses(host)) => own.lookup(host),
+            _ => self.world.lookup(question),
+        };
+        let given = self.give_out(Purpose::Names, capacity, move || Box::new(LookedUp { asker, found: lookup() }));
+        given.map_err(|refused| match refused {
+            Refused::Full => {
+                let text = "too many names are being looked up: every thread is busy, and the queue is full";
+                NameError::Busy.error(format!("`{asked}`: {text}"))
+            }
+            Refused::NoThread(error) => {
+                io::Error::new(error.kind(), format!("`{asked}`: no thread could be started to look it up: {error}"))
+            }
+        })
+    }
+}
+
+impl Lent {
+    /// More for the connection that is lent it: one compare and a copy. `false`: that needs a second look.
+    #[inline]
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
+        let fits = self.out.len() + bytes.len() <= self.room;
+        if fits {
+            self.out.extend_from_slice(bytes);
+        }
+        fits
+    }
+
+    /// Nobody's callback is running any more; `out` is empty, or becomes so at once.
+    #[inline]
+    pub(crate) fn end(&mut self) {
+        (self.to, self.has_out, self.room) = (NOBODY, false, 0);
+    }
+}
+
+impl Default for Lent {
+    fn default() -> Self {
+        Self {
+            to: NOBODY,
+            has_out: false,
+            out: Vec::new(),
+            room: 0,
+            has_whole_queue: false,
+            unread: 0,
+            interrupt: false,
+            frame_ended: false,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Whatever the loop has a key for: a connection, a listener, a dispatcher. What the loop asks of each, whatever it is, stands
+//! here, and nowhere else is a kind told from another for it.
+
+use crate::{
+    conn::Conn, cx::Cx, dispatching::Dispatching, flags::*, key::Key, listening::Listening, panics::discard, reason::Reason,
+};
+
+pub(crate) enum Entry {
+    Conn(Conn),
+    /// Boxed: few, and larger than a connection.
+    Listener(Box<Listening>),
+    Dispatcher(Box<Dispatching>),
+    /// A slot whose serials are used up. No key leads to it.
+    Retired,
+}
+
+impl Entry {
+    pub(crate) fn key(&self) -> Option<Key> {
+        match self {
+            Self::Conn(conn) => Some(conn.key),
+            Self::Listener(listening) => Some(listening.key),
+            Self::Dispatcher(dispatching) => Some(dispatching.key),
+            Self::Retired => None,
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn flags(&self) -> Flags {
+        match self {
+            Self::Conn(conn) => conn.flags,
+            Self::Listener(listening) => listening.flags,
+            Self::Dispatcher(dispatching) => dispatching.flags,
+            Self::Retired => Flags::default(),
+        }
+    }
+
+    pub(crate) fn flags_mut(&mut self) -> &mut Flags {
+        match self {
+            Self::Conn(conn) => &mut conn.flags,
+            Self::Listener(listening) => &mut listening.flags,
+            Self::Dispatcher(dispatching) => &mut dispatching.flags,
+            Self::Retired => unreachable!("no key leads to a retired slot"),
+        }
+    }
+
+    /// Has not begun to end.
+    pub(crate) fn is_open(&self) -> bool {
+        match self {
+            Self::Conn(conn) => conn.is_open(),
+            Self::Listener(listening) => listening.socket.is_some(),
+            Self::Dispatcher(dispatching) => !dispatching.flags.has_any(SHUT),
+            Self::Retired => false,
+        }
+    }
+
+    pub(crate) fn can_progress(&self) -> bool {
+        match self {
+            Self::Conn(conn) => conn.can_progress(),
+            Self::Listener(listening) => listening.can_progress(),
+            Self::Dispatcher(dispatching) => dispatching.ready().has_any(READABLE | WRITABLE | PRIORITY),
+            Self::Retired => false,
+        }
+    }
+
+    /// An event for one that is no connection.
+    pub(crate) fn note(&mut self, ready: Flags) {
+        match self {
+            Self::Listener(listening) => listening.flags.insert(READABLE), // whatever it is: accepting finds out
+            _ => self.flags_mut().insert(ready.only(READABLE | WRITABLE | PRIORITY)), // an error makes it ready
+        }
+    }
+
+    /// Onto the ready queue if it could make progress and is not there yet.
+    pub(crate) fn requeue(&mut self, cx: &mut Cx) {
+        if self.can_progress() && !self.flags_mut().mark(IN_READY) {
+            cx.ready.extend(self.key());
+        }
+    }
+
+    /// Looked at later in this turn, or by the next one, which does not sleep first.
+    pub(crate) fn mark_dirty(&mut self, cx: &mut Cx) {
+        if !self.flags_mut().mark(IN_DIRTY) {
+            cx.dirty.extend(self.key());
+        }
+    }
+
+    /// Begins to end; whether this is the cause. `closed` comes at the end of the turn.
+    pub(crate) fn end(&mut self, reason: Reason, cx: &mut Cx) -> bool {
+        let begins = match self {
+            Self::Conn(conn) => return conn.end(reason, cx),
+            Self::Listener(listening) => listening.socket.take().is_some(),
+            Self::Dispatcher(dispatching) => !dispatching.flags.mark(SHUT),
+            Self::Retired => false,
+        };
+        match self.key().filter(|_| begins) {
+            Some(key) => cx.closing.push_back((key, reason)),
+            None => discard("an error that came too late", reason),
+        }
+        begins
+    }
+
+    /// The connections that it is throttled by.
+    pub(crate) fn targets(&self) -> &[Key] {
+        match self {
+            Self::Conn(conn) => conn.extra.as_ref().map_or(&[], |extra| &extra.targets),
+            Self::Dispatcher(dispatching) => &dispatching.targets,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn targets_mut(&mut self) -> Option<&mut Vec<Key>> {
+        match self {
+            Self::Conn(conn) => Some(&mut conn.extra().targets),
+            Self::Dispatcher(dispatching) => Some(&mut dispatching.targets),
+            _ => None,
+        }
+    }
+}

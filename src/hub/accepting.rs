@@ -1,0 +1,166 @@
+//! Listening and accepting, and connecting.
+
+use super::Hub;
+use crate::{
+    address::{Address, Place, Target},
+    conn::{Conn, Phase},
+    connect::Connect,
+    entry::Entry,
+    flags::*,
+    key::Key,
+    listen::Listen,
+    listening::{Arrived, Listening},
+    reason::Reason,
+    transport::Stream,
+};
+use std::io;
+
+/// What accepting brought.
+pub(crate) enum Accepted {
+    /// Somebody to make a protocol for.
+    Guest(Key),
+    /// Somebody who was sent away, or nobody after all: look again.
+    Nobody,
+    /// Enough for this turn.
+    Done,
+}
+
+impl Hub {
+    pub(crate) fn listen(&mut self, target: &Target, options: Listen) -> io::Result<Key> {
+        self.refuse_if_shut()?;
+        let at = target.address()?;
+        let key = self.next_key()?;
+        let (socket, local) = self
+            .cx
+            .world
+            .listen(&at, options.how(), key.token())
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {at}: {error}")))?;
+        log::info!(target: "mainspring", "{key} listening on {local}");
+        let mut listening = Listening::new(key, socket, local, options);
+        listening.share_rates(&mut self.cx);
+        self.slots.insert(Entry::Listener(Box::new(listening)));
+        self.counts.listeners += 1;
+        Ok(key)
+    }
+
+    pub(crate) fn accept(&mut self, key: Key) -> Accepted {
+        let next = self.slots.next_key();
+        let Some(listening) = self.slots.listener(key) else { return Accepted::Done };
+        let (next, stream, peer) = match listening.accept(next, &mut self.cx) {
+            Arrived::Guest(next, stream, peer) => (next, stream, peer),
+            Arrived::Nobody => return Accepted::Nobody,
+            Arrived::Done => return Accepted::Done,
+        };
+        let refusal = listening.refusal(peer.ip());
+        if listening.has_had_enough() {
+            self.end(key, Reason::Finish);
+        }
+        self.admit_guest(next, key, stream, peer);
+        let was_full = self.slots.listener(key).is_some_and(|it| std::mem::replace(&mut it.is_full, refusal.is_some()));
+        let Some(last_words) = refusal else { return Accepted::Guest(next) };
+        // Once until there is room again: a flood of peers is to be no flood of records.
+        let level = if was_full { log::Level::Debug } else { log::Level::Warn };
+        log::log!(target: "mainspring", level, "{next} {} refused: {key} is full", self.slots.conn_at(next.index()).peer);
+        self.refuse(next, &last_words);
+        Accepted::Nobody
+    }
+
+    fn admit_guest(&mut self, key: Key, listener: Key, stream: Stream, peer: Address) {
+        let ip = peer.ip();
+        let mut conn = Conn::new(key, Some(stream), peer, self.cx.stamp());
+        conn.listener = Some(listener);
+        conn.enter(Phase::Guest);
+        conn.set(HOLDS_BACK | ESTABLISHED | WRITABLE);
+        self.slots.insert(Entry::Conn(conn));
+        // Before its factory runs, which may ask for a drain: it is somebody to wait for.
+        self.counts.accepted += 1;
+        if let Some(listening) = self.slots.listener(listener) {
+            listening.count_guest(ip);
+        }
+    }
+
+    /// It is let in: `connected` is owed.
+    pub(crate) fn welcome(&mut self, key: Key) {
+        let conn = self.slots.conn_at_mut(key.index());
+        conn.enter(Phase::Open);
+        conn.set(OWES_CONNECTED);
+        let listener = conn.listener;
+        self.cx.stats.accepted += 1;
+        let options = listener.and_then(|listener| self.slots.listener(listener)).map(|listening| listening.for_guests());
+        self.lend(key, |conn, cx| {
+            if let Some((bounds, rates)) = options {
+                for (way, rate, shared) in rates {
+                    conn.set_listeners_rate(way, rate, shared, cx);
+                }
+                conn.bound(bounds, cx);
+            }
+            conn.settle(cx);
+        });
+    }
+
+    /// It is not let in: some last words, at once if the kernel takes them, and the end.
+    pub(crate) fn refuse(&mut self, key: Key, last_words: &[u8]) {
+        self.uncount_guest(key);
+        self.cx.stats.refused += 1;
+        if last_words.is_empty() {
+            return self.free(key); // there is nothing that a reset could destroy
+        }
+        let (conn, cx) = self.pair(key);
+        conn.output(&mut cx.spares).push(last_words);
+        let _ = conn.flush_once(&mut cx.spares, usize::MAX); // of one that is gone already: lingering finds out
+        self.linger(key);
+    }
+
+    /// Nobody was made for it: it is reset.
+    pub(crate) fn turn_away(&mut self, key: Key) {
+        self.uncount_guest(key);
+        self.cx.stats.refused += 1;
+        self.slots.conn_at_mut(key.index()).set(CUT);
+        self.free(key);
+    }
+
+    pub(super) fn uncount_guest(&mut self, key: Key) {
+        self.counts.accepted -= 1;
+        let conn = self.slots.conn_at(key.index());
+        let (listener, peer) = (conn.listener, conn.peer.ip());
+        if let Some(listening) = listener.and_then(|listener| self.slots.listener(listener)) {
+            listening.uncount_guest(peer);
+        }
+    }
+
+    /// A listener has waited long enough.
+    pub(super) fn accept_again(&mut self, key: Key) {
+        if let Some(listening) = self.slots.listener(key) {
+            listening.is_backing_off = false;
+            self.requeue(key);
+        }
+    }
+
+    /// A key at once; what becomes of it comes as a callback.
+    pub(crate) fn connect(&mut self, target: &Target, options: &Connect) -> Option<Key> {
+        if self.cx.is_shut {
+            return None;
+        }
+        let key = self.slots.next_key()?;
+        let (peer, named) = match target.place() {
+            Ok(Place::At(address)) => (address, Ok(None)),
+            Ok(Place::Named(host, port)) => (Address::Name(target.name()), Ok(Some((host, port)))),
+            Err(error) => (Address::Name(target.name()), Err(error)),
+        };
+        let mut conn = Conn::new(key, None, peer, self.cx.world.now());
+        conn.extra().from = options.local;
+        conn.extra().clocks.connect.set(Some(options.timeout.unwrap_or(self.cx.config.connect_max)));
+        self.slots.insert(Entry::Conn(conn));
+        self.counts.opened += 1;
+        self.cx.stats.opened += 1;
+        self.lend(key, |conn, cx| {
+            match named {
+                Ok(None) => conn.begin_to_connect(cx),
+                Ok(Some((host, port))) => conn.connect_by_name(host, port, cx),
+                Err(error) => _ = conn.end(Reason::Resolve(error), cx),
+            }
+            conn.settle(cx);
+        });
+        Some(key)
+    }
+}

@@ -1,0 +1,74 @@
+//! Sockets that stay after `closed`, without a protocol and without a key, until their peers have had it all.
+
+use super::Hub;
+use crate::{
+    buffers::ReadBuffers,
+    conn::{Conn, Phase},
+    flags::*,
+    key::Key,
+    reason::{Limit, Reason},
+};
+
+impl Hub {
+    pub(super) fn linger(&mut self, key: Key) {
+        self.forget_throttles(key);
+        if self.cx.config.lingering_max == 0 {
+            return self.free(key);
+        }
+        let was_guest = self.slots.conn_at(key.index()).phase == Phase::Guest;
+        if was_guest {
+            self.lingering.push_front(key); // a flood of those who are refused must not reset who reads a last answer
+        } else {
+            self.lingering.push_back(key);
+        }
+        self.lingering_now += 1;
+        self.lend(key, Conn::begin_to_linger);
+        if self.lingering_now > self.cx.config.lingering_max {
+            self.reset_first_lingering();
+        }
+        if self.lingering.len() > 64 + 2 * self.lingering_now {
+            let slots = &self.slots;
+            self.lingering.retain(|&key| slots.conn(key).is_some());
+        }
+        self.lend_if_there(key, |conn, cx| {
+            conn.finish_lingering_output();
+            conn.settle(cx);
+        });
+    }
+
+    fn reset_first_lingering(&mut self) {
+        while let Some(key) = self.lingering.pop_front() {
+            if let Some(conn) = self.slots.conn_mut(key) {
+                conn.set(CUT);
+                return self.free(key);
+            }
+        }
+    }
+
+    /// One turn of a lingering socket.
+    pub(crate) fn serve_lingering(&mut self, key: Key, buffers: &mut ReadBuffers) {
+        if self.lend(key, |conn, cx| conn.serve_lingering(buffers, cx)) {
+            self.free(key);
+        }
+    }
+
+    /// Its peer took nothing, or did not end, for too long.
+    pub(crate) fn linger_is_over(&mut self, key: Key) {
+        let conn = self.slots.conn_at_mut(key.index());
+        if conn.phase == Phase::Lingering {
+            conn.set(CUT);
+            self.free(key);
+        } else {
+            self.end(key, Reason::Limit(Limit::Linger));
+        }
+    }
+
+    /// Sockets without a handler go at once.
+    pub(crate) fn free_lingering(&mut self) {
+        for key in std::mem::take(&mut self.lingering) {
+            if self.slots.conn(key).is_some() {
+                self.free(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Who reads only while others are not congested: connections and dispatchers hang on connections.
+//!
+//! A reader knows its targets, a target its readers: w ∈ targets(r) ⇔ r ∈ readers(w). A reader has `THROTTLED` exactly while
+//! one of its targets has `CONGESTED`.
+
+use super::Hub;
+use crate::{entry::Entry, flags::*, key::Key};
+
+impl Hub {
+    pub(crate) fn throttle(&mut self, reader: Key, writer: Key) -> bool {
+        if self.find_open(writer).is_none() {
+            return false;
+        }
+        let Some(targets) = self.slots.get_mut(reader).filter(|entry| entry.is_open()).and_then(Entry::targets_mut) else {
+            return false;
+        };
+        if targets.contains(&writer) {
+            return true;
+        }
+        targets.push(writer);
+        self.slots.conn_at_mut(writer.index()).extra().readers.push(reader);
+        self.targets_changed(reader);
+        true
+    }
+
+    pub(crate) fn unthrottle(&mut self, reader: Key, writer: Key) {
+        let Some(targets) = self.slots.get_mut(reader).and_then(Entry::targets_mut) else { return };
+        targets.retain(|&key| key != writer);
+        if let Some(conn) = self.slots.conn_mut(writer) {
+            conn.extra().readers.retain(|&key| key != reader);
+        }
+        self.targets_changed(reader);
+    }
+
+    /// Before somebody's slot is free, or when it lingers: nobody hangs on it, nor it on anybody.
+    pub(super) fn forget_throttles(&mut self, key: Key) {
+        self.forget_targets(key);
+        let Some(extra) = &mut self.slots.conn_at_mut(key.index()).extra else { return };
+        for reader in std::mem::take(&mut extra.readers) {
+            self.unthrottle(reader, key);
+        }
+    }
+
+    /// A connection hangs on nobody any more.
+    pub(crate) fn forget_targets(&mut self, key: Key) {
+        let conn = self.slots.conn_at_mut(key.index());
+        conn.clear(THROTTLED);
+        let Some(extra) = &mut conn.extra else { return };
+        let targets = std::mem::take(&mut extra.targets);
+        self.forget_reader(key, &targets);
+    }
+
+    pub(super) fn forget_reader(&mut self, reader: Key, targets: &[Key]) {
+        for &target in targets {
+            if let Some(extra) = self.slots.conn_mut(target).and_then(|conn| conn.extra.as_mut()) {
+                extra.readers.retain(|&key| key != reader);
+            }
+        }
+    }
+
+    fn targets_changed(&mut self, reader: Key) {
+        self.cx.lent.interrupt = true;
+        self.put_throttled(reader);
+        if reader.index() != self.cx.lent.to {
+            self.mark_dirty(reader);
+        }
+    }
+
+    /// One of its targets is congested now, or is no more.
+    pub(super) fn look_at_throttles(&mut self, reader: Key) {
+        self.put_throttled(reader);
+        self.mark_dirty(reader);
+    }
+
+    fn put_throttled(&mut self, reader: Key) {
+        let Some(targets) = self.slots.get(reader).map(Entry::targets) else { return };
+        let is_throttled = self.is_any_congested(targets);
+        if let Some(entry) = self.slots.get_mut(reader) {
+            entry.flags_mut().put(THROTTLED, is_throttled);
+        }
+    }
+
+    pub(super) fn is_any_congested(&self, targets: &[Key]) -> bool {
+        targets.iter().any(|&target| self.slots.conn(target).is_some_and(|conn| conn.is(CONGESTED)))
+    }
+}

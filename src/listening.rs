@@ -1,0 +1,277 @@
+//! What the loop knows of one listener: whom it lets in, and what an error of accept(2) calls for.
+
+use crate::{
+    address::Address,
+    cx::Cx,
+    flags::*,
+    key::Key,
+    listen::{Bounds, Listen},
+    rate::{SharedRate, Way},
+    timers::What,
+    transport::Stream,
+    world,
+};
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+};
+
+/// One listener.
+pub(crate) struct Listening {
+    pub(crate) key: Key,
+    /// Nothing once it has begun to end.
+    pub(crate) socket: Option<Box<dyn world::Listener>>,
+    pub(crate) local: Address,
+    pub(crate) options: Listen,
+    /// `READABLE`: there may be a connection to accept. And `IN_READY`, `IN_DIRTY`.
+    pub(crate) flags: Flags,
+    /// It waits for a timer: there are no descriptors, or no memory.
+    pub(crate) is_backing_off: bool,
+    /// Its want of descriptors was logged; once is enough.
+    pub(crate) is_reported: bool,
+    /// The last one who came found no room.
+    pub(crate) is_full: bool,
+    /// Errors of single connections in a row.
+    pub(crate) passed: usize,
+    pub(crate) accepted: u64,
+    /// Connections accepted and not yet closed.
+    pub(crate) guests: usize,
+    /// How many of them each address has, where that is limited; never 0.
+    peers: HashMap<IpAddr, usize>,
+    /// The rates of reading and of writing that they all share.
+    pub(crate) shared_rates: [Option<usize>; 2],
+}
+
+impl Listening {
+    pub(crate) fn new(key: Key, socket: Box<dyn world::Listener>, local: Address, options: Listen) -> Self {
+        Self {
+            key,
+            socket: Some(socket),
+            local,
+            options,
+            flags: Flags::default(),
+            is_backing_off: false,
+            is_reported: false,
+            is_full: false,
+            passed: 0,
+            accepted: 0,
+            guests: 0,
+            peers: HashMap::new(),
+            shared_rates: [None; 2],
+        }
+    }
+
+    /// The last words to a newcomer for whom there is no room.
+    pub(crate) fn refusal(&self, peer: Option<SocketAddr>) -> Option<Rc<[u8]>> {
+        if self.options.connections_max.is_some_and(|most| self.guests >= most) {
+            return Some(self.options.refusal.clone().unwrap_or_default());
+        }
+        let (most, refusal) = self.options.per_peer_max.as_ref()?;
+        let has = self.peers.get(&counted(peer)?).copied().unwrap_or_default();
+        (has >= *most).then(|| Rc::clone(refusal))
+    }
+
+    pub(crate) fn count_guest(&mut self, peer: Option<SocketAddr>) {
+        self.guests += 1;
+        if self.options.per_peer_max.is_some() {
+            if let Some(ip) = counted(peer) {
+                *self.peers.entry(ip).or_default() += 1;
+            }
+        }
+    }
+
+    pub(crate) fn uncount_guest(&mut self, peer: Option<SocketAddr>) {
+        self.guests -= 1;
+        if self.peers.is_empty() {
+            return;
+        }
+        let Some(ip) = counted(peer) else { return };
+        if let Some(has) = self.peers.get_mut(&ip) {
+            *has -= 1;
+            if *has == 0 {
+                self.peers.remove(&ip);
+            }
+        }
+    }
+
+    pub(crate) fn has_had_enough(&self) -> bool {
+        self.options.accepts_max.is_some_and(|most| self.accepted >= most)
+    }
+}
+
+/// Accepting.
+impl Listening {
+    pub(crate) fn can_progress(&self) -> bool {
+        self.socket.is_some() && self.flags.has_any(READABLE) && !self.is_backing_off
+    }
+
+    /// The next one, under the key that it will have.
+    pub(crate) fn accept(&mut self, next: Option<Key>, cx: &mut Cx) -> Arrived {
+        let Some(socket) = &mut self.socket else { return Arrived::Done };
+        let accepted = match next {
+            Some(next) => socket.accept(next.token()).map(|(stream, peer)| (next, stream, peer)),
+            None => Err(io::Error::new(io::ErrorKind::OutOfMemory, "all slots of this reactor are taken")),
+        };
+        match accepted {
+            Ok((next, stream, peer)) => {
+                (self.is_reported, self.passed) = (false, 0);
+                self.accepted += 1;
+                Arrived::Guest(next, stream, peer)
+            }
+            Err(error) => self.accept_failed(&error, cx),
+        }
+    }
+
+    fn accept_failed(&mut self, error: &io::Error, cx: &mut Cx) -> Arrived {
+        match AcceptError::of(error) {
+            AcceptError::Drained => {
+                self.flags.remove(READABLE);
+                self.passed = 0;
+                Arrived::Done
+            }
+            AcceptError::Pass if self.passed < cx.config.turn_accepts => {
+                self.passed += 1;
+                Arrived::Nobody
+            }
+            // So many in a row are no single connection's: a policy forbids accepting, and they stay where they are.
+            AcceptError::Pass => {
+                self.passed = 0;
+                self.back_off(error, cx)
+            }
+            AcceptError::Shed => self.shed(error, cx),
+            AcceptError::BackOff => self.back_off(error, cx),
+        }
+    }
+
+    /// No descriptor is left. Who waits would wait for somebody else to close, perhaps for ever: it is sent away, and can go
+    /// elsewhere.
+    fn shed(&mut self, want: &io::Error, cx: &mut Cx) -> Arrived {
+        let Some(socket) = &mut self.socket else { return Arrived::Done };
+        match socket.shed() {
+            Ok(()) => {
+                if !std::mem::replace(&mut self.is_reported, true) {
+                    let (key, at) = (self.key, &self.local);
+                    log::warn!(target: "mainspring", "{key} on {at} closes who comes until there are descriptors again: {want}");
+                }
+                cx.stats.shed += 1;
+                Arrived::Nobody
+            }
+            // The system may say that there is no descriptor before it looks whether anybody waits.
+            Err(error) if AcceptError::of(&error) == AcceptError::Drained => {
+                self.flags.remove(READABLE);
+                Arrived::Done
+            }
+            Err(_) => self.back_off(want, cx),
+        }
+    }
+
+    /// Edge triggering brings no second event for those who are waiting already: a timer looks again.
+    fn back_off(&mut self, error: &io::Error, cx: &mut Cx) -> Arrived {
+        let again = cx.world.now() + cx.config.accept_back_off;
+        self.is_backing_off = true;
+        if !std::mem::replace(&mut self.is_reported, true) {
+            let (key, at) = (self.key, &self.local);
+            log::warn!(target: "mainspring", "{key} on {at} cannot accept, and tries again until it can: {error}");
+        }
+        cx.timers.set(again, What::Accept(self.key));
+        Arrived::Done
+    }
+
+    /// What all that it accepts will share.
+    pub(crate) fn share_rates(&mut self, cx: &mut Cx) {
+        let now = cx.world.now();
+        let rates = [(Way::In, self.options.total_read_rate), (Way::Out, self.options.total_write_rate)];
+        self.shared_rates = rates.map(|(way, rate)| Some(cx.shared_rates.insert(SharedRate::new(way, rate?, now))));
+    }
+
+    /// What each that it accepts begins with: bounds, and for each way a rate of its own and the one that all share.
+    pub(crate) fn for_guests(&self) -> (Bounds, [(Way, Option<u64>, Option<usize>); 2]) {
+        let Listen { bounds, read_rate, write_rate, .. } = self.options;
+        let [shared_in, shared_out] = self.shared_rates;
+        (bounds, [(Way::In, read_rate, shared_in), (Way::Out, write_rate, shared_out)])
+    }
+}
+
+/// What accepting once brought.
+pub(crate) enum Arrived {
+    /// A client, and the key that it will have.
+    Guest(Key, Stream, Address),
+    /// Somebody who was sent away, or nobody after all: look again.
+    Nobody,
+    /// Enough for this turn.
+    Done,
+}
+
+/// Whom a connection counts for.
+fn counted(peer: Option<SocketAddr>) -> Option<IpAddr> {
+    Some(peer?.ip().to_canonical())
+}
+
+/// What an error of accept(2) calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AcceptError {
+    /// Nobody is waiting.
+    Drained,
+    /// It concerns one connection, which is gone: look for the next.
+    Pass,
+    /// No descriptor is left: who waits is sent away.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "it is told by errno"))]
+    Shed,
+    /// The system cannot give us another one now.
+    BackOff,
+}
+
+impl AcceptError {
+    /// After accept(2), whose page asks to treat a connection's own network errors as if it had not been there.
+    pub(crate) fn of(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::WouldBlock => return Self::Drained,
+            ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted | ErrorKind::PermissionDenied => {
+                return Self::Pass;
+            }
+            _ => {}
+        }
+        #[cfg(unix)]
+        if let Some(libc::EMFILE | libc::ENFILE) = error.raw_os_error() {
+            return Self::Shed;
+        }
+        #[cfg(unix)]
+        if let Some(
+            libc::EPROTO
+            | libc::ENOPROTOOPT
+            | libc::ENETDOWN
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH
+            | libc::ENETUNREACH
+            | libc::EOPNOTSUPP,
+        ) = error.raw_os_error()
+        {
+            return Self::Pass;
+        }
+        Self::BackOff
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::io::Error;
+
+    #[test]
+    fn errors_of_one_connection_pass_want_of_descriptors_sheds_and_of_memory_backs_off() {
+        let of = |errno| AcceptError::of(&Error::from_raw_os_error(errno));
+        for errno in [libc::ECONNABORTED, libc::EINTR, libc::EPERM, libc::EPROTO, libc::ENETDOWN] {
+            assert_eq!(of(errno), AcceptError::Pass, "{errno}");
+        }
+        for errno in [libc::EMFILE, libc::ENFILE] {
+            assert_eq!(of(errno), AcceptError::Shed, "{errno}");
+        }
+        for errno in [libc::ENOBUFS, libc::ENOMEM, libc::ENOSPC] {
+            assert_eq!(of(errno), AcceptError::BackOff, "{errno}");
+        }
+        assert_eq!(of(libc::EAGAIN), AcceptError::Drained);
+    }
+}
