@@ -10,24 +10,22 @@
 
 mod common;
 
-use common::{Call, Journal, dial, listen, read_exactly, read_to_end, recorder, reset, say, settle, until, until_net};
+use common::{
+    Call, Journal, dial, keep_log, listen, read_exactly, read_to_end, recorder, reset, say, settle, take_log, until, until_net,
+};
 use mainspring::{
     Address, Context, Dispatcher, Drained, Fault, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Refusal, Scope, Source,
     Target, Terminator,
 };
 use socket2::SockRef;
 use std::{
-    cell::RefCell,
     fs::{self, File},
     io::{self, ErrorKind, Read, Write},
     mem::MaybeUninit,
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
     path::PathBuf,
-    sync::{
-        Once,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -421,36 +419,12 @@ fn test_repr() {
     }
 }
 
-thread_local! {
-    /// What was logged on this thread: a reactor logs on its own, which is the test's.
-    static LOGGED: RefCell<Vec<(log::Level, String)>> = const { RefCell::new(Vec::new()) };
-}
-
-struct Capture;
-
-impl log::Log for Capture {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if record.target().starts_with("mainspring") {
-            LOGGED.with_borrow_mut(|logged| logged.push((record.level(), record.args().to_string())));
-        }
-    }
-
-    fn flush(&self) {}
-}
-
+/// What is logged meanwhile.
 fn logged(run: impl FnOnce()) -> Vec<(log::Level, String)> {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        log::set_logger(&Capture).expect("nobody else sets one");
-        log::set_max_level(log::LevelFilter::Trace);
-    });
-    LOGGED.with_borrow_mut(Vec::clear);
+    keep_log();
+    take_log();
     run();
-    LOGGED.with_borrow_mut(std::mem::take)
+    take_log()
 }
 
 /// What is logged when the server ends in the way that `end` says, upon the client's first words.

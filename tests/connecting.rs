@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Call, Journal, dial, listen, read_exactly, read_to_end, recorder, say, until};
+use common::{Call, Echo, Journal, On, dial, listen, quiet, read_exactly, read_to_end, recorder, say, until};
 use mainspring::{Address, Config, Connect, Context, Key, NameError, Outcome, Protocol, Reactor, Reason};
 use std::{
     io,
@@ -35,12 +35,6 @@ fn with_resolver<S>(config: Config, resolve: impl Fn(&str) -> io::Result<Vec<IpA
     Reactor::with_config(config.resolver(resolve)).expect("a selector")
 }
 
-type On = fn(&mut Context<'_, Journal>, &mut Journal, &Call) -> Outcome;
-
-fn quiet(_: &mut Context<'_, Journal>, _: &mut Journal, _: &Call) -> Outcome {
-    Ok(())
-}
-
 /// How one connection ended.
 fn ending(reactor: &mut Reactor<Journal>, journal: &mut Journal, key: Key) -> String {
     until(reactor, journal, |journal| matches!(journal.of(key).last(), Some(Call::Closed(_))));
@@ -67,15 +61,6 @@ impl Protocol<Ends> for Caller {
 
     fn closed(&mut self, _: &mut Context<'_, Ends>, ends: &mut Ends, why: Reason) {
         ends.reasons.push(why);
-    }
-}
-
-struct Echo;
-
-impl<S> Protocol<S> for Echo {
-    fn received(&mut self, ctx: &mut Context<'_, S>, _: &mut S, bytes: &[u8]) -> Outcome {
-        ctx.send(bytes);
-        Ok(())
     }
 }
 

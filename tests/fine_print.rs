@@ -3,119 +3,19 @@
 mod common;
 
 use common::{
-    Call, Journal, PATIENCE, Recorder, dial, listen, read_exactly, read_to_end, recorder, reset, say, settle, until, until_net,
+    Call, Ctx, FINISHED, Journal, LONG, Nothing, On, PATIENCE, PEER_FINISHED, Recorder, SHORT, SHUT_DOWN, STUFF, TICK,
+    closing_of, count, dial, ends_with, guest, hang_up, is_closed, keep_log, lines, listen, logged, nobody, note, opened, pass,
+    quiet, read_exactly, read_to_end, recorder, reset, say, settle, start, start_with, stuff, unread, until, until_net,
 };
-use mainspring::{Config, Context, Key, Limit, Listen, Net, Outcome, Produced, Protocol, Reactor, Reason, Refusal, Terminator};
+use mainspring::{Config, Key, Limit, Listen, Net, Outcome, Produced, Protocol, Reactor, Reason, Refusal, Terminator};
 use std::{
     cell::{Cell, RefCell},
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     rc::Rc,
-    sync::{Mutex, Once},
     thread,
     time::{Duration, Instant},
 };
-
-/// More than the kernel takes on a loopback connection whose other end does not read.
-const STUFF: usize = 16 << 20;
-
-const TICK: Duration = Duration::from_millis(5);
-const SHORT: Duration = Duration::from_millis(15);
-const LONG: Duration = Duration::from_millis(60);
-
-type Ctx<'a> = Context<'a, Journal>;
-type On = fn(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome;
-
-fn start() -> (Reactor<Journal>, Journal) {
-    start_with(Config::new())
-}
-
-fn start_with(config: Config) -> (Reactor<Journal>, Journal) {
-    (Reactor::with_config(config).expect("a selector"), Journal::default())
-}
-
-/// An accepted connection that has had its `connected`, and its peer.
-fn guest<F>(reactor: &mut Reactor<Journal>, journal: &mut Journal, on: F) -> (Key, TcpStream)
-where
-    F: FnMut(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome + Clone + 'static,
-{
-    let (listener, addr) = listen(reactor, move || recorder(on.clone()));
-    let peer = dial(addr);
-    let before = journal.calls.len();
-    let is_new = |(_, call): &&(Key, Call)| *call == Call::Connected;
-    until(reactor, journal, |journal| journal.calls[before..].iter().any(|entry| is_new(&entry)));
-    let key = journal.calls[before..].iter().find(is_new).expect("it is connected").0;
-    reactor.net().close(listener);
-    (key, peer)
-}
-
-fn quiet(_: &mut Ctx<'_>, _: &mut Journal, _: &Call) -> Outcome {
-    Ok(())
-}
-
-/// Reads lines of up to a hundred bytes.
-fn lines(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome {
-    if *call == Call::Connected {
-        ctx.set_terminator(Terminator::line(100));
-    }
-    Ok(())
-}
-
-fn opened(reactor: &mut Reactor<Journal>, on: On) -> (Key, TcpListener) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let to = listener.local_addr().expect("it is bound");
-    (reactor.net().connect(to, recorder(on)), listener)
-}
-
-/// A port that is taken, and where nobody listens.
-fn nobody() -> (socket2::Socket, SocketAddr) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
-    let addr = socket.local_addr().ok().and_then(|addr| addr.as_socket()).expect("it is bound");
-    (socket, addr)
-}
-
-/// Queues more than the kernel takes.
-#[track_caller]
-fn stuff(reactor: &mut Reactor<Journal>, journal: &mut Journal, key: Key) {
-    assert!(reactor.net().send(key, vec![b'.'; STUFF]));
-    reactor.turn(journal, Duration::ZERO).expect("the selector works");
-    assert!(reactor.net().link(key).expect("it is open").is_congested(), "the kernel took it all");
-}
-
-/// Turns until so much time has passed by the loop's own clock.
-fn pass(reactor: &mut Reactor<Journal>, journal: &mut Journal, time: Duration) {
-    let over = Rc::new(Cell::new(false));
-    let rings = Rc::clone(&over);
-    reactor.net().after(time, move |_, _| rings.set(true));
-    until(reactor, journal, |_| over.get());
-}
-
-fn is_closed(journal: &Journal, key: Key) -> bool {
-    closing_of(journal, key).is_some()
-}
-
-fn closing_of(journal: &Journal, key: Key) -> Option<String> {
-    journal.of(key).into_iter().find_map(|call| if let Call::Closed(why) = call { Some(why) } else { None })
-}
-
-#[track_caller]
-fn ends_with(reactor: &mut Reactor<Journal>, journal: &mut Journal, key: Key, why: &str) {
-    until(reactor, journal, |journal| is_closed(journal, key));
-    assert_eq!(closing_of(journal, key).as_deref(), Some(why));
-}
-
-fn count(journal: &Journal, key: Key, wanted: &Call) -> usize {
-    journal.of(key).iter().filter(|call| *call == wanted).count()
-}
-
-fn unread(reactor: &mut Reactor<Journal>, key: Key) -> usize {
-    reactor.net().link(key).map_or(0, |link| link.unread())
-}
-
-const FINISHED: &str = "finished";
-const PEER_FINISHED: &str = "the peer finished";
-const SHUT_DOWN: &str = "the reactor was shut down";
 
 // ------------------------------------------------------------------------------------------------- when reading is on
 
@@ -1465,13 +1365,9 @@ fn a_throttle_is_open_to_the_open_only() {
 
 // ----------------------------------------------------------------------------------------------------- tells and posts
 
-fn frame(journal: &mut Journal, ctx: &Ctx<'_>, text: &str) {
-    journal.note(ctx.key, Call::Frame(text.into()));
-}
-
 fn tell(net: &mut Net<'_, Journal>, key: Key, text: &'static str) -> bool {
     net.tell(key, move |_: &mut Recorder<On>, ctx, journal| {
-        frame(journal, ctx, text);
+        note(journal, ctx.key, text);
         Ok(())
     })
 }
@@ -1580,14 +1476,14 @@ fn a_tell_to_a_connecting_target_runs_before_its_closed() {
 
 #[test]
 fn a_tell_for_another_type_is_dropped_and_logged_with_both_names() {
-    capture_log();
+    keep_log();
     let (mut reactor, mut journal) = start();
     let (_, addr) = listen(&mut reactor, || Bare);
     let _peer = dial(addr);
     until(&mut reactor, &mut journal, |journal| journal.has(&Call::Connected));
     let key = journal.calls[0].0;
     reactor.net().tell(key, |_: &mut Fussy, ctx, journal| {
-        frame(journal, ctx, "mistaken");
+        note(journal, ctx.key, "mistaken");
         Ok(())
     });
     settle(&mut reactor, &mut journal);
@@ -1604,7 +1500,7 @@ fn a_tell_for_another_type_is_dropped_and_logged_with_both_names() {
 #[cfg(target_os = "linux")]
 fn no_peer_begins_a_line_of_the_log_or_speaks_to_the_terminal() {
     use socket2::{Domain, SockAddr, Socket, Type};
-    capture_log();
+    keep_log();
     let pid = std::process::id();
     let name = |of: &str| SockAddr::unix(format!("\0mainspring-{pid}-{of}")).expect("a short name");
     let (mut reactor, mut journal) = start();
@@ -1632,36 +1528,6 @@ fn no_peer_begins_a_line_of_the_log_or_speaks_to_the_terminal() {
     let shown = r"\n1.1 forged\r\u{1b}[2J\u{9b}";
     assert!(ends.iter().all(|(_, text)| text.matches(shown).count() == 2), "{ends:?}");
     assert!(journal.calls.iter().all(|(_, call)| !matches!(call, Call::Closed(why) if why.contains(char::is_control))));
-}
-
-type Records = Vec<(log::Level, String)>;
-
-static RECORDS: Mutex<Records> = Mutex::new(Vec::new());
-
-struct Capture;
-
-impl log::Log for Capture {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        RECORDS.lock().expect("no test panics here").push((record.level(), record.args().to_string()));
-    }
-
-    fn flush(&self) {}
-}
-
-fn capture_log() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        log::set_logger(&Capture).expect("the only logger");
-        log::set_max_level(log::LevelFilter::Debug);
-    });
-}
-
-fn logged(wanted: impl Fn(&str) -> bool) -> Records {
-    RECORDS.lock().expect("no test panics here").iter().filter(|(_, text)| wanted(text)).cloned().collect()
 }
 
 // ------------------------------------------------------------------------------------- connecting, and outside a turn
@@ -1884,15 +1750,11 @@ fn run_does_not_return_before_the_jobs_of_a_dropped_remote_have_run() {
 fn remote_stop_ends_run() {
     let mut reactor: Reactor = Reactor::new().expect("a selector");
     let remote = reactor.remote();
-    reactor.net().listen("127.0.0.1:0", || Nobody).expect("a free port");
+    reactor.net().listen("127.0.0.1:0", || Nothing).expect("a free port");
     let thread = thread::spawn(move || remote.stop().expect("the reactor lives"));
     reactor.run(&mut ()).expect("the selector works");
     thread.join().expect("it does not panic");
 }
-
-struct Nobody;
-
-impl<S: 'static> Protocol<S> for Nobody {}
 
 #[test]
 fn lingering_sockets_do_not_keep_run_running() {
@@ -2089,7 +1951,7 @@ fn what_closed_sets_up_during_a_shutdown_is_dropped() {
             ctx.net.after(Duration::ZERO, move |_, journal| journal.note(key, Call::Frame(b"fired".to_vec())));
             post(&mut ctx.net, key, "posted");
             tell(&mut ctx.net, other, "told");
-            assert!(ctx.net.listen("127.0.0.1:0", || Nobody).is_err());
+            assert!(ctx.net.listen("127.0.0.1:0", || Nothing).is_err());
             journal.note(key, Call::Frame(b"asked".to_vec()));
         }
         Ok(())
@@ -2348,7 +2210,7 @@ fn is_congested_is_true_from_the_moment_a_connection_begins_to_end() {
                 assert!(!ctx.is_congested());
                 end(ctx);
                 assert!(ctx.is_congested());
-                frame(journal, ctx, "asked");
+                note(journal, ctx.key, "asked");
             }
             Ok(())
         });
@@ -2395,13 +2257,6 @@ fn a_refusal_says_its_last_words_and_no_protocol_is_made() {
     let mut third = dial(addr);
     assert_eq!(read_to_end(&mut reactor, &mut journal, &mut third), b"421 full\r\n");
     assert_eq!(journal.keys().len(), 1);
-}
-
-fn hang_up(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome {
-    if let Call::Eof(_) = call {
-        ctx.close();
-    }
-    Ok(())
 }
 
 fn connected(journal: &Journal) -> usize {

@@ -3,7 +3,10 @@
 
 mod common;
 
-use common::{Call, Journal, dial, listen, read_exactly, read_to_end, recorder, reset, say, settle, until, until_net};
+use common::{
+    Call, Ctx, Journal, Nothing, Talk, assert_sleeps, assert_sleeps_at_once, by_default, closed, dial, frame, listen,
+    read_exactly, read_to_end, recorder, reset, say, settle, until, until_net,
+};
 use mainspring::{
     Address, Config, Context, Endian, Framer, Key, Limit, Listen, Net, Outcome, Produced, Protocol, Reactor, Reason, Refusal,
     Step, Terminator, Width,
@@ -13,95 +16,9 @@ use std::{
     io::{ErrorKind, Write},
     net::{Shutdown, TcpListener, TcpStream},
     rc::Rc,
+    str,
     time::{Duration, Instant},
 };
-
-type Ctx<'a> = Context<'a, Journal>;
-
-/// One accepted connection, which is connected, and its peer.
-struct Talk {
-    reactor: Reactor<Journal>,
-    journal: Journal,
-    listener: Key,
-    key: Key,
-    peer: TcpStream,
-}
-
-impl Talk {
-    fn new(on: impl FnMut(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome + Clone + 'static) -> Self {
-        Self::with(Config::new(), on)
-    }
-
-    fn with(config: Config, on: impl FnMut(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome + Clone + 'static) -> Self {
-        let mut reactor = Reactor::with_config(config).expect("a selector");
-        let mut journal = Journal::default();
-        let (listener, addr) = listen(&mut reactor, move || recorder(on.clone()));
-        let peer = dial(addr);
-        until(&mut reactor, &mut journal, |journal| !journal.calls.is_empty());
-        let key = journal.calls[0].0;
-        Self { reactor, journal, listener, key, peer }
-    }
-
-    /// With a terminator that is set from outside, and nothing else.
-    fn cut_by(terminator: Terminator) -> Self {
-        let mut talk = Self::new(quiet);
-        let key = talk.key;
-        talk.reactor.net().link(key).expect("it is open").set_terminator(terminator);
-        talk
-    }
-
-    #[track_caller]
-    fn until(&mut self, done: impl FnMut(&mut Journal) -> bool) {
-        until(&mut self.reactor, &mut self.journal, done);
-    }
-
-    fn settle(&mut self) {
-        settle(&mut self.reactor, &mut self.journal);
-    }
-
-    /// What it was called with after `connected`.
-    fn calls(&self) -> Vec<Call> {
-        self.journal.of(self.key).split_off(1)
-    }
-
-    fn unread(&mut self) -> usize {
-        let key = self.key;
-        self.reactor.net().link(key).expect("it is open").unread()
-    }
-}
-
-/// Does what a protocol does by default: it ends when its peer does.
-fn quiet(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome {
-    match call {
-        Call::Eof(_) => ctx.close(),
-        Call::Exceeded(limit) => return Err((*limit).into()),
-        _ => {}
-    }
-    Ok(())
-}
-
-fn frame(text: &str) -> Call {
-    Call::Frame(text.into())
-}
-
-fn closed(why: Reason) -> Call {
-    Call::Closed(why.to_string())
-}
-
-/// With so many milliseconds to wait, a turn takes them all: the loop does not spin.
-#[track_caller]
-fn assert_sleeps<S>(reactor: &mut Reactor<S>, state: &mut S) {
-    settle(reactor, state);
-    assert_sleeps_at_once(reactor, state);
-}
-
-/// Also when nothing came in between.
-#[track_caller]
-fn assert_sleeps_at_once<S>(reactor: &mut Reactor<S>, state: &mut S) {
-    let (began, wait) = (Instant::now(), Duration::from_millis(30));
-    reactor.turn(state, wait).expect("the selector works");
-    assert!(began.elapsed() >= wait, "woke up after {:?}", began.elapsed());
-}
 
 // --------------------------------------------------------------------------------------------------- asynchat, asyncore
 
@@ -185,7 +102,7 @@ fn flaw_03_nothing_is_delivered_after_close() {
         talk.peer.shutdown(Shutdown::Write).expect("connected");
         talk.until(|journal| journal.closings() == 1);
         talk.settle();
-        assert_eq!(talk.calls(), [frame("a"), closed(why)]);
+        assert_eq!(talk.calls(), [frame("a"), closed(&why)]);
     }
 }
 
@@ -308,7 +225,7 @@ fn flaw_06_a_lack_of_descriptors_does_not_close_the_listener() {
 fn run_out_of_descriptors() {
     let config = Config::new().accept_back_off(Duration::from_millis(5));
     let (mut reactor, mut journal) = (Reactor::with_config(config).expect("a selector"), Journal::default());
-    let (listener, addr) = listen(&mut reactor, || recorder(quiet));
+    let (listener, addr) = listen(&mut reactor, || recorder(by_default));
     let mut turned_away: Vec<TcpStream> = (0..5).map(|_| dial(addr)).collect();
     let mut hoard = Vec::new();
     while let Ok(file) = std::fs::File::open("/dev/null") {
@@ -346,7 +263,7 @@ fn flaw_07_events_of_the_closed_reach_nobody_else() {
                 if let (Call::Received(_), [Some(a), Some(b)]) = (call, guests.get()) {
                     let other = if ctx.key == a { b } else { a };
                     assert!(end(&mut ctx.net, other));
-                    opened.set(Some(ctx.net.connect(silent_at, recorder(quiet))));
+                    opened.set(Some(ctx.net.connect(silent_at, recorder(by_default))));
                 }
                 Ok(())
             })
@@ -372,7 +289,7 @@ fn flaw_07_events_of_the_closed_reach_nobody_else() {
 /// Flaw 8: By default each turn asked for writability, and found it: an idle connection took a whole processor.
 #[test]
 fn flaw_08_an_idle_connection_is_not_written_and_the_loop_sleeps() {
-    let mut talk = Talk::new(quiet);
+    let mut talk = Talk::new(by_default);
     for _ in 0..200 {
         talk.reactor.turn(&mut talk.journal, Duration::ZERO).expect("the selector works");
     }
@@ -397,7 +314,7 @@ fn flaw_08_a_connection_that_waits_is_left_alone() {
     let addr = listener.local_addr().ok().and_then(|addr| addr.as_socket()).expect("it is bound");
     let _first = dial(addr);
     let (mut reactor, mut journal) = (Reactor::new().expect("a selector"), Journal::default());
-    let key = reactor.net().connect(addr, recorder(quiet));
+    let key = reactor.net().connect(addr, recorder(by_default));
     for _ in 0..50 {
         reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
     }
@@ -409,7 +326,7 @@ fn flaw_08_a_connection_that_waits_is_left_alone() {
 /// And one queued chunk left each turn: fifty chunks took fifty.
 #[test]
 fn flaw_08_fifty_queued_chunks_leave_in_one_turn() {
-    let mut talk = Talk::new(quiet);
+    let mut talk = Talk::new(by_default);
     let key = talk.key;
     for _ in 0..50 {
         assert!(talk.reactor.net().send(key, [b'x'; 1000]));
@@ -422,7 +339,7 @@ fn flaw_08_fifty_queued_chunks_leave_in_one_turn() {
 /// Flaw 9: A producer that had nothing once was discarded: there was no "not yet".
 #[test]
 fn flaw_09_a_producer_with_nothing_yet_keeps_its_place() {
-    let mut talk = Talk::new(quiet);
+    let mut talk = Talk::new(by_default);
     let key = talk.key;
     let mut step = 0;
     let producer = move |out: &mut Vec<u8>| {
@@ -478,7 +395,7 @@ fn flaw_11_an_answer_can_follow_the_end_of_the_question() {
     assert!(net.send(key, "and later some more") && net.close(key));
     assert_eq!(read_to_end(&mut talk.reactor, &mut talk.journal, &mut talk.peer), b"and later some more");
     talk.until(|journal| journal.closings() == 1);
-    assert_eq!(talk.calls().last(), Some(&closed(Reason::Eof)));
+    assert_eq!(talk.calls().last(), Some(&closed(&Reason::Eof)));
 }
 
 /// Flaw 12: The end that came with the last bytes cost them: one read, then handle_close; 4,096 of 20,000 bytes arrived.
@@ -487,7 +404,7 @@ fn flaw_12_what_came_before_the_end_is_delivered_before_the_end() {
     for turn_bytes in [4096, 256 << 10] {
         let config = Config::new().read_bytes(4096).turn_bytes(turn_bytes);
         let (mut reactor, mut journal) = (Reactor::with_config(config).expect("a selector"), Journal::default());
-        let (_, addr) = listen(&mut reactor, || recorder(quiet));
+        let (_, addr) = listen(&mut reactor, || recorder(by_default));
         let mut peer = dial(addr);
         peer.write_all(&[b'x'; 20_000]).expect("the kernel takes it");
         drop(peer); // before it is accepted
@@ -549,7 +466,7 @@ fn flaw_14_no_frame_is_longer_than_its_terminator_allows() {
         let mut talk = Talk::cut_by(terminator);
         say(&talk.peer, stream);
         talk.until(|journal| journal.closings() == 1);
-        let expected = [Call::Exceeded(Limit::FrameBytes), closed(Reason::Limit(Limit::FrameBytes))];
+        let expected = [Call::Exceeded(Limit::FrameBytes), closed(&Reason::Limit(Limit::FrameBytes))];
         assert_eq!(talk.calls(), expected, "{shown}");
     }
 }
@@ -695,7 +612,7 @@ fn flaw_17_close_flushes_what_was_sent_and_refuses_what_comes_late() {
     let got = read_to_end(&mut talk.reactor, &mut talk.journal, &mut talk.peer);
     assert!(got.len() == MUCH && got.iter().all(|&byte| byte == b'x'), "{} of {MUCH} bytes", got.len());
     talk.until(|journal| journal.closings() == 1);
-    assert_eq!(talk.calls().last(), Some(&closed(Reason::Finish)));
+    assert_eq!(talk.calls().last(), Some(&closed(&Reason::Finish)));
 }
 
 /// Flaw 19: `connected` was still False inside handle_connect.
@@ -715,7 +632,7 @@ fn flaw_19_inside_connected_it_is_connected() {
                 assert!(ctx.link().with_socket(|socket| socket.peer_addr().is_ok()).expect("there is a socket"));
                 write!(ctx, "I am {}", ctx.local().clone());
             }
-            quiet(ctx, &mut Journal::default(), call)
+            by_default(ctx, &mut Journal::default(), call)
         }),
     );
     let (mut peer, from) = listener.accept().expect("it dialled");
@@ -731,7 +648,7 @@ fn flaw_19_inside_connected_it_is_connected() {
 #[test]
 fn clients_gone_before_accept_are_let_in_and_closed_once_each() {
     let (mut reactor, mut journal) = (Reactor::new().expect("a selector"), Journal::default());
-    let listener = reactor.net().listen("127.0.0.1:0", || recorder(quiet)).expect("a free port");
+    let listener = reactor.net().listen("127.0.0.1:0", || recorder(by_default)).expect("a free port");
     let addr = reactor.net().local(listener).and_then(Address::ip).expect("an IP listener");
     for n in 0..200 {
         let peer = dial(addr);
@@ -757,7 +674,7 @@ fn clients_gone_before_accept_are_let_in_and_closed_once_each() {
 /// another (sozu, calloop).
 #[test]
 fn a_stale_key_finds_nothing_when_its_slot_is_used_again() {
-    let mut talk = Talk::new(quiet);
+    let mut talk = Talk::new(by_default);
     let old = talk.key;
     assert!(talk.reactor.net().abort(old));
     talk.until(|journal| journal.closings() == 1);
@@ -772,17 +689,14 @@ fn a_stale_key_finds_nothing_when_its_slot_is_used_again() {
     assert!(net.link(old).is_none() && !net.is_open(old) && net.peer(old).is_none() && net.local(old).is_none());
     assert!(!net.send(old, "x") && !net.close(old) && !net.abort(old) && !net.half_close(old) && !net.fail(old, "x"));
     assert!(!net.throttle(old, new) && !net.throttle(new, old));
-    assert!(!net.tell(old, |_: &mut Silent, _, _| panic!("told to nobody")));
-    let timer = net.tell_after(old, Duration::ZERO, |_: &mut Silent, _, _| panic!("told to nobody"));
+    assert!(!net.tell(old, |_: &mut Nothing, _, _| panic!("told to nobody")));
+    let timer = net.tell_after(old, Duration::ZERO, |_: &mut Nothing, _, _| panic!("told to nobody"));
     assert!(!net.cancel(timer), "it is not even set");
     talk.settle();
     assert!(talk.reactor.net().send(new, "alive"));
     assert_eq!(read_exactly(&mut talk.reactor, &mut talk.journal, &mut peer, 5), b"alive");
     assert_eq!(talk.journal.of(new), [Call::Connected]);
 }
-
-struct Silent;
-impl Protocol<Journal> for Silent {}
 
 /// The first part of a key's text.
 fn slot(key: Key) -> Option<String> {
@@ -943,7 +857,7 @@ fn peers_that_never_read_cannot_hold_a_close() {
     });
     let mut peers: Vec<TcpStream> = (0..PEERS).map(|_| dial(addr)).collect();
     until(&mut reactor, &mut journal, |journal| journal.closings() == PEERS);
-    let lingered = journal.calls.iter().filter(|(_, call)| *call == closed(Reason::Limit(Limit::Linger))).count();
+    let lingered = journal.calls.iter().filter(|(_, call)| *call == closed(&Reason::Limit(Limit::Linger))).count();
     assert_eq!(lingered, PEERS, "{journal:?}");
     settle(&mut reactor, &mut journal);
     assert!(format!("{reactor:?}").contains("slots: 1"), "only the listener is left: {reactor:?}");
@@ -956,7 +870,7 @@ fn peers_that_never_read_cannot_hold_a_close() {
 #[test]
 fn output_that_nobody_reads_ends_at_the_cap() {
     const CAP: usize = 256 << 10;
-    let mut talk = Talk::with(Config::new().output_limits(16 << 10, 64 << 10, CAP), quiet);
+    let mut talk = Talk::with(Config::new().output_limits(16 << 10, 64 << 10, CAP), by_default);
     let key = talk.key;
     let (mut most, mut sent) = (0, 0);
     while talk.reactor.net().send(key, [b'x'; 16 << 10]) {
@@ -967,7 +881,7 @@ fn output_that_nobody_reads_ends_at_the_cap() {
     }
     assert!(most <= CAP, "{most} bytes were queued");
     talk.until(|journal| journal.closings() == 1);
-    assert_eq!(talk.calls(), [closed(Reason::Overflow)]);
+    assert_eq!(talk.calls(), [closed(&Reason::Overflow)]);
 }
 
 /// Questions were read faster than their answers left (CVE-2019-9512 and its kin): an accepted connection is not read while
@@ -1008,7 +922,7 @@ fn a_first_line_that_does_not_come_is_not_waited_for() {
     let key = talk.key;
     talk.reactor.net().link(key).expect("it is open").set_deadline(wait);
     talk.until(|journal| journal.closings() == 1);
-    assert_eq!(talk.calls(), [Call::Exceeded(Limit::Deadline), closed(Reason::Limit(Limit::Deadline))]);
+    assert_eq!(talk.calls(), [Call::Exceeded(Limit::Deadline), closed(&Reason::Limit(Limit::Deadline))]);
 
     let mut talk = Talk::cut_by(Terminator::crlf(1 << 20));
     let key = talk.key;
@@ -1019,5 +933,5 @@ fn a_first_line_that_does_not_come_is_not_waited_for() {
         let _ = drip.write(b"x"); // it is reset in the end
         journal.closings() == 1
     });
-    assert_eq!(talk.calls(), [Call::Exceeded(Limit::FrameTime), closed(Reason::Limit(Limit::FrameTime))]);
+    assert_eq!(talk.calls(), [Call::Exceeded(Limit::FrameTime), closed(&Reason::Limit(Limit::FrameTime))]);
 }

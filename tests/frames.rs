@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Call, Journal, PATIENCE, Recorder, dial, listen, read_exactly, recorder, settle, until, until_net};
+use common::{
+    Call, Journal, Nothing, On, PATIENCE, Recorder, closed, dial, frame, listen, read_exactly, recorder, settle, until, until_net,
+};
 use mainspring::{
     Config, Context, Endian, Fault, Framer, Key, Limit, Link, Outcome, Protocol, Reactor, Reason, Step, Terminator, Width,
 };
@@ -26,8 +28,6 @@ struct Talk {
     peer: TcpStream,
     key: Key,
 }
-
-type On = fn(&mut Context<'_, Journal>, &mut Journal, &Call) -> Outcome;
 
 impl Talk {
     /// With this terminator from the start. `exceeded` goes on, the peer's end is the end.
@@ -110,20 +110,12 @@ fn joined(journal: &Journal) -> Vec<Call> {
     calls
 }
 
-fn frame(bytes: impl AsRef<[u8]>) -> Call {
-    Call::Frame(bytes.as_ref().to_vec())
-}
-
 fn piece(bytes: impl AsRef<[u8]>) -> Call {
     Call::Received(bytes.as_ref().to_vec())
 }
 
 fn eof(tail: impl AsRef<[u8]>) -> Call {
     Call::Eof(tail.as_ref().to_vec())
-}
-
-fn closed(why: &Reason) -> Call {
-    Call::Closed(why.to_string())
 }
 
 fn failed(why: &str) -> Call {
@@ -538,16 +530,12 @@ fn a_length_of_nothing_fires_in_a_row_beyond_every_budget_and_then_stops() {
 #[test]
 fn a_length_of_nothing_that_is_set_while_connecting_fires_when_connected() {
     let (mut reactor, mut journal) = (Reactor::new().expect("a selector"), Journal::default());
-    let (_, addr) = listen(&mut reactor, || Mute);
+    let (_, addr) = listen(&mut reactor, || Nothing);
     let key = reactor.net().connect(addr, recorder(|_, _, _| Ok(())));
     reactor.net().link(key).expect("connecting").set_terminator(Terminator::exactly(0));
     until(&mut reactor, &mut journal, |journal| journal.calls.len() == 2);
     assert_eq!(journal.of(key), [Call::Connected, frame("")]);
 }
-
-struct Mute;
-
-impl<S> Protocol<S> for Mute {}
 
 // -------------------------------------------------------------------------------- what one end writes, the other reads
 

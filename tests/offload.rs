@@ -2,18 +2,17 @@
 
 mod common;
 
-use common::{Call, Journal, PATIENCE, dial, listen, read_exactly, read_to_end, recorder, say, until};
+use common::{Call, Ctx, Journal, PATIENCE, dial, listen, read_exactly, read_to_end, recorder, say, until};
 use mainspring::{Address, Config, Context, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::{
     cell::Cell,
     io::Write,
     rc::Rc,
+    str,
     sync::mpsc::{Receiver, Sender, channel},
     thread,
     time::{Duration, Instant},
 };
-
-type Ctx<'a> = Context<'a, Journal>;
 
 fn start<S>() -> Reactor<S> {
     Reactor::new().expect("a selector")

@@ -4,11 +4,13 @@
 mod common;
 
 use common::{
-    Call, Journal, PATIENCE, Recorder, dial, listen, read_exactly, read_to_end, recorder, reset, say, settle, until, until_net,
+    ABORTED, Call, Ctx, FINISHED, Journal, Nothing, On, PATIENCE, PEER_FINISHED, Recorder, SHORT, SHUT_DOWN, STUFF, TICK,
+    closing_of, dial, echo, ends_with, guest, is_closed, keep_log, lines, listen, logged, nobody, note, pass, quiet,
+    read_exactly, read_to_end, recorder, reset, run_out, say, settle, start, start_with, stuff, until, until_net,
 };
 use mainspring::{
-    Config, Connect, Context, Dispatcher, Drained, Fault, Framer, Gone, Key, Limit, Listen, Net, Outcome, Panics, Produced,
-    Protocol, Reactor, Reason, Refusal, Remote, Scope, Source, Step, Terminator, Timer,
+    Config, Connect, Dispatcher, Drained, Fault, Framer, Gone, Key, Limit, Listen, Net, Outcome, Panics, Produced, Protocol,
+    Reactor, Reason, Refusal, Remote, Scope, Source, Step, Terminator, Timer,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -16,109 +18,9 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    sync::{Mutex, Once},
     thread,
     time::{Duration, Instant},
 };
-
-/// More than the kernel takes on a loopback connection whose other end does not read.
-const STUFF: usize = 16 << 20;
-
-const TICK: Duration = Duration::from_millis(5);
-const SHORT: Duration = Duration::from_millis(15);
-
-const FINISHED: &str = "finished";
-const PEER_FINISHED: &str = "the peer finished";
-const ABORTED: &str = "aborted";
-const SHUT_DOWN: &str = "the reactor was shut down";
-
-type Ctx<'a> = Context<'a, Journal>;
-type On = fn(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome;
-
-fn start() -> (Reactor<Journal>, Journal) {
-    start_with(Config::new())
-}
-
-fn start_with(config: Config) -> (Reactor<Journal>, Journal) {
-    (Reactor::with_config(config).expect("a selector"), Journal::default())
-}
-
-/// An accepted connection that has had its `connected`, and its peer.
-fn guest<F>(reactor: &mut Reactor<Journal>, journal: &mut Journal, on: F) -> (Key, TcpStream)
-where
-    F: FnMut(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome + Clone + 'static,
-{
-    let (listener, addr) = listen(reactor, move || recorder(on.clone()));
-    let peer = dial(addr);
-    let before = journal.calls.len();
-    let is_new = |(_, call): &&(Key, Call)| *call == Call::Connected;
-    until(reactor, journal, |journal| journal.calls[before..].iter().any(|entry| is_new(&entry)));
-    let key = journal.calls[before..].iter().find(is_new).expect("it is connected").0;
-    reactor.net().close(listener);
-    (key, peer)
-}
-
-fn quiet(_: &mut Ctx<'_>, _: &mut Journal, _: &Call) -> Outcome {
-    Ok(())
-}
-
-/// Reads lines of up to a hundred bytes.
-fn lines(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome {
-    if *call == Call::Connected {
-        ctx.set_terminator(Terminator::line(100));
-    }
-    Ok(())
-}
-
-/// Queues more than the kernel takes.
-#[track_caller]
-fn stuff(reactor: &mut Reactor<Journal>, journal: &mut Journal, key: Key) {
-    assert!(reactor.net().send(key, vec![b'.'; STUFF]));
-    reactor.turn(journal, Duration::ZERO).expect("the selector works");
-    assert!(reactor.net().link(key).expect("it is open").is_congested(), "the kernel took it all");
-}
-
-/// Turns until so much time has passed by the loop's own clock.
-fn pass<S>(reactor: &mut Reactor<S>, state: &mut S, time: Duration) {
-    let over = Rc::new(Cell::new(false));
-    let rings = Rc::clone(&over);
-    reactor.net().after(time, move |_, _| rings.set(true));
-    until(reactor, state, |_| over.get());
-}
-
-/// Turns until a turn says that nothing is left.
-fn run_out<S>(reactor: &mut Reactor<S>, state: &mut S) {
-    let began = Instant::now();
-    while reactor.turn(state, TICK).expect("the selector works") {
-        assert!(began.elapsed() < PATIENCE, "something is left for ever");
-    }
-}
-
-fn closing_of(journal: &Journal, key: Key) -> Option<String> {
-    journal.of(key).into_iter().find_map(|call| if let Call::Closed(why) = call { Some(why) } else { None })
-}
-
-fn is_closed(journal: &Journal, key: Key) -> bool {
-    closing_of(journal, key).is_some()
-}
-
-#[track_caller]
-fn ends_with(reactor: &mut Reactor<Journal>, journal: &mut Journal, key: Key, why: &str) {
-    until(reactor, journal, |journal| is_closed(journal, key));
-    assert_eq!(closing_of(journal, key).as_deref(), Some(why));
-}
-
-fn frame(journal: &mut Journal, key: Key, text: &str) {
-    journal.note(key, Call::Frame(text.into()));
-}
-
-/// A port that is taken, and where nobody listens.
-fn nobody() -> (socket2::Socket, SocketAddr) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
-    let addr = socket.local_addr().ok().and_then(|addr| addr.as_socket()).expect("it is bound");
-    (socket, addr)
-}
 
 /// A listener that never answers: its backlog is full, so that whoever connects waits.
 fn deaf() -> (Vec<socket2::Socket>, SocketAddr) {
@@ -213,10 +115,6 @@ fn nothing_in_net_link_or_context_calls_your_code() {
     }
 }
 
-struct Nothing;
-
-impl<S: 'static> Protocol<S> for Nothing {}
-
 #[test]
 fn closings_tells_and_jobs_wait_their_turn() {
     let (mut reactor, mut journal) = start();
@@ -225,12 +123,12 @@ fn closings_tells_and_jobs_wait_their_turn() {
         if matches!(call, Call::Received(_)) {
             let key = ctx.key;
             ctx.net.tell(other, move |_: &mut Recorder<On>, ctx, journal| {
-                frame(journal, ctx.key, "told");
+                note(journal, ctx.key, "told");
                 Ok(())
             });
-            ctx.net.post(move |_, journal| frame(journal, key, "posted"));
+            ctx.net.post(move |_, journal| note(journal, key, "posted"));
             ctx.net.abort(other);
-            frame(journal, key, "done");
+            note(journal, key, "done");
         }
         Ok(())
     });
@@ -490,7 +388,7 @@ struct Ends(End);
 impl Ends {
     fn note(text: &'static str) -> impl FnMut(&mut Self, &mut Ctx<'_>, &mut Journal) -> Outcome {
         move |_, ctx, journal| {
-            frame(journal, ctx.key, text);
+            note(journal, ctx.key, text);
             Ok(())
         }
     }
@@ -507,7 +405,7 @@ impl Protocol<Journal> for Ends {
         ctx.every(TICK, Self::note("a period"));
         ctx.net.tell_after(key, Duration::ZERO, Self::note("a tell by timer"));
         assert!(ctx.net.tell(key, Self::note("told")));
-        frame(journal, key, "ended");
+        note(journal, key, "ended");
         let outcome = self.0(ctx);
         if outcome.is_ok() {
             assert!(!ctx.net.tell(key, Self::note("told too late")));
@@ -590,7 +488,7 @@ fn its_own_commands_do_nothing_after_the_end() {
             assert!(ctx.link().write_all(b"more").is_err());
             let timer = ctx.every(TICK, |_: &mut Nothing, _, _| panic!("it fired"));
             assert!(!ctx.net.cancel(timer));
-            frame(journal, ctx.key, "asked");
+            note(journal, ctx.key, "asked");
         }
         Ok(())
     });
@@ -916,14 +814,6 @@ fn a_period_is_at_least_a_millisecond() {
     assert!(began.elapsed() >= Duration::from_millis(10));
 }
 
-/// Sends back what it gets.
-fn echo(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome {
-    if let Call::Received(bytes) = call {
-        ctx.send(bytes);
-    }
-    Ok(())
-}
-
 #[test]
 fn an_accepted_connection_stops_reading_above_the_high_mark_and_goes_on_at_the_low_one() {
     let (mut reactor, mut journal) = start();
@@ -1076,7 +966,7 @@ fn a_panic_of_a_timer_a_post_or_a_tell_is_isolated() {
     net.after(Duration::ZERO, |_, _| panic!("a timer"));
     net.every(Duration::from_millis(1), |_, _| panic!("a period"));
     net.tell(key, |_: &mut Recorder<On>, _, _| panic!("a tell"));
-    net.post(move |_, journal| frame(journal, key, "the next one"));
+    net.post(move |_, journal| note(journal, key, "the next one"));
     ends_with(&mut reactor, &mut journal, key, "panicked: a tell");
     assert_eq!(journal.frames(), ["the next one"]);
     run_out(&mut reactor, &mut journal);
@@ -1182,7 +1072,7 @@ impl Protocol<Journal> for Miner {
 
 #[test]
 fn a_panic_of_an_errors_own_display_or_drop_is_isolated() {
-    capture_log(); // which shows it
+    keep_log(); // which shows it
     let (mut reactor, mut journal) = start();
     let (_, addr) = listen(&mut reactor, || Miner);
     for (word, why) in [("x", "Failed(Mine)"), ("late", "Abort")] {
@@ -1215,7 +1105,7 @@ impl Protocol<Journal> for Unlucky {
 
 #[test]
 fn a_panic_is_logged_once_as_an_error_with_key_peer_and_protocol_type() {
-    capture_log();
+    keep_log();
     for (word, text, level) in [("panic", "seven years", log::Level::Error), ("err", "seven months", log::Level::Warn)] {
         let (mut reactor, mut journal) = start();
         let (_, addr) = listen(&mut reactor, || Unlucky);
@@ -1231,37 +1121,6 @@ fn a_panic_is_logged_once_as_an_error_with_key_peer_and_protocol_type() {
             assert!(records[0].1.contains(part), "{part} is not in {records:?}");
         }
     }
-}
-
-type Records = Vec<(log::Level, String)>;
-
-static RECORDS: Mutex<Records> = Mutex::new(Vec::new());
-
-struct Capture;
-
-impl log::Log for Capture {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let text = record.args().to_string(); // before the lock: it may panic
-        RECORDS.lock().expect("no test panics here").push((record.level(), text));
-    }
-
-    fn flush(&self) {}
-}
-
-fn capture_log() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        log::set_logger(&Capture).expect("the only logger");
-        log::set_max_level(log::LevelFilter::Debug);
-    });
-}
-
-fn logged(wanted: impl Fn(&str) -> bool) -> Records {
-    RECORDS.lock().expect("no test panics here").iter().filter(|(_, text)| wanted(text)).cloned().collect()
 }
 
 // ------------------------------------------------------------------------------------- and if panics are to propagate
@@ -1325,7 +1184,7 @@ fn a_propagated_panic_of_a_job_leaves_the_jobs_behind_it() {
     let remote = reactor.remote();
     let (key, _peer) = guest(&mut reactor, &mut journal, quiet);
     remote.post(|_, _| panic!("a job")).expect("the reactor lives");
-    remote.post(move |_, journal| frame(journal, key, "the next job")).expect("the reactor lives");
+    remote.post(move |_, journal| note(journal, key, "the next job")).expect("the reactor lives");
     assert_eq!(until_panic(&mut reactor, &mut journal), "a job");
     until(&mut reactor, &mut journal, |journal| journal.frames() == ["the next job"]);
 }
@@ -1651,7 +1510,7 @@ fn a_connections_timers_run_with_it_and_die_with_it() {
     let (key, _peer) = guest(&mut reactor, &mut journal, quiet as On);
     reactor.net().tell(key, |_: &mut Recorder<On>, ctx, _| {
         ctx.every(Duration::from_millis(1), |_: &mut Recorder<On>, ctx, journal| {
-            frame(journal, ctx.key, "tick");
+            note(journal, ctx.key, "tick");
             if journal.frames().len() == 3 {
                 ctx.close();
             }

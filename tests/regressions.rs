@@ -2,13 +2,14 @@
 
 mod common;
 
-use common::{Call, Journal, PATIENCE, dial, listen, read_exactly, read_to_end, recorder, reset, say, settle, until, until_net};
-use mainspring::{
-    Address, Config, Connect, Context, Endian, Fault, Framer, Key, Kind, Limit, Link, Listen, Net, Outcome, Panics, Produced,
-    Protocol, Reactor, Reason, Refusal, Step, Target, Terminator, Width,
+use common::{
+    Call, Ctx, Journal, Nothing, PATIENCE, Talk, dial, listen, quiet, read_exactly, read_to_end, recorder, reset, say, settle,
+    turn, until, until_net,
 };
-#[cfg(unix)]
-use mainspring::{Dispatcher, Drained, Scope, Source};
+use mainspring::{
+    Address, Config, Connect, Dispatcher, Drained, Endian, Fault, Framer, Key, Kind, Limit, Link, Listen, Net, Outcome, Panics,
+    Produced, Protocol, Reactor, Reason, Refusal, Scope, Source, Step, Target, Terminator, Width,
+};
 use std::{
     cell::Cell,
     io::{Read, Write},
@@ -22,83 +23,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-type Ctx<'a> = Context<'a, Journal>;
-
 /// More than any kernel keeps for one connection.
 const HUGE: usize = 50 << 20;
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
-
-fn turn<S>(reactor: &mut Reactor<S>, state: &mut S, wait_max: Duration) -> bool {
-    reactor.turn(state, wait_max).expect("the selector works")
-}
-
-/// One accepted connection, which is connected, and its peer.
-struct Talk {
-    reactor: Reactor<Journal>,
-    journal: Journal,
-    key: Key,
-    peer: TcpStream,
-}
-
-impl Talk {
-    fn new(on: impl FnMut(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome + Clone + 'static) -> Self {
-        Self::with(Config::new(), on)
-    }
-
-    fn with(config: Config, on: impl FnMut(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome + Clone + 'static) -> Self {
-        let mut reactor = Reactor::with_config(config).expect("a selector");
-        let mut journal = Journal::default();
-        let (_, at) = listen(&mut reactor, move || recorder(on.clone()));
-        let peer = dial(at);
-        until(&mut reactor, &mut journal, |journal| !journal.calls.is_empty());
-        let key = journal.calls[0].0;
-        Self { reactor, journal, key, peer }
-    }
-
-    #[track_caller]
-    fn until(&mut self, done: impl FnMut(&mut Journal) -> bool) {
-        until(&mut self.reactor, &mut self.journal, done);
-    }
-
-    fn turn(&mut self) {
-        turn(&mut self.reactor, &mut self.journal, Duration::ZERO);
-    }
-
-    fn settle(&mut self) {
-        settle(&mut self.reactor, &mut self.journal);
-    }
-
-    fn is_congested(&mut self) -> bool {
-        self.reactor.net().link(self.key).expect("it is open").is_congested()
-    }
-
-    fn queued(&mut self) -> usize {
-        self.reactor.net().link(self.key).expect("it is open").queued()
-    }
-
-    /// A loop that spins never does; one that has just been written to may be woken once or twice more.
-    #[track_caller]
-    fn assert_sleeps(&mut self) {
-        let wait = ms(10);
-        let sleeps = (0..200).filter(|_| {
-            let began = Instant::now();
-            turn(&mut self.reactor, &mut self.journal, wait);
-            began.elapsed() >= wait
-        });
-        assert_eq!(sleeps.take(3).count(), 3, "of 200 turns hardly one has waited: the loop spins");
-    }
-}
-
-fn quiet(_: &mut Ctx<'_>, _: &mut Journal, _: &Call) -> Outcome {
-    Ok(())
-}
-
-struct Idle;
-
-impl<S> Protocol<S> for Idle {}
 
 // ------------------------------------------------------------------------------------------------------------- output
 
@@ -261,7 +191,7 @@ fn an_upgrade_looks_at_the_marks_anew() {
                 ctx.set_output_limits(2 * HUGE, 2 * HUGE, 2 * HUGE);
                 ctx.send(vec![0; HUGE]);
             }
-            Call::Received(_) => ctx.upgrade(Idle),
+            Call::Received(_) => ctx.upgrade(Nothing),
             _ => {}
         }
         Ok(())
@@ -462,7 +392,7 @@ fn a_timer_of_another_reactor_does_not_break_this_one() {
     let foreign = other.net().after(ms(9_000), |_, _| {});
     let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
     // Its time-out is the first timer of this reactor.
-    reactor.net().connect(server.local_addr().expect("it is bound"), Idle);
+    reactor.net().connect(server.local_addr().expect("it is bound"), Nothing);
     assert_eq!(reactor.stats().timers, 1);
     assert!(!reactor.net().cancel(foreign), "nothing was set by that name here");
     assert_eq!(reactor.stats().timers, 1, "the time-out is still there");
@@ -581,7 +511,7 @@ fn an_upgrade_in_eof_after_half_close_tells_the_successor_and_ends() {
 // -------------------------------------------------------------------------------------------------- opening and ending
 
 /// Turns everybody away.
-fn busy(_: &mut Net<'_, ()>, _: &mut (), _: &Address) -> Result<Idle, Refusal> {
+fn busy(_: &mut Net<'_, ()>, _: &mut (), _: &Address) -> Result<Nothing, Refusal> {
     Err("421 busy\r\n".into())
 }
 
@@ -657,7 +587,7 @@ fn those_who_are_refused_do_not_take_the_places_of_lingering_sockets() {
 fn local_is_asked_again_once_there_is_a_socket() {
     let path = std::env::temp_dir().join(format!("mainspring-regressions-{}.sock", std::process::id()));
     let mut server = Reactor::<()>::new().expect("a selector");
-    let accept = |_: &mut Net<'_, ()>, _: &mut (), _: &Address| -> Result<Idle, Refusal> { Ok(Idle) };
+    let accept = |_: &mut Net<'_, ()>, _: &mut (), _: &Address| -> Result<Nothing, Refusal> { Ok(Nothing) };
     server.net().listen_with(path.clone(), Listen::new().backlog(0), accept).expect("a free path");
     let _first = std::os::unix::net::UnixStream::connect(&path).expect("there is room for one");
     let mut reactor = Reactor::new().expect("a selector");
@@ -1020,7 +950,7 @@ fn what_was_given_to_another_is_not_dropped_inside_the_callback_that_ends_it() {
         });
     };
     let timer: Give = |ctx, bad| {
-        ctx.after(ms(3_600_000), move |_: &mut Idle, _, _| {
+        ctx.after(ms(3_600_000), move |_: &mut Nothing, _, _| {
             drop(bad);
             Ok(())
         });
@@ -1080,7 +1010,7 @@ fn a_framer_that_panics_when_an_upgrade_drops_it_stays_in_its_turn() {
             Call::Connected => ctx.set_terminator(Terminator::custom(Framed(Bad(Rc::clone(&count))), 100)),
             Call::Frame(_) => {
                 ctx.send("hello");
-                ctx.upgrade(Idle);
+                ctx.upgrade(Nothing);
             }
             _ => {}
         }
@@ -1214,7 +1144,7 @@ fn many_timers_of_the_dead_that_panic_when_they_are_dropped_stay_in_their_turn()
             Call::Connected => {
                 for _ in 0..MANY {
                     let bad = Bad(Rc::clone(&count));
-                    ctx.after(ms(3_600_000), move |_: &mut Idle, _, _| {
+                    ctx.after(ms(3_600_000), move |_: &mut Nothing, _, _| {
                         drop(bad);
                         Ok(())
                     });

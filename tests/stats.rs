@@ -2,48 +2,20 @@
 
 mod common;
 
-use common::{Call, Journal, PATIENCE, dial, listen, read_exactly, recorder, say, until};
+use common::{Call, Journal, PATIENCE, dial, keep_log, listen, logged, read_exactly, recorder, say, until};
 use mainspring::{
     Address, Config, Context, Dispatcher, Drained, Fault, Kind, Limit, Listen, Net, Outcome, Protocol, Reactor, Refusal, Scope,
     Source, Terminator,
 };
 use std::{
-    cell::RefCell,
     os::fd::AsFd,
     time::{Duration, Instant},
 };
 
-thread_local! {
-    static RECORDS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
-
-struct Keeper;
-
-impl log::Log for Keeper {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        RECORDS.with_borrow_mut(|records| records.push(format!("{} {}", record.level(), record.args())));
-    }
-
-    fn flush(&self) {}
-}
-
 /// The records of this test's thread that contain all of these words.
 fn records(words: &[&str]) -> Vec<String> {
-    RECORDS.with_borrow(|records| {
-        let wanted = records.iter().filter(|record| words.iter().all(|word| record.contains(word)));
-        wanted.cloned().collect()
-    })
-}
-
-fn keep_records() {
-    static KEEPER: Keeper = Keeper;
-    if log::set_logger(&KEEPER).is_ok() {
-        log::set_max_level(log::LevelFilter::Trace);
-    }
+    let records = logged(|text| words[1..].iter().all(|word| text.contains(word)));
+    records.into_iter().filter(|(level, _)| level.as_str() == words[0]).map(|(_, text)| text).collect()
 }
 
 struct Echo;
@@ -124,7 +96,7 @@ fn everybody_who_came_is_counted_once_and_so_is_everybody_who_went() {
 
 #[test]
 fn a_callback_that_holds_everybody_up_is_named() {
-    keep_records();
+    keep_log();
     let most = Duration::from_millis(5);
     let (mut reactor, mut journal) =
         (Reactor::with_config(Config::new().watchdog(most)).expect("a selector"), Journal::default());
@@ -175,7 +147,7 @@ impl<S> Dispatcher<S> for Slow {
 /// What is no callback of a protocol was neither named nor counted.
 #[test]
 fn whatever_of_yours_holds_everybody_up_is_named() {
-    keep_records();
+    keep_log();
     let most = Duration::from_millis(5);
     let mut reactor = Reactor::with_config(Config::new().watchdog(most)).expect("a selector");
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a socket pair");
@@ -242,7 +214,7 @@ fn a_dispatcher_that_is_never_drained_is_named_once() {
         println!("skipped: poll(2) arms a plain descriptor again after each `Yes`, also the default one of `writable`");
         return;
     }
-    keep_records();
+    keep_log();
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a socket pair");
     ours.set_nonblocking(true).expect("a socket option");
     say_unix(&theirs);

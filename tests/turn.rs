@@ -4,8 +4,10 @@
 
 mod common;
 
-use common::{Call, Journal, recorder, settle, until};
-use mainspring::{Config, Context, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Terminator};
+use common::{
+    Call, Ctx, Journal, On, TICK, lines, next_connected, note, quiet, recorder, settle, start, start_with, turn, until,
+};
+use mainspring::{Config, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::{
     cell::Cell,
     io::{ErrorKind, Read, Write},
@@ -15,19 +17,6 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
-
-const TICK: Duration = Duration::from_millis(5);
-
-type Ctx<'a> = Context<'a, Journal>;
-type On = fn(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome;
-
-fn start_with(config: Config) -> (Reactor<Journal>, Journal) {
-    (Reactor::with_config(config).expect("a selector"), Journal::default())
-}
-
-fn start() -> (Reactor<Journal>, Journal) {
-    start_with(Config::new())
-}
 
 fn free_path() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -48,18 +37,12 @@ where
 {
     let path = free_path();
     let listener = reactor.net().listen(path.clone(), move || recorder(on.clone())).expect("a free path");
-    let peer = dial(&path);
     let before = journal.calls.len();
-    let is_new = |(_, call): &&(Key, Call)| *call == Call::Connected;
-    until(reactor, journal, |journal| journal.calls[before..].iter().any(|entry| is_new(&entry)));
-    let key = journal.calls[before..].iter().find(is_new).expect("it is connected").0;
+    let peer = dial(&path);
+    let key = next_connected(reactor, journal, before);
     reactor.net().close(listener);
     settle(reactor, journal);
     (key, peer)
-}
-
-fn quiet(_: &mut Ctx<'_>, _: &mut Journal, _: &Call) -> Outcome {
-    Ok(())
 }
 
 fn say(mut peer: &UnixStream, bytes: impl AsRef<[u8]>) {
@@ -74,15 +57,6 @@ fn heard(mut peer: &UnixStream) -> String {
         Err(error) if error.kind() == ErrorKind::WouldBlock => String::new(),
         Err(error) => panic!("{error}"),
     }
-}
-
-fn note(journal: &mut Journal, key: Key, text: impl Into<String>) {
-    journal.note(key, Call::Frame(text.into().into_bytes()));
-}
-
-/// One that would not come back if it slept with nothing to wake it.
-fn turn(reactor: &mut Reactor<Journal>, journal: &mut Journal) {
-    reactor.turn(journal, None).expect("the selector works");
 }
 
 // ------------------------------------------------------------------------------------------------------- the order
@@ -106,7 +80,7 @@ fn jobs_come_before_serving_then_timers_and_closed_is_last() {
     net.post(move |_, journal| note(journal, served, "posted"));
     remote.post(move |_, journal| note(journal, served, "job")).expect("the reactor lives");
     journal.calls.clear();
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.frames(), ["job", "posted", "served", "timer"]);
     assert_eq!(journal.calls.last(), Some(&(victim, Call::Closed("aborted".into()))));
 }
@@ -130,7 +104,7 @@ fn all_events_are_folded_before_any_callback() {
     pair.set(Some((a, b)));
     say(&peer_of_a, "x");
     say(&peer_of_b, "x");
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.received(), b"x");
     assert_eq!(journal.closings(), 1);
 }
@@ -147,7 +121,7 @@ fn a_connections_own_output_is_written_before_the_next_phase() {
     let far_end = peer.try_clone().expect("a descriptor");
     reactor.net().after(Duration::ZERO, move |_, journal| note(journal, key, heard(&far_end)));
     say(&peer, "echo");
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.frames(), ["echo"]);
 }
 
@@ -166,7 +140,7 @@ fn a_connections_own_output_is_written_before_its_tells() {
     });
     peer.set(Some(near.try_clone().expect("a descriptor")));
     say(&near, "echo");
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.frames(), ["echo"]);
 }
 
@@ -185,7 +159,7 @@ fn tells_and_posts_run_after_each_entry() {
     let (b, peer_of_b) = guest(&mut reactor, &mut journal, on);
     say(&peer_of_a, "x");
     say(&peer_of_b, "x");
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.frames(), ["served", "posted", "served", "posted"]);
     for key in [a, b] {
         assert_eq!(journal.of(key).iter().filter(|call| matches!(call, Call::Frame(_))).count(), 2);
@@ -216,7 +190,7 @@ fn tells_and_posts_run_after_each_job_each_timer_and_each_closed() {
     reactor.net().abort(a);
     reactor.net().abort(b);
     journal.calls.clear();
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     let expected =
         ["job", "after job", "job", "after job", "timer", "after timer", "timer", "after timer", "after closed", "after closed"];
     assert_eq!(journal.frames(), expected);
@@ -247,7 +221,7 @@ fn what_others_wrote_leaves_after_the_timers_and_before_closed() {
     });
     reactor.net().after(Duration::ZERO, move |_, journal| note(journal, other, format!("timer: {}", heard(&far_end))));
     say(&peer, "x");
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.frames(), ["timer: ", "closed: for another"]);
 }
 
@@ -262,7 +236,7 @@ fn writable_follows_the_write_that_let_the_own_output_fall() {
         Ok(())
     });
     say(&peer, "x");
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.of(key)[1..], [Call::Received(b"x".to_vec()), Call::Writable]);
     assert_eq!(heard(&peer).len(), 100);
 }
@@ -276,9 +250,9 @@ fn a_key_whose_output_fell_at_the_end_of_a_turn_is_served_in_the_next_without_an
     link.set_output_limits(10, 20, 1 << 20);
     link.send([b'.'; 100]);
     assert!(link.is_congested());
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.of(key), [Call::Connected]);
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.of(key), [Call::Connected, Call::Writable]);
 }
 
@@ -293,9 +267,9 @@ fn a_throttled_reader_whose_writer_fell_is_served_in_the_next_turn_without_an_ed
     link.set_output_limits(10, 20, 1 << 20);
     link.send([b'.'; 100]);
     say(&peer, "x");
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.received(), b"", "its writer was congested when it would have been served");
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.received(), b"x");
 }
 
@@ -311,7 +285,7 @@ fn only_what_was_to_be_closed_when_the_phase_began_is_closed_in_it() {
     });
     reactor.net().abort(first);
     for closings in 1..=2 {
-        turn(&mut reactor, &mut journal);
+        turn(&mut reactor, &mut journal, None);
         assert_eq!(journal.closings(), closings);
     }
 }
@@ -327,8 +301,8 @@ fn what_closed_sends_is_not_stranded() {
         Ok(())
     });
     reactor.net().abort(key);
-    turn(&mut reactor, &mut journal);
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(heard(&peer_of_other), "it has left");
 }
 
@@ -346,9 +320,9 @@ fn what_becomes_ready_while_the_ready_are_served_has_its_turn_in_the_next() {
     say(&peer_of_paused, "waits");
     settle(&mut reactor, &mut journal);
     say(&peer, "!");
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.received(), b"!");
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.received(), b"!waits");
 }
 
@@ -358,7 +332,7 @@ fn a_turn_sleeps_until_the_next_timer_and_not_less() {
     let (key, _peer) = guest(&mut reactor, &mut journal, quiet);
     let began = Instant::now();
     reactor.net().after(TICK, move |_, journal| note(journal, key, "timer"));
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.frames(), ["timer"], "one turn, and no busy ones before");
     assert!(began.elapsed() >= TICK);
 }
@@ -389,20 +363,13 @@ fn a_turn_says_whether_anything_is_left() {
 
 // ----------------------------------------------------------------------------------------------------- the budgets
 
-fn lines(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome {
-    if *call == Call::Connected {
-        ctx.set_terminator(Terminator::line(100));
-    }
-    Ok(())
-}
-
 #[test]
 fn frames_over_the_budget_come_in_the_next_turns() {
     let (mut reactor, mut journal) = start_with(Config::new().turn_frames(2));
     let (_, peer) = guest(&mut reactor, &mut journal, lines);
     say(&peer, "1\n2\n3\n4\n5\n");
     for frames in [2, 4, 5] {
-        turn(&mut reactor, &mut journal);
+        turn(&mut reactor, &mut journal, None);
         assert_eq!(journal.frames().len(), frames);
     }
     assert_eq!(journal.frames(), ["1", "2", "3", "4", "5"]);
@@ -424,7 +391,7 @@ fn bytes_over_the_budget_are_read_in_the_next_turns() {
     let (_, peer) = guest(&mut reactor, &mut journal, quiet);
     say(&peer, [b'.'; 3 * 4096]);
     for blocks in 1..=3 {
-        turn(&mut reactor, &mut journal);
+        turn(&mut reactor, &mut journal, None);
         assert_eq!(journal.received().len(), blocks * 4096);
     }
 }
@@ -447,7 +414,7 @@ fn a_long_frame_is_read_in_turns_too() {
             said += bytes;
         }
         let before = reactor.stats().bytes_in;
-        turn(&mut reactor, &mut journal);
+        turn(&mut reactor, &mut journal, None);
         let read = reactor.stats().bytes_in - before;
         assert!((1..=20 << 10).contains(&read), "{read} bytes in one turn");
     }
@@ -466,7 +433,7 @@ fn connections_over_the_budget_are_accepted_in_the_next_turns() {
     reactor.net().listen_with(path.clone(), Listen::new(), factory).expect("a free path");
     let _peers: Vec<_> = (0..5).map(|_| dial(&path)).collect();
     for accepts in [2, 4, 5] {
-        turn(&mut reactor, &mut journal);
+        turn(&mut reactor, &mut journal, None);
         assert_eq!(accepted.get(), accepts);
     }
 }
@@ -480,7 +447,7 @@ fn jobs_over_the_budget_run_in_the_next_turns() {
         remote.post(move |_, journal| note(journal, key, n.to_string())).expect("the reactor lives");
     }
     for jobs in [2, 4, 5] {
-        turn(&mut reactor, &mut journal);
+        turn(&mut reactor, &mut journal, None);
         assert_eq!(journal.frames().len(), jobs);
     }
     assert_eq!(journal.frames(), ["1", "2", "3", "4", "5"]);
@@ -494,7 +461,7 @@ fn tells_over_the_budget_run_in_the_next_turns() {
         reactor.net().post(move |_, journal| note(journal, key, n.to_string()));
     }
     for tells in [2, 4, 5] {
-        turn(&mut reactor, &mut journal);
+        turn(&mut reactor, &mut journal, None);
         assert_eq!(journal.frames().len(), tells);
     }
     assert_eq!(journal.frames(), ["1", "2", "3", "4", "5"]);
@@ -509,7 +476,7 @@ fn a_post_that_posts_itself_again_does_not_hold_up_the_loop() {
     let (_, peer) = guest(&mut reactor, &mut journal, quiet);
     reactor.net().post(again);
     say(&peer, "x");
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.received(), b"x");
 }
 
@@ -521,7 +488,7 @@ fn timers_over_the_budget_fire_in_the_next_turns() {
         reactor.net().after(Duration::ZERO, move |_, journal| note(journal, key, n.to_string()));
     }
     for timers in [2, 4, 5] {
-        turn(&mut reactor, &mut journal);
+        turn(&mut reactor, &mut journal, None);
         assert_eq!(journal.frames().len(), timers);
     }
     assert_eq!(journal.frames(), ["1", "2", "3", "4", "5"]);
@@ -537,7 +504,7 @@ fn closings_over_the_budget_come_in_the_next_turns() {
         reactor.net().abort(*key);
     }
     for closings in [2, 4, 5] {
-        turn(&mut reactor, &mut journal);
+        turn(&mut reactor, &mut journal, None);
         assert_eq!(journal.closings(), closings);
     }
 }
@@ -549,9 +516,9 @@ fn one_that_floods_leaves_the_others_their_turn() {
     let (flood, peer_of_flood) = guest(&mut reactor, &mut journal, lines);
     let (_, peer) = guest(&mut reactor, &mut journal, lines);
     say(&peer_of_flood, "flood\n".repeat(1000));
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     say(&peer, "ping\n");
-    turn(&mut reactor, &mut journal);
+    turn(&mut reactor, &mut journal, None);
     assert!(journal.frames().contains(&"ping".to_owned()));
     let floods = journal.of(flood).iter().filter(|call| matches!(call, Call::Frame(_))).count();
     assert_eq!(floods, 2 * BUDGET);

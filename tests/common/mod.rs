@@ -1,6 +1,12 @@
 //! What the tests share: turning until a condition holds, a protocol that writes down what it is called with, peers made
 //! of std's sockets.
-#![allow(dead_code)] // each test binary uses a part of it
+#![allow(dead_code, unused_imports)] // each test binary uses a part of it
+
+mod guests;
+mod logged;
+
+pub(crate) use guests::*;
+pub(crate) use logged::{keep_log, logged, take_log};
 
 use mainspring::{Context, Key, Limit, Net, Outcome, Protocol, Reactor, Reason};
 use std::{
