@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Call, Echo, Journal, On, dial, listen, quiet, read_exactly, read_to_end, recorder, say, until};
+use common::{Call, Echo, Journal, On, SECOND, dial, listen, quiet, read_exactly, read_to_end, recorder, say, until};
 use mainspring::{Address, Config, Connect, Context, Key, NameError, Outcome, Protocol, Reactor, Reason};
 use std::{
     io,
@@ -16,8 +16,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-
-const SECOND: Duration = Duration::from_secs(1);
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("a literal address")

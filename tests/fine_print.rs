@@ -3,9 +3,10 @@
 mod common;
 
 use common::{
-    Call, Ctx, FINISHED, Journal, LONG, Nothing, On, PATIENCE, PEER_FINISHED, Recorder, SHORT, SHUT_DOWN, STUFF, TICK,
-    closing_of, count, dial, ends_with, guest, hang_up, is_closed, keep_log, lines, listen, logged, nobody, note, opened, pass,
-    quiet, read_exactly, read_to_end, recorder, reset, say, settle, start, start_with, stuff, unread, until, until_net,
+    Bare, Call, Ctx, FINISHED, Journal, LONG, Nothing, On, PATIENCE, PEER_FINISHED, Recorder, SHORT, SHUT_DOWN, STUFF, Stranger,
+    TICK, closing_of, count, dial, ends_with, guest, hang_up, is_closed, keep_log, lines, listen, logged, nobody, note, opened,
+    pass, post, quiet, read_exactly, read_to_end, recorder, reset, say, settle, start, start_with, stuff, tell, unread, until,
+    until_net,
 };
 use mainspring::{Config, Key, Limit, Listen, Net, Outcome, Produced, Protocol, Reactor, Reason, Refusal, Terminator};
 use std::{
@@ -606,21 +607,6 @@ fn a_prefix_beyond_the_limit_is_exceeded_before_it_comes() {
 
 // --------------------------------------------------------------------------------- what an answer to `exceeded` means
 
-/// Everything but `received` and `closed` is as the crate has it.
-struct Bare;
-
-impl Protocol<Journal> for Bare {
-    fn connected(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal) -> Outcome {
-        journal.note(ctx.key, Call::Connected);
-        Ok(())
-    }
-
-    fn closed(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal, why: Reason) {
-        // Not its text: a boxed limit reads like the real one.
-        journal.note(ctx.key, Call::Closed(format!("{why:?}")));
-    }
-}
-
 fn bare(reactor: &mut Reactor<Journal>, journal: &mut Journal) -> (Key, TcpStream) {
     let (_, addr) = listen(reactor, || Bare);
     let peer = dial(addr);
@@ -1110,27 +1096,6 @@ fn an_upgrade_with_an_err_does_not_happen() {
     assert_eq!(count(&journal, key, &Call::Connected), 1);
 }
 
-/// Notes that it was dropped.
-#[derive(Default)]
-struct Stranger {
-    dropped: Option<Rc<Cell<bool>>>,
-}
-
-impl Protocol<Journal> for Stranger {
-    fn connected(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal) -> Outcome {
-        journal.note(ctx.key, Call::Connected);
-        Ok(())
-    }
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        if let Some(dropped) = &self.dropped {
-            dropped.set(true);
-        }
-    }
-}
-
 #[test]
 fn the_successor_of_a_connection_that_has_begun_to_end_is_dropped_uncalled() {
     let ends: [fn(&mut Ctx<'_>); 3] = [|ctx| ctx.close(), |ctx| ctx.abort(), |ctx| ctx.fail("gone")];
@@ -1365,17 +1330,6 @@ fn a_throttle_is_open_to_the_open_only() {
 
 // ----------------------------------------------------------------------------------------------------- tells and posts
 
-fn tell(net: &mut Net<'_, Journal>, key: Key, text: &'static str) -> bool {
-    net.tell(key, move |_: &mut Recorder<On>, ctx, journal| {
-        note(journal, ctx.key, text);
-        Ok(())
-    })
-}
-
-fn post(net: &mut Net<'_, Journal>, key: Key, text: &'static str) {
-    net.post(move |_, journal| journal.note(key, Call::Frame(text.into())));
-}
-
 #[test]
 fn tells_and_posts_are_one_fifo() {
     let (mut reactor, mut journal) = start();
@@ -1482,13 +1436,13 @@ fn a_tell_for_another_type_is_dropped_and_logged_with_both_names() {
     let _peer = dial(addr);
     until(&mut reactor, &mut journal, |journal| journal.has(&Call::Connected));
     let key = journal.calls[0].0;
-    reactor.net().tell(key, |_: &mut Fussy, ctx, journal| {
+    reactor.net().tell(key, |_: &mut Stranger, ctx, journal| {
         note(journal, ctx.key, "mistaken");
         Ok(())
     });
     settle(&mut reactor, &mut journal);
     assert!(journal.frames().is_empty());
-    let names = [std::any::type_name::<Bare>(), std::any::type_name::<Fussy>()];
+    let names = [std::any::type_name::<Bare>(), std::any::type_name::<Stranger>()];
     let records = logged(|text| names.iter().all(|name| text.contains(name)));
     assert_eq!(records.len(), 1, "{records:?}");
     assert!(records[0].1.contains(&key.to_string()), "{records:?}");

@@ -22,14 +22,14 @@ use std::{
 // ------------------------------------------------------------------------------------------------------- a dialogue
 
 /// A peer and the connection that was accepted from it.
-struct Talk {
+struct Dialogue {
     reactor: Reactor<Journal>,
     journal: Journal,
     peer: TcpStream,
     key: Key,
 }
 
-impl Talk {
+impl Dialogue {
     /// With this terminator from the start. `exceeded` goes on, the peer's end is the end.
     fn with(terminator: impl Fn() -> Terminator + Clone + 'static) -> Self {
         Self::answering(move |ctx, _, call| {
@@ -128,14 +128,14 @@ const TOO_LONG: Call = Call::Exceeded(Limit::FrameBytes);
 
 #[test]
 fn without_a_terminator_bytes_come_as_they_are() {
-    let mut talk = Talk::with(|| Terminator::None);
+    let mut talk = Dialogue::with(|| Terminator::None);
     talk.says("ab\r\n").hears(&[piece("ab\r\n")]).holds(0);
     talk.says("c").ends().hears(&[piece("c"), eof(""), closed(&Reason::Eof)]);
 }
 
 #[test]
 fn a_line_ends_with_lf_or_crlf() {
-    let mut talk = Talk::with(|| Terminator::line(9));
+    let mut talk = Dialogue::with(|| Terminator::line(9));
     talk.says("one\r\ntw").hears(&[frame("one")]).holds(2);
     talk.says("o\n\nth\rree\r\n").hears(&[frame("two"), frame(""), frame("th\rree")]).holds(0);
     talk.says("x\r").ends().hears(&[eof("x\r"), closed(&Reason::Eof)]);
@@ -143,7 +143,7 @@ fn a_line_ends_with_lf_or_crlf() {
 
 #[test]
 fn crlf_takes_nothing_else() {
-    let mut talk = Talk::with(|| Terminator::crlf(9));
+    let mut talk = Dialogue::with(|| Terminator::crlf(9));
     talk.says("a\nb\r").hears_nothing().holds(4);
     talk.says("\r\n\r\nc\n").hears(&[frame("a\nb\r"), frame("")]).holds(2);
     talk.ends().hears(&[eof("c\n"), closed(&Reason::Eof)]);
@@ -151,43 +151,43 @@ fn crlf_takes_nothing_else() {
 
 #[test]
 fn a_delimiter_may_have_any_length() {
-    let mut talk = Talk::with(|| Terminator::delimiter(&b"--END--"[..], 9));
+    let mut talk = Dialogue::with(|| Terminator::delimiter(&b"--END--"[..], 9));
     talk.says("a--EN").holds(5).says("D----END--b--END").hears(&[frame("a"), frame("")]).holds(6);
     talk.ends().hears(&[eof("b--END"), closed(&Reason::Eof)]);
 
-    let mut talk = Talk::with(|| Terminator::delimiter(vec![0], 9));
+    let mut talk = Dialogue::with(|| Terminator::delimiter(vec![0], 9));
     talk.says("a\0\0b").hears(&[frame("a"), frame("")]).ends().hears(&[eof("b"), closed(&Reason::Eof)]);
 }
 
 #[test]
 fn no_delimiter_at_all_means_none() {
     for terminator in [|| Terminator::delimiter(&b""[..], 9), || Terminator::stream_until(&b""[..])] {
-        Talk::with(terminator).says("abc").hears(&[piece("abc")]);
+        Dialogue::with(terminator).says("abc").hears(&[piece("abc")]);
     }
 }
 
 #[test]
 fn a_length_fires_once() {
-    let mut talk = Talk::with(|| Terminator::exactly(4));
+    let mut talk = Dialogue::with(|| Terminator::exactly(4));
     talk.says("abc").hears_nothing().holds(3);
     talk.says("defghi").hears(&[frame("abcd"), piece("efghi")]);
     talk.says("jklm").ends().hears(&[piece("jklm"), eof(""), closed(&Reason::Eof)]);
 
-    Talk::with(|| Terminator::exactly(4)).says("abc").ends().hears(&[eof("abc"), closed(&Reason::Eof)]);
+    Dialogue::with(|| Terminator::exactly(4)).says("abc").ends().hears(&[eof("abc"), closed(&Reason::Eof)]);
 }
 
 #[test]
 fn a_stream_hands_over_its_pieces_before_it_is_complete() {
-    let mut talk = Talk::with(|| Terminator::Stream(5));
+    let mut talk = Dialogue::with(|| Terminator::Stream(5));
     talk.says("ab").hears(&[piece("ab")]).holds(0);
     talk.says("cdefg").hears(&[piece("cde"), frame(""), piece("fg")]);
 
-    Talk::with(|| Terminator::Stream(5)).says("ab").ends().hears(&[piece("ab"), eof(""), closed(&Reason::Eof)]);
+    Dialogue::with(|| Terminator::Stream(5)).says("ab").ends().hears(&[piece("ab"), eof(""), closed(&Reason::Eof)]);
 }
 
 #[test]
 fn a_stream_until_holds_back_what_may_be_its_delimiter() {
-    let mut talk = Talk::with(|| Terminator::stream_until(&b"\r\n.\r\n"[..]));
+    let mut talk = Dialogue::with(|| Terminator::stream_until(&b"\r\n.\r\n"[..]));
     talk.says("x\r\n.").hears(&[piece("x")]).holds(3);
     talk.says("y").hears(&[piece("\r\n.y")]).holds(0);
     talk.says("\r\n.\r\n\r\n.\r\nz\r\n.").hears(&[frame(""), frame(""), piece("z")]).holds(3);
@@ -197,22 +197,22 @@ fn a_stream_until_holds_back_what_may_be_its_delimiter() {
 #[test]
 fn a_stream_until_may_have_begun_before() {
     let seen = |seen| Terminator::StreamUntil { bytes: Cow::Borrowed(b"\r\n.\r\n"), seen };
-    Talk::with(move || seen(2)).says(".").hears_nothing().holds(1).says("\r\nx").hears(&[frame(""), piece("x")]);
-    Talk::with(move || seen(2)).says(".").holds(1).says(".").hears(&[piece("..")]);
-    Talk::with(move || seen(2)).says(".\r").ends().hears(&[eof(".\r"), closed(&Reason::Eof)]);
+    Dialogue::with(move || seen(2)).says(".").hears_nothing().holds(1).says("\r\nx").hears(&[frame(""), piece("x")]);
+    Dialogue::with(move || seen(2)).says(".").holds(1).says(".").hears(&[piece("..")]);
+    Dialogue::with(move || seen(2)).says(".\r").ends().hears(&[eof(".\r"), closed(&Reason::Eof)]);
     // Of the first one only.
-    Talk::with(move || seen(2)).says(".\r\n.\r\nx").hears(&[frame(""), piece(".\r\nx")]);
+    Dialogue::with(move || seen(2)).says(".\r\n.\r\nx").hears(&[frame(""), piece(".\r\nx")]);
     // All of it cannot have been seen.
-    Talk::with(move || seen(99)).says("\n").hears(&[frame("")]);
+    Dialogue::with(move || seen(99)).says("\n").hears(&[frame("")]);
 }
 
 #[test]
 fn the_unfinished_rest_of_what_has_a_length_comes_with_its_prefix() {
-    let mut talk = Talk::with(|| Terminator::prefixed(Width::U16, Endian::Big, 9));
+    let mut talk = Dialogue::with(|| Terminator::prefixed(Width::U16, Endian::Big, 9));
     talk.says(b"\x00\x02ab\x00").hears(&[frame("ab")]).holds(1);
     talk.says(b"\x03a").ends().hears(&[eof(b"\x00\x03a"), closed(&Reason::Eof)]);
 
-    let mut talk = Talk::with(|| Terminator::netstring(9));
+    let mut talk = Dialogue::with(|| Terminator::netstring(9));
     talk.says("2:ab,3:abc").hears(&[frame("ab")]).holds(5);
     talk.ends().hears(&[eof("3:abc"), closed(&Reason::Eof)]);
 }
@@ -221,7 +221,7 @@ fn the_unfinished_rest_of_what_has_a_length_comes_with_its_prefix() {
 
 #[test]
 fn a_frame_at_its_limit_passes_and_one_byte_more_is_skipped() {
-    let mut talk = Talk::with(|| Terminator::line(3));
+    let mut talk = Dialogue::with(|| Terminator::line(3));
     talk.says("abc\r\nabcd\r\nx\n").hears(&[frame("abc"), TOO_LONG, frame("x")]);
     // It is refused before its end comes, once, and memory stays flat.
     talk.says("abcd").hears(&[TOO_LONG]).holds(0).says("efgh").hears_nothing().holds(0);
@@ -229,7 +229,7 @@ fn a_frame_at_its_limit_passes_and_one_byte_more_is_skipped() {
     // The rest of a refused frame is no tail.
     talk.says("e\r").ends().hears(&[eof(""), closed(&Reason::Eof)]);
 
-    let mut talk = Talk::with(|| Terminator::delimiter(&b"--"[..], 3));
+    let mut talk = Dialogue::with(|| Terminator::delimiter(&b"--"[..], 3));
     talk.says("abc--abcd--x-").hears(&[frame("abc"), TOO_LONG]).says("-").hears(&[frame("x")]);
     talk.says("abcd-").hears(&[TOO_LONG]).ends().hears(&[eof(""), closed(&Reason::Eof)]);
 }
@@ -256,21 +256,21 @@ fn a_limit_that_is_not_answered_ends_the_connection() {
         (|| Terminator::custom(Needs(4), 3), b"a"),
     ];
     for (terminator, bytes) in cases {
-        Talk::answering(on(terminator)).says(bytes).hears(&[TOO_LONG, over.clone()]);
+        Dialogue::answering(on(terminator)).says(bytes).hears(&[TOO_LONG, over.clone()]);
     }
 }
 
 #[test]
 fn a_declared_length_over_its_limit_is_refused_before_it_comes() {
-    let mut talk = Talk::with(|| Terminator::declared(6, 5));
+    let mut talk = Dialogue::with(|| Terminator::declared(6, 5));
     talk.hears(&[TOO_LONG]);
     talk.says("123456rest").hears(&[piece("rest")]);
-    Talk::with(|| Terminator::declared(5, 5)).says("12345").hears(&[frame("12345")]);
+    Dialogue::with(|| Terminator::declared(5, 5)).says("12345").hears(&[frame("12345")]);
 }
 
 #[test]
 fn the_end_of_a_custom_frame_is_not_known_so_that_going_on_closes_politely() {
-    let mut talk = Talk::answering(|ctx, _, call| {
+    let mut talk = Dialogue::answering(|ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::prefixed(Width::U8, Endian::Big, 3)),
             Call::Exceeded(_) => ctx.send("too long"),
@@ -286,7 +286,7 @@ fn the_end_of_a_custom_frame_is_not_known_so_that_going_on_closes_politely() {
 
 #[test]
 fn a_terminator_set_in_frame_cuts_what_follows_in_the_same_read() {
-    let mut talk = Talk::answering(|ctx, _, call| {
+    let mut talk = Dialogue::answering(|ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::line(9)),
             Call::Frame(line) if line.starts_with(b"len ") => {
@@ -316,7 +316,7 @@ fn a_terminator_set_in_frame_cuts_what_follows_in_the_same_read() {
 
 #[test]
 fn a_terminator_set_in_received_cuts_what_was_held_back() {
-    let mut talk = Talk::answering(|ctx, _, call| {
+    let mut talk = Dialogue::answering(|ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::stream_until(&b"\n.\n"[..])),
             Call::Received(_) => ctx.set_terminator(Terminator::line(9)),
@@ -330,7 +330,7 @@ fn a_terminator_set_in_received_cuts_what_was_held_back() {
 
 #[test]
 fn a_terminator_set_in_received_cuts_what_comes() {
-    let mut talk = Talk::answering(|ctx, _, call| {
+    let mut talk = Dialogue::answering(|ctx, _, call| {
         if let Call::Received(_) = call {
             ctx.set_terminator(Terminator::line(9));
         }
@@ -341,7 +341,7 @@ fn a_terminator_set_in_received_cuts_what_comes() {
 
 #[test]
 fn a_terminator_set_in_exceeded_holds_after_what_is_skipped() {
-    let mut talk = Talk::answering(|ctx, _, call| {
+    let mut talk = Dialogue::answering(|ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::line(3)),
             Call::Exceeded(_) => ctx.set_terminator(Terminator::exactly(2)),
@@ -369,7 +369,7 @@ const FLOOD: usize = 16 << 20;
 #[test]
 fn a_terminator_set_in_a_tell_or_a_timer_cuts_what_is_held() {
     for delay in [None, Some(Duration::ZERO)] {
-        let mut talk = Talk::answering(two_bytes_later as On);
+        let mut talk = Dialogue::answering(two_bytes_later as On);
         talk.says("abc").holds(3);
         let two = |_: &mut Recorder<On>, ctx: &mut Context<'_, Journal>, _: &mut Journal| {
             ctx.set_terminator(Terminator::exactly(2));
@@ -385,7 +385,7 @@ fn a_terminator_set_in_a_tell_or_a_timer_cuts_what_is_held() {
 
 #[test]
 fn a_terminator_set_in_draining_cuts_what_is_held() {
-    let mut talk = Talk::answering(two_bytes_later);
+    let mut talk = Dialogue::answering(two_bytes_later);
     talk.says("abc").holds(3);
     talk.reactor.net().drain(PATIENCE);
     talk.hears(&[Call::Draining, frame("ab"), piece("c")]);
@@ -393,7 +393,7 @@ fn a_terminator_set_in_draining_cuts_what_is_held() {
 
 #[test]
 fn a_terminator_set_in_writable_cuts_what_is_held() {
-    let mut talk = Talk::answering(two_bytes_later);
+    let mut talk = Dialogue::answering(two_bytes_later);
     talk.says("flood\nabc").hears(&[frame("flood")]);
     read_exactly(&mut talk.reactor, &mut talk.journal, &mut talk.peer, FLOOD);
     talk.hears(&[Call::Writable, frame("ab"), piece("c")]);
@@ -401,7 +401,7 @@ fn a_terminator_set_in_writable_cuts_what_is_held() {
 
 #[test]
 fn no_frame_follows_the_end_not_even_one_of_nothing() {
-    let mut talk = Talk::answering(|ctx, _, call| {
+    let mut talk = Dialogue::answering(|ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::line(9)),
             Call::Eof(_) => ctx.set_terminator(Terminator::exactly(0)),
@@ -436,7 +436,7 @@ impl Protocol<Journal> for Successor {
 
 #[test]
 fn a_successor_cuts_the_unread_bytes_anew() {
-    let mut talk = Talk::answering(|ctx, _, call| {
+    let mut talk = Dialogue::answering(|ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::line(99)),
             Call::Frame(_) => ctx.upgrade(Successor),
@@ -451,7 +451,7 @@ fn a_successor_cuts_the_unread_bytes_anew() {
 
 #[test]
 fn a_terminator_set_from_outside_cuts_an_unfinished_frame_without_new_input() {
-    let mut talk = Talk::with(|| Terminator::crlf(99));
+    let mut talk = Dialogue::with(|| Terminator::crlf(99));
     talk.says("x\ry").holds(3);
     talk.link(|link| link.set_terminator(Terminator::delimiter(&b"\r"[..], 9))).hears(&[frame("x")]).holds(1);
     talk.link(|link| link.set_terminator(Terminator::None)).hears(&[piece("y")]).holds(0);
@@ -459,7 +459,7 @@ fn a_terminator_set_from_outside_cuts_an_unfinished_frame_without_new_input() {
 
 #[test]
 fn a_terminator_set_from_outside_cuts_what_a_stream_until_held_back() {
-    let mut talk = Talk::with(|| Terminator::stream_until(&b"\n.\n"[..]));
+    let mut talk = Dialogue::with(|| Terminator::stream_until(&b"\n.\n"[..]));
     talk.says("x\n.").hears(&[piece("x")]).holds(2);
     talk.link(|link| link.set_terminator(Terminator::line(9))).hears(&[frame("")]).holds(1);
     talk.says("y\n").hears(&[frame(".y")]);
@@ -467,7 +467,7 @@ fn a_terminator_set_from_outside_cuts_what_a_stream_until_held_back() {
 
 #[test]
 fn a_terminator_set_from_outside_searches_long_frames_from_their_begin() {
-    let mut talk = Talk::with(|| Terminator::line(1 << 20));
+    let mut talk = Dialogue::with(|| Terminator::line(1 << 20));
     let long = [b"ab;".as_slice(), &[b'-'; 5000]].concat();
     talk.says(&long).holds(5003).says("-").holds(5004);
     talk.link(|link| link.set_terminator(Terminator::delimiter(&b";"[..], 9999))).hears(&[frame("ab")]).holds(5001);
@@ -476,7 +476,7 @@ fn a_terminator_set_from_outside_searches_long_frames_from_their_begin() {
 
 #[test]
 fn a_terminator_set_during_a_pause_cuts_what_waited() {
-    let mut talk = Talk::answering(|ctx, _, call| {
+    let mut talk = Dialogue::answering(|ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::line(9)),
             Call::Frame(line) if line == b"a" => ctx.pause(),
@@ -491,7 +491,7 @@ fn a_terminator_set_during_a_pause_cuts_what_waited() {
 
 #[test]
 fn a_shorter_limit_from_outside_is_applied_to_what_is_held() {
-    let mut talk = Talk::with(|| Terminator::line(9));
+    let mut talk = Dialogue::with(|| Terminator::line(9));
     talk.says("abcd").holds(4);
     talk.link(|link| link.set_terminator(Terminator::line(3))).hears(&[TOO_LONG]);
     talk.says("e\nx\n").hears(&[frame("x")]);
@@ -502,7 +502,7 @@ fn a_shorter_limit_from_outside_is_applied_to_what_is_held() {
 #[test]
 fn a_length_of_nothing_fires_without_input_wherever_it_is_set() {
     for nothing in [|| Terminator::exactly(0), || Terminator::declared(0, 5), || Terminator::Stream(0)] {
-        let mut talk = Talk::with(nothing);
+        let mut talk = Dialogue::with(nothing);
         talk.hears(&[frame("")]).hears_nothing();
         talk.link(|link| link.set_terminator(nothing())).hears(&[frame("")]).hears_nothing();
         talk.link(|link| link.pause()).link(|link| link.set_terminator(nothing())).hears_nothing();
@@ -622,7 +622,7 @@ fn what_send_netstring_writes_the_twin_terminator_reads() {
 #[test]
 fn a_frame_too_long_for_its_prefix_is_an_overflow() {
     for (width, bytes) in [(Width::U8, 256), (Width::U16, 65_536)] {
-        let mut talk = Talk::with(|| Terminator::None);
+        let mut talk = Dialogue::with(|| Terminator::None);
         talk.link(|link| {
             assert!(!link.send_prefixed(width, Endian::Big, vec![0; bytes]));
             assert!(!link.send_prefixed(width, Endian::Big, "x"), "it has begun to end");
@@ -634,7 +634,7 @@ fn a_frame_too_long_for_its_prefix_is_an_overflow() {
 
 #[test]
 fn a_frame_too_long_for_its_prefix_leaves_no_half_frame() {
-    let mut talk = Talk::answering(|ctx, _, call| {
+    let mut talk = Dialogue::answering(|ctx, _, call| {
         if let Call::Received(_) = call {
             ctx.send_prefixed(Width::U8, Endian::Big, "whole");
             ctx.send_prefixed(Width::U8, Endian::Big, [0; 256]);
@@ -688,7 +688,7 @@ impl Framer for Masked {
 
 #[test]
 fn a_framer_may_decode_in_place() {
-    let mut talk = Talk::with(|| Terminator::custom(Masked { asked_for: 1 }, 99));
+    let mut talk = Dialogue::with(|| Terminator::custom(Masked { asked_for: 1 }, 99));
     talk.says(b"\x03\x20a").holds(3).says("b").holds(4).hears_nothing();
     talk.says(b"c\x02\x01bc\x00\x00\x01").hears(&[frame("ABC"), frame("cb"), frame("")]).holds(1);
     talk.says(b"\xff").hears_nothing().says(b"\x00").hears(&[frame(b"\xff")]);
@@ -696,7 +696,7 @@ fn a_framer_may_decode_in_place() {
 
 #[test]
 fn a_framer_may_leave_out_what_stands_around_the_frame() {
-    let mut talk = Talk::with(|| {
+    let mut talk = Dialogue::with(|| {
         Terminator::custom(
             Says(|input| {
                 Ok(match input.iter().position(|&byte| byte == b'>') {
@@ -725,16 +725,16 @@ fn pieces_of_a_framer_come_as_they_come_and_never_empty() {
             9,
         )
     };
-    let mut talk = Talk::with(terminator);
+    let mut talk = Dialogue::with(terminator);
     talk.says("a+").hears(&[piece("a")]).holds(0).hears_nothing();
     talk.says("+b+c.").hears(&[piece("bc"), frame("")]);
-    let mut talk = Talk::with(terminator);
+    let mut talk = Dialogue::with(terminator);
     talk.says("++.").hears(&[frame("")]);
 }
 
 #[test]
 fn a_framer_that_fails_ends_the_connection_with_its_words() {
-    let mut talk = Talk::with(|| {
+    let mut talk = Dialogue::with(|| {
         Terminator::custom(
             Says(|input| match input[0] {
                 b'!' => Err("no such thing".into()),
@@ -744,7 +744,7 @@ fn a_framer_that_fails_ends_the_connection_with_its_words() {
         )
     });
     talk.says("ab!c").hears(&[frame("a"), frame("b"), failed("no such thing")]);
-    Talk::with(|| Terminator::netstring(9)).says("1:a;").hears(&[failed("netstring: `;` where the comma should be")]);
+    Dialogue::with(|| Terminator::netstring(9)).says("1:a;").hears(&[failed("netstring: `;` where the comma should be")]);
 }
 
 #[test]
@@ -760,7 +760,7 @@ fn a_framer_without_progress_or_beyond_its_input_fails() {
         |_| Ok(Step::Frame { bytes: 2..1, consumed: 1 }),
     ];
     for (at, step) in steps.into_iter().enumerate() {
-        let mut talk = Talk::with(move || Terminator::custom(Says(step), 9));
+        let mut talk = Dialogue::with(move || Terminator::custom(Says(step), 9));
         talk.says("abcd");
         until(&mut talk.reactor, &mut talk.journal, |journal| journal.closings() == 1);
         let calls = joined(&talk.journal);
@@ -808,7 +808,7 @@ fn a_framer_that_is_replaced_is_dropped_and_what_it_left_is_cut_anew() {
     }
     let alive = Rc::new(());
     let theirs = Rc::clone(&alive);
-    let mut talk = Talk::answering(move |ctx, _, call| {
+    let mut talk = Dialogue::answering(move |ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::custom(Once { _alive: Rc::clone(&theirs) }, 9)),
             Call::Frame(_) => ctx.set_terminator(Terminator::line(9)),
@@ -832,7 +832,7 @@ fn a_framer_is_never_shown_more_than_its_limit() {
     }
     let most = Rc::new(Cell::new(0));
     let theirs = Rc::clone(&most);
-    let mut talk = Talk::with(move || Terminator::custom(Watching(Rc::clone(&theirs)), 5));
+    let mut talk = Dialogue::with(move || Terminator::custom(Watching(Rc::clone(&theirs)), 5));
     talk.says([b'-'; 3000]).hears(&[piece([b'-'; 3000])]);
     assert!((1..=5).contains(&most.get()), "{}", most.get());
 }
@@ -861,7 +861,7 @@ fn nothing_is_allocated_for_a_length_before_its_bytes_come() {
     ];
     for (terminator, prefix) in declared {
         let before = address_space_max();
-        let mut talk = Talk::with(terminator);
+        let mut talk = Dialogue::with(terminator);
         talk.says([prefix, b"0123456789"].concat()).holds(prefix.len() + 10).hears_nothing();
         let grown = address_space_max() - before;
         assert!(grown < GIB / 2, "{grown} bytes more for {}", prefix.escape_ascii());

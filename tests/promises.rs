@@ -770,9 +770,9 @@ fn an_empty_delimiter_means_none() {
     }
 }
 
-struct Says(Step);
+struct Repeats(Step);
 
-impl Framer for Says {
+impl Framer for Repeats {
     fn next(&mut self, _: &mut [u8]) -> Result<Step, Fault> {
         Ok(self.0.clone())
     }
@@ -793,7 +793,7 @@ fn a_framers_step_without_progress_or_beyond_the_input_is_failed() {
         let name = format!("{step:?}");
         let (mut reactor, mut journal) = start();
         let (key, peer) = guest(&mut reactor, &mut journal, quiet);
-        reactor.net().link(key).expect("open").set_terminator(Terminator::custom(Says(step), 100));
+        reactor.net().link(key).expect("open").set_terminator(Terminator::custom(Repeats(step), 100));
         say(&peer, "abc");
         until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
         assert!(closing_of(&journal, key).expect("closed").starts_with("failed: "), "{name}");

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    Call, Ctx, Journal, Nothing, PATIENCE, Talk, dial, listen, quiet, read_exactly, read_to_end, recorder, reset, say, settle,
-    turn, until, until_net,
+    Bad, Call, Ctx, HUGE, Journal, Nothing, PATIENCE, Talk, dial, listen, ms, quiet, read_exactly, read_to_end, recorder, reset,
+    say, settle, turn, until, until_net,
 };
 use mainspring::{
     Address, Config, Connect, Dispatcher, Drained, Endian, Fault, Framer, Key, Kind, Limit, Link, Listen, Net, Outcome, Panics,
@@ -22,13 +22,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-
-/// More than any kernel keeps for one connection.
-const HUGE: usize = 50 << 20;
-
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
 
 // ------------------------------------------------------------------------------------------------------------- output
 
@@ -827,16 +820,6 @@ fn a_panic_in_source_ends_its_dispatcher_only() {
         assert!(turned.is_ok(), "the panic left the turn (drains: {drains})");
         assert!(reactor.net().connections().is_empty(), "its slot is free again (drains: {drains})");
         assert!(matches!(&closed[..], [why] if why.contains(cause)), "drains: {drains}, closed: {closed:?}");
-    }
-}
-
-/// What a program gave away: it counts how often it was dropped, and panics then.
-struct Bad(Rc<Cell<usize>>);
-
-impl Drop for Bad {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() + 1);
-        assert!(std::thread::panicking(), "in drop");
     }
 }
 

@@ -1,7 +1,7 @@
 //! A reactor with a journal, those whom it lets in, and what a test asks of them.
 
-use super::{Call, Journal, PATIENCE, dial, listen, recorder, settle, until};
-use mainspring::{Config, Context, Key, Outcome, Protocol, Reactor, Reason, Terminator};
+use super::{Call, Journal, PATIENCE, Recorder, dial, listen, recorder, settle, until};
+use mainspring::{Config, Context, Key, Net, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::{
     cell::Cell,
     net::{SocketAddr, TcpListener, TcpStream},
@@ -12,9 +12,14 @@ use std::{
 /// More than the kernel takes on a loopback connection whose other end does not read.
 pub(crate) const STUFF: usize = 16 << 20;
 
+/// More than any kernel keeps for one connection.
+pub(crate) const HUGE: usize = 50 << 20;
+
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 pub(crate) const SHORT: Duration = Duration::from_millis(15);
 pub(crate) const LONG: Duration = Duration::from_millis(60);
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) const FINISHED: &str = "finished";
 pub(crate) const PEER_FINISHED: &str = "the peer finished";
@@ -23,6 +28,10 @@ pub(crate) const SHUT_DOWN: &str = "the reactor was shut down";
 
 pub(crate) type Ctx<'a> = Context<'a, Journal>;
 pub(crate) type On = fn(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome;
+
+pub(crate) fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
 
 pub(crate) fn start() -> (Reactor<Journal>, Journal) {
     start_with(Config::new())
@@ -120,6 +129,52 @@ impl<S> Protocol<S> for Echo {
     }
 }
 
+/// Everything but `received` and `closed` is as the crate has it.
+pub(crate) struct Bare;
+
+impl Protocol<Journal> for Bare {
+    fn connected(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal) -> Outcome {
+        journal.note(ctx.key, Call::Connected);
+        Ok(())
+    }
+
+    fn closed(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal, why: Reason) {
+        // Not its text: a boxed limit reads like the real one.
+        journal.note(ctx.key, Call::Closed(format!("{why:?}")));
+    }
+}
+
+/// Notes that it was dropped.
+#[derive(Default)]
+pub(crate) struct Stranger {
+    pub(crate) dropped: Option<Rc<Cell<bool>>>,
+}
+
+impl Protocol<Journal> for Stranger {
+    fn connected(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal) -> Outcome {
+        journal.note(ctx.key, Call::Connected);
+        Ok(())
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        if let Some(dropped) = &self.dropped {
+            dropped.set(true);
+        }
+    }
+}
+
+/// What a program gave away: it counts how often it was dropped, and panics then.
+pub(crate) struct Bad(pub(crate) Rc<Cell<usize>>);
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+        assert!(std::thread::panicking(), "in drop");
+    }
+}
+
 /// Queues more than the kernel takes.
 #[track_caller]
 pub(crate) fn stuff(reactor: &mut Reactor<Journal>, journal: &mut Journal, key: Key) {
@@ -190,6 +245,18 @@ pub(crate) fn unread(reactor: &mut Reactor<Journal>, key: Key) -> usize {
 /// Writes something down that is no call, as a frame.
 pub(crate) fn note(journal: &mut Journal, key: Key, text: impl Into<String>) {
     journal.note(key, Call::Frame(text.into().into_bytes()));
+}
+
+/// Whose protocol is a plain recorder writes this down.
+pub(crate) fn tell(net: &mut Net<'_, Journal>, key: Key, text: &'static str) -> bool {
+    net.tell(key, move |_: &mut Recorder<On>, ctx, journal| {
+        note(journal, ctx.key, text);
+        Ok(())
+    })
+}
+
+pub(crate) fn post(net: &mut Net<'_, Journal>, key: Key, text: &'static str) {
+    net.post(move |_, journal| note(journal, key, text));
 }
 
 pub(crate) fn frame(bytes: impl AsRef<[u8]>) -> Call {
