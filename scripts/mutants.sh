@@ -34,7 +34,7 @@ if [ -s "$unit/missed.txt" ]; then
     survivors=()
     while read -r name; do survivors+=(--re "^$(sed 's/[][\\.*^$+?(){}|]/\\&/g' <<<"$name")\$"); done <"$unit/missed.txt"
     tests=(-C=--lib)
-    for test in frames promises turn fine_print asynchat cuts model; do tests+=("-C=--test=$test"); done
+    for test in rules asynchat cuts model; do tests+=("-C=--test=$test"); done
     mutants suite "${files[@]}" --timeout 300 --features sim "${survivors[@]}" "${tests[@]}"
 else
     mkdir -p "$suite"

@@ -10,7 +10,7 @@ place=${CARGO_TARGET_DIR:-$PWD/target}/mutations
 copy=$place/tree
 mkdir -p "$place"
 survived=0
-tests=(--features sim --lib --test asynchat --test flaws --test fine_print --test frames --test promises --test turn --test sim --test requests --test matrix)
+tests=(--features sim --lib --test asynchat --test rules --test sim --test matrix)
 
 # How long the tests may take: they need a fraction of it, but a bug may make them wait for what never comes.
 seconds_max=240

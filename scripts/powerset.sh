@@ -76,8 +76,8 @@ abort() {
         printf 'SKIP  %-36s %s\n' "panic=abort, tests" "building tests so is for nightly, which is not here"
         return
     fi
-    for test in tests/*.rs; do
-        test=$(basename "$test" .rs)
+    for test in tests/*.rs tests/*/main.rs; do
+        test=$(basename "${test%/main.rs}" .rs)
         case $test in matrix | memory) ;; *) tests+=(--test "$test") ;; esac
     done
     abort+=(-Zpanic-abort-tests)

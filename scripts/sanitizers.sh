@@ -38,8 +38,8 @@ report() {
 address() {
     local tests=() test
     echo 'leak:mainspring::panics::' >"$suppressions"
-    for test in tests/*.rs; do
-        test=$(basename "$test" .rs)
+    for test in tests/*.rs tests/*/main.rs; do
+        test=$(basename "${test%/main.rs}" .rs)
         case $test in matrix | memory) ;; *) tests+=(--test "$test") ;; esac
     done
     (
@@ -57,7 +57,7 @@ address() {
 # What crosses threads: posts, remotes, and what runs them. std is built with the sanitizer too, which otherwise does not see
 # how its locks order what is between them.
 thread() {
-    local words=(post remote thread jobs) tests=(--test promises --test fine_print --test stress --test turn)
+    local words=(post remote thread jobs) tests=(--test rules --test stress)
     if ! rustup component add rust-src --toolchain nightly >/dev/null 2>&1; then
         echo "SKIP  thread: rust-src, to build std with, is not here"
         return

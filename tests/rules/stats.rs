@@ -1,8 +1,6 @@
 //! The figures of a reactor, and the watchdog that names who held it up.
 
-mod common;
-
-use common::{Call, Journal, PATIENCE, dial, keep_log, listen, logged, read_exactly, recorder, say, until};
+use crate::common::{Call, Journal, PATIENCE, dial, keep_log, listen, logged, read_exactly, recorder, say, until};
 use mainspring::{
     Address, Config, Context, Dispatcher, Drained, Fault, Kind, Limit, Listen, Net, Outcome, Protocol, Reactor, Refusal, Scope,
     Source, Terminator,
@@ -11,12 +9,6 @@ use std::{
     os::fd::AsFd,
     time::{Duration, Instant},
 };
-
-/// The records of this test's thread that contain all of these words.
-fn records(words: &[&str]) -> Vec<String> {
-    let records = logged(|text| words[1..].iter().all(|word| text.contains(word)));
-    records.into_iter().filter(|(level, _)| level.as_str() == words[0]).map(|(_, text)| text).collect()
-}
 
 struct Echo;
 
@@ -94,6 +86,12 @@ fn everybody_who_came_is_counted_once_and_so_is_everybody_who_went() {
     assert_eq!((stats.closed.finish, stats.closed.total()), (1, 1), "the listener is no connection: {:?}", stats.closed);
 }
 
+/// The records of this test's thread that contain all of these words.
+fn records(words: &[&str]) -> Vec<String> {
+    let records = logged(|text| words[1..].iter().all(|word| text.contains(word)));
+    records.into_iter().filter(|(level, _)| level.as_str() == words[0]).map(|(_, text)| text).collect()
+}
+
 #[test]
 fn a_callback_that_holds_everybody_up_is_named() {
     keep_log();
@@ -144,6 +142,28 @@ impl<S> Dispatcher<S> for Slow {
     }
 }
 
+/// Has a tell, a timer and some work, each of which is slow.
+struct Starter(Duration);
+
+impl Protocol<u32> for Starter {
+    fn connected(&mut self, ctx: &mut Context<'_, u32>, _: &mut u32) -> Outcome {
+        fn slow(me: &mut Starter, done: &mut u32) -> Outcome {
+            dawdle(me.0);
+            *done += 1;
+            Ok(())
+        }
+        let key = ctx.key;
+        ctx.net.tell(key, |me: &mut Self, _, done| slow(me, done));
+        ctx.after(Duration::ZERO, |me: &mut Self, _, done| slow(me, done));
+        ctx.offload(|| (), |me: &mut Self, _, done, _| slow(me, done));
+        Ok(())
+    }
+}
+
+fn say_unix(mut peer: &std::os::unix::net::UnixStream) {
+    std::io::Write::write_all(&mut peer, b"x").expect("the peer takes it");
+}
+
 /// What is no callback of a protocol was neither named nor counted.
 #[test]
 fn whatever_of_yours_holds_everybody_up_is_named() {
@@ -174,24 +194,6 @@ fn whatever_of_yours_holds_everybody_up_is_named() {
     // The factory, `connected`, the three, and two of the dispatcher; it may also have been told that it can write.
     let callbacks = reactor.stats().callbacks;
     assert!((7..=8).contains(&callbacks), "{callbacks}");
-}
-
-/// Has a tell, a timer and some work, each of which is slow.
-struct Starter(Duration);
-
-impl Protocol<u32> for Starter {
-    fn connected(&mut self, ctx: &mut Context<'_, u32>, _: &mut u32) -> Outcome {
-        fn slow(me: &mut Starter, done: &mut u32) -> Outcome {
-            dawdle(me.0);
-            *done += 1;
-            Ok(())
-        }
-        let key = ctx.key;
-        ctx.net.tell(key, |me: &mut Self, _, done| slow(me, done));
-        ctx.after(Duration::ZERO, |me: &mut Self, _, done| slow(me, done));
-        ctx.offload(|| (), |me: &mut Self, _, done, _| slow(me, done));
-        Ok(())
-    }
 }
 
 /// Says for ever that there is more.
@@ -225,8 +227,4 @@ fn a_dispatcher_that_is_never_drained_is_named_once() {
         reactor.turn(&mut times, Duration::ZERO).expect("the selector works");
     }
     assert_eq!(records(&["WARN", "Liar", "100000 times in a row"]).len(), 1);
-}
-
-fn say_unix(mut peer: &std::os::unix::net::UnixStream) {
-    std::io::Write::write_all(&mut peer, b"x").expect("the peer takes it");
 }

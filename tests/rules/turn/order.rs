@@ -1,65 +1,15 @@
-//! The order of a turn, and its budgets: what is over a budget comes in the next turn, which does not sleep. Over Unix
-//! sockets, where what one end has written is there at the other without any delay.
-#![cfg(unix)]
+//! What comes when in a turn.
 
-mod common;
-
-use common::{
-    Call, Ctx, Journal, On, TICK, lines, next_connected, note, quiet, recorder, settle, start, start_with, turn, until,
-};
-use mainspring::{Config, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Terminator};
+use super::{free_path, guest, say};
+use crate::common::{Call, Ctx, Journal, On, TICK, note, quiet, recorder, settle, start, turn};
+use mainspring::{Key, Net};
 use std::{
     cell::Cell,
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Read},
     os::unix::net::UnixStream,
-    path::PathBuf,
     rc::Rc,
-    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
-
-fn free_path() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("mainspring-turn-{}-{}.sock", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    std::env::temp_dir().join(name)
-}
-
-fn dial(path: &PathBuf) -> UnixStream {
-    let peer = UnixStream::connect(path).expect("somebody listens");
-    peer.set_nonblocking(true).expect("a socket option");
-    peer
-}
-
-/// An accepted connection with nothing left to do, and its peer, which does not block.
-fn guest<F>(reactor: &mut Reactor<Journal>, journal: &mut Journal, on: F) -> (Key, UnixStream)
-where
-    F: FnMut(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome + Clone + 'static,
-{
-    let path = free_path();
-    let listener = reactor.net().listen(path.clone(), move || recorder(on.clone())).expect("a free path");
-    let before = journal.calls.len();
-    let peer = dial(&path);
-    let key = next_connected(reactor, journal, before);
-    reactor.net().close(listener);
-    settle(reactor, journal);
-    (key, peer)
-}
-
-fn say(mut peer: &UnixStream, bytes: impl AsRef<[u8]>) {
-    peer.write_all(bytes.as_ref()).expect("the kernel takes it");
-}
-
-/// What the peer has got by now.
-fn heard(mut peer: &UnixStream) -> String {
-    let mut buf = [0; 4096];
-    match peer.read(&mut buf) {
-        Ok(bytes) => String::from_utf8_lossy(&buf[..bytes]).into_owned(),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => String::new(),
-        Err(error) => panic!("{error}"),
-    }
-}
-
-// ------------------------------------------------------------------------------------------------------- the order
 
 #[test]
 fn jobs_come_before_serving_then_timers_and_closed_is_last() {
@@ -107,6 +57,16 @@ fn all_events_are_folded_before_any_callback() {
     turn(&mut reactor, &mut journal, None);
     assert_eq!(journal.received(), b"x");
     assert_eq!(journal.closings(), 1);
+}
+
+/// What the peer has got by now.
+fn heard(mut peer: &UnixStream) -> String {
+    let mut buf = [0; 4096];
+    match peer.read(&mut buf) {
+        Ok(bytes) => String::from_utf8_lossy(&buf[..bytes]).into_owned(),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => String::new(),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 #[test]
@@ -359,201 +319,4 @@ fn a_turn_says_whether_anything_is_left() {
     assert!(!reactor.turn(&mut journal, None).expect("the selector works"), "it was stopped");
     assert!(reactor.turn(&mut journal, Duration::ZERO).expect("the selector works"), "once");
     reactor.net().close(listener);
-}
-
-// ----------------------------------------------------------------------------------------------------- the budgets
-
-#[test]
-fn frames_over_the_budget_come_in_the_next_turns() {
-    let (mut reactor, mut journal) = start_with(Config::new().turn_frames(2));
-    let (_, peer) = guest(&mut reactor, &mut journal, lines);
-    say(&peer, "1\n2\n3\n4\n5\n");
-    for frames in [2, 4, 5] {
-        turn(&mut reactor, &mut journal, None);
-        assert_eq!(journal.frames().len(), frames);
-    }
-    assert_eq!(journal.frames(), ["1", "2", "3", "4", "5"]);
-}
-
-#[test]
-fn eof_behind_frames_over_the_budget_comes_too() {
-    let (mut reactor, mut journal) = start_with(Config::new().turn_frames(1));
-    let (key, peer) = guest(&mut reactor, &mut journal, lines);
-    say(&peer, "1\n2\n3");
-    drop(peer);
-    until(&mut reactor, &mut journal, |journal| journal.has(&Call::Eof(b"3".to_vec())));
-    assert_eq!(journal.of(key).len(), 4);
-}
-
-#[test]
-fn bytes_over_the_budget_are_read_in_the_next_turns() {
-    let (mut reactor, mut journal) = start_with(Config::new().read_bytes(4096).turn_bytes(4096));
-    let (_, peer) = guest(&mut reactor, &mut journal, quiet);
-    say(&peer, [b'.'; 3 * 4096]);
-    for blocks in 1..=3 {
-        turn(&mut reactor, &mut journal, None);
-        assert_eq!(journal.received().len(), blocks * 4096);
-    }
-}
-
-/// A long frame has a buffer of its own, and one read took whatever there was room for in that.
-#[test]
-fn a_long_frame_is_read_in_turns_too() {
-    const LONG: usize = 2 << 20;
-    let (mut reactor, mut journal) = start_with(Config::new().read_bytes(4096).turn_bytes(16 << 10));
-    let (_, mut peer) = guest(&mut reactor, &mut journal, |ctx, _, call| {
-        if matches!(call, Call::Connected) {
-            ctx.set_terminator(Terminator::exactly(LONG));
-        }
-        Ok(())
-    });
-    let (long, mut said) = (vec![b'.'; LONG], 0);
-    while journal.frames().is_empty() {
-        // All that the kernel takes.
-        while let Ok(bytes @ 1..) = peer.write(&long[said..]) {
-            said += bytes;
-        }
-        let before = reactor.stats().bytes_in;
-        turn(&mut reactor, &mut journal, None);
-        let read = reactor.stats().bytes_in - before;
-        assert!((1..=20 << 10).contains(&read), "{read} bytes in one turn");
-    }
-}
-
-#[test]
-fn connections_over_the_budget_are_accepted_in_the_next_turns() {
-    let (mut reactor, mut journal) = start_with(Config::new().turn_accepts(2));
-    let accepted = Rc::new(Cell::new(0));
-    let count = Rc::clone(&accepted);
-    let path = free_path();
-    let factory = move |_: &mut Net<'_, Journal>, _: &mut Journal, _: &mainspring::Address| {
-        count.set(count.get() + 1);
-        Ok(recorder(quiet as On))
-    };
-    reactor.net().listen_with(path.clone(), Listen::new(), factory).expect("a free path");
-    let _peers: Vec<_> = (0..5).map(|_| dial(&path)).collect();
-    for accepts in [2, 4, 5] {
-        turn(&mut reactor, &mut journal, None);
-        assert_eq!(accepted.get(), accepts);
-    }
-}
-
-#[test]
-fn jobs_over_the_budget_run_in_the_next_turns() {
-    let (mut reactor, mut journal) = start_with(Config::new().turn_jobs(2));
-    let (key, _peer) = guest(&mut reactor, &mut journal, quiet);
-    let remote = reactor.remote();
-    for n in 1..=5 {
-        remote.post(move |_, journal| note(journal, key, n.to_string())).expect("the reactor lives");
-    }
-    for jobs in [2, 4, 5] {
-        turn(&mut reactor, &mut journal, None);
-        assert_eq!(journal.frames().len(), jobs);
-    }
-    assert_eq!(journal.frames(), ["1", "2", "3", "4", "5"]);
-}
-
-#[test]
-fn tells_over_the_budget_run_in_the_next_turns() {
-    let (mut reactor, mut journal) = start_with(Config::new().turn_tells(2));
-    let (key, _peer) = guest(&mut reactor, &mut journal, quiet);
-    for n in 1..=5 {
-        reactor.net().post(move |_, journal| note(journal, key, n.to_string()));
-    }
-    for tells in [2, 4, 5] {
-        turn(&mut reactor, &mut journal, None);
-        assert_eq!(journal.frames().len(), tells);
-    }
-    assert_eq!(journal.frames(), ["1", "2", "3", "4", "5"]);
-}
-
-#[test]
-fn a_post_that_posts_itself_again_does_not_hold_up_the_loop() {
-    let (mut reactor, mut journal) = start_with(Config::new().turn_tells(10));
-    fn again(net: &mut Net<'_, Journal>, _: &mut Journal) {
-        net.post(again);
-    }
-    let (_, peer) = guest(&mut reactor, &mut journal, quiet);
-    reactor.net().post(again);
-    say(&peer, "x");
-    turn(&mut reactor, &mut journal, None);
-    assert_eq!(journal.received(), b"x");
-}
-
-#[test]
-fn timers_over_the_budget_fire_in_the_next_turns() {
-    let (mut reactor, mut journal) = start_with(Config::new().turn_timers(2));
-    let (key, _peer) = guest(&mut reactor, &mut journal, quiet);
-    for n in 1..=5 {
-        reactor.net().after(Duration::ZERO, move |_, journal| note(journal, key, n.to_string()));
-    }
-    for timers in [2, 4, 5] {
-        turn(&mut reactor, &mut journal, None);
-        assert_eq!(journal.frames().len(), timers);
-    }
-    assert_eq!(journal.frames(), ["1", "2", "3", "4", "5"]);
-}
-
-#[test]
-fn closings_over_the_budget_come_in_the_next_turns() {
-    let (mut reactor, mut journal) = start_with(Config::new().turn_closings(2));
-    let guests: Vec<_> = (0..5).map(|_| guest(&mut reactor, &mut journal, quiet)).collect();
-    // The listeners of `guest` had closings of their own.
-    settle(&mut reactor, &mut journal);
-    for (key, _) in &guests {
-        reactor.net().abort(*key);
-    }
-    for closings in [2, 4, 5] {
-        turn(&mut reactor, &mut journal, None);
-        assert_eq!(journal.closings(), closings);
-    }
-}
-
-#[test]
-fn one_that_floods_leaves_the_others_their_turn() {
-    const BUDGET: usize = 10;
-    let (mut reactor, mut journal) = start_with(Config::new().turn_frames(BUDGET));
-    let (flood, peer_of_flood) = guest(&mut reactor, &mut journal, lines);
-    let (_, peer) = guest(&mut reactor, &mut journal, lines);
-    say(&peer_of_flood, "flood\n".repeat(1000));
-    turn(&mut reactor, &mut journal, None);
-    say(&peer, "ping\n");
-    turn(&mut reactor, &mut journal, None);
-    assert!(journal.frames().contains(&"ping".to_owned()));
-    let floods = journal.of(flood).iter().filter(|call| matches!(call, Call::Frame(_))).count();
-    assert_eq!(floods, 2 * BUDGET);
-}
-
-/// Can be named by a tell.
-struct Told;
-
-impl Protocol<Journal> for Told {
-    fn connected(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal) -> Outcome {
-        journal.note(ctx.key, Call::Connected);
-        Ok(())
-    }
-
-    fn closed(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal, why: Reason) {
-        journal.note(ctx.key, Call::Closed(why.to_string()));
-    }
-}
-
-#[test]
-fn closed_waits_for_the_tells_that_were_accepted_also_over_several_turns() {
-    let (mut reactor, mut journal) = start_with(Config::new().turn_tells(1));
-    let (_, addr) = common::listen(&mut reactor, || Told);
-    let _peer = common::dial(addr);
-    until(&mut reactor, &mut journal, |journal| journal.has(&Call::Connected));
-    let key = journal.keys()[0];
-    for n in 1..=3 {
-        let is_accepted = reactor.net().tell(key, move |_: &mut Told, ctx, journal: &mut Journal| {
-            note(journal, ctx.key, n.to_string());
-            Ok(())
-        });
-        assert!(is_accepted);
-    }
-    reactor.net().abort(key);
-    until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
-    assert_eq!(journal.frames(), ["1", "2", "3"]);
-    assert!(matches!(journal.of(key).last(), Some(Call::Closed(_))), "last of all");
 }

@@ -1,8 +1,6 @@
-//! Servers that answer requests: `serve` with a handler, `serve_lines` with a function.
+//! On real sockets.
 
-mod common;
-
-use common::{PATIENCE, dial, read_exactly, read_to_end, reset, say, settle, until};
+use crate::common::{PATIENCE, dial, read_exactly, read_to_end, reset, say, settle, until};
 use mainspring::{
     Address, Answer, Context, Fault, Key, Kind, Limit, Listen, Net, Outcome, Reactor, Reason, Refusal, RequestHandler,
 };
@@ -17,7 +15,6 @@ use std::{
 };
 
 type Log = Vec<String>;
-type Ctx<'a> = Context<'a, Log>;
 
 fn start() -> (Reactor<Log>, Log) {
     (Reactor::new().expect("a selector"), Log::new())
@@ -32,6 +29,8 @@ fn serve<H: RequestHandler<Log>>(reactor: &mut Reactor<Log>, make: impl FnMut() 
     let listener = net.serve("127.0.0.1:0", Listen::new(), make).expect("a free port");
     at(&net, listener)
 }
+
+type Ctx<'a> = Context<'a, Log>;
 
 /// Whoever is told to wait waits for this.
 type Gates = Arc<Mutex<Vec<Sender<()>>>>;
@@ -387,23 +386,6 @@ impl RequestHandler<Log> for Busy {
     }
 }
 
-#[test]
-fn a_drain_under_load_loses_no_request_that_was_taken() {
-    let (mut reactor, mut log) = start();
-    let addr = serve(&mut reactor, || Busy);
-    let clients: Vec<_> = (0..10).map(|client| std::thread::spawn(move || keep_asking(addr, client))).collect();
-    reactor.run(&mut log).expect("the selector works");
-    let stats = reactor.stats();
-    assert!(stats.to_drain > 0, "at least the one whose request began it");
-    assert_eq!((stats.undrained, stats.connections), (0, 0));
-    drop(reactor);
-    let mut answers: Vec<String> = clients.into_iter().flat_map(|client| client.join().expect("a client's answers")).collect();
-    answers.sort();
-    log.sort();
-    assert!(log.len() >= 1000, "{}", log.len());
-    assert_eq!(answers, log);
-}
-
 /// Sends ten requests at a time and goes on until nobody listens any more; the answers.
 fn keep_asking(addr: SocketAddr, client: usize) -> Log {
     let mut answers = Log::new();
@@ -419,4 +401,21 @@ fn keep_asking(addr: SocketAddr, client: usize) -> Log {
         }
     }
     answers
+}
+
+#[test]
+fn a_drain_under_load_loses_no_request_that_was_taken() {
+    let (mut reactor, mut log) = start();
+    let addr = serve(&mut reactor, || Busy);
+    let clients: Vec<_> = (0..10).map(|client| std::thread::spawn(move || keep_asking(addr, client))).collect();
+    reactor.run(&mut log).expect("the selector works");
+    let stats = reactor.stats();
+    assert!(stats.to_drain > 0, "at least the one whose request began it");
+    assert_eq!((stats.undrained, stats.connections), (0, 0));
+    drop(reactor);
+    let mut answers: Vec<String> = clients.into_iter().flat_map(|client| client.join().expect("a client's answers")).collect();
+    answers.sort();
+    log.sort();
+    assert!(log.len() >= 1000, "{}", log.len());
+    assert_eq!(answers, log);
 }

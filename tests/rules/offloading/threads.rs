@@ -1,8 +1,8 @@
-//! Blocking work on other threads, by real ones.
+//! By real threads.
 
-mod common;
-
-use common::{Call, Ctx, Journal, PATIENCE, dial, listen, read_exactly, read_to_end, recorder, say, until};
+use crate::common::{
+    Call, Ctx, HUGE, Journal, PATIENCE, Talk, dial, listen, read_exactly, read_to_end, recorder, say, until, until_net,
+};
 use mainspring::{Address, Config, Context, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::{
     cell::Cell,
@@ -16,27 +16,6 @@ use std::{
 
 fn start<S>() -> Reactor<S> {
     Reactor::new().expect("a selector")
-}
-
-fn narrow<S>(threads: usize, queue: usize) -> Reactor<S> {
-    Reactor::with_config(Config::new().offload_threads(threads).offload_queue(queue)).expect("a selector")
-}
-
-/// Work that says that it has begun, and ends when the other end of `wait` is dropped.
-fn held(begun: Sender<()>, wait: Receiver<()>) -> impl FnOnce() + Send + 'static {
-    move || {
-        let _ = begun.send(());
-        let _ = wait.recv();
-    }
-}
-
-/// Says when it is dropped.
-struct Witness(Rc<Cell<u32>>);
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() + 1);
-    }
 }
 
 #[test]
@@ -56,6 +35,14 @@ fn work_runs_elsewhere_and_its_end_on_the_loop() {
     let mut log = Vec::new();
     reactor.run(&mut log).expect("the selector works");
     assert_eq!(log, ["mainspring-work 5"]);
+}
+
+/// Work that says that it has begun, and ends when the other end of `wait` is dropped.
+fn held(begun: Sender<()>, wait: Receiver<()>) -> impl FnOnce() + Send + 'static {
+    move || {
+        let _ = begun.send(());
+        let _ = wait.recv();
+    }
 }
 
 #[test]
@@ -86,6 +73,10 @@ fn a_panic_of_the_work_is_an_error_for_done() {
     reactor.run(&mut log).expect("the selector works");
     log.sort();
     assert_eq!(log, ["offloaded work panicked: one", "offloaded work panicked: two"]);
+}
+
+fn narrow<S>(threads: usize, queue: usize) -> Reactor<S> {
+    Reactor::with_config(Config::new().offload_threads(threads).offload_queue(queue)).expect("a selector")
 }
 
 #[test]
@@ -303,8 +294,17 @@ fn a_done_for_another_type_than_the_connections_is_dropped() {
     });
     let _peer = dial(at);
     until(&mut reactor, &mut journal, |journal| !journal.calls.is_empty());
-    common::until_net(&mut reactor, &mut journal, |net, _| net.stats().offloads == 0);
+    until_net(&mut reactor, &mut journal, |net, _| net.stats().offloads == 0);
     assert_eq!(journal.closings(), 0);
+}
+
+/// Says when it is dropped.
+struct Witness(Rc<Cell<u32>>);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
 }
 
 #[test]
@@ -455,7 +455,7 @@ fn after_the_grace_no_work_is_begun() {
     let (mut reactor, mut journal) = (start::<Journal>(), Journal::default());
     let (_, at) = listen(&mut reactor, || Last);
     let _peer = dial(at);
-    common::until_net(&mut reactor, &mut journal, |net, _| net.stats().connections == 1);
+    until_net(&mut reactor, &mut journal, |net, _| net.stats().connections == 1);
     reactor.net().drain(Duration::from_millis(20));
     reactor.run(&mut journal).expect("the selector works");
     assert_eq!(journal.calls[0].1, Call::Closed("the reactor was shut down".to_owned()));
@@ -487,7 +487,7 @@ fn a_shutdown_drops_what_was_to_follow_and_the_reactor_can_be_used_again() {
     let (_, at) = listen(&mut reactor, move || Last(Rc::clone(&witness)));
     let peer = dial(at);
     until(&mut reactor, &mut journal, |_| peer.peer_addr().is_ok());
-    common::until_net(&mut reactor, &mut journal, |net, _| net.stats().connections == 1);
+    until_net(&mut reactor, &mut journal, |net, _| net.stats().connections == 1);
     let (let_go, wait) = channel::<()>();
     let (begun, _begins) = channel();
     let witness = Witness(Rc::clone(&dropped));
@@ -603,4 +603,35 @@ fn a_shutdown_drops_what_has_come_back() {
     assert!(drops.try_recv().is_err());
     reactor.shutdown(&mut 0);
     assert!(drops.try_recv().is_ok(), "it outlives the shutdown");
+}
+
+/// Offloaded work of a connection that was upgraded, or closed with output left, was taken back only when some connection
+/// ended: until then it could begin, and what was to follow it kept `run` running.
+#[test]
+fn offloaded_work_of_who_is_upgraded_or_flushes_is_taken_back_at_once() {
+    struct Next;
+    impl Protocol<Journal> for Next {}
+    let steps: [fn(&mut Ctx<'_>); 2] = [
+        |ctx| ctx.upgrade(Next),
+        |ctx| {
+            ctx.send(vec![0; HUGE]);
+            ctx.close();
+        },
+    ];
+    for step in steps {
+        let (let_go, wait) = std::sync::mpsc::channel::<()>();
+        let config = Config::new().offload_threads(1);
+        let mut talk = Talk::with(config, move |ctx, _, call| {
+            if matches!(call, Call::Received(_)) {
+                ctx.offload(|| unreachable!("it has not begun"), |_: &mut Next, _, _, _| Ok(()));
+                step(ctx);
+            }
+            Ok(())
+        });
+        talk.reactor.net().offload(move || wait.recv().is_err(), |_, _, _| ());
+        say(&talk.peer, "x");
+        talk.until(|journal| journal.calls.len() > 1);
+        assert_eq!((talk.reactor.stats().offloads, talk.journal.closings()), (1, 0), "only the other one is left");
+        drop(let_go);
+    }
 }

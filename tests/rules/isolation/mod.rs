@@ -1,0 +1,5 @@
+//! An error or a panic ends one connection, and never the turn.
+
+mod panics;
+mod propagating;
+mod drops;

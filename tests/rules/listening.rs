@@ -1,0 +1,345 @@
+//! Listeners: whom they let in, with what, whom they refuse, and what they outlive.
+
+use crate::common::{
+    Call, Ctx, Journal, Nothing, On, TICK, by_default, dial, hang_up, listen, quiet, read_to_end, recorder, reset, say, settle,
+    start, until, until_net,
+};
+use mainspring::{Address, Config, Key, Kind, Limit, Listen, Net, Outcome, Protocol, Reactor, Refusal};
+use std::{
+    cell::Cell,
+    io::Read,
+    net::{SocketAddr, TcpListener, TcpStream},
+    rc::Rc,
+    time::Duration,
+};
+
+#[test]
+fn a_refusal_says_its_last_words_and_no_protocol_is_made() {
+    let (mut reactor, mut journal) = start();
+    let mut net = reactor.net();
+    let options = Listen::new().connections_max(1, "421 full\r\n");
+    let mut seen = 0;
+    let listener = net
+        .listen_with("127.0.0.1:0", options, move |_, _, _| {
+            seen += 1;
+            if seen == 1 { Err(Refusal::from("421 busy\r\n")) } else { Ok(recorder(quiet as On)) }
+        })
+        .expect("a free port");
+    let addr = net.local(listener).and_then(|address| address.ip()).expect("an IP listener");
+    let mut refused = dial(addr);
+    assert_eq!(read_to_end(&mut reactor, &mut journal, &mut refused), b"421 busy\r\n");
+    let _guest = dial(addr);
+    until(&mut reactor, &mut journal, |journal| journal.has(&Call::Connected));
+    let mut third = dial(addr);
+    assert_eq!(read_to_end(&mut reactor, &mut journal, &mut third), b"421 full\r\n");
+    assert_eq!(journal.keys().len(), 1);
+}
+
+fn connected(journal: &Journal) -> usize {
+    journal.calls.iter().filter(|(_, call)| *call == Call::Connected).count()
+}
+
+/// Where a new listener is.
+fn listen_how(reactor: &mut Reactor<Journal>, at: &str, options: Listen, on: On) -> SocketAddr {
+    let mut net = reactor.net();
+    let listener = net.listen_with(at, options, move |_, _, _| Ok(recorder(on))).expect("a free port");
+    net.local(listener).and_then(|address| address.ip()).expect("an IP listener")
+}
+
+#[test]
+fn one_address_has_so_many_connections_and_the_next_is_told_its_last_words() {
+    let (mut reactor, mut journal) = start();
+    let options = Listen::new().connections_max(3, "full\r\n").per_peer_max(2, "enough\r\n");
+    let addr = listen_how(&mut reactor, "127.0.0.1:0", options, hang_up);
+    let from = |ip: [u8; 4]| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a descriptor");
+        socket.bind(&SocketAddr::from((ip, 0)).into()).expect("a loopback address");
+        socket.connect(&addr.into()).expect("it listens");
+        TcpStream::from(socket)
+    };
+    let (first, second) = (from([127, 0, 0, 1]), from([127, 0, 0, 1]));
+    until(&mut reactor, &mut journal, |journal| connected(journal) == 2);
+    let refused = read_to_end(&mut reactor, &mut journal, &mut from([127, 0, 0, 1]));
+    assert_eq!(refused, b"enough\r\n");
+    drop(first);
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
+    let third = from([127, 0, 0, 1]);
+    until(&mut reactor, &mut journal, |journal| connected(journal) == 3);
+    assert_eq!(read_to_end(&mut reactor, &mut journal, &mut from([127, 0, 0, 1])), b"enough\r\n");
+    let other = from([127, 0, 0, 2]);
+    until(&mut reactor, &mut journal, |journal| connected(journal) == 4);
+    assert_eq!(read_to_end(&mut reactor, &mut journal, &mut from([127, 0, 0, 3])), b"full\r\n", "the limit of all comes first");
+    drop((second, third, other));
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 4);
+}
+
+#[test]
+fn what_a_listener_lets_in_has_its_time_outs_and_connected_may_change_them() {
+    let (mut reactor, mut journal) = start();
+    let addr = listen_how(&mut reactor, "127.0.0.1:0", Listen::new().idle_timeout(TICK), quiet);
+    let _silent = dial(addr);
+    until(&mut reactor, &mut journal, |journal| journal.has(&Call::Exceeded(Limit::Idle)));
+
+    let options = Listen::new().idle_timeout(TICK).stall_timeout(3 * TICK).deadline(100 * TICK).output_limits(1, 2, 3);
+    let addr = listen_how(&mut reactor, "127.0.0.1:0", options, |ctx, _, call| {
+        if *call == Call::Connected {
+            ctx.set_idle_timeout(None);
+            ctx.send("four");
+            ctx.send("more"); // above its cap
+        }
+        Ok(())
+    });
+    let before = journal.calls.len();
+    let mut peer = dial(addr);
+    until(&mut reactor, &mut journal, |journal| journal.calls.len() > before);
+    read_to_end(&mut reactor, &mut journal, &mut peer);
+    until(&mut reactor, &mut journal, |journal| journal.calls[before..].iter().any(|(_, call)| matches!(call, Call::Closed(_))));
+    assert_eq!(reactor.net().stats().closed.overflow, 1);
+
+    let options = Listen::new().idle_timeout(100 * TICK).stall_timeout(3 * TICK).deadline(200 * TICK);
+    let addr = listen_how(&mut reactor, "127.0.0.1:0", options, |ctx, _, call| {
+        if *call == Call::Connected {
+            ctx.set_idle_timeout(None);
+        }
+        Ok(())
+    });
+    let before = journal.calls.len();
+    let _peer = dial(addr);
+    until(&mut reactor, &mut journal, |journal| journal.calls.len() > before);
+    let key = journal.calls[before].0;
+    let all = reactor.net().connections();
+    let timeouts = &all.iter().find(|connection| connection.key == key).expect("it is there").timeouts;
+    assert_eq!(*timeouts, [(Limit::Stalled, 3 * TICK), (Limit::Deadline, 200 * TICK)]);
+}
+
+#[test]
+fn a_listener_on_ipv6_takes_ipv4_too_or_not_as_it_is_asked() {
+    let (mut reactor, mut journal) = start();
+    if TcpListener::bind("[::1]:0").is_err() {
+        return println!("skipped: this machine has no IPv6");
+    }
+    let both = listen_how(&mut reactor, "[::]:0", Listen::new().v6only(false).per_peer_max(1, "mapped\r\n"), quiet);
+    let _peer = dial(([127, 0, 0, 1], both.port()).into());
+    until(&mut reactor, &mut journal, |journal| journal.keys().len() == 1);
+    let mut again = dial(([127, 0, 0, 1], both.port()).into());
+    assert_eq!(read_to_end(&mut reactor, &mut journal, &mut again), b"mapped\r\n");
+    let six = listen_how(&mut reactor, "[::]:0", Listen::new().v6only(true), quiet);
+    let refused = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], six.port())));
+    assert_eq!(refused.expect_err("nobody listens there").kind(), std::io::ErrorKind::ConnectionRefused);
+    let _peer = dial((std::net::Ipv6Addr::LOCALHOST, six.port()).into());
+    until(&mut reactor, &mut journal, |journal| journal.keys().len() == 2);
+}
+
+/// Turns everybody away.
+fn busy(_: &mut Net<'_, ()>, _: &mut (), _: &Address) -> Result<Nothing, Refusal> {
+    Err("421 busy\r\n".into())
+}
+
+fn listen_busy(reactor: &mut Reactor<()>, options: Listen) -> SocketAddr {
+    let listener = reactor.net().listen_with("127.0.0.1:0", options, busy).expect("a free port");
+    reactor.net().local(listener).and_then(Address::ip).expect("an IP listener")
+}
+
+/// A refusal waited for the next turn to be written: without lingering it was reset at once.
+#[test]
+fn a_refusal_is_written_also_without_lingering() {
+    let mut reactor = Reactor::with_config(Config::new().lingering_max(0)).expect("a selector");
+    let mut peer = dial(listen_busy(&mut reactor, Listen::new()));
+    let got = read_to_end(&mut reactor, &mut (), &mut peer);
+    assert_eq!(String::from_utf8_lossy(&got), "421 busy\r\n");
+}
+
+/// And there was no next turn when the listener had had enough.
+#[test]
+fn a_refusal_is_written_before_run_returns() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut peer = dial(listen_busy(&mut reactor, Listen::new().accepts_max(1)));
+    reactor.run(&mut ()).expect("the selector works");
+    drop(reactor);
+    let mut got = Vec::new();
+    let _ = peer.read_to_end(&mut got); // the end may be a reset
+    assert_eq!(String::from_utf8_lossy(&got), "421 busy\r\n");
+}
+
+/// Whoever was turned away lingered, also without last words; and a flood of them reset those who were still reading theirs.
+#[test]
+fn those_who_are_refused_do_not_take_the_places_of_lingering_sockets() {
+    for words in ["", "421 busy\r\n"] {
+        let mut reactor = Reactor::with_config(Config::new().lingering_max(1)).expect("a selector");
+        let (mut journal, mut guests) = (Journal::default(), 0);
+        let factory = move |_: &mut Net<'_, Journal>, _: &mut Journal, _: &Address| {
+            guests += 1;
+            if guests > 1 {
+                return Err(Refusal::from(words));
+            }
+            Ok(recorder(|ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call| {
+                if matches!(call, Call::Connected) {
+                    ctx.send("bye");
+                    ctx.close();
+                }
+                Ok(())
+            }))
+        };
+        let listener = reactor.net().listen_with("127.0.0.1:0", Listen::new(), factory).expect("a free port");
+        let at = reactor.net().local(listener).and_then(Address::ip).expect("an IP listener");
+        let guest = dial(at);
+        until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
+        assert_eq!(reactor.stats().lingering, 1);
+        let refused = [dial(at), dial(at)];
+        until_net(&mut reactor, &mut journal, |net, _| net.stats().refused == 2);
+        settle(&mut reactor, &mut journal);
+        let lingering = reactor.net().connections().into_iter().filter(|one| one.kind == Kind::Lingering);
+        let peers: Vec<_> = lingering.map(|one| one.peer.ip()).collect();
+        assert_eq!(peers, [guest.local_addr().ok()], "{words:?}: it may still be reading");
+        drop(guest);
+        until_net(&mut reactor, &mut journal, |net, _| net.stats().lingering == 0);
+        // There is room again: those with something to read linger.
+        let _third = dial(at);
+        until_net(&mut reactor, &mut journal, |net, _| net.stats().refused == 3);
+        assert_eq!(reactor.stats().lingering, usize::from(!words.is_empty()), "{words:?}");
+        drop(refused);
+    }
+}
+
+/// A factory finds its own guest among the connections. What it told it, gave it to do or did to it was for a connection
+/// that perhaps never came to be: a refusal then panicked out of the turn.
+#[test]
+fn a_factory_cannot_reach_its_guest() {
+    fn meddle(net: &mut Net<'_, Journal>, key: Key) -> bool {
+        let is_told = net.tell(key, |_: &mut Meek, _, _| unreachable!("it was not open"));
+        let is_given = net.offload_for(key, || (), |_: &mut Meek, _, _, _| unreachable!("it was not open"));
+        is_told || is_given || net.send(key, "x") || net.is_open(key) || net.close(key) || net.fail(key, "x") || net.abort(key)
+    }
+    struct Meek;
+    impl Protocol<Journal> for Meek {
+        fn connected(&mut self, ctx: &mut Ctx<'_>, journal: &mut Journal) -> Outcome {
+            journal.note(ctx.key, Call::Connected);
+            Ok(())
+        }
+    }
+    let answers: [fn() -> Result<Meek, Refusal>; 3] = [|| Ok(Meek), || Err("no".into()), || panic!("in the factory")];
+    for (number, answer) in answers.into_iter().enumerate() {
+        let (mut reactor, mut journal) = (Reactor::new().expect("a selector"), Journal::default());
+        let met = Rc::new(Cell::new(0));
+        let meets = Rc::clone(&met);
+        let factory = move |net: &mut Net<'_, Journal>, _: &mut Journal, _: &Address| {
+            for guest in net.connections().into_iter().filter(|one| one.kind == Kind::Accepted) {
+                assert!(!guest.is_ending && !meddle(net, guest.key));
+                meets.set(meets.get() + 1);
+            }
+            answer()
+        };
+        let listener = reactor.net().listen_with("127.0.0.1:0", Listen::new(), factory).expect("a free port");
+        let at = reactor.net().local(listener).and_then(|at| at.ip()).expect("it listens");
+        let _peer = dial(at);
+        until(&mut reactor, &mut journal, |_| met.get() > 0);
+        settle(&mut reactor, &mut journal);
+        let is_let_in = usize::from(number == 0);
+        assert_eq!((met.get(), journal.calls.len(), reactor.stats().connections), (1, is_let_in, is_let_in), "{number}");
+    }
+}
+
+/// Flaw 6: What failed while a connection was being accepted closed the *listener*.
+#[test]
+fn flaw_06_a_failing_factory_or_guest_does_not_close_the_listener() {
+    let (mut reactor, mut journal) = (Reactor::new().expect("a selector"), Journal::default());
+    let mut guests = 0;
+    let factory = move |_: &mut Net<'_, Journal>, _: &mut Journal, _: &Address| {
+        guests += 1;
+        let number = guests;
+        match number {
+            1 => panic!("no protocol"),
+            2 => Err(Refusal::silent()),
+            _ => Ok(recorder(move |_: &mut Ctx<'_>, _: &mut Journal, call: &Call| match (call, number) {
+                (Call::Connected, 3) => Err("not ready".into()),
+                (Call::Connected, 4) => panic!("not at all"),
+                _ => Ok(()),
+            })),
+        }
+    };
+    let listener = reactor.net().listen_with("127.0.0.1:0", Listen::new(), factory).expect("a free port");
+    let addr = reactor.net().local(listener).and_then(Address::ip).expect("an IP listener");
+    let _peers: Vec<TcpStream> = (0..5).map(|_| dial(addr)).collect();
+    until(&mut reactor, &mut journal, |journal| journal.calls.len() == 5);
+    assert_eq!(journal.closings(), 2, "{journal:?}");
+    assert_eq!(journal.calls.iter().filter(|(_, call)| *call == Call::Connected).count(), 3);
+    assert!(reactor.net().is_open(listener));
+}
+
+#[cfg(unix)]
+fn run_out_of_descriptors() {
+    let config = Config::new().accept_back_off(Duration::from_millis(5));
+    let (mut reactor, mut journal) = (Reactor::with_config(config).expect("a selector"), Journal::default());
+    let (listener, addr) = listen(&mut reactor, || recorder(by_default));
+    let mut turned_away: Vec<TcpStream> = (0..5).map(|_| dial(addr)).collect();
+    let mut hoard = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        hoard.push(file);
+    }
+    for peer in &mut turned_away {
+        assert_eq!(read_to_end(&mut reactor, &mut journal, peer), b"", "it is told that it is not let in");
+    }
+    assert!(reactor.net().is_open(listener));
+    assert_eq!(journal.calls.len(), 0, "nobody can be let in");
+    assert_eq!(reactor.net().stats().shed, 5);
+    drop((hoard, turned_away));
+    let peers: Vec<TcpStream> = (0..5).map(|_| dial(addr)).collect();
+    until(&mut reactor, &mut journal, |journal| journal.calls.len() == 5);
+    drop(peers);
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 5);
+    assert!(reactor.net().is_open(listener));
+}
+
+/// The other half of flaw 6: so did a lack of descriptors. Those who come then are closed at once, others are let in when there are some again.
+///
+/// The lack is made in a process of its own, because all tests share their descriptors.
+#[cfg(unix)]
+#[test]
+fn flaw_06_a_lack_of_descriptors_does_not_close_the_listener() {
+    const IS_CHILD: &str = "MAINSPRING_TEST_HAS_FEW_DESCRIPTORS";
+    if std::env::var_os(IS_CHILD).is_some() {
+        return run_out_of_descriptors();
+    }
+    let this = std::env::current_exe().expect("a test is a program");
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""])
+        .arg(this)
+        .args([
+            "--exact",
+            "listening::flaw_06_a_lack_of_descriptors_does_not_close_the_listener",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env(IS_CHILD, "1")
+        .output()
+        .expect("a shell");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "it ran");
+}
+
+/// asyncore's servers died of clients that had gone before they were accepted (CVE-2010-3492, CVE-2010-3493): accept gave
+/// nothing, or getpeername failed. Ours takes the address from accept, and goes on.
+#[test]
+fn clients_gone_before_accept_are_let_in_and_closed_once_each() {
+    let (mut reactor, mut journal) = (Reactor::new().expect("a selector"), Journal::default());
+    let listener = reactor.net().listen("127.0.0.1:0", || recorder(by_default)).expect("a free port");
+    let addr = reactor.net().local(listener).and_then(Address::ip).expect("an IP listener");
+    for n in 0..200 {
+        let peer = dial(addr);
+        match n % 3 {
+            0 => reset(peer),
+            1 => drop(peer),
+            _ => {
+                say(&peer, "bye");
+                reset(peer);
+            }
+        }
+    }
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 200);
+    settle(&mut reactor, &mut journal);
+    assert_eq!(journal.closings(), 200, "once each");
+    assert_eq!(journal.calls.iter().filter(|(_, call)| *call == Call::Connected).count(), 200);
+    let still = dial(addr);
+    until(&mut reactor, &mut journal, |journal| journal.calls.last().is_some_and(|(_, call)| *call == Call::Connected));
+    drop(still);
+}

@@ -1,0 +1,40 @@
+//! The rules that a program can rely on, a module for each subject: `cargo test --features sim --test rules half_close` runs
+//! what is named after it. A test of a flaw in docs/flaws.md has its number in its name.
+//!
+//! Real sockets where the kernel is the subject; what needs the simulated network is left out without the feature `sim`.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod closing;
+mod connecting;
+#[cfg(unix)]
+mod dispatchers;
+mod draining;
+mod exceeded;
+mod framing;
+mod isolation;
+mod keys;
+mod listening;
+mod logging;
+mod nesting;
+mod offloading;
+#[cfg(feature = "sim")]
+mod rates;
+mod reading;
+#[cfg(feature = "sim")]
+mod reconnecting;
+mod remotes;
+mod requests;
+mod resets;
+mod running;
+#[cfg(unix)]
+mod stats;
+mod tells;
+mod throttles;
+mod time_outs;
+mod timers;
+#[cfg(unix)]
+mod turn;
+mod upgrades;
+mod writing;

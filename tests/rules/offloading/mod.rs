@@ -1,0 +1,5 @@
+//! Blocking work on other threads.
+
+mod threads;
+#[cfg(feature = "sim")]
+mod simulated;

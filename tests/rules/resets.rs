@@ -1,0 +1,133 @@
+//! What a reset ends, and which last words come before it.
+
+use crate::common::{Call, Talk, closing_of, guest, is_closed, lines, quiet, reset, say, settle, start, stuff, until};
+use mainspring::{Config, Terminator};
+
+#[test]
+fn last_words_before_a_reset_are_delivered() {
+    let (mut reactor, mut journal) = start();
+    let (key, peer) = guest(&mut reactor, &mut journal, lines);
+    say(&peer, "413\nto");
+    reset(peer);
+    until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
+    assert_eq!(journal.frames(), ["413"]);
+    assert!(closing_of(&journal, key).expect("closed").starts_with("connection lost"));
+    assert!(!journal.calls.iter().any(|(_, call)| matches!(call, Call::Eof(_))), "a reset is no end of the stream");
+}
+
+#[test]
+fn last_words_are_delivered_before_a_write_fails() {
+    let (mut reactor, mut journal) = start();
+    let (key, peer) = guest(&mut reactor, &mut journal, lines);
+    reactor.net().link(key).expect("open").set_hold_back(false);
+    stuff(&mut reactor, &mut journal, key);
+    say(&peer, "413\n");
+    reset(peer);
+    until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
+    assert_eq!(journal.frames(), ["413"]);
+}
+
+#[test]
+fn last_words_are_delivered_when_a_write_meets_the_reset_first() {
+    let (mut reactor, mut journal) = start();
+    let (writer, peer) = guest(&mut reactor, &mut journal, lines);
+    say(&peer, "413\n");
+    reset(peer);
+    // Sent from outside: whether the write comes before the read or after it, both are told in order.
+    reactor.net().send(writer, "the rest of the upload");
+    until(&mut reactor, &mut journal, |journal| is_closed(journal, writer));
+    assert_eq!(journal.frames(), ["413"]);
+    assert!(closing_of(&journal, writer).expect("closed").starts_with("connection lost"));
+}
+
+#[test]
+fn a_reset_ends_a_paused_connection_at_once_and_drops_its_unread_input() {
+    let (mut reactor, mut journal) = start();
+    let (key, peer) = guest(&mut reactor, &mut journal, quiet);
+    reactor.net().link(key).expect("open").pause();
+    say(&peer, "never read");
+    settle(&mut reactor, &mut journal);
+    reset(peer);
+    until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
+    assert_eq!(journal.of(key).len(), 2, "connected and closed: {:?}", journal.of(key));
+    assert!(closing_of(&journal, key).expect("closed").starts_with("connection lost"));
+}
+
+#[test]
+fn a_reset_ends_a_connection_paused_with_frames_in_its_buffer() {
+    let (mut reactor, mut journal) = start();
+    let (key, peer) = guest(&mut reactor, &mut journal, |ctx, journal, call| {
+        lines(ctx, journal, call)?;
+        if matches!(call, Call::Frame(_)) {
+            ctx.pause();
+        }
+        Ok(())
+    });
+    say(&peer, "one\ntwo\n");
+    until(&mut reactor, &mut journal, |journal| !journal.frames().is_empty());
+    reset(peer);
+    until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
+    assert_eq!(journal.frames(), ["one"]);
+}
+
+#[test]
+fn a_reset_lifts_hold_back_so_that_the_last_words_are_delivered() {
+    let (mut reactor, mut journal) = start();
+    let (key, peer) = guest(&mut reactor, &mut journal, quiet);
+    stuff(&mut reactor, &mut journal, key);
+    say(&peer, "last words");
+    settle(&mut reactor, &mut journal);
+    assert_eq!(journal.received(), b"");
+    reset(peer);
+    until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
+    assert_eq!(journal.received(), b"last words");
+    assert!(closing_of(&journal, key).expect("closed").starts_with("connection lost"));
+}
+
+#[test]
+fn a_reset_lifts_a_throttle_so_that_the_last_words_are_delivered() {
+    let (mut reactor, mut journal) = start();
+    let (writer, _sink) = guest(&mut reactor, &mut journal, quiet);
+    stuff(&mut reactor, &mut journal, writer);
+    let (key, peer) = guest(&mut reactor, &mut journal, quiet);
+    reactor.net().throttle(key, writer);
+    say(&peer, "last words");
+    settle(&mut reactor, &mut journal);
+    reset(peer);
+    until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
+    assert_eq!(journal.received(), b"last words");
+}
+
+/// The reset was noted while the connection was not yet paused, and forgotten: it stayed for ever.
+#[test]
+fn a_reset_that_came_with_the_last_bytes_ends_a_connection_that_pauses_on_them() {
+    let mut talk = Talk::new(|ctx, _, call| {
+        if let Call::Received(_) = call {
+            ctx.pause();
+        }
+        Ok(())
+    });
+    say(&talk.peer, "GET /long-poll\n");
+    reset(talk.peer);
+    until(&mut talk.reactor, &mut talk.journal, |journal| journal.closings() == 1);
+    assert_eq!(talk.journal.received(), b"GET /long-poll\n");
+}
+
+/// The same when somebody else pauses it, before its budget has reached the error.
+#[test]
+fn a_reset_ends_a_connection_that_another_pauses_before_the_error_is_read() {
+    let mut talk = Talk::with(Config::new().turn_frames(1), |ctx, _, call| {
+        if let Call::Connected = call {
+            ctx.set_terminator(Terminator::line(9));
+        }
+        Ok(())
+    });
+    let key = talk.key;
+    say(&talk.peer, "a\nb\nc\n");
+    reset(talk.peer);
+    until(&mut talk.reactor, &mut talk.journal, |journal| !journal.frames().is_empty());
+    assert_eq!(talk.journal.frames(), ["a"], "the error is still ahead");
+    talk.reactor.net().link(key).expect("it is open").pause();
+    until(&mut talk.reactor, &mut talk.journal, |journal| journal.closings() == 1);
+    assert_eq!(talk.journal.frames(), ["a"], "it was paused");
+}
