@@ -2,9 +2,13 @@
 //! of std's sockets.
 #![allow(dead_code, unused_imports)] // each test binary uses a part of it
 
+#[cfg(feature = "sim")]
+mod dialogue;
 mod guests;
 mod logged;
 
+#[cfg(feature = "sim")]
+pub(crate) use dialogue::*;
 pub(crate) use guests::*;
 pub(crate) use logged::{keep_log, logged, take_log};
 

@@ -1,15 +1,14 @@
 //! What changing the terminator does to bytes that are already here.
 
-use super::{Dialogue, TOO_LONG, eof, piece};
 use crate::common::{
-    Call, Journal, On, PATIENCE, Recorder, Talk, frame, guest, lines, read_exactly, say, start, until, until_net,
+    Call, Journal, On, PATIENCE, Recorded, Recorder, TOO_LONG, cut_by, cut_from_outside, dialogue, eof, frame, lines, piece,
 };
 use mainspring::{Context, Outcome, Protocol, Terminator};
 use std::{str, time::Duration};
 
 #[test]
 fn a_terminator_set_in_frame_cuts_what_follows_in_the_same_read() {
-    let mut talk = Dialogue::answering(|ctx, _, call| {
+    let mut t = dialogue(|ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::line(9)),
             Call::Frame(line) if line.starts_with(b"len ") => {
@@ -22,8 +21,8 @@ fn a_terminator_set_in_frame_cuts_what_follows_in_the_same_read() {
         }
         Ok(())
     });
-    talk.says("len 3\na\nblen 0\nhi\nlen 7\ns\ntreamxyzbye\n");
-    talk.hears(&[
+    t.receives("len 3\na\nblen 0\nhi\nlen 7\ns\ntreamxyzbye\n");
+    t.gets(&[
         frame("len 3"),
         frame("a\nb"),
         frame("len 0"),
@@ -39,7 +38,7 @@ fn a_terminator_set_in_frame_cuts_what_follows_in_the_same_read() {
 
 #[test]
 fn a_terminator_set_in_received_cuts_what_was_held_back() {
-    let mut talk = Dialogue::answering(|ctx, _, call| {
+    let mut t = dialogue(|ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::stream_until(&b"\n.\n"[..])),
             Call::Received(_) => ctx.set_terminator(Terminator::line(9)),
@@ -47,24 +46,24 @@ fn a_terminator_set_in_received_cuts_what_was_held_back() {
         }
         Ok(())
     });
-    talk.says("x\n.").hears(&[piece("x"), frame("")]).holds(1);
-    talk.says("y\n").hears(&[frame(".y")]);
+    t.receives("x\n.").gets(&[piece("x"), frame("")]).holds(1);
+    t.receives("y\n").gets(&[frame(".y")]);
 }
 
 #[test]
 fn a_terminator_set_in_received_cuts_what_comes() {
-    let mut talk = Dialogue::answering(|ctx, _, call| {
+    let mut t = dialogue(|ctx, _, call| {
         if let Call::Received(_) = call {
             ctx.set_terminator(Terminator::line(9));
         }
         Ok(())
     });
-    talk.says("x\n").hears(&[piece("x\n")]).says("y\nz\n").hears(&[frame("y"), frame("z")]);
+    t.receives("x\n").gets(&[piece("x\n")]).receives("y\nz\n").gets(&[frame("y"), frame("z")]);
 }
 
 #[test]
 fn a_terminator_set_in_exceeded_holds_after_what_is_skipped() {
-    let mut talk = Dialogue::answering(|ctx, _, call| {
+    let mut t = dialogue(|ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::line(3)),
             Call::Exceeded(_) => ctx.set_terminator(Terminator::exactly(2)),
@@ -72,11 +71,11 @@ fn a_terminator_set_in_exceeded_holds_after_what_is_skipped() {
         }
         Ok(())
     });
-    talk.says("abcd").hears(&[TOO_LONG]).says("ef\nxyz").hears(&[frame("xy"), piece("z")]);
+    t.receives("abcd").gets(&[TOO_LONG]).receives("ef\nxyz").gets(&[frame("xy"), piece("z")]);
 }
 
-/// More than any socket takes at once.
-const FLOOD: usize = 16 << 20;
+/// More than any socket takes at once, and less than may be queued.
+const FLOOD: usize = 1 << 20;
 
 /// Lines; `draining` and `writable` set another terminator.
 fn two_bytes_later(ctx: &mut Context<'_, Journal>, _: &mut Journal, call: &Call) -> Outcome {
@@ -92,39 +91,40 @@ fn two_bytes_later(ctx: &mut Context<'_, Journal>, _: &mut Journal, call: &Call)
 #[test]
 fn a_terminator_set_in_a_tell_or_a_timer_cuts_what_is_held() {
     for delay in [None, Some(Duration::ZERO)] {
-        let mut talk = Dialogue::answering(two_bytes_later as On);
-        talk.says("abc").holds(3);
+        let mut t = dialogue(two_bytes_later as On);
+        t.receives("abc").holds(3);
         let two = |_: &mut Recorder<On>, ctx: &mut Context<'_, Journal>, _: &mut Journal| {
             ctx.set_terminator(Terminator::exactly(2));
             Ok(())
         };
+        let key = t.key();
         match delay {
-            None => assert!(talk.reactor.net().tell(talk.key, two)),
-            Some(delay) => _ = talk.reactor.net().tell_after(talk.key, delay, two),
+            None => assert!(t.scene().net().tell(key, two)),
+            Some(delay) => _ = t.scene().net().tell_after(key, delay, two),
         }
-        talk.hears(&[frame("ab"), piece("c")]);
+        t.gets(&[frame("ab"), piece("c")]);
     }
 }
 
 #[test]
 fn a_terminator_set_in_draining_cuts_what_is_held() {
-    let mut talk = Dialogue::answering(two_bytes_later);
-    talk.says("abc").holds(3);
-    talk.reactor.net().drain(PATIENCE);
-    talk.hears(&[Call::Draining, frame("ab"), piece("c")]);
+    let mut t = dialogue(two_bytes_later);
+    t.receives("abc").holds(3);
+    t.scene().net().drain(PATIENCE);
+    t.gets(&[Call::Draining, frame("ab"), piece("c")]);
 }
 
 #[test]
 fn a_terminator_set_in_writable_cuts_what_is_held() {
-    let mut talk = Dialogue::answering(two_bytes_later);
-    talk.says("flood\nabc").hears(&[frame("flood")]);
-    read_exactly(&mut talk.reactor, &mut talk.journal, &mut talk.peer, FLOOD);
-    talk.hears(&[Call::Writable, frame("ab"), piece("c")]);
+    let mut t = dialogue(two_bytes_later);
+    t.peer_stops_reading().receives("flood\nabc").gets(&[frame("flood")]).gets_nothing();
+    assert_eq!(t.peer_reads().sent().len(), FLOOD);
+    t.gets(&[Call::Writable, frame("ab"), piece("c")]);
 }
 
 #[test]
 fn no_frame_follows_the_end_not_even_one_of_nothing() {
-    let mut talk = Dialogue::answering(|ctx, _, call| {
+    let mut t = dialogue(|ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::line(9)),
             Call::Eof(_) => ctx.set_terminator(Terminator::exactly(0)),
@@ -132,9 +132,9 @@ fn no_frame_follows_the_end_not_even_one_of_nothing() {
         }
         Ok(())
     });
-    talk.says("abc").ends().hears(&[eof("abc")]).hears_nothing();
-    talk.link(|link| link.set_terminator(Terminator::Stream(0))).hears_nothing();
-    talk.link(|link| link.set_terminator(Terminator::declared(2, 1))).hears_nothing();
+    t.receives("abc").peer_ends().gets(&[eof("abc")]).gets_nothing();
+    t.link(|link| link.set_terminator(Terminator::Stream(0))).gets_nothing();
+    t.link(|link| link.set_terminator(Terminator::declared(2, 1))).gets_nothing();
 }
 
 /// Takes over after the first line.
@@ -159,7 +159,7 @@ impl Protocol<Journal> for Successor {
 
 #[test]
 fn a_successor_cuts_the_unread_bytes_anew() {
-    let mut talk = Dialogue::answering(|ctx, _, call| {
+    let mut t = dialogue(|ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::line(99)),
             Call::Frame(_) => ctx.upgrade(Successor),
@@ -167,37 +167,37 @@ fn a_successor_cuts_the_unread_bytes_anew() {
         }
         Ok(())
     });
-    talk.says("upgrade\nab\nrest\n").hears(&[frame("upgrade"), frame("successor: ab\n"), piece("rest\n")]);
+    t.receives("upgrade\nab\nrest\n").gets(&[frame("upgrade"), frame("successor: ab\n"), piece("rest\n")]);
 }
 
 #[test]
 fn a_terminator_set_from_outside_cuts_an_unfinished_frame_without_new_input() {
-    let mut talk = Dialogue::with(|| Terminator::crlf(99));
-    talk.says("x\ry").holds(3);
-    talk.link(|link| link.set_terminator(Terminator::delimiter(&b"\r"[..], 9))).hears(&[frame("x")]).holds(1);
-    talk.link(|link| link.set_terminator(Terminator::None)).hears(&[piece("y")]).holds(0);
+    let mut t = cut_by(|| Terminator::crlf(99));
+    t.receives("x\ry").holds(3);
+    t.link(|link| link.set_terminator(Terminator::delimiter(&b"\r"[..], 9))).gets(&[frame("x")]).holds(1);
+    t.link(|link| link.set_terminator(Terminator::None)).gets(&[piece("y")]).holds(0);
 }
 
 #[test]
 fn a_terminator_set_from_outside_cuts_what_a_stream_until_held_back() {
-    let mut talk = Dialogue::with(|| Terminator::stream_until(&b"\n.\n"[..]));
-    talk.says("x\n.").hears(&[piece("x")]).holds(2);
-    talk.link(|link| link.set_terminator(Terminator::line(9))).hears(&[frame("")]).holds(1);
-    talk.says("y\n").hears(&[frame(".y")]);
+    let mut t = cut_by(|| Terminator::stream_until(&b"\n.\n"[..]));
+    t.receives("x\n.").gets(&[piece("x")]).holds(2);
+    t.link(|link| link.set_terminator(Terminator::line(9))).gets(&[frame("")]).holds(1);
+    t.receives("y\n").gets(&[frame(".y")]);
 }
 
 #[test]
 fn a_terminator_set_from_outside_searches_long_frames_from_their_begin() {
-    let mut talk = Dialogue::with(|| Terminator::line(1 << 20));
+    let mut t = cut_by(|| Terminator::line(1 << 20));
     let long = [b"ab;".as_slice(), &[b'-'; 5000]].concat();
-    talk.says(&long).holds(5003).says("-").holds(5004);
-    talk.link(|link| link.set_terminator(Terminator::delimiter(&b";"[..], 9999))).hears(&[frame("ab")]).holds(5001);
-    talk.link(|link| link.set_terminator(Terminator::exactly(5001))).hears(&[frame([b'-'; 5001])]);
+    t.receives(&long).holds(5003).receives("-").holds(5004);
+    t.link(|link| link.set_terminator(Terminator::delimiter(&b";"[..], 9999))).gets(&[frame("ab")]).holds(5001);
+    t.link(|link| link.set_terminator(Terminator::exactly(5001))).gets(&[frame([b'-'; 5001])]);
 }
 
 #[test]
 fn a_terminator_set_during_a_pause_cuts_what_waited() {
-    let mut talk = Dialogue::answering(|ctx, _, call| {
+    let mut t = dialogue(|ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::line(9)),
             Call::Frame(line) if line == b"a" => ctx.pause(),
@@ -205,27 +205,24 @@ fn a_terminator_set_during_a_pause_cuts_what_waited() {
         }
         Ok(())
     });
-    talk.says("a\nbc\nd\n").hears(&[frame("a")]).holds(5);
-    talk.link(|link| link.set_terminator(Terminator::exactly(4))).hears_nothing().holds(5);
-    talk.link(|link| link.resume()).hears(&[frame("bc\nd"), piece("\n")]);
+    t.receives("a\nbc\nd\n").gets(&[frame("a")]).holds(5);
+    t.link(|link| link.set_terminator(Terminator::exactly(4))).gets_nothing().holds(5);
+    t.link(|link| link.resume()).gets(&[frame("bc\nd"), piece("\n")]);
 }
 
 #[test]
 fn a_shorter_limit_from_outside_is_applied_to_what_is_held() {
-    let mut talk = Dialogue::with(|| Terminator::line(9));
-    talk.says("abcd").holds(4);
-    talk.link(|link| link.set_terminator(Terminator::line(3))).hears(&[TOO_LONG]);
-    talk.says("e\nx\n").hears(&[frame("x")]);
+    let mut t = cut_by(|| Terminator::line(9));
+    t.receives("abcd").holds(4);
+    t.link(|link| link.set_terminator(Terminator::line(3))).gets(&[TOO_LONG]);
+    t.receives("e\nx\n").gets(&[frame("x")]);
 }
 
 #[test]
 fn a_terminator_changed_from_outside_is_tried_on_what_is_held() {
-    let (mut reactor, mut journal) = start();
-    let (key, peer) = guest(&mut reactor, &mut journal, lines);
-    say(&peer, "one;two;");
-    until_net(&mut reactor, &mut journal, |net, _| net.link(key).expect("open").unread() == 8);
-    reactor.net().link(key).expect("open").set_terminator(Terminator::delimiter(&b";"[..], 9));
-    until(&mut reactor, &mut journal, |journal| journal.frames() == ["one", "two"]);
+    let mut t = dialogue(lines);
+    t.receives("one;two;").holds(8);
+    t.link(|link| link.set_terminator(Terminator::delimiter(&b";"[..], 9))).gets(&[frame("one"), frame("two")]);
 }
 
 /// Flaw 10: A terminator set from outside a callback was not tried on what was held until more came.
@@ -234,12 +231,9 @@ fn flaw_10_a_terminator_set_from_outside_is_tried_on_what_is_held() {
     let rows =
         [("x\r", Terminator::delimiter(&b"\r"[..], 100), frame("x")), ("four bytes", Terminator::exactly(4), frame("four"))];
     for (held, terminator, expected) in rows {
-        let mut talk = Talk::cut_by(Terminator::crlf(100));
-        say(&talk.peer, held);
-        let key = talk.key;
-        until_net(&mut talk.reactor, &mut talk.journal, |net, _| net.link(key).expect("open").unread() == held.len());
-        talk.reactor.net().link(key).expect("it is open").set_terminator(terminator);
-        talk.until(|journal| journal.calls.len() > 1); // the peer says nothing more
-        assert_eq!(talk.calls()[0], expected);
+        let mut t = cut_from_outside(Terminator::crlf(100));
+        t.receives(held).holds(held.len());
+        t.link(|link| link.set_terminator(terminator)); // the peer says nothing more
+        assert_eq!(t.calls()[0], expected);
     }
 }

@@ -1,12 +1,9 @@
 //! Framers of your own.
 
-use super::{Dialogue, joined, piece};
-use crate::common::{
-    Call, Journal, Talk, closed, closing_of, dial, frame, guest, is_closed, listen, quiet, read_exactly, recorder, say, start,
-    until, until_net,
-};
-use mainspring::{Context, Fault, Framer, Reactor, Reason, Step, Terminator};
-use std::{cell::Cell, io::Write, rc::Rc};
+use super::Says;
+use crate::common::{Call, Recorded, closed, cut_by, cut_from_outside, dialogue, frame, piece, quiet};
+use mainspring::{Fault, Framer, Reason, Step, Terminator};
+use std::{cell::Cell, rc::Rc};
 
 /// A length, a mask, and so many bytes, each XORed with the mask. Asked too early, it would unmask bytes twice.
 struct Masked {
@@ -30,24 +27,15 @@ impl Framer for Masked {
 
 #[test]
 fn a_framer_may_decode_in_place() {
-    let mut talk = Dialogue::with(|| Terminator::custom(Masked { asked_for: 1 }, 99));
-    talk.says(b"\x03\x20a").holds(3).says("b").holds(4).hears_nothing();
-    talk.says(b"c\x02\x01bc\x00\x00\x01").hears(&[frame("ABC"), frame("cb"), frame("")]).holds(1);
-    talk.says(b"\xff").hears_nothing().says(b"\x00").hears(&[frame(b"\xff")]);
-}
-
-/// Always says the same.
-struct Says(fn(&[u8]) -> Result<Step, Fault>);
-
-impl Framer for Says {
-    fn next(&mut self, input: &mut [u8]) -> Result<Step, Fault> {
-        (self.0)(input)
-    }
+    let mut t = cut_by(|| Terminator::custom(Masked { asked_for: 1 }, 99));
+    t.receives(b"\x03\x20a").holds(3).receives("b").holds(4).gets_nothing();
+    t.receives(b"c\x02\x01bc\x00\x00\x01").gets(&[frame("ABC"), frame("cb"), frame("")]).holds(1);
+    t.receives(b"\xff").gets_nothing().receives(b"\x00").gets(&[frame(b"\xff")]);
 }
 
 #[test]
 fn a_framer_may_leave_out_what_stands_around_the_frame() {
-    let mut talk = Dialogue::with(|| {
+    let mut t = cut_by(|| {
         Terminator::custom(
             Says(|input| {
                 Ok(match input.iter().position(|&byte| byte == b'>') {
@@ -58,7 +46,7 @@ fn a_framer_may_leave_out_what_stands_around_the_frame() {
             9,
         )
     });
-    talk.says("<a><").hears(&[frame("a")]).says("bc><>").hears(&[frame("bc"), frame("")]);
+    t.receives("<a><").gets(&[frame("a")]).receives("bc><>").gets(&[frame("bc"), frame("")]);
 }
 
 #[test]
@@ -76,11 +64,11 @@ fn pieces_of_a_framer_come_as_they_come_and_never_empty() {
             9,
         )
     };
-    let mut talk = Dialogue::with(terminator);
-    talk.says("a+").hears(&[piece("a")]).holds(0).hears_nothing();
-    talk.says("+b+c.").hears(&[piece("bc"), frame("")]);
-    let mut talk = Dialogue::with(terminator);
-    talk.says("++.").hears(&[frame("")]);
+    let mut t = cut_by(terminator);
+    t.receives("a+").gets(&[piece("a")]).holds(0).gets_nothing();
+    t.receives("+b+c.").gets(&[piece("bc"), frame("")]);
+    let mut t = cut_by(terminator);
+    t.receives("++.").gets(&[frame("")]);
 }
 
 fn failed(why: &str) -> Call {
@@ -89,7 +77,7 @@ fn failed(why: &str) -> Call {
 
 #[test]
 fn a_framer_that_fails_ends_the_connection_with_its_words() {
-    let mut talk = Dialogue::with(|| {
+    let mut t = cut_by(|| {
         Terminator::custom(
             Says(|input| match input[0] {
                 b'!' => Err("no such thing".into()),
@@ -98,8 +86,8 @@ fn a_framer_that_fails_ends_the_connection_with_its_words() {
             9,
         )
     });
-    talk.says("ab!c").hears(&[frame("a"), frame("b"), failed("no such thing")]);
-    Dialogue::with(|| Terminator::netstring(9)).says("1:a;").hears(&[failed("netstring: `;` where the comma should be")]);
+    t.receives("ab!c").gets(&[frame("a"), frame("b"), failed("no such thing")]);
+    cut_by(|| Terminator::netstring(9)).receives("1:a;").gets(&[failed("netstring: `;` where the comma should be")]);
 }
 
 #[test]
@@ -115,40 +103,10 @@ fn a_framer_without_progress_or_beyond_its_input_fails() {
         |_| Ok(Step::Frame { bytes: 2..1, consumed: 1 }),
     ];
     for (at, step) in steps.into_iter().enumerate() {
-        let mut talk = Dialogue::with(move || Terminator::custom(Says(step), 9));
-        talk.says("abcd");
-        until(&mut talk.reactor, &mut talk.journal, |journal| journal.closings() == 1);
-        let calls = joined(&talk.journal);
+        let mut t = cut_by(move || Terminator::custom(Says(step), 9));
+        let calls = t.receives("abcd").calls();
         assert!(matches!(&calls[..], [Call::Closed(why)] if why.starts_with("failed: ")), "step {at}: {calls:?}");
     }
-}
-
-#[test]
-fn a_framer_that_panics_ends_its_own_connection_only() {
-    let on = |ctx: &mut Context<'_, Journal>, _: &mut Journal, call: &Call| {
-        match call {
-            Call::Connected => ctx.set_terminator(Terminator::custom(
-                Says(|input| match input[0] {
-                    b'!' => panic!("a framer's panic"),
-                    _ => Ok(Step::Frame { bytes: 0..1, consumed: 1 }),
-                }),
-                9,
-            )),
-            Call::Frame(frame) => ctx.send(frame),
-            _ => {}
-        }
-        Ok(())
-    };
-    let (mut reactor, mut journal) = (Reactor::new().expect("a selector"), Journal::default());
-    let (_, addr) = listen(&mut reactor, move || recorder(on));
-    let (mut bad, mut good) = (dial(addr), dial(addr));
-    bad.write_all(b"a!b").expect("it reads");
-    assert_eq!(read_exactly(&mut reactor, &mut journal, &mut bad, 1), b"a");
-    until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
-    assert!(journal.has(&closed(&Reason::Panicked("a framer's panic".into()))), "{journal:?}");
-    assert_eq!(journal.frames(), ["a"]);
-    good.write_all(b"c").expect("it reads");
-    assert_eq!(read_exactly(&mut reactor, &mut journal, &mut good, 1), b"c");
 }
 
 #[test]
@@ -163,7 +121,7 @@ fn a_framer_that_is_replaced_is_dropped_and_what_it_left_is_cut_anew() {
     }
     let alive = Rc::new(());
     let theirs = Rc::clone(&alive);
-    let mut talk = Dialogue::answering(move |ctx, _, call| {
+    let mut t = dialogue(move |ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::custom(Once { _alive: Rc::clone(&theirs) }, 9)),
             Call::Frame(_) => ctx.set_terminator(Terminator::line(9)),
@@ -172,7 +130,7 @@ fn a_framer_that_is_replaced_is_dropped_and_what_it_left_is_cut_anew() {
         Ok(())
     });
     let unused = Rc::strong_count(&alive);
-    talk.says("abc\nd\n").hears(&[frame("a"), frame("bc"), frame("d")]);
+    t.receives("abc\nd\n").gets(&[frame("a"), frame("bc"), frame("d")]);
     assert_eq!(Rc::strong_count(&alive), unused - 1);
 }
 
@@ -187,8 +145,8 @@ fn a_framer_is_never_shown_more_than_its_limit() {
     }
     let most = Rc::new(Cell::new(0));
     let theirs = Rc::clone(&most);
-    let mut talk = Dialogue::with(move || Terminator::custom(Watching(Rc::clone(&theirs)), 5));
-    talk.says([b'-'; 3000]).hears(&[piece([b'-'; 3000])]);
+    let mut t = cut_by(move || Terminator::custom(Watching(Rc::clone(&theirs)), 5));
+    t.receives([b'-'; 3000]).gets(&[piece([b'-'; 3000])]);
     assert!((1..=5).contains(&most.get()), "{}", most.get());
 }
 
@@ -213,12 +171,10 @@ fn a_framers_step_without_progress_or_beyond_the_input_is_failed() {
     ];
     for step in steps {
         let name = format!("{step:?}");
-        let (mut reactor, mut journal) = start();
-        let (key, peer) = guest(&mut reactor, &mut journal, quiet);
-        reactor.net().link(key).expect("open").set_terminator(Terminator::custom(Repeats(step), 100));
-        say(&peer, "abc");
-        until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
-        assert!(closing_of(&journal, key).expect("closed").starts_with("failed: "), "{name}");
+        let mut t = dialogue(quiet);
+        t.link(|link| link.set_terminator(Terminator::custom(Repeats(step), 100)));
+        let calls = t.receives("abc").calls();
+        assert!(matches!(calls.last(), Some(Call::Closed(why)) if why.starts_with("failed: ")), "{name}: {calls:?}");
     }
 }
 
@@ -243,14 +199,10 @@ impl Framer for Counting {
 #[test]
 fn flaw_15_a_framer_is_asked_only_when_it_can_answer() {
     let asked: Rc<Cell<(usize, usize)>> = Rc::default();
-    let mut talk = Talk::cut_by(Terminator::custom(Counting { asked: Rc::clone(&asked) }, 20_000));
-    for n in 1..=200 {
-        say(&talk.peer, [b'x'; 100]);
-        let key = talk.key;
-        until_net(&mut talk.reactor, &mut talk.journal, |net, journal| {
-            journal.frames().len() == 1 || net.link(key).expect("open").unread() == n * 100
-        });
+    let mut t = cut_from_outside(Terminator::custom(Counting { asked: Rc::clone(&asked) }, 20_000));
+    for n in 1..200 {
+        t.receives([b'x'; 100]).gets_nothing().holds(n * 100);
     }
-    talk.until(|journal| journal.frames().len() == 1);
+    t.receives([b'x'; 100]).gets(&[frame([b'x'; 20_000])]);
     assert_eq!(asked.get(), (2, 100 + 20_000), "at the first bytes, and at the whole");
 }

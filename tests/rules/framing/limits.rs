@@ -1,24 +1,21 @@
 //! How long a frame may be.
 
-use super::{Dialogue, TOO_LONG, eof, piece};
-use crate::common::{
-    Call, Journal, Talk, closed, ends_with, frame, guest, is_closed, read_exactly, say, start, until, until_net,
-};
+use crate::common::{Call, Journal, Recorded, TOO_LONG, closed, cut_by, cut_from_outside, dialogue, eof, frame, piece};
 use mainspring::{Context, Endian, Fault, Framer, Limit, Reason, Step, Terminator, Width};
 
 #[test]
 fn a_frame_at_its_limit_passes_and_one_byte_more_is_skipped() {
-    let mut talk = Dialogue::with(|| Terminator::line(3));
-    talk.says("abc\r\nabcd\r\nx\n").hears(&[frame("abc"), TOO_LONG, frame("x")]);
+    let mut t = cut_by(|| Terminator::line(3));
+    t.receives("abc\r\nabcd\r\nx\n").gets(&[frame("abc"), TOO_LONG, frame("x")]);
     // It is refused before its end comes, once, and memory stays flat.
-    talk.says("abcd").hears(&[TOO_LONG]).holds(0).says("efgh").hears_nothing().holds(0);
-    talk.says("\ny\nabcd").hears(&[frame("y"), TOO_LONG]);
+    t.receives("abcd").gets(&[TOO_LONG]).holds(0).receives("efgh").gets_nothing().holds(0);
+    t.receives("\ny\nabcd").gets(&[frame("y"), TOO_LONG]);
     // The rest of a refused frame is no tail.
-    talk.says("e\r").ends().hears(&[eof(""), closed(&Reason::Eof)]);
+    t.receives("e\r").peer_ends().gets(&[eof(""), closed(&Reason::Eof)]);
 
-    let mut talk = Dialogue::with(|| Terminator::delimiter(&b"--"[..], 3));
-    talk.says("abc--abcd--x-").hears(&[frame("abc"), TOO_LONG]).says("-").hears(&[frame("x")]);
-    talk.says("abcd-").hears(&[TOO_LONG]).ends().hears(&[eof(""), closed(&Reason::Eof)]);
+    let mut t = cut_by(|| Terminator::delimiter(&b"--"[..], 3));
+    t.receives("abc--abcd--x-").gets(&[frame("abc"), TOO_LONG]).receives("-").gets(&[frame("x")]);
+    t.receives("abcd-").gets(&[TOO_LONG]).peer_ends().gets(&[eof(""), closed(&Reason::Eof)]);
 }
 
 /// Asks for so many bytes at once.
@@ -52,21 +49,48 @@ fn a_limit_that_is_not_answered_ends_the_connection() {
         (|| Terminator::custom(Needs(4), 3), b"a"),
     ];
     for (terminator, bytes) in cases {
-        Dialogue::answering(on(terminator)).says(bytes).hears(&[TOO_LONG, over.clone()]);
+        dialogue(on(terminator)).receives(bytes).gets(&[TOO_LONG, over.clone()]);
     }
 }
 
 #[test]
 fn a_declared_length_over_its_limit_is_refused_before_it_comes() {
-    let mut talk = Dialogue::with(|| Terminator::declared(6, 5));
-    talk.hears(&[TOO_LONG]);
-    talk.says("123456rest").hears(&[piece("rest")]);
-    Dialogue::with(|| Terminator::declared(5, 5)).says("12345").hears(&[frame("12345")]);
+    let mut t = cut_by(|| Terminator::declared(6, 5));
+    t.gets(&[TOO_LONG]);
+    t.receives("123456rest").gets(&[piece("rest")]);
+    cut_by(|| Terminator::declared(5, 5)).receives("12345").gets(&[frame("12345")]);
+}
+
+#[test]
+fn a_frame_too_long_for_its_prefix_is_an_overflow() {
+    for (width, bytes) in [(Width::U8, 256), (Width::U16, 65_536)] {
+        let mut t = cut_by(|| Terminator::None);
+        t.link(|link| {
+            assert!(!link.send_prefixed(width, Endian::Big, vec![0; bytes]));
+            assert!(!link.send_prefixed(width, Endian::Big, "x"), "it has begun to end");
+            assert!(!link.send_netstring("x"), "it has begun to end");
+        });
+        t.gets(&[closed(&Reason::Overflow)]);
+    }
+}
+
+#[test]
+fn a_frame_too_long_for_its_prefix_leaves_no_half_frame() {
+    let mut t = dialogue(|ctx, _, call| {
+        if let Call::Received(_) = call {
+            ctx.send_prefixed(Width::U8, Endian::Big, "whole");
+            ctx.send_prefixed(Width::U8, Endian::Big, [0; 256]);
+        }
+        Ok(())
+    });
+    t.receives("go").gets(&[piece("go"), closed(&Reason::Overflow)]);
+    let got = t.sent();
+    assert!(got.is_empty() || got == b"\x05whole", "{got:?}");
 }
 
 #[test]
 fn the_end_of_a_custom_frame_is_not_known_so_that_going_on_closes_politely() {
-    let mut talk = Dialogue::answering(|ctx, _, call| {
+    let mut t = dialogue(|ctx, _, call| {
         match call {
             Call::Connected => ctx.set_terminator(Terminator::prefixed(Width::U8, Endian::Big, 3)),
             Call::Exceeded(_) => ctx.send("too long"),
@@ -74,32 +98,19 @@ fn the_end_of_a_custom_frame_is_not_known_so_that_going_on_closes_politely() {
         }
         Ok(())
     });
-    talk.says(b"\x03abc\x04").hears(&[frame("abc"), TOO_LONG, closed(&Reason::Finish)]);
-    assert_eq!(read_exactly(&mut talk.reactor, &mut talk.journal, &mut talk.peer, 8), b"too long");
+    t.receives(b"\x03abc\x04").gets(&[frame("abc"), TOO_LONG, closed(&Reason::Finish)]);
+    t.sends("too long");
 }
 
 #[test]
 fn limits_leave_out_the_delimiter() {
-    let (mut reactor, mut journal) = start();
-    let (_, peer) = guest(&mut reactor, &mut journal, |ctx, _, call| {
-        if *call == Call::Connected {
-            ctx.set_terminator(Terminator::line(3));
-        }
-        Ok(())
-    });
-    say(&peer, "abc\r\nabc\nabcd\nabc\n");
-    until(&mut reactor, &mut journal, |journal| journal.frames().len() == 3);
-    let [Call::Connected, Call::Frame(_), Call::Frame(_), Call::Exceeded(Limit::FrameBytes), Call::Frame(_)] =
-        &journal.calls.iter().map(|(_, call)| call.clone()).collect::<Vec<_>>()[..]
-    else {
-        panic!("{:?}", journal.calls)
-    };
+    let abc = || frame("abc");
+    cut_by(|| Terminator::line(3)).receives("abc\r\nabc\nabcd\nabc\n").gets(&[abc(), abc(), TOO_LONG, abc()]);
 }
 
 #[test]
 fn a_declared_length_beyond_the_limit_is_exceeded_before_it_comes() {
-    let (mut reactor, mut journal) = start();
-    let (key, peer) = guest(&mut reactor, &mut journal, |ctx, _, call| match call {
+    let mut t = dialogue(|ctx, _, call| match call {
         Call::Connected => {
             ctx.set_terminator(Terminator::exactly(1));
             Ok(())
@@ -111,24 +122,20 @@ fn a_declared_length_beyond_the_limit_is_exceeded_before_it_comes() {
         Call::Exceeded(limit) => Err((*limit).into()),
         _ => Ok(()),
     });
-    say(&peer, "!");
-    until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
-    assert!(journal.has(&Call::Exceeded(Limit::FrameBytes)));
+    t.receives("!").gets(&[frame("!"), TOO_LONG, closed(&Reason::Limit(Limit::FrameBytes))]);
 }
 
 #[test]
 fn a_prefix_beyond_the_limit_is_exceeded_before_it_comes() {
-    let (mut reactor, mut journal) = start();
-    let (key, peer) = guest(&mut reactor, &mut journal, |ctx, _, call| match call {
+    let mut t = dialogue(|ctx, _, call| match call {
         Call::Connected => {
-            ctx.set_terminator(Terminator::prefixed(mainspring::Width::U32, mainspring::Endian::Big, 1000));
+            ctx.set_terminator(Terminator::prefixed(Width::U32, Endian::Big, 1000));
             Ok(())
         }
         Call::Exceeded(limit) => Err((*limit).into()),
         _ => Ok(()),
     });
-    say(&peer, 1001_u32.to_be_bytes());
-    ends_with(&mut reactor, &mut journal, key, &Reason::Limit(Limit::FrameBytes).to_string());
+    t.receives(1001_u32.to_be_bytes()).gets(&[TOO_LONG, closed(&Reason::Limit(Limit::FrameBytes))]);
 }
 
 /// A length of all ones overflowed when its header was added, if the limit was no limit.
@@ -139,17 +146,8 @@ fn a_peer_cannot_overflow_a_length() {
         ("netstring", || Terminator::netstring(usize::MAX), b"18446744073709551615:"),
     ];
     for (name, terminator, bytes) in rows {
-        let mut talk = Talk::new(move |ctx, _, call| {
-            if let Call::Connected = call {
-                ctx.set_terminator(terminator());
-            }
-            Ok(())
-        });
-        let key = talk.key;
-        say(&talk.peer, bytes);
-        talk.until(|journal| journal.closings() == 1);
-        let refused = [Call::Exceeded(Limit::FrameBytes), Call::Closed(Reason::Finish.to_string())];
-        assert_eq!(talk.journal.of(key)[1..], refused, "{name}");
+        let calls = cut_by(terminator).receives(bytes).calls();
+        assert_eq!(calls, [TOO_LONG, closed(&Reason::Finish)], "{name}");
     }
 }
 
@@ -166,11 +164,8 @@ fn flaw_14_no_frame_is_longer_than_its_terminator_allows() {
     ];
     for (terminator, stream) in rows {
         let shown = format!("{terminator:?}");
-        let mut talk = Talk::cut_by(terminator);
-        say(&talk.peer, stream);
-        talk.until(|journal| journal.closings() == 1);
-        let expected = [Call::Exceeded(Limit::FrameBytes), closed(&Reason::Limit(Limit::FrameBytes))];
-        assert_eq!(talk.calls(), expected, "{shown}");
+        let calls = cut_from_outside(terminator).receives(stream).calls();
+        assert_eq!(calls, [TOO_LONG, closed(&Reason::Limit(Limit::FrameBytes))], "{shown}");
     }
 }
 
@@ -188,12 +183,8 @@ fn a_huge_declared_length_allocates_nothing() {
     ];
     for (terminator, bytes) in waits {
         let shown = format!("{terminator:?}");
-        let mut talk = Talk::cut_by(terminator);
-        say(&talk.peer, &bytes);
-        let key = talk.key;
-        until_net(&mut talk.reactor, &mut talk.journal, |net, _| net.link(key).expect(&shown).unread() == bytes.len());
-        talk.settle();
-        assert_eq!(talk.calls(), [], "{shown}");
+        let mut t = cut_from_outside(terminator);
+        assert_eq!(t.receives(&bytes).holds(bytes.len()).calls(), [], "{shown}");
     }
     let refused = [
         (prefixed(1 << 20), huge(1 << 62)),
@@ -204,10 +195,8 @@ fn a_huge_declared_length_allocates_nothing() {
     ];
     for (terminator, bytes) in refused {
         let shown = format!("{terminator:?}");
-        let mut talk = Talk::cut_by(terminator);
-        say(&talk.peer, &bytes);
-        talk.until(|journal| journal.closings() == 1);
-        assert!(matches!(talk.calls().last(), Some(Call::Closed(_))), "{shown}");
+        let calls = cut_from_outside(terminator).receives(&bytes).calls();
+        assert!(matches!(calls.last(), Some(Call::Closed(_))), "{shown}");
     }
 }
 
@@ -233,8 +222,8 @@ fn nothing_is_allocated_for_a_length_before_its_bytes_come() {
     ];
     for (terminator, prefix) in declared {
         let before = address_space_max();
-        let mut talk = Dialogue::with(terminator);
-        talk.says([prefix, b"0123456789"].concat()).holds(prefix.len() + 10).hears_nothing();
+        let mut t = cut_by(terminator);
+        t.receives([prefix, b"0123456789"].concat()).holds(prefix.len() + 10).gets_nothing();
         let grown = address_space_max() - before;
         assert!(grown < GIB / 2, "{grown} bytes more for {}", prefix.escape_ascii());
     }
