@@ -1,7 +1,10 @@
 //! A recorder as one side of a dialogue, without a kernel and in virtual time; a test plays the peer.
 
-use super::{Call, Ctx, Journal, Recorder, by_default, recorder};
-use mainspring::{Limit, Link, Outcome, Protocol, Terminator, testing::Transcript};
+use super::{Call, Ctx, Journal, Recorder, by_default, quiet, recorder};
+use mainspring::{
+    Key, Limit, Link, Outcome, Protocol, Terminator,
+    testing::{Actor, Transcript},
+};
 use std::time::Duration;
 
 /// With this recorder, which has had its `connected`.
@@ -51,6 +54,12 @@ pub(crate) trait Recorded {
     /// From outside: not in a callback.
     fn link(&mut self, with: impl FnOnce(&mut Link<'_>)) -> &mut Self;
 
+    /// The peer reads no more, and more is queued than its window takes.
+    fn stuffs(&mut self) -> &mut Self;
+
+    /// Another connection of the same reactor, which does nothing, and its peer.
+    fn beside(&mut self) -> (Key, Actor);
+
     /// After this time it is told that this limit was exceeded, and not a nanosecond earlier.
     fn exceeds(&mut self, limit: Limit, after: Duration) -> &mut Self;
 }
@@ -85,11 +94,26 @@ impl<P: Protocol<Journal>> Recorded for Transcript<P, Journal> {
     }
 
     #[track_caller]
+    fn stuffs(&mut self) -> &mut Self {
+        self.peer_stops_reading().link(|link| assert!(link.send(vec![b'.'; STUFFED])));
+        self.link(|link| assert!(link.is_congested()))
+    }
+
+    fn beside(&mut self) -> (Key, Actor) {
+        self.scene().net().listen("127.0.0.1:8", || recorder(quiet)).expect("a simulated port is free");
+        let peer = self.scene().dials("127.0.0.1:8");
+        (self.state().calls.pop().expect("it is connected").0, peer)
+    }
+
+    #[track_caller]
     fn exceeds(&mut self, limit: Limit, after: Duration) -> &mut Self {
         let moment = Duration::from_nanos(1);
         self.passes(after - moment).gets_nothing().passes(moment).gets(&[Call::Exceeded(limit)])
     }
 }
+
+/// More than a simulated window takes.
+pub(crate) const STUFFED: usize = 1 << 20;
 
 fn joined(calls: Vec<Call>) -> Vec<Call> {
     let mut all: Vec<Call> = Vec::new();

@@ -11,6 +11,7 @@ mod connecting;
 #[cfg(unix)]
 mod dispatchers;
 mod draining;
+#[cfg(feature = "sim")]
 mod exceeded;
 mod framing;
 mod isolation;
