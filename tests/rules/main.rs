@@ -37,5 +37,6 @@ mod time_outs;
 mod timers;
 #[cfg(unix)]
 mod turn;
+#[cfg(feature = "sim")]
 mod upgrades;
 mod writing;

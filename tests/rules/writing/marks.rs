@@ -1,8 +1,8 @@
 //! The marks: congestion, `writable`, and holding back.
 
 use crate::common::{
-    Call, Ctx, FINISHED, HUGE, Journal, On, STUFF, Talk, count, echo, ends_with, guest, is_closed, note, quiet, read_exactly,
-    read_to_end, recorder, say, settle, start, stuff, until,
+    Call, Ctx, FINISHED, HUGE, Journal, Nothing, On, STUFF, Talk, count, echo, ends_with, guest, is_closed, note, quiet,
+    read_exactly, read_to_end, recorder, say, settle, start, stuff, until,
 };
 use mainspring::Config;
 use std::{
@@ -239,4 +239,25 @@ fn questions_are_not_read_faster_than_their_answers_leave() {
         most = most.max(talk.reactor.net().link(key).expect("it is not closed").queued());
     }
     assert!(most <= HIGH + 16 * 4096, "{most} bytes were queued");
+}
+
+/// The successor's marks are the defaults again, but what was queued above them did not count as congestion.
+#[test]
+fn an_upgrade_looks_at_the_marks_anew() {
+    let mut talk = Talk::new(|ctx, _, call| {
+        match call {
+            Call::Connected => {
+                ctx.set_output_limits(2 * HUGE, 2 * HUGE, 2 * HUGE);
+                ctx.send(vec![0; HUGE]);
+            }
+            Call::Received(_) => ctx.upgrade(Nothing),
+            _ => {}
+        }
+        Ok(())
+    });
+    assert!(!talk.is_congested(), "it is below the marks that it has set");
+    say(&talk.peer, "x");
+    talk.until(|journal| journal.calls.len() == 2);
+    talk.settle();
+    assert!(talk.is_congested(), "queued {}", talk.queued());
 }

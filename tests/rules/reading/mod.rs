@@ -1,0 +1,5 @@
+//! When reading is on, what it waits for, and what is delivered.
+
+#[cfg(feature = "sim")]
+mod held;
+mod sockets;
