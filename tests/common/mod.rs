@@ -235,3 +235,23 @@ pub(crate) fn read_exactly<S>(reactor: &mut Reactor<S>, state: &mut S, peer: &mu
 pub(crate) fn say(mut peer: &TcpStream, text: impl AsRef<[u8]>) {
     peer.write_all(text.as_ref()).expect("the peer takes it");
 }
+
+/// Runs this test once more, alone in a process of its own, after these commands of a shell; whether this is that process.
+#[cfg(unix)]
+#[track_caller]
+pub(crate) fn is_alone(test: &str, first: &str) -> bool {
+    const IS_ALONE: &str = "MAINSPRING_TEST_IS_ALONE";
+    if std::env::var_os(IS_ALONE).is_some() {
+        return true;
+    }
+    let output = std::process::Command::new("sh")
+        .args(["-c", &format!("{first} exec \"$0\" \"$@\"")])
+        .arg(std::env::current_exe().expect("a test is a program"))
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(IS_ALONE, "1")
+        .output()
+        .expect("a shell");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "it ran");
+    false
+}

@@ -1,6 +1,6 @@
 //! How long a frame may be.
 
-use crate::common::{Call, Journal, Recorded, TOO_LONG, closed, cut_by, cut_from_outside, dialogue, eof, frame, piece};
+use crate::common::{Call, Journal, Recorded, TOO_LONG, closed, cut_by, cut_from_outside, dialogue, eof, frame, is_alone, piece};
 use mainspring::{Context, Endian, Fault, Framer, Limit, Reason, Step, Terminator, Width};
 
 #[test]
@@ -208,11 +208,14 @@ fn address_space_max() -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
 }
 
-/// The other tests of this file run meanwhile: half a declared frame is more than all of them take.
+/// Alone, because other tests take memory meanwhile.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[test]
 fn nothing_is_allocated_for_a_length_before_its_bytes_come() {
     const GIB: usize = 1 << 30;
+    if !is_alone("framing::limits::nothing_is_allocated_for_a_length_before_its_bytes_come", "") {
+        return;
+    }
     let declared: [(fn() -> Terminator, &[u8]); 5] = [
         (|| Terminator::declared(GIB, GIB), b""),
         (|| Terminator::exactly(GIB), b""),
