@@ -32,6 +32,7 @@ mod running;
 #[cfg(unix)]
 mod stats;
 mod tells;
+#[cfg(feature = "sim")]
 mod throttles;
 mod time_outs;
 mod timers;

@@ -1,157 +1,186 @@
 //! Readers that wait for writers.
 
-use crate::common::{
-    Call, Ctx, Journal, SHORT, STUFF, ends_with, guest, lines, quiet, read_exactly, say, settle, start, start_with, stuff, until,
+use crate::common::{Call, Ctx, Journal, SECOND, STUFFED, closed, frame, lines, piece, quiet, recorder};
+use mainspring::{
+    Config, Key, Outcome, Reason,
+    testing::{Actor, Scene},
 };
-use mainspring::{Config, Reason};
+
+/// A reactor with some guests.
+struct Hall {
+    scene: Scene<Journal>,
+    guests: u16,
+}
+
+impl Hall {
+    fn new() -> Self {
+        Self { scene: Scene::with_config(0, Journal::default(), Config::new().linger_max(SECOND)), guests: 0 }
+    }
+
+    fn guest<F>(&mut self, on: F) -> (Key, Actor)
+    where
+        F: FnMut(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome + Clone + 'static,
+    {
+        self.guests += 1;
+        let at = format!("127.0.0.1:{}", self.guests);
+        self.scene.net().listen(&*at, move || recorder(on.clone())).expect("a simulated port is free");
+        let peer = self.scene.dials(&at);
+        let (key, call) = self.scene.state().calls.pop().expect("it was called");
+        assert_eq!(call, Call::Connected);
+        (key, peer)
+    }
+
+    /// A guest that reads nothing of all that was sent to it.
+    fn stuffed(&mut self) -> (Key, Actor) {
+        let (key, peer) = self.guest(quiet);
+        self.scene.reads(peer, false).net().send(key, vec![b'.'; STUFFED]);
+        assert!(self.scene.settles().net().link(key).expect("it is open").is_congested());
+        (key, peer)
+    }
+
+    fn drains(&mut self, peer: Actor) {
+        assert_eq!(self.scene.reads(peer, true).takes(peer).len(), STUFFED);
+    }
+
+    /// Exactly this it was called with, all in all.
+    #[track_caller]
+    fn assert_got(&mut self, key: Key, calls: &[Call]) {
+        assert_eq!(self.scene.settles().state().of(key), calls);
+    }
+}
 
 #[test]
 fn a_writer_holds_several_readers() {
-    let (mut reactor, mut journal) = start();
-    let (writer, mut sink) = guest(&mut reactor, &mut journal, quiet);
-    let readers: Vec<_> = (0..3).map(|_| guest(&mut reactor, &mut journal, quiet)).collect();
-    stuff(&mut reactor, &mut journal, writer);
-    for (reader, peer) in &readers {
-        assert!(reactor.net().throttle(*reader, writer));
-        say(peer, "x");
+    let mut hall = Hall::new();
+    let (writer, sink) = hall.stuffed();
+    let readers = [0; 3].map(|_| hall.guest(quiet));
+    for (reader, peer) in readers {
+        assert!(hall.scene.net().throttle(reader, writer));
+        hall.scene.says(peer, "x");
+        hall.assert_got(reader, &[]);
     }
-    settle(&mut reactor, &mut journal);
-    assert_eq!(journal.received(), b"");
-    read_exactly(&mut reactor, &mut journal, &mut sink, STUFF);
-    until(&mut reactor, &mut journal, |journal| journal.received() == b"xxx");
+    hall.drains(sink);
+    for (reader, _) in readers {
+        hall.assert_got(reader, &[piece("x")]);
+    }
 }
 
 #[test]
 fn a_reader_hangs_on_several_writers() {
-    let (mut reactor, mut journal) = start();
-    let mut writers: Vec<_> = (0..3).map(|_| guest(&mut reactor, &mut journal, quiet)).collect();
-    let (reader, peer) = guest(&mut reactor, &mut journal, quiet);
-    for (writer, _) in &writers {
-        stuff(&mut reactor, &mut journal, *writer);
-        reactor.net().throttle(reader, *writer);
+    let mut hall = Hall::new();
+    let writers = [0; 3].map(|_| hall.stuffed());
+    let (reader, peer) = hall.guest(quiet);
+    for (writer, _) in writers {
+        hall.scene.net().throttle(reader, writer);
     }
-    say(&peer, "x");
-    for (_, sink) in &mut writers {
-        settle(&mut reactor, &mut journal);
-        assert_eq!(journal.received(), b"", "one of them is still congested");
-        read_exactly(&mut reactor, &mut journal, sink, STUFF);
+    hall.scene.says(peer, "x");
+    for (_, sink) in writers {
+        hall.assert_got(reader, &[]); // one of them is still congested
+        hall.drains(sink);
     }
-    until(&mut reactor, &mut journal, |journal| journal.received() == b"x");
+    hall.assert_got(reader, &[piece("x")]);
 }
 
 #[test]
 fn a_throttle_lasts_until_its_writer_is_gone() {
     for polite in [false, true] {
-        let (mut reactor, mut journal) = start_with(Config::new().linger_max(SHORT));
-        let (writer, _sink) = guest(&mut reactor, &mut journal, quiet);
-        let (reader, peer) = guest(&mut reactor, &mut journal, quiet);
-        stuff(&mut reactor, &mut journal, writer);
-        reactor.net().throttle(reader, writer);
-        say(&peer, "x");
-        settle(&mut reactor, &mut journal);
-        assert_eq!(journal.received(), b"");
+        let mut hall = Hall::new();
+        let (writer, _) = hall.stuffed();
+        let (reader, peer) = hall.guest(quiet);
+        hall.scene.net().throttle(reader, writer);
+        hall.scene.says(peer, "x");
+        hall.assert_got(reader, &[]);
         if polite {
-            reactor.net().close(writer)
+            hall.scene.net().close(writer);
+            hall.assert_got(reader, &[]);
+            hall.scene.passes(SECOND);
         } else {
-            reactor.net().abort(writer)
-        };
-        until(&mut reactor, &mut journal, |journal| journal.received() == b"x");
+            hall.scene.net().abort(writer);
+        }
+        hall.assert_got(reader, &[piece("x")]);
     }
 }
 
 #[test]
 fn a_throttle_lasts_until_its_reader_is_gone() {
-    let (mut reactor, mut journal) = start();
-    let (writer, mut sink) = guest(&mut reactor, &mut journal, quiet);
-    let (reader, _peer) = guest(&mut reactor, &mut journal, quiet);
-    stuff(&mut reactor, &mut journal, writer);
-    reactor.net().throttle(reader, writer);
-    reactor.net().abort(reader);
-    ends_with(&mut reactor, &mut journal, reader, &Reason::Abort.to_string());
-    read_exactly(&mut reactor, &mut journal, &mut sink, STUFF);
-    until(&mut reactor, &mut journal, |journal| journal.has(&Call::Writable));
+    let mut hall = Hall::new();
+    let (writer, sink) = hall.stuffed();
+    let (reader, _) = hall.guest(quiet);
+    hall.scene.net().throttle(reader, writer);
+    hall.scene.net().abort(reader);
+    hall.assert_got(reader, &[closed(&Reason::Abort)]);
+    hall.drains(sink);
+    hall.assert_got(writer, &[Call::Writable]);
 }
 
 #[test]
 fn a_throttle_is_open_to_the_open_only() {
-    let (mut reactor, mut journal) = start();
-    let (open, _peer) = guest(&mut reactor, &mut journal, quiet);
-    let (gone, _other) = guest(&mut reactor, &mut journal, quiet);
-    reactor.net().abort(gone);
-    let mut net = reactor.net();
+    let mut hall = Hall::new();
+    let [(open, _), (gone, _)] = [0; 2].map(|_| hall.guest(quiet));
+    hall.scene.net().abort(gone);
+    let mut net = hall.scene.net();
     assert!(!net.throttle(open, gone) && !net.throttle(gone, open));
     net.unthrottle(open, gone);
 }
 
 #[test]
 fn resume_lifts_the_pause_and_not_a_throttle() {
-    let (mut reactor, mut journal) = start();
-    let (reader, source) = guest(&mut reactor, &mut journal, quiet);
-    let (writer, mut sink) = guest(&mut reactor, &mut journal, quiet);
-    stuff(&mut reactor, &mut journal, writer);
-    reactor.net().throttle(reader, writer);
-    reactor.net().link(reader).expect("open").pause();
-    say(&source, "x");
-    reactor.net().link(reader).expect("open").resume();
-    settle(&mut reactor, &mut journal);
-    assert_eq!(journal.received(), b"", "the throttle still holds");
-    read_exactly(&mut reactor, &mut journal, &mut sink, STUFF);
-    until(&mut reactor, &mut journal, |journal| journal.received() == b"x");
+    let mut hall = Hall::new();
+    let (reader, source) = hall.guest(quiet);
+    let (writer, sink) = hall.stuffed();
+    hall.scene.net().throttle(reader, writer);
+    hall.scene.net().link(reader).expect("open").pause();
+    hall.scene.says(source, "x").net().link(reader).expect("open").resume();
+    hall.assert_got(reader, &[]); // the throttle still holds
+    hall.drains(sink);
+    hall.assert_got(reader, &[piece("x")]);
 }
 
 #[test]
 fn a_throttle_that_is_lifted_leaves_the_pause() {
-    let (mut reactor, mut journal) = start();
-    let (reader, source) = guest(&mut reactor, &mut journal, quiet);
-    let (writer, _sink) = guest(&mut reactor, &mut journal, quiet);
-    stuff(&mut reactor, &mut journal, writer);
-    reactor.net().throttle(reader, writer);
-    reactor.net().link(reader).expect("open").pause();
-    say(&source, "x");
-    reactor.net().unthrottle(reader, writer);
-    settle(&mut reactor, &mut journal);
-    assert_eq!(journal.received(), b"", "the pause still holds");
-    reactor.net().link(reader).expect("open").resume();
-    until(&mut reactor, &mut journal, |journal| journal.received() == b"x");
+    let mut hall = Hall::new();
+    let (reader, source) = hall.guest(quiet);
+    let (writer, _) = hall.stuffed();
+    hall.scene.net().throttle(reader, writer);
+    hall.scene.net().link(reader).expect("open").pause();
+    hall.scene.says(source, "x").net().unthrottle(reader, writer);
+    hall.assert_got(reader, &[]); // the pause still holds
+    hall.scene.net().link(reader).expect("open").resume();
+    hall.assert_got(reader, &[piece("x")]);
 }
 
 #[test]
 fn a_throttle_inside_frame_holds_what_is_buffered() {
-    let (mut reactor, mut journal) = start();
-    let (writer, mut sink) = guest(&mut reactor, &mut journal, quiet);
-    stuff(&mut reactor, &mut journal, writer);
-    let (_, peer) = guest(&mut reactor, &mut journal, move |ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| {
+    let mut hall = Hall::new();
+    let (writer, sink) = hall.stuffed();
+    let (reader, peer) = hall.guest(move |ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| {
         lines(ctx, journal, call)?;
-        if *call == Call::Frame(b"one".to_vec()) {
+        if *call == frame("one") {
             ctx.throttle(writer);
         }
         Ok(())
     });
-    say(&peer, "one\ntwo\n");
-    until(&mut reactor, &mut journal, |journal| !journal.frames().is_empty());
-    settle(&mut reactor, &mut journal);
-    assert_eq!(journal.frames(), ["one"]);
-    read_exactly(&mut reactor, &mut journal, &mut sink, STUFF);
-    until(&mut reactor, &mut journal, |journal| journal.frames() == ["one", "two"]);
+    hall.scene.says(peer, "one\ntwo\n");
+    hall.assert_got(reader, &[frame("one")]);
+    hall.drains(sink);
+    hall.assert_got(reader, &[frame("one"), frame("two")]);
 }
 
 #[test]
 fn a_target_that_becomes_congested_inside_frame_holds_what_is_buffered() {
-    let (mut reactor, mut journal) = start();
-    let (writer, mut sink) = guest(&mut reactor, &mut journal, quiet);
-    let (_, peer) = guest(&mut reactor, &mut journal, move |ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| {
+    let mut hall = Hall::new();
+    let (writer, sink) = hall.guest(quiet);
+    let (reader, peer) = hall.guest(move |ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| {
         lines(ctx, journal, call)?;
         match call {
             Call::Connected => ctx.throttle(writer),
-            Call::Frame(line) if line == b"one" => _ = ctx.net.send(writer, vec![b'.'; STUFF]),
+            Call::Frame(line) if line == b"one" => _ = ctx.net.send(writer, vec![b'.'; STUFFED]),
             _ => {}
         }
         Ok(())
     });
-    say(&peer, "one\ntwo\n");
-    until(&mut reactor, &mut journal, |journal| !journal.frames().is_empty());
-    settle(&mut reactor, &mut journal);
-    assert_eq!(journal.frames(), ["one"]);
-    read_exactly(&mut reactor, &mut journal, &mut sink, STUFF);
-    until(&mut reactor, &mut journal, |journal| journal.frames() == ["one", "two"]);
+    hall.scene.reads(sink, false).says(peer, "one\ntwo\n");
+    hall.assert_got(reader, &[frame("one")]);
+    hall.drains(sink);
+    hall.assert_got(reader, &[frame("one"), frame("two")]);
 }
