@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The long campaign of the model test (tests/model.rs): many seeds, dealt out over the cores.
+# The long campaign of the model test (tests/model/): many seeds, dealt out over the cores.
 # usage: scripts/campaign.sh [SEEDS [FIRST]]    1,000,000 from 0 on, if nothing else is asked for
 # Prints figures. Ends at the first seed that fails, with what happened and the command that runs it again.
 set -euo pipefail

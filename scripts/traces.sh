@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The same seed gives the same trace in every build: 200 seeds of the model test (tests/model.rs), unoptimised, optimised
+# The same seed gives the same trace in every build: 200 seeds of the model test (tests/model/), unoptimised, optimised
 # with assertions, and optimised without. Prints the digest of each; fails if they differ.
 set -euo pipefail
 cd "$(dirname "$0")/.."

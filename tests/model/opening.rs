@@ -1,0 +1,215 @@
+//! What is done: connecting, looking up, listening.
+
+use super::{
+    checks::with_hall,
+    plays::FULL,
+    run::{NAMES, Site},
+    shadow::{Alive, Conn, Dialect, Hall, Model, Peer, promise},
+};
+use mainspring::{Connect, Endian, Listen, Net, Refusal, Width, testing::NameFate};
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+};
+
+impl Model {
+    pub(super) fn some_dialect(&mut self) -> Dialect {
+        match self.dice.below(10) {
+            0 => {
+                let width = self.dice.pick(&[Width::U8, Width::U16, Width::U32, Width::U64]);
+                Dialect::Prefixed(width, self.dice.pick(&[Endian::Big, Endian::Little]))
+            }
+            1 => Dialect::Netstrings,
+            _ => Dialect::Raw,
+        }
+    }
+
+    pub(super) fn connect(&mut self, host: usize, net: &mut Net<'_, Site>) {
+        if self.places[host].conns.len() >= 6 {
+            return;
+        }
+        let there = self.dice.below(self.places.len()) + 1;
+        let target = match self.dice.below(60) {
+            0 => format!("10.0.9.{}:1", 1 + self.dice.below(4)),
+            1 => format!("10.0.0.{there}:9"),
+            2 => "nowhere.example:80".to_owned(),
+            3 => "unix:/nowhere".to_owned(),
+            _ => format!("10.0.0.{there}:{}", 1 + self.dice.below(2)),
+        };
+        let by_name = self.dice.one_in(5);
+        let number = self.conns.len() as u16;
+        let own = match by_name {
+            true => SocketAddr::new([10, 1, (number >> 8) as u8, number as u8].into(), 0),
+            false => SocketAddr::new([10, 0, 0, host as u8 + 1].into(), 20_000 + number),
+        };
+        let target = if by_name { format!("{}:{}", self.some_name(there), 1 + self.dice.below(2)) } else { target };
+        let mut options = Connect::new().local(own);
+        if self.dice.one_in(4) {
+            options = options.timeout(self.some_delay());
+        }
+        let id = self.conns.len();
+        self.story.note(|| format!("      {id} connects from host {host} to {target}"));
+        let key = net.connect_with(target, options, Peer { id, life: 0, _alive: Alive::one_more(&self.alive) });
+        if net.peer(key).is_none() {
+            let place = &self.places[host];
+            promise!(self.story, place.is_shutting_down || place.was_drained, "nothing was opened for {id}");
+            return;
+        }
+        let (speaks, hears) = (self.some_dialect(), self.some_dialect());
+        self.conns.push(Conn::new(host, false, self.places[host].marks, speaks, hears));
+        self.figures.connections += 1;
+        self.introduce(id, key);
+        self.clients.insert(own, id);
+        self.observe(id, net);
+    }
+
+    pub(super) fn client_at(&self, addr: SocketAddr) -> Option<usize> {
+        self.clients.get(&addr).or_else(|| self.clients.get(&SocketAddr::new(addr.ip(), 0))).copied()
+    }
+
+    /// Mostly one that leads to a host.
+    pub(super) fn some_name(&mut self, there: usize) -> String {
+        let (kind, ..) = if self.dice.one_in(3) { self.dice.pick(NAMES) } else { self.dice.pick(&NAMES[..3]) };
+        format!("{kind}{there}.test")
+    }
+
+    pub(super) fn look_up(&mut self, host: usize, net: &mut Net<'_, Site>) {
+        let there = self.dice.below(self.places.len()) + 1;
+        let kind = self.dice.below(NAMES.len() + 2);
+        let name = match NAMES.get(kind) {
+            Some((kind, ..)) => format!("{kind}{there}.test"),
+            None => ["10.0.0.1", "a..b"][kind - NAMES.len()].to_owned(),
+        };
+        let place = &mut self.places[host];
+        let number = place.lookups_so_far;
+        place.lookups_so_far += 1;
+        let is_kept = !place.is_shutting_down;
+        if is_kept {
+            place.lookups.insert(number);
+        }
+        let may_be_dropped = place.is_shutting_down || place.was_drained;
+        self.story.note(|| format!("      host {host} looks {name} up, {number}"));
+        let token = Alive::one_more(&self.alive);
+        let timer = net.resolve(&name, move |net, site, found| {
+            let _token = &token;
+            let shared = Rc::clone(&site.model);
+            let model = &mut *shared.borrow_mut();
+            model.story.note(|| format!("   lookup {number} of host {}: {found:?}", site.host));
+            let was_due = model.places[site.host].lookups.remove(&number);
+            promise!(model.story, was_due, "lookup {number} of host {} was told, and nobody waited", site.host);
+            let own = |ip: &IpAddr| *ip == IpAddr::from([10, 0, 0, there as u8]);
+            match (NAMES.get(kind), found) {
+                (Some((.., Some(NameFate::NotFound | NameFate::TryAgain | NameFate::Silent))), Ok(found)) => {
+                    model.story.breaks(format!("lookup {number} found {found:?}"));
+                }
+                (Some((_, before, _)), Ok(found)) => {
+                    let is_all = found.len() == before.len() + 1 && found.last().is_some_and(own);
+                    promise!(model.story, is_all, "lookup {number} found {found:?}");
+                }
+                (None, found) => {
+                    let is_literal = kind == NAMES.len();
+                    promise!(model.story, found.is_ok() == is_literal, "lookup {number}, which asks nobody, found {found:?}");
+                }
+                (Some(_), Err(_)) => {}
+            }
+            model.act_in_job(site.host, net);
+        });
+        if self.dice.one_in(4) {
+            let answer = net.cancel(timer);
+            self.places[host].lookups.remove(&number);
+            promise!(self.story, answer || may_be_dropped, "lookup {number} of host {host} could not be taken back");
+        }
+    }
+
+    pub(super) fn listen_at(&mut self, host: usize, net: &mut Net<'_, Site>, port: u16) {
+        let options = match self.dice.below(6) {
+            0 => Listen::new().connections_max(1 + self.dice.below(3), FULL),
+            3 => Listen::new().per_peer_max(1 + self.dice.below(3), FULL),
+            1 => Listen::new().accepts_max(1 + self.dice.below(3) as u64),
+            2 => Listen::new().backlog(1),
+            _ => Listen::new(),
+        };
+        let mut hall = self.some_hall();
+        let options = with_hall(options, &hall);
+        hall.opened = Some(net.now());
+        let number = self.halls.len();
+        self.halls.push(hall);
+        self.places[host].listeners.retain(|&(key, _)| net.is_open(key));
+        let is_taken = self.places[host].listeners.iter().any(|&(_, taken)| taken == port);
+        let token = Alive::one_more(&self.alive);
+        let listening = net.listen_with(format!("10.0.0.{}:{port}", host + 1), options, move |net, site, peer| {
+            let _token = &token;
+            let shared = Rc::clone(&site.model);
+            let model = &mut *shared.borrow_mut();
+            model.admit(site.host, net, peer.ip(), number)
+        });
+        self.story.note(|| format!("      host {host} listens on {port}: {listening:?}"));
+        if let Ok(key) = listening {
+            let place = &mut self.places[host];
+            place.listeners.push((key, port));
+            let is_new = place.keys.insert(key);
+            promise!(self.story, is_new, "{key} was another's before it was a listener's");
+            promise!(self.story, !is_taken, "port {port} of host {host} is listened on twice");
+        }
+    }
+
+    pub(super) fn some_hall(&mut self) -> Hall {
+        let mut rates = |in_all| [(); 2].map(|()| self.dice.one_in(in_all).then(|| self.some_rate()));
+        let (rates, total_rates) = (rates(6), rates(3));
+        let marks = self.dice.one_in(6).then(|| self.some_marks());
+        let limits = [(); 3].map(|()| self.dice.one_in(12).then(|| self.some_delay()));
+        Hall { rates, total_rates, opened: None, marks, limits }
+    }
+
+    /// A factory is asked.
+    pub(super) fn admit(
+        &mut self,
+        host: usize,
+        net: &mut Net<'_, Site>,
+        peer: Option<SocketAddr>,
+        hall: usize,
+    ) -> Result<Peer, Refusal> {
+        if !self.quiet.get() && self.dice.one_in(10) {
+            self.act(host, net);
+        }
+        let client = peer.and_then(|addr| self.client_at(addr));
+        if let Some(client) = client {
+            promise!(self.story, self.conns[client].peer.is_none(), "{client} was accepted twice");
+        }
+        if self.dice.one_in(20) {
+            let words = self.dice.pick(&["", "no\r\n", "not today, and not tomorrow\n"]);
+            let ghost = self.add_ghost(words.as_bytes());
+            if let Some(client) = client {
+                self.conns[client].peer = Some(ghost);
+            }
+            return Err(Refusal::from(words));
+        }
+        let id = self.conns.len();
+        self.story.note(|| format!("      {id} is accepted for {client:?}"));
+        let (speaks, hears) =
+            client.map_or((Dialect::Raw, Dialect::Raw), |client| (self.conns[client].hears, self.conns[client].speaks));
+        let Hall { rates, marks, limits: [idle, stalled, deadline], .. } = self.halls[hall];
+        let mut conn = Conn::new(host, true, marks.map_or(self.places[host].marks, |(_, marks)| marks), speaks, hears);
+        (conn.peer, conn.hall) = (client, Some(hall));
+        conn.rates = rates.map(|rate| Some((rate?, net.now(), 0)));
+        conn.limits = [idle, stalled, deadline, None].map(|after| Some((after?, net.now())));
+        self.conns.push(conn);
+        self.figures.connections += 1;
+        if let Some(client) = client {
+            self.conns[client].peer = Some(id);
+        }
+        Ok(Peer { id, life: 0, _alive: Alive::one_more(&self.alive) })
+    }
+
+    pub(super) fn close_listener(&mut self, host: usize, net: &mut Net<'_, Site>) {
+        let place = &mut self.places[host];
+        if place.listeners.is_empty() {
+            return;
+        }
+        let (key, port) = place.listeners.swap_remove(self.dice.below(place.listeners.len()));
+        let was_open = net.is_open(key);
+        let answer = if self.dice.one_in(2) { net.close(key) } else { net.abort(key) };
+        self.story.note(|| format!("      host {host} listens no more on {port}"));
+        promise!(self.story, answer == was_open && !net.is_open(key), "a listener was closed, and says {answer}");
+    }
+}

@@ -1,0 +1,178 @@
+//! Peace, the end, and what must be so then.
+
+use super::{
+    SECOND,
+    framing::{Framing, Next},
+    run::Site,
+    shadow::{Alarm, AlarmState, Errand, Model, Work, promise},
+};
+use mainspring::Net;
+use std::sync::atomic::Ordering;
+
+impl Model {
+    pub(super) fn begin_shutdown(&mut self, host: usize) {
+        self.story.note(|| format!("host {host} is shut down"));
+        let place = &mut self.places[host];
+        place.is_shutting_down = true;
+        place.errands.clear();
+        place.jobs.clear();
+        place.lookups.clear();
+        for alarm in &mut place.alarms {
+            alarm.state = AlarmState::Done;
+        }
+        for work in &mut place.works {
+            work.is_pending = false;
+        }
+        for id in place.conns.clone() {
+            self.conns[id].is_over = true;
+        }
+    }
+
+    pub(super) fn finish_shutdown(&mut self, host: usize, sockets: usize) {
+        let left = self.conns.iter().position(|conn| conn.host == host && conn.closed.is_none());
+        promise!(self.story, left.is_none(), "host {host} was shut down, and {left:?} was not closed");
+        promise!(self.story, sockets == 0, "host {host} was shut down, and {sockets} sockets are open");
+        let place = &mut self.places[host];
+        // It is an empty one now, which goes on.
+        (place.is_shutting_down, place.must_have_stopped) = (false, false);
+        place.listeners.clear();
+    }
+
+    /// Nothing keeps anybody from reading any more.
+    pub(super) fn pacify(&mut self, host: usize, net: &mut Net<'_, Site>) {
+        for id in self.places[host].conns.clone() {
+            let conn = &mut self.conns[id];
+            let Some(key) = conn.key else { continue };
+            for target in std::mem::take(&mut conn.targets) {
+                if let Some(writer) = self.conns[target].key {
+                    net.unthrottle(key, writer);
+                }
+            }
+            let conn = &mut self.conns[id];
+            let (was_paused, held_back) = (std::mem::take(&mut conn.is_paused), std::mem::take(&mut conn.holds_back));
+            let Some(mut link) = net.link(key) else { continue };
+            // No more than it takes: what was asked for must come by itself.
+            if was_paused {
+                link.resume();
+            }
+            if held_back {
+                link.set_hold_back(false);
+            }
+            link.wake();
+        }
+        for index in 0..self.places[host].alarms.len() {
+            if self.places[host].alarms[index].period.is_some() && self.places[host].alarms[index].state == AlarmState::Set {
+                self.cancel_one(host, net, index);
+            }
+        }
+    }
+
+    /// All that could happen has happened.
+    pub(super) fn look_at_rest(&mut self, host: usize, net: &mut Net<'_, Site>, has_stopped: bool) {
+        let place = &self.places[host];
+        promise!(self.story, has_stopped || !place.must_have_stopped, "host {host} was asked to stop, and goes on");
+        let place = &self.places[host];
+        promise!(self.story, !has_stopped || place.may_have_stopped, "host {host} has stopped, and nobody asked for that");
+        let is_waiting = |errand: &&Errand| !matches!(errand, Errand::Tell { conn, life } if self.conns[*conn].life != *life);
+        let waiting = self.places[host].errands.values().filter(is_waiting).count() + self.places[host].jobs.len();
+        promise!(self.story, waiting == 0, "{waiting} tells, posts and jobs of host {host} did not run");
+        let place = &self.places[host];
+        let due = place.lookups.first().filter(|_| !place.was_drained);
+        promise!(self.story, due.is_none(), "lookup {due:?} of host {host} was never told");
+        let now = net.now();
+        let is_late = |alarm: &Alarm| {
+            let is_orphan = alarm.owner.is_some_and(|(id, _)| self.is_over(id, net));
+            alarm.state == AlarmState::Set && !is_orphan && alarm.deadline < now
+        };
+        let late = self.places[host].alarms.iter().position(is_late);
+        promise!(self.story, late.is_none(), "timer {late:?} of host {host} did not fire");
+        // What a drain's grace has dropped is not known here.
+        let is_owed = |work: &Work| {
+            let is_orphan = work.owner.is_some_and(|(id, life)| self.is_over(id, net) || self.conns[id].life != life);
+            work.is_pending && !is_orphan && !self.places[host].was_drained
+        };
+        let owed = self.places[host].works.iter().position(is_owed);
+        promise!(self.story, owed.is_none(), "the end of work {owed:?} of host {host} was not told");
+        let stats = net.stats();
+        let (came, went) = (stats.accepted + stats.opened, stats.closed.total());
+        let is_right = came == went + stats.connections as u64;
+        promise!(self.story, is_right, "host {host} counts {came} who came, {went} who went, {} who are here", stats.connections);
+        for id in self.places[host].conns.clone() {
+            self.look_at_one_at_rest(id, net);
+        }
+    }
+
+    pub(super) fn look_at_one_at_rest(&mut self, id: usize, net: &mut Net<'_, Site>) {
+        let Some(link) = self.conns[id].key.and_then(|key| net.link(key)) else {
+            self.story.breaks(format!("{id} has begun to end, and is not closed"));
+            return;
+        };
+        let (queued, is_congested, unread) = (link.queued(), link.is_congested(), link.unread());
+        let now = net.now();
+        self.look_at_rates(id, net);
+        let conn = &self.conns[id];
+        promise!(self.story, conn.is_connected, "{id} is neither connected nor closed");
+        promise!(self.story, !conn.is_lost && !conn.is_lifted, "{id} is lost, and not closed");
+        let conn = &self.conns[id];
+        let is_owed = conn.was_congested && !conn.is_half_closed && !is_congested;
+        let is_stuck = is_congested && queued == 0 && !conn.is_half_closed;
+        promise!(self.story, !is_stuck, "{id} is congested, and nothing is queued");
+        promise!(self.story, !is_owed, "{id} was congested, and is not told that it is no more");
+        let conn = &self.conns[id];
+        let is_late = conn.limits[2].is_some_and(|(after, since)| now.duration_since(since) > after + SECOND);
+        promise!(self.story, !is_late, "the deadline of {id} is over, and it was not told");
+        let Some(peer) = self.conns[id].peer else {
+            // Who was shed for want of descriptors has been told the end, and may keep its own half.
+            let conn = &self.conns[id];
+            promise!(self.story, conn.is_accepted || conn.has_eof, "{id} is connected to nobody");
+            return;
+        };
+        self.skip(id);
+        let (conn, other) = (&self.conns[id], &self.conns[peer]);
+        promise!(self.story, queued == 0 || other.is_over, "{queued} bytes of {id} did not leave");
+        let has_ended = other.closed.is_some() || other.is_half_closed;
+        promise!(self.story, conn.has_eof || !has_ended, "{peer} has ended, and {id} was not told");
+        if !conn.has_eof {
+            let rest = &other.sent[conn.got..];
+            let (next, missing) = (conn.framing.next(rest), rest.len());
+            let is_skipping = matches!(conn.framing, Framing::Skip { .. });
+            promise!(self.story, next == Next::Nothing, "{next:?} is owed to {id}");
+            promise!(self.story, is_skipping || unread == missing, "{id} holds {unread} bytes, and {missing} were sent");
+        }
+    }
+
+    pub(super) fn close_all(&mut self, host: usize, net: &mut Net<'_, Site>) {
+        for id in self.places[host].conns.clone() {
+            self.close(id, net);
+        }
+        while !self.places[host].listeners.is_empty() {
+            self.close_listener(host, net);
+        }
+        for index in 0..self.places[host].alarms.len() {
+            if self.places[host].alarms[index].state == AlarmState::Set {
+                self.cancel_one(host, net, index);
+            }
+        }
+        if let Some(anchor) = self.places[host].anchor.take() {
+            promise!(self.story, net.cancel(anchor), "the last timer of host {host} was not set");
+        }
+    }
+
+    /// Nothing is left that could keep a host running.
+    pub(super) fn look_at_end(&mut self, host: usize, sockets: usize, has_stopped: bool) {
+        let left = self.places[host].conns.clone();
+        promise!(self.story, left.is_empty(), "all of host {host} were closed, and {left:?} are not");
+        promise!(self.story, sockets == 0, "all of host {host} are closed, and {sockets} sockets are open");
+        promise!(self.story, has_stopped, "nothing is left of host {host}, and it goes on");
+    }
+
+    /// Everything was given back.
+    pub(super) fn look_back(&mut self) {
+        let left = self.alive.get();
+        promise!(self.story, left == 0, "{left} protocols, closures and producers were not dropped");
+        let given: usize = self.places.iter().map(|place| place.works_given.load(Ordering::Relaxed)).sum();
+        // Where every thread was busy, work has begun that nobody waits for any more.
+        let busy: usize = self.places.iter().map(|place| place.works_max.min(4)).sum();
+        promise!(self.story, given <= busy, "{given} pieces of work were neither done nor dropped");
+    }
+}

@@ -1,0 +1,647 @@
+//! The shadow: what is known of each connection, alarm, errand and place.
+
+use super::{
+    OPERATIONS, SECOND,
+    chance::Dice,
+    framing::Framing,
+    run::{Figures, Site},
+};
+use mainspring::{
+    Config, Context, Endian, Fault, Key, Limit, Net, OffloadError, Outcome, Produced, Producer, Protocol, Reason, Timer, Width,
+    testing::{Losses, Weather},
+};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// How one direction of a connection is spoken: bytes that any terminator may cut, or frames of one kind.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Dialect {
+    Raw,
+    Prefixed(Width, Endian),
+    Netstrings,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Marks {
+    pub(super) high: usize,
+    pub(super) cap: usize,
+}
+
+/// A reason without what it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    Finish,
+    Eof,
+    Abort,
+    Shutdown,
+    Resolve,
+    Connect,
+    Io,
+    Limit(Limit),
+    Overflow,
+    Failed,
+    Other,
+}
+
+impl Why {
+    pub(super) fn of(reason: &Reason) -> Self {
+        match reason {
+            Reason::Finish => Self::Finish,
+            Reason::Eof => Self::Eof,
+            Reason::Abort => Self::Abort,
+            Reason::Shutdown => Self::Shutdown,
+            Reason::Resolve(_) => Self::Resolve,
+            Reason::Connect(_) => Self::Connect,
+            Reason::Io(_) => Self::Io,
+            Reason::Limit(limit) => Self::Limit(*limit),
+            Reason::Overflow => Self::Overflow,
+            Reason::Failed(_) => Self::Failed,
+            _ => Self::Other,
+        }
+    }
+
+    pub(super) fn of_fault(fault: &Fault) -> Self {
+        fault.downcast_ref::<Limit>().map_or(Self::Failed, |&limit| Self::Limit(limit))
+    }
+
+    pub(super) fn is_clean(self) -> bool {
+        matches!(self, Self::Finish | Self::Eof)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Finish => "finish",
+            Self::Eof => "eof",
+            Self::Abort => "abort",
+            Self::Shutdown => "shutdown",
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Io => "io",
+            Self::Limit(_) => "limit",
+            Self::Overflow => "overflow",
+            Self::Failed => "failed",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// One end of a connection.
+pub(super) struct Conn {
+    pub(super) host: usize,
+    /// An accepted one's is known from its first callback on.
+    pub(super) key: Option<Key>,
+    pub(super) is_accepted: bool,
+    /// Refused before a protocol was made: only its last words are known.
+    pub(super) is_ghost: bool,
+    /// The other end.
+    pub(super) peer: Option<usize>,
+    pub(super) speaks: Dialect,
+    pub(super) hears: Dialect,
+
+    // What it was told.
+    /// Upgrades so far.
+    pub(super) life: u32,
+    pub(super) is_connected: bool,
+    pub(super) was_connected: bool,
+    pub(super) has_eof: bool,
+    pub(super) had_eof: bool,
+    pub(super) was_drained: bool,
+    pub(super) closed: Option<Why>,
+    /// `closed` is over too.
+    pub(super) is_gone: bool,
+
+    // What was asked of it, and what follows from that.
+    /// It has begun to end: nothing but tells and `closed` any more.
+    pub(super) is_over: bool,
+    pub(super) is_closing: bool,
+    /// The peer's end was told before we asked for ours.
+    pub(super) peer_was_first: Option<bool>,
+    /// The only reason that is left.
+    pub(super) must: Option<Why>,
+    /// Reasons that may have come first.
+    pub(super) may: Vec<Why>,
+    /// Some of its output will never leave: whatever its end, it is not clean.
+    pub(super) is_lost: bool,
+    /// It was given data in spite of a hold-back, throttle or rate: then it must be lost, and end.
+    pub(super) is_lifted: bool,
+    pub(super) is_half_closed: bool,
+    pub(super) is_paused: bool,
+    pub(super) holds_back: bool,
+    pub(super) targets: Vec<usize>,
+    pub(super) marks: Marks,
+    pub(super) was_congested: bool,
+    /// How often its producers made something: that may congest it while nobody looks.
+    pub(super) pulls: Rc<Cell<u32>>,
+    /// Idle, stalled, deadline, frame time: how long, and since when.
+    pub(super) limits: [Option<(Duration, Instant)>; 4],
+    /// Reading, writing: bytes per second, and since when and how many bytes.
+    pub(super) rates: [Option<(u64, Instant, u64)>; 2],
+    /// Whose guest it is.
+    pub(super) hall: Option<usize>,
+    /// How many bytes it had received and sent when it was last seen, and not lost.
+    pub(super) moved: [u64; 2],
+
+    // The bytes.
+    /// Everything that was accepted for sending, also what its producers will make.
+    pub(super) sent: Vec<u8>,
+    /// So much of what the peer sent was told.
+    pub(super) got: usize,
+    pub(super) framing: Framing,
+    /// Where the last refused frame ends; it may not have come so far.
+    pub(super) skipped_to: usize,
+    /// A frame was refused whose end only its framer could tell.
+    pub(super) cannot_skip: bool,
+}
+
+impl Conn {
+    pub(super) fn new(host: usize, is_accepted: bool, marks: Marks, speaks: Dialect, hears: Dialect) -> Self {
+        Self {
+            host,
+            key: None,
+            is_accepted,
+            is_ghost: false,
+            peer: None,
+            speaks,
+            hears,
+            life: 0,
+            is_connected: false,
+            was_connected: false,
+            has_eof: false,
+            had_eof: false,
+            was_drained: false,
+            closed: None,
+            is_gone: false,
+            is_over: false,
+            is_closing: false,
+            peer_was_first: None,
+            must: None,
+            may: Vec::new(),
+            is_lost: false,
+            is_lifted: false,
+            is_half_closed: false,
+            is_paused: false,
+            holds_back: is_accepted,
+            targets: Vec::new(),
+            marks,
+            was_congested: false,
+            pulls: Rc::default(),
+            limits: [None; 4],
+            rates: [None; 2],
+            hall: None,
+            moved: [0; 2],
+            sent: Vec::new(),
+            got: 0,
+            framing: Framing::None,
+            skipped_to: 0,
+            cannot_skip: false,
+        }
+    }
+
+    /// A successor starts clean.
+    pub(super) fn upgraded(&mut self, marks: Marks) {
+        self.life += 1;
+        (self.is_connected, self.has_eof, self.is_paused) = (false, false, false);
+        self.holds_back = self.is_accepted;
+        self.targets.clear();
+        self.limits = [None; 4];
+        self.marks = marks;
+        self.framing = Framing::None;
+    }
+
+    pub(super) fn asked_to_end(&mut self) {
+        self.peer_was_first.get_or_insert(self.had_eof);
+    }
+}
+
+pub(super) fn limit_index(limit: Limit) -> Option<usize> {
+    [Limit::Idle, Limit::Stalled, Limit::Deadline, Limit::FrameTime].iter().position(|&one| one == limit)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum AlarmState {
+    Set,
+    Done,
+}
+
+/// A timer.
+pub(super) struct Alarm {
+    pub(super) owner: Option<(usize, u32)>,
+    pub(super) deadline: Instant,
+    pub(super) order: u64,
+    pub(super) period: Option<Duration>,
+    pub(super) state: AlarmState,
+    pub(super) handle: Timer,
+    pub(super) firings: u32,
+}
+
+/// Blocking work that was given to another thread.
+pub(super) struct Work {
+    pub(super) owner: Option<(usize, u32)>,
+    pub(super) is_pending: bool,
+    /// It panics.
+    pub(super) is_bad: bool,
+    /// There was a thread or a place in the queue for it.
+    pub(super) has_place: bool,
+    /// And less was untold than is allowed; not so sure where a thread could not be started on purpose.
+    pub(super) has_room: bool,
+}
+
+/// What waits in the one queue of tells and posts.
+pub(super) enum Errand {
+    Tell { conn: usize, life: u32 },
+    Post,
+}
+
+/// What a listener has for those whom it lets in.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Hall {
+    /// Reading, writing: for each, and for all together.
+    pub(super) rates: [Option<u64>; 2],
+    pub(super) total_rates: [Option<u64>; 2],
+    pub(super) opened: Option<Instant>,
+    pub(super) marks: Option<(usize, Marks)>,
+    /// Idle, stalled, deadline.
+    pub(super) limits: [Option<Duration>; 3],
+}
+
+/// One host.
+pub(super) struct Place {
+    pub(super) marks: Marks,
+    /// Its connections with a key that have not been closed.
+    pub(super) conns: Vec<usize>,
+    pub(super) listeners: Vec<(Key, u16)>,
+    pub(super) keys: BTreeSet<Key>,
+    pub(super) alarms: Vec<Alarm>,
+    pub(super) works: Vec<Work>,
+    /// Pieces of work that exist, begun or not.
+    pub(super) works_given: Arc<AtomicUsize>,
+    /// Those whose end is still to be told.
+    pub(super) works_untold: Arc<AtomicUsize>,
+    pub(super) works_max: usize,
+    pub(super) anchor: Option<Timer>,
+    pub(super) orders: u64,
+    pub(super) last_fired: Option<(Instant, u64)>,
+    pub(super) errands: BTreeMap<u64, Errand>,
+    pub(super) errands_so_far: u64,
+    /// Names that are being looked up, without a connection.
+    pub(super) lookups: BTreeSet<u64>,
+    pub(super) lookups_so_far: u64,
+    /// Of "another thread".
+    pub(super) jobs: VecDeque<u64>,
+    pub(super) may_have_stopped: bool,
+    pub(super) must_have_stopped: bool,
+    pub(super) was_drained: bool,
+    pub(super) is_shutting_down: bool,
+}
+
+/// Counted while it exists: protocols, closures, producers.
+pub(super) struct Alive(pub(super) Rc<Cell<usize>>);
+
+impl Alive {
+    pub(super) fn one_more(counter: &Rc<Cell<usize>>) -> Self {
+        counter.set(counter.get() + 1);
+        Self(Rc::clone(counter))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// A piece of work, as long as it exists: it is `Send`. Also what is to follow it.
+pub(super) struct Given(pub(super) Arc<AtomicUsize>);
+
+impl Given {
+    pub(super) fn one_more(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pub(super) struct Model {
+    pub(super) dice: Dice,
+    pub(super) ops_left: u32,
+    pub(super) bytes_left: usize,
+    /// With it all that is said has come when peace has lasted.
+    pub(super) slow_rate: u64,
+    /// The largest message.
+    pub(super) message_max: usize,
+    pub(super) window: usize,
+    pub(super) quiet: Rc<Cell<bool>>,
+    pub(super) alive: Rc<Cell<usize>>,
+    pub(super) places: Vec<Place>,
+    pub(super) conns: Vec<Conn>,
+    pub(super) halls: Vec<Hall>,
+    /// Clients by their own address: that is how the two ends find each other.
+    /// Who comes by name has an IP address of its own, and lets the system choose the port, so that addresses can race.
+    pub(super) clients: BTreeMap<SocketAddr, usize>,
+    /// What the network broke off, as it knows it itself.
+    pub(super) losses: Losses,
+    pub(super) story: Story,
+    pub(super) figures: Figures,
+}
+
+/// What a callback was called with.
+#[derive(Debug)]
+pub(super) enum Call<'a> {
+    Connected,
+    Received(&'a [u8]),
+    Frame(&'a [u8]),
+    Writable,
+    Exceeded(Limit),
+    Draining,
+    Eof(&'a [u8]),
+    Alarm(usize),
+    Done(usize, &'a Result<usize, OffloadError>),
+    Tell(u64),
+    Closed(Why),
+}
+
+/// The protocol: it tells the model, and does what the model says.
+pub(super) struct Peer {
+    pub(super) id: usize,
+    pub(super) life: u32,
+    pub(super) _alive: Alive,
+}
+
+impl Peer {
+    pub(super) fn called(&mut self, ctx: &mut Context<'_, Site>, site: &mut Site, call: &Call<'_>) -> Outcome {
+        let shared = Rc::clone(&site.model);
+        let model = &mut *shared.borrow_mut();
+        if model.story.broken.is_none() {
+            model.enter(self, ctx, call);
+        }
+        if model.story.broken.is_some() {
+            return Ok(()); // what follows would only hide it
+        }
+        let (outcome, upgrades) = model.answer(self.id, ctx, call);
+        model.leave(self.id, ctx, call, &outcome, upgrades);
+        outcome
+    }
+}
+
+impl Protocol<Site> for Peer {
+    fn connected(&mut self, ctx: &mut Context<'_, Site>, site: &mut Site) -> Outcome {
+        self.called(ctx, site, &Call::Connected)
+    }
+
+    fn received(&mut self, ctx: &mut Context<'_, Site>, site: &mut Site, bytes: &[u8]) -> Outcome {
+        self.called(ctx, site, &Call::Received(bytes))
+    }
+
+    fn frame(&mut self, ctx: &mut Context<'_, Site>, site: &mut Site, frame: &[u8]) -> Outcome {
+        self.called(ctx, site, &Call::Frame(frame))
+    }
+
+    fn writable(&mut self, ctx: &mut Context<'_, Site>, site: &mut Site) -> Outcome {
+        self.called(ctx, site, &Call::Writable)
+    }
+
+    fn exceeded(&mut self, ctx: &mut Context<'_, Site>, site: &mut Site, limit: Limit) -> Outcome {
+        self.called(ctx, site, &Call::Exceeded(limit))
+    }
+
+    fn draining(&mut self, ctx: &mut Context<'_, Site>, site: &mut Site) -> Outcome {
+        self.called(ctx, site, &Call::Draining)
+    }
+
+    fn eof(&mut self, ctx: &mut Context<'_, Site>, site: &mut Site, tail: &[u8]) -> Outcome {
+        self.called(ctx, site, &Call::Eof(tail))
+    }
+
+    fn closed(&mut self, ctx: &mut Context<'_, Site>, site: &mut Site, why: Reason) {
+        let _ = self.called(ctx, site, &Call::Closed(Why::of(&why)));
+    }
+}
+
+/// Says its bytes in pieces, and not always when it is asked.
+pub(super) struct Supply {
+    pub(super) bytes: Vec<u8>,
+    pub(super) said: usize,
+    pub(super) dice: Dice,
+    pub(super) ends: SupplyEnds,
+    pub(super) quiet: Rc<Cell<bool>>,
+    pub(super) pulls: Rc<Cell<u32>>,
+    pub(super) _alive: Alive,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum SupplyEnds {
+    Well,
+    WithAnError,
+    /// It says that there is more, and makes nothing.
+    InVain,
+}
+
+impl Producer for Supply {
+    fn more(&mut self, out: &mut Vec<u8>) -> std::io::Result<Produced> {
+        if !self.quiet.get() && self.dice.one_in(4) {
+            return Ok(Produced::NotYet);
+        }
+        let left = self.bytes.len() - self.said;
+        if self.ends != SupplyEnds::Well && self.dice.one_in(3) {
+            return if self.ends == SupplyEnds::InVain { Ok(Produced::More) } else { Err(std::io::ErrorKind::NotFound.into()) };
+        }
+        let piece = if left > 1 { 1 + self.dice.below(left) } else { left };
+        out.extend_from_slice(&self.bytes[self.said..self.said + piece]);
+        self.said += piece;
+        self.pulls.set(self.pulls.get() + 1);
+        Ok(if self.said == self.bytes.len() { Produced::Done } else { Produced::More })
+    }
+}
+
+macro_rules! promise {
+    ($story:expr, $holds:expr, $($text:tt)+) => {
+        if !$holds {
+            $story.breaks(format!($($text)+));
+        }
+    };
+}
+pub(super) use promise;
+
+/// What happened, and the first promise that was broken. Apart from the rest of the model, so that it can be told while
+/// the rest is looked at.
+pub(super) struct Story {
+    pub(super) is_kept: bool,
+    pub(super) lines: Vec<String>,
+    pub(super) broken: Option<String>,
+}
+
+impl Story {
+    pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
+        if self.is_kept {
+            self.lines.push(line());
+        }
+    }
+
+    pub(super) fn breaks(&mut self, text: String) {
+        self.note(|| format!("BROKEN: {text}"));
+        self.broken.get_or_insert(text);
+    }
+}
+
+/// Where it all begins, and what is common.
+impl Model {
+    pub(super) fn new(seed: u64, is_traced: bool, losses: Losses) -> Self {
+        let mut dice = Dice(seed);
+        // Tiny windows make a turn of each byte: then little is said.
+        let (window, message_max, bytes_left) = match dice.below(8) {
+            0 => (1 + dice.below(16), 60, 2_000),
+            1..4 => (1_000, 600, 20_000),
+            4..7 => (8_000, 5_000, 60_000),
+            _ => (100_000, 100_000, 400_000),
+        };
+        Self {
+            dice,
+            ops_left: OPERATIONS,
+            bytes_left,
+            slow_rate: bytes_left as u64 / 50,
+            message_max,
+            window,
+            quiet: Rc::default(),
+            alive: Rc::default(),
+            places: Vec::new(),
+            conns: Vec::new(),
+            halls: Vec::new(),
+            clients: BTreeMap::new(),
+            losses,
+            story: Story { is_kept: is_traced, lines: Vec::new(), broken: None },
+            figures: Figures::default(),
+        }
+    }
+
+    pub(super) fn add_host(&mut self) -> Config {
+        let dice = &mut self.dice;
+        let (low, high, cap) = dice.pick(&[
+            (0, 1, 50),
+            (10, 100, 1_000),
+            (100, 1_000, 5_000),
+            (1_000, 4_000, 20_000),
+            (16 << 10, 64 << 10, 1 << 20),
+        ]);
+        let (threads, queue) = dice.pick(&[(1, 0), (1, 3), (4, 1024)]);
+        self.places.push(Place {
+            marks: Marks { high, cap },
+            conns: Vec::new(),
+            listeners: Vec::new(),
+            keys: BTreeSet::new(),
+            alarms: Vec::new(),
+            works: Vec::new(),
+            works_given: Arc::default(),
+            works_untold: Arc::default(),
+            works_max: threads + queue,
+            anchor: None,
+            orders: 0,
+            last_fired: None,
+            errands: BTreeMap::new(),
+            errands_so_far: 0,
+            lookups: BTreeSet::new(),
+            lookups_so_far: 0,
+            jobs: VecDeque::new(),
+            may_have_stopped: false,
+            must_have_stopped: false,
+            was_drained: false,
+            is_shutting_down: false,
+        });
+        Config::new()
+            .output_limits(low, high, cap)
+            .read_bytes(dice.pick(&[4096, 16 << 10]))
+            .turn_bytes(dice.pick(&[1, 1_000, 256 << 10]))
+            .turn_frames(dice.pick(&[1, 3, 20, 1024]))
+            .turn_accepts(dice.pick(&[1, 64]))
+            .turn_jobs(dice.pick(&[1, 1024]))
+            .turn_tells(dice.pick(&[1, 3, 1024]))
+            .turn_timers(dice.pick(&[1, 1024]))
+            .turn_closings(dice.pick(&[1, 1024]))
+            .linger_max(dice.pick(&[SECOND, 10 * SECOND]))
+            .lingering_max(dice.pick(&[0, 1, 1024]))
+            .connect_max(dice.pick(&[SECOND, 30 * SECOND]))
+            .offload_threads(threads)
+            .offload_queue(queue)
+            .resolve_threads(dice.pick(&[1, 3, 8]))
+            .resolve_queue(dice.pick(&[0, 2, 1024]))
+    }
+
+    pub(super) fn weather(&mut self) -> Weather {
+        let (dice, window) = (&mut self.dice, self.window);
+        let weather = match dice.below(4) {
+            0 => Weather::fair(),
+            1 => Weather::rough(),
+            _ => {
+                let (latency, jitter) = (dice.millis(30), dice.millis(30));
+                Weather::fair()
+                    .latency(latency, jitter)
+                    .bandwidth(dice.pick(&[None, Some(1 << 16), Some(1 << 20)]))
+                    .short(dice.pick(&[0, 300, 900]), dice.pick(&[0, 300, 900]))
+                    .resets(dice.pick(&[0, 0, 5, 30]))
+                    .spurious(dice.pick(&[0, 50, 500]))
+                    .refusals(dice.pick(&[0, 0, 100]), dice.pick(&[0, 0, 50]))
+                    .pauses(dice.pick(&[0, 20]))
+                    .work(dice.pick(&[Duration::ZERO, SECOND]))
+                    .lookups(dice.pick(&[0, 0, 200]))
+            }
+        };
+        weather.window(window)
+    }
+
+    /// How long nothing is done from outside.
+    pub(super) fn pause(&mut self) -> Duration {
+        match self.dice.below(10) {
+            0..4 => Duration::ZERO,
+            4..9 => self.dice.millis(50),
+            _ => self.dice.millis(3000),
+        }
+    }
+
+    /// Keeps the host's run from ending by itself.
+    pub(super) fn anchor(&mut self, host: usize, net: &mut Net<'_, Site>) {
+        self.places[host].anchor = Some(net.after(86_400 * SECOND, |_, _| ()));
+        self.places[host].orders += 1;
+    }
+
+    pub(super) fn is_over(&self, id: usize, net: &Net<'_, Site>) -> bool {
+        !self.conns[id].key.is_some_and(|key| net.is_open(key))
+    }
+
+    pub(super) fn breaks_off(&mut self, id: usize, why: Why) {
+        let conn = &mut self.conns[id];
+        conn.is_over = true;
+        conn.must.get_or_insert(why);
+    }
+
+    /// After everything that was done to a connection: what can be seen of it from outside.
+    pub(super) fn observe(&mut self, id: usize, net: &mut Net<'_, Site>) {
+        let conn = &mut self.conns[id];
+        let Some(key) = conn.key else { return };
+        let Some(link) = net.link(key) else {
+            conn.is_over = true;
+            return;
+        };
+        let (queued, is_congested) = (link.queued(), link.is_congested());
+        conn.was_congested |= is_congested && !conn.is_half_closed;
+        let (is_over, high) = (conn.is_over, conn.marks.high);
+        promise!(self.story, !is_over, "connection {id} had begun to end, and is open again");
+        promise!(
+            self.story,
+            is_congested || queued <= high,
+            "{queued} bytes are queued on {id}, above {high}, and it is not congested"
+        );
+    }
+}
