@@ -6,16 +6,16 @@
 
 mod common;
 #[allow(dead_code)] // what only the programs need
-#[path = "../examples/common/gopher.rs"]
+#[path = "../examples/gopher/gopher.rs"]
 mod gopher;
 #[allow(dead_code)]
-#[path = "../examples/gopher_client/reply.rs"]
+#[path = "../examples/gopher/client/reply.rs"]
 mod reply;
 #[cfg(feature = "sim")]
-#[path = "../examples/gopher_server/server.rs"]
+#[path = "../examples/gopher/server/server.rs"]
 mod server;
 #[allow(dead_code)]
-#[path = "../examples/gopher_server/site.rs"]
+#[path = "../examples/gopher/server/site.rs"]
 mod site;
 
 use common::{PATIENCE, dial, reset, say};

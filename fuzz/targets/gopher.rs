@@ -3,16 +3,16 @@
 #![no_main]
 
 #[allow(dead_code)]
-#[path = "../../examples/common/gopher.rs"]
+#[path = "../../examples/gopher/gopher.rs"]
 mod gopher;
 #[allow(dead_code)]
-#[path = "../../examples/gopher_client/reply.rs"]
+#[path = "../../examples/gopher/client/reply.rs"]
 mod reply;
 #[allow(dead_code)]
-#[path = "../../examples/gopher_server/server.rs"]
+#[path = "../../examples/gopher/server/server.rs"]
 mod server;
 #[allow(dead_code)]
-#[path = "../../examples/gopher_server/site.rs"]
+#[path = "../../examples/gopher/server/site.rs"]
 mod site;
 
 use gopher::{Ending, Item, Kind, Stuffer, Unstuffer, refusal};

@@ -2,10 +2,10 @@
 //!
 //! What the folder holds is in `site.rs`, the protocol of one connection in `server.rs`.
 
-#[path = "../common/mod.rs"]
+#[path = "../../common/mod.rs"]
 mod common;
 #[allow(dead_code)] // what only a client needs
-#[path = "../common/gopher.rs"]
+#[path = "../gopher.rs"]
 mod gopher;
 mod server;
 mod site;

@@ -1,7 +1,7 @@
 //! What both ends of Gopher know (RFC 1436): kinds of items, lines of a menu, requests, and how text is sent. Pure: no
 //! socket, no file.
 
-#[path = "printable.rs"]
+#[path = "../common/printable.rs"]
 mod printable;
 
 pub(crate) use printable::printable;

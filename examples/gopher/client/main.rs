@@ -3,11 +3,11 @@
 //! The connection is in `fetch.rs`, what is made of the answer in `reply.rs`.
 
 #[allow(dead_code)] // a client announces nothing
-#[path = "../common/mod.rs"]
+#[path = "../../common/mod.rs"]
 mod common;
 mod fetch;
 #[allow(dead_code)] // what only a server needs
-#[path = "../common/gopher.rs"]
+#[path = "../gopher.rs"]
 mod gopher;
 mod reply;
 
