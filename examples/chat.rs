@@ -2,21 +2,22 @@
 
 mod common;
 
-use common::{Failure, announce, exit, misused, stop_on_interrupt};
-use lexopt::prelude::*;
+use common::{Failure, address, announce, exit, stop_on_interrupt};
 use mainspring::{Config, Context, Key, Limit, Net, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::{collections::BTreeMap, process::ExitCode, rc::Rc, time::Duration};
 
 const HELP: &str = "\
-A room to talk in: whoever connects gives a name, and what one says all others read.
+A room to talk in: whoever connects gives a name, and what one says all others
+read.
 
 usage: chat [ADDR]
 
-ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7001 if it is not given.
-Then, in two other terminals: nc 127.0.0.1 7001
+ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7001 if it is
+not given. Then, in two other terminals: nc 127.0.0.1 7001
 
-In the room, /who tells who is there, and /quit leaves. Silence is welcome; but who takes more than 60 seconds for
-a line, or for 60 seconds takes nothing of what others say, is let go.";
+In the room, /who tells who is there, and /quit leaves. Silence is welcome; but
+who takes more than 60 seconds for a line, or for 60 seconds takes nothing of
+what others say, is let go.";
 
 pub(crate) const LINE_MAX: usize = 1024;
 const NAME_MAX: usize = 32;
@@ -123,7 +124,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let Some(at) = arguments()? else { return Ok(()) };
+    let Some(at) = address(HELP, "127.0.0.1:7001")? else { return Ok(()) };
     // A few lines of each in a turn: what is said leaves at its end, and one who pastes a book must not fill, in a single
     // turn, the queues of those who read.
     let mut reactor = Reactor::with_config(Config::new().turn_frames(16))?;
@@ -131,21 +132,4 @@ fn run() -> Result<(), Failure> {
     stop_on_interrupt(&reactor)?;
     announce(&reactor.net(), listener);
     Ok(reactor.run(&mut Room::default())?)
-}
-
-/// Where to listen; nothing if only help was wanted.
-fn arguments() -> Result<Option<String>, Failure> {
-    let mut at = None;
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => {
-                println!("{HELP}");
-                return Ok(None);
-            }
-            Value(value) if at.is_none() => at = Some(value.string()?),
-            other => return Err(misused(other.unexpected())),
-        }
-    }
-    Ok(Some(at.unwrap_or_else(|| "127.0.0.1:7001".into())))
 }

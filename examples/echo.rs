@@ -2,8 +2,7 @@
 
 mod common;
 
-use common::{Failure, announce, exit, misused, stop_on_interrupt};
-use lexopt::prelude::*;
+use common::{Failure, address, announce, exit, stop_on_interrupt};
 use mainspring::{Context, Listen, Outcome, Protocol, Reactor};
 use std::{process::ExitCode, time::Duration};
 
@@ -12,10 +11,11 @@ Sends back whatever it gets.
 
 usage: echo [ADDR]
 
-ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7007 if it is not given.
-Then, in another terminal: nc 127.0.0.1 7007
+ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7007 if it is
+not given. Then, in another terminal: nc 127.0.0.1 7007
 
-Who for 10 minutes says nothing, or takes nothing of what comes back, is let go.";
+Who for 10 minutes says nothing, or takes nothing of what comes back, is let
+go.";
 
 /// How long that is: it may be a person who types, or a peer that has vanished without a word.
 const IDLE_MAX: Duration = Duration::from_secs(600);
@@ -34,28 +34,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let Some(at) = arguments()? else { return Ok(()) };
+    let Some(at) = address(HELP, "127.0.0.1:7007")? else { return Ok(()) };
     let mut reactor = Reactor::new()?;
     let options = Listen::new().idle_timeout(IDLE_MAX).stall_timeout(IDLE_MAX);
     let listener = reactor.net().listen_with(at, options, |_, _, _| Ok(Echo))?;
     stop_on_interrupt(&reactor)?;
     announce(&reactor.net(), listener);
     Ok(reactor.run(&mut ())?)
-}
-
-/// Where to listen; nothing if only help was wanted.
-fn arguments() -> Result<Option<String>, Failure> {
-    let mut at = None;
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => {
-                println!("{HELP}");
-                return Ok(None);
-            }
-            Value(value) if at.is_none() => at = Some(value.string()?),
-            other => return Err(misused(other.unexpected())),
-        }
-    }
-    Ok(Some(at.unwrap_or_else(|| "127.0.0.1:7007".into())))
 }

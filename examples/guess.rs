@@ -4,18 +4,18 @@
 
 mod common;
 
-use common::{Failure, announce, exit, misused, say, stop_on_interrupt};
-use lexopt::prelude::*;
+use common::{Failure, address, announce, exit, say, stop_on_interrupt};
 use mainspring::{Address, Reactor};
 use std::{cmp::Ordering, process::ExitCode};
 
 const HELP: &str = "\
-A guessing game: send a number from 1 to 100, a line each; who hits it begins a new round for all.
+A guessing game: send a number from 1 to 100, a line each; who hits it begins a
+new round for all.
 
 usage: guess [ADDR]
 
-ADDR is IP:PORT or unix:/path, 127.0.0.1:7014 if it is not given; port 0 means any free one. Play with
-`nc 127.0.0.1 7014`.";
+ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7014 if it is
+not given. Then, in another terminal: nc 127.0.0.1 7014";
 
 /// Longer lines are no numbers.
 const LINE_MAX: usize = 80;
@@ -56,10 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let Some(at) = arguments()? else {
-        println!("{HELP}");
-        return Ok(());
-    };
+    let Some(at) = address(HELP, "127.0.0.1:7014")? else { return Ok(()) };
     let mut reactor = Reactor::new()?;
     stop_on_interrupt(&reactor)?;
     let (mut game, mut net) = (Game::default(), reactor.net());
@@ -67,18 +64,4 @@ fn run() -> Result<(), Failure> {
     let listener = net.serve_lines(at, LINE_MAX, |net, game: &mut Game, peer, line| game.answer(peer, line, net.random()))?;
     announce(&net, listener);
     Ok(reactor.run(&mut game)?)
-}
-
-/// Where to listen, unless help is asked for.
-fn arguments() -> Result<Option<String>, Failure> {
-    let mut at = None;
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => return Ok(None),
-            Value(word) if at.is_none() => at = Some(word.string()?),
-            other => return Err(misused(other.unexpected())),
-        }
-    }
-    Ok(Some(at.unwrap_or_else(|| "127.0.0.1:7014".into())))
 }

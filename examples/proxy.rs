@@ -2,13 +2,13 @@
 
 mod common;
 
-use common::{Failure, announce, complain, exit, misused, stop_on_interrupt};
-use lexopt::prelude::*;
+use common::{Failure, announce, arguments, complain, exit, misused, stop_on_interrupt};
 use mainspring::{Context, Key, Outcome, Protocol, Reactor, Reason, Target};
 use std::process::ExitCode;
 
 const HELP: &str = "\
-Forwards each connection to a target, and holds back whoever sends faster than the other side reads.
+Forwards each connection to a target, and holds back whoever sends faster than
+the other side reads.
 
 usage: proxy LISTEN TARGET
 
@@ -66,28 +66,14 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let Some((at, mut target)) = arguments()? else { return Ok(()) };
+    let Some(mut given) = arguments(HELP, 2, &[])? else { return Ok(()) };
+    let (Some(at), Some(target)) = (given.text()?, given.text()?) else {
+        return Err(misused("LISTEN and TARGET are both needed"));
+    };
+    let mut target = Target::from(target);
     let mut reactor = Reactor::new()?;
     let listener = reactor.net().listen(at, || Client)?;
     stop_on_interrupt(&reactor)?;
     announce(&reactor.net(), listener);
     Ok(reactor.run(&mut target)?)
-}
-
-/// Where to listen and where to forward to; nothing if only help was wanted.
-fn arguments() -> Result<Option<(String, Target)>, Failure> {
-    let mut places = Vec::new();
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => {
-                println!("{HELP}");
-                return Ok(None);
-            }
-            Value(value) if places.len() < 2 => places.push(value.string()?),
-            other => return Err(misused(other.unexpected())),
-        }
-    }
-    let [at, target] = <[String; 2]>::try_from(places).map_err(|_| misused("LISTEN and TARGET are both needed"))?;
-    Ok(Some((at, target.into())))
 }

@@ -4,21 +4,24 @@
 mod common;
 
 use chrono::Local;
-use common::{Failure, announce, exit, misused, say, stop_on_interrupt};
-use lexopt::prelude::*;
+use common::{Failure, announce, arguments, exit, say, stop_on_interrupt};
 use mainspring::{
     Address, Answer, Context, Fault, Limit, Listen, Net, Outcome, Reactor, Reason, Refusal, RequestHandler, Terminator,
 };
 use std::{process::ExitCode, time::Duration};
 
 const HELP: &str = "\
-Sends each line back with the local time in front: [Sat Nov 21 10:15:00 2026] hello
+Sends each line back with the local time in front:
+[Sat Nov 21 10:15:00 2026] hello
 
 usage: timestamp_handler [--clients N] [ADDR]
 
-ADDR is IP:PORT or unix:/path, 127.0.0.1:7013 if it is not given; port 0 means any free one. Beyond N
-clients at a time, 100 if it is not given, a new one is refused. One that for 60 seconds says nothing, does
-not finish a line or takes none of its answers is let go, and so is one that says `bye`.";
+ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7013 if it is
+not given. Then, in another terminal: nc 127.0.0.1 7013
+
+Beyond N clients at a time, 100 if it is not given, a new one is refused. One
+that for 60 seconds says nothing, does not finish a line or takes none of its
+answers is let go, and so is one that says `bye`.";
 
 /// Longer lines are refused: nobody makes us keep more than this.
 const LINE_MAX: usize = 4096;
@@ -87,28 +90,12 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let Some((at, clients_max)) = arguments()? else {
-        println!("{HELP}");
-        return Ok(());
-    };
+    let Some(mut given) = arguments(HELP, 1, &["clients"])? else { return Ok(()) };
+    let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7013".into());
+    let clients_max = given.parsed("clients")?.unwrap_or(100);
     let mut reactor = Reactor::new()?;
     stop_on_interrupt(&reactor)?;
     let listener = reactor.net().serve(at, Listen::new(), Stamper::default)?;
     announce(&reactor.net(), listener);
     Ok(reactor.run(&mut Counter { clients: 0, clients_max })?)
-}
-
-/// Where to listen and how many clients to serve, unless help is asked for.
-fn arguments() -> Result<Option<(String, u32)>, Failure> {
-    let (mut at, mut clients_max) = (None, 100);
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => return Ok(None),
-            Long("clients") => clients_max = parser.value()?.parse()?,
-            Value(word) if at.is_none() => at = Some(word.string()?),
-            other => return Err(misused(other.unexpected())),
-        }
-    }
-    Ok(Some((at.unwrap_or_else(|| "127.0.0.1:7013".into()), clients_max)))
 }

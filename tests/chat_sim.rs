@@ -7,7 +7,6 @@
 #[allow(dead_code)]
 #[path = "../examples/chat.rs"]
 mod chat;
-#[allow(dead_code)]
 #[path = "../examples/common/mod.rs"]
 mod common;
 #[allow(dead_code)]

@@ -271,11 +271,13 @@ const SERVERS: [(&str, &[&str]); 7] = [
 ];
 
 #[test]
-fn help_tells_how_each_is_used() {
-    for name in ["echo", "timestamp", "chat", "proxy", "guess", "timestamp_handler"] {
+fn help_tells_how_each_is_used_and_fits_a_terminal() {
+    let all = ["echo", "timestamp", "chat", "proxy", "guess", "timestamp_handler", "gopher_server", "gopher_client", "transfer"];
+    for name in all {
         for option in ["--help", "-h"] {
             let help = Program::start(name, &[option]).ends_well().join("\n");
             assert!(help.contains(&format!("usage: {name}")), "{help}");
+            assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         }
     }
 }

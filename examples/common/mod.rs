@@ -1,15 +1,20 @@
-//! What every example needs: arguments, Ctrl-C, lines of output.
+//! What the examples share, because none of it is about the network: arguments, Ctrl-C, lines of output.
+#![allow(dead_code)] // each program uses a part of it
 
+use lexopt::prelude::*;
 use mainspring::{Key, Net, Reactor};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
 use std::{
+    collections::VecDeque,
     error::Error,
+    ffi::OsString,
     fmt::Display,
     io::{self, Write},
     process::ExitCode,
+    str::FromStr,
     thread,
 };
 
@@ -23,6 +28,64 @@ pub(crate) fn exit(outcome: Result<(), Failure>) -> ExitCode {
             complain(format_args!("error: {why}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The command line, taken apart.
+#[derive(Default)]
+pub(crate) struct Arguments {
+    words: VecDeque<OsString>,
+    options: Vec<(String, OsString)>,
+}
+
+/// Takes the command line apart: so many words at most, and of options those that are named here, each with a value.
+/// Nothing if help was wanted, and was given.
+pub(crate) fn arguments(help: &str, words_max: usize, options: &[&str]) -> Result<Option<Arguments>, Failure> {
+    let mut given = Arguments::default();
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => {
+                say(help);
+                return Ok(None);
+            }
+            Long(name) if options.contains(&name) => {
+                let name = name.to_owned();
+                given.options.push((name, parser.value()?));
+            }
+            Value(word) if given.words.len() < words_max => given.words.push_back(word),
+            other => return Err(misused(other.unexpected())),
+        }
+    }
+    Ok(Some(given))
+}
+
+/// The same for those that take an address and nothing else.
+pub(crate) fn address(help: &str, otherwise: &str) -> Result<Option<String>, Failure> {
+    let Some(mut given) = arguments(help, 1, &[])? else { return Ok(None) };
+    Ok(Some(given.text()?.unwrap_or_else(|| otherwise.into())))
+}
+
+impl Arguments {
+    /// The next word, which may be the name of a file, and so no text.
+    pub(crate) fn word(&mut self) -> Option<OsString> {
+        self.words.pop_front()
+    }
+
+    /// The next word, as text.
+    pub(crate) fn text(&mut self) -> Result<Option<String>, Failure> {
+        Ok(self.word().map(|word| word.string()).transpose()?)
+    }
+
+    /// What an option was given; of several the last.
+    pub(crate) fn option(&self, name: &str) -> Option<&OsString> {
+        self.options.iter().rev().find(|(given, _)| given == name).map(|(_, value)| value)
+    }
+
+    /// The same as a number, or whatever else can be read from text.
+    pub(crate) fn parsed<T: FromStr<Err: Into<Failure>>>(&self, name: &str) -> Result<Option<T>, Failure> {
+        let parse = |value: &OsString| value.parse().map_err(|error| format!("--{name}: {error}").into());
+        self.option(name).map(parse).transpose()
     }
 }
 

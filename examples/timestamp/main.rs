@@ -8,29 +8,32 @@ mod common;
 mod server;
 mod show;
 
-use common::{Failure, exit, misused};
-use lexopt::prelude::*;
+use common::{Failure, arguments, exit, misused};
 use std::{process::ExitCode, time::Duration};
 
 const HELP: &str = "\
-Sends each line back with the local time in front: [Sat Nov 21 10:15:00 2026] hello
+Sends each line back with the local time in front:
+[Sat Nov 21 10:15:00 2026] hello
 
-usage: timestamp                            a server on a free port and a client of it, in one loop
-       timestamp serve [--idle SECS] [ADDR] the server
-       timestamp ask ADDR [TEXT...]         a client: sends TEXT as a line, or the lines of standard
-                                            input at a prompt, up to an empty one
+usage: timestamp
+         a server on a free port and a client of it, in one loop
+       timestamp serve [--idle SECS] [ADDR]
+         the server
+       timestamp ask ADDR [TEXT...]
+         a client: sends TEXT as a line, or the lines of standard input at a
+         prompt, up to an empty one
 
-ADDR is IP:PORT or unix:/path; the server's is 127.0.0.1:7013 if it is not given, and port 0 means any
-free one. A client that for 60 seconds (--idle) says nothing, does not finish a line or takes none of its
-answers is let go.";
+ADDR is IP:PORT (port 0: any free one) or unix:/path; the server's is
+127.0.0.1:7013 if it is not given. A client that for 60 seconds (--idle) says
+nothing, does not finish a line or takes none of its answers is let go.";
 
 fn main() -> ExitCode {
     exit(run())
 }
 
 fn run() -> Result<(), Failure> {
-    match arguments()? {
-        Command::Help => println!("{HELP}"),
+    match command()? {
+        Command::Help => {}
         Command::Show => show::both()?,
         Command::Serve { at, idle_max } => server::serve(at, idle_max)?,
         Command::Ask { server, text } => client::ask(server, text)?,
@@ -39,23 +42,23 @@ fn run() -> Result<(), Failure> {
 }
 
 enum Command {
+    /// It was given already.
     Help,
     Show,
-    Serve { at: String, idle_max: Duration },
-    Ask { server: String, text: Option<String> },
+    Serve {
+        at: String,
+        idle_max: Duration,
+    },
+    Ask {
+        server: String,
+        text: Option<String>,
+    },
 }
 
-fn arguments() -> Result<Command, Failure> {
-    let (mut words, mut idle) = (Vec::new(), None);
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => return Ok(Command::Help),
-            Long("idle") => idle = Some(Duration::from_secs(parser.value()?.parse()?)),
-            Value(word) => words.push(word.string()?),
-            other => return Err(misused(other.unexpected())),
-        }
-    }
+fn command() -> Result<Command, Failure> {
+    let Some(mut given) = arguments(HELP, usize::MAX, &["idle"])? else { return Ok(Command::Help) };
+    let idle = given.parsed("idle")?.map(Duration::from_secs);
+    let words = std::iter::from_fn(|| given.text().transpose()).collect::<Result<Vec<_>, _>>()?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match (words.as_slice(), idle) {
         ([], None) => Ok(Command::Show),

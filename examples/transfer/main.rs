@@ -12,28 +12,28 @@ mod receive;
 mod send;
 mod sha256;
 
-use common::{Failure, exit, misused};
-use lexopt::prelude::*;
+use common::{Failure, arguments, exit, misused};
 use std::{path::PathBuf, process::ExitCode};
 
 const HELP: &str = "\
-Sends files to another machine. One that arrives is checked, and appears when it is whole; what was
-broken off goes on where it stood when it is sent again.
+Sends files to another machine. One that arrives is checked, and appears when it
+is whole; what was broken off goes on where it stood when it is sent again.
 
 usage: transfer receive [--limit BYTES] FOLDER [ADDR]
        transfer send ADDR FILE...
 
-ADDR is IP:PORT or unix:/path; the receiver's is 127.0.0.1:7015 if it is not given, and port 0 means any
-free one. Files of more than BYTES are refused; there is no limit if it is not given. A file that is there
-already with another content is not replaced. Whoever can connect can send: let none but friends.";
+ADDR is IP:PORT (port 0: any free one) or unix:/path; the receiver's is
+127.0.0.1:7015 if it is not given. Files of more than BYTES are refused; there
+is no limit if it is not given. A file that is there already with another
+content is not replaced. Whoever can connect can send: let none but friends.";
 
 fn main() -> ExitCode {
     exit(run())
 }
 
 fn run() -> Result<(), Failure> {
-    match arguments()? {
-        Command::Help => println!("{HELP}"),
+    match command()? {
+        Command::Help => {}
         Command::Receive { folder, at, limit } => receive::receive(folder, at, limit)?,
         Command::Send { to, files } => send::send(to, files)?,
     }
@@ -41,36 +41,35 @@ fn run() -> Result<(), Failure> {
 }
 
 enum Command {
+    /// It was given already.
     Help,
-    Receive { folder: PathBuf, at: String, limit: u64 },
-    Send { to: String, files: Vec<PathBuf> },
+    Receive {
+        folder: PathBuf,
+        at: String,
+        limit: u64,
+    },
+    Send {
+        to: String,
+        files: Vec<PathBuf>,
+    },
 }
 
-fn arguments() -> Result<Command, Failure> {
-    let (mut words, mut limit) = (Vec::new(), None);
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => return Ok(Command::Help),
-            Long("limit") => limit = Some(parser.value()?.parse()?),
-            Value(word) => words.push(word),
-            other => return Err(misused(other.unexpected())),
-        }
-    }
-    let mut words = words.into_iter();
-    let what = words.next().map(|word| word.string()).transpose()?;
-    match (what.as_deref(), words.next()) {
+fn command() -> Result<Command, Failure> {
+    let Some(mut given) = arguments(HELP, usize::MAX, &["limit"])? else { return Ok(Command::Help) };
+    let limit = given.parsed("limit")?;
+    match (given.text()?.as_deref(), given.word()) {
         (Some("receive"), Some(folder)) => {
-            let at = words.next().map_or(Ok("127.0.0.1:7015".into()), |at| at.string())?;
-            match words.next() {
+            let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7015".into());
+            match given.word() {
                 None => Ok(Command::Receive { folder: folder.into(), at, limit: limit.unwrap_or(u64::MAX) }),
                 Some(surplus) => Err(misused(format!("{} is too much", surplus.to_string_lossy()))),
             }
         }
         (Some("receive"), None) => Err(misused("a FOLDER is missing")),
         (Some("send"), Some(to)) if limit.is_none() => {
-            let files: Vec<PathBuf> = words.map(PathBuf::from).collect();
-            if files.is_empty() { Err(misused("a FILE is missing")) } else { Ok(Command::Send { to: to.string()?, files }) }
+            let to = to.into_string().map_err(|_| misused("ADDR is no text"))?;
+            let files: Vec<PathBuf> = std::iter::from_fn(|| given.word().map(PathBuf::from)).collect();
+            if files.is_empty() { Err(misused("a FILE is missing")) } else { Ok(Command::Send { to, files }) }
         }
         (Some("send"), None) => Err(misused("an ADDR is missing")),
         (Some("send"), Some(_)) => Err(misused("--limit is for who receives")),

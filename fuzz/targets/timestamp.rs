@@ -1,7 +1,6 @@
 //! The protocol of the example `timestamp`: each line is answered with the time and the line, however it came.
 #![no_main]
 
-#[allow(dead_code)]
 #[path = "../../examples/common/mod.rs"]
 mod common;
 #[allow(dead_code)]

@@ -2,7 +2,6 @@
 //!
 //! The connection is in `fetch.rs`, what is made of the answer in `reply.rs`.
 
-#[allow(dead_code)] // a client announces nothing
 #[path = "../../common/mod.rs"]
 mod common;
 mod fetch;
@@ -11,10 +10,9 @@ mod fetch;
 mod gopher;
 mod reply;
 
-use common::{Failure, complain, misused};
+use common::{Failure, arguments, complain, misused};
 use fetch::{Asked, Failed, fetch};
 use gopher::{Kind, SELECTOR_MAX};
-use lexopt::prelude::*;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -22,19 +20,24 @@ use std::{
 };
 
 const HELP: &str = "\
-Fetches what a Gopher server has (RFC 1436): shows menus and texts, writes what it is told into a file.
+Fetches what a Gopher server has (RFC 1436): shows menus and texts, writes what
+it is told into a file.
 
 usage: gopher_client [OPTIONS] HOST [SELECTOR]
 
-HOST is a name or an IP address. Without a SELECTOR it is the server's first menu that is fetched.
+HOST is a name or an IP address. Without a SELECTOR it is the server's first
+menu that is fetched.
 
   --port P        70 if not given
-  --output FILE   where to write it; FILE appears when all has come, until then it is FILE.part. If not given, or
-                  if it is -, to standard output: a binary goes there as it is, but never to a terminal
+  --output FILE   where to write it; FILE appears when all has come, until then
+                  it is FILE.part. If not given, or if it is -, to standard
+                  output: a binary goes there as it is, but never to a terminal
   --search WORDS  what to search for, where SELECTOR is a search
-  --type T        what it is: 0 text, 1 menu, 7 search, 9 binary, g, I, h (others count as binary); if not
-                  given, that is told by the ending of the SELECTOR, or else by how the answer begins
-  --timeout SECS  how long to wait for a connection, and for the next bytes; 30 if not given
+  --type T        what it is: 0 text, 1 menu, 7 search, 9 binary, g, I, h
+                  (others count as binary); if not given, that is told by the
+                  ending of the SELECTOR, or else by how the answer begins
+  --timeout SECS  how long to wait for a connection, and for the next bytes;
+                  30 if not given
 
 exit codes:
     0  fetched
@@ -47,7 +50,7 @@ exit codes:
   130  interrupted";
 
 fn main() -> ExitCode {
-    let outcome = match arguments() {
+    let outcome = match asked() {
         Ok(Some(asked)) => fetch(asked),
         Ok(None) => Ok(()),
         Err(why) => Err(Failed::Here(why)),
@@ -62,26 +65,13 @@ fn main() -> ExitCode {
 }
 
 /// Nothing if only help was wanted.
-fn arguments() -> Result<Option<Asked>, Failure> {
-    let (mut host, mut selector, mut words, mut kind) = (None, None, None, None);
-    let (mut port, mut timeout, mut output) = (70, 30, None);
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => {
-                println!("{HELP}");
-                return Ok(None);
-            }
-            Long("port") => port = port_of(&parser.value()?.string()?)?,
-            Long("output") => output = Some(PathBuf::from(parser.value()?)).filter(|path| *path != Path::new("-")),
-            Long("search") => words = Some(parser.value()?.string()?),
-            Long("type") => kind = Some(kind_of(&parser.value()?.string()?)?),
-            Long("timeout") => timeout = parser.value()?.parse()?,
-            Value(value) if host.is_none() => host = Some(value.string()?),
-            Value(value) if selector.is_none() => selector = Some(value.string()?),
-            other => return Err(misused(other.unexpected())),
-        }
-    }
+fn asked() -> Result<Option<Asked>, Failure> {
+    let Some(mut given) = arguments(HELP, 2, &["port", "output", "search", "type", "timeout"])? else { return Ok(None) };
+    let (host, selector, words) = (given.text()?, given.text()?, given.parsed::<String>("search")?);
+    let output = given.option("output").map(PathBuf::from).filter(|path| *path != Path::new("-"));
+    let port = given.parsed::<String>("port")?.map_or(Ok(70), |text| port_of(&text))?;
+    let kind = given.parsed::<String>("type")?.map(|text| kind_of(&text)).transpose()?;
+    let timeout = given.parsed("timeout")?.unwrap_or(30);
     let host = host.ok_or_else(|| misused("HOST is missing: whom to ask?"))?;
     if host.contains('/') {
         return Err(misused(format!("HOST is no URL, but a name or an IP address alone, not '{host}'")));

@@ -10,28 +10,32 @@ mod gopher;
 mod server;
 mod site;
 
-use common::{Failure, announce, exit, misused, stop_on_interrupt};
-use lexopt::prelude::*;
+use common::{Failure, announce, arguments, exit, misused, stop_on_interrupt};
 use mainspring::{Config, Listen, Reactor};
 use server::{Server, Visitor};
 use site::Site;
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 const HELP: &str = "\
-Serves a folder by Gopher (RFC 1436): menus, texts, binaries, and a search of names and texts.
+Serves a folder by Gopher (RFC 1436): menus, texts, binaries, and a search of
+names and texts.
 
 usage: gopher_server [--host NAME] [--patience SECS] ROOT [ADDR]
 
 ADDR is IP:PORT (port 0: any free one); 127.0.0.1:7070 if it is not given.
 Then, in another terminal: curl gopher://127.0.0.1:7070/
 
-  --host NAME      what menus say for our host; if it is not given, the address that the client came to
-  --patience SECS  how long a client may take to ask, and to take the next bytes of its answer; 60 if not given
+  --host NAME      what menus say for our host; if it is not given, the address
+                   that the client came to
+  --patience SECS  how long a client may take to ask, and to take the next bytes
+                   of its answer; 60 if not given
 
-400 clients are served at a time, and 2 searches done; one more is told to try again later.
+400 clients are served at a time, and 2 searches done; one more is told to try
+again later.
 
-Shown are folders (1), texts (0), images (g, I), HTML (h) and other files (9). Nothing is shown or served that
-begins with a dot, is no UTF-8, or lies outside of ROOT, whatever links lead there.";
+Shown are folders (1), texts (0), images (g, I), HTML (h) and other files (9).
+Nothing is shown or served that begins with a dot, is no UTF-8, or lies outside
+of ROOT, whatever links lead there.";
 
 /// So many are served at a time, each with a descriptor for its connection and one for its file.
 const CONNECTIONS_MAX: usize = 400;
@@ -41,45 +45,17 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let Some(arguments) = arguments()? else { return Ok(()) };
-    let root = &arguments.root;
-    let site = Site::new(root).map_err(|error| format!("cannot serve {}: {error}", root.display()))?;
+    let Some(mut given) = arguments(HELP, 2, &["host", "patience"])? else { return Ok(()) };
+    let root = given.word().map(PathBuf::from).ok_or_else(|| misused("ROOT is missing: which folder?"))?;
+    let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7070".into());
+    let (host, patience) = (given.parsed("host")?, Duration::from_secs(given.parsed("patience")?.unwrap_or(60)));
+    let site = Site::new(&root).map_err(|error| format!("cannot serve {}: {error}", root.display()))?;
     // An answer is closed politely as soon as it is queued: so it is the linger clock that waits for slow readers.
-    let mut reactor = Reactor::with_config(Config::new().linger_max(arguments.patience))?;
+    let mut reactor = Reactor::with_config(Config::new().linger_max(patience))?;
     let options = Listen::new().connections_max(CONNECTIONS_MAX, server::error("the server is busy, try again later"));
-    let listener = reactor.net().listen_with(arguments.at, options, |_, _, _| Ok(Visitor))?;
+    let listener = reactor.net().listen_with(at, options, |_, _, _| Ok(Visitor))?;
     stop_on_interrupt(&reactor)?;
     announce(&reactor.net(), listener);
-    let mut server =
-        Server { site: Arc::new(site), searches: Arc::default(), host: arguments.host, patience: arguments.patience };
+    let mut server = Server { site: Arc::new(site), searches: Arc::default(), host, patience };
     Ok(reactor.run(&mut server)?)
-}
-
-struct Arguments {
-    root: PathBuf,
-    at: String,
-    host: Option<String>,
-    patience: Duration,
-}
-
-/// Nothing if only help was wanted.
-fn arguments() -> Result<Option<Arguments>, Failure> {
-    let (mut root, mut at, mut host, mut patience) = (None, None, None, 60);
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => {
-                println!("{HELP}");
-                return Ok(None);
-            }
-            Long("host") => host = Some(parser.value()?.string()?),
-            Long("patience") => patience = parser.value()?.parse()?,
-            Value(value) if root.is_none() => root = Some(value.into()),
-            Value(value) if at.is_none() => at = Some(value.string()?),
-            other => return Err(misused(other.unexpected())),
-        }
-    }
-    let root = root.ok_or_else(|| misused("ROOT is missing: which folder?"))?;
-    let at = at.unwrap_or_else(|| "127.0.0.1:7070".into());
-    Ok(Some(Arguments { root, at, host, patience: Duration::from_secs(patience) }))
 }

@@ -1,13 +1,11 @@
 //! Notes in a relational database, for many clients at a time. A database blocks, and the loop must not: each request is
 //! worked out on another thread, by `Answer::later`, and its answer comes in its turn.
 
-#[allow(dead_code)] // the other examples stop, this one drains
 #[path = "../../common/mod.rs"]
 mod common;
 mod store;
 
-use common::{Failure, announce, exit, misused};
-use lexopt::prelude::*;
+use common::{Failure, announce, arguments, exit, misused};
 use mainspring::{Answer, Config, Context, Fault, Limit, Listen, Outcome, Reactor, RequestHandler, Terminator};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -29,16 +27,19 @@ Keeps notes in a database.
 
 usage: notes FILE [ADDR]
 
-FILE is the database, which is made if it is not there. ADDR is IP:PORT or unix:/path, 127.0.0.1:7016 if it
-is not given; port 0 means any free one. A request is a line:
+FILE is the database, which is made if it is not there. ADDR is IP:PORT (port 0:
+any free one) or unix:/path; 127.0.0.1:7016 if it is not given. A request is a
+line:
 
   add TEXT      OK ID, when the note is committed: from then on nothing loses it
-  list [ID]     the notes after that one, each ID TEXT, at most 100; then OK and how many
+  list [ID]     the notes after that one, each ID TEXT, at most 100; then OK and
+                how many
   find TEXT     the notes that have TEXT in them; the same
 
-and what goes wrong is answered with ERROR and why, a request of more than 4096 bytes too. Who for 10 minutes
-says nothing, takes none of its answers or does not finish a request is let go. Ctrl-C lets requests that have
-come finish first.";
+and what goes wrong is answered with ERROR and why, a request of more than 4096
+bytes too. Who for 10 minutes says nothing, takes none of its answers or does
+not finish a request is let go. Ctrl-C lets requests that have come finish
+first.";
 
 /// Longer requests are refused.
 const LINE_MAX: usize = 4096;
@@ -139,10 +140,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let Some((file, at)) = arguments()? else {
-        println!("{HELP}");
-        return Ok(());
-    };
+    let Some(mut given) = arguments(HELP, 2, &[])? else { return Ok(()) };
+    let file = given.word().filter(|file| !file.is_empty()).map(PathBuf::from);
+    let file = file.ok_or_else(|| misused("a FILE is missing"))?;
+    let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7016".into());
     let store = Store::open(&file).map_err(|error| format!("{}: {error}", file.display()))?;
     // One connection to the database, so one thread is enough.
     let mut reactor = Reactor::with_config(Config::new().offload_threads(1))?;
@@ -164,20 +165,4 @@ fn drain_on_interrupt(reactor: &Reactor<Notes>) -> io::Result<()> {
         }
     });
     Ok(())
-}
-
-/// The database and where to listen, unless help is asked for.
-fn arguments() -> Result<Option<(PathBuf, String)>, Failure> {
-    let (mut file, mut at) = (None, None);
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Short('h') | Long("help") => return Ok(None),
-            Value(word) if file.is_none() => file = Some(PathBuf::from(word)),
-            Value(word) if at.is_none() => at = Some(word.string()?),
-            other => return Err(misused(other.unexpected())),
-        }
-    }
-    let file = file.filter(|file| !file.as_os_str().is_empty()).ok_or_else(|| misused("a FILE is missing"))?;
-    Ok(Some((file, at.unwrap_or_else(|| "127.0.0.1:7016".into()))))
 }

@@ -221,7 +221,9 @@ fn help_and_mistakes() {
         command.current_dir(&folder.0).args(arguments).output().expect("it was built")
     };
     let help = run(&["--help"]);
-    assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("usage: notes"));
+    let text = String::from_utf8_lossy(&help.stdout);
+    assert!(help.status.success() && text.contains("usage: notes"));
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     let wrong: [&[&str]; 6] = [&[], &[""], &["--nonsense"], &["/nowhere/notes.db"], &["a", "b", "c"], &["notes.db", "nonsense"]];
     for arguments in wrong {
         let output = run(arguments);
