@@ -13,7 +13,10 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::{
         fd::OwnedFd,
-        unix::net::{UnixListener, UnixStream},
+        unix::{
+            net::{UnixListener, UnixStream},
+            process::ExitStatusExt,
+        },
     },
     path::PathBuf,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
@@ -101,7 +104,11 @@ impl Program {
     }
 
     fn interrupt(&self) {
-        let killed = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        self.signal("-INT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let killed = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(killed.expect("kill(1) exists").success());
     }
 
@@ -259,9 +266,8 @@ impl Drop for UnixPath {
 
 // ----------------------------------------------------------------------------------------------------- all of them
 
-/// Each with arguments that start a server on a free port.
-const SERVERS: [(&str, &[&str]); 7] = [
-    ("echo", &["127.0.0.1:0"]),
+/// Each with arguments that start a server on a free port; but `echo`, which leaves an interrupt to the system.
+const SERVERS: [(&str, &[&str]); 6] = [
     ("timestamp", &["serve", "127.0.0.1:0"]),
     ("timestamp", &[]),
     ("chat", &["127.0.0.1:0"]),
@@ -272,7 +278,7 @@ const SERVERS: [(&str, &[&str]); 7] = [
 
 #[test]
 fn help_tells_how_each_is_used_and_fits_a_terminal() {
-    let all = ["echo", "timestamp", "chat", "proxy", "guess", "timestamp_handler", "gopher_server", "gopher_client", "transfer"];
+    let all = ["timestamp", "chat", "proxy", "guess", "timestamp_handler", "gopher_server", "gopher_client", "transfer"];
     for name in all {
         for option in ["--help", "-h"] {
             let help = Program::start(name, &[option]).ends_well().join("\n");
@@ -284,9 +290,7 @@ fn help_tells_how_each_is_used_and_fits_a_terminal() {
 
 #[test]
 fn help_tells_after_how_long_who_says_nothing_is_let_go() {
-    for (name, how_long) in
-        [("echo", "10 minutes"), ("timestamp", "60 seconds"), ("chat", "60 seconds"), ("timestamp_handler", "60 seconds")]
-    {
+    for (name, how_long) in [("timestamp", "60 seconds"), ("chat", "60 seconds"), ("timestamp_handler", "60 seconds")] {
         let help = Program::start(name, &["--help"]).ends_well().join(" ");
         assert!(help.contains(how_long) && help.contains("is let go"), "{help}");
     }
@@ -294,9 +298,7 @@ fn help_tells_after_how_long_who_says_nothing_is_let_go() {
 
 #[test]
 fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
-    let wrong: [(&str, &[&str], &str); 18] = [
-        ("echo", &["--nonsense"], "--nonsense"),
-        ("echo", &["127.0.0.1:0", "surplus"], "surplus"),
+    let wrong: [(&str, &[&str], &str); 16] = [
         ("timestamp", &["--nonsense"], "--nonsense"),
         ("timestamp", &["127.0.0.1:1"], "serve or ask?"),
         ("timestamp", &["ask"], "address"),
@@ -364,23 +366,62 @@ fn echo_sends_back_what_it_gets() {
 }
 
 #[test]
-fn echo_listens_at_a_path_too_and_takes_the_file_away() {
+fn the_readme_shows_echo_as_it_is() {
+    let (readme, echo) = (include_str!("../README.md"), include_str!("../examples/echo.rs"));
+    let (_, code) = echo.split_once('\n').expect("a line that says what it is");
+    assert!(readme.contains(&format!("```rust,no_run\n{code}```")), "one of the two has changed");
+}
+
+#[test]
+fn echo_is_not_stopped_by_a_client_that_sends_on_and_on_and_never_reads() {
+    let (_program, addr) = Program::serve("echo", &["127.0.0.1:0"]);
+    let greedy = dial(addr);
+    let bytes = noise(5, 48 << 20);
+    let (sender, taken) = send_all(&greedy, &bytes);
+    until_quiet(&taken);
+    let mut caller = Caller::new(addr);
+    caller.says("is anybody there?\n");
+    caller.hears("is anybody there?");
+    assert_same(&read_all(&greedy), &bytes);
+    sender.join().expect("no panic");
+}
+
+#[test]
+fn echo_leaves_signals_to_the_system_and_what_it_leaves_behind_is_not_in_the_way() {
     let path = UnixPath::new("echo");
-    let program = Program::start("echo", &[&path.address()]);
+    for _ in 0..2 {
+        let mut program = Program::start("echo", &[&path.address()]);
+        assert_eq!(program.address(), path.address());
+        let mut peer = UnixStream::connect(&path.0).expect("it listens");
+        peer.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        peer.write_all(b"x").expect("connected");
+        assert_eq!(peer.read(&mut [0]).expect("an echo in time"), 1);
+        program.signal("-TERM"); // a shell may have had us ignore SIGINT, and then the program does too
+        let (status, stdout, stderr) = program.end();
+        assert_eq!((status.signal(), stdout, stderr), (Some(15), vec![], vec![]));
+        assert_eq!(peer.read(&mut [0]).expect("an end"), 0);
+        assert!(path.0.exists(), "nobody was there to take it away");
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------- timestamp
+
+#[test]
+fn a_server_listens_at_a_path_too_and_takes_the_file_away() {
+    let path = UnixPath::new("timestamp");
+    let program = Program::start("timestamp", &["serve", &path.address()]);
     assert_eq!(program.address(), path.address());
     let mut peer = UnixStream::connect(&path.0).expect("it listens");
     peer.set_read_timeout(Some(PATIENCE)).expect("a socket option");
-    peer.write_all(b"hello").expect("connected");
+    peer.write_all(b"hello\n").expect("connected");
     peer.shutdown(Shutdown::Write).expect("connected");
     let mut all = String::new();
     peer.read_to_string(&mut all).expect("an orderly end");
-    assert_eq!(all, "hello");
+    assert!(all.ends_with("] hello\n"), "{all}");
     program.interrupt();
     program.ends_well();
     assert!(!path.0.exists());
 }
-
-// ------------------------------------------------------------------------------------------------------- timestamp
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]; // since 1 January 1970
