@@ -9,6 +9,7 @@ mod common;
 use common::{PATIENCE, dial, say};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use std::{
+    fs::File,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::{
@@ -278,7 +279,7 @@ const SERVERS: [(&str, &[&str]); 6] = [
 
 #[test]
 fn help_tells_how_each_is_used_and_fits_a_terminal() {
-    let all = ["timestamp", "chat", "proxy", "guess", "timestamp_handler", "gopher_server", "gopher_client", "transfer"];
+    let all = ["tail", "timestamp", "chat", "proxy", "guess", "timestamp_handler", "gopher_server", "gopher_client", "transfer"];
     for name in all {
         for option in ["--help", "-h"] {
             let help = Program::start(name, &[option]).ends_well().join("\n");
@@ -290,15 +291,21 @@ fn help_tells_how_each_is_used_and_fits_a_terminal() {
 
 #[test]
 fn help_tells_after_how_long_who_says_nothing_is_let_go() {
-    for (name, how_long) in [("timestamp", "60 seconds"), ("chat", "60 seconds"), ("timestamp_handler", "60 seconds")] {
+    for name in ["tail", "timestamp", "chat", "timestamp_handler"] {
         let help = Program::start(name, &["--help"]).ends_well().join(" ");
-        assert!(help.contains(how_long) && help.contains("is let go"), "{help}");
+        assert!(help.contains("60 seconds") && help.contains("is let go"), "{help}");
     }
 }
 
 #[test]
 fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
-    let wrong: [(&str, &[&str], &str); 16] = [
+    let wrong: [(&str, &[&str], &str); 22] = [
+        ("tail", &["--nonsense"], "--nonsense"),
+        ("tail", &[], "SOURCE"),
+        ("tail", &["a", "127.0.0.1:0", "surplus"], "surplus"),
+        ("tail", &["/nowhere/at/all"], "/nowhere/at/all: No such file"),
+        ("tail", &["Cargo.toml"], "Cargo.toml: a file cannot be waited for"),
+        ("tail", &["src"], "src: a file cannot be waited for"),
         ("timestamp", &["--nonsense"], "--nonsense"),
         ("timestamp", &["127.0.0.1:1"], "serve or ask?"),
         ("timestamp", &["ask"], "address"),
@@ -401,6 +408,155 @@ fn echo_leaves_signals_to_the_system_and_what_it_leaves_behind_is_not_in_the_way
         assert_eq!((status.signal(), stdout, stderr), (Some(15), vec![], vec![]));
         assert_eq!(peer.read(&mut [0]).expect("an end"), 0);
         assert!(path.0.exists(), "nobody was there to take it away");
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------ tail
+
+/// A pipe with a name, which goes with its test.
+struct Fifo(PathBuf);
+
+impl Fifo {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("mainspring-{name}-{}", std::process::id()));
+        assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo(1) exists").success());
+        Self(path)
+    }
+
+    /// A program that follows it, and what is written to it from here.
+    fn follow(&self) -> (Program, SocketAddr, File) {
+        let (program, addr) = Program::serve("tail", &[self.0.to_str().expect("ASCII"), "127.0.0.1:0"]);
+        (program, addr, File::options().write(true).open(&self.0).expect("it is open for reading"))
+    }
+}
+
+impl Drop for Fifo {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn listen(addr: SocketAddr) -> Caller {
+    let mut caller = Caller::new(addr);
+    caller.hears("* following");
+    caller
+}
+
+#[test]
+fn tail_sends_whole_lines_to_all_and_ends_with_its_source() {
+    let fifo = Fifo::new("tail");
+    let (program, addr, mut source) = fifo.follow();
+    let (mut ann, mut bob) = (listen(addr), listen(addr));
+    source.write_all(b"one\n\ntw").expect("it reads");
+    for listener in [&mut ann, &mut bob] {
+        listener.hears("one");
+        listener.hears("");
+    }
+    let mut late = listen(addr);
+    ann.says("is anybody there?\n".repeat(1000)); // nobody answers
+    bob.hangs_up();
+    bob.hears_the_end();
+    source.write_all(b"o\n\x00\xff\n").expect("it reads");
+    source.write_all("x".repeat(100_000).as_bytes()).expect("it reads"); // a line that does not end
+    source.write_all(b"\nthe rest").expect("it reads");
+    drop(source);
+    for listener in [&mut ann, &mut late] {
+        listener.hears("two");
+        let mut line = Vec::new();
+        listener.lines.read_until(b'\n', &mut line).expect("a line in time");
+        assert_eq!(line, b"\0\xff\n");
+        listener.hears(&"x".repeat(100_000));
+        let mut rest = String::new();
+        listener.lines.read_to_string(&mut rest).expect("an orderly end");
+        assert_eq!(rest, "the rest");
+    }
+    assert_eq!(program.ends_well(), [""; 0]);
+}
+
+#[test]
+fn tail_follows_what_is_piped_into_it() {
+    if !cfg!(target_os = "linux") {
+        return; // elsewhere /dev/stdin is the same open file, which others would share without blocking
+    }
+    let (mut program, addr) = Program::serve("tail", &["/dev/stdin", "127.0.0.1:0"]);
+    let mut listener = listen(addr);
+    program.types("hello\n");
+    listener.hears("hello");
+    program.end_of_input();
+    listener.hears_the_end();
+    program.ends_well();
+}
+
+#[test]
+fn who_does_not_keep_up_is_told_how_many_lines_were_missed_and_nobody_waits_for_it() {
+    const LINES: usize = 16 << 10;
+    let fifo = Fifo::new("tail-slow");
+    let (program, addr, mut source) = fifo.follow();
+    let mut quick = listen(addr);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
+    socket.set_recv_buffer_size(4096).expect("a socket option");
+    socket.connect(&addr.into()).expect("there is room");
+    let mut sleeper = Caller::of(socket.into());
+    sleeper.hears("* following");
+    let text = "z".repeat(1000);
+    for batch in 0..LINES / 32 {
+        let numbers = batch * 32..(batch + 1) * 32;
+        let lines: String = numbers.clone().map(|n| format!("{n} {text}\n")).collect();
+        source.write_all(lines.as_bytes()).expect("it reads");
+        for n in numbers {
+            quick.hears(&format!("{n} {text}"));
+        }
+    }
+    if cfg!(target_os = "linux") {
+        assert!(memory_max(&program) < 16 << 20, "{} bytes", memory_max(&program));
+    }
+    drop(source);
+    quick.hears_the_end();
+    let (mut next, mut missed) = (0, 0);
+    for line in sleeper.lines.lines().map(|line| line.expect("an orderly end")) {
+        let words: Vec<&str> = line.split(' ').collect();
+        if let ["*", number, "lines", "were", "missed"] = words[..] {
+            let number: usize = number.parse().expect("a number");
+            next += number;
+            missed += number;
+        } else {
+            assert_eq!(words[0], next.to_string(), "each line is there, or was counted");
+            next += 1;
+        }
+    }
+    assert!(missed > 0, "nobody keeps all of that for one who does not read");
+    assert_eq!(next, LINES);
+    program.ends_well();
+}
+
+#[test]
+fn tail_can_be_interrupted_while_somebody_listens_or_killed() {
+    let fifo = Fifo::new("tail-end");
+    let (program, addr, mut source) = fifo.follow();
+    let mut listener = listen(addr);
+    program.interrupt();
+    program.ends_well();
+    assert!(listener.socket.read(&mut [0]).map_or(true, |bytes| bytes == 0), "an end, of one kind or the other");
+    assert_eq!(source.write_all(b"x").expect_err("nobody reads").kind(), ErrorKind::BrokenPipe);
+
+    let (program, addr, mut source) = fifo.follow();
+    let mut listener = listen(addr);
+    drop(program); // by SIGKILL
+    assert!(listener.socket.read(&mut [0]).map_or(true, |bytes| bytes == 0), "an end, of one kind or the other");
+    assert_eq!(source.write_all(b"x").expect_err("nobody reads").kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn one_more_listener_than_there_may_be_is_told_so() {
+    let fifo = Fifo::new("tail-full");
+    let (_program, addr, mut source) = fifo.follow();
+    let mut listeners: Vec<Caller> = (0..100).map(|_| listen(addr)).collect();
+    let mut surplus = Caller::new(addr);
+    surplus.hears("* too many are here already");
+    surplus.hears_the_end();
+    source.write_all(b"hello\n").expect("it reads");
+    for listener in &mut listeners {
+        listener.hears("hello");
     }
 }
 

@@ -1,0 +1,192 @@
+//! Follows a FIFO, a pipe or a device, and sends its lines to everybody who is connected: a `Dispatcher` is a source that
+//! is yours, the loop only says when to read it.
+
+mod common;
+
+use common::{Failure, announce, arguments, exit, misused, stop_on_interrupt};
+use mainspring::{Context, Dispatcher, Drained, Fault, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Scope, Source};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, ErrorKind, Read},
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    rc::Rc,
+    time::Duration,
+};
+
+const HELP: &str = "\
+Follows SOURCE, and sends its lines to everybody who is connected.
+
+usage: tail SOURCE [ADDR]
+
+SOURCE is a FIFO (mkfifo(1)), a device, or /dev/stdin where that is a pipe. It
+ends when nobody can write to SOURCE any more. ADDR is IP:PORT (port 0: any free
+one) or unix:/path; 127.0.0.1:7002 if it is not given. In two terminals:
+
+  vmstat 1 | cargo run --example tail -- /dev/stdin
+  nc 127.0.0.1 7002
+
+A file cannot be waited for. Let tail(1) follow it, into a pipe:
+
+  tail -F /var/log/syslog | cargo run --example tail -- /dev/stdin
+
+Nobody waits for who is slow: who does not keep up is told how many lines were
+missed, and who for 60 seconds takes nothing is let go.";
+
+/// A line that has not come to its end after so many bytes is passed on in pieces.
+const LINE_MAX: usize = 16 << 10;
+
+/// So much is read in a turn. With what was begun it is less than a connection may have queued.
+const PIECE_BYTES: usize = 16 << 10;
+
+const LISTENERS_MAX: usize = 100;
+
+/// So long somebody to whom something is sent may take nothing of it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// When SOURCE has ended: for everybody to take the rest.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What the program has one of; every callback is lent it.
+struct Audience {
+    /// Who listens, and how many lines each has missed.
+    missed: BTreeMap<Key, usize>,
+    ending: Result<(), Failure>,
+}
+
+impl Audience {
+    /// One buffer for all, queued by reference.
+    fn tell(&mut self, net: &mut Net<'_, Self>, lines: &[u8]) {
+        let count = lines.iter().filter(|byte| **byte == b'\n').count();
+        let lines: Rc<[u8]> = lines.into();
+        for (&key, missed) in &mut self.missed {
+            let Some(mut link) = net.link(key) else { continue };
+            // Who has missed something must be told so before anything else.
+            if link.is_congested() || *missed > 0 {
+                *missed += count;
+            } else {
+                link.send_shared(&lines);
+            }
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------- the source
+
+struct Tail {
+    file: File,
+    /// The beginning of a line.
+    begun: Vec<u8>,
+}
+
+impl Dispatcher<Audience> for Tail {
+    fn source(&mut self) -> Source<'_> {
+        Source::Fd(self.file.as_fd())
+    }
+
+    /// Once a turn, so that others have theirs, however fast SOURCE is.
+    fn readable(&mut self, scope: &mut Scope<'_, Audience>, audience: &mut Audience) -> Result<Drained, Fault> {
+        let mut piece = [0; PIECE_BYTES];
+        match self.file.read(&mut piece) {
+            Ok(0) => scope.close(), // the last who could write has gone
+            Ok(bytes) => self.begun.extend(&piece[..bytes]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Drained::Yes),
+            Err(error) => return Err(error.into()),
+        }
+        let end = match self.begun.iter().rposition(|byte| *byte == b'\n') {
+            Some(at) => at + 1,
+            None if self.begun.len() > LINE_MAX => self.begun.len(),
+            None => return Ok(Drained::No),
+        };
+        audience.tell(&mut scope.net, &self.begun[..end]);
+        self.begun.drain(..end);
+        Ok(Drained::No)
+    }
+
+    /// The end of SOURCE is that of the program, when everybody has the rest.
+    fn closed(&mut self, scope: &mut Scope<'_, Audience>, audience: &mut Audience, why: Reason) {
+        audience.tell(&mut scope.net, &self.begun);
+        if !why.is_clean() {
+            audience.ending = Err(why.to_string().into());
+        }
+        scope.net.drain(GRACE);
+    }
+}
+
+/// Without O_NONBLOCK a read would wait, and the loop with it.
+fn open(path: &Path) -> io::Result<File> {
+    // It can always be read, if only to hear that there is no more, and that it grows is no event: the loop would report it
+    // once, and that is its end.
+    let kind = fs::metadata(path)?;
+    if kind.is_file() || kind.is_dir() {
+        return Err(io::Error::other("a file cannot be waited for; --help shows how to follow one"));
+    }
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+// ---------------------------------------------------------------------------------------------------- who listens
+
+struct Listener;
+
+impl Listener {
+    fn own_up(ctx: &mut Context<'_, Audience>, audience: &mut Audience) {
+        let missed = audience.missed.get_mut(&ctx.key).map(std::mem::take);
+        if let Some(missed @ 1..) = missed {
+            writeln!(ctx, "* {missed} lines were missed");
+        }
+    }
+}
+
+impl Protocol<Audience> for Listener {
+    fn connected(&mut self, ctx: &mut Context<'_, Audience>, audience: &mut Audience) -> Outcome {
+        audience.missed.insert(ctx.key, 0);
+        // SOURCE may be silent all day: who has vanished without a word is noticed by TCP.
+        let _ = ctx.link().with_socket(|socket| socket.set_keepalive(true));
+        ctx.send("* following\n");
+        Ok(())
+    }
+
+    /// Nothing is asked here, so nothing is answered.
+    fn received(&mut self, _: &mut Context<'_, Audience>, _: &mut Audience, _: &[u8]) -> Outcome {
+        Ok(())
+    }
+
+    fn writable(&mut self, ctx: &mut Context<'_, Audience>, audience: &mut Audience) -> Outcome {
+        Self::own_up(ctx, audience);
+        Ok(())
+    }
+
+    fn draining(&mut self, ctx: &mut Context<'_, Audience>, audience: &mut Audience) -> Outcome {
+        Self::own_up(ctx, audience);
+        ctx.close();
+        Ok(())
+    }
+
+    fn closed(&mut self, ctx: &mut Context<'_, Audience>, audience: &mut Audience, _: Reason) {
+        audience.missed.remove(&ctx.key);
+    }
+}
+
+fn main() -> ExitCode {
+    exit(run())
+}
+
+fn run() -> Result<(), Failure> {
+    let Some(mut given) = arguments(HELP, 2, &[])? else { return Ok(()) };
+    let path = given.word().map(PathBuf::from).ok_or_else(|| misused("SOURCE is missing: what to follow?"))?;
+    let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7002".into());
+    let cannot = |error: io::Error| format!("cannot follow {}: {error}", path.display());
+    let file = open(&path).map_err(cannot)?;
+
+    let mut reactor = Reactor::new()?;
+    reactor.net().watch(Tail { file, begun: Vec::new() }).map_err(cannot)?;
+    let options = Listen::new().stall_timeout(PATIENCE).connections_max(LISTENERS_MAX, "* too many are here already\n");
+    let listener = reactor.net().listen_with(at, options, |_, _, _| Ok(Listener))?;
+    stop_on_interrupt(&reactor)?;
+    announce(&reactor.net(), listener);
+    let mut audience = Audience { missed: BTreeMap::new(), ending: Ok(()) };
+    reactor.run(&mut audience)?;
+    audience.ending
+}
