@@ -3,6 +3,8 @@
 //! `cargo test` builds them; a command that selects tests (`--tests`, `--test examples`) does not: then `cargo build
 //! --examples` comes first.
 #![cfg(unix)]
+// Each of the programs that are taken in here brings its own `common`.
+#![allow(clippy::duplicate_mod)]
 
 mod common;
 
@@ -234,6 +236,7 @@ fn nobody() -> (Socket, SocketAddr) {
 
 fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).expect("a socket option"); // of its accept, on Linux
     let addr = listener.local_addr().expect("bound");
     (listener, addr)
 }
@@ -279,7 +282,18 @@ const SERVERS: [(&str, &[&str]); 6] = [
 
 #[test]
 fn help_tells_how_each_is_used_and_fits_a_terminal() {
-    let all = ["tail", "timestamp", "chat", "proxy", "guess", "timestamp_handler", "gopher_server", "gopher_client", "transfer"];
+    let all = [
+        "tail",
+        "uplink",
+        "timestamp",
+        "chat",
+        "proxy",
+        "guess",
+        "timestamp_handler",
+        "gopher_server",
+        "gopher_client",
+        "transfer",
+    ];
     for name in all {
         for option in ["--help", "-h"] {
             let help = Program::start(name, &[option]).ends_well().join("\n");
@@ -299,7 +313,12 @@ fn help_tells_after_how_long_who_says_nothing_is_let_go() {
 
 #[test]
 fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
-    let wrong: [(&str, &[&str], &str); 22] = [
+    let wrong: [(&str, &[&str], &str); 27] = [
+        ("uplink", &["--nonsense"], "--nonsense"),
+        ("uplink", &[], "ADDR"),
+        ("uplink", &["127.0.0.1:1", "surplus"], "surplus"),
+        ("uplink", &["127.0.0.1:1", "--tries", "nonsense"], "--tries: "),
+        ("uplink", &["nonsense"], "nonsense"),
         ("tail", &["--nonsense"], "--nonsense"),
         ("tail", &[], "SOURCE"),
         ("tail", &["a", "127.0.0.1:0", "surplus"], "surplus"),
@@ -558,6 +577,114 @@ fn one_more_listener_than_there_may_be_is_told_so() {
     for listener in &mut listeners {
         listener.hears("hello");
     }
+}
+
+// ---------------------------------------------------------------------------------------------------------- uplink
+
+/// With the dialogue test that stands at its end.
+#[allow(dead_code)] // its `main`
+#[path = "../examples/uplink.rs"]
+mod uplink;
+
+fn uplink(arguments: &[&str]) -> (Program, TcpListener) {
+    let (server, addr) = listener();
+    (Program::start("uplink", &[&[addr.to_string().as_str()], arguments].concat()), server)
+}
+
+#[test]
+fn uplink_sends_what_is_typed_and_comes_back_after_it_was_reset() {
+    let (mut program, server) = uplink(&[]);
+    program.types("one\n\ntwo\n");
+    let mut first = Caller::of(accept(&server));
+    assert!(program.complaint().starts_with("connected to 127.0.0.1:"));
+    for line in ["one", "", "two"] {
+        first.hears(line);
+    }
+    first.says("h\x1b[2Ji, caf\u{e9}\r\n");
+    assert_eq!(program.line(), "h [2Ji, caf\u{e9}");
+    let Caller { socket, lines } = first;
+    drop(lines);
+    common::reset(socket);
+    assert!(program.complaint().ends_with("; trying again"));
+    program.types("meanwhile\n");
+    let mut second = Caller::of(accept(&server));
+    second.hears("meanwhile");
+    program.types("no line's end");
+    program.end_of_input();
+    let mut rest = String::new();
+    second.lines.read_to_string(&mut rest).expect("an orderly end");
+    assert_eq!(rest, "no line's end");
+    drop(second);
+    let (status, stdout, complaints) = program.end();
+    assert_eq!((status.code(), stdout, complaints.len()), (Some(0), vec![], 1), "{complaints:?}");
+}
+
+#[test]
+fn uplink_finds_a_server_that_starts_later() {
+    let path = UnixPath::new("uplink");
+    let mut program = Program::start("uplink", &[&path.address()]);
+    program.types("early\n");
+    program.end_of_input();
+    assert!(program.complaint().starts_with("could not connect to unix:"));
+    let server = UnixListener::bind(&path.0).expect("a free path");
+    SockRef::from(&server).set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    let (mut peer, _) = server.accept().expect("it comes back");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    let mut all = String::new();
+    peer.read_to_string(&mut all).expect("an orderly end");
+    assert_eq!(all, "early\n");
+    drop(peer);
+    assert_eq!(program.end().0.code(), Some(0));
+}
+
+#[test]
+fn uplink_holds_its_input_up_while_the_server_does_not_read_and_loses_nothing() {
+    let (mut program, server) = uplink(&[]);
+    let mut peer = accept(&server);
+    let mut stdin = program.stdin.take().expect("open");
+    let (bytes, taken) = (noise(6, 16 << 20), Arc::new(AtomicUsize::new(0)));
+    let (input, count) = (bytes.clone(), Arc::clone(&taken));
+    let typist = thread::spawn(move || {
+        for piece in input.chunks(64 << 10) {
+            stdin.write_all(piece).expect("the program reads on");
+            count.fetch_add(piece.len(), Ordering::Relaxed);
+        }
+    });
+    until_quiet(&taken);
+    assert!(taken.load(Ordering::Relaxed) < bytes.len(), "nobody reads, and nobody keeps it all");
+    let mut all = Vec::new();
+    peer.read_to_end(&mut all).expect("an orderly end");
+    assert_same(&all, &bytes);
+    typist.join().expect("no panic");
+    if cfg!(target_os = "linux") && program.child.try_wait().expect("ours").is_none() {
+        assert!(memory_max(&program) < 16 << 20, "{} bytes", memory_max(&program));
+    }
+    drop(peer);
+    assert_eq!(program.end().0.code(), Some(0));
+}
+
+#[test]
+fn uplink_gives_up_when_it_is_told_to_and_says_why() {
+    let (_socket, addr) = nobody();
+    let program = Program::start("uplink", &["--tries", "1", &addr.to_string()]);
+    let (stdout, complaint) = program.ends_badly();
+    assert_eq!(stdout, [""; 0]);
+    assert!(complaint.starts_with("error: could not connect to") && complaint.contains(&addr.to_string()), "{complaint}");
+}
+
+#[test]
+fn uplink_can_be_interrupted_while_it_pauses_and_while_it_is_connected() {
+    let (_socket, addr) = nobody();
+    let mut program = Program::start("uplink", &[&addr.to_string()]);
+    program.complaint();
+    program.interrupt();
+    assert_eq!(program.end().0.code(), Some(0));
+    let (mut program, server) = uplink(&[]);
+    let mut peer = accept(&server);
+    program.complaint();
+    program.interrupt();
+    assert_eq!(program.end().0.code(), Some(0));
+    assert_eq!(peer.read(&mut [0]).expect("an end"), 0);
 }
 
 // ------------------------------------------------------------------------------------------------------- timestamp

@@ -1,0 +1,286 @@
+//! Sends the lines of standard input to a server, and comes back whenever it loses it: `Reconnect`, which lives in the
+//! state. Its dialogue test, on a simulated network, stands at the end.
+//!
+//! Reading standard input blocks, so a thread does that, and posts each line into the loop.
+
+mod common;
+
+use common::{Failure, arguments, complain, exit, misused, say, stop_on_interrupt};
+use mainspring::{Context, Keep, Net, Outcome, Protocol, Reactor, Reason, Reconnect, Remote, Terminator};
+use std::{
+    io::{self, BufRead, ErrorKind, Read},
+    process::ExitCode,
+    sync::mpsc::{SyncSender, sync_channel},
+    thread,
+    time::Duration,
+};
+
+const HELP: &str = "\
+Sends the lines of standard input to a server, prints what that says, and comes
+back whenever the connection is lost.
+
+usage: uplink [--tries N] ADDR
+
+ADDR is HOST:PORT or unix:/path. In two terminals:
+
+  nc -lk 127.0.0.1 7003
+  vmstat 1 | cargo run --example uplink -- 127.0.0.1:7003
+
+While there is no connection the newest 64 KiB of lines are kept; a line that
+was on its way when the connection broke may be lost. After N failures in a row
+it gives up; if N is not given, never. At the end of its input it waits until
+what is kept has been sent, and ends.";
+
+/// A server that says more than this in one line is left, and called again later.
+const LINE_MAX: usize = 4096;
+
+/// So much is kept while there is no connection: with measurements it is the newest that matter. A longer line is sent in
+/// pieces.
+const KEPT_MAX: usize = 64 << 10;
+
+/// A server that for so long takes nothing of what is sent is gone, or as good as that.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the program has one of; every callback is lent it.
+struct App {
+    uplink: Reconnect<App>,
+    tries_max: u32,
+    /// Standard input has ended.
+    is_complete: bool,
+    /// Who waits until the connection can take more. Dropping it says so.
+    held_up: Option<SyncSender<()>>,
+    ending: Result<(), Failure>,
+}
+
+impl App {
+    fn new(to: &str, tries_max: u32) -> Self {
+        let uplink = Reconnect::new(to, |app: &mut App| &mut app.uplink, || Uplink).keep(Keep::Last { bytes_max: KEPT_MAX });
+        Self { uplink, tries_max, is_complete: false, held_up: None, ending: Ok(()) }
+    }
+
+    /// A line of input, and who waits until the next one is wanted.
+    fn input(&mut self, net: &mut Net<'_, Self>, line: &[u8], waits: SyncSender<()>) {
+        self.uplink.send(net, line);
+        let key = self.uplink.key();
+        if key.and_then(|key| net.link(key)).is_some_and(|link| link.is_congested()) {
+            self.held_up = Some(waits);
+        }
+    }
+
+    fn input_ended(&mut self, net: &mut Net<'_, Self>) {
+        self.is_complete = true;
+        if self.uplink.is_ready() {
+            self.uplink.stop(net); // politely: what was sent leaves first
+        }
+    }
+
+    fn give_up(&mut self, net: &mut Net<'_, Self>, why: impl Into<Failure>) {
+        self.ending = Err(why.into());
+        self.uplink.stop(net);
+        if self.uplink.key().is_none() {
+            net.stop(); // otherwise a last `closed` is to come
+        }
+    }
+}
+
+/// A connection; there is a new one for each attempt.
+struct Uplink;
+
+impl Protocol<App> for Uplink {
+    fn connected(&mut self, ctx: &mut Context<'_, App>, app: &mut App) -> Outcome {
+        complain(format_args!("connected to {}", ctx.peer()));
+        ctx.set_terminator(Terminator::line(LINE_MAX));
+        ctx.set_stall_timeout(PATIENCE);
+        // A server that has vanished without a word is noticed by TCP. A heart beat of your protocol would notice it sooner.
+        let _ = ctx.link().with_socket(|socket| socket.set_keepalive(true));
+        app.uplink.ready(ctx); // what was kept leaves
+        if app.is_complete {
+            app.uplink.stop(&mut ctx.net);
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, _: &mut Context<'_, App>, _: &mut App, line: &[u8]) -> Outcome {
+        // What others say must not do anything to a terminal.
+        say(String::from_utf8_lossy(line).replace(char::is_control, " "));
+        Ok(())
+    }
+
+    fn writable(&mut self, _: &mut Context<'_, App>, app: &mut App) -> Outcome {
+        app.held_up = None;
+        Ok(())
+    }
+
+    fn closed(&mut self, ctx: &mut Context<'_, App>, app: &mut App, why: Reason) {
+        app.held_up = None;
+        app.uplink.closed(ctx, &why); // and again, after a pause
+        let is_nonsense = matches!(&why, Reason::Resolve(error) if error.kind() == ErrorKind::InvalidInput);
+        if app.uplink.is_stopped() {
+            if app.ending.is_ok() && !why.is_clean() {
+                app.ending = Err(format!("the last lines may be lost: {why}").into());
+            }
+            ctx.net.stop();
+        } else if is_nonsense || app.uplink.failures() >= app.tries_max {
+            app.give_up(&mut ctx.net, why.to_string());
+        } else {
+            complain(format_args!("{why}; trying again"));
+        }
+    }
+}
+
+/// The thread: a line each time the loop can take one.
+fn read_input(remote: &Remote<App>) {
+    let mut stdin = io::stdin().lock();
+    loop {
+        let mut line = Vec::new();
+        let read = (&mut stdin).take(KEPT_MAX as u64).read_until(b'\n', &mut line);
+        let is_over = !matches!(read, Ok(1..));
+        let (waits, wanted) = sync_channel(0);
+        let posted = remote.post(move |net, app| match read {
+            Ok(0) => app.input_ended(net),
+            Ok(_) => app.input(net, &line, waits),
+            Err(error) => app.give_up(net, format!("cannot read standard input: {error}")),
+        });
+        if posted.is_err() || is_over {
+            return;
+        }
+        let _ = wanted.recv(); // always an error: that `waits` was dropped is the message
+    }
+}
+
+fn main() -> ExitCode {
+    exit(run())
+}
+
+fn run() -> Result<(), Failure> {
+    let Some(mut given) = arguments(HELP, 1, &["tries"])? else { return Ok(()) };
+    let to = given.text()?.ok_or_else(|| misused("ADDR is missing: whom to call?"))?;
+    let tries_max = given.parsed("tries")?.unwrap_or(u32::MAX);
+    let mut reactor = Reactor::new()?;
+    stop_on_interrupt(&reactor)?;
+    let mut app = App::new(&to, tries_max);
+    app.uplink.start(&mut reactor.net());
+    let remote = reactor.remote();
+    thread::spawn(move || read_input(&remote));
+    reactor.run(&mut app)?;
+    app.ending
+}
+
+/// `cargo test --features sim --example uplink` runs it; so does tests/examples.rs.
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use super::*;
+    use mainspring::testing::{Actor, Scene};
+    use std::sync::mpsc::TryRecvError;
+
+    const SERVER: &str = "10.0.0.1:7";
+    const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn started(tries_max: u32) -> Scene<App> {
+        let mut scene = Scene::new(0, App::new(SERVER, tries_max));
+        scene.net().post(|net, app| app.uplink.start(net));
+        scene
+    }
+
+    /// What the thread does; whether it would have to wait now.
+    fn types(scene: &mut Scene<App>, line: &str) -> bool {
+        let (waits, wanted) = sync_channel(0);
+        let line = line.to_owned();
+        scene.net().post(move |net, app| app.input(net, line.as_bytes(), waits));
+        scene.settles();
+        wanted.try_recv() == Err(TryRecvError::Empty)
+    }
+
+    fn ends_input(scene: &mut Scene<App>) {
+        scene.net().post(|net, app| app.input_ended(net));
+        scene.settles();
+    }
+
+    /// As much as the program takes.
+    fn types_until_it_waits(scene: &mut Scene<App>) {
+        assert!((0..1000).any(|_| types(scene, &"x".repeat(1000))), "a megabyte is too much to be queued");
+    }
+
+    /// A server that is there, and was found.
+    fn found(scene: &mut Scene<App>) -> Actor {
+        let server = scene.serves(SERVER);
+        scene.passes(MINUTE);
+        assert!(scene.state().uplink.is_ready(), "no pause is longer");
+        server
+    }
+
+    #[test]
+    fn what_is_typed_while_the_server_is_away_is_sent_once_when_it_is_back() {
+        let mut scene = started(u32::MAX);
+        types(&mut scene, "one\n");
+        scene.passes(10 * SECOND); // refused, again and again
+        let server = found(&mut scene);
+        types(&mut scene, "two\n");
+        scene.hears(server, "one\ntwo\n").resets(server);
+        types(&mut scene, "three\n");
+        let server = found(&mut scene);
+        scene.hears(server, "three\n");
+    }
+
+    #[test]
+    fn the_end_of_the_input_waits_for_the_server() {
+        let mut scene = started(u32::MAX);
+        types(&mut scene, "one\n");
+        ends_input(&mut scene);
+        scene.passes(MINUTE);
+        assert!(!scene.state().uplink.is_stopped());
+        let server = scene.serves(SERVER);
+        scene.passes(MINUTE).hears(server, "one\n").hears_end(server).ends(server);
+        assert!(scene.state().uplink.is_stopped() && scene.state().ending.is_ok());
+    }
+
+    #[test]
+    fn a_server_that_breaks_off_what_was_the_last_is_told_of() {
+        let mut scene = started(u32::MAX);
+        let server = found(&mut scene);
+        scene.reads(server, false);
+        types_until_it_waits(&mut scene);
+        ends_input(&mut scene);
+        scene.resets(server).settles();
+        assert!(scene.state().uplink.is_stopped());
+        let ending = scene.state().ending.as_ref().expect_err("lines are lost").to_string();
+        assert!(ending.starts_with("the last lines may be lost: connection lost"), "{ending}");
+    }
+
+    #[test]
+    fn the_input_waits_while_the_server_does_not_read_and_not_for_ever() {
+        let mut scene = started(u32::MAX);
+        let server = found(&mut scene);
+        scene.reads(server, false);
+        types_until_it_waits(&mut scene);
+        scene.reads(server, true);
+        assert!(scene.state().held_up.is_none());
+        scene.reads(server, false);
+        types_until_it_waits(&mut scene);
+        scene.passes(2 * PATIENCE);
+        assert!(scene.state().held_up.is_none(), "who takes nothing is left");
+        assert!(!scene.state().uplink.is_stopped(), "and called again");
+    }
+
+    #[test]
+    fn after_so_many_failures_in_a_row_it_gives_up() {
+        let mut scene = started(3);
+        scene.passes(MINUTE);
+        assert_eq!(scene.state().uplink.key(), None);
+        let ending = scene.state().ending.as_ref().expect_err("nobody is there").to_string();
+        assert!(ending.contains("could not connect to 10.0.0.1:7"), "{ending}");
+        scene.serves(SERVER);
+        scene.passes(MINUTE);
+        assert_eq!(scene.connections(), 0);
+    }
+
+    #[test]
+    fn a_server_that_talks_without_end_is_left_and_called_again_after_a_pause() {
+        let mut scene = started(u32::MAX);
+        let server = scene.serves(SERVER);
+        scene.passes(SECOND).says(server, "x".repeat(LINE_MAX + 1)).hears_end(server);
+        assert_eq!(scene.state().uplink.failures(), 1);
+        found(&mut scene);
+    }
+}
