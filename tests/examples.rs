@@ -271,7 +271,8 @@ impl Drop for UnixPath {
 // ----------------------------------------------------------------------------------------------------- all of them
 
 /// Each with arguments that start a server on a free port; but `echo`, which leaves an interrupt to the system.
-const SERVERS: [(&str, &[&str]); 6] = [
+const SERVERS: [(&str, &[&str]); 7] = [
+    ("in_a_game", &["127.0.0.1:0"]),
     ("timestamp", &["serve", "127.0.0.1:0"]),
     ("timestamp", &[]),
     ("chat", &["127.0.0.1:0"]),
@@ -284,6 +285,7 @@ const SERVERS: [(&str, &[&str]); 6] = [
 fn help_tells_how_each_is_used_and_fits_a_terminal() {
     let all = [
         "tail",
+        "in_a_game",
         "uplink",
         "timestamp",
         "chat",
@@ -313,7 +315,10 @@ fn help_tells_after_how_long_who_says_nothing_is_let_go() {
 
 #[test]
 fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
-    let wrong: [(&str, &[&str], &str); 27] = [
+    let wrong: [(&str, &[&str], &str); 30] = [
+        ("in_a_game", &["--nonsense"], "--nonsense"),
+        ("in_a_game", &["127.0.0.1:0", "surplus"], "surplus"),
+        ("in_a_game", &["--steps", "-1"], "--steps: "),
         ("uplink", &["--nonsense"], "--nonsense"),
         ("uplink", &[], "ADDR"),
         ("uplink", &["127.0.0.1:1", "surplus"], "surplus"),
@@ -685,6 +690,148 @@ fn uplink_can_be_interrupted_while_it_pauses_and_while_it_is_connected() {
     program.interrupt();
     assert_eq!(program.end().0.code(), Some(0));
     assert_eq!(peer.read(&mut [0]).expect("an end"), 0);
+}
+
+// ------------------------------------------------------------------------------------------------------- in_a_game
+
+/// With the test that stands at its end.
+#[allow(dead_code)] // its `main`
+#[path = "../examples/in_a_game.rs"]
+mod in_a_game;
+
+/// The number of a step, and where everybody is in it.
+#[track_caller]
+fn step(line: &str) -> (u64, &str) {
+    let (number, rest) = line.strip_prefix("step ").and_then(|rest| rest.split_once(':')).expect(line);
+    (number.parse().expect(line), rest.trim_start())
+}
+
+/// What a player hears next besides the steps.
+#[track_caller]
+fn hears_besides(player: &mut Caller) -> String {
+    loop {
+        let line = player.line();
+        if !line.starts_with("step ") {
+            return line;
+        }
+    }
+}
+
+const FAREWELL: &str = "the game is over after ";
+
+#[test]
+fn a_player_walks_one_field_a_step_until_the_game_is_over() {
+    let (program, addr) = Program::serve("in_a_game", &["--steps", "12", "127.0.0.1:0"]);
+    let mut player = Caller::new(addr);
+    player.says("right\n");
+    player.hears("you are 1: left, right, up, down, stop, quit");
+    let (began, mut steps) = (Instant::now(), Vec::new());
+    let farewell = loop {
+        let line = player.line();
+        if line.starts_with(FAREWELL) {
+            break line;
+        }
+        let (number, at) = step(&line);
+        let at = at.strip_prefix("1 at ").and_then(|at| at.strip_suffix(",0")).expect(&line);
+        steps.push((number, at.parse::<u64>().expect(&line)));
+    };
+    assert_eq!(farewell, "the game is over after 12 steps");
+    player.hears_the_end();
+    drop(player);
+    assert_eq!(steps.last().map(|(number, _)| *number), Some(12));
+    for pair in steps.windows(2) {
+        let ((one, from), (next, to)) = (pair[0], pair[1]);
+        // It may stand for the first ones, until what it said has come.
+        assert!(next == one + 1 && (to == from + 1 || (from, to) == (0, 0)), "{steps:?}");
+    }
+    let between = u32::try_from(steps.len()).expect("few").saturating_sub(2);
+    assert!(began.elapsed() >= Duration::from_millis(50) * between, "twenty steps a second, and no more");
+    let told = program.ends_well();
+    assert!(told.len() == 1 && told[0].starts_with("12 steps; the latest was "), "{told:?}");
+}
+
+#[test]
+fn what_a_player_says_wrong_harms_nobody_else() {
+    let (_program, addr) = Program::serve("in_a_game", &["127.0.0.1:0"]);
+    let mut player = Caller::new(addr);
+    hears_besides(&mut player);
+    for nonsense in [&b""[..], b"LEFT", b"jump", b"\0", b"left right", b"\xff"] {
+        player.says([nonsense, b"\n"].concat());
+        assert_eq!(hears_besides(&mut player), "left, right, up, down, stop, or quit?");
+    }
+    let talker = dial(addr);
+    say(&talker, "x".repeat(33));
+    read_all(&talker); // to its end
+    let breaker = Caller::new(addr);
+    breaker.says("down\n");
+    let Caller { socket, lines } = breaker;
+    drop(lines);
+    common::reset(socket);
+    let quitter = dial(addr);
+    say(&quitter, "quit\nleft\n");
+    read_all(&quitter);
+    player.says(" stop \r\nmore\n");
+    assert_eq!(hears_besides(&mut player), "left, right, up, down, stop, or quit?");
+}
+
+#[test]
+fn the_steps_come_whatever_the_network_does() {
+    let (program, addr) = Program::serve("in_a_game", &["--steps", "40", "127.0.0.1:0"]);
+    let mut watcher = Caller::new(addr);
+    watcher.hears("you are 1: left, right, up, down, stop, quit");
+    let floods = (0..14).map(|n| {
+        let mut socket = dial(addr);
+        let text = if n % 2 == 0 { "left\n" } else { "nonsense\n" }.repeat(1000);
+        // Until the game is over. Half of them are answered, and do not read that.
+        thread::spawn(move || while socket.write_all(text.as_bytes()).is_ok() {})
+    });
+    let floods: Vec<_> = floods.collect();
+    let comers = thread::spawn(move || (0..500).for_each(|_| drop(TcpStream::connect(addr)))); // and gone at once
+    let mut last = step(&watcher.line()).0;
+    let farewell = loop {
+        let line = watcher.line();
+        if line.starts_with(FAREWELL) {
+            break line;
+        }
+        assert_eq!(step(&line).0, last + 1, "no step is left out");
+        last += 1;
+    };
+    assert_eq!((last, farewell.as_str()), (40, "the game is over after 40 steps"));
+    drop(watcher);
+    let told = program.ends_well();
+    assert!(told[0].starts_with("40 steps; "), "{told:?}");
+    comers.join().expect("no panic");
+    for flood in floods {
+        flood.join().expect("no panic");
+    }
+}
+
+#[test]
+fn an_interrupt_ends_the_game_and_all_are_told() {
+    let (program, addr) = Program::serve("in_a_game", &["127.0.0.1:0"]);
+    let mut player = Caller::new(addr);
+    while !player.line().starts_with("step ") {}
+    program.interrupt();
+    let told = hears_besides(&mut player);
+    assert!(told.starts_with(FAREWELL), "{told}");
+    player.hears_the_end();
+    drop(player);
+    assert_eq!(program.ends_well().len(), 1);
+}
+
+#[test]
+fn one_more_player_than_the_field_has_room_for_is_told_so() {
+    let (_program, addr) = Program::serve("in_a_game", &["127.0.0.1:0"]);
+    let mut players: Vec<Caller> = (0..16).map(|_| Caller::new(addr)).collect();
+    for player in &mut players {
+        assert!(player.line().starts_with("you are "));
+    }
+    let mut surplus = Caller::new(addr);
+    surplus.hears("the field is full");
+    surplus.hears_the_end();
+    players.pop().expect("one").says("quit\n");
+    while players[0].line().matches(" at ").count() > 15 {}
+    assert!(Caller::new(addr).line().starts_with("you are 17"));
 }
 
 // ------------------------------------------------------------------------------------------------------- timestamp

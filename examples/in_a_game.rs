@@ -1,0 +1,202 @@
+//! The loop inside of a loop that is yours: a game makes its steps at their times, whatever the network does, and `turn` has
+//! what a step leaves over. The players' side is text, so that nc(1) can play.
+
+mod common;
+
+use common::{Failure, announce, arguments, exit, say, stop_on_interrupt};
+use mainspring::{Config, Context, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Terminator};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    process::ExitCode,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+const HELP: &str = "\
+A game without a screen: whoever connects walks about on a field, and is told
+twenty times a second where everybody is.
+
+usage: in_a_game [--steps N] [ADDR]
+
+ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7004 if it is
+not given. Then, in another terminal: nc 127.0.0.1 7004
+
+The game is over after N steps; without N it goes on until Ctrl-C. Who does not
+keep up misses a step or two, and who for 10 seconds takes nothing is let go.";
+
+/// A step of the game; how far one goes in it is the same everywhere, on fast machines and slow ones.
+const STEP: Duration = Duration::from_millis(50);
+
+const WIDTH: i32 = 40;
+const HEIGHT: i32 = 20;
+const PLAYERS_MAX: usize = 16;
+const LINE_MAX: usize = 32;
+
+/// So long a player may take nothing of what is shown.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// When the game is over: for everybody to take the rest.
+const GRACE: Duration = Duration::from_secs(1);
+
+// --------------------------------------------------------------------------------------- the game, without a network
+
+#[derive(Default)]
+struct Game {
+    steps: u64,
+    players: BTreeMap<Key, Player>,
+    came: u32,
+}
+
+#[derive(Default)]
+struct Player {
+    number: u32,
+    at: (i32, i32),
+    towards: (i32, i32),
+}
+
+impl Game {
+    fn step(&mut self) {
+        self.steps += 1;
+        for Player { at, towards, .. } in self.players.values_mut() {
+            *at = ((at.0 + towards.0).rem_euclid(WIDTH), (at.1 + towards.1).rem_euclid(HEIGHT));
+        }
+    }
+
+    /// Where everybody is.
+    fn line(&self) -> String {
+        let mut line = format!("step {}:", self.steps);
+        for Player { number, at, .. } in self.players.values() {
+            let _ = write!(line, " {number} at {},{}", at.0, at.1); // a String takes all
+        }
+        line + "\n"
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------- the network
+
+/// One buffer for all, queued by reference. Who has not taken the last step does without this one: where everybody was is
+/// of no use to anybody.
+fn show(net: &mut Net<'_, Game>, game: &Game) {
+    let line: Rc<[u8]> = game.line().into_bytes().into();
+    for &key in game.players.keys() {
+        if let Some(mut link) = net.link(key).filter(|link| link.queued() == 0) {
+            link.send_shared(&line);
+        }
+    }
+}
+
+struct Pad;
+
+impl Protocol<Game> for Pad {
+    fn connected(&mut self, ctx: &mut Context<'_, Game>, game: &mut Game) -> Outcome {
+        ctx.set_terminator(Terminator::line(LINE_MAX));
+        game.came += 1;
+        game.players.insert(ctx.key, Player { number: game.came, ..Player::default() });
+        writeln!(ctx, "you are {}: left, right, up, down, stop, quit", game.came);
+        Ok(())
+    }
+
+    fn frame(&mut self, ctx: &mut Context<'_, Game>, game: &mut Game, line: &[u8]) -> Outcome {
+        let Some(player) = game.players.get_mut(&ctx.key) else { return Ok(()) };
+        match line.trim_ascii() {
+            b"left" => player.towards = (-1, 0),
+            b"right" => player.towards = (1, 0),
+            b"up" => player.towards = (0, -1),
+            b"down" => player.towards = (0, 1),
+            b"stop" => player.towards = (0, 0),
+            b"quit" => ctx.close(),
+            _ => ctx.send("left, right, up, down, stop, or quit?\n"),
+        }
+        Ok(())
+    }
+
+    fn draining(&mut self, ctx: &mut Context<'_, Game>, game: &mut Game) -> Outcome {
+        writeln!(ctx, "the game is over after {} steps", game.steps);
+        ctx.close();
+        Ok(())
+    }
+
+    fn closed(&mut self, ctx: &mut Context<'_, Game>, game: &mut Game, _: Reason) {
+        game.players.remove(&ctx.key);
+    }
+}
+
+// --------------------------------------------------------------------------------------------------- the game's loop
+
+/// Until the game is over, or somebody asks the reactor to stop. Says how late a step was at most.
+fn play(reactor: &mut Reactor<Game>, game: &mut Game, steps_max: u64) -> std::io::Result<Duration> {
+    let (mut due, mut late_max) = (Instant::now() + STEP, Duration::ZERO);
+    while game.steps < steps_max {
+        // The network may sleep until the next step is due, and if that is late already it has only a look. (A game that
+        // draws whenever it can gives it Duration::ZERO, and never sleeps here.)
+        if !reactor.turn(game, due.saturating_duration_since(Instant::now()))? {
+            break;
+        }
+        // One step a turn: after a pause those that were missed follow each other, and the network is served in between.
+        let now = Instant::now();
+        if now >= due {
+            late_max = late_max.max(now - due);
+            due += STEP;
+            game.step();
+            show(&mut reactor.net(), game);
+        }
+    }
+    Ok(late_max)
+}
+
+fn main() -> ExitCode {
+    exit(run())
+}
+
+fn run() -> Result<(), Failure> {
+    let Some(mut given) = arguments(HELP, 1, &["steps"])? else { return Ok(()) };
+    let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7004".into());
+    let steps_max = given.parsed("steps")?.unwrap_or(u64::MAX);
+    // A turn is as long as what may be done in it: with so little of each player, far shorter than a step.
+    let mut reactor = Reactor::with_config(Config::new().turn_frames(16).turn_bytes(4096).turn_accepts(4))?;
+    let options = Listen::new().stall_timeout(PATIENCE).connections_max(PLAYERS_MAX, "the field is full\n");
+    let listener = reactor.net().listen_with(at, options, |_, _, _| Ok(Pad))?;
+    stop_on_interrupt(&reactor)?;
+    announce(&reactor.net(), listener);
+    let mut game = Game::default();
+    let late_max = play(&mut reactor, &mut game, steps_max)?;
+    reactor.net().drain(GRACE);
+    reactor.run(&mut game)?;
+    say(format_args!("{} steps; the latest was {late_max:?} late", game.steps));
+    Ok(())
+}
+
+/// `cargo test --features sim --example in_a_game` runs it; so does tests/examples.rs.
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use super::*;
+    use mainspring::testing::Scene;
+
+    fn steps(scene: &mut Scene<Game>, count: usize) {
+        for _ in 0..count {
+            scene.net().post(|net, game| {
+                game.step();
+                show(net, game);
+            });
+            scene.settles();
+        }
+    }
+
+    #[test]
+    fn who_does_not_keep_up_sees_where_all_are_and_not_where_they_were() {
+        let mut scene = Scene::new(0, Game::default());
+        scene.net().listen("10.0.0.1:7", || Pad).expect("a free port");
+        let player = scene.dials("10.0.0.1:7");
+        scene.says(player, "right\n").hears(player, "you are 1: left, right, up, down, stop, quit\n");
+        steps(&mut scene, 2);
+        scene.hears(player, "step 1: 1 at 1,0\nstep 2: 1 at 2,0\n").reads(player, false);
+        steps(&mut scene, 100_000); // far more than its window
+        let key = *scene.state().players.keys().next().expect("it is still there");
+        let queued = scene.net().link(key).expect("it is still there").queued();
+        assert!((1..100).contains(&queued), "{queued} bytes");
+        scene.reads(player, true).takes(player);
+        steps(&mut scene, 1);
+        scene.hears(player, "step 100003: 1 at 3,0\n");
+    }
+}
