@@ -305,6 +305,17 @@ fn help_tells_how_each_is_used_and_fits_a_terminal() {
     }
 }
 
+/// Its own README is where one looks for them.
+#[test]
+fn the_table_of_examples_has_each_of_them() {
+    let table = include_str!("../examples/README.md");
+    for entry in std::fs::read_dir("examples").expect("where Cargo runs tests") {
+        let name = entry.expect("readable").file_name().into_string().expect("ASCII");
+        let is_listed = table.contains(&format!("| [{}]({name}) |", name.trim_end_matches(".rs")));
+        assert!(is_listed || ["common", "README.md"].contains(&name.as_str()), "{name}");
+    }
+}
+
 #[test]
 fn help_tells_after_how_long_who_says_nothing_is_let_go() {
     for name in ["tail", "timestamp", "chat", "timestamp_handler"] {
