@@ -369,8 +369,15 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
 fn an_address_in_use_or_without_sense_is_an_error_that_names_it() {
     let (_busy, addr) = listener();
     for at in [addr.to_string(), "nonsense".into()] {
-        let servers: [(&str, &[&str]); 4] =
-            [("echo", &[&at]), ("timestamp", &["serve", &at]), ("chat", &[&at]), ("proxy", &[&at, "127.0.0.1:1"])];
+        let servers: [(&str, &[&str]); 7] = [
+            ("echo", &[&at]),
+            ("timestamp", &["serve", &at]),
+            ("chat", &[&at]),
+            ("proxy", &[&at, "127.0.0.1:1"]),
+            ("guess", &[&at]),
+            ("timestamp_handler", &[&at]),
+            ("in_a_game", &[&at]),
+        ];
         for (name, arguments) in servers {
             let (stdout, complaint) = Program::start(name, arguments).ends_badly();
             assert_eq!(stdout, [""; 0], "{name}");
