@@ -22,7 +22,7 @@ use crate::{
     terminator::Framing,
     time::Time,
     timers::NO_TIMER,
-    transport::{Moved, Stream},
+    world::{Moved, Stream},
 };
 use connecting::ByName;
 pub(crate) use reading::{Budget, Next};

@@ -1,4 +1,4 @@
-//! Connecting: the options ([`Connect`]), and how the loop goes on after each step.
+//! Connecting: the options.
 
 use std::{net::SocketAddr, time::Duration};
 

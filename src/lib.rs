@@ -82,7 +82,6 @@ mod limits;
 mod timers;
 mod rate;
 mod world;
-mod transport;
 mod pool;
 mod mailbox;
 mod alarm;

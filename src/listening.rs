@@ -8,8 +8,8 @@ use crate::{
     listen::{Bounds, Listen},
     rate::{SharedRate, Way},
     timers::What,
-    transport::Stream,
     world,
+    world::Stream,
 };
 use std::{
     collections::HashMap,

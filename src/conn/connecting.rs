@@ -13,7 +13,7 @@ use crate::{
     threads::Asker,
     time::Time,
     timers::What,
-    transport::Stream,
+    world::Stream,
 };
 use std::{io, net::SocketAddr, time::Duration};
 

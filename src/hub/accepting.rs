@@ -11,7 +11,7 @@ use crate::{
     listen::Listen,
     listening::{Arrived, Listening},
     reason::Reason,
-    transport::Stream,
+    world::Stream,
 };
 use std::io;
 

@@ -4,6 +4,7 @@
 mod os;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
+mod transport;
 
 use crate::{
     address::Address,
@@ -11,7 +12,6 @@ use crate::{
     names::{Lookup, Question},
     pool::{Capacity, Job, Purpose, Refused, Ticket},
     time::Time,
-    transport::Stream,
 };
 pub(crate) use os::OsWorld;
 use std::{
@@ -20,6 +20,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+pub(crate) use transport::{Moved, Stream};
 
 /// Where a dispatcher's readiness comes from.
 pub enum Source<'a> {
@@ -62,7 +63,7 @@ pub(crate) struct ListenHow {
 /// Whether the selector arms a descriptor again by itself. Under poll(2) it does not: mio arms its own sockets when they
 /// answer `WouldBlock`, and everything else is armed by us.
 #[cfg(unix)]
-pub(crate) const ARMS_BY_ITSELF: bool = crate::transport::EDGES_FOLLOW;
+pub(crate) const ARMS_BY_ITSELF: bool = transport::EDGES_FOLLOW;
 
 pub(crate) trait World {
     /// Never goes back.

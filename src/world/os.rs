@@ -2,14 +2,13 @@
 
 #[cfg(unix)]
 use super::ARMS_BY_ITSELF;
-use super::{Event, ListenHow, Listener, Source, World};
+use super::{Event, ListenHow, Listener, Source, Stream, World};
 use crate::{
     address::Address,
     flags::*,
     names::{Lookup, Question, ask_the_system},
     pool::{Capacity, Job, Pool, Purpose, Refused, Ticket},
     time::Time,
-    transport::Stream,
 };
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};

@@ -7,13 +7,12 @@ mod trace;
 mod weather;
 mod work;
 
-use super::{Event, ListenHow, Listener, Source, World};
+use super::{Event, ListenHow, Listener, Moved, Source, Stream, World, transport::Transport};
 use crate::{
     address::Address,
     names::{Lookup, Question as NameQuestion},
     pool::{Capacity, Job, Purpose, Refused, Ticket},
     time::Time,
-    transport::{Moved, Stream, Transport},
 };
 pub use errno::Errno;
 pub(crate) use network::{EndId, HostId, Mercy, Network, PortId, Question, Torture, question_of, question_text};

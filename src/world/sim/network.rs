@@ -7,7 +7,7 @@ use crate::{
     flags::*,
     names::{Found, NameError, Question as NameQuestion},
     time::{Time, nanos},
-    transport::Moved,
+    world::Moved,
 };
 use fastrand::Rng;
 use std::{
