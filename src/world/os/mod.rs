@@ -1,0 +1,217 @@
+//! The operating system as a world: mio's selector, sockets made through socket2. A kind of socket has a file of its own,
+//! which opens it and accepts from it; what is here holds for all of them.
+
+mod tcp;
+#[cfg(unix)]
+mod unix;
+mod sources;
+mod spare;
+
+#[cfg(unix)]
+use super::ARMS_BY_ITSELF;
+use super::{Event, ListenHow, Listener, Source, Stream, World};
+use crate::{
+    address::Address,
+    names::{Lookup, Question, ask_the_system},
+    pool::{Capacity, Job, Pool, Purpose, Refused, Ticket},
+    time::Time,
+};
+use mio::{Events, Poll, Registry, Token, Waker};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use sources::{every_interest, ready, register, source_of, with_source};
+use spare::Spare;
+use std::{
+    hash::{BuildHasher, RandomState},
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// No slot has this index.
+const WAKER: Token = Token(usize::MAX);
+
+/// One wait reports at most so many; the others come with the next.
+const EVENTS_MAX: usize = 1024;
+
+pub(crate) struct OsWorld {
+    poll: Poll,
+    /// A second handle of the selector, shared by all listeners, which register what they accept.
+    registry: Rc<Registry>,
+    events: Events,
+    began: Instant,
+    random: u64,
+    spin: Duration,
+    spare: Rc<Spare>,
+    /// By purpose, made when they are first needed.
+    pools: [Option<Pool>; 2],
+}
+
+impl OsWorld {
+    /// It looks for so long whether something has come before it sleeps.
+    pub(crate) fn new(spin: Duration) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let registry = Rc::new(poll.registry().try_clone()?);
+        let random = RandomState::new().hash_one(0) | 1;
+        Ok(Self {
+            poll,
+            registry,
+            events: Events::with_capacity(EVENTS_MAX),
+            began: Instant::now(),
+            random,
+            spin,
+            spare: Rc::default(),
+            pools: [None, None],
+        })
+    }
+
+    fn poll(&mut self, at_most: Option<Duration>) -> io::Result<()> {
+        if self.spin.is_zero() || at_most == Some(Duration::ZERO) {
+            return self.poll.poll(&mut self.events, at_most);
+        }
+        let began = Instant::now();
+        let spin = at_most.map_or(self.spin, |at_most| at_most.min(self.spin));
+        while began.elapsed() < spin {
+            self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
+            if !self.events.is_empty() {
+                return Ok(());
+            }
+        }
+        self.poll.poll(&mut self.events, at_most.map(|at_most| at_most.saturating_sub(began.elapsed())))
+    }
+}
+
+impl World for OsWorld {
+    fn now(&self) -> Time {
+        Time::default() + self.began.elapsed()
+    }
+
+    fn instant(&self, at: Time) -> Instant {
+        self.began + at.since(Time::default())
+    }
+
+    /// xorshift64*, for jitter: not for secrets.
+    fn random(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn wait(&mut self, into: &mut Vec<Event>, at_most: Option<Duration>) -> io::Result<()> {
+        match self.poll(at_most) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        for event in &self.events {
+            if event.token() != WAKER {
+                into.push(Event { token: event.token().0, ready: ready(event) });
+            }
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)> {
+        let registry = Rc::clone(&self.registry);
+        let spare = Rc::clone(&self.spare);
+        let listening = match at {
+            Address::Ip(addr) => tcp::listen(*addr, how, registry, spare, token),
+            #[cfg(unix)]
+            Address::Unix(Some(_)) | Address::Abstract(_) => unix::listen(at, how, registry, spare, token),
+            _ => Err(unsupported(at)),
+        }?;
+        self.spare.keep();
+        Ok(listening)
+    }
+
+    fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
+        let mut stream = match to {
+            Address::Ip(addr) => Stream::Tcp(tcp::connect(*addr, from)?),
+            #[cfg(unix)]
+            Address::Unix(Some(_)) | Address::Abstract(_) => Stream::Unix(unix::connect(to)?),
+            _ => return Err(unsupported(to)),
+        };
+        register(&self.registry, &mut stream, token)?;
+        Ok(stream)
+    }
+
+    fn register_again(&mut self, stream: &mut Stream, token: usize) -> io::Result<()> {
+        if let Some(source) = source_of(stream) {
+            let _ = self.registry.deregister(source); // it says again that it is not there
+        }
+        register(&self.registry, stream, token)
+    }
+
+    fn watch(&mut self, source: Source<'_>, token: usize) -> io::Result<bool> {
+        let registered = with_source(source, |source| self.registry.register(source, Token(token), every_interest()));
+        match registered {
+            #[cfg(unix)]
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(false), // epoll_ctl(2): a file, /dev/null
+            other => other.map(|()| true),
+        }
+    }
+
+    #[cfg_attr(not(unix), allow(unused_variables, reason = "only plain descriptors are armed again here"))]
+    fn drained(&mut self, source: Source<'_>, token: usize) -> io::Result<()> {
+        match source {
+            // poll(2) has disarmed a plain descriptor, and nobody else will arm it; mio's own sources arm themselves.
+            #[cfg(unix)]
+            Source::Fd(_) if !ARMS_BY_ITSELF => {
+                with_source(source, |source| match self.registry.reregister(source, Token(token), every_interest()) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        self.registry.register(source, Token(token), every_interest())
+                    }
+                    other => other,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unwatch(&mut self, source: Source<'_>) -> io::Result<()> {
+        with_source(source, |source| self.registry.deregister(source))
+    }
+
+    fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>> {
+        let waker = Waker::new(&self.registry, WAKER)?;
+        Ok(Arc::new(move || {
+            if let Err(error) = waker.wake() {
+                log::error!(target: "mainspring", "cannot wake the loop: {error}");
+            }
+        }))
+    }
+
+    fn lookup(&mut self, question: Question) -> Lookup {
+        Box::new(move || ask_the_system(&question))
+    }
+
+    fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), Refused> {
+        self.pools[purpose as usize].get_or_insert_with(|| Pool::new(purpose, capacity)).spawn(ticket, job)
+    }
+
+    fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job> {
+        self.pools[purpose as usize].as_ref()?.take_back(ticket)
+    }
+}
+
+fn unsupported(address: &Address) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, format!("`{address}` names nothing that this system can listen on or connect to"))
+}
+
+fn non_blocking(domain: Domain, protocol: Option<Protocol>) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::STREAM, protocol)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Connecting goes on in the background.
+fn begin_connect(socket: &Socket, to: &SockAddr) -> io::Result<()> {
+    match socket.connect(to) {
+        #[cfg(unix)]
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
+        #[cfg(windows)]
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        other => other,
+    }
+}

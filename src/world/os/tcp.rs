@@ -1,0 +1,76 @@
+//! TCP: sockets that listen and sockets that connect. What moves bytes through one that is connected stands in
+//! src/world/transport.rs.
+
+use super::{
+    super::{ListenHow, Listener, Stream},
+    begin_connect, non_blocking,
+    sources::register,
+    spare::Spare,
+};
+use crate::address::Address;
+use mio::{
+    Interest, Registry, Token,
+    net::{TcpListener, TcpStream},
+};
+use socket2::{Domain, Protocol};
+use std::{io, net::SocketAddr, rc::Rc};
+
+pub(super) fn listen(
+    at: SocketAddr,
+    how: ListenHow,
+    registry: Rc<Registry>,
+    spare: Rc<Spare>,
+    token: usize,
+) -> io::Result<(Box<dyn Listener>, Address)> {
+    if how.reuse_port && !cfg!(unix) {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no SO_REUSEPORT"));
+    }
+    let socket = non_blocking(Domain::for_address(at), Some(Protocol::TCP))?;
+    // On Windows SO_REUSEADDR would let a second program take the port away (pyftpdlib had to learn it).
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(how.reuse_port)?;
+    if let (true, Some(only)) = (at.is_ipv6(), how.v6only) {
+        socket.set_only_v6(only)?;
+    }
+    // What is accepted inherits it (Linux): no system call for each connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&at.into())?;
+    socket.listen(i32::try_from(how.backlog).unwrap_or(i32::MAX))?;
+    let mut socket = TcpListener::from_std(socket.into());
+    let local = socket.local_addr()?;
+    registry.register(&mut socket, Token(token), Interest::READABLE)?;
+    Ok((Box::new(OsTcpListener { socket, registry, spare }), Address::Ip(local)))
+}
+
+pub(super) fn connect(to: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpStream> {
+    let socket = non_blocking(Domain::for_address(to), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(from) = from {
+        socket.bind(&from.into())?;
+    }
+    begin_connect(&socket, &to.into())?;
+    Ok(TcpStream::from_std(socket.into()))
+}
+
+struct OsTcpListener {
+    socket: TcpListener,
+    registry: Rc<Registry>,
+    spare: Rc<Spare>,
+}
+
+impl Listener for OsTcpListener {
+    fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)> {
+        let (socket, peer) = self.socket.accept()?;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = socket.set_nodelay(true); // of a socket that is gone already; the first read will say so
+        let mut stream = Stream::Tcp(socket);
+        register(&self.registry, &mut stream, token)?;
+        Ok((stream, Address::Ip(peer)))
+    }
+
+    fn shed(&mut self) -> io::Result<()> {
+        self.spare.lend(|| self.socket.accept())
+    }
+}
