@@ -1,0 +1,151 @@
+//! What happens by chance, and what fails on purpose. Each question has a name, and its answer depends on that and on the
+//! seed alone. No fault is carried out here: that does who asks.
+
+use super::{
+    super::{errno::Errno, trace::Trace},
+    EndId, HostId, Network,
+};
+use crate::time::nanos;
+use fastrand::Rng;
+use std::{collections::BTreeSet, time::Duration};
+
+/// What may happen by chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Chance {
+    Delay,
+    ShortRead,
+    ShortWrite,
+    Reset,
+    Spurious,
+    Refusal,
+    Silence,
+    Lookup,
+}
+
+/// How many kinds there are.
+pub(super) const CHANCES: usize = 8;
+
+/// A question of chance: of which end, about what, for the how manieth time. The answer depends on these and the seed alone,
+/// so that leaving one fault out changes no other.
+pub(crate) type Question = (EndId, Chance, u32);
+
+/// In a form that a command line can carry: `10000002a.ShortRead.7`.
+pub(crate) fn question_text(&(id, chance, number): &Question) -> String {
+    format!("{id:x}.{chance:?}.{number}")
+}
+
+/// The other way round.
+pub(crate) fn question_of(text: &str) -> Option<Question> {
+    let mut parts = text.split('.');
+    let id = EndId::from_str_radix(parts.next()?, 16).ok()?;
+    let name = parts.next()?;
+    use Chance::{Delay, Lookup, Refusal, Reset, ShortRead, ShortWrite, Silence, Spurious};
+    let all = [Delay, ShortRead, ShortWrite, Reset, Spurious, Refusal, Silence, Lookup];
+    let chance = all.into_iter().find(|chance| format!("{chance:?}") == name)?;
+    let number = parts.next()?.parse().ok()?;
+    parts.next().is_none().then_some((id, chance, number))
+}
+
+/// Which faults may strike.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Mercy {
+    #[default]
+    None,
+    AllBut(BTreeSet<Question>),
+}
+
+/// One operation fails, or all from there on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Torture {
+    pub(crate) at: u64,
+    pub(crate) errno: Errno,
+    pub(crate) is_persistent: bool,
+}
+
+/// Time passes when an operation fails on purpose: one that is tried again at once would else be tried for ever.
+const FAILURE_TAKES: Duration = Duration::from_millis(10);
+
+impl Network {
+    /// The answer to the next question of this kind: a generator of its own.
+    fn ask(&mut self, id: EndId, chance: Chance) -> (Question, Rng) {
+        let asked = self.ends.get_mut(&id).map(|end| &mut end.asked[chance as usize]);
+        let number = asked.map_or(0, |asked| {
+            *asked += 1;
+            *asked - 1
+        });
+        let of_end = mix(mix(self.seed) ^ id);
+        let mixed = mix(of_end ^ (chance as u64) << 32 ^ u64::from(number));
+        ((id, chance, number), Rng::with_seed(mixed))
+    }
+
+    /// Whether a fault strikes; then a generator for how.
+    pub(super) fn strikes(&mut self, id: EndId, chance: Chance, thousandths: u32) -> Option<Rng> {
+        if thousandths == 0 {
+            return None;
+        }
+        let (question, mut rng) = self.ask(id, chance);
+        let is_spared = match &self.mercy {
+            Mercy::None => false,
+            Mercy::AllBut(chosen) => !chosen.contains(&question),
+        };
+        if rng.u32(0..1000) >= thousandths || is_spared {
+            return None;
+        }
+        if let Some(end) = self.ends.get(&id) {
+            let line = format!("{} {} {chance:?} towards {}", Trace::stamp(self.now), end.local, end.remote);
+            self.struck.push((question, line));
+        }
+        self.note_end(id, format_args!("meets a fault by chance, {chance:?}, towards"));
+        Some(rng)
+    }
+
+    /// Before each operation of a host: whether it is the one that is to fail.
+    pub(crate) fn operate(&mut self, host: HostId, what: &str) -> Result<(), Errno> {
+        let node = &mut self.nodes[host];
+        let number = node.operations;
+        node.operations += 1;
+        match node.torture {
+            Some(torture) if number == torture.at || (torture.is_persistent && number > torture.at) => {
+                let errno = torture.errno;
+                self.now = self.now + FAILURE_TAKES;
+                self.note(host, format_args!("{what} fails on purpose: {errno:?}"));
+                Err(errno)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn delay(&mut self, from: EndId) -> Duration {
+        match nanos(self.weather.jitter) {
+            0 => self.weather.latency,
+            jitter => self.weather.latency + Duration::from_nanos(self.ask(from, Chance::Delay).1.u64(0..jitter)),
+        }
+    }
+
+    /// By how much a wait oversleeps.
+    pub(crate) fn pause(&mut self) -> Duration {
+        let is_paused = self.weather.pauses > 0 && self.pauses.u32(0..1000) < self.weather.pauses;
+        if is_paused { Duration::from_micros(self.pauses.u64(0..1_000_000)) } else { Duration::ZERO }
+    }
+
+    /// How long the next job that this host gives to another thread takes: of the seed and the job's number alone.
+    pub(crate) fn work_takes(&mut self, host: HostId) -> Duration {
+        let node = &mut self.nodes[host];
+        node.jobs += 1;
+        match nanos(self.weather.work) {
+            0 => Duration::ZERO,
+            most => {
+                let of_job = mix(mix(self.seed ^ !(host as u64)) ^ u64::from(node.jobs));
+                Duration::from_nanos(Rng::with_seed(of_job).u64(0..most))
+            }
+        }
+    }
+}
+
+/// splitmix64's step: neighbouring numbers become far ones.
+pub(super) fn mix(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
+}

@@ -1,0 +1,254 @@
+//! The simulated network: hosts, streams between them, an agenda of what will happen, and the weather that makes it happen
+//! late, in pieces, or not at all. Everything is drawn from one seed; nothing here asks the real clock.
+
+mod opening;
+mod streams;
+mod names;
+mod agenda;
+mod chance;
+
+use super::{errno::Errno, trace::Trace, weather::Weather};
+use crate::{address::Address, flags::*, time::Time};
+use agenda::Happening;
+use chance::{CHANCES, mix};
+pub(crate) use chance::{Mercy, Question, Torture, question_of, question_text};
+use fastrand::Rng;
+use names::Name;
+pub use names::NameFate;
+pub use opening::Fate;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+pub(crate) type HostId = usize;
+/// The connecting end: its host, and the how manieth of that host. The accepting end: the same with [`ACCEPTING`]. So a name
+/// does not depend on what happens to others.
+pub(crate) type EndId = u64;
+
+const ACCEPTING: EndId = 1 << 63;
+
+/// A lookup: its host, and the how manieth of that host.
+const LOOKING_UP: EndId = 1 << 62;
+
+pub(crate) type PortId = u64;
+
+/// Ports that the system chooses begin here, as on Linux.
+const EPHEMERAL: u16 = 32768;
+
+pub(crate) struct Network {
+    pub(crate) now: Time,
+    agenda: BTreeMap<(Time, u64), Happening>,
+    planned: u64,
+    seed: u64,
+    /// For who has the next turn, for programs that ask, for pauses: each apart, so that none disturbs another.
+    pub(crate) turns: Rng,
+    pub(crate) programs: Rng,
+    pauses: Rng,
+    pub(crate) nodes: Vec<Node>,
+    ends: BTreeMap<EndId, End>,
+    ports: BTreeMap<PortId, (Address, Port)>,
+    port_names: u64,
+    pub(crate) weather: Weather,
+    /// Pairs of hosts that cannot reach each other; what is under way between them waits.
+    partitions: BTreeSet<(HostId, HostId)>,
+    held: Vec<(HostId, HostId, Happening)>,
+    /// Whose it is, of IP addresses that a socket was bound to.
+    homes: BTreeMap<IpAddr, HostId>,
+    /// What connecting to an address comes to, by script.
+    pub(crate) fates: BTreeMap<Address, Fate>,
+    names: BTreeMap<String, Name>,
+    pub(crate) trace: Trace,
+    /// Faults by chance that struck, each with its line.
+    pub(crate) struck: Vec<(Question, String)>,
+    /// Whose end was reset, or failed on purpose, and the other one.
+    pub(crate) losses: BTreeSet<(SocketAddr, SocketAddr)>,
+    pub(crate) mercy: Mercy,
+}
+
+/// One end of a stream.
+struct End {
+    host: HostId,
+    /// Under which its host registered it; nothing while it waits to be accepted.
+    token: Option<usize>,
+    local: Address,
+    remote: Address,
+    /// The other end, as long as there is one.
+    peer: Option<EndId>,
+    is_connected: bool,
+    inbox: VecDeque<u8>,
+    /// Bytes under way to it.
+    arriving: usize,
+    fin_arrived: bool,
+    fin_sent: bool,
+    /// Reported once, by whatever comes first.
+    error: Option<Errno>,
+    /// It was reset: reading gives the end, writing EPIPE.
+    is_broken: bool,
+    /// Its peer met a full window and waits for room.
+    is_awaited: bool,
+    /// What is sent next arrives after this.
+    busy_until: Time,
+    /// How often each chance was asked about.
+    asked: [u32; CHANCES],
+}
+
+struct Port {
+    host: HostId,
+    token: usize,
+    backlog: usize,
+    waiting: VecDeque<EndId>,
+}
+
+/// One machine of the network.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    ready: BTreeMap<usize, Flags>,
+    pub(crate) is_woken: Arc<AtomicBool>,
+    /// Sockets that are open, and how many may be.
+    sockets: usize,
+    pub(crate) sockets_max: usize,
+    next_port: u16,
+    /// How many connections it has opened.
+    connects: u32,
+    /// Every address that is nobody's own is its.
+    is_anywhere: bool,
+    /// It was switched off: nothing arrives, nothing leaves, nobody is told.
+    is_dead: bool,
+    /// Operations so far, and the one that is to fail.
+    pub(crate) operations: u64,
+    /// Jobs that it gave to other threads, and names that it looked up.
+    jobs: u32,
+    lookups: u32,
+    pub(crate) torture: Option<Torture>,
+}
+
+impl Network {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            now: Time::default(),
+            agenda: BTreeMap::new(),
+            planned: 0,
+            seed,
+            turns: Rng::with_seed(mix(mix(seed) ^ 1)),
+            programs: Rng::with_seed(mix(mix(seed) ^ 2)),
+            pauses: Rng::with_seed(mix(mix(seed) ^ 3)),
+            nodes: Vec::new(),
+            ends: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            port_names: 0,
+            weather: Weather::default(),
+            partitions: BTreeSet::new(),
+            held: Vec::new(),
+            homes: BTreeMap::new(),
+            fates: BTreeMap::new(),
+            names: BTreeMap::new(),
+            trace: Trace::default(),
+            struck: Vec::new(),
+            losses: BTreeSet::new(),
+            mercy: Mercy::None,
+        }
+    }
+
+    pub(crate) fn add_node(&mut self, name: &str, is_anywhere: bool) -> HostId {
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            ready: BTreeMap::new(),
+            is_woken: Arc::new(AtomicBool::new(false)),
+            sockets: 0,
+            sockets_max: usize::MAX,
+            next_port: EPHEMERAL,
+            connects: 0,
+            is_anywhere,
+            is_dead: false,
+            operations: 0,
+            jobs: 0,
+            lookups: 0,
+            torture: None,
+        });
+        self.nodes.len() - 1
+    }
+
+    pub(crate) fn note(&mut self, host: HostId, what: std::fmt::Arguments<'_>) {
+        self.trace.note(self.now, &self.nodes[host].name, what);
+    }
+
+    fn note_end(&mut self, id: EndId, what: std::fmt::Arguments<'_>) {
+        let Some(end) = self.ends.get(&id) else { return };
+        self.trace.note(self.now, &self.nodes[end.host].name, format_args!("{} {what} {}", end.local, end.remote));
+    }
+
+    /// Whose it is: who listens there, whose own address it is, who has connected from it, or who is anywhere.
+    fn host_of(&self, address: &Address) -> Option<HostId> {
+        let listening = self.ports.values().find(|(at, _)| at == address).map(|(_, port)| port.host);
+        let ip = address.ip()?.ip();
+        let name = ip.to_string();
+        let owner = || self.nodes.iter().position(|node| node.name == name);
+        let home = || self.homes.get(&ip).copied();
+        let anywhere = || self.nodes.iter().position(|node| node.is_anywhere);
+        listening.or_else(owner).or_else(home).or_else(anywhere)
+    }
+
+    fn ip_of(&self, host: HostId) -> IpAddr {
+        self.nodes[host].name.parse().unwrap_or(IpAddr::from([127, 0, 0, 1]))
+    }
+}
+
+/// Hosts, as the scheduler sees them.
+impl Network {
+    pub(crate) fn has_events(&self, host: HostId) -> bool {
+        let node = &self.nodes[host];
+        !node.is_dead && (!node.ready.is_empty() || node.is_woken.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn take_events(&mut self, host: HostId) -> BTreeMap<usize, Flags> {
+        self.nodes[host].is_woken.store(false, Ordering::Release);
+        std::mem::take(&mut self.nodes[host].ready)
+    }
+
+    pub(crate) fn is_dead(&self, host: HostId) -> bool {
+        self.nodes[host].is_dead
+    }
+
+    /// Nothing passes between the two until they are joined again; what is under way waits.
+    pub(crate) fn part(&mut self, a: HostId, b: HostId) {
+        self.advance(self.now); // what is due already arrives
+        self.partitions.insert((a.min(b), a.max(b)));
+        let other = self.nodes[b].name.clone();
+        self.note(a, format_args!("is cut off from {other}"));
+    }
+
+    pub(crate) fn join(&mut self, a: HostId, b: HostId) {
+        self.advance(self.now); // what is due already is held up with the rest, in order
+        self.partitions.remove(&(a.min(b), a.max(b)));
+        let other = self.nodes[b].name.clone();
+        self.note(a, format_args!("reaches {other} again"));
+        let (through, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|&(from, to, _)| (from.min(to), from.max(to)) == (a.min(b), a.max(b)));
+        self.held = still;
+        for (_, _, happening) in through {
+            let now = self.now;
+            self.plan(now, happening);
+        }
+    }
+
+    /// The machine stops without a word; its peers are half-open.
+    pub(crate) fn kill(&mut self, host: HostId) {
+        self.note(host, format_args!("is switched off"));
+        self.nodes[host].is_dead = true;
+    }
+
+    /// The sockets that a host has open.
+    pub(crate) fn sockets(&self, host: HostId) -> usize {
+        self.nodes[host].sockets
+    }
+}
+
+fn merge(all: &mut BTreeMap<usize, Flags>, token: usize, more: Flags) {
+    all.entry(token).or_default().insert(more);
+}

@@ -1,0 +1,216 @@
+//! How streams begin: listening, connecting, accepting, as sockets see it. What moves on a stream once it is there stands
+//! in `streams`.
+
+use super::{
+    super::errno::Errno,
+    ACCEPTING, EPHEMERAL, End, EndId, HostId, Network, Port, PortId,
+    agenda::Happening,
+    chance::{CHANCES, Chance},
+    merge,
+};
+use crate::{address::Address, flags::*, time::Time};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
+
+/// What connecting to an address comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// ECONNREFUSED: nobody listens there.
+    Refused,
+    /// EHOSTUNREACH.
+    Unreachable,
+    /// Nothing ever comes back.
+    Silent,
+}
+
+impl Network {
+    pub(crate) fn listen(
+        &mut self,
+        host: HostId,
+        at: &Address,
+        backlog: usize,
+        token: usize,
+    ) -> Result<(PortId, Address), Errno> {
+        self.operate(host, "listen")?;
+        self.spend_socket(host)?;
+        let Address::Ip(mut addr) = at.clone() else { return Err(Errno::AddressNotAvailable) };
+        if addr.port() == 0 {
+            addr.set_port(self.choose_port(host));
+        }
+        if addr.ip().is_unspecified() {
+            addr.set_ip(self.ip_of(host));
+        }
+        if !self.nodes[host].is_anywhere && self.ip_of(host) != addr.ip() {
+            return Err(Errno::AddressNotAvailable);
+        }
+        let local = Address::Ip(addr);
+        if self.ports.values().any(|(taken, _)| *taken == local) {
+            return Err(Errno::AddressInUse);
+        }
+        self.port_names += 1;
+        self.nodes[host].sockets += 1;
+        let port = Port { host, token, backlog: backlog.max(1), waiting: VecDeque::new() };
+        self.ports.insert(self.port_names, (local.clone(), port));
+        self.note(host, format_args!("listens on {local}"));
+        Ok((self.port_names, local))
+    }
+
+    pub(crate) fn stop_listening(&mut self, id: PortId) {
+        let Some((_, port)) = self.ports.remove(&id) else { return };
+        self.nodes[port.host].sockets -= 1;
+        self.nodes[port.host].ready.remove(&port.token);
+        for waiting in port.waiting {
+            self.close(waiting, true);
+        }
+    }
+
+    pub(crate) fn accept(&mut self, id: PortId, token: usize) -> Result<(EndId, Address), Errno> {
+        let Some((_, port)) = self.ports.get(&id) else { return Err(Errno::Again) };
+        let (host, listener) = (port.host, port.token);
+        if let Err(errno) = self.operate(host, "accept") {
+            let soon = self.now + Duration::from_millis(1);
+            let ready = READABLE;
+            self.plan(soon, Happening::Nudge { host, token: listener, ready });
+            return Err(errno);
+        }
+        self.spend_socket(host)?;
+        self.take_waiting(id, host, token)
+    }
+
+    /// The descriptor that is kept for this is beyond the host's number, and gone where more are open than there may be.
+    pub(crate) fn shed(&mut self, id: PortId) -> Result<EndId, Errno> {
+        let Some((_, port)) = self.ports.get(&id) else { return Err(Errno::Again) };
+        let (host, token) = (port.host, port.token);
+        let node = &self.nodes[host];
+        if node.sockets > node.sockets_max {
+            return Err(Errno::TooManyFiles);
+        }
+        self.take_waiting(id, host, token).map(|(end, _)| end)
+    }
+
+    fn take_waiting(&mut self, id: PortId, host: HostId, token: usize) -> Result<(EndId, Address), Errno> {
+        let Some(end) = self.ports.get_mut(&id).and_then(|(_, port)| port.waiting.pop_front()) else { return Err(Errno::Again) };
+        let accepted = self.ends.get_mut(&end).expect("it waits, so it is there");
+        accepted.token = Some(token);
+        let remote = accepted.remote.clone();
+        self.nodes[host].sockets += 1;
+        let mut ready = WRITABLE;
+        ready.insert_if(READABLE, self.is_readable(end));
+        self.tell(end, ready);
+        self.note(host, format_args!("accepts {remote}"));
+        Ok((end, remote))
+    }
+
+    pub(crate) fn connect(&mut self, host: HostId, to: &Address, from: Option<SocketAddr>, token: usize) -> Result<EndId, Errno> {
+        self.operate(host, "connect")?;
+        self.spend_socket(host)?;
+        if !matches!(to, Address::Ip(_)) {
+            return Err(Errno::AddressNotAvailable);
+        }
+        let mut local = from.unwrap_or_else(|| SocketAddr::new(self.ip_of(host), 0));
+        self.homes.insert(local.ip(), host);
+        if local.port() == 0 {
+            local.set_port(self.choose_port(host));
+        }
+        self.nodes[host].connects += 1;
+        let client = (host as EndId) << 32 | EndId::from(self.nodes[host].connects);
+        self.new_end(client, host, Address::Ip(local), to.clone());
+        self.ends.get_mut(&client).expect("just made").token = Some(token);
+        self.note(host, format_args!("connects to {to}"));
+        let (refused, silent) = (self.weather.refusals, self.weather.silences);
+        let fate = self.fates.get(to).copied();
+        let is_silent = fate == Some(Fate::Silent) || self.strikes(client, Chance::Silence, silent).is_some();
+        let errno = match fate {
+            Some(Fate::Silent) => None,
+            Some(Fate::Refused) => Some(Errno::ConnectionRefused),
+            Some(Fate::Unreachable) => Some(Errno::HostUnreachable),
+            _ if self.strikes(client, Chance::Refusal, refused).is_some() => Some(Errno::ConnectionRefused),
+            _ if self.host_of(to).is_none() => Some(Errno::HostUnreachable),
+            _ => None,
+        };
+        if let Some(errno) = errno {
+            self.send_after(client, 0, Happening::Refuse { client, errno });
+        } else if !is_silent {
+            self.send_after(client, 0, Happening::Knock { client, to: to.clone() });
+        }
+        Ok(client)
+    }
+
+    pub(super) fn knock(&mut self, client: EndId, to: &Address) {
+        let Some(end) = self.ends.get(&client) else { return };
+        let remote = end.local.clone();
+        let found = self.ports.iter().find(|(_, (at, _))| at == to).map(|(&id, (_, port))| (id, port.host, port.token));
+        let Some((id, host, token)) = found else {
+            self.send_after(client, 0, Happening::Refuse { client, errno: Errno::ConnectionRefused });
+            return;
+        };
+        let (_, port) = self.ports.get(&id).expect("just found");
+        if port.waiting.len() >= port.backlog {
+            // As Linux does: it is not answered, and the client asks again.
+            let again = self.now + Duration::from_secs(1);
+            self.plan(again, Happening::Knock { client, to: to.clone() });
+            return;
+        }
+        let server = client | ACCEPTING;
+        self.new_end(server, host, to.clone(), remote);
+        self.nodes[host].sockets -= 1; // it costs a descriptor when it is accepted
+        for (end, peer) in [(server, client), (client, server)] {
+            self.ends.get_mut(&end).expect("both are there").peer = Some(peer);
+        }
+        self.ends.get_mut(&server).expect("just made").is_connected = true;
+        self.ports.get_mut(&id).expect("just found").1.waiting.push_back(server);
+        merge(&mut self.nodes[host].ready, token, READABLE);
+        self.send_after(server, 0, Happening::Welcome { client });
+    }
+
+    pub(super) fn welcome(&mut self, client: EndId) {
+        if let Some(end) = self.ends.get_mut(&client).filter(|end| !end.is_broken) {
+            end.is_connected = true;
+            self.tell(client, WRITABLE);
+        }
+    }
+
+    pub(crate) fn connected(&mut self, id: EndId) -> Result<bool, Errno> {
+        let host = self.ends[&id].host;
+        self.operate(host, "connected").inspect_err(|_| self.note_loss(id))?;
+        let end = self.ends.get_mut(&id).expect("an open socket");
+        match end.error.take() {
+            Some(errno) => Err(errno),
+            None => Ok(end.is_connected),
+        }
+    }
+
+    fn new_end(&mut self, id: EndId, host: HostId, local: Address, remote: Address) {
+        self.nodes[host].sockets += 1;
+        let end = End {
+            host,
+            token: None,
+            local,
+            remote,
+            peer: None,
+            is_connected: false,
+            inbox: VecDeque::new(),
+            arriving: 0,
+            fin_arrived: false,
+            fin_sent: false,
+            error: None,
+            is_broken: false,
+            is_awaited: false,
+            busy_until: Time::default(),
+            asked: [0; CHANCES],
+        };
+        self.ends.insert(id, end);
+    }
+
+    /// A descriptor, if the host still has one.
+    fn spend_socket(&mut self, host: HostId) -> Result<(), Errno> {
+        let node = &self.nodes[host];
+        if node.sockets >= node.sockets_max { Err(Errno::TooManyFiles) } else { Ok(()) }
+    }
+
+    fn choose_port(&mut self, host: HostId) -> u16 {
+        let node = &mut self.nodes[host];
+        let port = node.next_port;
+        node.next_port = node.next_port.checked_add(1).unwrap_or(EPHEMERAL);
+        port
+    }
+}
