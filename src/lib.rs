@@ -56,9 +56,9 @@ pub mod testing;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-#[cfg(bench)]
+#[cfg(any(fuzzing, bench))]
 #[doc(hidden)]
-pub mod bench;
+pub mod inside;
 
 // In reading order, which is the order of the layers: a file uses only what stands below it. tests/layers.rs holds this.
 mod reconnect;

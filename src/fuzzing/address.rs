@@ -2,8 +2,8 @@
 
 use super::Tape;
 use crate::{
-    address::{Address, Place, Target},
-    text::is_odd,
+    Address, Target,
+    inside::{address, is_odd, name, place, there_and_back},
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -31,36 +31,32 @@ pub fn addresses(data: &[u8]) {
 
 fn read(target: &Target) {
     assert!(!target.to_string().contains(is_odd));
-    match target.place() {
-        Err(error) => assert!(!error.to_string().is_empty() && target.address().is_err()),
-        Ok(Place::Named(host, port)) => {
+    match place(target) {
+        Err(error) => assert!(!error.to_string().is_empty() && address(target).is_err()),
+        Ok(Err((host, port))) => {
             // What a resolver is asked is a name, and no name is two.
             assert!((1..=254).contains(&host.len()) && !host.contains('\0'), "`{host}`");
             assert!(host.parse::<IpAddr>().is_err(), "`{host}` is an address");
-            assert_eq!(Target::from((host.as_str(), port)).place().ok(), Some(Place::Named(host.clone(), port)));
-            assert!(target.address().is_err());
+            assert_eq!(place(&Target::from((host.as_str(), port))).ok(), Some(Err((host.clone(), port))));
+            assert!(address(target).is_err());
             by_name(target, &host);
         }
-        Ok(Place::At(address)) => {
-            let text = address.to_string();
-            let again = Target::from(text.as_str()).address().unwrap_or_else(|_| panic!("`{text}` is not read back"));
-            assert!(again == address || target.name().contains(is_odd), "`{text}`");
+        Ok(Ok(at)) => {
+            let text = at.to_string();
+            let again = address(&Target::from(text.as_str())).unwrap_or_else(|_| panic!("`{text}` is not read back"));
+            assert!(again == at || name(target).contains(is_odd), "`{text}`");
             assert!(!text.contains(is_odd));
-            comes_back(&address);
+            comes_back(&at);
             in_the_network(target);
         }
     }
 }
 
 /// By way of a target, and of the system's own form where that takes it.
-fn comes_back(address: &Address) {
-    let target = Target::from(address);
-    let again = target.address().unwrap_or_else(|_| panic!("{address:?} is no target"));
-    assert_eq!(&again, address);
-    #[cfg(unix)]
-    if let Ok(socket) = address.to_socket() {
-        assert_eq!(&Address::of_socket(&socket), address);
-    }
+fn comes_back(at: &Address) {
+    let again = address(&Target::from(at)).unwrap_or_else(|_| panic!("{at:?} is no target"));
+    assert_eq!(&again, at);
+    assert!(there_and_back(at).is_none_or(|again| again == *at));
 }
 
 /// An address that a socket may have.
@@ -122,10 +118,10 @@ fn in_the_network(target: &Target) {
     let mut expected = 1;
     if let Ok(listener) = sim.net(host).listen(target, || Caller) {
         let local = sim.net(host).local(listener).expect("a listener has an address").clone();
-        assert_eq!(Target::from(local.to_string()).address().ok().as_ref(), Some(&local));
+        assert_eq!(address(&Target::from(local.to_string())).ok().as_ref(), Some(&local));
         sim.net(host).connect(&local, Caller);
         expected += 2;
-        if target.address().ok().as_ref() == Some(&local) {
+        if address(target).ok().as_ref() == Some(&local) {
             expected += 1; // it is called twice
         }
     }

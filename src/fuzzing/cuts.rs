@@ -6,8 +6,8 @@ use super::{
     script::{Answer, Event, Script, Term},
 };
 use crate::{
-    input::Input,
-    terminator::{Endian, Found, Framing, Width},
+    Endian, Width,
+    inside::{Cutter, Found},
 };
 use std::{borrow::Cow, fmt};
 
@@ -94,8 +94,7 @@ fn pieces<'a>(script: &'a Script, cuts: &[usize]) -> Vec<(&'a [u8], Vec<&'a Even
 
 fn play(script: &Script, cuts: &[usize]) -> Vec<Call> {
     let mut player = Player {
-        framing: script.first.make().into(),
-        input: Input::default(),
+        cutter: Cutter::new(script.first.make(), 0),
         script,
         frames: 0,
         exceeded: 0,
@@ -118,8 +117,7 @@ fn play(script: &Script, cuts: &[usize]) -> Vec<Call> {
 
 /// What the loop does with a terminator, without the loop.
 struct Player<'a> {
-    framing: Framing,
-    input: Input,
+    cutter: Cutter,
     script: &'a Script,
     frames: usize,
     exceeded: usize,
@@ -129,45 +127,42 @@ struct Player<'a> {
 
 impl Player<'_> {
     fn arrives(&mut self, bytes: &[u8]) {
-        self.input.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
-        self.input.filled(bytes.len());
+        self.cutter.arrives(bytes);
         self.deliver();
     }
 
     fn change_buffers(&mut self) {
-        let mut other = Input::with_capacity(if self.frames % 2 == 0 { 0 } else { 4096 });
-        self.input.move_into(&mut other);
-        self.input = other;
+        self.cutter.change_buffers(if self.frames % 2 == 0 { 0 } else { 4096 });
     }
 
     fn happens(&mut self, event: &Event) {
         match event {
             _ if self.has_ended => {}
             Event::Set(term) => {
-                self.framing.set(term.make());
-                self.input.search_anew();
+                self.cutter.set(term.make());
+                self.cutter.search_anew();
             }
-            Event::TimeOut if self.framing.is_amid(self.input.len()) => self.exceed(Call::TooSlow),
+            Event::TimeOut if self.cutter.is_amid() => self.exceed(Call::TooSlow),
             Event::TimeOut => {}
         }
         self.deliver();
     }
 
     fn deliver(&mut self) {
-        let mut steps = self.input.len() + 2 * (self.script.after_frames.len() + self.script.answers.len()) + 8;
+        let mut steps = self.cutter.unread().len() + 2 * (self.script.after_frames.len() + self.script.answers.len()) + 8;
         while !self.has_ended {
             steps = steps.checked_sub(1).expect("each step makes progress");
-            match self.framing.next(&mut self.input) {
-                Found::Frame(range) => {
-                    self.calls.note(Call::Frame(self.input.slice(range).to_vec()));
+            match self.cutter.step() {
+                Found::Frame(frame) => {
+                    self.calls.note(Call::Frame(frame.to_vec()));
                     if let Some(Some(term)) = self.script.after_frames.get(self.frames) {
-                        self.framing.set(term.make());
+                        self.cutter.set(term.make());
                     }
                     self.frames += 1;
                 }
-                Found::Piece(range) => self.calls.received(self.input.slice(range)),
+                Found::Piece(piece) => self.calls.received(piece),
                 Found::TooLong => self.exceed(Call::TooLong),
-                Found::Broken => self.close(),
+                Found::Broken(_) => self.close(),
                 Found::Nothing => return,
             }
         }
@@ -175,13 +170,13 @@ impl Player<'_> {
 
     /// The rest is to be skipped before the answer is known: a terminator set in the answer holds after that.
     fn exceed(&mut self, call: Call) {
-        let goes_on = self.framing.skip();
+        let goes_on = self.cutter.skip();
         self.calls.note(call);
         let answer = self.script.answers.get(self.exceeded);
         self.exceeded += 1;
         match answer {
             Some(Answer::Ok) => {}
-            Some(Answer::OkAndSet(term)) => _ = self.framing.set(term.make()),
+            Some(Answer::OkAndSet(term)) => self.cutter.set(term.make()),
             Some(Answer::Err) | None => return self.close(),
         }
         if !goes_on {
@@ -196,7 +191,7 @@ impl Player<'_> {
 
     fn ends(&mut self) {
         if !self.has_ended {
-            let tail = if self.framing.has_tail() { self.input.unread() } else { &[] };
+            let tail = if self.cutter.has_tail() { self.cutter.unread() } else { &[] };
             self.calls.note(Call::Eof(tail.to_vec()));
             self.close();
         }

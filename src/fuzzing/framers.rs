@@ -2,9 +2,8 @@
 
 use super::{Tape, script};
 use crate::{
-    input::Input,
-    reason::Fault,
-    terminator::{Found, Framer, Framing, Step, Terminator},
+    Fault, Framer, Step, Terminator,
+    inside::{Cutter, Found},
 };
 use std::{cell::RefCell, rc::Rc};
 
@@ -26,61 +25,59 @@ pub fn framers(data: &[u8]) {
             (true, Terminator::custom(Hostile { plan, at: 0, limit, need: 0, said: Rc::clone(&said) }, limit))
         }
     };
-    let (mut framing, mut input) = (Framing::from(terminator), Input::with_capacity(64));
-    let mut fed = 0;
+    let (mut cutter, mut fed) = (Cutter::new(terminator, 64), 0);
     while !tape.is_over() {
         let length = 1 + tape.below(40);
         let piece = tape.bytes(length);
-        input.room(piece.len())[..piece.len()].copy_from_slice(piece);
-        input.filled(piece.len());
+        cutter.arrives(piece);
         fed += piece.len();
-        said.borrow_mut().unread = input.unread().to_vec();
-        if !deliver(&mut framing, &mut input, &said, is_hostile) {
+        said.borrow_mut().unread = cutter.unread().to_vec();
+        if !deliver(&mut cutter, &said, is_hostile) {
             return;
         }
-        assert!(input.capacity() <= 64 + 4 * fed, "{} bytes for {fed} that came", input.capacity());
+        assert!(cutter.capacity() <= 64 + 4 * fed, "{} bytes for {fed} that came", cutter.capacity());
     }
 }
 
 /// Whether it goes on.
-fn deliver(framing: &mut Framing, input: &mut Input, said: &RefCell<Said>, is_hostile: bool) -> bool {
+fn deliver(cutter: &mut Cutter, said: &RefCell<Said>, is_hostile: bool) -> bool {
     loop {
-        let (before, had) = (input.len(), said.borrow().asked);
-        let found = framing.next(input);
+        let (before, had) = (cutter.unread().len(), said.borrow().asked);
+        let found = cutter.step();
         let mut said = said.borrow_mut();
-        if is_hostile && matches!(found, Found::Frame(_) | Found::Piece(_) | Found::Broken) {
+        if is_hostile && matches!(found, Found::Frame(_) | Found::Piece(_) | Found::Broken(_)) {
             assert_eq!(said.asked, had + 1, "it is asked once for each step");
         }
         match (found, said.step.take()) {
             (Found::Nothing, _) => {
-                assert_eq!(input.len(), before);
+                assert_eq!(cutter.unread().len(), before);
                 return true;
             }
-            (Found::Frame(range), step) => {
-                assert!(input.len() < before || !is_hostile, "no progress");
+            (Found::Frame(frame), step) => {
                 if let Some(Step::Frame { bytes, consumed }) = step {
-                    assert_eq!(input.slice(range), &said.unread[bytes]);
-                    assert_eq!(before - input.len(), consumed);
+                    assert_eq!(frame, &said.unread[bytes]);
+                    assert_eq!(before - cutter.unread().len(), consumed);
                 } else {
                     assert!(!is_hostile, "a frame that nobody said");
                 }
+                assert!(cutter.unread().len() < before || !is_hostile, "no progress");
             }
-            (Found::Piece(range), step) => {
+            (Found::Piece(piece), step) => {
                 let Some(Step::Piece { bytes, consumed }) = step else { panic!("a piece that nobody said") };
-                assert_eq!(input.slice(range), &said.unread[bytes]);
-                assert_eq!(before - input.len(), consumed);
+                assert_eq!(piece, &said.unread[bytes]);
+                assert_eq!(before - cutter.unread().len(), consumed);
                 assert!(consumed > 0, "no progress");
             }
             (Found::TooLong, _) => {
-                assert!(!framing.skip(), "the end of a custom frame is not known");
+                assert!(!cutter.skip(), "the end of a custom frame is not known");
                 return false;
             }
-            (Found::Broken, _) => {
-                assert!(!framing.take_fault().to_string().is_empty());
+            (Found::Broken(fault), _) => {
+                assert!(!fault.to_string().is_empty());
                 return false;
             }
         }
-        said.unread = input.unread().to_vec();
+        said.unread = cutter.unread().to_vec();
     }
 }
 

@@ -1,7 +1,10 @@
 //! The output queue against one list of bytes and producers.
 
 use super::Tape;
-use crate::output::{Broken, Output, Produced, SLICES_MAX};
+use crate::{
+    Produced,
+    inside::{Output, SLICES_MAX},
+};
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
@@ -149,7 +152,7 @@ impl Pair {
         let expected = self.pull_model();
         match (self.output.pull(), expected) {
             (Ok(()), Ok(())) => {}
-            (Err(Broken::NoProgress), Err(true)) | (Err(Broken::Error(_)), Err(false)) => self.is_broken = true,
+            (Err(None), Err(true)) | (Err(Some(_)), Err(false)) => self.is_broken = true,
             (got, expected) => panic!("a producer's pull: broken {}, expected {expected:?}", got.is_err()),
         }
     }

@@ -2,11 +2,9 @@
 
 use super::Tape;
 use crate::{
-    key::{Key, Timer},
-    time::Time,
-    timers::{NO_TIMER, Timers, What},
+    Timer,
+    inside::{NO_TIMER, Timers, key},
 };
-use std::num::NonZeroU32;
 
 /// How many owners the timers have; each holds its own in a chain.
 const OWNERS: usize = 3;
@@ -16,7 +14,7 @@ const TIMERS_MAX: usize = 600;
 
 #[derive(Clone, Copy)]
 struct Entry {
-    deadline: Time,
+    deadline: u64,
     order: u64,
     timer: Timer,
     owner: Option<usize>,
@@ -30,7 +28,7 @@ struct Pair {
     /// Names of timers that are set no more.
     gone: Vec<Timer>,
     order: u64,
-    now: Time,
+    now: u64,
 }
 
 /// Setting, setting again, cancelling, firing and chaining, in any order.
@@ -71,7 +69,7 @@ impl Pair {
             }
             6 => self.stale(tape),
             _ => {
-                self.now = Time(self.now.0.saturating_add(tape.number()));
+                self.now = self.now.saturating_add(tape.number());
                 self.fire(tape);
             }
         }
@@ -87,8 +85,8 @@ impl Pair {
         self.order - 1
     }
 
-    fn deadline(&self, tape: &mut Tape<'_>) -> Time {
-        Time(self.now.0.saturating_add(tape.number()))
+    fn deadline(&self, tape: &mut Tape<'_>) -> u64 {
+        self.now.saturating_add(tape.number())
     }
 
     fn set(&mut self, tape: &mut Tape<'_>) {
@@ -97,7 +95,7 @@ impl Pair {
         }
         let (deadline, order) = (self.deadline(tape), self.next_order());
         let owner = Some(tape.below(OWNERS + 1)).filter(|&owner| owner < OWNERS);
-        let timer = self.timers.set(deadline, owner.map_or(What::Job, |owner| What::Owned(key(owner))));
+        let timer = self.timers.set(deadline, owner.map(key));
         if let Some(owner) = owner {
             self.heads[owner] = Some(self.timers.link(self.head(owner), timer));
         }
@@ -113,7 +111,7 @@ impl Pair {
         if let Some(owner) = owner {
             self.heads[owner] = Some(self.timers.unlink(self.head(owner), timer));
         }
-        assert_eq!(self.timers.cancel(timer), Some(owner.map_or(What::Job, |owner| What::Owned(key(owner)))));
+        assert_eq!(self.timers.cancel(timer), Some(owner.map(key)));
         assert_eq!(self.timers.cancel(timer), None);
         self.gone.push(timer);
     }
@@ -141,7 +139,7 @@ impl Pair {
         due.sort_unstable_by_key(|entry| (entry.deadline, entry.order));
         for entry in due {
             let fired = self.timers.due(now, mark).expect("one is due");
-            assert_eq!((fired.timer, fired.deadline), (entry.timer, entry.deadline));
+            assert_eq!(fired, (entry.timer, entry.deadline));
             let at = self.model.iter().position(|other| other.timer == entry.timer).expect("it is set");
             match tape.below(4) {
                 0 => {
@@ -178,8 +176,4 @@ impl Pair {
             }
         }
     }
-}
-
-fn key(owner: usize) -> Key {
-    Key::new(owner, NonZeroU32::MIN)
 }

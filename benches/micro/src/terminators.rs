@@ -2,6 +2,8 @@
 
 use crate::{Failure, Random, median, timed};
 use bytes::BytesMut;
+#[cfg(bench)]
+use mainspring::inside::{self, Found};
 use mainspring::{Endian, Terminator, Width};
 use std::hint::black_box;
 use tokio_util::codec::{AnyDelimiterCodec, Decoder, LengthDelimitedCodec, LinesCodec};
@@ -74,11 +76,21 @@ fn memchr_alone(text: &[u8], chunk: usize) -> usize {
 #[cfg(bench)]
 fn ours<'a>(terminator: impl Fn() -> Terminator + 'a) -> Cutter<'a> {
     Box::new(move |text, chunk| {
-        let mut frames = 0;
-        mainspring::bench::cut(terminator(), text, chunk, |frame| {
-            black_box(frame);
-            frames += 1;
-        });
+        let (mut cutter, mut frames) = (inside::Cutter::new(terminator(), 64 << 10), 0);
+        for chunk in text.chunks(chunk) {
+            cutter.arrives(chunk);
+            loop {
+                match cutter.step() {
+                    Found::Piece(&[]) => {}
+                    Found::Frame(bytes) | Found::Piece(bytes) => {
+                        black_box(bytes);
+                        frames += 1;
+                    }
+                    Found::Nothing => break,
+                    Found::TooLong | Found::Broken(_) => panic!("a frame is too long, or its framer has failed"),
+                }
+            }
+        }
         frames
     })
 }

@@ -1,0 +1,153 @@
+//! The door for fuzz/ and benches/: what they need of the parts that have no socket, no callback and no clock. Compiled with
+//! `--cfg fuzzing` or `--cfg bench` only. Each item is what has its name inside; nothing is decided here.
+#![allow(missing_debug_implementations, reason = "nobody prints them")]
+
+use crate::{
+    address::{Address, Place, Target},
+    input::Input,
+    key::{Key, Timer},
+    output::{self, Broken, Producer},
+    reason::Fault,
+    terminator::{self, Framing, Terminator},
+    text,
+    time::Time,
+    timers::{self, What},
+};
+use std::{
+    io::{self, IoSlice},
+    num::NonZeroU32,
+    rc::Rc,
+};
+
+/// A terminator, and what has arrived for it.
+pub struct Cutter(Framing, Input);
+
+pub enum Found<'a> {
+    Frame(&'a [u8]),
+    Piece(&'a [u8]),
+    Nothing,
+    TooLong,
+    Broken(Fault),
+}
+
+#[rustfmt::skip]
+impl Cutter {
+    pub fn new(terminator: Terminator, room: usize) -> Self { Self(terminator.into(), Input::with_capacity(room)) }
+    pub fn set(&mut self, terminator: Terminator) { _ = self.0.set(terminator) }
+    pub fn search_anew(&mut self) { self.1.search_anew() }
+    pub fn skip(&mut self) -> bool { self.0.skip() }
+    pub fn is_amid(&self) -> bool { self.0.is_amid(self.1.len()) }
+    pub fn has_tail(&self) -> bool { self.0.has_tail() }
+    pub fn unread(&self) -> &[u8] { self.1.unread() }
+    pub fn capacity(&self) -> usize { self.1.capacity() }
+
+    pub fn change_buffers(&mut self, room: usize) {
+        let mut other = Input::with_capacity(room);
+        self.1.move_into(&mut other);
+        self.1 = other;
+    }
+
+    #[inline]
+    pub fn arrives(&mut self, bytes: &[u8]) {
+        self.1.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        self.1.filled(bytes.len());
+    }
+
+    #[inline]
+    pub fn step(&mut self) -> Found<'_> {
+        match self.0.next(&mut self.1) {
+            terminator::Found::Frame(range) => Found::Frame(self.1.slice(range)),
+            terminator::Found::Piece(range) => Found::Piece(self.1.slice(range)),
+            terminator::Found::Nothing => Found::Nothing,
+            terminator::Found::TooLong => Found::TooLong,
+            terminator::Found::Broken => Found::Broken(self.0.take_fault()),
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Output(output::Output);
+
+pub const SLICES_MAX: usize = output::SLICES_MAX;
+
+#[rustfmt::skip]
+impl Output {
+    pub fn push(&mut self, more: &[u8]) { self.0.push(more) }
+    pub fn push_vec(&mut self, bytes: Vec<u8>, sent: usize) { self.0.push_vec(bytes, sent) }
+    pub fn push_shared(&mut self, bytes: &Rc<[u8]>) { self.0.push_shared(bytes) }
+    pub fn push_producer(&mut self, producer: Box<dyn Producer>) { self.0.push_producer(producer) }
+    pub fn wake(&mut self) { self.0.wake() }
+    pub fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; SLICES_MAX], most: usize) -> usize { self.0.slices(into, most) }
+    pub fn advance(&mut self, bytes: usize) { self.0.advance(bytes) }
+    pub fn queued(&self) -> usize { self.0.queued() }
+    pub fn is_empty(&self) -> bool { self.0.is_empty() }
+    pub fn is_parked(&self) -> bool { self.0.is_parked() }
+    pub fn wants_pull(&self) -> bool { self.0.wants_pull() }
+
+    /// `Err`: the producer's own error, or none where it made no progress.
+    pub fn pull(&mut self) -> Result<(), Option<io::Error>> {
+        self.0.pull().map_err(|broken| match broken {
+            Broken::Error(error) => Some(error),
+            Broken::NoProgress => None,
+        })
+    }
+}
+
+/// Times are in nanoseconds; a timer without an owner is a job of the program.
+#[derive(Default)]
+pub struct Timers(timers::Timers);
+
+pub const NO_TIMER: u32 = timers::NO_TIMER;
+
+#[rustfmt::skip]
+impl Timers {
+    pub fn set(&mut self, at: u64, owner: Option<Key>) -> Timer { self.0.set(Time(at), owner.map_or(What::Job, What::Owned)) }
+    pub fn set_again(&mut self, timer: Timer, at: u64) { self.0.set_again(timer, Time(at)) }
+    pub fn stale(&mut self) -> Timer { self.0.stale() }
+    pub fn is_set(&self, timer: Timer) -> bool { self.0.is_set(timer) }
+    pub fn owner(&self, timer: Timer) -> Option<Key> { self.0.owner(timer) }
+    pub fn mark(&self) -> u64 { self.0.mark() }
+    pub fn next(&self) -> Option<u64> { self.0.next().map(|at| at.0) }
+    pub fn link(&mut self, head: u32, timer: Timer) -> u32 { self.0.link(head, timer) }
+    pub fn unlink(&mut self, head: u32, timer: Timer) -> u32 { self.0.unlink(head, timer) }
+    pub fn at_head(&self, head: u32) -> Option<Timer> { self.0.at_head(head) }
+
+    pub fn due(&self, now: u64, mark: u64) -> Option<(Timer, u64)> {
+        self.0.due(Time(now), mark).map(|due| (due.timer, due.deadline.0))
+    }
+
+    /// Whose it was, if it was set.
+    pub fn cancel(&mut self, timer: Timer) -> Option<Option<Key>> {
+        self.0.cancel(timer).map(|what| if let What::Owned(key) = what { Some(key) } else { None })
+    }
+}
+
+pub fn key(index: usize) -> Key {
+    Key::new(index, NonZeroU32::MIN)
+}
+
+/// An address, or a host to be looked up.
+pub fn place(target: &Target) -> io::Result<Result<Address, (String, u16)>> {
+    Ok(match target.place()? {
+        Place::At(address) => Ok(address),
+        Place::Named(host, port) => Err((host, port)),
+    })
+}
+
+pub fn address(target: &Target) -> io::Result<Address> {
+    target.address()
+}
+
+pub fn name(target: &Target) -> String {
+    target.name()
+}
+
+/// To the system's own form and back, where that takes it.
+#[cfg(unix)]
+pub fn there_and_back(address: &Address) -> Option<Address> {
+    Some(Address::of_socket(&address.to_socket().ok()?))
+}
+
+pub fn is_odd(c: char) -> bool {
+    text::is_odd(c)
+}
