@@ -53,9 +53,6 @@
 
 #[cfg(feature = "sim")]
 pub mod testing;
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod fuzzing;
 #[cfg(any(fuzzing, bench))]
 #[doc(hidden)]
 pub mod inside;

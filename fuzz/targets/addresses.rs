@@ -1,4 +1,4 @@
-//! See `mainspring::fuzzing::addresses`.
+//! See `mainspring_fuzz::addresses`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mainspring::fuzzing::addresses(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mainspring_fuzz::addresses(data));

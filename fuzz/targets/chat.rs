@@ -7,10 +7,8 @@ mod chat;
 
 use chat::{Guest, Room};
 use libfuzzer_sys::fuzz_target;
-use mainspring::{
-    fuzzing::Tape,
-    testing::{Scene, Transcript},
-};
+use mainspring::testing::{Scene, Transcript};
+use mainspring_fuzz::Tape;
 
 const AT: &str = "127.0.0.1:7001";
 

@@ -1,4 +1,4 @@
-//! See `mainspring::fuzzing::cuts`.
+//! See `mainspring_fuzz::cuts`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mainspring::fuzzing::cuts(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mainspring_fuzz::cuts(data));

@@ -1,4 +1,4 @@
-//! See `mainspring::fuzzing::framers`.
+//! See `mainspring_fuzz::framers`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mainspring::fuzzing::framers(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mainspring_fuzz::framers(data));

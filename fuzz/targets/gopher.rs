@@ -17,7 +17,8 @@ mod site;
 
 use gopher::{Ending, Item, Kind, Stuffer, Unstuffer, refusal};
 use libfuzzer_sys::fuzz_target;
-use mainspring::{fuzzing::Tape, testing::Scene};
+use mainspring::testing::Scene;
+use mainspring_fuzz::Tape;
 use reply::Reply;
 use server::{Server, Visitor};
 use site::Site;

@@ -1,4 +1,4 @@
-//! See `mainspring::fuzzing::loop_cuts`.
+//! See `mainspring_fuzz::loop_cuts`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mainspring::fuzzing::loop_cuts(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mainspring_fuzz::loop_cuts(data));

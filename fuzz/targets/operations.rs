@@ -10,9 +10,9 @@ use libfuzzer_sys::fuzz_target;
 use mainspring::{
     Address, Config, Connect, Context, Endian, Fault, Framer, Key, Limit, Listen, Net, OffloadError, Outcome, Produced, Protocol,
     Reason, Refusal, Step, Terminator, Timer, Width,
-    fuzzing::Tape,
     testing::{Errno, Fate, Host, Sim, Weather},
 };
+use mainspring_fuzz::Tape;
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},

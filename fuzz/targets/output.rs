@@ -1,4 +1,4 @@
-//! See `mainspring::fuzzing::output`.
+//! See `mainspring_fuzz::output`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mainspring::fuzzing::output(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mainspring_fuzz::output(data));

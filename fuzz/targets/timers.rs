@@ -1,4 +1,4 @@
-//! See `mainspring::fuzzing::timers`.
+//! See `mainspring_fuzz::timers`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| mainspring::fuzzing::timers(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mainspring_fuzz::timers(data));

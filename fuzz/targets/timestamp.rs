@@ -8,7 +8,8 @@ mod common;
 mod server;
 
 use libfuzzer_sys::fuzz_target;
-use mainspring::{fuzzing::Tape, testing::Scene};
+use mainspring::testing::Scene;
+use mainspring_fuzz::Tape;
 use server::{IDLE_MAX, LINE_MAX, Stamper};
 
 const AT: &str = "127.0.0.1:7013";

@@ -1,7 +1,7 @@
 //! What a peer says and what a protocol answers, as the fuzzer made it up.
 
 use super::Tape;
-use crate::{Endian, Fault, Framer, Step, Terminator, Width};
+use mainspring::{Endian, Fault, Framer, Step, Terminator, Width};
 
 /// Of one run, when all repetitions are written out. Long enough for a buffer of its own (see `hub/receiving.rs`).
 const BODY_MAX: usize = 8 << 10;

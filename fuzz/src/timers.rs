@@ -1,7 +1,7 @@
 //! The heap of timers against a list that is searched from end to end.
 
 use super::Tape;
-use crate::{
+use mainspring::{
     Timer,
     inside::{NO_TIMER, Timers, key},
 };

@@ -5,9 +5,10 @@ use super::{
     Tape,
     script::{Answer, Event, Script, Term},
 };
-use crate::{
-    Endian, Width,
+use mainspring::{
+    Config, Endian, Width,
     inside::{Cutter, Found},
+    testing::Weather,
 };
 use std::{borrow::Cow, fmt};
 
@@ -379,21 +380,19 @@ fn width_bytes(width: Width) -> usize {
 // ------------------------------------------------------------------------------------------- through a whole loop
 
 /// The same through sockets, buffers and budgets: what a protocol in a loop is called with is what the terminators alone give.
-#[cfg(feature = "sim")]
 pub fn loop_cuts(data: &[u8]) {
     let mut tape = Tape::new(data);
-    let config = crate::Config::new().turn_frames(1 + tape.below(8)).turn_bytes(1 + tape.size() % 10_000);
-    let weather = if tape.once_in(2) { crate::testing::Weather::fair() } else { crate::testing::Weather::fair().short(500, 0) };
+    let config = Config::new().turn_frames(1 + tape.below(8)).turn_bytes(1 + tape.size() % 10_000);
+    let weather = if tape.once_in(2) { Weather::fair() } else { Weather::fair().short(500, 0) };
     let seed = u64::from(tape.byte());
     let script = Script::made_up(&mut tape);
     let calls = in_a_loop::play(&script, config, weather, seed);
     assert_same(&script, "in a loop", &calls, "the terminators alone", &play(&script, &[]));
 }
 
-#[cfg(feature = "sim")]
 mod in_a_loop {
     use super::{Answer, Call, Calls, Event, Script, pieces};
-    use crate::{
+    use mainspring::{
         Config, Context, Key, Limit, Outcome, Protocol, Reason, Terminator,
         testing::{Scene, Weather},
     };

@@ -1,19 +1,18 @@
-//! Entry points of the fuzzers, next to what they fuzz. Compiled with `--cfg fuzzing` only; fuzz/ has a program for each.
+//! Entry points of the fuzzers that look inside, by `mainspring::inside`. Compiled with `--cfg fuzzing`; targets/ has a
+//! program for each.
 //!
 //! Each takes what the fuzzer made up, decodes it to something that somebody may do, does it, and panics if a promise is
-//! broken. What the public names suffice for (whole reactors, the examples) stands in fuzz/ itself.
+//! broken. Those for which the public names suffice (whole reactors, the examples) stand in targets/ themselves.
 
-mod address;
+mod addresses;
 mod cuts;
 mod framers;
 mod output;
 mod script;
 mod timers;
 
-pub use address::addresses;
-pub use cuts::cuts;
-#[cfg(feature = "sim")]
-pub use cuts::loop_cuts;
+pub use addresses::addresses;
+pub use cuts::{cuts, loop_cuts};
 pub use framers::framers;
 pub use output::output;
 pub use timers::timers;

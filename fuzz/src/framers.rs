@@ -1,7 +1,7 @@
 //! Framers and hostile peers: lengths that nobody will ever send, and framers that say anything.
 
 use super::{Tape, script};
-use crate::{
+use mainspring::{
     Fault, Framer, Step, Terminator,
     inside::{Cutter, Found},
 };

@@ -1,7 +1,7 @@
 //! What people write to name a place, and what is printed of one.
 
 use super::Tape;
-use crate::{
+use mainspring::{
     Address, Target,
     inside::{address, is_odd, name, place, there_and_back},
 };
@@ -94,9 +94,8 @@ fn path(bytes: &[u8]) -> PathBuf {
 }
 
 /// Listening there and connecting there end in what they promise: an address or an error, and one `closed`.
-#[cfg(feature = "sim")]
 fn in_the_network(target: &Target) {
-    use crate::{Context, Outcome, Protocol, Reason, testing::Sim};
+    use mainspring::{Context, Outcome, Protocol, Reason, testing::Sim};
     use std::time::Duration;
 
     struct Caller;
@@ -131,9 +130,8 @@ fn in_the_network(target: &Target) {
 }
 
 /// The name is found, and its addresses race: one ends it, or nobody listens there.
-#[cfg(feature = "sim")]
 fn by_name(target: &Target, host: &str) {
-    use crate::{Context, Protocol, Reason, testing::Sim};
+    use mainspring::{Context, Protocol, Reason, testing::Sim};
     use std::time::Duration;
 
     struct Caller;
@@ -151,9 +149,3 @@ fn by_name(target: &Target, host: &str) {
     sim.run_for(Duration::from_secs(60));
     assert_eq!(*sim.state(caller), [true, true], "`{host}`");
 }
-
-#[cfg(not(feature = "sim"))]
-fn in_the_network(_: &Target) {}
-
-#[cfg(not(feature = "sim"))]
-fn by_name(_: &Target, _: &str) {}

@@ -1,7 +1,7 @@
 //! The output queue against one list of bytes and producers.
 
 use super::Tape;
-use crate::{
+use mainspring::{
     Produced,
     inside::{Output, SLICES_MAX},
 };
