@@ -163,7 +163,7 @@ impl Player<'_> {
                 }
                 Found::Piece(piece) => self.calls.received(piece),
                 Found::TooLong => self.exceed(Call::TooLong),
-                Found::Broken(_) => self.close(),
+                Found::Broken => self.close(),
                 Found::Nothing => return,
             }
         }

@@ -45,7 +45,7 @@ fn deliver(cutter: &mut Cutter, said: &RefCell<Said>, is_hostile: bool) -> bool 
         let (before, had) = (cutter.unread().len(), said.borrow().asked);
         let found = cutter.step();
         let mut said = said.borrow_mut();
-        if is_hostile && matches!(found, Found::Frame(_) | Found::Piece(_) | Found::Broken(_)) {
+        if is_hostile && matches!(found, Found::Frame(_) | Found::Piece(_) | Found::Broken) {
             assert_eq!(said.asked, had + 1, "it is asked once for each step");
         }
         match (found, said.step.take()) {
@@ -72,8 +72,8 @@ fn deliver(cutter: &mut Cutter, said: &RefCell<Said>, is_hostile: bool) -> bool 
                 assert!(!cutter.skip(), "the end of a custom frame is not known");
                 return false;
             }
-            (Found::Broken(fault), _) => {
-                assert!(!fault.to_string().is_empty());
+            (Found::Broken, _) => {
+                assert!(!cutter.take_fault().to_string().is_empty());
                 return false;
             }
         }

@@ -87,7 +87,7 @@ fn ours<'a>(terminator: impl Fn() -> Terminator + 'a) -> Cutter<'a> {
                         frames += 1;
                     }
                     Found::Nothing => break,
-                    Found::TooLong | Found::Broken(_) => panic!("a frame is too long, or its framer has failed"),
+                    Found::TooLong | Found::Broken => panic!("a frame is too long, or its framer has failed"),
                 }
             }
         }
