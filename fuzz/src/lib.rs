@@ -3,6 +3,7 @@
 //!
 //! Each takes what the fuzzer made up, decodes it to something that somebody may do, does it, and panics if a promise is
 //! broken. Those for which the public names suffice (whole reactors, the examples) stand in targets/ themselves.
+#![forbid(unsafe_code)]
 
 mod addresses;
 mod cuts;
