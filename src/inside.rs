@@ -4,11 +4,10 @@
 
 use crate::{
     address::{Address, Place, Target},
-    input::Input,
+    framing::{self, Framing, Input, Terminator},
     key::{Key, Timer},
     output::{self, Broken, Producer},
     reason::Fault,
-    terminator::{self, Framing, Terminator},
     text,
     time::Time,
     timers::{self, What},
@@ -58,11 +57,11 @@ impl Cutter {
     #[inline(always)]
     pub fn step(&mut self) -> Found<'_> {
         match self.0.next(&mut self.1) {
-            terminator::Found::Frame(range) => Found::Frame(self.1.slice(range)),
-            terminator::Found::Piece(range) => Found::Piece(self.1.slice(range)),
-            terminator::Found::Nothing => Found::Nothing,
-            terminator::Found::TooLong => Found::TooLong,
-            terminator::Found::Broken => Found::Broken,
+            framing::Found::Frame(range) => Found::Frame(self.1.slice(range)),
+            framing::Found::Piece(range) => Found::Piece(self.1.slice(range)),
+            framing::Found::Nothing => Found::Nothing,
+            framing::Found::TooLong => Found::TooLong,
+            framing::Found::Broken => Found::Broken,
         }
     }
 }

@@ -1,16 +1,16 @@
 //! The loop. [`Reactor::turn`] reads as its own table of contents; what serving one entry means is in `serve.rs`.
 
 use crate::{
-    buffers::ReadBuffers,
     config::Config,
-    conn::Conn,
     contract::{Core, Net, Remote, exceed},
+    endpoint::Conn,
+    framing::ReadBuffers,
     hub::Hub,
     key::Key,
-    limits::Expired,
     reason::{Limit, Reason},
     serve::{bury, serve},
     stats::Stats,
+    stopwatch::Expired,
     timers::{Due, What},
     world::{Event, OsWorld, World},
 };

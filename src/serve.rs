@@ -1,13 +1,11 @@
 //! One ready entry: check its handler out, deliver, obey, write, check it in.
 
 use crate::{
-    buffers::ReadBuffers,
-    conn::{Budget, Conn, Next, Phase},
     contract::{Context, Core, Drained, Handler, Net, Scope},
-    entry::Entry,
+    endpoint::{Budget, Conn, Entry, Next, Phase},
     flags::*,
+    framing::{Input, ReadBuffers},
     hub::{Accepted, Hub, Turn},
-    input::Input,
     key::Key,
     panics::{self, Payload, discard, guard},
     reason::{Outcome, Reason},

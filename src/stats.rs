@@ -3,8 +3,8 @@
 use crate::{
     address::Address,
     key::Key,
-    limits::Clocks,
     reason::{Limit, Reason},
+    stopwatch::Clocks,
 };
 use std::time::Duration;
 

@@ -3,14 +3,14 @@
 use super::{Core, Link, Net, Protocol};
 use crate::{
     address::Address,
-    conn::Conn,
     cx::Cx,
+    endpoint::Conn,
     flags::OWES_ANSWER,
+    framing::{Endian, Terminator, Width},
     hub::Hub,
     key::{Key, Timer},
     output::Producer,
     reason::{Fault, Outcome},
-    terminator::{Endian, Terminator, Width},
 };
 use std::{fmt, io, rc::Rc, time::Duration};
 

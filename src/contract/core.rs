@@ -10,14 +10,13 @@ use super::{
 };
 use crate::{
     address::Address,
-    conn::Conn,
+    endpoint::{Conn, SHRINK_MIN},
     hub::{Counts, Hub},
     key::{Key, Timer},
     listen::Refusal,
     panics::{self, discard, guard},
     pool::Ticket,
     reason::{Outcome, Reason},
-    slots::SHRINK_MIN,
     stats::Stats,
     table::Table,
     time::Time,

@@ -3,15 +3,15 @@
 use crate::{
     address::Address,
     config::Marks,
-    conn::Conn,
     cx::Cx,
+    endpoint::Conn,
     flags::*,
+    framing::{Endian, Terminator, Width},
     hub::Hub,
     key::Key,
     output::Producer,
     rate::Way,
     reason::{Fault, Limit, Reason},
-    terminator::{Endian, Terminator, Width},
 };
 use socket2::SockRef;
 use std::{fmt, io, rc::Rc, time::Duration};

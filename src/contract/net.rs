@@ -6,9 +6,8 @@ use super::{
 };
 use crate::{
     address::{Address, Target},
-    conn::Conn,
     connect::Connect,
-    entry::Entry,
+    endpoint::{Conn, Entry},
     flags::*,
     key::{Key, Timer},
     listen::{Listen, Refusal},

@@ -3,9 +3,8 @@
 use super::Context;
 use crate::{
     flags::*,
-    input::Input,
+    framing::{Found, Input},
     reason::{Limit, Outcome, Reason},
-    terminator::Found,
     text::OneLine,
     time::Time,
 };

@@ -3,13 +3,11 @@
 use super::Hub;
 use crate::{
     address::{Address, Place, Target},
-    conn::{Conn, Phase},
     connect::Connect,
-    entry::Entry,
+    endpoint::{Arrived, Conn, Entry, Listening, Phase},
     flags::*,
     key::Key,
     listen::Listen,
-    listening::{Arrived, Listening},
     reason::Reason,
     world::Stream,
 };

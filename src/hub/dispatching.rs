@@ -1,7 +1,13 @@
 //! Dispatchers: sources that the program owns.
 
 use super::Hub;
-use crate::{dispatching::Dispatching, entry::Entry, flags::*, key::Key, reason::Reason, world::Source};
+use crate::{
+    endpoint::{Dispatching, Entry},
+    flags::*,
+    key::Key,
+    reason::Reason,
+    world::Source,
+};
 use std::io;
 
 impl Hub {

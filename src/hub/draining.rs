@@ -1,7 +1,12 @@
 //! Asking all to finish, and ending all.
 
 use super::Hub;
-use crate::{conn::Phase, entry::Entry, flags::*, key::Key, reason::Reason};
+use crate::{
+    endpoint::{Entry, Phase},
+    flags::*,
+    key::Key,
+    reason::Reason,
+};
 
 impl Hub {
     /// Listeners close, accepted connections are asked to finish.

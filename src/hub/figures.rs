@@ -2,8 +2,7 @@
 
 use super::Hub;
 use crate::{
-    conn::{Conn, Phase},
-    entry::Entry,
+    endpoint::{Conn, Entry, Phase},
     flags::*,
     key::Key,
     stats::{Connection, Kind, Stats, timeouts},

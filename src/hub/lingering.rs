@@ -2,9 +2,9 @@
 
 use super::Hub;
 use crate::{
-    buffers::ReadBuffers,
-    conn::{Conn, Phase},
+    endpoint::{Conn, Phase},
     flags::*,
+    framing::ReadBuffers,
     key::Key,
     reason::{Limit, Reason},
 };

@@ -15,16 +15,14 @@ mod soundness;
 mod throttles;
 
 use crate::{
-    buffers::ReadBuffers,
     config::Config,
-    conn::{Conn, Phase},
     cx::{Cx, NOBODY, Note},
-    entry::Entry,
+    endpoint::{Conn, Entry, Phase, Slots},
     flags::*,
+    framing::ReadBuffers,
     key::{Key, Timer},
     panics::{self, Payload, discard},
     reason::{Fault, Reason},
-    slots::Slots,
     time::Time,
     timers::What,
     world::{Event, World},

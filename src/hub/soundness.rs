@@ -3,9 +3,8 @@
 
 use super::Hub;
 use crate::{
-    conn::{Conn, Phase},
     cx::NOBODY,
-    entry::Entry,
+    endpoint::{Conn, Entry, Phase},
     flags::*,
     key::Key,
     rate::Way,

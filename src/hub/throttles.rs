@@ -4,7 +4,7 @@
 //! one of its targets has `CONGESTED`.
 
 use super::Hub;
-use crate::{entry::Entry, flags::*, key::Key};
+use crate::{endpoint::Entry, flags::*, key::Key};
 
 impl Hub {
     pub(crate) fn throttle(&mut self, reader: Key, writer: Key) -> bool {

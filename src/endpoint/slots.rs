@@ -2,11 +2,8 @@
 //! socket.
 
 use crate::{
-    conn::Conn,
-    dispatching::Dispatching,
-    entry::Entry,
+    endpoint::{Conn, Dispatching, Entry, Listening},
     key::{Key, SLOTS_MAX},
-    listening::Listening,
 };
 use slab::Slab;
 use std::num::NonZeroU32;

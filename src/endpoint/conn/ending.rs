@@ -2,9 +2,9 @@
 
 use super::{Conn, Filled, Phase};
 use crate::{
-    buffers::ReadBuffers,
     cx::Cx,
     flags::*,
+    framing::ReadBuffers,
     panics::{self, Payload, discard},
     rate::Way,
     reason::{Fault, Reason},

@@ -1,9 +1,16 @@
 //! Whatever the loop has a key for: a connection, a listener, a dispatcher. What the loop asks of each, whatever it is, stands
 //! here, and nowhere else is a kind told from another for it.
 
-use crate::{
-    conn::Conn, cx::Cx, dispatching::Dispatching, flags::*, key::Key, listening::Listening, panics::discard, reason::Reason,
-};
+mod conn;
+mod dispatching;
+mod listening;
+mod slots;
+
+use crate::{cx::Cx, flags::*, key::Key, panics::discard, reason::Reason};
+pub(crate) use conn::{Budget, Conn, Next, Phase};
+pub(crate) use dispatching::Dispatching;
+pub(crate) use listening::{Arrived, Listening};
+pub(crate) use slots::{SHRINK_MIN, Slots};
 
 pub(crate) enum Entry {
     Conn(Conn),

@@ -5,9 +5,9 @@ use crate::{
     cx::Cx,
     flags::NEEDS_SETTLING,
     key::Timer,
-    limits::{Clocks, Expired, Stopwatch},
     listen::Bounds,
     reason::Limit,
+    stopwatch::{Clocks, Expired, Stopwatch},
     time::{PAUSE_MIN, Time},
     timers::What,
 };

@@ -4,10 +4,10 @@
 use crate::{
     address::{Address, Target},
     contract::{Context, Net, Protocol},
+    framing::Terminator,
     key::Key,
     listen::{Listen, Refusal},
     reason::{Fault, Limit, OffloadError, Outcome, Reason},
-    terminator::Terminator,
 };
 use std::{any::Any, cell::RefCell, fmt, io, rc::Rc};
 

@@ -1,7 +1,7 @@
 //! What connections read into: one buffer for all, lent to each for its turn, and one of its own for who holds much. Pure: no
 //! socket, no callback.
 
-use crate::input::Input;
+use crate::framing::Input;
 
 /// A connection that holds less than this reads into the shared buffer behind a copy of it; one that holds more reads into
 /// a buffer of its own. So no byte is copied more than a bounded number of times, however few come at once.

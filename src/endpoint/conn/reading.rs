@@ -2,14 +2,12 @@
 
 use super::{Conn, Filled};
 use crate::{
-    buffers::{COPY_MAX, ReadBuffers},
     cx::Cx,
     flags::*,
-    input::Input,
+    framing::{COPY_MAX, Found, Input, ReadBuffers, Terminator},
     panics::discard,
     rate::Way,
     reason::Reason,
-    terminator::{Found, Terminator},
 };
 use std::io;
 

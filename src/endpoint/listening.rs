@@ -8,8 +8,7 @@ use crate::{
     listen::{Bounds, Listen},
     rate::{SharedRate, Way},
     timers::What,
-    world,
-    world::Stream,
+    world::{self, Stream},
 };
 use std::{
     collections::HashMap,

@@ -1,0 +1,68 @@
+//! Searching for a delimiter: by what is fastest for its length.
+
+use super::Input;
+use memchr::{memchr, memmem::Finder};
+
+/// A delimiter, ready to be searched for.
+pub(crate) enum Needle {
+    Byte(u8),
+    Pair([u8; 2]),
+    Long(Box<Finder<'static>>),
+}
+
+impl Needle {
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        match *bytes {
+            [byte] => Self::Byte(byte),
+            [a, b] => Self::Pair([a, b]),
+            _ => Self::Long(Box::new(Finder::new(bytes).into_owned())),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Byte(byte) => std::slice::from_ref(byte),
+            Self::Pair(pair) => pair,
+            Self::Long(finder) => finder.needle(),
+        }
+    }
+
+    /// Where it begins first.
+    pub(super) fn find(&self, hay: &[u8]) -> Option<usize> {
+        match self {
+            Self::Byte(byte) => memchr(*byte, hay),
+            Self::Pair([a, b]) => find_pair(*a, *b, hay),
+            Self::Long(finder) => finder.find(hay),
+        }
+    }
+
+    /// Where it begins first in what is unread. What was searched is not searched again.
+    pub(super) fn find_in(&self, input: &mut Input) -> Option<usize> {
+        let from = input.searched().saturating_sub(self.bytes().len() - 1);
+        match self.find(&input.unread()[from..]) {
+            Some(at) => Some(from + at),
+            None => {
+                input.mark_searched();
+                None
+            }
+        }
+    }
+
+    /// The length of the longest proper prefix of the delimiter with which `hay` ends.
+    pub(super) fn begun(&self, hay: &[u8]) -> usize {
+        let needle = self.bytes();
+        (1..needle.len().min(hay.len() + 1)).rev().find(|&n| hay.ends_with(&needle[..n])).unwrap_or(0)
+    }
+}
+
+/// The second byte is rarer in text (the LF of CRLF), so that is what is looked for.
+fn find_pair(a: u8, b: u8, hay: &[u8]) -> Option<usize> {
+    let mut from = 1;
+    while let Some(at) = hay.get(from..).and_then(|rest| memchr(b, rest)) {
+        if hay[from + at - 1] == a {
+            return Some(from + at - 1);
+        }
+        from += at + 1;
+    }
+    None
+}

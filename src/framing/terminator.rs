@@ -1,0 +1,212 @@
+//! Where a frame ends: what you say. What the loop makes of it is `Framing`.
+
+use super::framers::{LENGTH_DIGITS_MAX, Netstring, Prefixed};
+use crate::reason::Fault;
+use std::{borrow::Cow, fmt, ops::Range};
+
+/// Where a frame ends: what `frame` is called with, and what `received`.
+///
+/// Set it with [`set_terminator`](crate::Context::set_terminator), from any callback: what is already buffered is cut by
+/// the new one. A new connection has [`None`](Self::None). Limits are in bytes of the frame, without its delimiter or
+/// prefix; a frame beyond its limit is `exceeded(Limit::FrameBytes)`.
+///
+/// At the end of the stream, the unfinished rest comes with `eof`, the bytes of a half-seen delimiter included.
+#[non_exhaustive]
+#[derive(Default)]
+pub enum Terminator {
+    /// Whatever arrives goes to `received`.
+    #[default]
+    None,
+    /// A line ends with LF or CRLF; neither is part of the frame.
+    Line {
+        /// The longest line.
+        limit: usize,
+    },
+    /// A frame ends with exactly these bytes; they are not part of it. None at all means [`None`](Self::None).
+    Delimiter {
+        /// The delimiter.
+        bytes: Cow<'static, [u8]>,
+        /// The longest frame.
+        limit: usize,
+    },
+    /// A frame of exactly so many bytes; 0 is a legal frame. It fires once and falls back to [`None`](Self::None).
+    Length {
+        /// How long the frame is.
+        bytes: usize,
+        /// Beyond this it is refused before it comes.
+        limit: usize,
+    },
+    /// So many bytes go to `received` as they come, then `frame` is called once, with nothing; then
+    /// [`None`](Self::None).
+    Stream(u64),
+    /// Everything up to the delimiter goes to `received` as it comes, then `frame` is called with nothing, again and
+    /// again. Only what may be the begin of a delimiter is held back, so memory stays flat: asynchat's own way.
+    StreamUntil {
+        /// The delimiter. None at all means [`None`](Terminator::None).
+        bytes: Cow<'static, [u8]>,
+        /// So many bytes of the first delimiter came before, with something else: 2 for the CRLF of SMTP's DATA line,
+        /// which is also the begin of an empty mail's CRLF.CRLF (RFC 5321, 4.5.2). At most all but one.
+        seen: usize,
+    },
+    /// Your own.
+    Custom {
+        /// It is asked where the next frame ends.
+        framer: Box<dyn Framer>,
+        /// The most bytes that it is shown at once.
+        limit: usize,
+    },
+}
+
+impl Terminator {
+    /// Lines that end with LF or CRLF.
+    pub fn line(limit: usize) -> Self {
+        Self::Line { limit }
+    }
+
+    /// Lines that end with CRLF exactly; a bare LF or CR is part of the line.
+    pub fn crlf(limit: usize) -> Self {
+        Self::delimiter(&b"\r\n"[..], limit)
+    }
+
+    /// Frames that end with exactly these bytes.
+    pub fn delimiter(bytes: impl Into<Cow<'static, [u8]>>, limit: usize) -> Self {
+        Self::Delimiter { bytes: bytes.into(), limit }
+    }
+
+    /// One frame of a length that you chose.
+    pub fn exactly(bytes: usize) -> Self {
+        Self::Length { bytes, limit: bytes }
+    }
+
+    /// One frame of a length that the peer chose: beyond `limit` it is refused before it comes.
+    pub fn declared(bytes: usize, limit: usize) -> Self {
+        Self::Length { bytes, limit }
+    }
+
+    /// Everything up to a delimiter, in pieces.
+    pub fn stream_until(bytes: impl Into<Cow<'static, [u8]>>) -> Self {
+        Self::StreamUntil { bytes: bytes.into(), seen: 0 }
+    }
+
+    /// Frames after their length, an unsigned integer that counts the frame only. What
+    /// [`send_prefixed`](crate::Context::send_prefixed) writes. Nothing is allocated for a length before its bytes come.
+    pub fn prefixed(width: Width, order: Endian, limit: usize) -> Self {
+        let limit_with_prefix = limit.saturating_add(width.bytes());
+        Self::custom(Prefixed { width, order, limit }, limit_with_prefix)
+    }
+
+    /// Netstrings: `5:hello,` (<https://cr.yp.to/proto/netstrings.txt>). What
+    /// [`send_netstring`](crate::Context::send_netstring) writes.
+    pub fn netstring(limit: usize) -> Self {
+        Self::custom(Netstring { limit }, limit.saturating_add(LENGTH_DIGITS_MAX + 2))
+    }
+
+    /// Frames cut by your own code, which is shown at most `limit` bytes at once.
+    pub fn custom(framer: impl Framer, limit: usize) -> Self {
+        Self::Custom { framer: Box::new(framer), limit }
+    }
+}
+
+impl fmt::Debug for Terminator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Line { limit } => write!(f, "Line(limit {limit})"),
+            Self::Delimiter { bytes, limit } => write!(f, "Delimiter(\"{}\", limit {limit})", bytes.escape_ascii()),
+            Self::Length { bytes, limit } => write!(f, "Length({bytes}, limit {limit})"),
+            Self::Stream(bytes) => write!(f, "Stream({bytes})"),
+            Self::StreamUntil { bytes, seen } => write!(f, "StreamUntil(\"{}\", {seen} seen)", bytes.escape_ascii()),
+            Self::Custom { limit, .. } => write!(f, "Custom(limit {limit})"),
+        }
+    }
+}
+
+/// Cuts frames in a way of its own.
+pub trait Framer: 'static {
+    /// Says where the next frame or piece is, or how many bytes it takes to tell.
+    ///
+    /// `input` begins where the last step ended, is never empty, is at most the terminator's limit long, and is yours to
+    /// decode in place (unmask, unescape). It is asked again only when there is as much as it said it needs.
+    ///
+    /// # Errors
+    /// An error ends the connection with [`Reason::Failed`](crate::Reason::Failed); so does a step without progress or
+    /// beyond the input.
+    fn next(&mut self, input: &mut [u8]) -> Result<Step, Fault>;
+}
+
+/// What a [`Framer`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A frame: `bytes` of the input go to `frame`, and the input goes on after `consumed`.
+    Frame {
+        /// Where the frame stands in the input.
+        bytes: Range<usize>,
+        /// How much is done with, at least 1.
+        consumed: usize,
+    },
+    /// The same for `received`: a part of a frame that is handed over as it comes.
+    Piece {
+        /// Where the piece stands in the input.
+        bytes: Range<usize>,
+        /// How much is done with, at least 1.
+        consumed: usize,
+    },
+    /// Ask again when there are so many bytes in all. More than the terminator's limit is `Limit::FrameBytes` at once,
+    /// before they come.
+    Need(usize),
+}
+
+/// How wide a length prefix is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Width {
+    /// One byte.
+    U8,
+    /// Two bytes.
+    U16,
+    /// Four bytes.
+    U32,
+    /// Eight bytes.
+    U64,
+}
+
+impl Width {
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::U16 => 2,
+            Self::U32 => 4,
+            Self::U64 => 8,
+        }
+    }
+
+    /// The prefix for a frame of `length` bytes; nothing if it cannot say so much.
+    pub(crate) fn encode(self, order: Endian, length: usize) -> Option<([u8; 8], Range<usize>)> {
+        let (length, width) = (length as u64, self.bytes());
+        if width < 8 && length >> (width * 8) != 0 {
+            return None;
+        }
+        Some(match order {
+            Endian::Big => (length.to_be_bytes(), 8 - width..8),
+            Endian::Little => (length.to_le_bytes(), 0..width),
+        })
+    }
+
+    /// A length beyond `usize` saturates: it is refused as too long anyway.
+    pub(super) fn decode(self, order: Endian, prefix: &[u8]) -> usize {
+        let fold = |length: u64, &byte: &u8| length << 8 | u64::from(byte);
+        let length = match order {
+            Endian::Big => prefix.iter().fold(0, fold),
+            Endian::Little => prefix.iter().rev().fold(0, fold),
+        };
+        usize::try_from(length).unwrap_or(usize::MAX)
+    }
+}
+
+/// The order of a length prefix's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endian {
+    /// Most significant first: network order.
+    Big,
+    /// Least significant first.
+    Little,
+}

@@ -1,0 +1,7 @@
+//! What is made of the public names alone: a client that comes back, a server that answers requests.
+
+mod reconnect;
+mod requests;
+
+pub use reconnect::{Keep, Reconnect};
+pub use requests::{Answer, RequestHandler};
