@@ -25,11 +25,11 @@ pub(crate) struct Race<T> {
 #[derive(Debug)]
 struct Attempt<T> {
     to: SocketAddr,
-    state: State<T>,
+    state: AttemptState<T>,
 }
 
 #[derive(Debug)]
-enum State<T> {
+enum AttemptState<T> {
     Runs(T),
     Failed(io::Error),
 }
@@ -63,29 +63,33 @@ impl<T> Race<T> {
 
     /// The attempt that was asked for runs.
     pub(crate) fn began(&mut self, attempt: T, now: Time) {
-        self.note(State::Runs(attempt));
+        self.note(AttemptState::Runs(attempt));
         self.next = now + self.delay;
     }
 
     /// The attempt that was asked for could not even begin.
     pub(crate) fn refused(&mut self, error: io::Error) {
-        self.note(State::Failed(error));
+        self.note(AttemptState::Failed(error));
     }
 
-    fn note(&mut self, state: State<T>) {
+    fn note(&mut self, state: AttemptState<T>) {
         let to = self.waiting.pop_front().expect("an attempt was asked for");
         self.attempts.push(Attempt { to, state });
     }
 
     /// Each attempt that runs, by its number.
     pub(crate) fn running(&self) -> impl Iterator<Item = usize> {
-        self.attempts.iter().enumerate().filter(|(_, attempt)| matches!(attempt.state, State::Runs(_))).map(|(number, _)| number)
+        self.attempts
+            .iter()
+            .enumerate()
+            .filter(|(_, attempt)| matches!(attempt.state, AttemptState::Runs(_)))
+            .map(|(number, _)| number)
     }
 
     pub(crate) fn attempt(&mut self, number: usize) -> Option<&mut T> {
         match &mut self.attempts.get_mut(number)?.state {
-            State::Runs(attempt) => Some(attempt),
-            State::Failed(_) => None,
+            AttemptState::Runs(attempt) => Some(attempt),
+            AttemptState::Failed(_) => None,
         }
     }
 
@@ -93,7 +97,7 @@ impl<T> Race<T> {
     pub(crate) fn each_but(&mut self, but: Option<usize>, mut run: impl FnMut(&mut T)) {
         for (number, attempt) in self.attempts.iter_mut().enumerate() {
             match &mut attempt.state {
-                State::Runs(attempt) if Some(number) != but => run(attempt),
+                AttemptState::Runs(attempt) if Some(number) != but => run(attempt),
                 _ => {}
             }
         }
@@ -101,7 +105,7 @@ impl<T> Race<T> {
 
     /// An attempt has failed: the next one begins at once.
     pub(crate) fn failed(&mut self, number: usize, error: io::Error) {
-        self.attempts[number].state = State::Failed(error);
+        self.attempts[number].state = AttemptState::Failed(error);
         self.next = Time::default();
     }
 
@@ -109,16 +113,16 @@ impl<T> Race<T> {
     pub(crate) fn won(mut self, number: usize) -> Option<(SocketAddr, T)> {
         let attempt = self.attempts.swap_remove(number);
         match attempt.state {
-            State::Runs(winner) => Some((attempt.to, winner)),
-            State::Failed(_) => None,
+            AttemptState::Runs(winner) => Some((attempt.to, winner)),
+            AttemptState::Failed(_) => None,
         }
     }
 
     /// Why nobody won: what still runs has not answered in time.
     pub(crate) fn into_error(self) -> ConnectError {
         let error = |state| match state {
-            State::Runs(_) => io::ErrorKind::TimedOut.into(),
-            State::Failed(error) => error,
+            AttemptState::Runs(_) => io::ErrorKind::TimedOut.into(),
+            AttemptState::Failed(error) => error,
         };
         ConnectError::new(self.attempts.into_iter().map(|attempt| (Address::Ip(attempt.to), error(attempt.state))).collect())
     }
@@ -180,7 +184,7 @@ mod tests {
 
     /// What becomes of an attempt, and how long after it began.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum Fate {
+    enum Ending {
         Succeeds(u64),
         Fails(u64),
         /// It cannot even begin.
@@ -217,7 +221,7 @@ mod tests {
     }
 
     /// Runs a race of attempts whose fates are given in the order in which they are begun, up to a deadline.
-    fn run(fates: &[Fate], delay: Duration, deadline: u64) -> Run {
+    fn run(fates: &[Ending], delay: Duration, deadline: u64) -> Run {
         let open = Rc::default();
         let addresses: Vec<SocketAddr> = (0..fates.len()).map(|n| v4(n as u8)).collect();
         let mut race = Race::new(addresses, delay);
@@ -230,7 +234,7 @@ mod tests {
                     assert_eq!(to, v4(number as u8), "in order");
                     run.begun.push(now);
                     match fates[number] {
-                        Fate::Refused => race.refused(io::ErrorKind::NetworkUnreachable.into()),
+                        Ending::Refused => race.refused(io::ErrorKind::NetworkUnreachable.into()),
                         _ => race.began(Socket::new(number as u8, &open), millis(now)),
                     }
                     continue;
@@ -244,13 +248,13 @@ mod tests {
             assert!(until > millis(now), "a step that does not wait");
             // The next thing that happens to an attempt, of several at a time the first.
             let end = |number: usize| match fates[number] {
-                Fate::Succeeds(after) | Fate::Fails(after) => Some((run.begun[number] + after, number)),
-                Fate::Silent | Fate::Refused => None,
+                Ending::Succeeds(after) | Ending::Fails(after) => Some((run.begun[number] + after, number)),
+                Ending::Silent | Ending::Refused => None,
             };
             match race.running().filter_map(end).min() {
                 Some((at, number)) if millis(at) <= until && at < deadline => {
                     now = at;
-                    if matches!(fates[number], Fate::Succeeds(_)) {
+                    if matches!(fates[number], Ending::Succeeds(_)) {
                         run.winner = race.won(number).map(|(to, socket)| {
                             assert_eq!(open.borrow().iter().copied().collect::<Vec<_>>(), [socket.number], "the rest are closed");
                             (to, now)
@@ -274,7 +278,7 @@ mod tests {
     /// delay. Against the rules, written down a second time without a state machine.
     #[test]
     fn every_ordering_of_outcomes_for_up_to_four_addresses_keeps_the_rules() {
-        use Fate::*;
+        use Ending::*;
         let all = [
             Succeeds(0),
             Succeeds(100),
@@ -306,7 +310,7 @@ mod tests {
         assert!(runs > 20_000 && won > runs / 2, "{won} of {runs}");
     }
 
-    fn assert_rules(fates: &[Fate], run: &Run, deadline: u64) {
+    fn assert_rules(fates: &[Ending], run: &Run, deadline: u64) {
         let context = || format!("{fates:?} until {deadline}: begun {:?}, won {:?}", run.begun, run.winner);
         // Each begins when the one before has had its delay, or before that when any that runs fails; none after the end.
         let (mut begins, mut failures) = (0, BTreeSet::new());
@@ -318,10 +322,10 @@ mod tests {
                     break;
                 }
             }
-            if let Fate::Fails(after) = fate {
+            if let Ending::Fails(after) = fate {
                 failures.insert((begins + after, number));
             }
-            if *fate != Fate::Refused {
+            if *fate != Ending::Refused {
                 begins += 250;
                 if failures.first().is_some_and(|&(at, _)| at <= begins) {
                     begins = failures.pop_first().expect("just seen").0; // one failure, one attempt
@@ -330,7 +334,7 @@ mod tests {
         }
         // The first that succeeds wins.
         let successes = run.begun.iter().zip(fates).enumerate().filter_map(|(number, (begun, fate))| match fate {
-            Fate::Succeeds(after) if begun + after < deadline => Some((begun + after, number)),
+            Ending::Succeeds(after) if begun + after < deadline => Some((begun + after, number)),
             _ => None,
         });
         let first = successes.min().map(|(at, number)| (v4(number as u8), at));
@@ -339,14 +343,14 @@ mod tests {
         if run.winner.is_none() {
             let expected = run.begun.iter().zip(fates).enumerate().map(|(number, (begun, fate))| {
                 let kind = match fate {
-                    Fate::Refused => io::ErrorKind::NetworkUnreachable,
-                    Fate::Fails(after) if begun + after < deadline => io::ErrorKind::ConnectionRefused,
+                    Ending::Refused => io::ErrorKind::NetworkUnreachable,
+                    Ending::Fails(after) if begun + after < deadline => io::ErrorKind::ConnectionRefused,
                     _ => io::ErrorKind::TimedOut,
                 };
                 (Address::Ip(v4(number as u8)), kind)
             });
             assert_eq!(run.tried, expected.collect::<Vec<_>>(), "{}", context());
-            if !fates.contains(&Fate::Silent) && deadline > 5000 {
+            if !fates.contains(&Ending::Silent) && deadline > 5000 {
                 assert_eq!(run.begun.len(), fates.len(), "{}", context());
                 assert!(run.ended < deadline, "lost when the last has failed: {}", context());
             }
@@ -355,14 +359,14 @@ mod tests {
 
     #[test]
     fn a_live_address_behind_a_dead_one_is_reached_after_the_delay() {
-        assert_eq!(run(&[Fate::Silent, Fate::Succeeds(1)], ATTEMPT_DELAY, 30_000).winner, Some((v4(1), 251)));
-        assert_eq!(run(&[Fate::Fails(3), Fate::Succeeds(1)], ATTEMPT_DELAY, 30_000).winner, Some((v4(1), 4)));
+        assert_eq!(run(&[Ending::Silent, Ending::Succeeds(1)], ATTEMPT_DELAY, 30_000).winner, Some((v4(1), 251)));
+        assert_eq!(run(&[Ending::Fails(3), Ending::Succeeds(1)], ATTEMPT_DELAY, 30_000).winner, Some((v4(1), 4)));
     }
 
     #[test]
     fn without_a_delay_between_them_one_is_tried_after_the_other() {
-        let one_by_one = run(&[Fate::Fails(700), Fate::Succeeds(1)], Duration::MAX, 30_000);
+        let one_by_one = run(&[Ending::Fails(700), Ending::Succeeds(1)], Duration::MAX, 30_000);
         assert_eq!((one_by_one.begun, one_by_one.winner), (vec![0, 700], Some((v4(1), 701))));
-        assert_eq!(run(&[Fate::Silent, Fate::Succeeds(1)], Duration::MAX, 30_000).winner, None);
+        assert_eq!(run(&[Ending::Silent, Ending::Succeeds(1)], Duration::MAX, 30_000).winner, None);
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     reason::Fault,
     text,
     time::Time,
-    timers::{self, What},
+    timers::{self, TimerKind},
 };
 use std::{
     io::{self, IoSlice},
@@ -102,7 +102,7 @@ pub const NO_TIMER: u32 = timers::NO_TIMER;
 
 #[rustfmt::skip]
 impl Timers {
-    pub fn set(&mut self, at: u64, owner: Option<Key>) -> Timer { self.0.set(Time(at), owner.map_or(What::Job, What::Owned)) }
+    pub fn set(&mut self, at: u64, owner: Option<Key>) -> Timer { self.0.set(Time(at), owner.map_or(TimerKind::Job, TimerKind::Owned)) }
     pub fn set_again(&mut self, timer: Timer, at: u64) { self.0.set_again(timer, Time(at)) }
     pub fn stale(&mut self) -> Timer { self.0.stale() }
     pub fn is_set(&self, timer: Timer) -> bool { self.0.is_set(timer) }
@@ -119,7 +119,7 @@ impl Timers {
 
     /// Whose it was, if it was set.
     pub fn cancel(&mut self, timer: Timer) -> Option<Option<Key>> {
-        self.0.cancel(timer).map(|what| if let What::Owned(key) = what { Some(key) } else { None })
+        self.0.cancel(timer).map(|what| if let TimerKind::Owned(key) = what { Some(key) } else { None })
     }
 }
 

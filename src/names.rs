@@ -34,14 +34,14 @@ impl fmt::Display for Question {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Found {
+pub(crate) enum Resolved {
     /// In the order in which the system prefers them. Their port is 0.
     Addresses(Vec<SocketAddr>),
     #[cfg(feature = "names")]
     Name(String),
 }
 
-impl Found {
+impl Resolved {
     pub(crate) fn into_addresses(self) -> Vec<SocketAddr> {
         match self {
             Self::Addresses(addresses) => addresses,
@@ -51,7 +51,7 @@ impl Found {
     }
 }
 
-pub(crate) type Lookup = Box<dyn FnOnce() -> io::Result<Found> + Send>;
+pub(crate) type Lookup = Box<dyn FnOnce() -> io::Result<Resolved> + Send>;
 
 /// Why a name was not resolved: inside the [`io::Error`] of [`Reason::Resolve`](crate::Reason::Resolve) and of
 /// [`Net::resolve`](crate::Net::resolve).
@@ -136,7 +136,7 @@ impl Resolver {
                 log::error!(target: "mainspring", "the resolver panicked over `{host}`: {}", OneLine(&text));
                 Err(NameError::Failed.error(format!("`{host}`: the resolver panicked: {text}")))
             })?;
-            Ok(Found::Addresses(found.into_iter().map(|ip| (ip, 0).into()).collect()))
+            Ok(Resolved::Addresses(found.into_iter().map(|ip| (ip, 0).into()).collect()))
         })
     }
 }
@@ -148,11 +148,11 @@ impl fmt::Debug for Resolver {
 }
 
 /// Blocks.
-pub(crate) fn ask_the_system(question: &Question) -> io::Result<Found> {
+pub(crate) fn ask_the_system(question: &Question) -> io::Result<Resolved> {
     match question {
-        Question::Addresses(host) => addresses(host).map(Found::Addresses),
+        Question::Addresses(host) => addresses(host).map(Resolved::Addresses),
         #[cfg(feature = "names")]
-        Question::Name(ip) => name(*ip).map(Found::Name),
+        Question::Name(ip) => name(*ip).map(Resolved::Name),
     }
 }
 
@@ -215,9 +215,9 @@ fn typed(error: dns_lookup::LookupError, asked: &str) -> io::Error {
 mod tests {
     use super::*;
 
-    fn addresses_of(found: io::Result<Found>) -> Vec<SocketAddr> {
+    fn addresses_of(found: io::Result<Resolved>) -> Vec<SocketAddr> {
         match found {
-            Ok(Found::Addresses(addresses)) => addresses,
+            Ok(Resolved::Addresses(addresses)) => addresses,
             other => panic!("{other:?}"),
         }
     }
@@ -262,7 +262,7 @@ mod tests {
         let error = ask_the_system(&Question::Name("192.0.2.1".parse().expect("literal"))).expect_err("no name");
         assert!(matches!(NameError::of(&error), Some(NameError::NotFound | NameError::TryAgain)), "{error:?}");
         match ask_the_system(&Question::Name("127.0.0.1".parse().expect("literal"))) {
-            Ok(Found::Name(name)) => assert!(name.parse::<IpAddr>().is_err(), "{name}"),
+            Ok(Resolved::Name(name)) => assert!(name.parse::<IpAddr>().is_err(), "{name}"),
             Ok(other) => panic!("{other:?}"),
             Err(error) => assert!(NameError::of(&error).is_some(), "{error:?}"),
         }

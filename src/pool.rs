@@ -63,13 +63,13 @@ pub(crate) struct Pool {
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<Roster>,
     /// Something has come into the queue, or the pool has gone.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct Roster {
     queue: VecDeque<(Ticket, Job)>,
     /// free <= threads <= capacity.threads
     threads: usize,
@@ -80,7 +80,7 @@ struct State {
 
 impl Shared {
     /// Nothing that panics runs under the lock.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Roster> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

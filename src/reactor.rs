@@ -8,10 +8,10 @@ use crate::{
     hub::Hub,
     key::Key,
     reason::{Limit, Reason},
-    serve::{bury, serve},
+    serve::{finish_close, serve},
     stats::Stats,
     stopwatch::Expired,
-    timers::{Due, What},
+    timers::{Due, TimerKind},
     world::{Event, OsWorld, World},
 };
 use std::{fmt, io, time::Duration};
@@ -113,11 +113,11 @@ impl<S> Reactor<S> {
     /// Afterwards the reactor is empty, and may be used again.
     pub fn shutdown(&mut self, state: &mut S) {
         self.core.hub.cx.is_shut = true;
-        self.core.drop_all_errands();
+        self.core.drop_all_deferred();
         self.core.hub.end_all(|| Reason::Shutdown);
         while !self.core.hub.cx.closing.is_empty() {
             self.reap(state);
-            self.core.drop_all_errands();
+            self.core.drop_all_deferred();
         }
         self.core.hub.free_lingering();
         self.core.is_stopped = false;
@@ -156,9 +156,9 @@ impl<S> Reactor<S> {
 
     #[inline]
     fn run_jobs(&mut self, state: &mut S) {
-        self.core.errands_left = self.core.hub.cx.config.turn_tells;
+        self.core.deferred_left = self.core.hub.cx.config.turn_tells;
         self.core.run_inbox(state);
-        self.core.run_errands(state);
+        self.core.run_deferred(state);
     }
 
     #[inline]
@@ -183,7 +183,7 @@ impl<S> Reactor<S> {
         for _ in 0..hub.cx.config.turn_timers {
             let Some(due) = self.core.hub.cx.timers.due(now, mark) else { break };
             self.fire(due, state);
-            self.core.run_errands(state);
+            self.core.run_deferred(state);
         }
     }
 
@@ -207,8 +207,8 @@ impl<S> Reactor<S> {
                 self.core.hub.cx.closing.push_back((key, why));
                 continue;
             }
-            bury(&mut self.core, key, why, state);
-            self.core.run_errands(state);
+            finish_close(&mut self.core, key, why, state);
+            self.core.run_deferred(state);
         }
         self.core.forget_the_dead();
         self.core.shrink();
@@ -236,13 +236,13 @@ impl<S> Reactor<S> {
     fn fire(&mut self, due: Due, state: &mut S) {
         let core = &mut self.core;
         match due.what {
-            What::Job => return core.fire(due.timer, due.deadline, None, state),
-            What::Owned(key) => return core.fire(due.timer, due.deadline, Some(key), state),
+            TimerKind::Job => return core.fire(due.timer, due.deadline, None, state),
+            TimerKind::Owned(key) => return core.fire(due.timer, due.deadline, Some(key), state),
             _ => core.hub.cx.timers.cancel(due.timer),
         };
         match due.what {
-            What::Clocks(key) => self.time_out(key, state),
-            What::Grace => core.end_drain(),
+            TimerKind::Clocks(key) => self.time_out(key, state),
+            TimerKind::Grace => core.end_drain(),
             what => core.hub.fire(what),
         }
     }

@@ -5,10 +5,11 @@ use crate::{
     endpoint::{Budget, Conn, Entry, Next, Phase},
     flags::*,
     framing::{Input, ReadBuffers},
-    hub::{Accepted, Hub, Turn},
+    hub::{Accepted, Hub},
     key::Key,
     panics::{self, Payload, discard, guard},
     reason::{Outcome, Reason},
+    stats::Kind,
     text::OneLine,
     world::Source,
 };
@@ -19,13 +20,13 @@ pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mu
         serve_plainly(core, key, state, buffers, bytes);
     } else {
         match core.hub.take_turn(key) {
-            Turn::Conn => serve_stream(core, key, state, buffers),
-            Turn::Listener => serve_listener(core, key, state),
-            Turn::Dispatcher => serve_dispatcher(core, key, state),
-            Turn::Over => return,
+            Some(Kind::Listener) => serve_listener(core, key, state),
+            Some(Kind::Dispatcher) => serve_dispatcher(core, key, state),
+            Some(Kind::Accepted | Kind::Opened | Kind::Lingering) => serve_conn(core, key, state, buffers),
+            None => return,
         }
     }
-    core.run_errands(state);
+    core.run_deferred(state);
 }
 
 // ------------------------------------------------------------------------------------------------------ connections
@@ -49,7 +50,7 @@ fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut R
 
 /// Finishes connecting, reads and delivers within the budget, then writes.
 #[inline(never)]
-fn serve_stream<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut ReadBuffers) {
+fn serve_conn<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut ReadBuffers) {
     let before = core.hub.progress(key);
     let conn = core.hub.slots.conn_at(key.index());
     match conn.phase {
@@ -162,11 +163,7 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
         return core.hub.refuse(guest, b"");
     };
     let peer = core.hub.slots.conn_at(guest.index()).peer.clone();
-    let began = core.hub.begin_callback();
-    let made = guard(|| factory(&mut Net { core: &mut *core }, state, &peer));
-    if let Some(began) = began {
-        core.hub.end_callback(Some(listener), "listener", "factory", began);
-    }
+    let made = core.guard(Some(listener), "listener", "factory", |net| factory(net, state, &peer));
     core.factories.put(listener, factory);
     match made {
         Ok(Ok(handler)) => {
@@ -191,46 +188,43 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
 
 #[inline(never)]
 fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
-    let Some(mut watcher) = core.watchers.take(key) else { return };
-    for kind in [Kind::Priority, Kind::Readable, Kind::Writable] {
+    let Some(mut dispatcher) = core.dispatchers.take(key) else { return };
+    for kind in [Readiness::Priority, Readiness::Readable, Readiness::Writable] {
         // Asked anew each time: the one before may have ended it, or congested whom it reads for.
         if !core.hub.dispatcher_ready(key).has_any(kind.flag()) {
             continue;
         }
-        let began = core.hub.begin_callback();
-        let mut scope = Scope { net: Net { core: &mut *core }, key };
-        let drained = guard(|| match kind {
-            Kind::Priority => watcher.priority(&mut scope, state),
-            Kind::Readable => watcher.readable(&mut scope, state),
-            Kind::Writable => watcher.writable(&mut scope, state),
-        });
-        if let Some(began) = began {
-            core.hub.end_callback(Some(key), watcher.type_name(), kind.name(), began);
-        }
-        match drained {
-            Ok(Ok(Drained::No)) => core.hub.dispatcher_not_drained(key, watcher.type_name()),
-            Ok(Ok(Drained::Yes)) => {
-                let hub = &mut core.hub;
-                if let Err(panic) = guard(|| hub.dispatcher_drained(key, kind.flag(), watcher.source())) {
-                    hub.end_failed(key, Err(panic));
-                }
+        let name = dispatcher.type_name();
+        let drained = core.guard(Some(key), name, kind.name(), |net| {
+            let mut scope = Scope { net: Net { core: &mut *net.core }, key };
+            match kind {
+                Readiness::Priority => dispatcher.priority(&mut scope, state),
+                Readiness::Readable => dispatcher.readable(&mut scope, state),
+                Readiness::Writable => dispatcher.writable(&mut scope, state),
             }
-            Ok(Err(fault)) => core.hub.end_failed(key, Ok(fault)),
-            Err(panic) => core.hub.end_failed(key, Err(panic)),
+        });
+        match core.hub.obey(key, drained) {
+            Some(Drained::No) => core.hub.dispatcher_not_drained(key, name),
+            Some(Drained::Yes) => {
+                let hub = &mut core.hub;
+                let drained = guard(|| Ok(hub.dispatcher_drained(key, kind.flag(), dispatcher.source())));
+                hub.obey(key, drained);
+            }
+            None => {}
         }
     }
-    core.watchers.put(key, watcher);
+    core.dispatchers.put(key, dispatcher);
     core.hub.requeue(key);
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum Readiness {
     Priority,
     Readable,
     Writable,
 }
 
-impl Kind {
+impl Readiness {
     fn name(self) -> &'static str {
         match self {
             Self::Priority => "priority",
@@ -251,7 +245,7 @@ impl Kind {
 // ---------------------------------------------------------------------------------------------------------- the end
 
 /// `closed`, then the handler is dropped, then the slot is free (or lingers).
-pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) {
+pub(crate) fn finish_close<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) {
     let is_clean = why.is_clean();
     if let Err(payload) = log_end(core, key, &why) {
         log::error!(target: "mainspring", "{key} an error panicked while it was logged: {}", OneLine(panics::text(&payload)));
@@ -264,23 +258,23 @@ pub(crate) fn bury<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) 
             Err(payload) => core.hub.cx.pass_on(payload),
         }
     }
-    let closed = match core.hub.slots.get(key) {
-        Some(Entry::Conn(_)) => last_call(core, key, why, state),
-        Some(Entry::Dispatcher(_)) => let_go(core, key, why, state),
+    let closed = match core.hub.slots.get(key).and_then(Entry::kind) {
+        Some(Kind::Accepted | Kind::Opened) => finish_conn(core, key, why, state),
+        Some(Kind::Dispatcher) => finish_dispatcher(core, key, why, state),
         _ => {
             discard("a factory", core.factories.remove(key));
             discard("an error", why);
             Ok(())
         }
     };
-    core.hub.finish_end(key, is_clean);
+    core.hub.after_closed(key, is_clean);
     if let Err(payload) = closed {
         log::error!(target: "mainspring", "{key} panicked in `closed`: {}", OneLine(panics::text(&payload)));
         core.hub.cx.pass_on(payload);
     }
 }
 
-fn last_call<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
+fn finish_conn<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
     core.hub.cx.stats.closed.count(&why);
     let Some(mut handler) = core.handlers[key.index()].take() else { return Ok(()) };
     let (conn, cx) = core.hub.pair(key);
@@ -294,22 +288,20 @@ fn last_call<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Res
     closed
 }
 
-fn let_go<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
+fn finish_dispatcher<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
     core.hub.cx.stats.closed.count(&why);
-    let Some(mut watcher) = core.watchers.remove(key) else { return Ok(()) };
+    let Some(mut dispatcher) = core.dispatchers.remove(key) else { return Ok(()) };
     let is_registered = core.hub.slots.dispatcher(key).is_some_and(|watched| watched.is_registered);
     let unwatched = guard(|| {
         if is_registered {
-            unwatch(core, key, watcher.source());
+            unwatch(core, key, dispatcher.source());
         }
     });
-    let began = core.hub.begin_callback();
-    let mut scope = Scope { net: Net { core: &mut *core }, key };
-    let closed = guard(|| watcher.closed(&mut scope, state, why));
-    if let Some(began) = began {
-        core.hub.end_callback(Some(key), watcher.type_name(), "closed", began);
-    }
-    discard("a dispatcher", watcher);
+    let name = dispatcher.type_name();
+    let closed = core.guard(Some(key), name, "closed", |net| {
+        dispatcher.closed(&mut Scope { net: Net { core: &mut *net.core }, key }, state, why);
+    });
+    discard("a dispatcher", dispatcher);
     unwatched.and(closed)
 }
 

@@ -4,7 +4,7 @@ use crate::{
     alarm::Alarm,
     key::{Key, Timer},
     mailbox::Letters,
-    names::Found,
+    names::Resolved,
     panics::{self, discard, guard},
     pool::{Capacity, Job, Purpose, Refused, Ticket},
     reason::OffloadError,
@@ -46,7 +46,7 @@ pub(crate) enum Asker {
 #[derive(Debug)]
 pub(crate) struct LookedUp {
     pub(crate) asker: Asker,
-    pub(crate) found: io::Result<Found>,
+    pub(crate) found: io::Result<Resolved>,
 }
 
 impl Threads {

@@ -1,5 +1,5 @@
 //! Every timer of one reactor: a 4-ary heap whose entries can be found again, so that cancelling takes O(log n) and
-//! leaves nothing behind. `now` is an argument. What a timer does is not known here: see `What`.
+//! leaves nothing behind. `now` is an argument. What a timer does is not known here: see `TimerKind`.
 
 use crate::{
     key::{Key, Timer},
@@ -10,7 +10,7 @@ use slab::Slab;
 
 /// Whom a timer wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum TimerKind {
     /// A job of the program.
     Job,
     /// A job of one connection, with which it dies.
@@ -59,7 +59,7 @@ struct Slot {
     serial: u64,
     /// `heap[at].index` is this slot.
     at: u32,
-    what: What,
+    what: TimerKind,
     /// The other timers of the same owner; `NO_TIMER` at both ends.
     before: u32,
     after: u32,
@@ -78,11 +78,11 @@ pub(crate) struct Timers {
 pub(crate) struct Due {
     pub(crate) timer: Timer,
     pub(crate) deadline: Time,
-    pub(crate) what: What,
+    pub(crate) what: TimerKind,
 }
 
 impl Timers {
-    pub(crate) fn set(&mut self, deadline: Time, what: What) -> Timer {
+    pub(crate) fn set(&mut self, deadline: Time, what: TimerKind) -> Timer {
         let order = self.next_order();
         let slot = Slot { serial: order, at: 0, what, before: NO_TIMER, after: NO_TIMER };
         let index = u32::try_from(self.slots.insert(slot)).expect("fewer timers than 2^32");
@@ -100,7 +100,7 @@ impl Timers {
     }
 
     /// What it would have woken, if it was still set.
-    pub(crate) fn cancel(&mut self, timer: Timer) -> Option<What> {
+    pub(crate) fn cancel(&mut self, timer: Timer) -> Option<TimerKind> {
         let at = self.position(timer)?;
         let slot = self.slots.remove(timer.index as usize);
         self.heap.swap_remove(at);
@@ -115,14 +115,14 @@ impl Timers {
     pub(crate) fn owner(&self, timer: Timer) -> Option<Key> {
         self.position(timer)?;
         match self.slots[timer.index as usize].what {
-            What::Owned(key) => Some(key),
+            TimerKind::Owned(key) => Some(key),
             _ => None,
         }
     }
 
     /// Whether it is set, and the program's; a name of another reactor may be one of the loop's own.
     pub(crate) fn is_job(&self, timer: Timer) -> bool {
-        self.position(timer).is_some() && matches!(self.slots[timer.index as usize].what, What::Job | What::Owned(_))
+        self.position(timer).is_some() && matches!(self.slots[timer.index as usize].what, TimerKind::Job | TimerKind::Owned(_))
     }
 
     /// A name that is not set, and never was.
@@ -263,9 +263,9 @@ mod tests {
     #[test]
     fn they_fire_in_order_of_deadline_then_of_setting() {
         let mut timers = Timers::default();
-        let late = timers.set(Time(9), What::Job);
-        let first = timers.set(Time(5), What::Job);
-        let second = timers.set(Time(5), What::Job);
+        let late = timers.set(Time(9), TimerKind::Job);
+        let first = timers.set(Time(5), TimerKind::Job);
+        let second = timers.set(Time(5), TimerKind::Job);
         assert_eq!(timers.next(), Some(Time(5)));
         assert_eq!(fire_all(&mut timers, Time(4)), []);
         assert_eq!(fire_all(&mut timers, Time(20)), [first, second, late]);
@@ -275,7 +275,7 @@ mod tests {
     fn one_set_after_the_mark_waits_for_a_later_turn() {
         let mut timers = Timers::default();
         let mark = timers.mark();
-        timers.set(Time(1), What::Job);
+        timers.set(Time(1), TimerKind::Job);
         assert!(timers.due(Time(9), mark).is_none());
         assert!(timers.due(Time(9), timers.mark()).is_some());
     }
@@ -283,9 +283,9 @@ mod tests {
     #[test]
     fn a_stale_name_finds_nothing() {
         let mut timers = Timers::default();
-        let old = timers.set(Time(1), What::Job);
-        assert_eq!(timers.cancel(old), Some(What::Job));
-        let new = timers.set(Time(1), What::Job);
+        let old = timers.set(Time(1), TimerKind::Job);
+        assert_eq!(timers.cancel(old), Some(TimerKind::Job));
+        let new = timers.set(Time(1), TimerKind::Job);
         assert_eq!(old.index, new.index);
         assert_eq!(timers.cancel(old), None);
         assert!(timers.is_set(new));
@@ -296,12 +296,12 @@ mod tests {
         let mut timers = Timers::default();
         let key = Key::new(3, NonZeroU32::MIN);
         let kinds = [
-            (What::Job, true, None),
-            (What::Owned(key), true, Some(key)),
-            (What::Clocks(key), false, None),
-            (What::Accept(key), false, None),
-            (What::Rate(key, Way::Out), false, None),
-            (What::Grace, false, None),
+            (TimerKind::Job, true, None),
+            (TimerKind::Owned(key), true, Some(key)),
+            (TimerKind::Clocks(key), false, None),
+            (TimerKind::Accept(key), false, None),
+            (TimerKind::Rate(key, Way::Out), false, None),
+            (TimerKind::Grace, false, None),
         ];
         let all = kinds.map(|(what, ..)| timers.set(Time(1), what));
         assert_eq!(timers.len(), all.len());
@@ -318,7 +318,7 @@ mod tests {
         let mut timers = Timers::default();
         let stale = [timers.stale(), timers.stale()];
         assert_ne!(stale[0], stale[1]);
-        let set = timers.set(Time(1), What::Job);
+        let set = timers.set(Time(1), TimerKind::Job);
         assert!(stale.iter().all(|&stale| stale != set && !timers.is_set(stale)));
     }
 
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn a_chain_loses_its_head_its_middle_and_its_end() {
         let mut timers = Timers::default();
-        let all: Vec<Timer> = (0..4).map(|n| timers.set(Time(n), What::Job)).collect();
+        let all: Vec<Timer> = (0..4).map(|n| timers.set(Time(n), TimerKind::Job)).collect();
         let mut head = all.iter().fold(NO_TIMER, |head, &timer| timers.link(head, timer));
         let mut left: Vec<Timer> = all.iter().rev().copied().collect();
         assert_eq!(chain(&timers, head), left);
@@ -357,12 +357,12 @@ mod tests {
             match random(8) {
                 0..4 => {
                     let deadline = Time(now.0 + random(1000));
-                    let timer = timers.set(deadline, What::Job);
+                    let timer = timers.set(deadline, TimerKind::Job);
                     model.push((deadline, order, timer));
                 }
                 4..6 if !model.is_empty() => {
                     let (_, _, timer) = model.swap_remove(random(model.len() as u64) as usize);
-                    assert_eq!(timers.cancel(timer), Some(What::Job));
+                    assert_eq!(timers.cancel(timer), Some(TimerKind::Job));
                 }
                 6 if !model.is_empty() => {
                     let at = random(model.len() as u64) as usize;
@@ -384,7 +384,7 @@ mod tests {
     #[test]
     fn cancelled_timers_give_their_memory_back() {
         let mut timers = Timers::default();
-        let all: Vec<Timer> = (0..100_000).map(|n| timers.set(Time(n), What::Job)).collect();
+        let all: Vec<Timer> = (0..100_000).map(|n| timers.set(Time(n), TimerKind::Job)).collect();
         for timer in all {
             timers.cancel(timer);
         }
@@ -395,7 +395,7 @@ mod tests {
     fn little_memory_is_kept() {
         let (heap, slots) = (Vec::with_capacity(SHRINK_MIN), Slab::with_capacity(SHRINK_MIN));
         let mut timers = Timers { heap, slots, set_so_far: 0 };
-        let timer = timers.set(Time(1), What::Job);
+        let timer = timers.set(Time(1), TimerKind::Job);
         timers.cancel(timer);
         assert_eq!((timers.heap.capacity(), timers.slots.capacity()), (SHRINK_MIN, SHRINK_MIN));
     }
@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn memory_is_given_back_below_a_quarter_but_for_room_for_as_many_again() {
         let mut timers = Timers { heap: Vec::with_capacity(4 * SHRINK_MIN), ..Timers::default() };
-        let all: Vec<Timer> = (0..=SHRINK_MIN as u64).map(|n| timers.set(Time(n), What::Job)).collect();
+        let all: Vec<Timer> = (0..=SHRINK_MIN as u64).map(|n| timers.set(Time(n), TimerKind::Job)).collect();
         timers.cancel(all[0]);
         assert_eq!((timers.len(), timers.heap.capacity()), (SHRINK_MIN, 4 * SHRINK_MIN));
         timers.cancel(all[1]);

@@ -35,6 +35,16 @@ impl<'a, S> Context<'a, S> {
         &mut self.net.core.hub
     }
 
+    /// Runs one callback; the watchdog, if it is on, looks at the clock.
+    #[inline]
+    pub(crate) fn timed<T>(&mut self, protocol: &str, callback: &str, run: impl FnOnce(&mut Self) -> T) -> T {
+        let began = self.hub().begin_callback();
+        let result = run(self);
+        let key = self.key;
+        self.hub().end_callback(Some(key), protocol, callback, began);
+        result
+    }
+
     /// The connection, with what it needs of the loop; for what concerns no other one.
     #[inline]
     pub(crate) fn pair(&mut self) -> (&mut Conn, &mut Cx) {

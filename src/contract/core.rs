@@ -3,8 +3,8 @@
 
 use super::{
     Context, Dispatcher, Handler, Net, Protocol,
-    dispatcher::Watcher,
-    offload::{Done, NoRoom},
+    dispatcher::AnyDispatcher,
+    offload::{Done, Refusing},
     remote::Inbox,
     resolve::Then,
 };
@@ -14,34 +14,34 @@ use crate::{
     hub::{Counts, Hub},
     key::{Key, Timer},
     listen::Refusal,
-    panics::{self, discard, guard},
+    panics::{self, Payload, discard, guard},
     pool::Ticket,
     reason::{Outcome, Reason},
     stats::Stats,
     table::Table,
     time::Time,
-    timers::What,
+    timers::TimerKind,
 };
 use std::{collections::VecDeque, time::Duration};
 
-pub(crate) type Job<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S)>;
+pub(crate) type PostedJob<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S)>;
 pub(crate) type Tell<S> = Box<dyn FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>;
 pub(crate) type Factory<S> = Box<dyn FnMut(&mut Net<'_, S>, &mut S, &Address) -> Result<Box<dyn Handler<S>>, Refusal>>;
 
 /// What waits to be run between callbacks.
-pub(crate) enum Errand<S> {
+pub(crate) enum Deferred<S> {
     /// For one life of one connection: not for its successor after an upgrade.
     Tell {
         key: Key,
-        life: u32,
+        upgrades: u32,
         run: Tell<S>,
     },
-    Post(Job<S>),
+    Post(PostedJob<S>),
 }
 
 /// What a timer runs.
-pub(crate) enum Later<S> {
-    Job(Job<S>),
+pub(crate) enum TimerJob<S> {
+    Once(PostedJob<S>),
     Every(Duration, Box<dyn FnMut(&mut Net<'_, S>, &mut S)>),
     Tell(Tell<S>),
     /// The deadline of a lookup: its ticket, if another thread looks, and what it is asked for.
@@ -68,19 +68,19 @@ pub(crate) struct Core<S> {
     pub(crate) next: Option<Box<dyn Handler<S>>>,
     /// Apart from these, because there are few of them and many connections.
     pub(crate) factories: Table<Key, Factory<S>>,
-    pub(crate) watchers: Table<Key, Box<dyn Watcher<S>>>,
+    pub(crate) dispatchers: Table<Key, Box<dyn AnyDispatcher<S>>>,
     /// Tells and posts: one queue, in order.
-    pub(crate) errands: VecDeque<Errand<S>>,
+    pub(crate) deferred: VecDeque<Deferred<S>>,
     /// How many of them may still run in this turn.
-    pub(crate) errands_left: usize,
+    pub(crate) deferred_left: usize,
     /// By the timer's index, with its serial.
-    later: Vec<Option<(u64, Later<S>)>>,
+    later: Vec<Option<(u64, TimerJob<S>)>>,
     /// What timers would have run that died with their connection, and whose place was taken since.
-    displaced: Vec<Later<S>>,
+    replaced: Vec<TimerJob<S>>,
     /// What follows the work that other threads do.
     pub(super) offloads: Table<Ticket, Done<S>>,
     /// The same of those for which there was no room.
-    pub(super) refused: Vec<NoRoom<S>>,
+    pub(super) refused: Vec<Refusing<S>>,
     pub(super) inbox: Inbox<S>,
     pub(crate) is_stopped: bool,
     pub(crate) drain: Option<Drain>,
@@ -99,11 +99,11 @@ impl<S> Core<S> {
             handlers: Vec::new(),
             next: None,
             factories: Table::default(),
-            watchers: Table::default(),
-            errands: VecDeque::new(),
-            errands_left: 0,
+            dispatchers: Table::default(),
+            deferred: VecDeque::new(),
+            deferred_left: 0,
             later: Vec::new(),
-            displaced: Vec::new(),
+            replaced: Vec::new(),
             offloads: Table::default(),
             refused: Vec::new(),
             inbox,
@@ -139,8 +139,8 @@ impl<S> Core<S> {
         if self.factories.has(key) {
             return "listener";
         }
-        match (self.watchers.get(key), self.handlers.get(key.index())) {
-            (Some(watcher), _) => watcher.type_name(),
+        match (self.dispatchers.get(key), self.handlers.get(key.index())) {
+            (Some(dispatcher), _) => dispatcher.type_name(),
             (None, Some(Some(handler))) => handler.type_name(),
             _ => "-",
         }
@@ -153,7 +153,7 @@ impl<S> Core<S> {
         self.handlers.get_mut(key.index())?.as_mut()?.as_any().downcast_mut()
     }
 
-    pub(super) fn watcher(dispatcher: impl Dispatcher<S>) -> Box<dyn Watcher<S>> {
+    pub(super) fn dispatcher(dispatcher: impl Dispatcher<S>) -> Box<dyn AnyDispatcher<S>> {
         Box::new(dispatcher)
     }
 
@@ -178,11 +178,7 @@ impl<S> Core<S> {
         if let Some(place) = self.handlers.get_mut(index) {
             std::mem::forget(place.replace(handler)); // its place is empty: there is nothing to be dropped
         }
-        match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(fault)) => self.hub.end_failed(key, Ok(fault)),
-            Err(payload) => self.hub.end_failed(key, Err(payload)),
-        }
+        self.hub.obey(key, outcome);
         if self.next.is_some() {
             self.succeed(key);
         }
@@ -199,15 +195,23 @@ impl<S> Core<S> {
         discard("a protocol", self.next.take());
     }
 
+    /// Runs any code of the program that is no connection's, and times it.
+    pub(crate) fn guard<T>(
+        &mut self,
+        key: Option<Key>,
+        protocol: &str,
+        callback: &str,
+        run: impl FnOnce(&mut Net<'_, S>) -> T,
+    ) -> Result<T, Payload> {
+        let began = self.hub.begin_callback();
+        let result = guard(|| run(&mut Net { core: self }));
+        self.hub.end_callback(key, protocol, callback, began);
+        result
+    }
+
     /// Runs code that belongs to no connection; whether it came to its end.
     pub(crate) fn run_job(&mut self, what: &str, state: &mut S, job: impl FnOnce(&mut Net<'_, S>, &mut S)) -> bool {
-        let began = self.hub.begin_callback();
-        let mut net = Net { core: self };
-        let outcome = guard(|| job(&mut net, state));
-        if let Some(began) = began {
-            self.hub.end_callback(None, "", what, began);
-        }
-        let Err(payload) = outcome else { return true };
+        let Err(payload) = self.guard(None, "", what, |net| job(net, state)) else { return true };
         panics::report(what, "panicked", &payload);
         self.hub.cx.pass_on(payload);
         false
@@ -218,28 +222,28 @@ impl<S> Core<S> {
     pub(super) fn tell(&mut self, key: Key, run: Tell<S>) -> bool {
         let Some(conn) = self.hub.slots.conn_mut(key).filter(|conn| conn.is_open()) else { return false };
         conn.tells += 1;
-        self.errands.push_back(Errand::Tell { key, life: conn.life, run });
+        self.deferred.push_back(Deferred::Tell { key, upgrades: conn.upgrades, run });
         true
     }
 
     /// After each entry, job, timer and `closed`; so many a turn. What they queue goes last.
     #[inline]
-    pub(crate) fn run_errands(&mut self, state: &mut S) {
-        if !self.errands.is_empty() {
-            self.run_some_errands(state);
+    pub(crate) fn run_deferred(&mut self, state: &mut S) {
+        if !self.deferred.is_empty() {
+            self.run_some_deferred(state);
         }
     }
 
-    fn run_some_errands(&mut self, state: &mut S) {
-        while self.errands_left > 0 {
-            let Some(errand) = self.errands.pop_front() else { return };
-            self.errands_left -= 1;
-            match errand {
-                Errand::Post(job) => _ = self.run_job("a posted job", state, job),
-                Errand::Tell { key, life, run } => {
+    fn run_some_deferred(&mut self, state: &mut S) {
+        while self.deferred_left > 0 {
+            let Some(call) = self.deferred.pop_front() else { return };
+            self.deferred_left -= 1;
+            match call {
+                Deferred::Post(job) => _ = self.run_job("a posted job", state, job),
+                Deferred::Tell { key, upgrades, run } => {
                     let conn = self.hub.slots.conn_at_mut(key.index());
                     conn.tells -= 1;
-                    if conn.life == life {
+                    if conn.upgrades == upgrades {
                         self.run_tell(key, "a tell", state, run);
                     } else {
                         log::debug!(target: "mainspring", "{key} a tell was dropped: its target has been upgraded since");
@@ -252,14 +256,14 @@ impl<S> Core<S> {
 
     // -------------------------------------------------------------------------------------------------- timers
 
-    pub(super) fn set_timer(&mut self, delay: Duration, later: Later<S>) -> Timer {
+    pub(super) fn set_timer(&mut self, delay: Duration, later: TimerJob<S>) -> Timer {
         let deadline = self.hub.cx.world.now() + delay;
-        let timer = self.hub.cx.timers.set(deadline, What::Job);
+        let timer = self.hub.cx.timers.set(deadline, TimerKind::Job);
         self.keep(timer, later);
         timer
     }
 
-    pub(super) fn set_owned_timer(&mut self, key: Key, delay: Duration, later: Later<S>) -> Timer {
+    pub(super) fn set_owned_timer(&mut self, key: Key, delay: Duration, later: TimerJob<S>) -> Timer {
         if self.hub.find_open(key).is_none() {
             return self.hub.cx.timers.stale();
         }
@@ -269,13 +273,13 @@ impl<S> Core<S> {
         timer
     }
 
-    pub(super) fn keep(&mut self, timer: Timer, later: Later<S>) {
+    pub(super) fn keep(&mut self, timer: Timer, later: TimerJob<S>) {
         let index = timer.index as usize;
         if self.later.len() <= index {
             self.later.resize_with(index + 1, || None);
         }
         if let Some((_, dead)) = self.later[index].replace((timer.serial, later)) {
-            self.displaced.push(dead); // not dropped now: a callback may be running
+            self.replaced.push(dead); // not dropped now: a callback may be running
         }
         self.hub.cx.jobs_set += 1;
     }
@@ -290,22 +294,22 @@ impl<S> Core<S> {
         is_job
     }
 
-    pub(super) fn take_later(&mut self, timer: Timer) -> Option<Later<S>> {
+    pub(super) fn take_timer_job(&mut self, timer: Timer) -> Option<TimerJob<S>> {
         let kept = self.later.get_mut(timer.index as usize)?;
         kept.take_if(|(serial, _)| *serial == timer.serial).map(|(_, later)| later)
     }
 
     fn forget(&mut self, timer: Timer) {
-        if let Some(later) = self.take_later(timer) {
-            self.drop_later(later);
+        if let Some(later) = self.take_timer_job(timer) {
+            self.drop_timer_job(later);
         }
         if self.hub.cx.jobs_set == 0 && self.hub.cx.jobs_dead.is_empty() && self.later.len() > 1024 {
             self.later = Vec::new();
         }
     }
 
-    fn drop_later(&mut self, later: Later<S>) {
-        if let Later::Lookup(ticket, ..) = &later {
+    fn drop_timer_job(&mut self, later: TimerJob<S>) {
+        if let TimerJob::Lookup(ticket, ..) = &later {
             self.forget_lookup(*ticket);
         }
         discard("a timer", later);
@@ -317,43 +321,43 @@ impl<S> Core<S> {
         while let Some(timer) = self.hub.cx.jobs_dead.pop() {
             self.forget(timer);
         }
-        self.forget_the_displaced();
+        self.forget_the_replaced();
     }
 
-    fn forget_the_displaced(&mut self) {
-        for later in std::mem::take(&mut self.displaced) {
-            self.drop_later(later);
+    fn forget_the_replaced(&mut self) {
+        for later in std::mem::take(&mut self.replaced) {
+            self.drop_timer_job(later);
         }
     }
 
     /// A timer of the program is due.
     pub(crate) fn fire(&mut self, timer: Timer, deadline: Time, owner: Option<Key>, state: &mut S) {
-        let Some(later) = self.take_later(timer) else { return };
+        let Some(later) = self.take_timer_job(timer) else { return };
         match later {
-            Later::Job(job) => {
+            TimerJob::Once(job) => {
                 self.cancel(timer);
                 self.run_job("a timer", state, job);
             }
-            Later::Tell(tell) => {
+            TimerJob::Tell(tell) => {
                 self.cancel(timer);
                 if let Some(key) = owner {
                     self.tell_now(key, "a timer", state, tell);
                 }
             }
-            Later::Lookup(ticket, asked, then) => self.lookup_timed_out(timer, ticket, &asked, then, state),
-            Later::Every(period, mut job) => {
+            TimerJob::Lookup(ticket, asked, then) => self.lookup_timed_out(timer, ticket, &asked, then, state),
+            TimerJob::Every(period, mut job) => {
                 self.set_next(timer, deadline, period);
                 if !self.run_job("a timer", state, &mut job) {
                     self.cancel(timer);
                 }
-                self.keep_on(timer, Later::Every(period, job));
+                self.keep_on(timer, TimerJob::Every(period, job));
             }
-            Later::TellEvery(period, mut tell) => {
+            TimerJob::TellEvery(period, mut tell) => {
                 self.set_next(timer, deadline, period);
                 if let Some(key) = owner {
                     self.tell_now(key, "a timer", state, &mut tell);
                 }
-                self.keep_on(timer, Later::TellEvery(period, tell));
+                self.keep_on(timer, TimerJob::TellEvery(period, tell));
             }
         }
     }
@@ -379,12 +383,8 @@ impl<S> Core<S> {
         tell: impl FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome,
     ) {
         self.call(key, state, Hub::queue_current, |handler, ctx, state| {
-            let began = ctx.hub().begin_callback();
-            let outcome = tell(handler, ctx, state);
-            if let Some(began) = began {
-                ctx.hub().end_callback(Some(key), handler.type_name(), what, began);
-            }
-            outcome
+            let name = handler.type_name();
+            ctx.timed(name, what, |ctx| tell(handler, ctx, state))
         });
         self.hub.mark_dirty(key);
     }
@@ -398,7 +398,7 @@ impl<S> Core<S> {
     }
 
     /// Unless it was cancelled, or its connection ended, while it ran.
-    fn keep_on(&mut self, timer: Timer, later: Later<S>) {
+    fn keep_on(&mut self, timer: Timer, later: TimerJob<S>) {
         if self.hub.cx.timers.is_set(timer) {
             self.later[timer.index as usize] = Some((timer.serial, later));
         } else {
@@ -423,20 +423,20 @@ impl<S> Core<S> {
         for _ in 0..self.hub.cx.config.turn_jobs {
             let Some(job) = self.inbox.next() else { return };
             self.run_job("a job of another thread", state, job);
-            self.run_errands(state);
+            self.run_deferred(state);
         }
         self.inbox.leave_the_rest();
     }
 
     /// What no state will ever be lent to.
-    pub(crate) fn drop_all_errands(&mut self) {
-        self.errands_left = 0;
+    pub(crate) fn drop_all_deferred(&mut self) {
+        self.deferred_left = 0;
         self.inbox.open(); // first: what comes from here on rings again
-        while let Some(errand) = self.errands.pop_front() {
-            if let Errand::Tell { key, .. } = &errand {
+        while let Some(call) = self.deferred.pop_front() {
+            if let Deferred::Tell { key, .. } = &call {
                 self.hub.slots.conn_at_mut(key.index()).tells = 0;
             }
-            discard("a tell or post", errand);
+            discard("a tell or post", call);
         }
         for (index, kept) in std::mem::take(&mut self.later).into_iter().enumerate() {
             let Some((serial, later)) = kept else { continue };
@@ -444,9 +444,9 @@ impl<S> Core<S> {
             if self.hub.cancel(timer) {
                 self.hub.cx.jobs_set -= 1;
             }
-            self.drop_later(later);
+            self.drop_timer_job(later);
         }
-        self.forget_the_displaced();
+        self.forget_the_replaced();
         self.drop_all_offloads();
         self.discard_returned();
         while let Some(job) = self.inbox.next() {
@@ -456,12 +456,12 @@ impl<S> Core<S> {
 
     /// Without a callback: there is no state to lend.
     pub(crate) fn discard_all(&mut self) {
-        self.drop_all_errands();
+        self.drop_all_deferred();
         for handler in self.handlers.drain(..).flatten() {
             discard("a protocol", handler);
         }
-        for (_, watcher) in self.watchers.take_all() {
-            discard("a dispatcher", watcher);
+        for (_, dispatcher) in self.dispatchers.take_all() {
+            discard("a dispatcher", dispatcher);
         }
         for (_, factory) in self.factories.take_all() {
             discard("a factory", factory);
@@ -473,7 +473,7 @@ impl<S> Core<S> {
 
     pub(super) fn begin_drain(&mut self, grace: Duration) {
         let deadline = self.hub.cx.world.now() + grace;
-        if let Some(previous) = self.grace.replace(self.hub.cx.timers.set(deadline, What::Grace)) {
+        if let Some(previous) = self.grace.replace(self.hub.cx.timers.set(deadline, TimerKind::Grace)) {
             self.hub.cx.timers.cancel(previous);
         }
         if self.drain.is_none() {
@@ -545,12 +545,12 @@ impl<S> Core<S> {
 
     /// Whether the next wait must not sleep.
     pub(crate) fn has_work(&self) -> bool {
-        self.hub.cx.has_work() || !self.errands.is_empty() || self.inbox.has_more() || self.has_known() || self.is_stopped
+        self.hub.cx.has_work() || !self.deferred.is_empty() || self.inbox.has_more() || self.has_known() || self.is_stopped
     }
 
     /// Whether anything is left that could ever happen.
     pub(crate) fn is_alive(&self) -> bool {
-        let has_no_work = self.hub.cx.closing.is_empty() && self.errands.is_empty() && self.offloads() == 0;
+        let has_no_work = self.hub.cx.closing.is_empty() && self.deferred.is_empty() && self.offloads() == 0;
         let is_busy = self.hub.counts.handlers() > 0 || !has_no_work;
         let is_waited_for = || self.drain.is_none() && (self.hub.cx.jobs_set > 0 || self.inbox.has_remotes());
         // The inbox after the remotes: a thread that posts and then lets its remote go in between is not missed.

@@ -76,7 +76,7 @@ pub enum Drained {
 }
 
 /// The object behind a slot. It hands out no `&mut dyn Dispatcher<S>`, so `S` need not be `'static`.
-pub(crate) trait Watcher<S> {
+pub(crate) trait AnyDispatcher<S> {
     fn source(&mut self) -> Source<'_>;
     fn readable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Result<Drained, Fault>;
     fn writable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Result<Drained, Fault>;
@@ -85,7 +85,7 @@ pub(crate) trait Watcher<S> {
     fn type_name(&self) -> &'static str;
 }
 
-impl<S, D: Dispatcher<S>> Watcher<S> for D {
+impl<S, D: Dispatcher<S>> AnyDispatcher<S> for D {
     fn source(&mut self) -> Source<'_> {
         Dispatcher::source(self)
     }

@@ -12,7 +12,7 @@ mod remote;
 mod resolve;
 
 pub use context::{Context, Scope};
-pub(crate) use core::{Core, Drain, Errand, Later};
+pub(crate) use core::{Core, Deferred, Drain, TimerJob};
 pub use dispatcher::{Dispatcher, Drained};
 pub use link::Link;
 pub use net::Net;

@@ -1,7 +1,7 @@
 //! Every socket and timer of one reactor: the same API before the loop as inside a callback.
 
 use super::{
-    Context, Core, Dispatcher, Errand, Later, Link, Protocol, Remote,
+    Context, Core, Deferred, Dispatcher, Link, Protocol, Remote, TimerJob,
     core::{Factory, addressed, mistaken},
 };
 use crate::{
@@ -87,9 +87,9 @@ impl<S> Net<'_, S> {
     /// # Errors
     /// If the system cannot wait for it.
     pub fn watch(&mut self, dispatcher: impl Dispatcher<S>) -> io::Result<Key> {
-        let mut watcher = Core::watcher(dispatcher);
-        let key = self.core.hub.watch(watcher.source())?;
-        self.core.watchers.put(key, watcher);
+        let mut dispatcher = Core::dispatcher(dispatcher);
+        let key = self.core.hub.watch(dispatcher.source())?;
+        self.core.dispatchers.put(key, dispatcher);
         Ok(key)
     }
 
@@ -103,12 +103,7 @@ impl<S> Net<'_, S> {
 
     /// Whether it is there and has not begun to end: a connection (also one that is connecting), a listener, a dispatcher.
     pub fn is_open(&self, key: Key) -> bool {
-        match self.core.hub.slots.get(key) {
-            Some(Entry::Conn(conn)) => conn.is_open(),
-            Some(Entry::Listener(listening)) => listening.socket.is_some(),
-            Some(Entry::Dispatcher(watched)) => !watched.flags.has_any(SHUT),
-            _ => false,
-        }
+        self.core.hub.slots.get(key).is_some_and(Entry::is_open)
     }
 
     /// [`Link::send`].
@@ -148,11 +143,7 @@ impl<S> Net<'_, S> {
 
     /// Our end of a connection, or where a listener really listens (port 0).
     pub fn local(&self, key: Key) -> Option<&Address> {
-        match self.core.hub.slots.get(key)? {
-            Entry::Conn(_) => self.core.hub.find(key).map(Conn::local),
-            Entry::Listener(listening) => Some(&listening.local),
-            _ => None,
-        }
+        self.core.hub.slots.get(key)?.local()
     }
 
     /// The other end of a connection; while connecting, the target that was asked for.
@@ -187,7 +178,7 @@ impl<S> Net<'_, S> {
 
     /// Runs `job` soon: not now, and not inside anything. Tells and posts are one queue, in order.
     pub fn post(&mut self, job: impl FnOnce(&mut Net<'_, S>, &mut S) + 'static) {
-        self.core.errands.push_back(Errand::Post(Box::new(job)));
+        self.core.deferred.push_back(Deferred::Post(Box::new(job)));
     }
 
     /// [`tell`](Self::tell), after `delay`, unless the target has begun to end by then. If it has already, the timer is not
@@ -198,7 +189,7 @@ impl<S> Net<'_, S> {
         delay: Duration,
         tell: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
     ) -> Timer {
-        self.core.set_owned_timer(key, delay, Later::Tell(addressed(tell)))
+        self.core.set_owned_timer(key, delay, TimerJob::Tell(addressed(tell)))
     }
 
     pub(super) fn tell_every<P: Protocol<S>>(
@@ -208,7 +199,7 @@ impl<S> Net<'_, S> {
         mut tell: impl FnMut(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
     ) -> Timer {
         let period = period.max(PAUSE_MIN);
-        let later = Later::TellEvery(
+        let later = TimerJob::TellEvery(
             period,
             Box::new(move |handler, ctx, state| match handler.as_any().downcast_mut::<P>() {
                 Some(protocol) => tell(protocol, ctx, state),
@@ -236,14 +227,14 @@ impl<S> Net<'_, S> {
 
     /// Runs `then` after `delay`: never early, and in the order of deadlines, then of setting.
     pub fn after(&mut self, delay: Duration, then: impl FnOnce(&mut Net<'_, S>, &mut S) + 'static) -> Timer {
-        self.core.set_timer(delay, Later::Job(Box::new(then)))
+        self.core.set_timer(delay, TimerJob::Once(Box::new(then)))
     }
 
     /// Runs `then` every `period` (at least 1 ms), until it is cancelled or panics. It keeps its phase: what a long
     /// callback made it miss is skipped.
     pub fn every(&mut self, period: Duration, then: impl FnMut(&mut Net<'_, S>, &mut S) + 'static) -> Timer {
         let period = period.max(PAUSE_MIN);
-        self.core.set_timer(period, Later::Every(period, Box::new(then)))
+        self.core.set_timer(period, TimerJob::Every(period, Box::new(then)))
     }
 
     /// Takes a timer back, at once and without a trace. `false`: it has fired, or was taken back before.

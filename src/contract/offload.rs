@@ -18,11 +18,11 @@ pub(crate) enum Done<S> {
 }
 
 /// An offload for which there was no room.
-pub(crate) struct NoRoom<S> {
+pub(crate) struct Refusing<S> {
     done: Done<S>,
     error: OffloadError,
     /// Of its connection.
-    life: u32,
+    upgrades: u32,
 }
 
 /// For the log.
@@ -120,8 +120,8 @@ impl<S> Core<S> {
             Err(Refused::Full) => OffloadError::Full,
             Err(Refused::NoThread(error)) => OffloadError::NoThread(error),
         };
-        let life = if let Done::Tell(key, _) = done { hub.slots.conn_at(key.index()).life } else { 0 };
-        self.refused.push(NoRoom { done, error, life });
+        let upgrades = if let Done::Tell(key, _) = done { hub.slots.conn_at(key.index()).upgrades } else { 0 };
+        self.refused.push(Refusing { done, error, upgrades });
     }
 
     /// What needed no other thread: all that stood there when this began, because a peer may have caused it by the thousand,
@@ -129,17 +129,19 @@ impl<S> Core<S> {
     pub(super) fn run_known(&mut self, state: &mut S) {
         for found in std::mem::take(&mut self.hub.cx.threads.known) {
             self.looked_up(found, state);
-            self.run_errands(state);
+            self.run_deferred(state);
         }
-        for NoRoom { done, error, life } in std::mem::take(&mut self.refused) {
+        for Refusing { done, error, upgrades } in std::mem::take(&mut self.refused) {
             match done {
                 Done::Job(done) => _ = self.run_job(FOLLOWS, state, |net, state| done(net, state, Err(error))),
-                Done::Tell(key, done) if self.hub.slots.conn(key).is_some_and(|conn| conn.is_open() && conn.life == life) => {
+                Done::Tell(key, done)
+                    if self.hub.slots.conn(key).is_some_and(|conn| conn.is_open() && conn.upgrades == upgrades) =>
+                {
                     self.tell_now(key, FOLLOWS, state, |handler, ctx, state| done(handler, ctx, state, Err(error)));
                 }
                 nobodys => discard(FOLLOWS, nobodys),
             }
-            self.run_errands(state);
+            self.run_deferred(state);
         }
     }
 
@@ -159,7 +161,7 @@ impl<S> Core<S> {
                 Purpose::Offload => self.finish_offload(ticket, product, state),
                 Purpose::Names => self.answered(product, state),
             }
-            self.run_errands(state);
+            self.run_deferred(state);
         }
         self.inbox.leave_the_rest();
     }
@@ -193,7 +195,7 @@ impl<S> Core<S> {
         for (ticket, done) in self.offloads.take_all() {
             self.forget_offload(ticket, done);
         }
-        for NoRoom { done, .. } in std::mem::take(&mut self.refused) {
+        for Refusing { done, .. } in std::mem::take(&mut self.refused) {
             discard(FOLLOWS, done);
         }
         self.hub.cx.threads.owned = Table::default();

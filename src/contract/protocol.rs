@@ -6,7 +6,6 @@ use crate::{
     framing::{Found, Input},
     reason::{Limit, Outcome, Reason},
     text::OneLine,
-    time::Time,
 };
 use std::any::Any;
 
@@ -117,26 +116,9 @@ pub(crate) trait Handler<S> {
     fn type_name(&self) -> &'static str;
 }
 
-/// Runs one callback; the watchdog, if it is on, looks at the clock.
-#[inline]
-fn watched<P, S, T>(ctx: &mut Context<'_, S>, callback: &'static str, run: impl FnOnce(&mut Context<'_, S>) -> T) -> T {
-    let began = ctx.hub().begin_callback();
-    let result = run(ctx);
-    end_watch::<P, S>(ctx, callback, began);
-    result
-}
-
-#[inline]
-fn end_watch<P, S>(ctx: &mut Context<'_, S>, callback: &'static str, began: Option<Time>) {
-    if let Some(began) = began {
-        let key = ctx.key;
-        ctx.hub().end_callback(Some(key), std::any::type_name::<P>(), callback, began);
-    }
-}
-
 impl<S, P: Protocol<S>> Handler<S> for P {
     fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
-        watched::<P, S, _>(ctx, "connected", |ctx| Protocol::connected(self, ctx, state))
+        ctx.timed(std::any::type_name::<P>(), "connected", |ctx| Protocol::connected(self, ctx, state))
     }
 
     fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input, frames: &mut usize) -> Outcome {
@@ -146,17 +128,13 @@ impl<S, P: Protocol<S>> Handler<S> for P {
             match conn.next_frame(input, cx) {
                 Found::Frame(range) => {
                     ctx.hub().cx.lent.frame_ended = true;
-                    let began = ctx.hub().begin_callback();
-                    let outcome = Protocol::frame(self, ctx, state, input.slice(range));
-                    end_watch::<P, S>(ctx, "frame", began);
-                    outcome?;
+                    ctx.timed(std::any::type_name::<P>(), "frame", |ctx| Protocol::frame(self, ctx, state, input.slice(range)))?;
                 }
                 Found::Piece(range) if range.is_empty() => {}
                 Found::Piece(range) => {
-                    let began = ctx.hub().begin_callback();
-                    let outcome = Protocol::received(self, ctx, state, input.slice(range));
-                    end_watch::<P, S>(ctx, "received", began);
-                    outcome?;
+                    ctx.timed(std::any::type_name::<P>(), "received", |ctx| {
+                        Protocol::received(self, ctx, state, input.slice(range))
+                    })?;
                 }
                 Found::TooLong => {
                     ctx.hub().cx.lent.frame_ended = true;
@@ -178,23 +156,23 @@ impl<S, P: Protocol<S>> Handler<S> for P {
     }
 
     fn writable(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
-        watched::<P, S, _>(ctx, "writable", |ctx| Protocol::writable(self, ctx, state))
+        ctx.timed(std::any::type_name::<P>(), "writable", |ctx| Protocol::writable(self, ctx, state))
     }
 
     fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
-        watched::<P, S, _>(ctx, "exceeded", |ctx| Protocol::exceeded(self, ctx, state, limit))
+        ctx.timed(std::any::type_name::<P>(), "exceeded", |ctx| Protocol::exceeded(self, ctx, state, limit))
     }
 
     fn draining(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
-        watched::<P, S, _>(ctx, "draining", |ctx| Protocol::draining(self, ctx, state))
+        ctx.timed(std::any::type_name::<P>(), "draining", |ctx| Protocol::draining(self, ctx, state))
     }
 
     fn eof(&mut self, ctx: &mut Context<'_, S>, state: &mut S, tail: &[u8]) -> Outcome {
-        watched::<P, S, _>(ctx, "eof", |ctx| Protocol::eof(self, ctx, state, tail))
+        ctx.timed(std::any::type_name::<P>(), "eof", |ctx| Protocol::eof(self, ctx, state, tail))
     }
 
     fn closed(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {
-        watched::<P, S, _>(ctx, "closed", |ctx| Protocol::closed(self, ctx, state, why));
+        ctx.timed(std::any::type_name::<P>(), "closed", |ctx| Protocol::closed(self, ctx, state, why));
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

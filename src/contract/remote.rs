@@ -23,7 +23,7 @@ pub(super) type RemoteJob<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S) + Send>;
 pub struct Remote<S = ()> {
     mailbox: Arc<Mailbox<RemoteJob<S>>>,
     /// Counts the remotes. An option so that it goes before the loop is told to look.
-    life: Option<Arc<()>>,
+    alive: Option<Arc<()>>,
 }
 
 /// The reactor does not exist any more.
@@ -58,14 +58,14 @@ impl<S> Remote<S> {
 
 impl<S> Clone for Remote<S> {
     fn clone(&self) -> Self {
-        Self { mailbox: Arc::clone(&self.mailbox), life: self.life.clone() }
+        Self { mailbox: Arc::clone(&self.mailbox), alive: self.alive.clone() }
     }
 }
 
 /// The loop looks whether it was the last one.
 impl<S> Drop for Remote<S> {
     fn drop(&mut self) {
-        self.life = None;
+        self.alive = None;
         self.mailbox.alarm.ring();
     }
 }
@@ -80,22 +80,22 @@ impl<S> fmt::Debug for Remote<S> {
 pub(super) struct Inbox<S> {
     jobs: Letters<RemoteJob<S>>,
     alarm: Arc<Alarm>,
-    life: Arc<()>,
+    alive: Arc<()>,
     /// The last look did not come to the end.
     has_more: bool,
 }
 
 impl<S> Inbox<S> {
     pub(super) fn new(alarm: Arc<Alarm>) -> Self {
-        Self { jobs: Letters::new(Arc::clone(&alarm)), alarm, life: Arc::new(()), has_more: false }
+        Self { jobs: Letters::new(Arc::clone(&alarm)), alarm, alive: Arc::new(()), has_more: false }
     }
 
     pub(super) fn remote(&self) -> Remote<S> {
-        Remote { mailbox: Arc::clone(self.jobs.mailbox()), life: Some(Arc::clone(&self.life)) }
+        Remote { mailbox: Arc::clone(self.jobs.mailbox()), alive: Some(Arc::clone(&self.alive)) }
     }
 
     pub(super) fn has_remotes(&self) -> bool {
-        let has_remotes = Arc::strong_count(&self.life) > 1;
+        let has_remotes = Arc::strong_count(&self.alive) > 1;
         fence(Ordering::Acquire); // what the last one posted before it went is seen by whoever looks after this
         has_remotes
     }

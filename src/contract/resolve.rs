@@ -1,20 +1,20 @@
 //! Looking names up for the program: asked elsewhere, told here.
 
-use super::{Core, Net, core::Later};
+use super::{Core, Net, core::TimerJob};
 use crate::{
     address,
     hub::Hub,
     key::Timer,
-    names::{Found, NameError, Question},
+    names::{NameError, Question, Resolved},
     pool::{Purpose, Ticket},
     reason::OffloadError,
     threads::{Asker, LookedUp, Product},
-    timers::What,
+    timers::TimerKind,
 };
 use std::{io, net::IpAddr};
 
 /// What to do with what was found.
-pub(crate) type Then<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S, io::Result<Found>)>;
+pub(crate) type Then<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S, io::Result<Resolved>)>;
 
 impl<S> Net<'_, S> {
     /// Looks a host's addresses up, without a connection: all of them, in the order in which the system prefers them. `done`
@@ -41,7 +41,7 @@ impl<S> Net<'_, S> {
         let asked = host.to_owned();
         let then: Then<S> = Box::new(move |net, state, found| done(net, state, found.and_then(|found| ips(found, &asked))));
         match address::literal(host) {
-            Ok(Some(address)) => self.core.tell_found(host, Ok(Found::Addresses(vec![address])), then),
+            Ok(Some(address)) => self.core.tell_found(host, Ok(Resolved::Addresses(vec![address])), then),
             Ok(None) => self.core.look_up(Question::Addresses(host.to_owned()), then),
             Err(error) => self.core.tell_found(host, Err(error), then),
         }
@@ -66,8 +66,8 @@ impl<S> Net<'_, S> {
                 net,
                 state,
                 found.map(|found| match found {
-                    Found::Name(name) => name,
-                    Found::Addresses(_) => unreachable!("a name was asked for"),
+                    Resolved::Name(name) => name,
+                    Resolved::Addresses(_) => unreachable!("a name was asked for"),
                 }),
             );
         });
@@ -75,7 +75,7 @@ impl<S> Net<'_, S> {
     }
 }
 
-fn ips(found: Found, asked: &str) -> io::Result<Vec<IpAddr>> {
+fn ips(found: Resolved, asked: &str) -> io::Result<Vec<IpAddr>> {
     let mut all: Vec<IpAddr> = Vec::new();
     for address in found.into_addresses() {
         if !all.contains(&address.ip()) {
@@ -97,7 +97,7 @@ impl<S> Core<S> {
     }
 
     /// What is known without asking is told like an answer.
-    fn tell_found(&mut self, asked: &str, found: io::Result<Found>, then: Then<S>) -> Timer {
+    fn tell_found(&mut self, asked: &str, found: io::Result<Resolved>, then: Then<S>) -> Timer {
         self.begin_lookup(asked.to_owned(), then, |hub, asker| {
             hub.cx.threads.known.push(LookedUp { asker, found });
             None
@@ -109,9 +109,9 @@ impl<S> Core<S> {
             return self.hub.cx.timers.stale();
         }
         let deadline = self.hub.cx.world.now() + self.hub.cx.config.connect_max;
-        let timer = self.hub.cx.timers.set(deadline, What::Job);
+        let timer = self.hub.cx.timers.set(deadline, TimerKind::Job);
         let ticket = ask(&mut self.hub, Asker::Job(timer));
-        self.keep(timer, Later::Lookup(ticket, asked, then));
+        self.keep(timer, TimerJob::Lookup(ticket, asked, then));
         timer
     }
 
@@ -126,7 +126,7 @@ impl<S> Core<S> {
         match asker {
             Asker::Connection(key) => _ = self.hub.lend_if_there(key, |conn, cx| conn.looked_up(found, cx)),
             Asker::Job(timer) => {
-                if let Some(Later::Lookup(.., then)) = self.take_later(timer) {
+                if let Some(TimerJob::Lookup(.., then)) = self.take_timer_job(timer) {
                     self.cancel(timer);
                     self.run_job("what follows a lookup", state, |net, state| then(net, state, found));
                 }

@@ -7,7 +7,7 @@ use crate::{
     key::Key,
     listen::{Bounds, Listen},
     rate::{SharedRate, Way},
-    timers::What,
+    timers::TimerKind,
     world::{self, Stream},
 };
 use std::{
@@ -174,7 +174,7 @@ impl Listening {
             let (key, at) = (self.key, &self.local);
             log::warn!(target: "mainspring", "{key} on {at} cannot accept, and tries again until it can: {error}");
         }
-        cx.timers.set(again, What::Accept(self.key));
+        cx.timers.set(again, TimerKind::Accept(self.key));
         Arrived::Done
     }
 

@@ -6,7 +6,16 @@ mod dispatching;
 mod listening;
 mod slots;
 
-use crate::{cx::Cx, flags::*, key::Key, panics::discard, reason::Reason};
+use crate::{
+    address::Address,
+    cx::Cx,
+    flags::*,
+    key::Key,
+    panics::discard,
+    reason::Reason,
+    stats::{Connection, Kind},
+    time::Time,
+};
 pub(crate) use conn::{Budget, Conn, Next, Phase};
 pub(crate) use dispatching::Dispatching;
 pub(crate) use listening::{Arrived, Listening};
@@ -27,6 +36,35 @@ impl Entry {
             Self::Conn(conn) => Some(conn.key),
             Self::Listener(listening) => Some(listening.key),
             Self::Dispatcher(dispatching) => Some(dispatching.key),
+            Self::Retired => None,
+        }
+    }
+
+    /// What it is to who looks from outside.
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Conn(conn) => Some(conn.kind()),
+            Self::Listener(_) => Some(Kind::Listener),
+            Self::Dispatcher(_) => Some(Kind::Dispatcher),
+            Self::Retired => None,
+        }
+    }
+
+    /// Our end of a connection whose `closed` has not run, or where a listener really listens.
+    pub(crate) fn local(&self) -> Option<&Address> {
+        match self {
+            Self::Conn(conn) => (conn.phase != Phase::Lingering).then(|| conn.local()),
+            Self::Listener(listening) => Some(&listening.local),
+            _ => None,
+        }
+    }
+
+    /// A line of the list of all; `name` is its protocol's.
+    pub(crate) fn describe(&self, now: Time, name: &'static str) -> Option<Connection> {
+        match self {
+            Self::Conn(conn) => Some(conn.describe(now, name)),
+            Self::Listener(listening) => Some(Connection::new(listening.key, Kind::Listener, name, listening.local.clone())),
+            Self::Dispatcher(dispatching) => Some(Connection::new(dispatching.key, Kind::Dispatcher, name, Address::Fd)),
             Self::Retired => None,
         }
     }

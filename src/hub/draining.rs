@@ -6,15 +6,16 @@ use crate::{
     flags::*,
     key::Key,
     reason::Reason,
+    stats::Kind,
 };
 
 impl Hub {
     /// Listeners close, accepted connections are asked to finish.
     pub(crate) fn ask_to_drain(&mut self) {
         for key in self.slots.all_keys() {
-            match self.slots.get_mut(key) {
-                Some(Entry::Listener(_)) => _ = self.end(key, Reason::Finish),
-                Some(Entry::Conn(conn)) if conn.listener.is_some() => self.owe_draining(key),
+            match self.slots.get(key).and_then(Entry::kind) {
+                Some(Kind::Listener) => _ = self.end(key, Reason::Finish),
+                Some(Kind::Accepted) => self.owe_draining(key),
                 _ => {}
             }
         }

@@ -2,13 +2,11 @@
 
 use super::Hub;
 use crate::{
-    endpoint::{Conn, Entry, Phase},
     flags::*,
     key::Key,
-    stats::{Connection, Kind, Stats, timeouts},
+    stats::{Connection, Stats},
     time::Time,
 };
-use std::time::Duration;
 
 /// A connection that was ready so often and got nowhere is named in the log.
 const IN_VAIN_MAX: u8 = u8::MAX - 1;
@@ -21,8 +19,16 @@ impl Hub {
         self.cx.config.watchdog.map(|_| self.cx.world.now())
     }
 
-    /// After one that the watchdog has timed: names it if it took too long.
-    pub(crate) fn end_callback(&mut self, key: Option<Key>, protocol: &str, callback: &str, began: Time) {
+    /// After one.
+    #[inline]
+    pub(crate) fn end_callback(&mut self, key: Option<Key>, protocol: &str, callback: &str, began: Option<Time>) {
+        if let Some(began) = began {
+            self.look_at_watchdog(key, protocol, callback, began);
+        }
+    }
+
+    /// Names it if it took too long.
+    fn look_at_watchdog(&mut self, key: Option<Key>, protocol: &str, callback: &str, began: Time) {
         let took = self.cx.world.now().since(began);
         self.cx.stats.longest_callback = self.cx.stats.longest_callback.max(took);
         if self.cx.config.watchdog.is_some_and(|most| took > most) {
@@ -73,34 +79,6 @@ impl Hub {
 
     pub(crate) fn connections(&self, name: impl Fn(Key) -> &'static str) -> Vec<Connection> {
         let now = self.cx.world.now();
-        let describe = |key: Key| match self.slots.get(key)? {
-            Entry::Conn(conn) => Some(describe_stream(conn, now.since(conn.born), name(key))),
-            Entry::Listener(listening) => Some(Connection::new(key, Kind::Listener, name(key), listening.local.clone())),
-            Entry::Dispatcher(_) => Some(Connection::new(key, Kind::Dispatcher, name(key), crate::address::Address::Fd)),
-            Entry::Retired => None,
-        };
-        self.slots.keys().filter_map(describe).collect()
-    }
-}
-
-fn describe_stream(conn: &Conn, age: Duration, name: &'static str) -> Connection {
-    let kind = match (conn.phase, conn.listener) {
-        (Phase::Lingering, _) => Kind::Lingering,
-        (_, Some(_)) => Kind::Accepted,
-        (_, None) => Kind::Opened,
-    };
-    Connection {
-        age,
-        bytes_in: conn.bytes_in,
-        bytes_out: conn.bytes_out,
-        queued: conn.queued(),
-        unread: conn.held.as_ref().map_or(0, |held| held.len()),
-        is_connected: conn.is(ESTABLISHED),
-        is_ending: !matches!(conn.phase, Phase::Guest | Phase::Open),
-        is_paused: conn.is(PAUSED),
-        is_congested: conn.is(CONGESTED),
-        terminator: conn.framing.name(),
-        timeouts: conn.extra.as_ref().map(|extra| timeouts(&extra.clocks)).unwrap_or_default(),
-        ..Connection::new(conn.key, kind, name, conn.peer.clone())
+        self.slots.keys().filter_map(|key| self.slots.get(key)?.describe(now, name(key))).collect()
     }
 }

@@ -23,21 +23,13 @@ use crate::{
     key::{Key, Timer},
     panics::{self, Payload, discard},
     reason::{Fault, Reason},
+    stats::Kind,
     time::Time,
-    timers::What,
+    timers::TimerKind,
     world::{Event, World},
 };
 pub(crate) use accepting::Accepted;
 use std::{collections::VecDeque, io};
-
-/// Whose turn it is.
-pub(crate) enum Turn {
-    Conn,
-    Listener,
-    Dispatcher,
-    /// It has ended, or there is nothing to do any more.
-    Over,
-}
 
 pub(crate) struct Hub {
     pub(crate) slots: Slots,
@@ -183,16 +175,10 @@ impl Hub {
     }
 
     /// Takes it off the ready queue for being served, if it still could make progress.
-    pub(crate) fn take_turn(&mut self, key: Key) -> Turn {
-        let Some(entry) = self.slots.get_mut(key) else { return Turn::Over };
+    pub(crate) fn take_turn(&mut self, key: Key) -> Option<Kind> {
+        let entry = self.slots.get_mut(key)?;
         entry.flags_mut().remove(IN_READY);
-        match entry {
-            entry if !entry.can_progress() => Turn::Over,
-            Entry::Conn(_) => Turn::Conn,
-            Entry::Listener(_) => Turn::Listener,
-            Entry::Dispatcher(_) => Turn::Dispatcher,
-            Entry::Retired => Turn::Over,
-        }
+        if entry.can_progress() { entry.kind() } else { None }
     }
 
     /// Onto the ready queue if it could make progress.
@@ -278,17 +264,19 @@ impl Hub {
     }
 
     /// A timer of the loop's own, which calls nobody.
-    pub(crate) fn fire(&mut self, what: What) {
+    pub(crate) fn fire(&mut self, what: TimerKind) {
         match what {
-            What::Accept(key) => self.accept_again(key),
-            What::Connect(key) => _ = self.lend_if_there(key, Conn::connect_again),
-            What::NextAddress(key) => _ = self.lend_if_there(key, Conn::race_on),
-            What::Rate(key, way) => _ = self.lend_if_there(key, |conn, cx| conn.rate_is_ready(way, cx)),
-            What::SharedRate(shared) => {
+            TimerKind::Accept(key) => self.accept_again(key),
+            TimerKind::Connect(key) => _ = self.lend_if_there(key, Conn::connect_again),
+            TimerKind::NextAddress(key) => _ = self.lend_if_there(key, Conn::race_on),
+            TimerKind::Rate(key, way) => _ = self.lend_if_there(key, |conn, cx| conn.rate_is_ready(way, cx)),
+            TimerKind::SharedRate(shared) => {
                 self.cx.shared_rate_is_ready(shared);
                 self.work_off_notes();
             }
-            What::Job | What::Owned(_) | What::Clocks(_) | What::Grace => unreachable!("these may call the program"),
+            TimerKind::Job | TimerKind::Owned(_) | TimerKind::Clocks(_) | TimerKind::Grace => {
+                unreachable!("these may call the program")
+            }
         }
     }
 
@@ -305,6 +293,16 @@ impl Hub {
         };
         self.work_off_notes();
         has_ended
+    }
+
+    /// What a callback came to: what it said, or nothing, because that was its end.
+    pub(crate) fn obey<T>(&mut self, key: Key, outcome: Result<Result<T, Fault>, Payload>) -> Option<T> {
+        match outcome {
+            Ok(Ok(said)) => return Some(said),
+            Ok(Err(fault)) => self.end_failed(key, Ok(fault)),
+            Err(payload) => self.end_failed(key, Err(payload)),
+        }
+        None
     }
 
     /// By a callback that failed or panicked.
@@ -336,7 +334,7 @@ impl Hub {
     }
 
     /// `closed` was called, and the handler is gone. The socket goes too, or lingers until the peer has had it all.
-    pub(crate) fn finish_end(&mut self, key: Key, is_clean: bool) {
+    pub(crate) fn after_closed(&mut self, key: Key, is_clean: bool) {
         match self.slots.get_mut(key) {
             Some(Entry::Conn(conn)) => {
                 let (lingers, was_accepted) = (conn.is_to_linger(is_clean), conn.listener.is_some());

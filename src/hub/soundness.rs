@@ -8,6 +8,7 @@ use crate::{
     flags::*,
     key::Key,
     rate::Way,
+    stats::Kind,
 };
 
 /// Large tables are looked at now and then only, or the looking would be most of a test's time.
@@ -28,18 +29,16 @@ impl Hub {
         );
         let (mut accepted, mut opened, mut listeners, mut dispatchers, mut lingering) = (0, 0, 0, 0, 0);
         for key in self.slots.keys() {
-            match self.slots.get(key) {
-                Some(Entry::Conn(conn)) => {
-                    match (conn.phase, conn.listener) {
-                        (Phase::Lingering, _) => lingering += 1,
-                        (_, Some(_)) => accepted += 1,
-                        (_, None) => opened += 1,
-                    }
-                    self.assert_conn_sound(conn);
-                }
-                Some(Entry::Listener(_)) => listeners += 1,
-                Some(Entry::Dispatcher(_)) => dispatchers += 1,
-                _ => {}
+            match self.slots.get(key).and_then(Entry::kind) {
+                Some(Kind::Accepted) => accepted += 1,
+                Some(Kind::Opened) => opened += 1,
+                Some(Kind::Listener) => listeners += 1,
+                Some(Kind::Dispatcher) => dispatchers += 1,
+                Some(Kind::Lingering) => lingering += 1,
+                None => {}
+            }
+            if let Some(conn) = self.slots.conn(key) {
+                self.assert_conn_sound(conn);
             }
             self.assert_entry_sound(key);
         }

@@ -72,14 +72,14 @@ pub struct Reconnect<S = ()> {
     first: Duration,
     cap: Duration,
     stable: Duration,
-    phase: Phase,
+    phase: Stage,
     /// Connections in a row that were not stable.
     failures: u32,
     kept: Kept,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Phase {
+enum Stage {
     Stopped,
     /// Until the timer fires.
     Waiting(Timer),
@@ -133,7 +133,7 @@ impl<S> Reconnect<S> {
             first: Duration::from_millis(500),
             cap: Duration::from_secs(60),
             stable: Duration::from_secs(10),
-            phase: Phase::Stopped,
+            phase: Stage::Stopped,
             failures: 0,
             kept: Kept::new(Keep::First { bytes_max: 64 << 10 }),
         }
@@ -178,15 +178,15 @@ impl<S> Reconnect<S> {
     /// such end: whoever turns the loop again finds the attempt where it was.
     pub fn start(&mut self, net: &mut Net<'_, S>) {
         match self.phase {
-            Phase::Stopped => {}
-            Phase::Waiting(timer) => {
+            Stage::Stopped => {}
+            Stage::Waiting(timer) => {
                 net.cancel(timer);
             }
             // A key that nobody knows any more went with a reactor that was shut down: no `closed` will come.
-            Phase::Dialled(key) | Phase::Ready { key, .. } | Phase::Ending { key, .. } if net.peer(key).is_none() => {}
-            Phase::Dialled(_) | Phase::Ready { .. } => return,
-            Phase::Ending { key, .. } => {
-                self.phase = Phase::Ending { key, again: !net.is_draining() };
+            Stage::Dialled(key) | Stage::Ready { key, .. } | Stage::Ending { key, .. } if net.peer(key).is_none() => {}
+            Stage::Dialled(_) | Stage::Ready { .. } => return,
+            Stage::Ending { key, .. } => {
+                self.phase = Stage::Ending { key, again: !net.is_draining() };
                 return;
             }
         }
@@ -197,20 +197,20 @@ impl<S> Reconnect<S> {
     /// What is kept is dropped.
     pub fn stop(&mut self, net: &mut Net<'_, S>) {
         let phase = match self.phase {
-            Phase::Stopped => Phase::Stopped,
-            Phase::Waiting(timer) => {
+            Stage::Stopped => Stage::Stopped,
+            Stage::Waiting(timer) => {
                 net.cancel(timer);
-                Phase::Stopped
+                Stage::Stopped
             }
-            Phase::Dialled(key) => {
+            Stage::Dialled(key) => {
                 net.abort(key);
-                Phase::Ending { key, again: false }
+                Stage::Ending { key, again: false }
             }
-            Phase::Ready { key, .. } => {
+            Stage::Ready { key, .. } => {
                 net.close(key);
-                Phase::Ending { key, again: false }
+                Stage::Ending { key, again: false }
             }
-            Phase::Ending { key, .. } => Phase::Ending { key, again: false },
+            Stage::Ending { key, .. } => Stage::Ending { key, again: false },
         };
         self.rest(phase);
     }
@@ -220,8 +220,8 @@ impl<S> Reconnect<S> {
     pub fn send(&mut self, net: &mut Net<'_, S>, message: impl AsRef<[u8]>) -> bool {
         let message = message.as_ref();
         match self.phase {
-            Phase::Stopped | Phase::Ending { again: false, .. } => false,
-            Phase::Ready { key, .. } if net.send(key, message) => true,
+            Stage::Stopped | Stage::Ending { again: false, .. } => false,
+            Stage::Ready { key, .. } if net.send(key, message) => true,
             _ => self.kept.push(message),
         }
     }
@@ -231,10 +231,10 @@ impl<S> Reconnect<S> {
     /// To be called when the connection may be used: from `connected`, or when you have logged in, also from a protocol that
     /// it was upgraded to. What was kept leaves, after what was sent to the connection until now.
     pub fn ready(&mut self, ctx: &mut Context<'_, S>) {
-        if !matches!(self.phase, Phase::Dialled(key) if key == ctx.key) {
+        if !matches!(self.phase, Stage::Dialled(key) if key == ctx.key) {
             return;
         }
-        self.phase = Phase::Ready { key: ctx.key, since: ctx.net.now() };
+        self.phase = Stage::Ready { key: ctx.key, since: ctx.net.now() };
         let mut kept = self.kept.take();
         if !kept.is_empty() {
             // A producer, because all that is kept may be more than the output queue's hard cap.
@@ -253,12 +253,12 @@ impl<S> Reconnect<S> {
             return;
         }
         let net = &mut ctx.net;
-        let is_stopped = matches!(self.phase, Phase::Ending { again: false, .. });
+        let is_stopped = matches!(self.phase, Stage::Ending { again: false, .. });
         if is_stopped || net.is_draining() || matches!(why, Reason::Shutdown) {
-            return self.rest(Phase::Stopped);
+            return self.rest(Stage::Stopped);
         }
         let pause = self.pause(net);
-        self.phase = Phase::Waiting((self.wait)(net, pause));
+        self.phase = Stage::Waiting((self.wait)(net, pause));
     }
 
     // ------------------------------------------------------------------------------------------------- questions
@@ -266,19 +266,19 @@ impl<S> Reconnect<S> {
     /// The connection, from the attempt to its `closed`.
     pub fn key(&self) -> Option<Key> {
         match self.phase {
-            Phase::Dialled(key) | Phase::Ready { key, .. } | Phase::Ending { key, .. } => Some(key),
-            Phase::Stopped | Phase::Waiting(_) => None,
+            Stage::Dialled(key) | Stage::Ready { key, .. } | Stage::Ending { key, .. } => Some(key),
+            Stage::Stopped | Stage::Waiting(_) => None,
         }
     }
 
     /// Whether [`ready`](Self::ready) was called, and `closed` and [`stop`](Self::stop) were not.
     pub fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Ready { .. })
+        matches!(self.phase, Stage::Ready { .. })
     }
 
     /// Whether there will be no further attempt.
     pub fn is_stopped(&self) -> bool {
-        matches!(self.phase, Phase::Stopped | Phase::Ending { again: false, .. })
+        matches!(self.phase, Stage::Stopped | Stage::Ending { again: false, .. })
     }
 
     /// How many connections in a row failed, or ended before they were stable.
@@ -295,17 +295,17 @@ impl<S> Reconnect<S> {
 
     fn dial(&mut self, net: &mut Net<'_, S>) {
         // If the factory panics, this is stopped, and not waiting for what will never come.
-        self.phase = Phase::Stopped;
+        self.phase = Stage::Stopped;
         if net.is_draining() {
-            return self.rest(Phase::Stopped);
+            return self.rest(Stage::Stopped);
         }
         let key = (self.dial)(net, self.options.clone());
         // During a shutdown nothing is opened, and nobody knows the key: no `closed` will come.
-        if net.peer(key).is_some() { self.phase = Phase::Dialled(key) } else { self.rest(Phase::Stopped) }
+        if net.peer(key).is_some() { self.phase = Stage::Dialled(key) } else { self.rest(Stage::Stopped) }
     }
 
     /// There will be no further attempt, and nobody to send to.
-    fn rest(&mut self, phase: Phase) {
+    fn rest(&mut self, phase: Stage) {
         self.phase = phase;
         self.failures = 0;
         self.kept.clear();
@@ -313,8 +313,8 @@ impl<S> Reconnect<S> {
 
     fn pause(&mut self, net: &mut Net<'_, S>) -> Duration {
         let was_stable = match self.phase {
-            Phase::Ending { .. } => return Duration::ZERO, // you wanted it again
-            Phase::Ready { since, .. } => net.now().duration_since(since) >= self.stable,
+            Stage::Ending { .. } => return Duration::ZERO, // you wanted it again
+            Stage::Ready { since, .. } => net.now().duration_since(since) >= self.stable,
             _ => false,
         };
         self.failures = if was_stable { 0 } else { self.failures.saturating_add(1) };
@@ -323,7 +323,7 @@ impl<S> Reconnect<S> {
 
     fn pause_is_over(&mut self, net: &mut Net<'_, S>) {
         // Otherwise the state has another one in this place by now.
-        if let Phase::Waiting(_) = self.phase {
+        if let Stage::Waiting(_) = self.phase {
             self.dial(net);
         }
     }

@@ -87,9 +87,9 @@ pub trait RequestHandler<S = ()>: Any + Sized {
 }
 
 /// The answer to one request.
-pub struct Answer<H, S = ()>(What<H, S>);
+pub struct Answer<H, S = ()>(Reply<H, S>);
 
-enum What<H, S> {
+enum Reply<H, S> {
     Now {
         bytes: Vec<u8>,
         is_last: bool,
@@ -101,12 +101,12 @@ enum What<H, S> {
 impl<H: RequestHandler<S>, S> Answer<H, S> {
     /// This, now.
     pub fn now(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(What::Now { bytes: bytes.into(), is_last: false })
+        Self(Reply::Now { bytes: bytes.into(), is_last: false })
     }
 
     /// This, and then the connection is closed: no further request is handled, and all that was sent leaves first.
     pub fn last(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(What::Now { bytes: bytes.into(), is_last: true })
+        Self(Reply::Now { bytes: bytes.into(), is_last: true })
     }
 
     /// None: the request has no answer, or it was sent by `ctx`.
@@ -120,7 +120,7 @@ impl<H: RequestHandler<S>, S> Answer<H, S> {
         work: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(&mut H, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Result<Self, Fault> + 'static,
     ) -> Self {
-        Self(What::Later(Box::new(|served, ctx| {
+        Self(Reply::Later(Box::new(|served, ctx| {
             served.is_waiting = true;
             ctx.owe_answer(true);
             ctx.offload(work, |served: &mut Served<H>, ctx, state, result| {
@@ -137,9 +137,9 @@ impl<H: RequestHandler<S>, S> Answer<H, S> {
 impl<H, S> fmt::Debug for Answer<H, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            What::Now { bytes, is_last: false } => write!(f, "Now(\"{}\")", bytes.escape_ascii()),
-            What::Now { bytes, is_last: true } => write!(f, "Last(\"{}\")", bytes.escape_ascii()),
-            What::Later(_) => f.write_str("Later"),
+            Reply::Now { bytes, is_last: false } => write!(f, "Now(\"{}\")", bytes.escape_ascii()),
+            Reply::Now { bytes, is_last: true } => write!(f, "Last(\"{}\")", bytes.escape_ascii()),
+            Reply::Later(_) => f.write_str("Later"),
         }
     }
 }
@@ -156,13 +156,13 @@ struct Served<H> {
 impl<H> Served<H> {
     fn answer<S>(&mut self, ctx: &mut Context<'_, S>, answer: Answer<H, S>) {
         match answer.0 {
-            What::Now { bytes, is_last } => {
+            Reply::Now { bytes, is_last } => {
                 ctx.send(bytes);
                 if is_last || self.is_draining {
                     ctx.close();
                 }
             }
-            What::Later(give_out) => give_out(self, ctx),
+            Reply::Later(give_out) => give_out(self, ctx),
         }
     }
 }

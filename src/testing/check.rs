@@ -93,7 +93,7 @@ fn from_environment<T>(name: &str, read: impl FnOnce(&str) -> Option<T>) -> Opti
 }
 
 /// One run of a test.
-struct Attempt {
+struct Trial {
     /// What it panicked with, and where.
     why: Option<String>,
     struck: Vec<(Question, String)>,
@@ -125,7 +125,7 @@ fn quieten_attempts() {
     });
 }
 
-fn attempt(seed: u64, mercy: Mercy, with_trace: bool, test: &impl Fn(&mut Sim)) -> Attempt {
+fn attempt(seed: u64, mercy: Mercy, with_trace: bool, test: &impl Fn(&mut Sim)) -> Trial {
     quieten_attempts();
     let mut sim = Sim::new(seed);
     sim.keep_trace(with_trace);
@@ -137,11 +137,11 @@ fn attempt(seed: u64, mercy: Mercy, with_trace: bool, test: &impl Fn(&mut Sim)) 
         let network = sim.network().borrow();
         (network.struck.clone(), network.trace.text())
     };
-    Attempt { why: outcome.err().map(|payload| text(&payload) + &place), struck, trace }
+    Trial { why: outcome.err().map(|payload| text(&payload) + &place), struck, trace }
 }
 
 /// Leaves out ever smaller parts of the faults, as long as it still fails without them (delta debugging).
-fn shrink(seed: u64, first: &Attempt, test: &impl Fn(&mut Sim)) -> BTreeSet<Question> {
+fn shrink(seed: u64, first: &Trial, test: &impl Fn(&mut Sim)) -> BTreeSet<Question> {
     let mut chosen: Vec<Question> = first.struck.iter().map(|(question, _)| *question).collect();
     let (mut part, mut runs) = (chosen.len(), 0);
     while part > 0 && runs < SHRINKING_RUNS {
@@ -163,7 +163,7 @@ fn shrink(seed: u64, first: &Attempt, test: &impl Fn(&mut Sim)) -> BTreeSet<Ques
     chosen.into_iter().collect()
 }
 
-fn report(seed: u64, first: Attempt, test: &impl Fn(&mut Sim)) -> ! {
+fn report(seed: u64, first: Trial, test: &impl Fn(&mut Sim)) -> ! {
     let chosen = shrink(seed, &first, test);
     let last = attempt(seed, Mercy::AllBut(chosen.clone()), true, test);
     let faults = match (chosen.len(), first.struck.len()) {

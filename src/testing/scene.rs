@@ -48,7 +48,7 @@ impl<S: 'static> Scene<S> {
     pub fn with_config(seed: u64, state: S, config: Config) -> Self {
         let mut sim = Sim::new(seed);
         let host = sim.seat("127.0.0.1", true, state, config);
-        let outside = sim.add_node("outside", true);
+        let outside = sim.add_machine("outside", true);
         Self { sim, host, outside, actors: Vec::new() }
     }
 

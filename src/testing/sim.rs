@@ -5,7 +5,7 @@ use crate::{
     contract::Net,
     reactor::Reactor,
     time::Time,
-    world::sim::{Alarm, Errno, Fate, HostId, NameFate, Network, SharedNetwork, SimWorld, Torture, Weather},
+    world::sim::{Errno, Fate, HostId, NameFate, Network, SharedNetwork, SimWorld, Torture, WakeTime, Weather},
 };
 use std::{any::Any, cell::Cell, cell::RefCell, fmt, marker::PhantomData, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -54,7 +54,7 @@ trait Seat {
 struct Seated<S> {
     reactor: Reactor<S>,
     state: S,
-    alarm: Alarm,
+    alarm: WakeTime,
     has_stopped: bool,
 }
 
@@ -109,13 +109,13 @@ impl Sim {
     /// As [`host`](Self::host).
     pub fn host_with<S: 'static>(&mut self, ip: &str, state: S, config: Config) -> Host<S> {
         assert!(ip.parse::<std::net::IpAddr>().is_ok(), "`{ip}` is no IP address");
-        assert!(self.network.borrow().nodes.iter().all(|node| node.name != ip), "{ip} is another host's");
+        assert!(self.network.borrow().machines.iter().all(|node| node.name != ip), "{ip} is another host's");
         self.seat(ip, false, state, config)
     }
 
     pub(super) fn seat<S: 'static>(&mut self, name: &str, is_anywhere: bool, state: S, config: Config) -> Host<S> {
-        let id = self.add_node(name, is_anywhere);
-        let alarm: Alarm = Rc::new(Cell::new(Time::default()));
+        let id = self.add_machine(name, is_anywhere);
+        let alarm: WakeTime = Rc::new(Cell::new(Time::default()));
         let world = SimWorld::new(Rc::clone(&self.network), id, Rc::clone(&alarm));
         let reactor = Reactor::with_world(Box::new(world), config.panics(Panics::Propagate)).expect("a simulated selector");
         self.seats[id] = Some(Box::new(Seated { reactor, state, alarm, has_stopped: false }));
@@ -123,9 +123,9 @@ impl Sim {
     }
 
     /// A node without a reactor.
-    pub(super) fn add_node(&mut self, name: &str, is_anywhere: bool) -> HostId {
+    pub(super) fn add_machine(&mut self, name: &str, is_anywhere: bool) -> HostId {
         self.seats.push(None);
-        self.network.borrow_mut().add_node(name, is_anywhere)
+        self.network.borrow_mut().add_machine(name, is_anywhere)
     }
 
     fn seated<S: 'static>(&mut self, host: Host<S>) -> &mut Seated<S> {
@@ -299,20 +299,20 @@ impl Sim {
     /// How many sockets the host may have open; beyond it the system says EMFILE, and its listeners close who comes. With a
     /// number below what is open now even their spare descriptor is gone: who comes waits until there are some again.
     pub fn set_sockets_max<S>(&mut self, host: Host<S>, sockets: usize) -> &mut Self {
-        self.network.borrow_mut().nodes[host.id].sockets_max = sockets;
+        self.network.borrow_mut().machines[host.id].sockets_max = sockets;
         self
     }
 
     /// The host's `number`th operation from the beginning fails (wait, listen, accept, connect, connected, recv, send), once
     /// or from there on.
     pub fn fail_operation<S>(&mut self, host: Host<S>, number: u64, errno: Errno, is_persistent: bool) -> &mut Self {
-        self.network.borrow_mut().nodes[host.id].torture = Some(Torture { at: number, errno, is_persistent });
+        self.network.borrow_mut().machines[host.id].torture = Some(Torture { at: number, errno, is_persistent });
         self
     }
 
     /// How many operations the host has made.
     pub fn operations<S>(&self, host: Host<S>) -> u64 {
-        self.network.borrow().nodes[host.id].operations
+        self.network.borrow().machines[host.id].operations
     }
 
     /// How many sockets the host has open, listeners included.

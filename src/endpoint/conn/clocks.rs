@@ -9,7 +9,7 @@ use crate::{
     reason::Limit,
     stopwatch::{Clocks, Expired, Stopwatch},
     time::{PAUSE_MIN, Time},
-    timers::What,
+    timers::TimerKind,
 };
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ impl Conn {
                 cx.timers.set_again(timer, ends);
                 clocks.timer = Some((timer, ends));
             }
-            None => clocks.timer = Some((cx.timers.set(ends, What::Clocks(key)), ends)),
+            None => clocks.timer = Some((cx.timers.set(ends, TimerKind::Clocks(key)), ends)),
         }
     }
 
@@ -110,7 +110,7 @@ impl Conn {
 
     /// A timer that dies with its connection.
     pub(crate) fn set_timer(&mut self, deadline: Time, cx: &mut Cx) -> Timer {
-        let timer = cx.timers.set(deadline, What::Owned(self.key));
+        let timer = cx.timers.set(deadline, TimerKind::Owned(self.key));
         let extra = self.extra();
         extra.timers = cx.timers.link(extra.timers, timer);
         timer

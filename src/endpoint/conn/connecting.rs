@@ -7,12 +7,12 @@ use crate::{
     eyeballs::{ATTEMPT_DELAY, Move, Race},
     flags::*,
     key::Timer,
-    names::{Found, NameError, Question},
+    names::{NameError, Question, Resolved},
     pool::{Purpose, Ticket},
     reason::{ConnectError, Reason},
     threads::Asker,
     time::Time,
-    timers::What,
+    timers::TimerKind,
     world::Stream,
 };
 use std::{io, net::SocketAddr, time::Duration};
@@ -40,7 +40,7 @@ impl Conn {
             Ok(stream) => self.stream = Some(stream),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let again = cx.world.now() + RETRY;
-                cx.timers.set(again, What::Connect(key));
+                cx.timers.set(again, TimerKind::Connect(key));
             }
             Err(error) => self.connect_failed(error, cx),
         }
@@ -119,7 +119,7 @@ impl Conn {
     }
 
     /// Its name was looked up; it may have ended meanwhile.
-    pub(crate) fn looked_up(&mut self, found: io::Result<Found>, cx: &mut Cx) {
+    pub(crate) fn looked_up(&mut self, found: io::Result<Resolved>, cx: &mut Cx) {
         let Some(ByName::Resolving { port, .. }) = self.by_name() else { return };
         let port = *port;
         match found.and_then(|found| self.choose(found)) {
@@ -135,7 +135,7 @@ impl Conn {
     }
 
     /// Those that can be reached from the address that was asked for, if one was.
-    fn choose(&mut self, found: Found) -> io::Result<Vec<SocketAddr>> {
+    fn choose(&mut self, found: Resolved) -> io::Result<Vec<SocketAddr>> {
         let mut addresses = found.into_addresses();
         if addresses.is_empty() {
             return Err(NameError::NotFound.error(format!("`{}` has no address", self.peer)));
@@ -184,7 +184,7 @@ impl Conn {
             }
             (Some(timer), until) => cx.timers.set_again(timer, until),
             (None, Time::NEVER) => {}
-            (None, until) => *next = Some(cx.timers.set(until, What::NextAddress(key))),
+            (None, until) => *next = Some(cx.timers.set(until, TimerKind::NextAddress(key))),
         }
     }
 

@@ -6,6 +6,7 @@ mod connecting;
 mod ending;
 mod rates;
 mod reading;
+mod state;
 mod writing;
 
 use crate::{
@@ -15,21 +16,17 @@ use crate::{
     flags::*,
     framing::{Framing, Input},
     key::Key,
-    output::{Broken, Output, SLICES_MAX, Spares},
-    panics::{Payload, discard, guard},
+    output::{Broken, Output, Spares},
+    panics::{Payload, discard},
     rate::Rates,
-    stopwatch::{Clocks, Situation},
+    stopwatch::Clocks,
     time::Time,
     timers::NO_TIMER,
-    world::{Moved, Stream},
+    world::Stream,
 };
 use connecting::ByName;
 pub(crate) use reading::{Budget, Next};
-use std::{
-    cell::OnceCell,
-    io::{self, IoSlice},
-    net::SocketAddr,
-};
+use std::{cell::OnceCell, io, net::SocketAddr};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -64,7 +61,7 @@ pub(crate) struct Conn {
     /// Tells that wait; `closed` waits for them.
     pub(crate) tells: u32,
     /// Counts upgrades: a tell is for one life only.
-    pub(crate) life: u32,
+    pub(crate) upgrades: u32,
     /// When it was accepted or opened.
     pub(crate) born: Time,
     pub(crate) bytes_in: u64,
@@ -164,7 +161,7 @@ impl Conn {
             extra: None,
             listener: None,
             tells: 0,
-            life: 0,
+            upgrades: 0,
             born,
             bytes_in: 0,
             bytes_out: 0,
@@ -226,78 +223,6 @@ impl Conn {
     pub(crate) fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.put(SHUT, phase != Phase::Open);
-    }
-
-    pub(crate) fn is_connecting(&self) -> bool {
-        self.is_open() && !self.is(ESTABLISHED)
-    }
-
-    /// The common case, told apart by one compare: it talks, and nothing is out of the ordinary. `ready`: what else is so.
-    #[inline]
-    fn is_plain(&self, ready: Flags) -> bool {
-        self.flags.has_just(ESTABLISHED | ready, ESTABLISHED | ready | UNUSUAL)
-    }
-
-    #[inline]
-    pub(crate) fn is_plainly_readable(&self) -> bool {
-        self.is_plain(READABLE)
-    }
-
-    #[inline]
-    pub(crate) fn is_plainly_writable(&self) -> bool {
-        self.is_plain(WRITABLE) && self.output.is_some()
-    }
-
-    /// All output has left, and nothing waited for that.
-    #[inline]
-    pub(crate) fn is_plainly_sent(&self) -> bool {
-        self.is_plain(ESTABLISHED) && self.output.is_none()
-    }
-
-    #[inline]
-    pub(crate) fn takes_plainly(&self, bytes: usize, default: Marks) -> bool {
-        self.is_plain(ESTABLISHED) && self.queued().saturating_add(bytes) <= self.marks(default).high
-    }
-
-    /// Nothing is to be done for it, and nothing has to be timed.
-    #[inline]
-    pub(crate) fn is_plainly_idle(&self) -> bool {
-        self.is_plainly_sent() && !self.is(READABLE)
-    }
-
-    /// The rule that carries everything under edge triggering: it is on the ready queue exactly when it could make progress.
-    pub(crate) fn can_progress(&self) -> bool {
-        let can_flush = self.can_write() && self.has_writable_output();
-        match self.phase {
-            Phase::Open | Phase::Flushing if !self.is(ESTABLISHED) => {
-                (self.stream.is_some() || self.is_racing()) && (self.is(WRITABLE) || self.is(FAILED))
-            }
-            Phase::Open => {
-                let is_owed = self.is(OWES_CONNECTED) || self.is(OWES_DRAINING) || self.may_be_told_writable();
-                is_owed || self.is(FAILED) || self.write_error().is_some() || can_flush || (self.has_input() && self.reads())
-            }
-            Phase::Flushing => can_flush || self.is(FAILED),
-            Phase::Guest | Phase::Ended => false,
-            Phase::Lingering => can_flush || self.is(READABLE) || self.is(FAILED),
-        }
-    }
-
-    /// Whether its handler is to be called: something is owed to it, or there may be input for it.
-    pub(crate) fn wants_callback(&self) -> bool {
-        if !self.is_open() || !self.is(ESTABLISHED) {
-            return false;
-        }
-        let is_owed = self.is(OWES_CONNECTED) || self.is(OWES_DRAINING);
-        is_owed || self.write_error().is_some() || (self.has_input() && self.reads())
-    }
-
-    #[inline]
-    pub(crate) fn takes_owed_writable(&mut self) -> bool {
-        self.is(OWES_WRITABLE) && self.may_be_told_writable() && self.take(OWES_WRITABLE)
-    }
-
-    pub(crate) fn takes_owed_draining(&mut self) -> bool {
-        self.is_open() && self.take(OWES_DRAINING)
     }
 
     /// After its turn, and after anything else that changes what it could do next.
@@ -375,47 +300,6 @@ impl Conn {
         lent.unread = self.held.as_ref().map_or(0, |held| held.len());
     }
 
-    /// Whether there may be something to deliver, if it may be delivered.
-    pub(crate) fn has_input(&self) -> bool {
-        self.is(MAY_HAVE_FRAME) || self.may_read() || (self.is(EOF_SEEN) && !self.is(EOF_TOLD))
-    }
-
-    /// Whether there may be something to read, and its rate allows it. What a lost one still has comes at once.
-    pub(crate) fn may_read(&self) -> bool {
-        self.flags.has_just(READABLE, READABLE | SPENT_IN) || (self.is(READABLE) && self.is(LOST))
-    }
-
-    /// Whether what is sent is queued; otherwise it is refused.
-    #[inline]
-    pub(crate) fn takes_output(&self) -> bool {
-        self.is_open() && !self.is(FIN_ASKED) && self.write_error().is_none()
-    }
-
-    /// Whether `writable` is owed, and makes sense.
-    pub(crate) fn may_be_told_writable(&self) -> bool {
-        self.is(OWES_WRITABLE) && self.is(ESTABLISHED) && !self.is(OWES_CONNECTED) && self.takes_output() && !self.is(CONGESTED)
-    }
-
-    /// Whether a write may be tried now.
-    #[inline]
-    pub(crate) fn can_write(&self) -> bool {
-        let is_possible = self.flags.has_just(ESTABLISHED | WRITABLE, ESTABLISHED | WRITABLE | SPENT_OUT);
-        is_possible && self.phase != Phase::Ended && self.write_error().is_none()
-    }
-
-    /// Whether it may be tried with any number of bytes.
-    #[inline]
-    pub(crate) fn can_write_all(&self) -> bool {
-        !self.is(RATED_OUT) && self.can_write()
-    }
-
-    /// Reading is on when three things are off: the user's pause, its own congestion, a congested throttle target.
-    #[inline]
-    pub(crate) fn reads(&self) -> bool {
-        let is_held_back = || self.is(THROTTLED) || self.flags.has_just(CONGESTED | HOLDS_BACK, CONGESTED | HOLDS_BACK);
-        !self.is(PAUSED | OWES_ANSWER) && (self.is(LOST) || !is_held_back())
-    }
-
     #[inline]
     pub(crate) fn write_error(&self) -> Option<&io::Error> {
         self.extra.as_ref()?.write_error.as_ref()
@@ -430,11 +314,6 @@ impl Conn {
         self.output.as_ref().map_or(0, |output| output.queued())
     }
 
-    /// Whether there is something that can be written now, or made.
-    pub(crate) fn has_writable_output(&self) -> bool {
-        self.output.as_ref().is_some_and(|output| !output.is_parked())
-    }
-
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.set(NEEDS_SETTLING);
         self.extra.get_or_insert_default()
@@ -442,10 +321,6 @@ impl Conn {
 
     fn by_name(&mut self) -> Option<&mut ByName> {
         self.extra.as_mut()?.by_name.as_deref_mut()
-    }
-
-    pub(crate) fn is_racing(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| matches!(extra.by_name.as_deref(), Some(ByName::Racing { .. })))
     }
 
     pub(crate) fn output(&mut self, spares: &mut Spares) -> &mut Output {
@@ -461,103 +336,6 @@ impl Conn {
         }
     }
 
-    pub(crate) fn situation(&self) -> Situation {
-        let held = self.held.as_ref().map_or(0, |held| held.len());
-        Situation {
-            is_established: self.is(ESTABLISHED),
-            owes_connected: self.is(OWES_CONNECTED),
-            is_closing: !self.is_open(),
-            is_reading: self.reads() && (!self.is(SPENT_IN) || self.is(LOST)),
-            has_output: self.queued() > 0 && self.has_writable_output(),
-            is_out_of_rate: self.is(SPENT_OUT),
-            is_amid_frame: self.framing.is_amid(held),
-        }
-    }
-
-    /// Reads once, no more than `most`, which is not 0.
-    #[inline(always)]
-    fn fill(&mut self, input: &mut Input, least: usize, most: usize) -> Filled {
-        let Some(stream) = &mut self.stream else { return Filled::Drained };
-        let room = input.room(least);
-        let most = most.min(room.len());
-        match stream.recv(&mut room[..most]) {
-            Ok(Moved { bytes: 0, .. }) => {
-                self.set(EOF_SEEN);
-                self.clear(READABLE);
-                self.set_if(FAILED, self.is(LOST)); // an error that came with the end is looked at now
-                Filled::End
-            }
-            Ok(Moved { bytes, drained }) => {
-                input.filled(bytes);
-                self.bytes_in += bytes as u64;
-                if drained && !self.is(READ_UNTIL_BLOCKED) {
-                    self.clear(READABLE);
-                }
-                Filled::Bytes(bytes)
-            }
-            // It stays readable: the next turn tries again, after the others have had theirs.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Filled::Interrupted,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.clear(READABLE | READ_UNTIL_BLOCKED);
-                Filled::Drained
-            }
-            Err(error) => Filled::Lost(error),
-        }
-    }
-
-    /// Writes once; how much the kernel took.
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(stream) = &mut self.stream else { return Ok(0) };
-        let moved = stream.send(bytes);
-        self.note_written(moved)
-    }
-
-    /// Writes what is queued, once, no more than `most`, after having a producer make more if one stands in front; how much
-    /// the kernel took.
-    #[inline]
-    pub(crate) fn flush_once(&mut self, spares: &mut Spares, most: usize) -> Result<usize, Stuck> {
-        let (Some(stream), Some(output)) = (&mut self.stream, &mut self.output) else { return Ok(0) };
-        let moved = match output.single() {
-            Some(bytes) => stream.send(&bytes[..bytes.len().min(most)]),
-            None => send_pieces(stream, output, most)?,
-        };
-        let taken = self.note_written(moved).map_err(Stuck::Socket)?;
-        if let Some(output) = &mut self.output {
-            output.advance(taken);
-        }
-        spares.take_if_empty(&mut self.output);
-        Ok(taken)
-    }
-
-    #[inline]
-    fn note_written(&mut self, moved: io::Result<Moved>) -> io::Result<usize> {
-        match moved {
-            Ok(moved) => {
-                if moved.drained {
-                    self.clear(WRITABLE);
-                }
-                self.bytes_out += moved.bytes as u64;
-                Ok(moved.bytes)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.clear(WRITABLE);
-                Ok(0)
-            }
-            // It stays writable: the next turn tries again.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// What is queued will never leave.
-    pub(crate) fn drop_output(&mut self) {
-        if let Some(output) = self.output.take() {
-            self.set(CUT);
-            output.discard();
-        }
-    }
-
     /// Drops it, and one by one what of it is the program's.
     pub(crate) fn discard(mut self) {
         self.drop_output();
@@ -570,7 +348,7 @@ impl Conn {
         self.stop_timers(cx);
         cx.threads.drop_own(self.key);
         discard("a framer", std::mem::take(&mut self.framing));
-        self.life += 1;
+        self.upgrades += 1;
         self.clear(PAUSED | OWES_ANSWER);
         self.put(HOLDS_BACK, self.listener.is_some());
         if let Some(extra) = &mut self.extra {
@@ -589,17 +367,4 @@ impl Conn {
             self.run_clocks(cx);
         }
     }
-}
-
-#[inline(never)]
-fn send_pieces(stream: &mut Stream, output: &mut Output, most: usize) -> Result<io::Result<Moved>, Stuck> {
-    while output.wants_pull() {
-        guard(|| output.pull()).map_err(Stuck::Panicked)?.map_err(Stuck::Producer)?;
-    }
-    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    Ok(match output.slices(&mut slices, most) {
-        0 => Ok(Moved { bytes: 0, drained: false }),
-        1 => stream.send(&slices[0]),
-        count => stream.send_vectored(&slices[..count]),
-    })
 }

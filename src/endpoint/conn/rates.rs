@@ -7,7 +7,7 @@ use crate::{
     key::Timer,
     rate::{Bucket, Rate, Way},
     time::Time,
-    timers::{Timers, What},
+    timers::{TimerKind, Timers},
 };
 
 pub(super) const WAYS: [Way; 2] = [Way::In, Way::Out];
@@ -109,7 +109,7 @@ impl Conn {
         let key = self.key;
         let Some(rate) = self.rate(way) else { return };
         let ready = rate.bucket.as_mut().map(|bucket| bucket.ready_at(now)).filter(|&ready| ready > now);
-        run_timer(&mut cx.timers, &mut rate.timer, ready, What::Rate(key, way));
+        run_timer(&mut cx.timers, &mut rate.timer, ready, TimerKind::Rate(key, way));
         if ready.is_some() {
             self.set(spent(way));
             self.wait_no_more(way, now, cx);
@@ -228,7 +228,7 @@ impl Cx {
             self.notes.push(Note::Share { key, way: rate.way, bytes });
         }
         let ready = rate.ready_at(now);
-        run_timer(&mut self.timers, &mut rate.timer, ready, What::SharedRate(shared));
+        run_timer(&mut self.timers, &mut rate.timer, ready, TimerKind::SharedRate(shared));
     }
 
     /// A connection, or the listener, uses it no more; the last one takes it along.
@@ -249,7 +249,7 @@ impl Cx {
     }
 }
 
-fn run_timer(timers: &mut Timers, timer: &mut Option<Timer>, at: Option<Time>, what: What) {
+fn run_timer(timers: &mut Timers, timer: &mut Option<Timer>, at: Option<Time>, what: TimerKind) {
     match (*timer, at) {
         (Some(timer), Some(at)) => timers.set_again(timer, at),
         (None, Some(at)) => *timer = Some(timers.set(at, what)),

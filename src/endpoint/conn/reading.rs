@@ -8,6 +8,7 @@ use crate::{
     panics::discard,
     rate::Way,
     reason::Reason,
+    world::Moved,
 };
 use std::io;
 
@@ -235,6 +236,37 @@ impl Conn {
         }
         if let Some(error) = self.stream.as_mut().and_then(|stream| stream.take_error()) {
             self.end_lost(error, cx);
+        }
+    }
+
+    /// Reads once, no more than `most`, which is not 0.
+    #[inline(always)]
+    fn fill(&mut self, input: &mut Input, least: usize, most: usize) -> Filled {
+        let Some(stream) = &mut self.stream else { return Filled::Drained };
+        let room = input.room(least);
+        let most = most.min(room.len());
+        match stream.recv(&mut room[..most]) {
+            Ok(Moved { bytes: 0, .. }) => {
+                self.set(EOF_SEEN);
+                self.clear(READABLE);
+                self.set_if(FAILED, self.is(LOST)); // an error that came with the end is looked at now
+                Filled::End
+            }
+            Ok(Moved { bytes, drained }) => {
+                input.filled(bytes);
+                self.bytes_in += bytes as u64;
+                if drained && !self.is(READ_UNTIL_BLOCKED) {
+                    self.clear(READABLE);
+                }
+                Filled::Bytes(bytes)
+            }
+            // It stays readable: the next turn tries again, after the others have had theirs.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Filled::Interrupted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.clear(READABLE | READ_UNTIL_BLOCKED);
+                Filled::Drained
+            }
+            Err(error) => Filled::Lost(error),
         }
     }
 }

@@ -6,12 +6,16 @@ use crate::{
     config::Marks,
     cx::{Cx, Note},
     flags::*,
-    output::{Broken, Producer},
-    panics::Payload,
+    output::{Broken, Output, Producer, SLICES_MAX, Spares},
+    panics::{Payload, guard},
     rate::Way,
     reason::{Fault, Reason},
+    world::{Moved, Stream},
 };
-use std::{io, rc::Rc};
+use std::{
+    io::{self, IoSlice},
+    rc::Rc,
+};
 
 /// Shared bytes shorter than this are copied: cheaper than another piece in the queue.
 const COPY_MAX: usize = 1024;
@@ -331,4 +335,73 @@ impl Conn {
             }
         }
     }
+}
+
+/// One write.
+impl Conn {
+    /// Writes once; how much the kernel took.
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(stream) = &mut self.stream else { return Ok(0) };
+        let moved = stream.send(bytes);
+        self.note_written(moved)
+    }
+
+    /// Writes what is queued, once, no more than `most`, after having a producer make more if one stands in front; how much
+    /// the kernel took.
+    #[inline]
+    pub(crate) fn flush_once(&mut self, spares: &mut Spares, most: usize) -> Result<usize, Stuck> {
+        let (Some(stream), Some(output)) = (&mut self.stream, &mut self.output) else { return Ok(0) };
+        let moved = match output.single() {
+            Some(bytes) => stream.send(&bytes[..bytes.len().min(most)]),
+            None => send_pieces(stream, output, most)?,
+        };
+        let taken = self.note_written(moved).map_err(Stuck::Socket)?;
+        if let Some(output) = &mut self.output {
+            output.advance(taken);
+        }
+        spares.take_if_empty(&mut self.output);
+        Ok(taken)
+    }
+
+    #[inline]
+    fn note_written(&mut self, moved: io::Result<Moved>) -> io::Result<usize> {
+        match moved {
+            Ok(moved) => {
+                if moved.drained {
+                    self.clear(WRITABLE);
+                }
+                self.bytes_out += moved.bytes as u64;
+                Ok(moved.bytes)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.clear(WRITABLE);
+                Ok(0)
+            }
+            // It stays writable: the next turn tries again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is queued will never leave.
+    pub(crate) fn drop_output(&mut self) {
+        if let Some(output) = self.output.take() {
+            self.set(CUT);
+            output.discard();
+        }
+    }
+}
+
+#[inline(never)]
+fn send_pieces(stream: &mut Stream, output: &mut Output, most: usize) -> Result<io::Result<Moved>, Stuck> {
+    while output.wants_pull() {
+        guard(|| output.pull()).map_err(Stuck::Panicked)?.map_err(Stuck::Producer)?;
+    }
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    Ok(match output.slices(&mut slices, most) {
+        0 => Ok(Moved { bytes: 0, drained: false }),
+        1 => stream.send(&slices[0]),
+        count => stream.send_vectored(&slices[..count]),
+    })
 }

@@ -31,13 +31,13 @@ use work::Crew;
 pub(crate) type SharedNetwork = Rc<RefCell<Network>>;
 
 /// What the last wait of a host asked for.
-pub(crate) type Alarm = Rc<std::cell::Cell<Time>>;
+pub(crate) type WakeTime = Rc<std::cell::Cell<Time>>;
 
 pub(crate) struct SimWorld {
     network: SharedNetwork,
     host: HostId,
     /// It would have slept until then.
-    sleeps_until: Alarm,
+    sleeps_until: WakeTime,
     /// What virtual time zero is for those who ask for an `Instant`; only differences mean anything.
     epoch: Instant,
     was_interrupted: bool,
@@ -48,7 +48,7 @@ pub(crate) struct SimWorld {
 }
 
 impl SimWorld {
-    pub(crate) fn new(network: SharedNetwork, host: HostId, sleeps_until: Alarm) -> Self {
+    pub(crate) fn new(network: SharedNetwork, host: HostId, sleeps_until: WakeTime) -> Self {
         Self {
             network,
             host,
@@ -124,7 +124,7 @@ impl World for SimWorld {
     }
 
     fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>> {
-        let is_woken = Arc::clone(&self.network.borrow().nodes[self.host].is_woken);
+        let is_woken = Arc::clone(&self.network.borrow().machines[self.host].is_woken);
         Ok(Arc::new(move || is_woken.store(true, Ordering::Release)))
     }
 

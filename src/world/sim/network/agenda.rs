@@ -82,7 +82,7 @@ impl Network {
 
     fn happen(&mut self, happening: Happening) {
         if let Some((from, to)) = self.between(&happening) {
-            if self.nodes[to].is_dead || self.nodes[from].is_dead {
+            if self.machines[to].is_dead || self.machines[from].is_dead {
                 return;
             }
             if self.partitions.contains(&(from.min(to), from.max(to))) {
@@ -108,7 +108,7 @@ impl Network {
                 }
             }
             Happening::Look { at, ready } => self.tell(at, ready),
-            Happening::Nudge { host, token, ready } => merge(&mut self.nodes[host].ready, token, ready),
+            Happening::Nudge { host, token, ready } => merge(&mut self.machines[host].ready, token, ready),
         }
     }
 

@@ -101,7 +101,7 @@ impl Network {
 
     /// Before each operation of a host: whether it is the one that is to fail.
     pub(crate) fn operate(&mut self, host: HostId, what: &str) -> Result<(), Errno> {
-        let node = &mut self.nodes[host];
+        let node = &mut self.machines[host];
         let number = node.operations;
         node.operations += 1;
         match node.torture {
@@ -130,7 +130,7 @@ impl Network {
 
     /// How long the next job that this host gives to another thread takes: of the seed and the job's number alone.
     pub(crate) fn work_takes(&mut self, host: HostId) -> Duration {
-        let node = &mut self.nodes[host];
+        let node = &mut self.machines[host];
         node.jobs += 1;
         match nanos(self.weather.work) {
             0 => Duration::ZERO,

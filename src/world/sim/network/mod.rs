@@ -49,7 +49,7 @@ pub(crate) struct Network {
     pub(crate) turns: Rng,
     pub(crate) programs: Rng,
     pauses: Rng,
-    pub(crate) nodes: Vec<Node>,
+    pub(crate) machines: Vec<Machine>,
     ends: BTreeMap<EndId, End>,
     ports: BTreeMap<PortId, (Address, Port)>,
     port_names: u64,
@@ -105,7 +105,7 @@ struct Port {
 }
 
 /// One machine of the network.
-pub(crate) struct Node {
+pub(crate) struct Machine {
     pub(crate) name: String,
     ready: BTreeMap<usize, Flags>,
     pub(crate) is_woken: Arc<AtomicBool>,
@@ -137,7 +137,7 @@ impl Network {
             turns: Rng::with_seed(mix(mix(seed) ^ 1)),
             programs: Rng::with_seed(mix(mix(seed) ^ 2)),
             pauses: Rng::with_seed(mix(mix(seed) ^ 3)),
-            nodes: Vec::new(),
+            machines: Vec::new(),
             ends: BTreeMap::new(),
             ports: BTreeMap::new(),
             port_names: 0,
@@ -154,8 +154,8 @@ impl Network {
         }
     }
 
-    pub(crate) fn add_node(&mut self, name: &str, is_anywhere: bool) -> HostId {
-        self.nodes.push(Node {
+    pub(crate) fn add_machine(&mut self, name: &str, is_anywhere: bool) -> HostId {
+        self.machines.push(Machine {
             name: name.to_owned(),
             ready: BTreeMap::new(),
             is_woken: Arc::new(AtomicBool::new(false)),
@@ -170,16 +170,16 @@ impl Network {
             lookups: 0,
             torture: None,
         });
-        self.nodes.len() - 1
+        self.machines.len() - 1
     }
 
     pub(crate) fn note(&mut self, host: HostId, what: std::fmt::Arguments<'_>) {
-        self.trace.note(self.now, &self.nodes[host].name, what);
+        self.trace.note(self.now, &self.machines[host].name, what);
     }
 
     fn note_end(&mut self, id: EndId, what: std::fmt::Arguments<'_>) {
         let Some(end) = self.ends.get(&id) else { return };
-        self.trace.note(self.now, &self.nodes[end.host].name, format_args!("{} {what} {}", end.local, end.remote));
+        self.trace.note(self.now, &self.machines[end.host].name, format_args!("{} {what} {}", end.local, end.remote));
     }
 
     /// Whose it is: who listens there, whose own address it is, who has connected from it, or who is anywhere.
@@ -187,45 +187,45 @@ impl Network {
         let listening = self.ports.values().find(|(at, _)| at == address).map(|(_, port)| port.host);
         let ip = address.ip()?.ip();
         let name = ip.to_string();
-        let owner = || self.nodes.iter().position(|node| node.name == name);
+        let owner = || self.machines.iter().position(|node| node.name == name);
         let home = || self.homes.get(&ip).copied();
-        let anywhere = || self.nodes.iter().position(|node| node.is_anywhere);
+        let anywhere = || self.machines.iter().position(|node| node.is_anywhere);
         listening.or_else(owner).or_else(home).or_else(anywhere)
     }
 
     fn ip_of(&self, host: HostId) -> IpAddr {
-        self.nodes[host].name.parse().unwrap_or(IpAddr::from([127, 0, 0, 1]))
+        self.machines[host].name.parse().unwrap_or(IpAddr::from([127, 0, 0, 1]))
     }
 }
 
 /// Hosts, as the scheduler sees them.
 impl Network {
     pub(crate) fn has_events(&self, host: HostId) -> bool {
-        let node = &self.nodes[host];
+        let node = &self.machines[host];
         !node.is_dead && (!node.ready.is_empty() || node.is_woken.load(Ordering::Acquire))
     }
 
     pub(crate) fn take_events(&mut self, host: HostId) -> BTreeMap<usize, Flags> {
-        self.nodes[host].is_woken.store(false, Ordering::Release);
-        std::mem::take(&mut self.nodes[host].ready)
+        self.machines[host].is_woken.store(false, Ordering::Release);
+        std::mem::take(&mut self.machines[host].ready)
     }
 
     pub(crate) fn is_dead(&self, host: HostId) -> bool {
-        self.nodes[host].is_dead
+        self.machines[host].is_dead
     }
 
     /// Nothing passes between the two until they are joined again; what is under way waits.
     pub(crate) fn part(&mut self, a: HostId, b: HostId) {
         self.advance(self.now); // what is due already arrives
         self.partitions.insert((a.min(b), a.max(b)));
-        let other = self.nodes[b].name.clone();
+        let other = self.machines[b].name.clone();
         self.note(a, format_args!("is cut off from {other}"));
     }
 
     pub(crate) fn join(&mut self, a: HostId, b: HostId) {
         self.advance(self.now); // what is due already is held up with the rest, in order
         self.partitions.remove(&(a.min(b), a.max(b)));
-        let other = self.nodes[b].name.clone();
+        let other = self.machines[b].name.clone();
         self.note(a, format_args!("reaches {other} again"));
         let (through, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held)
             .into_iter()
@@ -240,12 +240,12 @@ impl Network {
     /// The machine stops without a word; its peers are half-open.
     pub(crate) fn kill(&mut self, host: HostId) {
         self.note(host, format_args!("is switched off"));
-        self.nodes[host].is_dead = true;
+        self.machines[host].is_dead = true;
     }
 
     /// The sockets that a host has open.
     pub(crate) fn sockets(&self, host: HostId) -> usize {
-        self.nodes[host].sockets
+        self.machines[host].sockets
     }
 }
 

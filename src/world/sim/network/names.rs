@@ -2,7 +2,7 @@
 //! world gives the answer to one.
 
 use super::{super::trace::Trace, EndId, HostId, LOOKING_UP, Network, chance::Chance};
-use crate::names::{Found, NameError, Question as NameQuestion};
+use crate::names::{NameError, Question, Resolved};
 use std::{io, net::IpAddr, time::Duration};
 
 /// What is known of a name.
@@ -37,16 +37,16 @@ impl Network {
     }
 
     /// What the next lookup of a host brings, and how long it takes.
-    pub(crate) fn look_up(&mut self, host: HostId, question: &NameQuestion) -> (io::Result<Found>, Duration) {
-        self.nodes[host].lookups += 1;
-        let id = LOOKING_UP | (host as EndId) << 32 | EndId::from(self.nodes[host].lookups);
+    pub(crate) fn look_up(&mut self, host: HostId, question: &Question) -> (io::Result<Resolved>, Duration) {
+        self.machines[host].lookups += 1;
+        let id = LOOKING_UP | (host as EndId) << 32 | EndId::from(self.machines[host].lookups);
         let takes = self.delay(id) + self.weather.latency;
         let (found, fate) = self.find(question);
         let asked = found.as_ref().map_or_else(ToString::to_string, |found| format!("{found:?}"));
         self.note(host, format_args!("looks up {question:?}: {asked}"));
         let failures = self.weather.lookups;
         if self.strikes(id, Chance::Lookup, failures).is_some() {
-            let line = format!("{} {} Lookup of {question:?}", Trace::stamp(self.now), self.nodes[host].name);
+            let line = format!("{} {} Lookup of {question:?}", Trace::stamp(self.now), self.machines[host].name);
             self.struck.push(((id, Chance::Lookup, 0), line));
             return (Err(NameError::TryAgain.error("the simulated resolver has no answer for now")), takes);
         }
@@ -57,25 +57,25 @@ impl Network {
         }
     }
 
-    fn find(&self, question: &NameQuestion) -> (io::Result<Found>, Option<NameFate>) {
+    fn find(&self, question: &Question) -> (io::Result<Resolved>, Option<NameFate>) {
         match question {
-            NameQuestion::Addresses(host) => {
+            Question::Addresses(host) => {
                 let name = self.names.get(&canonical(host));
                 let found = match name.and_then(|name| name.fate) {
                     Some(NameFate::TryAgain) => Err(NameError::TryAgain.error(format!("`{host}`: no answer for now"))),
                     Some(NameFate::Failed) => Err(NameError::Failed.error(format!("`{host}`: the resolver cannot answer"))),
                     None | Some(NameFate::Slow(_) | NameFate::Silent) if name.is_some_and(|name| !name.addresses.is_empty()) => {
                         let addresses = name.map_or(&[][..], |name| &name.addresses);
-                        Ok(Found::Addresses(addresses.iter().map(|&ip| (ip, 0).into()).collect()))
+                        Ok(Resolved::Addresses(addresses.iter().map(|&ip| (ip, 0).into()).collect()))
                     }
                     _ => Err(NameError::NotFound.error(format!("`{host}`: there is no such name"))),
                 };
                 (found, name.and_then(|name| name.fate))
             }
             #[cfg(feature = "names")]
-            NameQuestion::Name(ip) => {
+            Question::Name(ip) => {
                 let name = self.names.iter().find(|(_, name)| name.addresses.contains(ip));
-                let found = name.map(|(host, _)| Found::Name(host.clone()));
+                let found = name.map(|(host, _)| Resolved::Name(host.clone()));
                 (found.ok_or_else(|| NameError::NotFound.error(format!("`{ip}`: it has no name"))), None)
             }
         }

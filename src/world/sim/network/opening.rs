@@ -39,7 +39,7 @@ impl Network {
         if addr.ip().is_unspecified() {
             addr.set_ip(self.ip_of(host));
         }
-        if !self.nodes[host].is_anywhere && self.ip_of(host) != addr.ip() {
+        if !self.machines[host].is_anywhere && self.ip_of(host) != addr.ip() {
             return Err(Errno::AddressNotAvailable);
         }
         let local = Address::Ip(addr);
@@ -47,7 +47,7 @@ impl Network {
             return Err(Errno::AddressInUse);
         }
         self.port_names += 1;
-        self.nodes[host].sockets += 1;
+        self.machines[host].sockets += 1;
         let port = Port { host, token, backlog: backlog.max(1), waiting: VecDeque::new() };
         self.ports.insert(self.port_names, (local.clone(), port));
         self.note(host, format_args!("listens on {local}"));
@@ -56,8 +56,8 @@ impl Network {
 
     pub(crate) fn stop_listening(&mut self, id: PortId) {
         let Some((_, port)) = self.ports.remove(&id) else { return };
-        self.nodes[port.host].sockets -= 1;
-        self.nodes[port.host].ready.remove(&port.token);
+        self.machines[port.host].sockets -= 1;
+        self.machines[port.host].ready.remove(&port.token);
         for waiting in port.waiting {
             self.close(waiting, true);
         }
@@ -80,7 +80,7 @@ impl Network {
     pub(crate) fn shed(&mut self, id: PortId) -> Result<EndId, Errno> {
         let Some((_, port)) = self.ports.get(&id) else { return Err(Errno::Again) };
         let (host, token) = (port.host, port.token);
-        let node = &self.nodes[host];
+        let node = &self.machines[host];
         if node.sockets > node.sockets_max {
             return Err(Errno::TooManyFiles);
         }
@@ -92,7 +92,7 @@ impl Network {
         let accepted = self.ends.get_mut(&end).expect("it waits, so it is there");
         accepted.token = Some(token);
         let remote = accepted.remote.clone();
-        self.nodes[host].sockets += 1;
+        self.machines[host].sockets += 1;
         let mut ready = WRITABLE;
         ready.insert_if(READABLE, self.is_readable(end));
         self.tell(end, ready);
@@ -111,8 +111,8 @@ impl Network {
         if local.port() == 0 {
             local.set_port(self.choose_port(host));
         }
-        self.nodes[host].connects += 1;
-        let client = (host as EndId) << 32 | EndId::from(self.nodes[host].connects);
+        self.machines[host].connects += 1;
+        let client = (host as EndId) << 32 | EndId::from(self.machines[host].connects);
         self.new_end(client, host, Address::Ip(local), to.clone());
         self.ends.get_mut(&client).expect("just made").token = Some(token);
         self.note(host, format_args!("connects to {to}"));
@@ -152,13 +152,13 @@ impl Network {
         }
         let server = client | ACCEPTING;
         self.new_end(server, host, to.clone(), remote);
-        self.nodes[host].sockets -= 1; // it costs a descriptor when it is accepted
+        self.machines[host].sockets -= 1; // it costs a descriptor when it is accepted
         for (end, peer) in [(server, client), (client, server)] {
             self.ends.get_mut(&end).expect("both are there").peer = Some(peer);
         }
         self.ends.get_mut(&server).expect("just made").is_connected = true;
         self.ports.get_mut(&id).expect("just found").1.waiting.push_back(server);
-        merge(&mut self.nodes[host].ready, token, READABLE);
+        merge(&mut self.machines[host].ready, token, READABLE);
         self.send_after(server, 0, Happening::Welcome { client });
     }
 
@@ -180,7 +180,7 @@ impl Network {
     }
 
     fn new_end(&mut self, id: EndId, host: HostId, local: Address, remote: Address) {
-        self.nodes[host].sockets += 1;
+        self.machines[host].sockets += 1;
         let end = End {
             host,
             token: None,
@@ -203,12 +203,12 @@ impl Network {
 
     /// A descriptor, if the host still has one.
     fn spend_socket(&mut self, host: HostId) -> Result<(), Errno> {
-        let node = &self.nodes[host];
+        let node = &self.machines[host];
         if node.sockets >= node.sockets_max { Err(Errno::TooManyFiles) } else { Ok(()) }
     }
 
     fn choose_port(&mut self, host: HostId) -> u16 {
-        let node = &mut self.nodes[host];
+        let node = &mut self.machines[host];
         let port = node.next_port;
         node.next_port = node.next_port.checked_add(1).unwrap_or(EPHEMERAL);
         port

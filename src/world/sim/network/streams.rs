@@ -114,7 +114,7 @@ impl Network {
         let (host, peer, token) = (end.host, end.peer, end.token);
         let resets = reset || !end.inbox.is_empty() || end.arriving > 0;
         if token.is_some() {
-            self.nodes[host].sockets -= 1;
+            self.machines[host].sockets -= 1;
         }
         self.note_end(id, format_args!("{}", if resets { "resets" } else { "closes" }));
         if let (Some(peer), false) = (peer, self.ends[&id].is_broken) {
@@ -125,7 +125,7 @@ impl Network {
             }
         }
         if let Some(token) = token {
-            self.nodes[host].ready.remove(&token);
+            self.machines[host].ready.remove(&token);
         }
         self.ends.remove(&id);
     }
@@ -171,8 +171,8 @@ impl Network {
         let Some(token) = end.token else { return };
         let host = end.host;
         let level = self.level(id);
-        merge(&mut self.nodes[host].ready, token, ready);
-        merge(&mut self.nodes[host].ready, token, level);
+        merge(&mut self.machines[host].ready, token, ready);
+        merge(&mut self.machines[host].ready, token, level);
     }
 
     /// What could be done with a socket now.

@@ -1,0 +1,179 @@
+//! What is so of a connection, and what follows from it: questions about its phase and flags, which change nothing.
+
+use super::{ByName, Conn, Phase};
+use crate::{
+    config::Marks,
+    flags::*,
+    stats::{Connection, Kind, timeouts},
+    stopwatch::Situation,
+    time::Time,
+};
+
+/// The common case, told apart by one compare each.
+impl Conn {
+    /// The common case, told apart by one compare: it talks, and nothing is out of the ordinary. `ready`: what else is so.
+    #[inline]
+    fn is_plain(&self, ready: Flags) -> bool {
+        self.flags.has_just(ESTABLISHED | ready, ESTABLISHED | ready | UNUSUAL)
+    }
+
+    #[inline]
+    pub(crate) fn is_plainly_readable(&self) -> bool {
+        self.is_plain(READABLE)
+    }
+
+    #[inline]
+    pub(crate) fn is_plainly_writable(&self) -> bool {
+        self.is_plain(WRITABLE) && self.output.is_some()
+    }
+
+    /// All output has left, and nothing waited for that.
+    #[inline]
+    pub(crate) fn is_plainly_sent(&self) -> bool {
+        self.is_plain(ESTABLISHED) && self.output.is_none()
+    }
+
+    #[inline]
+    pub(crate) fn takes_plainly(&self, bytes: usize, default: Marks) -> bool {
+        self.is_plain(ESTABLISHED) && self.queued().saturating_add(bytes) <= self.marks(default).high
+    }
+
+    /// Nothing is to be done for it, and nothing has to be timed.
+    #[inline]
+    pub(crate) fn is_plainly_idle(&self) -> bool {
+        self.is_plainly_sent() && !self.is(READABLE)
+    }
+}
+
+/// What it could do next.
+impl Conn {
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.is_open() && !self.is(ESTABLISHED)
+    }
+
+    /// The rule that carries everything under edge triggering: it is on the ready queue exactly when it could make progress.
+    pub(crate) fn can_progress(&self) -> bool {
+        let can_flush = self.can_write() && self.has_writable_output();
+        match self.phase {
+            Phase::Open | Phase::Flushing if !self.is(ESTABLISHED) => {
+                (self.stream.is_some() || self.is_racing()) && (self.is(WRITABLE) || self.is(FAILED))
+            }
+            Phase::Open => {
+                let is_owed = self.is(OWES_CONNECTED) || self.is(OWES_DRAINING) || self.may_be_told_writable();
+                is_owed || self.is(FAILED) || self.write_error().is_some() || can_flush || (self.has_input() && self.reads())
+            }
+            Phase::Flushing => can_flush || self.is(FAILED),
+            Phase::Guest | Phase::Ended => false,
+            Phase::Lingering => can_flush || self.is(READABLE) || self.is(FAILED),
+        }
+    }
+
+    /// Whether its handler is to be called: something is owed to it, or there may be input for it.
+    pub(crate) fn wants_callback(&self) -> bool {
+        if !self.is_open() || !self.is(ESTABLISHED) {
+            return false;
+        }
+        let is_owed = self.is(OWES_CONNECTED) || self.is(OWES_DRAINING);
+        is_owed || self.write_error().is_some() || (self.has_input() && self.reads())
+    }
+
+    #[inline]
+    pub(crate) fn takes_owed_writable(&mut self) -> bool {
+        self.is(OWES_WRITABLE) && self.may_be_told_writable() && self.take(OWES_WRITABLE)
+    }
+
+    pub(crate) fn takes_owed_draining(&mut self) -> bool {
+        self.is_open() && self.take(OWES_DRAINING)
+    }
+
+    /// Whether there may be something to deliver, if it may be delivered.
+    pub(crate) fn has_input(&self) -> bool {
+        self.is(MAY_HAVE_FRAME) || self.may_read() || (self.is(EOF_SEEN) && !self.is(EOF_TOLD))
+    }
+
+    /// Whether there may be something to read, and its rate allows it. What a lost one still has comes at once.
+    pub(crate) fn may_read(&self) -> bool {
+        self.flags.has_just(READABLE, READABLE | SPENT_IN) || (self.is(READABLE) && self.is(LOST))
+    }
+
+    /// Whether what is sent is queued; otherwise it is refused.
+    #[inline]
+    pub(crate) fn takes_output(&self) -> bool {
+        self.is_open() && !self.is(FIN_ASKED) && self.write_error().is_none()
+    }
+
+    /// Whether `writable` is owed, and makes sense.
+    pub(crate) fn may_be_told_writable(&self) -> bool {
+        self.is(OWES_WRITABLE) && self.is(ESTABLISHED) && !self.is(OWES_CONNECTED) && self.takes_output() && !self.is(CONGESTED)
+    }
+
+    /// Whether a write may be tried now.
+    #[inline]
+    pub(crate) fn can_write(&self) -> bool {
+        let is_possible = self.flags.has_just(ESTABLISHED | WRITABLE, ESTABLISHED | WRITABLE | SPENT_OUT);
+        is_possible && self.phase != Phase::Ended && self.write_error().is_none()
+    }
+
+    /// Whether it may be tried with any number of bytes.
+    #[inline]
+    pub(crate) fn can_write_all(&self) -> bool {
+        !self.is(RATED_OUT) && self.can_write()
+    }
+
+    /// Reading is on when three things are off: the user's pause, its own congestion, a congested throttle target.
+    #[inline]
+    pub(crate) fn reads(&self) -> bool {
+        let is_held_back = || self.is(THROTTLED) || self.flags.has_just(CONGESTED | HOLDS_BACK, CONGESTED | HOLDS_BACK);
+        !self.is(PAUSED | OWES_ANSWER) && (self.is(LOST) || !is_held_back())
+    }
+
+    /// Whether there is something that can be written now, or made.
+    pub(crate) fn has_writable_output(&self) -> bool {
+        self.output.as_ref().is_some_and(|output| !output.is_parked())
+    }
+
+    pub(crate) fn situation(&self) -> Situation {
+        let held = self.held.as_ref().map_or(0, |held| held.len());
+        Situation {
+            is_established: self.is(ESTABLISHED),
+            owes_connected: self.is(OWES_CONNECTED),
+            is_closing: !self.is_open(),
+            is_reading: self.reads() && (!self.is(SPENT_IN) || self.is(LOST)),
+            has_output: self.queued() > 0 && self.has_writable_output(),
+            is_out_of_rate: self.is(SPENT_OUT),
+            is_amid_frame: self.framing.is_amid(held),
+        }
+    }
+
+    pub(crate) fn is_racing(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| matches!(extra.by_name.as_deref(), Some(ByName::Racing { .. })))
+    }
+}
+
+/// What it shows.
+impl Conn {
+    pub(crate) fn kind(&self) -> Kind {
+        match (self.phase, self.listener) {
+            (Phase::Lingering, _) => Kind::Lingering,
+            (_, Some(_)) => Kind::Accepted,
+            (_, None) => Kind::Opened,
+        }
+    }
+
+    pub(crate) fn describe(&self, now: Time, name: &'static str) -> Connection {
+        Connection {
+            age: now.since(self.born),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            queued: self.queued(),
+            unread: self.held.as_ref().map_or(0, |held| held.len()),
+            is_connected: self.is(ESTABLISHED),
+            is_ending: !matches!(self.phase, Phase::Guest | Phase::Open),
+            is_paused: self.is(PAUSED),
+            is_congested: self.is(CONGESTED),
+            terminator: self.framing.name(),
+            timeouts: self.extra.as_ref().map(|extra| timeouts(&extra.clocks)).unwrap_or_default(),
+            ..Connection::new(self.key, self.kind(), name, self.peer.clone())
+        }
+    }
+}
