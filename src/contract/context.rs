@@ -36,7 +36,7 @@ impl<'a, S> Context<'a, S> {
     }
 
     /// Runs one callback; the watchdog, if it is on, looks at the clock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn timed<T>(&mut self, protocol: &str, callback: &str, run: impl FnOnce(&mut Self) -> T) -> T {
         let began = self.hub().begin_callback();
         let result = run(self);

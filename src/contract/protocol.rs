@@ -127,14 +127,14 @@ impl<S, P: Protocol<S>> Handler<S> for P {
             let (conn, cx) = ctx.pair();
             match conn.next_frame(input, cx) {
                 Found::Frame(range) => {
-                    ctx.hub().cx.lent.frame_ended = true;
-                    ctx.timed(std::any::type_name::<P>(), "frame", |ctx| Protocol::frame(self, ctx, state, input.slice(range)))?;
+                    cx.lent.frame_ended = true;
+                    let frame = input.slice(range);
+                    ctx.timed(std::any::type_name::<P>(), "frame", |ctx| Protocol::frame(self, ctx, state, frame))?;
                 }
                 Found::Piece(range) if range.is_empty() => {}
                 Found::Piece(range) => {
-                    ctx.timed(std::any::type_name::<P>(), "received", |ctx| {
-                        Protocol::received(self, ctx, state, input.slice(range))
-                    })?;
+                    let piece = input.slice(range);
+                    ctx.timed(std::any::type_name::<P>(), "received", |ctx| Protocol::received(self, ctx, state, piece))?;
                 }
                 Found::TooLong => {
                     ctx.hub().cx.lent.frame_ended = true;
