@@ -37,7 +37,9 @@ impl Model {
                 self.on_piece(id, bytes);
             }
             Call::Frame(frame) => {
-                self.on_data(id, ctx, !frame.is_empty());
+                // An empty one may come of nothing, by a length of 0; an empty line is what the peer has said.
+                let is_of_nothing = frame.is_empty() && matches!(self.conns[id].framing.next(b""), Next::Frame { .. });
+                self.on_data(id, ctx, !is_of_nothing);
                 self.on_frame(id, frame);
             }
             Call::Writable => self.on_writable(id, ctx),
