@@ -12,7 +12,7 @@ use crate::{
     rate::{SharedRate, Way},
     reason::Reason,
     stats::Stats,
-    threads::{self, Asker, LookedUp, Product, Threads},
+    threads::{Asker, LookedUp, Product, Threads},
     time::Time,
     timers::Timers,
     world::World,
@@ -137,12 +137,7 @@ impl Cx {
         capacity: Capacity,
         work: impl FnOnce() -> Product + Send + 'static,
     ) -> Result<Ticket, Refused> {
-        self.threads.give_out(&mut *self.world, purpose, capacity, work)
-    }
-
-    /// Work that nobody waits for any more.
-    pub(crate) fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> bool {
-        threads::take_back(&mut *self.world, purpose, ticket)
+        self.threads.give_out(&*self.world, purpose, capacity, work)
     }
 
     /// On another thread; a [`LookedUp`] comes back.
@@ -151,7 +146,7 @@ impl Cx {
         let asked = question.to_string();
         let lookup: Lookup = match (&self.config.resolver, &question) {
             (Some(own), Question::Addresses(host)) => own.lookup(host),
-            _ => self.world.lookup(question),
+            _ => self.threads.workers(&*self.world).lookup(question),
         };
         let given = self.give_out(Purpose::Names, capacity, move || Box::new(LookedUp { asker, found: lookup() }));
         given.map_err(|refused| match refused {

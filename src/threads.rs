@@ -9,7 +9,7 @@ use crate::{
     pool::{Capacity, Job, Purpose, Refused, Ticket},
     reason::OffloadError,
     table::Table,
-    world::World,
+    world::{self, Workers, World},
 };
 use std::{any::Any, io, sync::Arc};
 
@@ -17,6 +17,8 @@ use std::{any::Any, io, sync::Arc};
 pub(crate) type Product = Box<dyn Any + Send>;
 
 pub(crate) struct Threads {
+    /// Once they were needed.
+    workers: Option<Box<dyn Workers>>,
     pub(crate) alarm: Arc<Alarm>,
     returned: Letters<Returned>,
     next: Ticket,
@@ -53,13 +55,18 @@ impl Threads {
     pub(crate) fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Self {
         let alarm = Alarm::new(wake);
         let returned = Letters::new(Arc::clone(&alarm));
-        Self { alarm, returned, next: 0, known: Vec::new(), owned: Table::default(), dead: Vec::new() }
+        Self { workers: None, alarm, returned, next: 0, known: Vec::new(), owned: Table::default(), dead: Vec::new() }
+    }
+
+    /// Made at first use.
+    pub(crate) fn workers(&mut self, world: &dyn World) -> &mut dyn Workers {
+        &mut **self.workers.get_or_insert_with(|| world::workers(world))
     }
 
     /// Has another thread do it. What comes back has the ticket.
     pub(crate) fn give_out(
         &mut self,
-        world: &mut dyn World,
+        world: &dyn World,
         purpose: Purpose,
         capacity: Capacity,
         work: impl FnOnce() -> Product + Send + 'static,
@@ -71,7 +78,14 @@ impl Threads {
             let product = guard(work).map_err(|payload| OffloadError::Panicked(panics::text(&payload)));
             mailbox.post(Returned { purpose, ticket, product }); // which is dropped once the reactor is gone
         });
-        world.spawn(purpose, capacity, ticket, job).map(|()| ticket)
+        self.workers(world).spawn(purpose, capacity, ticket, job).map(|()| ticket)
+    }
+
+    /// Work that nobody waits for any more does not begin. If it has, it still comes back.
+    pub(crate) fn take_back(&mut self, purpose: Purpose, ticket: Ticket) {
+        if let Some(job) = self.workers.as_mut().and_then(|workers| workers.take_back(purpose, ticket)) {
+            discard("offloaded work", job);
+        }
     }
 
     /// The offloads of a connection that ends or becomes something else.
@@ -90,11 +104,4 @@ impl Threads {
     pub(crate) fn next_returned(&mut self) -> Option<Returned> {
         self.returned.next()
     }
-}
-
-/// Work that nobody waits for any more does not begin. If it has, it still comes back; `false` says so.
-pub(crate) fn take_back(world: &mut dyn World, purpose: Purpose, ticket: Ticket) -> bool {
-    let Some(job) = world.take_back(purpose, ticket) else { return false };
-    discard("offloaded work", job);
-    true
 }

@@ -4,7 +4,7 @@
 use super::{
     Context, Dispatcher, Handler, Net, Protocol,
     dispatcher::AnyDispatcher,
-    offload::{Done, Refusing},
+    offload::{Done, OnReturn, Refusing},
     remote::Inbox,
     resolve::Then,
 };
@@ -81,6 +81,9 @@ pub(crate) struct Core<S> {
     pub(super) offloads: Table<Ticket, Done<S>>,
     /// The same of those for which there was no room.
     pub(super) refused: Vec<Refusing<S>>,
+    /// What becomes of what other threads bring back, by purpose: set by whoever gives such work out, so that who never does
+    /// links nothing of it.
+    pub(super) on_return: [Option<OnReturn<S>>; 2],
     pub(super) inbox: Inbox<S>,
     pub(crate) is_stopped: bool,
     pub(crate) drain: Option<Drain>,
@@ -106,6 +109,7 @@ impl<S> Core<S> {
             replaced: Vec::new(),
             offloads: Table::default(),
             refused: Vec::new(),
+            on_return: [None; 2],
             inbox,
             is_stopped: false,
             drain: None,

@@ -11,6 +11,7 @@ use crate::{
     flags::*,
     key::{Key, Timer},
     listen::{Listen, Refusal},
+    pool::Purpose,
     reason::{Fault, Outcome, Reason},
     stats::{Connection, Stats},
     time::PAUSE_MIN,
@@ -72,6 +73,7 @@ impl<S> Net<'_, S> {
 
     /// The same with options.
     pub fn connect_with(&mut self, to: impl Into<Target>, options: Connect, protocol: impl Protocol<S>) -> Key {
+        self.core.on_return[Purpose::Names as usize] = Some(Core::looked_up); // by name, perhaps
         let Some(key) = self.core.hub.connect(&to.into(), &options) else {
             return self.core.hub.slots.stale_key();
         };

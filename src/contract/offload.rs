@@ -25,6 +25,11 @@ pub(crate) struct Refusing<S> {
     upgrades: u32,
 }
 
+pub(crate) type OnReturn<S> = fn(&mut Core<S>, Ticket, Result<Product, OffloadError>, &mut S);
+
+/// Of what was known without another thread.
+const NO_TICKET: Ticket = 0;
+
 /// For the log.
 const FOLLOWS: &str = "what follows offloaded work";
 
@@ -98,6 +103,7 @@ fn unpack<T: 'static>(product: Product) -> T {
 
 impl<S> Core<S> {
     fn offload<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static, done: Done<S>) {
+        self.on_return[Purpose::Offload as usize] = Some(Self::finish_offload);
         let hub = &mut self.hub;
         if hub.cx.is_shut {
             return;
@@ -128,7 +134,9 @@ impl<S> Core<S> {
     /// and more would come than could ever be told.
     pub(super) fn run_known(&mut self, state: &mut S) {
         for found in std::mem::take(&mut self.hub.cx.threads.known) {
-            self.looked_up(found, state);
+            if let Some(on_return) = self.on_return[Purpose::Names as usize] {
+                on_return(self, NO_TICKET, Ok(Box::new(found)), state);
+            }
             self.run_deferred(state);
         }
         for Refusing { done, error, upgrades } in std::mem::take(&mut self.refused) {
@@ -157,9 +165,8 @@ impl<S> Core<S> {
     pub(super) fn run_returned(&mut self, state: &mut S) {
         for _ in 0..self.hub.cx.config.turn_jobs {
             let Some(Returned { purpose, ticket, product }) = self.hub.cx.threads.next_returned() else { return };
-            match purpose {
-                Purpose::Offload => self.finish_offload(ticket, product, state),
-                Purpose::Names => self.answered(product, state),
+            if let Some(on_return) = self.on_return[purpose as usize] {
+                on_return(self, ticket, product, state);
             }
             self.run_deferred(state);
         }
@@ -202,7 +209,7 @@ impl<S> Core<S> {
     }
 
     fn forget_offload(&mut self, ticket: Ticket, done: Done<S>) {
-        self.hub.cx.take_back(Purpose::Offload, ticket);
+        self.hub.cx.threads.take_back(Purpose::Offload, ticket);
         discard(FOLLOWS, done);
     }
 

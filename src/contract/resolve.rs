@@ -108,6 +108,7 @@ impl<S> Core<S> {
         if self.hub.cx.is_shut {
             return self.hub.cx.timers.stale();
         }
+        self.on_return[Purpose::Names as usize] = Some(Self::looked_up);
         let deadline = self.hub.cx.world.now() + self.hub.cx.config.connect_max;
         let timer = self.hub.cx.timers.set(deadline, TimerKind::Job);
         let ticket = ask(&mut self.hub, Asker::Job(timer));
@@ -116,13 +117,9 @@ impl<S> Core<S> {
     }
 
     /// Another thread has an answer, or nothing (of a panic that was not caught there).
-    pub(super) fn answered(&mut self, product: Result<Product, OffloadError>, state: &mut S) {
-        if let Some(found) = product.ok().and_then(|product| product.downcast().ok()) {
-            self.looked_up(*found, state);
-        }
-    }
-
-    pub(super) fn looked_up(&mut self, LookedUp { asker, found }: LookedUp, state: &mut S) {
+    pub(super) fn looked_up(&mut self, _: Ticket, product: Result<Product, OffloadError>, state: &mut S) {
+        let Some(answer) = product.ok().and_then(|product| product.downcast().ok()) else { return };
+        let LookedUp { asker, found } = *answer;
         match asker {
             Asker::Connection(key) => _ = self.hub.lend_if_there(key, |conn, cx| conn.looked_up(found, cx)),
             Asker::Job(timer) => {
@@ -144,7 +141,7 @@ impl<S> Core<S> {
 
     pub(super) fn forget_lookup(&mut self, ticket: Option<Ticket>) {
         if let Some(ticket) = ticket {
-            self.hub.cx.take_back(Purpose::Names, ticket);
+            self.hub.cx.threads.take_back(Purpose::Names, ticket);
         }
     }
 }

@@ -163,9 +163,9 @@ impl Framing {
         let rest = std::mem::take(self);
         let then = match &rest {
             Self::Line { limit } => Self::Line { limit: *limit },
-            Self::Delimiter { needle, limit } => Self::Delimiter { needle: Needle::new(needle.bytes()), limit: *limit },
+            Self::Delimiter { needle, limit } => Self::Delimiter { needle: needle.clone(), limit: *limit },
             Self::Until(until) => {
-                let needle = Needle::new(until.needle.bytes());
+                let needle = until.needle.clone();
                 Self::Until(Box::new(Until { needle, seen: 0, begun: false }))
             }
             Self::Length { .. } | Self::Stream { .. } => Self::None,

@@ -7,7 +7,40 @@ use memchr::{memchr, memmem::Finder};
 pub(crate) enum Needle {
     Byte(u8),
     Pair([u8; 2]),
-    Long(Box<Finder<'static>>),
+    /// Behind a table of functions, so that a program without such a delimiter links no searcher; a box of a box, because
+    /// every connection has room for this.
+    Long(Box<Box<dyn Search>>),
+}
+
+pub(crate) trait Search {
+    fn bytes(&self) -> &[u8];
+    fn find_in(&self, hay: &[u8]) -> Option<usize>;
+    fn copy(&self) -> Box<Box<dyn Search>>;
+}
+
+impl Search for Finder<'static> {
+    fn bytes(&self) -> &[u8] {
+        self.needle()
+    }
+
+    fn find_in(&self, hay: &[u8]) -> Option<usize> {
+        self.find(hay)
+    }
+
+    fn copy(&self) -> Box<Box<dyn Search>> {
+        Box::new(Box::new(self.clone()))
+    }
+}
+
+/// It makes no new searcher, and so links none.
+impl Clone for Needle {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Byte(byte) => Self::Byte(*byte),
+            Self::Pair(pair) => Self::Pair(*pair),
+            Self::Long(needle) => Self::Long(needle.copy()),
+        }
+    }
 }
 
 impl Needle {
@@ -15,7 +48,7 @@ impl Needle {
         match *bytes {
             [byte] => Self::Byte(byte),
             [a, b] => Self::Pair([a, b]),
-            _ => Self::Long(Box::new(Finder::new(bytes).into_owned())),
+            _ => Self::Long(Box::new(Box::new(Finder::new(bytes).into_owned()))),
         }
     }
 
@@ -23,7 +56,7 @@ impl Needle {
         match self {
             Self::Byte(byte) => std::slice::from_ref(byte),
             Self::Pair(pair) => pair,
-            Self::Long(finder) => finder.needle(),
+            Self::Long(needle) => needle.bytes(),
         }
     }
 
@@ -32,7 +65,7 @@ impl Needle {
         match self {
             Self::Byte(byte) => memchr(*byte, hay),
             Self::Pair([a, b]) => find_pair(*a, *b, hay),
-            Self::Long(finder) => finder.find(hay),
+            Self::Long(needle) => needle.find_in(hay),
         }
     }
 

@@ -268,7 +268,7 @@ impl Hub {
         match what {
             TimerKind::Accept(key) => self.accept_again(key),
             TimerKind::Connect(key) => _ = self.lend_if_there(key, Conn::connect_again),
-            TimerKind::NextAddress(key) => _ = self.lend_if_there(key, Conn::race_on),
+            TimerKind::NextAddress(key) => _ = self.lend_if_there(key, Conn::go_on_connecting),
             TimerKind::Rate(key, way) => _ = self.lend_if_there(key, |conn, cx| conn.rate_is_ready(way, cx)),
             TimerKind::SharedRate(shared) => {
                 self.cx.shared_rate_is_ready(shared);

@@ -87,13 +87,32 @@ pub(crate) trait World {
     fn unwatch(&mut self, source: Source<'_>) -> io::Result<()>;
     /// Ends a wait, from any thread. Asked for once.
     fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>>;
+    /// What works for a simulated world.
+    #[cfg(feature = "sim")]
+    fn workers(&self) -> Option<Box<dyn Workers>> {
+        None
+    }
+}
+
+/// What other threads do. A seam of its own, so that a program that never needs them links nothing of it.
+pub(crate) trait Workers {
     /// What looks a name up, on a thread to which it is given next.
     fn lookup(&mut self, question: Question) -> Lookup;
     /// Runs `job` on another thread, one of so many for this purpose. Never waits: what finds no room is refused. The job
-    /// tells the loop itself. (The simulated world runs it on this thread, in a later wait.)
+    /// tells the loop itself. (In the simulated world it runs on this thread, in a later wait.)
     fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), Refused>;
     /// Takes back what was spawned and has not begun.
     fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job>;
+}
+
+/// Those of the world, made when they are first needed.
+pub(crate) fn workers(world: &dyn World) -> Box<dyn Workers> {
+    #[cfg(feature = "sim")]
+    if let Some(simulated) = world.workers() {
+        return simulated;
+    }
+    let _ = world;
+    Box::new(os::OsWorkers::default())
 }
 
 pub(crate) trait Listener {

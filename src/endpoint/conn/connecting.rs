@@ -17,8 +17,25 @@ use crate::{
 };
 use std::{io, net::SocketAddr, time::Duration};
 
-/// How far connecting by name has come.
-pub(crate) enum ByName {
+/// Connecting by name. What is done with it stands beside it, so that who never connects by name links nothing of that.
+pub(crate) struct ByName {
+    progress: Progress,
+    /// One of its sockets is worth a look.
+    serve: fn(&mut Conn, &mut Cx) -> Option<io::Result<bool>>,
+    /// The delay after an attempt is over.
+    go_on: fn(&mut Conn, &mut Cx),
+    /// Time is up.
+    give_up: fn(&mut Conn, &mut Cx),
+}
+
+impl ByName {
+    pub(super) fn is_racing(&self) -> bool {
+        matches!(self.progress, Progress::Racing { .. })
+    }
+}
+
+/// How far it has come.
+pub(super) enum Progress {
     Resolving {
         ticket: Ticket,
         port: u16,
@@ -63,7 +80,7 @@ impl Conn {
     pub(crate) fn serve_connecting(&mut self, cx: &mut Cx) {
         let checked = match &mut self.stream {
             Some(stream) => Some(stream.connected()),
-            None => self.serve_race(cx),
+            None => self.by_name().map(|by_name| by_name.serve).and_then(|serve| serve(self, cx)),
         };
         let Some(checked) = checked else { return };
         match checked {
@@ -103,9 +120,19 @@ impl Conn {
     pub(crate) fn connect_timed_out(&mut self, cx: &mut Cx) {
         self.serve_connecting(cx);
         if !self.is(ESTABLISHED) && self.phase != Phase::Ended {
-            self.give_up(cx);
+            match self.by_name().map(|by_name| by_name.give_up) {
+                Some(give_up) => give_up(self, cx),
+                None => self.connect_failed(io::ErrorKind::TimedOut.into(), cx),
+            }
         }
         self.settle(cx);
+    }
+
+    /// Another address may be tried now.
+    pub(crate) fn go_on_connecting(&mut self, cx: &mut Cx) {
+        if let Some(go_on) = self.by_name().map(|by_name| by_name.go_on) {
+            go_on(self, cx);
+        }
     }
 }
 
@@ -113,25 +140,35 @@ impl Conn {
 impl Conn {
     pub(crate) fn connect_by_name(&mut self, host: String, port: u16, cx: &mut Cx) {
         match cx.look_up(Question::Addresses(host), Asker::Connection(self.key)) {
-            Ok(ticket) => self.extra().by_name = Some(Box::new(ByName::Resolving { ticket, port })),
+            Ok(ticket) => {
+                let progress = Progress::Resolving { ticket, port };
+                let by_name = ByName { progress, serve: Self::serve_race, go_on: Self::race_on, give_up: Self::give_up };
+                self.extra().by_name = Some(Box::new(by_name));
+            }
             Err(error) => _ = self.end(Reason::Resolve(error), cx),
         }
     }
 
     /// Its name was looked up; it may have ended meanwhile.
     pub(crate) fn looked_up(&mut self, found: io::Result<Resolved>, cx: &mut Cx) {
-        let Some(ByName::Resolving { port, .. }) = self.by_name() else { return };
+        let Some(Progress::Resolving { port, .. }) = self.progress() else { return };
         let port = *port;
         match found.and_then(|found| self.choose(found)) {
             Ok(addresses) => {
                 log::debug!(target: "mainspring", "{} {} is at {addresses:?}", self.key, self.peer);
                 let race = Race::new(addresses.into_iter().map(|address| with_port(address, port)), self.attempt_delay());
-                self.extra().by_name = Some(Box::new(ByName::Racing { race, next: None }));
+                if let Some(progress) = self.progress() {
+                    *progress = Progress::Racing { race, next: None };
+                }
                 self.run_race(cx);
             }
             Err(error) => _ = self.end(Reason::Resolve(error), cx),
         }
         self.settle(cx);
+    }
+
+    fn progress(&mut self) -> Option<&mut Progress> {
+        Some(&mut self.by_name()?.progress)
     }
 
     /// Those that can be reached from the address that was asked for, if one was.
@@ -162,7 +199,7 @@ impl Conn {
         loop {
             let now = cx.world.now();
             let (key, from) = (self.key, self.extra().from);
-            let Some(ByName::Racing { race, .. }) = self.by_name() else { return };
+            let Some(Progress::Racing { race, .. }) = self.progress() else { return };
             match race.next_move(now) {
                 Move::Attempt(to) => match cx.world.connect(&Address::Ip(to), from, key.token()) {
                     Ok(stream) => race.began(stream, now),
@@ -176,7 +213,7 @@ impl Conn {
 
     fn race_waits(&mut self, until: Time, cx: &mut Cx) {
         let key = self.key;
-        let Some(ByName::Racing { next, .. }) = self.by_name() else { return };
+        let Some(Progress::Racing { next, .. }) = self.progress() else { return };
         match (*next, until) {
             (Some(timer), Time::NEVER) => {
                 cx.timers.cancel(timer);
@@ -189,8 +226,8 @@ impl Conn {
     }
 
     /// The delay after an attempt is over.
-    pub(crate) fn race_on(&mut self, cx: &mut Cx) {
-        if let Some(ByName::Racing { next, .. }) = self.by_name() {
+    fn race_on(&mut self, cx: &mut Cx) {
+        if let Some(Progress::Racing { next, .. }) = self.progress() {
             *next = None; // it has just fired
             self.run_race(cx);
             self.settle(cx);
@@ -202,7 +239,7 @@ impl Conn {
     fn serve_race(&mut self, cx: &mut Cx) -> Option<io::Result<bool>> {
         let key = self.key;
         self.clear(WRITABLE | FAILED);
-        let Some(ByName::Racing { race, .. }) = self.by_name() else { return None };
+        let Some(Progress::Racing { race, .. }) = self.progress() else { return None };
         let running: Vec<usize> = race.running().collect();
         for number in running {
             let stream = race.attempt(number)?;
@@ -224,7 +261,7 @@ impl Conn {
     }
 
     fn race_won(&mut self, number: usize, cx: &mut Cx) {
-        let Some(ByName::Racing { mut race, .. }) = self.take_by_name(cx) else { return };
+        let Some(Progress::Racing { mut race, .. }) = self.take_by_name(cx) else { return };
         if self.output.is_some() {
             race.each_but(Some(number), Stream::abort); // as in `stop_connecting`
         }
@@ -237,9 +274,9 @@ impl Conn {
     fn give_up(&mut self, cx: &mut Cx) {
         let peer = self.peer.clone();
         let reason = match self.stop_connecting(cx) {
-            None => Reason::Connect(ConnectError::new(vec![(peer, io::ErrorKind::TimedOut.into())])),
-            Some(ByName::Racing { race, .. }) => Reason::Connect(race.into_error()),
-            Some(ByName::Resolving { .. }) => {
+            None => return,
+            Some(Progress::Racing { race, .. }) => Reason::Connect(race.into_error()),
+            Some(Progress::Resolving { .. }) => {
                 Reason::Resolve(NameError::TimedOut.error(format!("`{peer}` was not resolved in time")))
             }
         };
@@ -248,24 +285,24 @@ impl Conn {
 
     /// It ends: a lookup that has not begun never does, and the sockets close. One of them may have been connected without
     /// our knowledge: its peer must not take it for whole if anything was to be sent.
-    pub(super) fn stop_connecting(&mut self, cx: &mut Cx) -> Option<ByName> {
-        let mut by_name = self.take_by_name(cx)?;
+    pub(super) fn stop_connecting(&mut self, cx: &mut Cx) -> Option<Progress> {
+        let mut progress = self.take_by_name(cx)?;
         let is_cut = self.is(CUT) || self.output.is_some() || self.queued_in(cx) > 0;
-        match &mut by_name {
-            ByName::Resolving { ticket, .. } => _ = cx.take_back(Purpose::Names, *ticket),
-            ByName::Racing { race, .. } if is_cut => race.each_but(None, Stream::abort),
-            ByName::Racing { .. } => {}
+        match &mut progress {
+            Progress::Resolving { ticket, .. } => cx.threads.take_back(Purpose::Names, *ticket),
+            Progress::Racing { race, .. } if is_cut => race.each_but(None, Stream::abort),
+            Progress::Racing { .. } => {}
         }
-        Some(by_name)
+        Some(progress)
     }
 
     /// With the timer of the next attempt.
-    fn take_by_name(&mut self, cx: &mut Cx) -> Option<ByName> {
-        let by_name = self.extra.as_mut()?.by_name.take()?;
-        if let ByName::Racing { next: Some(timer), .. } = *by_name {
+    fn take_by_name(&mut self, cx: &mut Cx) -> Option<Progress> {
+        let ByName { progress, .. } = *self.extra.as_mut()?.by_name.take()?;
+        if let Progress::Racing { next: Some(timer), .. } = progress {
             cx.timers.cancel(timer);
         }
-        Some(*by_name)
+        Some(progress)
     }
 }
 

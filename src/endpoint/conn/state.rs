@@ -1,6 +1,6 @@
 //! What is so of a connection, and what follows from it: questions about its phase and flags, which change nothing.
 
-use super::{ByName, Conn, Phase};
+use super::{Conn, Phase};
 use crate::{
     config::Marks,
     flags::*,
@@ -146,7 +146,7 @@ impl Conn {
     }
 
     pub(crate) fn is_racing(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| matches!(extra.by_name.as_deref(), Some(ByName::Racing { .. })))
+        self.extra.as_ref().and_then(|extra| extra.by_name.as_ref()).is_some_and(|by_name| by_name.is_racing())
     }
 }
 

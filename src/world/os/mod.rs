@@ -6,16 +6,12 @@ mod tcp;
 mod unix;
 mod sources;
 mod spare;
+mod workers;
 
 #[cfg(unix)]
 use super::ARMS_BY_ITSELF;
 use super::{Event, ListenHow, Listener, Source, Stream, World};
-use crate::{
-    address::Address,
-    names::{Lookup, Question, ask_the_system},
-    pool::{Capacity, Job, Pool, Purpose, Refused, Ticket},
-    time::Time,
-};
+use crate::{address::Address, time::Time};
 use mio::{Events, Poll, Registry, Token, Waker};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use sources::{every_interest, ready, register, source_of, with_source};
@@ -28,6 +24,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+pub(crate) use workers::OsWorkers;
 
 /// No slot has this index.
 const WAKER: Token = Token(usize::MAX);
@@ -44,8 +41,6 @@ pub(crate) struct OsWorld {
     random: u64,
     spin: Duration,
     spare: Rc<Spare>,
-    /// By purpose, made when they are first needed.
-    pools: [Option<Pool>; 2],
 }
 
 impl OsWorld {
@@ -62,7 +57,6 @@ impl OsWorld {
             random,
             spin,
             spare: Rc::default(),
-            pools: [None, None],
         })
     }
 
@@ -180,18 +174,6 @@ impl World for OsWorld {
                 log::error!(target: "mainspring", "cannot wake the loop: {error}");
             }
         }))
-    }
-
-    fn lookup(&mut self, question: Question) -> Lookup {
-        Box::new(move || ask_the_system(&question))
-    }
-
-    fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), Refused> {
-        self.pools[purpose as usize].get_or_insert_with(|| Pool::new(purpose, capacity)).spawn(ticket, job)
-    }
-
-    fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job> {
-        self.pools[purpose as usize].as_ref()?.take_back(ticket)
     }
 }
 

@@ -7,7 +7,7 @@ mod trace;
 mod weather;
 mod work;
 
-use super::{Event, ListenHow, Listener, Moved, Source, Stream, World, transport::Transport};
+use super::{Event, ListenHow, Listener, Moved, Source, Stream, Workers, World, transport::Transport};
 use crate::{
     address::Address,
     names::{Lookup, Question as NameQuestion},
@@ -41,23 +41,15 @@ pub(crate) struct SimWorld {
     /// What virtual time zero is for those who ask for an `Instant`; only differences mean anything.
     epoch: Instant,
     was_interrupted: bool,
-    /// By purpose.
-    crews: [Crew; 2],
-    /// How long the lookup takes that is given to a thread next.
-    lookup_takes: Duration,
+    crews: Crews,
 }
+
+/// By purpose.
+type Crews = Rc<RefCell<[Crew; 2]>>;
 
 impl SimWorld {
     pub(crate) fn new(network: SharedNetwork, host: HostId, sleeps_until: WakeTime) -> Self {
-        Self {
-            network,
-            host,
-            sleeps_until,
-            epoch: Instant::now(),
-            was_interrupted: false,
-            crews: Default::default(),
-            lookup_takes: Duration::ZERO,
-        }
+        Self { network, host, sleeps_until, epoch: Instant::now(), was_interrupted: false, crews: Crews::default() }
     }
 }
 
@@ -87,7 +79,7 @@ impl World for SimWorld {
             Some(Duration::ZERO) => network.now,
             Some(most) => network.now + most + network.pause(),
         };
-        let work = self.crews.iter().filter_map(Crew::next_end).min();
+        let work = self.crews.borrow().iter().filter_map(Crew::next_end).min();
         let is_awake = has_worked || !into.is_empty();
         self.sleeps_until.set(if is_awake { network.now } else { work.into_iter().fold(until, Time::min) });
         Ok(())
@@ -128,6 +120,25 @@ impl World for SimWorld {
         Ok(Arc::new(move || is_woken.store(true, Ordering::Release)))
     }
 
+    fn workers(&self) -> Option<Box<dyn Workers>> {
+        Some(Box::new(SimWorkers {
+            network: Rc::clone(&self.network),
+            host: self.host,
+            crews: Rc::clone(&self.crews),
+            lookup_takes: Duration::ZERO,
+        }))
+    }
+}
+
+struct SimWorkers {
+    network: SharedNetwork,
+    host: HostId,
+    crews: Crews,
+    /// How long the lookup takes that is given to a thread next.
+    lookup_takes: Duration,
+}
+
+impl Workers for SimWorkers {
     fn lookup(&mut self, question: NameQuestion) -> Lookup {
         let (found, takes) = self.network.borrow_mut().look_up(self.host, &question);
         self.lookup_takes = takes;
@@ -143,11 +154,11 @@ impl World for SimWorld {
             Purpose::Names => std::mem::take(&mut self.lookup_takes),
             Purpose::Offload => network.work_takes(self.host),
         };
-        self.crews[purpose as usize].spawn(capacity, network.now, takes, ticket, job)
+        self.crews.borrow_mut()[purpose as usize].spawn(capacity, network.now, takes, ticket, job)
     }
 
     fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job> {
-        self.crews[purpose as usize].take_back(ticket)
+        self.crews.borrow_mut()[purpose as usize].take_back(ticket)
     }
 }
 
@@ -157,7 +168,8 @@ impl SimWorld {
         let mut has_worked = false;
         loop {
             let now = self.network.borrow().now; // without the network at hand: a job may drop one of its sockets
-            let Some(job) = self.crews.iter_mut().find_map(|crew| crew.finish(now)) else { return has_worked };
+            let job = self.crews.borrow_mut().iter_mut().find_map(|crew| crew.finish(now));
+            let Some(job) = job else { return has_worked };
             job();
             has_worked = true;
         }
