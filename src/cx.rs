@@ -34,8 +34,8 @@ pub(crate) struct Cx {
     pub(crate) timers: Timers,
     /// Timers of the program that are set: they keep `run` running.
     pub(crate) jobs_set: usize,
-    /// Timers that died with their connection; what they would have run is dropped by whoever keeps it.
-    pub(crate) jobs_dead: Vec<Timer>,
+    /// What died with its connection; what would have followed is dropped by whoever keeps it, when no callback runs.
+    pub(crate) orphans: Vec<Orphan>,
     /// Those that could make progress, each once: key ∈ ready ⇔ `IN_READY`.
     pub(crate) ready: Vec<Key>,
     /// Those to be flushed and settled at the end of the turn, each once: key ∈ dirty ⇔ `IN_DIRTY`.
@@ -78,6 +78,12 @@ pub(crate) struct Lent {
     pub(crate) frame_ended: bool,
 }
 
+/// What a connection has left behind.
+pub(crate) enum Orphan {
+    Timer(Timer),
+    Work(Ticket),
+}
+
 /// What somebody has done to others.
 pub(crate) enum Note {
     /// The output of somebody has become congested, or is no more: this one reads only while it is not.
@@ -98,7 +104,7 @@ impl Cx {
             polled: Time::default(),
             timers: Timers::default(),
             jobs_set: 0,
-            jobs_dead: Vec::new(),
+            orphans: Vec::new(),
             ready: Vec::new(),
             dirty: Vec::new(),
             closing: VecDeque::new(),
@@ -138,6 +144,12 @@ impl Cx {
         work: impl FnOnce() -> Product + Send + 'static,
     ) -> Result<Ticket, Refused> {
         self.threads.give_out(&*self.world, purpose, capacity, work)
+    }
+
+    /// A connection ends or becomes something else: its offloads die.
+    pub(crate) fn stop_work_of(&mut self, key: Key) {
+        let Self { threads, orphans, .. } = self;
+        threads.drop_own(key, |ticket| orphans.push(Orphan::Work(ticket)));
     }
 
     /// On another thread; a [`LookedUp`] comes back.

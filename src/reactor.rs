@@ -121,7 +121,7 @@ impl<S> Reactor<S> {
         }
         self.core.hub.free_lingering();
         self.core.is_stopped = false;
-        self.core.start_afresh();
+        self.core.hub.start_afresh();
         self.let_panics_go_on();
     }
 
@@ -129,14 +129,11 @@ impl<S> Reactor<S> {
 
     #[inline]
     fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
-        let hub = &mut self.core.hub;
-        let until_timer = hub.cx.timers.next().map(|next| {
-            hub.cx.polled = hub.cx.world.now();
-            next.since(hub.cx.polled)
-        });
-        let is_in_vain = wait_max.is_none() && !self.core.is_alive();
-        let must_not_sleep = is_in_vain || self.core.has_work();
-        let at_most = if must_not_sleep { Some(Duration::ZERO) } else { wait_max.into_iter().chain(until_timer).min() };
+        let cx = &mut self.core.hub.cx;
+        if cx.timers.next().is_some() {
+            cx.polled = cx.world.now();
+        }
+        let at_most = self.sleep_max(wait_max);
         self.events.clear();
         let hub = &mut self.core.hub;
         let began = hub.cx.config.watchdog.map(|_| hub.cx.world.now());
@@ -147,6 +144,18 @@ impl<S> Reactor<S> {
             hub.cx.stats.waited += hub.cx.world.now().since(began);
         }
         Ok(())
+    }
+
+    /// How long the next wait may sleep: not at all while anything is left to do, and until the next timer is due.
+    #[inline]
+    fn sleep_max(&self, wait_max: Option<Duration>) -> Option<Duration> {
+        let is_in_vain = wait_max.is_none() && !self.core.is_alive();
+        if is_in_vain || self.core.has_work() {
+            return Some(Duration::ZERO);
+        }
+        let cx = &self.core.hub.cx;
+        let until_timer = cx.timers.next().map(|next| next.since(cx.polled));
+        wait_max.into_iter().chain(until_timer).min()
     }
 
     #[inline]
@@ -212,7 +221,8 @@ impl<S> Reactor<S> {
         }
         self.core.forget_the_dead();
         self.core.shrink();
-        self.core.advance_drain();
+        let has_work_elsewhere = self.core.offloads() > 0;
+        self.core.hub.advance_drain(has_work_elsewhere);
     }
 
     /// If you asked for that: now that everything is in order.
@@ -226,7 +236,7 @@ impl<S> Reactor<S> {
         let is_stopped = std::mem::take(&mut self.core.is_stopped);
         let is_alive = self.core.is_alive();
         if !is_alive {
-            self.core.start_afresh();
+            self.core.hub.start_afresh();
         }
         is_alive && !is_stopped
     }

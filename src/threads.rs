@@ -26,8 +26,6 @@ pub(crate) struct Threads {
     pub(crate) known: Vec<LookedUp>,
     /// Offloads that die with their connection.
     pub(crate) owned: Table<Ticket, Key>,
-    /// Those that did; what would have followed is dropped by whoever keeps it.
-    pub(crate) dead: Vec<Ticket>,
 }
 
 pub(crate) struct Returned {
@@ -55,7 +53,7 @@ impl Threads {
     pub(crate) fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Self {
         let alarm = Alarm::new(wake);
         let returned = Letters::new(Arc::clone(&alarm));
-        Self { workers: None, alarm, returned, next: 0, known: Vec::new(), owned: Table::default(), dead: Vec::new() }
+        Self { workers: None, alarm, returned, next: 0, known: Vec::new(), owned: Table::default() }
     }
 
     /// Made at first use.
@@ -88,13 +86,12 @@ impl Threads {
         }
     }
 
-    /// The offloads of a connection that ends or becomes something else.
-    pub(crate) fn drop_own(&mut self, key: Key) {
-        let Self { owned, dead, .. } = self;
-        owned.retain(|ticket, &owner| {
+    /// The offloads of a connection are nobody's any more.
+    pub(crate) fn drop_own(&mut self, key: Key, mut dropped: impl FnMut(Ticket)) {
+        self.owned.retain(|ticket, &owner| {
             let lives = owner != key;
             if !lives {
-                dead.push(ticket);
+                dropped(ticket);
             }
             lives
         });

@@ -3,6 +3,7 @@
 
 mod context;
 mod core;
+mod deferred;
 mod dispatcher;
 mod link;
 mod net;
@@ -10,12 +11,15 @@ mod offload;
 mod protocol;
 mod remote;
 mod resolve;
+mod timing;
 
 pub use context::{Context, Scope};
-pub(crate) use core::{Core, Deferred, Drain, TimerJob};
+pub(crate) use core::Core;
+pub(crate) use deferred::{Deferred, PostedJob, Tell};
 pub use dispatcher::{Dispatcher, Drained};
 pub use link::Link;
 pub use net::Net;
 pub use protocol::Protocol;
 pub(crate) use protocol::{Handler, exceed};
 pub use remote::{Gone, Remote};
+pub(crate) use timing::TimerJob;

@@ -2,7 +2,8 @@
 
 use super::{
     Context, Core, Deferred, Dispatcher, Link, Protocol, Remote, TimerJob,
-    core::{Factory, addressed, mistaken},
+    core::Factory,
+    deferred::{addressed, mistaken},
 };
 use crate::{
     address::{Address, Target},
@@ -78,7 +79,7 @@ impl<S> Net<'_, S> {
             return self.core.hub.slots.stale_key();
         };
         self.core.install(key, Box::new(protocol));
-        if self.core.drain.is_some_and(|stage| stage != super::Drain::Accepted) {
+        if self.core.hub.drains_opened() {
             self.core.hub.slots.conn_at_mut(key.index()).set(OWES_DRAINING);
         }
         key
@@ -271,7 +272,7 @@ impl<S> Net<'_, S> {
 
     /// Whether [`drain`](Self::drain) was called, and something is left.
     pub fn is_draining(&self) -> bool {
-        self.core.drain.is_some()
+        self.core.hub.is_draining()
     }
 
     /// [`run`](crate::Reactor::run) returns when this turn is done, and [`turn`](crate::Reactor::turn) says `false`.

@@ -1,6 +1,6 @@
 //! Blocking work on other threads: given out here, done there, told here.
 
-use super::{Context, Core, Handler, Net, Protocol, core::mistaken};
+use super::{Context, Core, Handler, Net, Protocol, deferred::mistaken};
 use crate::{
     key::Key,
     panics::discard,
@@ -157,7 +157,7 @@ impl<S> Core<S> {
         !(self.refused.is_empty() && self.hub.cx.threads.known.is_empty())
     }
 
-    pub(super) fn offloads(&self) -> usize {
+    pub(crate) fn offloads(&self) -> usize {
         self.offloads.len() + self.refused.len()
     }
 
@@ -189,18 +189,9 @@ impl<S> Core<S> {
         }
     }
 
-    /// Drops what was to follow the work of connections that have ended, and the work if it has not begun.
-    pub(super) fn forget_dead_offloads(&mut self) {
-        while let Some(ticket) = self.hub.cx.threads.dead.pop() {
-            if let Some(done) = self.offloads.remove(ticket) {
-                self.forget_offload(ticket, done);
-            }
-        }
-    }
-
     pub(super) fn drop_all_offloads(&mut self) {
         for (ticket, done) in self.offloads.take_all() {
-            self.forget_offload(ticket, done);
+            self.drop_offload(ticket, done);
         }
         for Refusing { done, .. } in std::mem::take(&mut self.refused) {
             discard(FOLLOWS, done);
@@ -208,7 +199,14 @@ impl<S> Core<S> {
         self.hub.cx.threads.owned = Table::default();
     }
 
-    fn forget_offload(&mut self, ticket: Ticket, done: Done<S>) {
+    /// Drops what was to follow the work of a connection that has ended, and the work if it has not begun.
+    pub(super) fn forget_offload(&mut self, ticket: Ticket) {
+        if let Some(done) = self.offloads.remove(ticket) {
+            self.drop_offload(ticket, done);
+        }
+    }
+
+    fn drop_offload(&mut self, ticket: Ticket, done: Done<S>) {
         self.hub.cx.threads.take_back(Purpose::Offload, ticket);
         discard(FOLLOWS, done);
     }

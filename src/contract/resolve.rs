@@ -1,6 +1,6 @@
 //! Looking names up for the program: asked elsewhere, told here.
 
-use super::{Core, Net, core::TimerJob};
+use super::{Core, Net, TimerJob};
 use crate::{
     address,
     hub::Hub,

@@ -1,17 +1,96 @@
-//! Asking all to finish, and ending all.
+//! Draining: asking all to finish, stage by stage, and ending all.
 
-use super::Hub;
+use super::{Counts, Hub};
 use crate::{
     endpoint::{Entry, Phase},
     flags::*,
     key::Key,
     reason::Reason,
-    stats::Kind,
+    stats::{Kind, Stats},
+    timers::TimerKind,
 };
+use std::time::Duration;
+
+/// How far draining has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// Accepted connections finish.
+    Accepted,
+    /// Those that we opened for them finish too.
+    Opened,
+    /// Nothing is left but what is no connection.
+    Rest,
+}
 
 impl Hub {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Whether this is its beginning, and not another grace.
+    pub(crate) fn begin_drain(&mut self, grace: Duration) -> bool {
+        let deadline = self.cx.world.now() + grace;
+        if let Some(previous) = self.grace.replace(self.cx.timers.set(deadline, TimerKind::Grace)) {
+            self.cx.timers.cancel(previous);
+        }
+        if self.drain.is_some() {
+            return false;
+        }
+        self.drain = Some(Drain::Accepted);
+        let Counts { accepted, opened, .. } = self.counts;
+        (self.cx.stats.to_drain, self.cx.stats.undrained) = (accepted + opened, 0);
+        log::info!(target: "mainspring", "draining {accepted} accepted and {opened} opened connections, {grace:?} at most");
+        self.ask_to_drain();
+        true
+    }
+
+    /// What is left is to end now, and nothing is opened any more.
+    pub(crate) fn end_grace(&mut self) {
+        self.grace = None;
+        self.drain = Some(Drain::Rest);
+        self.cx.is_shut = true;
+        let left = self.counts.accepted + self.counts.opened;
+        self.cx.stats.undrained = left;
+        if left > 0 {
+            log::warn!(target: "mainspring", "the grace of the drain is over, and {left} connections are left: they end now");
+        }
+    }
+
+    /// Nothing is left, and the reactor may be used again.
+    pub(crate) fn start_afresh(&mut self) {
+        if self.drain.take().is_some() {
+            let Stats { to_drain, undrained, .. } = self.cx.stats;
+            log::info!(target: "mainspring", "drained: of {to_drain} connections at first, {undrained} were left after the grace");
+        }
+        self.cx.is_shut = false;
+        if let Some(grace) = self.grace.take() {
+            self.cx.timers.cancel(grace);
+        }
+    }
+
+    /// To the next stage, once the present one has nothing left; through all of them at once, because nothing would wake
+    /// the loop in between.
+    pub(crate) fn advance_drain(&mut self, has_work_elsewhere: bool) {
+        let Counts { accepted, opened, .. } = self.counts;
+        if self.drain == Some(Drain::Accepted) && accepted == 0 {
+            self.drain = Some(Drain::Opened);
+            self.ask_opened_to_drain();
+        }
+        if self.drain == Some(Drain::Opened) && accepted + opened == 0 && !has_work_elsewhere {
+            self.drain = Some(Drain::Rest);
+        }
+        if self.drain == Some(Drain::Rest) && accepted + opened == 0 {
+            self.end_all(|| Reason::Shutdown); // also what `closed` has opened meanwhile
+        }
+    }
+
+    /// Whether those that we open now are asked to finish at once.
+    pub(crate) fn drains_opened(&self) -> bool {
+        self.drain.is_some_and(|stage| stage != Drain::Accepted)
+    }
+
     /// Listeners close, accepted connections are asked to finish.
-    pub(crate) fn ask_to_drain(&mut self) {
+    fn ask_to_drain(&mut self) {
         for key in self.slots.all_keys() {
             match self.slots.get(key).and_then(Entry::kind) {
                 Some(Kind::Listener) => _ = self.end(key, Reason::Finish),
@@ -21,7 +100,7 @@ impl Hub {
         }
     }
 
-    pub(crate) fn ask_opened_to_drain(&mut self) {
+    fn ask_opened_to_drain(&mut self) {
         for key in self.slots.all_keys() {
             self.owe_draining(key);
         }

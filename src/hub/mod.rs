@@ -29,6 +29,7 @@ use crate::{
     world::{Event, World},
 };
 pub(crate) use accepting::Accepted;
+use draining::Drain;
 use std::{collections::VecDeque, io};
 
 pub(crate) struct Hub {
@@ -40,6 +41,9 @@ pub(crate) struct Hub {
     lingering: VecDeque<Key>,
     /// How many of them there are: conns whose phase is `Lingering`.
     lingering_now: usize,
+    drain: Option<Drain>,
+    /// The end of the drain's grace.
+    grace: Option<Timer>,
     #[cfg(debug_assertions)]
     turns_unchecked: u32,
 }
@@ -68,6 +72,8 @@ impl Hub {
             counts: Counts::default(),
             lingering: VecDeque::new(),
             lingering_now: 0,
+            drain: None,
+            grace: None,
             #[cfg(debug_assertions)]
             turns_unchecked: 0,
         })

@@ -2,7 +2,7 @@
 
 use super::Conn;
 use crate::{
-    cx::Cx,
+    cx::{Cx, Orphan},
     flags::NEEDS_SETTLING,
     key::Timer,
     listen::Bounds,
@@ -128,7 +128,7 @@ impl Conn {
             extra.timers = cx.timers.unlink(extra.timers, timer);
             cx.timers.cancel(timer);
             cx.jobs_set -= 1;
-            cx.jobs_dead.push(timer);
+            cx.orphans.push(Orphan::Timer(timer));
         }
     }
 }

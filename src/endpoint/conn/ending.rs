@@ -96,7 +96,7 @@ impl Conn {
         }
         self.clear(OWES_CONNECTED | OWES_WRITABLE | OWES_DRAINING);
         self.stop_timers(cx);
-        cx.threads.drop_own(self.key);
+        cx.stop_work_of(self.key);
     }
 
     /// One write of what an `Err` left queued; what does not leave now, or must not, never will.

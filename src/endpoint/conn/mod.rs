@@ -346,7 +346,7 @@ impl Conn {
     /// own.
     pub(crate) fn begin_anew(&mut self, cx: &mut Cx) {
         self.stop_timers(cx);
-        cx.threads.drop_own(self.key);
+        cx.stop_work_of(self.key);
         discard("a framer", std::mem::take(&mut self.framing));
         self.upgrades += 1;
         self.clear(PAUSED | OWES_ANSWER);

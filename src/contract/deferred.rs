@@ -1,0 +1,99 @@
+//! Tells and posts: what is run between callbacks, in one queue.
+
+use super::{Context, Core, Handler, Net, Protocol};
+use crate::{hub::Hub, key::Key, panics::discard, reason::Outcome};
+
+pub(crate) type PostedJob<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S)>;
+pub(crate) type Tell<S> = Box<dyn FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>;
+
+/// What waits to be run between callbacks.
+pub(crate) enum Deferred<S> {
+    /// For one life of one connection: not for its successor after an upgrade.
+    Tell {
+        key: Key,
+        upgrades: u32,
+        run: Tell<S>,
+    },
+    Post(PostedJob<S>),
+}
+
+impl<S> Core<S> {
+    pub(super) fn tell(&mut self, key: Key, run: Tell<S>) -> bool {
+        let Some(conn) = self.hub.slots.conn_mut(key).filter(|conn| conn.is_open()) else { return false };
+        conn.tells += 1;
+        self.deferred.push_back(Deferred::Tell { key, upgrades: conn.upgrades, run });
+        true
+    }
+
+    /// After each entry, job, timer and `closed`; so many a turn. What they queue goes last.
+    #[inline]
+    pub(crate) fn run_deferred(&mut self, state: &mut S) {
+        if !self.deferred.is_empty() {
+            self.run_some_deferred(state);
+        }
+    }
+
+    fn run_some_deferred(&mut self, state: &mut S) {
+        while self.deferred_left > 0 {
+            let Some(call) = self.deferred.pop_front() else { return };
+            self.deferred_left -= 1;
+            match call {
+                Deferred::Post(job) => _ = self.run_job("a posted job", state, job),
+                Deferred::Tell { key, upgrades, run } => {
+                    let conn = self.hub.slots.conn_at_mut(key.index());
+                    conn.tells -= 1;
+                    if conn.upgrades == upgrades {
+                        self.run_tell(key, "a tell", state, run);
+                    } else {
+                        log::debug!(target: "mainspring", "{key} a tell was dropped: its target has been upgraded since");
+                        discard("a tell", run);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn tell_now(
+        &mut self,
+        key: Key,
+        what: &str,
+        state: &mut S,
+        tell: impl FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome,
+    ) {
+        if self.hub.find_open(key).is_some() {
+            self.run_tell(key, what, state, tell);
+        }
+    }
+
+    /// Outside the turn of its connection.
+    fn run_tell(
+        &mut self,
+        key: Key,
+        what: &str,
+        state: &mut S,
+        tell: impl FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome,
+    ) {
+        self.call(key, state, Hub::queue_current, |handler, ctx, state| {
+            let name = handler.type_name();
+            ctx.timed(name, what, |ctx| tell(handler, ctx, state))
+        });
+        self.hub.mark_dirty(key);
+    }
+}
+
+/// A tell finds its target by type as well as by key.
+pub(super) fn addressed<S, P: Protocol<S>>(
+    tell: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
+) -> Tell<S> {
+    Box::new(move |handler, ctx, state| match handler.as_any().downcast_mut::<P>() {
+        Some(protocol) => tell(protocol, ctx, state),
+        None => {
+            mistaken::<P>(ctx.key, handler.type_name());
+            Ok(())
+        }
+    })
+}
+
+pub(super) fn mistaken<P>(key: Key, actual: &str) {
+    log::warn!(target: "mainspring", "{key} is a {actual}: a tell for a {} was dropped", std::any::type_name::<P>());
+}

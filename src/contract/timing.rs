@@ -1,0 +1,150 @@
+//! What the program's timers run. When they run it is the timers' own.
+
+use super::{Context, Core, Handler, Net, PostedJob, Tell, resolve::Then};
+use crate::{
+    cx::Orphan,
+    key::{Key, Timer},
+    panics::discard,
+    pool::Ticket,
+    reason::Outcome,
+    time::Time,
+    timers::TimerKind,
+};
+use std::time::Duration;
+
+/// What a timer runs.
+pub(crate) enum TimerJob<S> {
+    Once(PostedJob<S>),
+    Every(Duration, Box<dyn FnMut(&mut Net<'_, S>, &mut S)>),
+    Tell(Tell<S>),
+    /// The deadline of a lookup: its ticket, if another thread looks, and what it is asked for.
+    Lookup(Option<Ticket>, String, Then<S>),
+    TellEvery(Duration, Box<dyn FnMut(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>),
+}
+
+impl<S> Core<S> {
+    pub(super) fn set_timer(&mut self, delay: Duration, later: TimerJob<S>) -> Timer {
+        let deadline = self.hub.cx.world.now() + delay;
+        let timer = self.hub.cx.timers.set(deadline, TimerKind::Job);
+        self.keep(timer, later);
+        timer
+    }
+
+    pub(super) fn set_owned_timer(&mut self, key: Key, delay: Duration, later: TimerJob<S>) -> Timer {
+        if self.hub.find_open(key).is_none() {
+            return self.hub.cx.timers.stale();
+        }
+        let deadline = self.hub.cx.world.now() + delay;
+        let timer = self.hub.set_owned_timer(key, deadline);
+        self.keep(timer, later);
+        timer
+    }
+
+    pub(super) fn keep(&mut self, timer: Timer, later: TimerJob<S>) {
+        let index = timer.index as usize;
+        if self.later.len() <= index {
+            self.later.resize_with(index + 1, || None);
+        }
+        if let Some((_, dead)) = self.later[index].replace((timer.serial, later)) {
+            self.replaced.push(dead); // not dropped now: a callback may be running
+        }
+        self.hub.cx.jobs_set += 1;
+    }
+
+    pub(super) fn cancel(&mut self, timer: Timer) -> bool {
+        let is_job = self.hub.cx.timers.is_job(timer);
+        if is_job {
+            self.hub.cancel(timer);
+            self.hub.cx.jobs_set -= 1;
+            self.forget(timer);
+        }
+        is_job
+    }
+
+    pub(super) fn take_timer_job(&mut self, timer: Timer) -> Option<TimerJob<S>> {
+        let kept = self.later.get_mut(timer.index as usize)?;
+        kept.take_if(|(serial, _)| *serial == timer.serial).map(|(_, later)| later)
+    }
+
+    fn forget(&mut self, timer: Timer) {
+        if let Some(later) = self.take_timer_job(timer) {
+            self.drop_timer_job(later);
+        }
+        if self.hub.cx.jobs_set == 0 && self.hub.cx.orphans.is_empty() && self.later.len() > 1024 {
+            self.later = Vec::new();
+        }
+    }
+
+    pub(super) fn drop_timer_job(&mut self, later: TimerJob<S>) {
+        if let TimerJob::Lookup(ticket, ..) = &later {
+            self.forget_lookup(*ticket);
+        }
+        discard("a timer", later);
+    }
+
+    /// Drops what the timers and offloads of ended connections would have run.
+    pub(crate) fn forget_the_dead(&mut self) {
+        while let Some(orphan) = self.hub.cx.orphans.pop() {
+            match orphan {
+                Orphan::Timer(timer) => self.forget(timer),
+                Orphan::Work(ticket) => self.forget_offload(ticket),
+            }
+        }
+        self.forget_the_replaced();
+    }
+
+    pub(super) fn forget_the_replaced(&mut self) {
+        for later in std::mem::take(&mut self.replaced) {
+            self.drop_timer_job(later);
+        }
+    }
+
+    /// A timer of the program is due.
+    pub(crate) fn fire(&mut self, timer: Timer, deadline: Time, owner: Option<Key>, state: &mut S) {
+        let Some(later) = self.take_timer_job(timer) else { return };
+        match later {
+            TimerJob::Once(job) => {
+                self.cancel(timer);
+                self.run_job("a timer", state, job);
+            }
+            TimerJob::Tell(tell) => {
+                self.cancel(timer);
+                if let Some(key) = owner {
+                    self.tell_now(key, "a timer", state, tell);
+                }
+            }
+            TimerJob::Lookup(ticket, asked, then) => self.lookup_timed_out(timer, ticket, &asked, then, state),
+            TimerJob::Every(period, mut job) => {
+                self.set_next(timer, deadline, period);
+                if !self.run_job("a timer", state, &mut job) {
+                    self.cancel(timer);
+                }
+                self.keep_on(timer, TimerJob::Every(period, job));
+            }
+            TimerJob::TellEvery(period, mut tell) => {
+                self.set_next(timer, deadline, period);
+                if let Some(key) = owner {
+                    self.tell_now(key, "a timer", state, &mut tell);
+                }
+                self.keep_on(timer, TimerJob::TellEvery(period, tell));
+            }
+        }
+    }
+
+    /// The next time of its phase that is still to come: what was missed is skipped.
+    fn set_next(&mut self, timer: Timer, deadline: Time, period: Duration) {
+        let now = self.hub.cx.world.now();
+        let missed = now.since(deadline).as_nanos() / period.as_nanos().max(1);
+        let periods = u32::try_from(missed + 1).unwrap_or(u32::MAX);
+        self.hub.cx.timers.set_again(timer, deadline + period.saturating_mul(periods));
+    }
+
+    /// Unless it was cancelled, or its connection ended, while it ran.
+    fn keep_on(&mut self, timer: Timer, later: TimerJob<S>) {
+        if self.hub.cx.timers.is_set(timer) {
+            self.later[timer.index as usize] = Some((timer.serial, later));
+        } else {
+            discard("a timer", later);
+        }
+    }
+}
