@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs cargo-mutants over what is decided without a socket: scripts/mutants.sh [NAME...], of src/NAME.rs, all five if none is named.
+# Runs cargo-mutants over what is decided without a socket: scripts/mutants.sh [NAME...], of src/NAME.rs; all those below if
+# none is named.
 # First every mutant against the unit tests, about a second each; then those that survived against more of the suite as well.
 # Prints a table, and each survivor; fails if there is one that docs/reliability.md does not explain. About a quarter of an hour
 # on an idle machine.
@@ -9,7 +10,9 @@ if ! cargo mutants --version >/dev/null 2>&1; then
     echo "cargo-mutants is missing: cargo install --locked cargo-mutants" >&2
     exit 1
 fi
-if [ $# -eq 0 ]; then set -- terminator timers slots input output; fi
+if [ $# -eq 0 ]; then
+    set -- framing/mod framing/terminator framing/framers framing/needle framing/input timers endpoint/slots output
+fi
 
 out=target/mutants
 rm -rf "$out"

@@ -3,7 +3,7 @@
 use super::Tape;
 use mainspring::{Endian, Fault, Framer, Step, Terminator, Width};
 
-/// Of one run, when all repetitions are written out. Long enough for a buffer of its own (see `hub/receiving.rs`).
+/// Of one run, when all repetitions are written out. Long enough for a buffer of its own (see src/framing/buffers.rs).
 const BODY_MAX: usize = 8 << 10;
 
 /// So many bytes come one by one; the rest would take its time and show nothing else.
