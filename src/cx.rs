@@ -23,6 +23,7 @@ use std::{collections::VecDeque, io};
 /// No connection's callback is running.
 pub(crate) const NOBODY: usize = usize::MAX;
 
+/// What everybody is lent: see above.
 pub(crate) struct Cx {
     pub(crate) config: Config,
     pub(crate) world: Box<dyn World>,
@@ -88,7 +89,8 @@ pub(crate) enum Orphan {
 pub(crate) enum Note {
     /// The output of somebody has become congested, or is no more: this one reads only while it is not.
     Reader(Key),
-    /// The one who was lent, too: behind those.
+    /// The one who was lent is to be looked at too. A note, because those above come first: who may read again does so before
+    /// the other writes.
     Dirty(Key),
     /// It waited longest at the rate that it shares, and so many bytes are kept for it now.
     Share { key: Key, way: Way, bytes: usize },

@@ -1,4 +1,4 @@
-//! What is so or not so of one connection, and what an event says of it, each a bit of one word: so that the questions which
+//! What is so or not so of an entry, mostly of a connection, and what an event says of it, each a bit of one word: so that the questions which
 //! the loop asks for every event, "may it be read, and is nothing else to be thought of?", are one compare each.
 
 use std::ops::BitOr;
@@ -56,7 +56,7 @@ flags! {
     IN_READY = 19,
     /// Among the dirty.
     IN_DIRTY = 20,
-    /// Of an event only: urgent data, or a descriptor's own exceptional condition.
+    /// Of an event, or of a dispatcher: urgent data, or a descriptor's own exceptional condition.
     PRIORITY = 21,
     /// Its rate of reading is used up, or others go first at the one that it shares: it is told when to go on.
     SPENT_IN = 22,

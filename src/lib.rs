@@ -26,7 +26,7 @@
 //! # The way of a byte
 //!
 //! ```text
-//! kernel → World → fold → serve → Conn fills from the shared read buffer
+//! kernel → World → fold → serve → Conn reads into the shared buffer
 //!        → Terminator → your `frame` → Output → one write → kernel
 //! ```
 //!

@@ -163,7 +163,7 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
         return core.hub.refuse(guest, b"");
     };
     let peer = core.hub.slots.conn_at(guest.index()).peer.clone();
-    let made = core.guard(Some(listener), "listener", "factory", |net| factory(net, state, &peer));
+    let made = core.run_guarded(Some(listener), "listener", "factory", |net| factory(net, state, &peer));
     core.factories.put(listener, factory);
     match made {
         Ok(Ok(handler)) => {
@@ -195,7 +195,7 @@ fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
             continue;
         }
         let name = dispatcher.type_name();
-        let drained = core.guard(Some(key), name, kind.name(), |net| {
+        let drained = core.run_guarded(Some(key), name, kind.name(), |net| {
             let mut scope = Scope { net: Net { core: &mut *net.core }, key };
             match kind {
                 Readiness::Priority => dispatcher.priority(&mut scope, state),
@@ -279,7 +279,7 @@ fn finish_conn<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> R
     let Some(mut handler) = core.handlers[key.index()].take() else { return Ok(()) };
     let (conn, cx) = core.hub.pair(key);
     conn.write_last(&why, cx);
-    conn.begin_callback(cx);
+    conn.lend_output(cx);
     let mut ctx = Context::new(core, key);
     let closed = guard(|| handler.closed(&mut ctx, state, why));
     discard("a protocol", core.next.take());
@@ -298,7 +298,7 @@ fn finish_dispatcher<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S
         }
     });
     let name = dispatcher.type_name();
-    let closed = core.guard(Some(key), name, "closed", |net| {
+    let closed = core.run_guarded(Some(key), name, "closed", |net| {
         dispatcher.closed(&mut Scope { net: Net { core: &mut *net.core }, key }, state, why);
     });
     discard("a dispatcher", dispatcher);

@@ -38,10 +38,10 @@ impl<'a, S> Context<'a, S> {
     /// Runs one callback; the watchdog, if it is on, looks at the clock.
     #[inline(always)]
     pub(crate) fn timed<T>(&mut self, protocol: &str, callback: &str, run: impl FnOnce(&mut Self) -> T) -> T {
-        let began = self.hub().begin_callback();
+        let began = self.hub().begin_timing();
         let result = run(self);
         let key = self.key;
-        self.hub().end_callback(Some(key), protocol, callback, began);
+        self.hub().end_timing(Some(key), protocol, callback, began);
         result
     }
 

@@ -132,7 +132,7 @@ impl<S> Core<S> {
         let Some(place) = self.handlers.get_mut(index) else { return };
         let Some(mut handler) = place.take() else { return };
         let (conn, cx) = self.hub.pair(key);
-        conn.begin_callback(cx);
+        conn.lend_output(cx);
         let mut ctx = Context::new(self, key);
         let outcome = guard(|| run(&mut *handler, &mut ctx, state));
         if let Some(place) = self.handlers.get_mut(index) {
@@ -156,22 +156,22 @@ impl<S> Core<S> {
     }
 
     /// Runs any code of the program that is no connection's, and times it.
-    pub(crate) fn guard<T>(
+    pub(crate) fn run_guarded<T>(
         &mut self,
         key: Option<Key>,
         protocol: &str,
         callback: &str,
         run: impl FnOnce(&mut Net<'_, S>) -> T,
     ) -> Result<T, Payload> {
-        let began = self.hub.begin_callback();
+        let began = self.hub.begin_timing();
         let result = guard(|| run(&mut Net { core: self }));
-        self.hub.end_callback(key, protocol, callback, began);
+        self.hub.end_timing(key, protocol, callback, began);
         result
     }
 
     /// Runs code that belongs to no connection; whether it came to its end.
     pub(crate) fn run_job(&mut self, what: &str, state: &mut S, job: impl FnOnce(&mut Net<'_, S>, &mut S)) -> bool {
-        let Err(payload) = self.guard(None, "", what, |net| job(net, state)) else { return true };
+        let Err(payload) = self.run_guarded(None, "", what, |net| job(net, state)) else { return true };
         panics::report(what, "panicked", &payload);
         self.hub.cx.pass_on(payload);
         false

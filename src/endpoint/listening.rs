@@ -24,16 +24,16 @@ pub(crate) struct Listening {
     pub(crate) socket: Option<Box<dyn world::Listener>>,
     pub(crate) local: Address,
     pub(crate) options: Listen,
-    /// `READABLE`: there may be a connection to accept. And `IN_READY`, `IN_DIRTY`.
+    /// `READABLE`: there may be a connection to accept. And `IN_READY`.
     pub(crate) flags: Flags,
     /// It waits for a timer: there are no descriptors, or no memory.
     pub(crate) is_backing_off: bool,
     /// Its want of descriptors was logged; once is enough.
-    pub(crate) is_reported: bool,
+    is_reported: bool,
     /// The last one who came found no room.
     pub(crate) is_full: bool,
     /// Errors of single connections in a row.
-    pub(crate) passed: usize,
+    passed: usize,
     pub(crate) accepted: u64,
     /// Connections accepted and not yet closed.
     pub(crate) guests: usize,

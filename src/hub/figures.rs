@@ -14,14 +14,14 @@ const IN_VAIN_MAX: u8 = u8::MAX - 1;
 impl Hub {
     /// Before a callback: counts it, and looks at the clock if the watchdog is on.
     #[inline]
-    pub(crate) fn begin_callback(&mut self) -> Option<Time> {
+    pub(crate) fn begin_timing(&mut self) -> Option<Time> {
         self.cx.stats.callbacks += 1;
         self.cx.config.watchdog.map(|_| self.cx.world.now())
     }
 
     /// After one.
     #[inline]
-    pub(crate) fn end_callback(&mut self, key: Option<Key>, protocol: &str, callback: &str, began: Option<Time>) {
+    pub(crate) fn end_timing(&mut self, key: Option<Key>, protocol: &str, callback: &str, began: Option<Time>) {
         if let Some(began) = began {
             self.look_at_watchdog(key, protocol, callback, began);
         }

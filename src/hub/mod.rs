@@ -5,7 +5,7 @@
 //! Whoever works with a connection is lent it together with what it needs of the loop ([`Cx`]): [`Hub::lend`]. It cannot
 //! reach another one; what concerns others it leaves as notes, which are worked off when the loan ends.
 
-mod accepting;
+mod opening;
 mod dispatching;
 mod draining;
 mod figures;
@@ -28,10 +28,11 @@ use crate::{
     timers::TimerKind,
     world::{Event, World},
 };
-pub(crate) use accepting::Accepted;
 use draining::Drain;
+pub(crate) use opening::Accepted;
 use std::{collections::VecDeque, io};
 
+/// All sockets, and what is lent with each.
 pub(crate) struct Hub {
     pub(crate) slots: Slots,
     pub(crate) cx: Cx,
@@ -136,12 +137,10 @@ impl Hub {
             match note {
                 Note::Reader(key) => self.look_at_throttles(key),
                 Note::Dirty(key) => self.mark_dirty(key),
-                Note::Share { key, way, bytes } => {
-                    self.slots.conn_at_mut(key.index()).take_turn_at_shared_rate(way, bytes, &mut self.cx)
-                }
+                Note::Share { key, way, bytes } => self.slots.conn_at_mut(key.index()).receive_share(way, bytes, &mut self.cx),
             }
         }
-        debug_assert!(self.cx.notes.is_empty(), "who is told takes note, and no more");
+        debug_assert!(self.cx.notes.is_empty(), "who is told by a note leaves none");
     }
 
     // ------------------------------------------------------------------------------------------------ what is ready

@@ -106,6 +106,7 @@ impl Hub {
         let may_be_congested = conn.queued() > marks.low || has_producers || conn.is(IN_DIRTY);
         assert!(!conn.is(CONGESTED) || may_be_congested, "{key} is down to its low mark");
         assert!(!conn.is(EOF_TOLD) || conn.is(EOF_SEEN), "{key} was told of an end that nobody saw");
+        assert!(conn.stream.is_some() || !conn.is(ESTABLISHED), "{key} is connected without a socket");
         assert_eq!(conn.is(SHUT), conn.phase != Phase::Open, "{key} is shut exactly as long as it is not open");
         if conn.phase != Phase::Open {
             assert!(conn.held.is_none(), "{key} has ended and keeps input");
@@ -120,7 +121,7 @@ impl Hub {
             "{key} has a rate limit without a rate"
         );
         let Some(extra) = &conn.extra else {
-            assert!(!conn.is(NEEDS_SETTLING), "{key} is special by nothing");
+            assert!(!conn.is(NEEDS_SETTLING), "{key} is to be settled for nothing");
             return;
         };
         let is_plain = || conn.situation().is_plain() && extra.is_plain() && extra.clocks.run_plainly();

@@ -20,7 +20,7 @@ impl Conn {
     }
 
     /// What its listener has for each that it accepts.
-    pub(crate) fn bound(&mut self, Bounds { idle, stalled, deadline, marks }: Bounds, cx: &mut Cx) {
+    pub(crate) fn set_bounds(&mut self, Bounds { idle, stalled, deadline, marks }: Bounds, cx: &mut Cx) {
         for (limit, after) in [(Limit::Idle, idle), (Limit::Stalled, stalled), (Limit::Deadline, deadline)] {
             if after.is_some() {
                 self.set_time_out(limit, after, cx);
@@ -95,7 +95,7 @@ impl Conn {
 
     /// A plain turn of a connection that has more than the usual: it was not idle.
     #[inline(never)]
-    pub(super) fn has_spoken(&mut self, cx: &mut Cx) {
+    pub(super) fn restart_idle_clock(&mut self, cx: &mut Cx) {
         let now = cx.stamp();
         if let Some(extra) = &mut self.extra {
             extra.clocks.idle.restart(now);

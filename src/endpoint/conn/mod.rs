@@ -42,15 +42,16 @@ pub(crate) enum Phase {
     Lingering,
 }
 
+/// One connection, from its beginning to the end of its socket.
 pub(crate) struct Conn {
     pub(crate) key: Key,
-    /// Nothing while a connect waits for its next try, or could not even begin.
+    /// Nothing while a connect waits for its next try, or could not even begin. ESTABLISHED ∈ flags ⇒ some
     pub(crate) stream: Option<Stream>,
     pub(crate) peer: Address,
     /// Asked for once: most programs never do.
     local: OnceCell<Box<Address>>,
     pub(crate) framing: Framing,
-    /// What of the input is not consumed, between turns. Never empty.
+    /// What of the input is not consumed, between turns. Never empty. phase ≠ Open ⇒ none
     pub(crate) held: Option<Box<Input>>,
     /// Never empty: what can be written at once needs no queue.
     pub(crate) output: Option<Box<Output>>,
@@ -67,6 +68,7 @@ pub(crate) struct Conn {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) phase: Phase,
+    /// SHUT ⇔ phase ≠ Open; THROTTLED ⇔ one of `extra.targets` has CONGESTED; EOF_TOLD ⇒ EOF_SEEN
     pub(crate) flags: Flags,
     /// Turns in a row in which nothing was achieved; it stops counting at the top.
     pub(crate) in_vain: u8,
@@ -76,7 +78,7 @@ pub(crate) struct Extra {
     pub(crate) clocks: Clocks,
     pub(crate) marks: Option<Marks>,
     pub(crate) rates: Option<Box<Rates>>,
-    /// Reading is off while one of these is congested.
+    /// Reading is off while one of these is congested. t ∈ targets ⇔ this ∈ t.readers
     pub(crate) targets: Vec<Key>,
     /// Who reads only while this one is not congested.
     pub(crate) readers: Vec<Key>,
@@ -86,7 +88,7 @@ pub(crate) struct Extra {
     pub(crate) write_error: Option<io::Error>,
     /// Connect from here.
     pub(crate) from: Option<SocketAddr>,
-    /// How far connecting by name has come.
+    /// Connecting by name. some ⇒ `stream` is none, and phase ≠ Ended
     pub(crate) by_name: Option<Box<ByName>>,
 }
 
@@ -225,6 +227,15 @@ impl Conn {
         self.put(SHUT, phase != Phase::Open);
     }
 
+    #[inline]
+    pub(crate) fn takes_owed_writable(&mut self) -> bool {
+        self.is(OWES_WRITABLE) && self.may_be_told_writable() && self.take(OWES_WRITABLE)
+    }
+
+    pub(crate) fn takes_owed_draining(&mut self) -> bool {
+        self.is_open() && self.take(OWES_DRAINING)
+    }
+
     /// After its turn, and after anything else that changes what it could do next.
     pub(crate) fn settle(&mut self, cx: &mut Cx) {
         let has_extra = self.extra.is_some();
@@ -290,7 +301,7 @@ impl Conn {
 
     /// A callback of it is about to run: it is lent the output buffer.
     #[inline]
-    pub(crate) fn begin_callback(&self, cx: &mut Cx) {
+    pub(crate) fn lend_output(&self, cx: &mut Cx) {
         let lent = &mut cx.lent;
         debug_assert!(lent.to == NOBODY && lent.out.is_empty(), "no callback runs inside another");
         lent.to = self.key.index();
@@ -314,6 +325,7 @@ impl Conn {
         self.output.as_ref().map_or(0, |output| output.queued())
     }
 
+    /// What it has beyond the usual: made if it is not there, and looked at when its turn ends.
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.set(NEEDS_SETTLING);
         self.extra.get_or_insert_default()

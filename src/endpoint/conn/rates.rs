@@ -10,7 +10,7 @@ use crate::{
     timers::{TimerKind, Timers},
 };
 
-pub(super) const WAYS: [Way; 2] = [Way::In, Way::Out];
+const WAYS: [Way; 2] = [Way::In, Way::Out];
 
 impl Conn {
     /// Bytes per second, from now on.
@@ -149,7 +149,7 @@ impl Conn {
     }
 
     /// It waited longest, and so many bytes are kept for it now.
-    pub(crate) fn take_turn_at_shared_rate(&mut self, way: Way, share: usize, cx: &mut Cx) {
+    pub(crate) fn receive_share(&mut self, way: Way, share: usize, cx: &mut Cx) {
         self.clear(spent(way));
         self.set(HAS_SHARE);
         if let Some(rate) = self.rate(way) {

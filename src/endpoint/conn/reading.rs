@@ -44,7 +44,7 @@ impl Conn {
                 self.set(MAY_HAVE_FRAME);
                 self.in_vain = 0;
                 if self.extra.is_some() {
-                    self.has_spoken(cx);
+                    self.restart_idle_clock(cx);
                 }
                 return Some(bytes);
             }

@@ -77,15 +77,6 @@ impl Conn {
         is_owed || self.write_error().is_some() || (self.has_input() && self.reads())
     }
 
-    #[inline]
-    pub(crate) fn takes_owed_writable(&mut self) -> bool {
-        self.is(OWES_WRITABLE) && self.may_be_told_writable() && self.take(OWES_WRITABLE)
-    }
-
-    pub(crate) fn takes_owed_draining(&mut self) -> bool {
-        self.is_open() && self.take(OWES_DRAINING)
-    }
-
     /// Whether there may be something to deliver, if it may be delivered.
     pub(crate) fn has_input(&self) -> bool {
         self.is(MAY_HAVE_FRAME) || self.may_read() || (self.is(EOF_SEEN) && !self.is(EOF_TOLD))

@@ -90,7 +90,7 @@ impl Hub {
                 for (way, rate, shared) in rates {
                     conn.set_listeners_rate(way, rate, shared, cx);
                 }
-                conn.bound(bounds, cx);
+                conn.set_bounds(bounds, cx);
             }
             conn.settle(cx);
         });
