@@ -16,6 +16,8 @@ use crate::{
     stats::{Connection, Kind},
     time::Time,
 };
+#[cfg(debug_assertions)]
+pub(crate) use conn::Extra;
 pub(crate) use conn::{Budget, Conn, Next, Phase};
 pub(crate) use dispatching::Dispatching;
 pub(crate) use listening::{Arrived, Listening};

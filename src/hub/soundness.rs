@@ -4,10 +4,10 @@
 use super::Hub;
 use crate::{
     cx::NOBODY,
-    endpoint::{Conn, Entry, Phase},
+    endpoint::{Conn, Entry, Extra, Phase},
     flags::*,
     key::Key,
-    rate::Way,
+    rate::{Rates, Way},
     stats::Kind,
 };
 
@@ -115,23 +115,37 @@ impl Hub {
             let times = self.cx.closing.iter().filter(|(closing, _)| *closing == key).count();
             assert_eq!(times, 1, "{key} has ended, and is to be closed once");
         }
-        let is_rated = conn.is(SPENT_IN | SPENT_OUT | RATED_OUT);
-        assert!(
-            !is_rated || conn.extra.as_ref().is_some_and(|extra| extra.rates.is_some()),
-            "{key} has a rate limit without a rate"
-        );
-        let Some(extra) = &conn.extra else {
-            assert!(!conn.is(NEEDS_SETTLING), "{key} is to be settled for nothing");
-            return;
-        };
+        match &conn.extra {
+            Some(extra) => self.assert_extra_sound(conn, extra),
+            None => assert!(
+                !conn.is(NEEDS_SETTLING | SPENT_IN | SPENT_OUT | RATED_OUT),
+                "{key} is to be settled, or has a rate limit, for nothing"
+            ),
+        }
+    }
+
+    fn assert_extra_sound(&self, conn: &Conn, extra: &Extra) {
+        let key = conn.key;
         let is_plain = || conn.situation().is_plain() && extra.is_plain() && extra.clocks.run_plainly();
         assert!(
             conn.is(NEEDS_SETTLING | IN_DIRTY) || !conn.is_open() || is_plain(),
             "{key} is served plainly, and its {:?} want more",
             extra.clocks
         );
+        self.assert_rates_sound(conn, extra.rates.as_deref());
+        let is_connecting = !conn.is(ESTABLISHED) && conn.stream.is_none() && conn.phase != Phase::Ended;
+        assert!(extra.by_name.is_none() || is_connecting, "{key} is connected or has ended, and still races");
+        for &target in &extra.targets {
+            let readers = self.slots.conn(target).and_then(|conn| conn.extra.as_ref()).map(|extra| &extra.readers);
+            assert!(readers.is_some_and(|readers| readers.contains(&key)), "{key} hangs on {target}, which does not know it");
+        }
+    }
+
+    fn assert_rates_sound(&self, conn: &Conn, rates: Option<&Rates>) {
+        let key = conn.key;
+        assert!(rates.is_some() || !conn.is(SPENT_IN | SPENT_OUT | RATED_OUT), "{key} has a rate limit without a rate");
         for (way, spent) in [(Way::In, SPENT_IN), (Way::Out, SPENT_OUT)] {
-            let Some(rate) = extra.rates.as_ref().map(|rates| rates.get(way)) else { continue };
+            let Some(rate) = rates.map(|rates| rates.get(way)) else { continue };
             let has_timer = rate.timer.is_some_and(|timer| self.cx.timers.is_set(timer));
             assert_eq!(rate.timer.is_some(), has_timer, "{key} waits for a timer that is not set");
             let waits = rate.ticket.is_some();
@@ -141,13 +155,7 @@ impl Hub {
             let may_move = conn.is(IN_DIRTY) || conn.phase == Phase::Ended || conn.could_move(way);
             assert!(rate.share == 0 || may_move, "{key} has a share that it cannot use");
         }
-        let is_let_go = extra.rates.as_ref().is_some_and(|rates| rates.get(Way::In).share + rates.get(Way::Out).share > 0);
-        assert_eq!(conn.is(HAS_SHARE), is_let_go, "{key} is let go exactly as long as it has a share");
-        let is_connecting = !conn.is(ESTABLISHED) && conn.stream.is_none() && conn.phase != Phase::Ended;
-        assert!(extra.by_name.is_none() || is_connecting, "{key} is connected or has ended, and still races");
-        for &target in &extra.targets {
-            let readers = self.slots.conn(target).and_then(|conn| conn.extra.as_ref()).map(|extra| &extra.readers);
-            assert!(readers.is_some_and(|readers| readers.contains(&key)), "{key} hangs on {target}, which does not know it");
-        }
+        let has_share = rates.is_some_and(|rates| rates.get(Way::In).share + rates.get(Way::Out).share > 0);
+        assert_eq!(conn.is(HAS_SHARE), has_share, "{key} has a share exactly as long as some of a rate is kept for it");
     }
 }

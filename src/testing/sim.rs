@@ -246,7 +246,7 @@ impl Sim {
         match runnable.len() {
             0 => None,
             1 => Some(runnable[0]),
-            several => Some(runnable[network.turns.usize(0..several)]),
+            several => Some(runnable[network.dice.turns.usize(0..several)]),
         }
     }
 
@@ -322,7 +322,7 @@ impl Sim {
 
     /// A number by chance, of the simulation's seed.
     pub fn random(&mut self, below: u64) -> u64 {
-        self.network.borrow_mut().programs.u64(0..below.max(1))
+        self.network.borrow_mut().dice.programs.u64(0..below.max(1))
     }
 
     /// Whose connection was broken off, now and later: for who wants to know also inside a callback.

@@ -63,7 +63,7 @@ impl World for SimWorld {
     }
 
     fn random(&mut self) -> u64 {
-        self.network.borrow_mut().programs.u64(..)
+        self.network.borrow_mut().dice.programs.u64(..)
     }
 
     fn wait(&mut self, into: &mut Vec<Event>, at_most: Option<Duration>) -> io::Result<()> {

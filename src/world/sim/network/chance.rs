@@ -124,8 +124,8 @@ impl Network {
 
     /// By how much a wait oversleeps.
     pub(crate) fn pause(&mut self) -> Duration {
-        let is_paused = self.weather.pauses > 0 && self.pauses.u32(0..1000) < self.weather.pauses;
-        if is_paused { Duration::from_micros(self.pauses.u64(0..1_000_000)) } else { Duration::ZERO }
+        let is_paused = self.weather.pauses > 0 && self.dice.pauses.u32(0..1000) < self.weather.pauses;
+        if is_paused { Duration::from_micros(self.dice.pauses.u64(0..1_000_000)) } else { Duration::ZERO }
     }
 
     /// How long the next job that this host gives to another thread takes: of the seed and the job's number alone.

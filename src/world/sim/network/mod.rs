@@ -40,15 +40,28 @@ pub(crate) type PortId = u64;
 /// Ports that the system chooses begin here, as on Linux.
 const EPHEMERAL: u16 = 32768;
 
+/// Chance that is nobody's in particular: each apart, so that none disturbs another.
+pub(crate) struct Dice {
+    /// For who has the next turn.
+    pub(crate) turns: Rng,
+    /// For programs that ask.
+    pub(crate) programs: Rng,
+    pauses: Rng,
+}
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        let [turns, programs, pauses] = [1, 2, 3].map(|which| Rng::with_seed(mix(mix(seed) ^ which)));
+        Self { turns, programs, pauses }
+    }
+}
+
 pub(crate) struct Network {
     pub(crate) now: Time,
     agenda: BTreeMap<(Time, u64), Happening>,
     planned: u64,
     seed: u64,
-    /// For who has the next turn, for programs that ask, for pauses: each apart, so that none disturbs another.
-    pub(crate) turns: Rng,
-    pub(crate) programs: Rng,
-    pauses: Rng,
+    pub(crate) dice: Dice,
     pub(crate) machines: Vec<Machine>,
     ends: BTreeMap<EndId, End>,
     ports: BTreeMap<PortId, (Address, Port)>,
@@ -134,9 +147,7 @@ impl Network {
             agenda: BTreeMap::new(),
             planned: 0,
             seed,
-            turns: Rng::with_seed(mix(mix(seed) ^ 1)),
-            programs: Rng::with_seed(mix(mix(seed) ^ 2)),
-            pauses: Rng::with_seed(mix(mix(seed) ^ 3)),
+            dice: Dice::new(seed),
             machines: Vec::new(),
             ends: BTreeMap::new(),
             ports: BTreeMap::new(),
