@@ -15,20 +15,25 @@ pub(crate) enum TimerKind {
     Job,
     /// A job of one connection, with which it dies.
     Owned(Key),
-    /// The time-outs of one connection.
+    /// The time-outs of one connection, of which its protocol is told.
     Clocks(Key),
-    /// A listener that could not accept for want of descriptors or memory.
-    Accept(Key),
-    /// A Unix connect that could not begin for want of backlog.
-    Connect(Key),
-    /// A connect by name whose next address is to be tried.
-    NextAddress(Key),
-    /// A connection whose rate limit is used up.
-    Rate(Key, Way),
+    /// Something of an entry's own, which calls nobody.
+    Entry(Key, Cue),
     /// The next of those who wait for a rate that they share.
     SharedRate(usize),
     /// The end of a drain's grace.
     Grace,
+}
+
+/// What an entry has asked to be reminded of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cue {
+    /// To try again what could not be done: accepting, for want of descriptors or memory; connecting, for want of backlog.
+    TryAgain,
+    /// To try the next address of a name.
+    NextAddress,
+    /// Its rate limit was used up, and is not any more.
+    Rate(Way),
 }
 
 /// Four children share a cache line and a half; measured against two, sifting is a third cheaper at a million.
@@ -299,8 +304,8 @@ mod tests {
             (TimerKind::Job, true, None),
             (TimerKind::Owned(key), true, Some(key)),
             (TimerKind::Clocks(key), false, None),
-            (TimerKind::Accept(key), false, None),
-            (TimerKind::Rate(key, Way::Out), false, None),
+            (TimerKind::Entry(key, Cue::TryAgain), false, None),
+            (TimerKind::Entry(key, Cue::Rate(Way::Out)), false, None),
             (TimerKind::Grace, false, None),
         ];
         let all = kinds.map(|(what, ..)| timers.set(Time(1), what));

@@ -7,7 +7,7 @@ use crate::{
     key::Key,
     listen::{Bounds, Listen},
     rate::{SharedRate, Way},
-    timers::TimerKind,
+    timers::{Cue, TimerKind},
     world::{self, Stream},
 };
 use std::{
@@ -27,7 +27,7 @@ pub(crate) struct Listening {
     /// `READABLE`: there may be a connection to accept. And `IN_READY`.
     pub(crate) flags: Flags,
     /// It waits for a timer: there are no descriptors, or no memory.
-    pub(crate) is_backing_off: bool,
+    pub(super) is_backing_off: bool,
     /// Its want of descriptors was logged; once is enough.
     is_reported: bool,
     /// The last one who came found no room.
@@ -174,7 +174,7 @@ impl Listening {
             let (key, at) = (self.key, &self.local);
             log::warn!(target: "mainspring", "{key} on {at} cannot accept, and tries again until it can: {error}");
         }
-        cx.timers.set(again, TimerKind::Accept(self.key));
+        cx.timers.set(again, TimerKind::Entry(self.key, Cue::TryAgain));
         Arrived::Done
     }
 

@@ -15,6 +15,7 @@ use crate::{
     reason::Reason,
     stats::{Connection, Kind},
     time::Time,
+    timers::Cue,
 };
 #[cfg(debug_assertions)]
 pub(crate) use conn::Extra;
@@ -128,6 +129,18 @@ impl Entry {
     pub(crate) fn mark_dirty(&mut self, cx: &mut Cx) {
         if !self.flags_mut().mark(IN_DIRTY) {
             cx.dirty.extend(self.key());
+        }
+    }
+
+    /// A timer of its own is due.
+    pub(crate) fn fire(&mut self, cue: Cue, cx: &mut Cx) {
+        match self {
+            Self::Conn(conn) => conn.fire(cue, cx),
+            Self::Listener(listening) => {
+                listening.is_backing_off = false;
+                self.requeue(cx);
+            }
+            Self::Dispatcher(_) | Self::Retired => {}
         }
     }
 

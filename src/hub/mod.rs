@@ -271,18 +271,17 @@ impl Hub {
     /// A timer of the loop's own, which calls nobody.
     pub(crate) fn fire(&mut self, what: TimerKind) {
         match what {
-            TimerKind::Accept(key) => self.accept_again(key),
-            TimerKind::Connect(key) => _ = self.lend_if_there(key, Conn::connect_again),
-            TimerKind::NextAddress(key) => _ = self.lend_if_there(key, Conn::go_on_connecting),
-            TimerKind::Rate(key, way) => _ = self.lend_if_there(key, |conn, cx| conn.rate_is_ready(way, cx)),
-            TimerKind::SharedRate(shared) => {
-                self.cx.shared_rate_is_ready(shared);
-                self.work_off_notes();
+            TimerKind::Entry(key, cue) => {
+                if let Some(entry) = self.slots.get_mut(key) {
+                    entry.fire(cue, &mut self.cx);
+                }
             }
+            TimerKind::SharedRate(shared) => self.cx.shared_rate_is_ready(shared),
             TimerKind::Job | TimerKind::Owned(_) | TimerKind::Clocks(_) | TimerKind::Grace => {
                 unreachable!("these may call the program")
             }
         }
+        self.work_off_notes();
     }
 
     // ------------------------------------------------------------------------------------------------ the end

@@ -126,14 +126,6 @@ impl Hub {
         }
     }
 
-    /// A listener has waited long enough.
-    pub(super) fn accept_again(&mut self, key: Key) {
-        if let Some(listening) = self.slots.listener(key) {
-            listening.is_backing_off = false;
-            self.requeue(key);
-        }
-    }
-
     /// A key at once; what becomes of it comes as a callback.
     pub(crate) fn connect(&mut self, target: &Target, options: &Connect) -> Option<Key> {
         if self.cx.is_shut {

@@ -12,7 +12,7 @@ use crate::{
     reason::{ConnectError, Reason},
     threads::Asker,
     time::Time,
-    timers::TimerKind,
+    timers::{Cue, TimerKind},
     world::Stream,
 };
 use std::{io, net::SocketAddr, time::Duration};
@@ -57,14 +57,14 @@ impl Conn {
             Ok(stream) => self.stream = Some(stream),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let again = cx.world.now() + RETRY;
-                cx.timers.set(again, TimerKind::Connect(key));
+                cx.timers.set(again, TimerKind::Entry(key, Cue::TryAgain));
             }
             Err(error) => self.connect_failed(error, cx),
         }
     }
 
     /// It has waited long enough for another try, unless it has ended.
-    pub(crate) fn connect_again(&mut self, cx: &mut Cx) {
+    pub(super) fn connect_again(&mut self, cx: &mut Cx) {
         if self.stream.is_none() && self.phase != Phase::Ended {
             self.begin_to_connect(cx);
             self.settle(cx);
@@ -129,7 +129,7 @@ impl Conn {
     }
 
     /// Another address may be tried now.
-    pub(crate) fn go_on_connecting(&mut self, cx: &mut Cx) {
+    pub(super) fn go_on_connecting(&mut self, cx: &mut Cx) {
         if let Some(go_on) = self.by_name().map(|by_name| by_name.go_on) {
             go_on(self, cx);
         }
@@ -221,7 +221,7 @@ impl Conn {
             }
             (Some(timer), until) => cx.timers.set_again(timer, until),
             (None, Time::NEVER) => {}
-            (None, until) => *next = Some(cx.timers.set(until, TimerKind::NextAddress(key))),
+            (None, until) => *next = Some(cx.timers.set(until, TimerKind::Entry(key, Cue::NextAddress))),
         }
     }
 

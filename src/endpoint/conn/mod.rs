@@ -21,7 +21,7 @@ use crate::{
     rate::Rates,
     stopwatch::Clocks,
     time::Time,
-    timers::NO_TIMER,
+    timers::{Cue, NO_TIMER},
     world::Stream,
 };
 use connecting::ByName;
@@ -234,6 +234,15 @@ impl Conn {
 
     pub(crate) fn takes_owed_draining(&mut self) -> bool {
         self.is_open() && self.take(OWES_DRAINING)
+    }
+
+    /// A timer of its own is due, which calls nobody.
+    pub(super) fn fire(&mut self, cue: Cue, cx: &mut Cx) {
+        match cue {
+            Cue::TryAgain => self.connect_again(cx),
+            Cue::NextAddress => self.go_on_connecting(cx),
+            Cue::Rate(way) => self.rate_is_ready(way, cx),
+        }
     }
 
     /// After its turn, and after anything else that changes what it could do next.

@@ -7,7 +7,7 @@ use crate::{
     key::Timer,
     rate::{Bucket, Rate, Way},
     time::Time,
-    timers::{TimerKind, Timers},
+    timers::{Cue, TimerKind, Timers},
 };
 
 const WAYS: [Way; 2] = [Way::In, Way::Out];
@@ -109,7 +109,7 @@ impl Conn {
         let key = self.key;
         let Some(rate) = self.rate(way) else { return };
         let ready = rate.bucket.as_mut().map(|bucket| bucket.ready_at(now)).filter(|&ready| ready > now);
-        run_timer(&mut cx.timers, &mut rate.timer, ready, TimerKind::Rate(key, way));
+        run_timer(&mut cx.timers, &mut rate.timer, ready, TimerKind::Entry(key, Cue::Rate(way)));
         if ready.is_some() {
             self.set(spent(way));
             self.wait_no_more(way, now, cx);
@@ -119,7 +119,7 @@ impl Conn {
     }
 
     /// The timer of a bucket fired.
-    pub(crate) fn rate_is_ready(&mut self, way: Way, cx: &mut Cx) {
+    pub(super) fn rate_is_ready(&mut self, way: Way, cx: &mut Cx) {
         let now = cx.world.now();
         let Some(rate) = self.rate(way) else { return };
         rate.timer = None;
