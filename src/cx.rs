@@ -37,11 +37,11 @@ pub(crate) struct Cx {
     pub(crate) jobs_set: usize,
     /// What died with its connection; what would have followed is dropped by whoever keeps it, when no callback runs.
     pub(crate) orphans: Vec<Orphan>,
-    /// Those that could make progress, each once: key ∈ ready ⇔ `IN_READY`.
+    /// Those that could make progress, each once. Between turns: key ∈ ready ⇔ `IN_READY`.
     pub(crate) ready: Vec<Key>,
-    /// Those to be flushed and settled at the end of the turn, each once: key ∈ dirty ⇔ `IN_DIRTY`.
+    /// Those to be flushed and settled at the end of the turn. Between turns, each once: key ∈ dirty ⇔ `IN_DIRTY`.
     pub(crate) dirty: Vec<Key>,
-    /// Those that have begun to end, each once, with the cause: key ∈ closing ⇔ `Phase::Ended`.
+    /// Those that have begun to end, each once, with the cause. Of connections between turns: key ∈ closing ⇔ `Phase::Ended`.
     pub(crate) closing: VecDeque<(Key, Reason)>,
     pub(crate) threads: Threads,
     /// Without what the connections count themselves as long as they live.
@@ -86,6 +86,7 @@ pub(crate) enum Orphan {
 }
 
 /// What somebody has done to others.
+#[derive(Clone, Copy)]
 pub(crate) enum Note {
     /// The output of somebody has become congested, or is no more: this one reads only while it is not.
     Reader(Key),
@@ -93,7 +94,7 @@ pub(crate) enum Note {
     /// the other writes.
     Dirty(Key),
     /// It waited longest at the rate that it shares, and so many bytes are kept for it now.
-    Share { key: Key, way: Way, bytes: usize },
+    Share { key: Key, way: Way, shared: usize, bytes: usize },
 }
 
 impl Cx {

@@ -1,7 +1,11 @@
 //! Why things end: [`Reason`] of a connection, [`Limit`] that was reached, [`Fault`] of your own code; why offloaded work
 //! brought nothing.
 
-use crate::{address::Address, text::OneLine};
+use crate::{
+    address::Address,
+    panics::{self, Payload},
+    text::OneLine,
+};
 use std::{error::Error, fmt, io};
 
 /// Whatever your code fails with. Anything that is an [`Error`] becomes one by `?`, a `&str` or `String` by `.into()`.
@@ -159,6 +163,14 @@ impl Reason {
         match fault.downcast::<Limit>() {
             Ok(limit) => Self::Limit(*limit),
             Err(fault) => Self::Failed(fault),
+        }
+    }
+
+    /// The same of what a callback came to; and its panic, if it was one.
+    pub(crate) fn from_failure(failure: Result<Fault, Payload>) -> (Self, Option<Payload>) {
+        match failure {
+            Ok(fault) => (Self::from_fault(fault), None),
+            Err(payload) => (Self::Panicked(panics::text(&payload)), Some(payload)),
         }
     }
 

@@ -22,7 +22,7 @@ use std::{fmt, io, rc::Rc, time::Duration};
 /// each command does nothing, and those that answer say `false`.
 pub struct Link<'a> {
     pub(super) hub: &'a mut Hub,
-    /// One that had not begun to end when it was found.
+    /// It is there: until `closed` has run, nobody else has the slot.
     pub(super) key: Key,
 }
 

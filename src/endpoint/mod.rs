@@ -1,5 +1,5 @@
 //! Whatever the loop has a key for: a connection, a listener, a dispatcher. What the loop asks of each, whatever it is,
-//! stands here, so that folding, queueing and marking know no kind.
+//! stands here, so that queueing, marking, timers and the end know no kind.
 
 mod conn;
 mod dispatching;

@@ -21,7 +21,7 @@ use crate::{
     flags::*,
     framing::ReadBuffers,
     key::{Key, Timer},
-    panics::{self, Payload, discard},
+    panics::{Payload, discard},
     reason::{Fault, Reason},
     stats::Kind,
     time::Time,
@@ -106,13 +106,16 @@ impl Hub {
     /// A connection that is known to be there, and what it needs of the loop; for what concerns no other one.
     #[inline]
     pub(crate) fn pair(&mut self, key: Key) -> (&mut Conn, &mut Cx) {
-        (self.slots.conn_at_mut(key.index()), &mut self.cx)
+        let conn = self.slots.conn_at_mut(key.index());
+        debug_assert_eq!(conn.key, key, "who is lent by key is there");
+        (conn, &mut self.cx)
     }
 
     /// Lends it, and then does to others what it has left to be done.
     #[inline]
     pub(crate) fn lend<T>(&mut self, key: Key, run: impl FnOnce(&mut Conn, &mut Cx) -> T) -> T {
-        let result = run(self.slots.conn_at_mut(key.index()), &mut self.cx);
+        let (conn, cx) = self.pair(key);
+        let result = run(conn, cx);
         self.work_off_notes();
         result
     }
@@ -133,14 +136,27 @@ impl Hub {
 
     #[inline(never)]
     fn work_off_all_notes(&mut self) {
-        for note in std::mem::take(&mut self.cx.notes) {
-            match note {
-                Note::Reader(key) => self.look_at_throttles(key),
-                Note::Dirty(key) => self.mark_dirty(key),
-                Note::Share { key, way, bytes } => self.slots.conn_at_mut(key.index()).receive_share(way, bytes, &mut self.cx),
+        let mut at = 0;
+        // It may grow: a share that nobody waits for any more goes to the next.
+        while let Some(&note) = self.cx.notes.get(at) {
+            at += 1;
+            self.work_off(note);
+        }
+        self.cx.notes.clear();
+    }
+
+    fn work_off(&mut self, note: Note) {
+        match note {
+            Note::Reader(key) => self.look_at_throttles(key),
+            Note::Dirty(key) => self.mark_dirty(key),
+            Note::Share { key, way, shared, bytes } => {
+                let (conn, cx) = self.pair(key);
+                if !conn.receive_share(way, bytes, cx) {
+                    let now = cx.world.now();
+                    cx.return_share(shared, bytes, now);
+                }
             }
         }
-        debug_assert!(self.cx.notes.is_empty(), "who is told by a note leaves none");
     }
 
     // ------------------------------------------------------------------------------------------------ what is ready
@@ -312,19 +328,17 @@ impl Hub {
     /// By a callback that failed or panicked.
     #[cold]
     pub(crate) fn end_failed(&mut self, key: Key, failure: Result<Fault, Payload>) {
-        match failure {
-            Ok(fault) => _ = self.end(key, Reason::from_fault(fault)),
-            Err(payload) => {
-                self.end(key, Reason::Panicked(panics::text(&payload)));
-                self.cx.pass_on(payload);
-            }
+        let (reason, panic) = Reason::from_failure(failure);
+        self.end(key, reason);
+        if let Some(payload) = panic {
+            self.cx.pass_on(payload);
         }
     }
 
     /// Politely. Whether it was open.
     pub(crate) fn close(&mut self, key: Key) -> bool {
-        match self.slots.conn_mut(key) {
-            Some(conn) => conn.close(&mut self.cx),
+        match self.lend_if_there(key, Conn::close) {
+            Some(was_open) => was_open,
             None => self.end(key, Reason::Finish),
         }
     }
@@ -397,18 +411,27 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{address::Address, world::OsWorld};
+    use crate::{
+        address::Address,
+        rate::{SharedRate, Way},
+        world::OsWorld,
+    };
     use std::time::Duration;
+
+    fn a_hub() -> Hub {
+        let world = OsWorld::new(Duration::ZERO).expect("a selector");
+        Hub::new(Config::default(), Box::new(world)).expect("a waker")
+    }
+
+    fn open(hub: &mut Hub) -> Key {
+        let key = hub.slots.next_key().expect("room");
+        hub.slots.insert(Entry::Conn(Conn::new(key, None, Address::Fd, Time::default())));
+        key
+    }
 
     #[test]
     fn an_event_for_the_dead_does_not_reach_the_successor() {
-        let world = OsWorld::new(Duration::ZERO).expect("a selector");
-        let mut hub = Hub::new(Config::default(), Box::new(world)).expect("a waker");
-        let open = |hub: &mut Hub| {
-            let key = hub.slots.next_key().expect("room");
-            hub.slots.insert(Entry::Conn(Conn::new(key, None, Address::Fd, Time::default())));
-            key
-        };
+        let mut hub = a_hub();
         let old = open(&mut hub);
         hub.slots.remove(old.index());
         let new = open(&mut hub);
@@ -419,5 +442,26 @@ mod tests {
         assert_eq!(hub.cx.stats.stale_events, 1);
         hub.fold(&[event(new)]);
         assert!(hub.slots.conn_at(new.index()).is(READABLE));
+    }
+
+    /// A lost connection reads without a look at its rates. So it may be dealt a share by what it has itself just read, and at
+    /// once wait for its own rate: then the share is not kept for it.
+    #[test]
+    fn a_share_for_one_who_ceased_to_wait_in_the_same_loan_goes_back() {
+        let mut hub = a_hub();
+        let key = open(&mut hub);
+        let now = hub.cx.world.now();
+        let shared = hub.cx.shared_rates.insert(SharedRate::new(Way::In, 1_000_000, now));
+        hub.lend(key, |conn, cx| conn.set_listeners_rate(Way::In, Some(1_000), Some(shared), cx));
+        let ticket = hub.cx.shared_rates[shared].wait(key);
+        let conn = hub.slots.conn_at_mut(key.index());
+        conn.extra().rates.as_mut().expect("it has rates").of(Way::In).ticket = Some(ticket);
+        conn.set(SPENT_IN | LOST);
+        hub.lend(key, |conn, cx| conn.moved(Way::In, 10_000, cx));
+        let conn = hub.slots.conn_at_mut(key.index());
+        assert!(conn.is(SPENT_IN) && !conn.is(HAS_SHARE), "it waits for its own rate");
+        assert_eq!(conn.extra().rates.as_mut().expect("it has rates").of(Way::In).share, 0);
+        let free = hub.cx.shared_rates[shared].allowed(hub.cx.world.now());
+        assert!(free > 100_000, "nothing is kept for it: {free}");
     }
 }

@@ -17,7 +17,8 @@ use crate::{
 };
 use std::{io, net::SocketAddr, time::Duration};
 
-/// Connecting by name. What is done with it stands beside it, so that who never connects by name links nothing of that.
+/// Connecting by name. What is done with it stands beside it, so that a program that only accepts links nothing of
+/// that.
 pub(crate) struct ByName {
     progress: Progress,
     /// One of its sockets is worth a look.

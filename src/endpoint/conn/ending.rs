@@ -5,7 +5,7 @@ use crate::{
     cx::Cx,
     flags::*,
     framing::ReadBuffers,
-    panics::{self, Payload, discard},
+    panics::{Payload, discard},
     rate::Way,
     reason::{Fault, Reason},
 };
@@ -79,12 +79,10 @@ impl Conn {
     /// By a callback that failed or panicked.
     #[cold]
     pub(crate) fn end_failed(&mut self, failure: Result<Fault, Payload>, cx: &mut Cx) {
-        match failure {
-            Ok(fault) => _ = self.end(Reason::from_fault(fault), cx),
-            Err(payload) => {
-                self.end(Reason::Panicked(panics::text(&payload)), cx);
-                cx.pass_on(payload);
-            }
+        let (reason, panic) = Reason::from_failure(failure);
+        self.end(reason, cx);
+        if let Some(payload) = panic {
+            cx.pass_on(payload);
         }
     }
 

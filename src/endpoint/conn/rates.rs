@@ -148,14 +148,14 @@ impl Conn {
         cx.deal(shared, now);
     }
 
-    /// It waited longest, and so many bytes are kept for it now.
-    pub(crate) fn receive_share(&mut self, way: Way, share: usize, cx: &mut Cx) {
+    /// It waited longest, and so many bytes are kept for it now. `false`: it has ceased to wait meanwhile.
+    pub(crate) fn receive_share(&mut self, way: Way, share: usize, cx: &mut Cx) -> bool {
+        let Some(rate) = self.rate(way).filter(|rate| rate.ticket.is_some()) else { return false };
+        (rate.ticket, rate.share) = (None, share);
         self.clear(spent(way));
         self.set(HAS_SHARE);
-        if let Some(rate) = self.rate(way) {
-            (rate.ticket, rate.share) = (None, share);
-        }
         self.mark_dirty(cx); // settling finds out whether it can move anything now
+        true
     }
 
     pub(crate) fn could_move(&self, way: Way) -> bool {
@@ -182,8 +182,7 @@ impl Conn {
         let Some(shared) = self.rate(way).and_then(|rate| rate.shared) else { return };
         let share = self.take_share(way);
         if share > 0 {
-            cx.shared_rates[shared].moved(share, 0);
-            cx.deal(shared, now);
+            cx.return_share(shared, share, now);
         }
     }
 
@@ -225,10 +224,18 @@ impl Cx {
     fn deal(&mut self, shared: usize, now: Time) {
         let rate = &mut self.shared_rates[shared];
         while let Some((key, bytes)) = rate.next(now) {
-            self.notes.push(Note::Share { key, way: rate.way, bytes });
+            self.notes.push(Note::Share { key, way: rate.way, shared, bytes });
         }
         let ready = rate.ready_at(now);
         run_timer(&mut self.timers, &mut rate.timer, ready, TimerKind::SharedRate(shared));
+    }
+
+    /// What was kept for somebody, who does not use it.
+    pub(crate) fn return_share(&mut self, shared: usize, bytes: usize, now: Time) {
+        if let Some(rate) = self.shared_rates.get_mut(shared) {
+            rate.moved(bytes, 0);
+            self.deal(shared, now);
+        }
     }
 
     /// A connection, or the listener, uses it no more; the last one takes it along.

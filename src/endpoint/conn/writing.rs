@@ -1,5 +1,5 @@
-//! A connection's way out: sending, water marks, writing. Nothing here calls the program, except for its producers, and them
-//! only while it flushes.
+//! A connection's way out: sending, water marks, writing. Nothing here calls the program, except for its producers: they are
+//! asked only while it flushes.
 
 use super::{Conn, Phase, Stuck};
 use crate::{
