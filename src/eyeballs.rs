@@ -220,10 +220,10 @@ mod tests {
         ended: u64,
     }
 
-    /// Runs a race of attempts whose fates are given in the order in which they are begun, up to a deadline.
-    fn run(fates: &[Ending], delay: Duration, deadline: u64) -> Run {
+    /// Runs a race of attempts whose endings are given in the order in which they are begun, up to a deadline.
+    fn run(endings: &[Ending], delay: Duration, deadline: u64) -> Run {
         let open = Rc::default();
-        let addresses: Vec<SocketAddr> = (0..fates.len()).map(|n| v4(n as u8)).collect();
+        let addresses: Vec<SocketAddr> = (0..endings.len()).map(|n| v4(n as u8)).collect();
         let mut race = Race::new(addresses, delay);
         let mut run = Run { begun: Vec::new(), winner: None, tried: Vec::new(), ended: deadline };
         let mut now = 0;
@@ -233,7 +233,7 @@ mod tests {
                     let number = run.begun.len();
                     assert_eq!(to, v4(number as u8), "in order");
                     run.begun.push(now);
-                    match fates[number] {
+                    match endings[number] {
                         Ending::Refused => race.refused(io::ErrorKind::NetworkUnreachable.into()),
                         _ => race.began(Socket::new(number as u8, &open), millis(now)),
                     }
@@ -247,14 +247,14 @@ mod tests {
             };
             assert!(until > millis(now), "a step that does not wait");
             // The next thing that happens to an attempt, of several at a time the first.
-            let end = |number: usize| match fates[number] {
+            let end = |number: usize| match endings[number] {
                 Ending::Succeeds(after) | Ending::Fails(after) => Some((run.begun[number] + after, number)),
                 Ending::Silent | Ending::Refused => None,
             };
             match race.running().filter_map(end).min() {
                 Some((at, number)) if millis(at) <= until && at < deadline => {
                     now = at;
-                    if matches!(fates[number], Ending::Succeeds(_)) {
+                    if matches!(endings[number], Ending::Succeeds(_)) {
                         run.winner = race.won(number).map(|(to, socket)| {
                             assert_eq!(open.borrow().iter().copied().collect::<Vec<_>>(), [socket.number], "the rest are closed");
                             (to, now)
@@ -294,14 +294,14 @@ mod tests {
         let (mut runs, mut won) = (0, 0);
         for count in 0..=4 {
             for mut index in 0..all.len().pow(count) {
-                let mut fates = Vec::new();
+                let mut endings = Vec::new();
                 for _ in 0..count {
-                    fates.push(all[index % all.len()]);
+                    endings.push(all[index % all.len()]);
                     index /= all.len();
                 }
                 for deadline in [120, 10_000] {
-                    let run = run(&fates, ATTEMPT_DELAY, deadline);
-                    assert_rules(&fates, &run, deadline);
+                    let run = run(&endings, ATTEMPT_DELAY, deadline);
+                    assert_rules(&endings, &run, deadline);
                     runs += 1;
                     won += usize::from(run.winner.is_some());
                 }
@@ -310,11 +310,11 @@ mod tests {
         assert!(runs > 20_000 && won > runs / 2, "{won} of {runs}");
     }
 
-    fn assert_rules(fates: &[Ending], run: &Run, deadline: u64) {
-        let context = || format!("{fates:?} until {deadline}: begun {:?}, won {:?}", run.begun, run.winner);
+    fn assert_rules(endings: &[Ending], run: &Run, deadline: u64) {
+        let context = || format!("{endings:?} until {deadline}: begun {:?}, won {:?}", run.begun, run.winner);
         // Each begins when the one before has had its delay, or before that when any that runs fails; none after the end.
         let (mut begins, mut failures) = (0, BTreeSet::new());
-        for (number, fate) in fates.iter().enumerate() {
+        for (number, fate) in endings.iter().enumerate() {
             match run.begun.get(number) {
                 Some(&begun) => assert_eq!(begun, begins, "{}", context()),
                 None => {
@@ -333,7 +333,7 @@ mod tests {
             }
         }
         // The first that succeeds wins.
-        let successes = run.begun.iter().zip(fates).enumerate().filter_map(|(number, (begun, fate))| match fate {
+        let successes = run.begun.iter().zip(endings).enumerate().filter_map(|(number, (begun, fate))| match fate {
             Ending::Succeeds(after) if begun + after < deadline => Some((begun + after, number)),
             _ => None,
         });
@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(run.winner, first, "{}", context());
         // Otherwise the error names everyone that was tried, in order, with what it met.
         if run.winner.is_none() {
-            let expected = run.begun.iter().zip(fates).enumerate().map(|(number, (begun, fate))| {
+            let expected = run.begun.iter().zip(endings).enumerate().map(|(number, (begun, fate))| {
                 let kind = match fate {
                     Ending::Refused => io::ErrorKind::NetworkUnreachable,
                     Ending::Fails(after) if begun + after < deadline => io::ErrorKind::ConnectionRefused,
@@ -350,8 +350,8 @@ mod tests {
                 (Address::Ip(v4(number as u8)), kind)
             });
             assert_eq!(run.tried, expected.collect::<Vec<_>>(), "{}", context());
-            if !fates.contains(&Ending::Silent) && deadline > 5000 {
-                assert_eq!(run.begun.len(), fates.len(), "{}", context());
+            if !endings.contains(&Ending::Silent) && deadline > 5000 {
+                assert_eq!(run.begun.len(), endings.len(), "{}", context());
                 assert!(run.ended < deadline, "lost when the last has failed: {}", context());
             }
         }

@@ -1,5 +1,6 @@
-//! What is so or not so of an entry, mostly of a connection, and what an event says of it, each a bit of one word: so that the questions which
-//! the loop asks for every event, "may it be read, and is nothing else to be thought of?", are one compare each.
+//! What is so or not so of an entry, mostly of a connection, and what an event says of it, each a bit of one word: so that
+//! the questions which the loop asks for every event, "may it be read, and is nothing else to be thought of?", are one
+//! compare each.
 
 use std::ops::BitOr;
 

@@ -109,8 +109,8 @@ impl<S> Reactor<S> {
     }
 
     /// Ends everything now: each connection and dispatcher gets `closed` with [`Reason::Shutdown`]. Nothing is flushed;
-    /// tells, timers, jobs and what was to follow offloaded work are dropped, also those that `closed` sets; `connect` and `listen` open nothing meanwhile.
-    /// Afterwards the reactor is empty, and may be used again.
+    /// tells, timers, jobs and what was to follow offloaded work are dropped, also those that `closed` sets; `connect` and
+    /// `listen` open nothing meanwhile. Afterwards the reactor is empty, and may be used again.
     pub fn shutdown(&mut self, state: &mut S) {
         self.core.hub.cx.is_shut = true;
         self.core.drop_all_deferred();

@@ -291,7 +291,7 @@ fn finish_conn<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> R
 fn finish_dispatcher<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
     core.hub.cx.stats.closed.count(&why);
     let Some(mut dispatcher) = core.dispatchers.remove(key) else { return Ok(()) };
-    let is_registered = core.hub.slots.dispatcher(key).is_some_and(|watched| watched.is_registered);
+    let is_registered = core.hub.slots.dispatcher(key).is_some_and(|dispatching| dispatching.is_registered);
     let unwatched = guard(|| {
         if is_registered {
             unwatch(core, key, dispatcher.source());

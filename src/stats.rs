@@ -182,13 +182,13 @@ impl Connection {
 }
 
 /// The time-outs that are set, by the limit that they are.
-pub(crate) fn timeouts(limits: &Clocks) -> Vec<(Limit, Duration)> {
+pub(crate) fn timeouts(clocks: &Clocks) -> Vec<(Limit, Duration)> {
     let all = [
-        (Limit::Idle, limits.idle),
-        (Limit::Stalled, limits.stalled),
-        (Limit::Deadline, limits.deadline),
-        (Limit::FrameTime, limits.frame),
-        (Limit::Linger, limits.linger),
+        (Limit::Idle, clocks.idle),
+        (Limit::Stalled, clocks.stalled),
+        (Limit::Deadline, clocks.deadline),
+        (Limit::FrameTime, clocks.frame),
+        (Limit::Linger, clocks.linger),
     ];
     all.into_iter().filter_map(|(limit, stopwatch)| Some((limit, stopwatch.limit()?))).collect()
 }

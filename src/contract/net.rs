@@ -25,8 +25,8 @@ use std::{
 
 /// Every connection, listener, dispatcher and timer of a reactor.
 ///
-/// It never calls your code (but for [`Dispatcher::source`]): what you ask for happens after the callback that is running. By key, a `bool` tells only
-/// whether there was something open of that name; a stale [`Key`] finds nothing.
+/// It never calls your code (but for [`Dispatcher::source`]): what you ask for happens after the callback that is running. By
+/// key, a `bool` tells only whether there was something open of that name; a stale [`Key`] finds nothing.
 pub struct Net<'a, S = ()> {
     pub(crate) core: &'a mut Core<S>,
 }

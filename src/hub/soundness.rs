@@ -151,7 +151,7 @@ impl Hub {
             let waits = rate.ticket.is_some();
             assert!(!(has_timer && waits), "{key} waits for its own rate and for the one that it shares");
             assert_eq!(conn.is(spent), has_timer || waits, "{key} is out of its rate exactly as long as it waits");
-            assert!(rate.share == 0 || !conn.is(spent), "{key} was let go, and waits");
+            assert!(rate.share == 0 || !conn.is(spent), "{key} has a share, and waits");
             let may_move = conn.is(IN_DIRTY) || conn.phase == Phase::Ended || conn.could_move(way);
             assert!(rate.share == 0 || may_move, "{key} has a share that it cannot use");
         }

@@ -72,7 +72,7 @@ pub struct Reconnect<S = ()> {
     first: Duration,
     cap: Duration,
     stable: Duration,
-    phase: Stage,
+    stage: Stage,
     /// Connections in a row that were not stable.
     failures: u32,
     kept: Kept,
@@ -133,7 +133,7 @@ impl<S> Reconnect<S> {
             first: Duration::from_millis(500),
             cap: Duration::from_secs(60),
             stable: Duration::from_secs(10),
-            phase: Stage::Stopped,
+            stage: Stage::Stopped,
             failures: 0,
             kept: Kept::new(Keep::First { bytes_max: 64 << 10 }),
         }
@@ -177,7 +177,7 @@ impl<S> Reconnect<S> {
     /// this does nothing but stop what was pausing and drop what was kept. Start it when that is over. [`Net::stop`] is no
     /// such end: whoever turns the loop again finds the attempt where it was.
     pub fn start(&mut self, net: &mut Net<'_, S>) {
-        match self.phase {
+        match self.stage {
             Stage::Stopped => {}
             Stage::Waiting(timer) => {
                 net.cancel(timer);
@@ -186,7 +186,7 @@ impl<S> Reconnect<S> {
             Stage::Dialled(key) | Stage::Ready { key, .. } | Stage::Ending { key, .. } if net.peer(key).is_none() => {}
             Stage::Dialled(_) | Stage::Ready { .. } => return,
             Stage::Ending { key, .. } => {
-                self.phase = Stage::Ending { key, again: !net.is_draining() };
+                self.stage = Stage::Ending { key, again: !net.is_draining() };
                 return;
             }
         }
@@ -196,7 +196,7 @@ impl<S> Reconnect<S> {
     /// No further attempt. A connection that is ready is closed politely, any other aborted; its protocol gets its `closed`.
     /// What is kept is dropped.
     pub fn stop(&mut self, net: &mut Net<'_, S>) {
-        let phase = match self.phase {
+        let stage = match self.stage {
             Stage::Stopped => Stage::Stopped,
             Stage::Waiting(timer) => {
                 net.cancel(timer);
@@ -212,14 +212,14 @@ impl<S> Reconnect<S> {
             }
             Stage::Ending { key, .. } => Stage::Ending { key, again: false },
         };
-        self.rest(phase);
+        self.rest(stage);
     }
 
     /// Sends, or keeps. `true` means one of the two; `false`, that the message is not kept ([`Keep`]), or that this is
     /// stopped. What was given to a connection goes with it: only an answer of the peer tells you what has arrived.
     pub fn send(&mut self, net: &mut Net<'_, S>, message: impl AsRef<[u8]>) -> bool {
         let message = message.as_ref();
-        match self.phase {
+        match self.stage {
             Stage::Stopped | Stage::Ending { again: false, .. } => false,
             Stage::Ready { key, .. } if net.send(key, message) => true,
             _ => self.kept.push(message),
@@ -231,10 +231,10 @@ impl<S> Reconnect<S> {
     /// To be called when the connection may be used: from `connected`, or when you have logged in, also from a protocol that
     /// it was upgraded to. What was kept leaves, after what was sent to the connection until now.
     pub fn ready(&mut self, ctx: &mut Context<'_, S>) {
-        if !matches!(self.phase, Stage::Dialled(key) if key == ctx.key) {
+        if !matches!(self.stage, Stage::Dialled(key) if key == ctx.key) {
             return;
         }
-        self.phase = Stage::Ready { key: ctx.key, since: ctx.net.now() };
+        self.stage = Stage::Ready { key: ctx.key, since: ctx.net.now() };
         let mut kept = self.kept.take();
         if !kept.is_empty() {
             // A producer, because all that is kept may be more than the output queue's hard cap.
@@ -253,19 +253,19 @@ impl<S> Reconnect<S> {
             return;
         }
         let net = &mut ctx.net;
-        let is_stopped = matches!(self.phase, Stage::Ending { again: false, .. });
+        let is_stopped = matches!(self.stage, Stage::Ending { again: false, .. });
         if is_stopped || net.is_draining() || matches!(why, Reason::Shutdown) {
             return self.rest(Stage::Stopped);
         }
         let pause = self.pause(net);
-        self.phase = Stage::Waiting((self.wait)(net, pause));
+        self.stage = Stage::Waiting((self.wait)(net, pause));
     }
 
     // ------------------------------------------------------------------------------------------------- questions
 
     /// The connection, from the attempt to its `closed`.
     pub fn key(&self) -> Option<Key> {
-        match self.phase {
+        match self.stage {
             Stage::Dialled(key) | Stage::Ready { key, .. } | Stage::Ending { key, .. } => Some(key),
             Stage::Stopped | Stage::Waiting(_) => None,
         }
@@ -273,12 +273,12 @@ impl<S> Reconnect<S> {
 
     /// Whether [`ready`](Self::ready) was called, and `closed` and [`stop`](Self::stop) were not.
     pub fn is_ready(&self) -> bool {
-        matches!(self.phase, Stage::Ready { .. })
+        matches!(self.stage, Stage::Ready { .. })
     }
 
     /// Whether there will be no further attempt.
     pub fn is_stopped(&self) -> bool {
-        matches!(self.phase, Stage::Stopped | Stage::Ending { again: false, .. })
+        matches!(self.stage, Stage::Stopped | Stage::Ending { again: false, .. })
     }
 
     /// How many connections in a row failed, or ended before they were stable.
@@ -295,24 +295,24 @@ impl<S> Reconnect<S> {
 
     fn dial(&mut self, net: &mut Net<'_, S>) {
         // If the factory panics, this is stopped, and not waiting for what will never come.
-        self.phase = Stage::Stopped;
+        self.stage = Stage::Stopped;
         if net.is_draining() {
             return self.rest(Stage::Stopped);
         }
         let key = (self.dial)(net, self.options.clone());
         // During a shutdown nothing is opened, and nobody knows the key: no `closed` will come.
-        if net.peer(key).is_some() { self.phase = Stage::Dialled(key) } else { self.rest(Stage::Stopped) }
+        if net.peer(key).is_some() { self.stage = Stage::Dialled(key) } else { self.rest(Stage::Stopped) }
     }
 
     /// There will be no further attempt, and nobody to send to.
-    fn rest(&mut self, phase: Stage) {
-        self.phase = phase;
+    fn rest(&mut self, stage: Stage) {
+        self.stage = stage;
         self.failures = 0;
         self.kept.clear();
     }
 
     fn pause(&mut self, net: &mut Net<'_, S>) -> Duration {
-        let was_stable = match self.phase {
+        let was_stable = match self.stage {
             Stage::Ending { .. } => return Duration::ZERO, // you wanted it again
             Stage::Ready { since, .. } => net.now().duration_since(since) >= self.stable,
             _ => false,
@@ -323,7 +323,7 @@ impl<S> Reconnect<S> {
 
     fn pause_is_over(&mut self, net: &mut Net<'_, S>) {
         // Otherwise the state has another one in this place by now.
-        if let Stage::Waiting(_) = self.phase {
+        if let Stage::Waiting(_) = self.stage {
             self.dial(net);
         }
     }
@@ -332,7 +332,7 @@ impl<S> Reconnect<S> {
 impl<S> fmt::Debug for Reconnect<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reconnect")
-            .field("phase", &self.phase)
+            .field("stage", &self.stage)
             .field("failures", &self.failures)
             .field("kept", &self.kept())
             .finish_non_exhaustive()

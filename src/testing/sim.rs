@@ -109,7 +109,7 @@ impl Sim {
     /// As [`host`](Self::host).
     pub fn host_with<S: 'static>(&mut self, ip: &str, state: S, config: Config) -> Host<S> {
         assert!(ip.parse::<std::net::IpAddr>().is_ok(), "`{ip}` is no IP address");
-        assert!(self.network.borrow().machines.iter().all(|node| node.name != ip), "{ip} is another host's");
+        assert!(self.network.borrow().machines.iter().all(|machine| machine.name != ip), "{ip} is another host's");
         self.seat(ip, false, state, config)
     }
 
@@ -122,7 +122,7 @@ impl Sim {
         Host { id, _state: PhantomData }
     }
 
-    /// A node without a reactor.
+    /// A machine without a reactor.
     pub(super) fn add_machine(&mut self, name: &str, is_anywhere: bool) -> HostId {
         self.seats.push(None);
         self.network.borrow_mut().add_machine(name, is_anywhere)

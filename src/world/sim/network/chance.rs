@@ -101,10 +101,10 @@ impl Network {
 
     /// Before each operation of a host: whether it is the one that is to fail.
     pub(crate) fn operate(&mut self, host: HostId, what: &str) -> Result<(), Errno> {
-        let node = &mut self.machines[host];
-        let number = node.operations;
-        node.operations += 1;
-        match node.torture {
+        let machine = &mut self.machines[host];
+        let number = machine.operations;
+        machine.operations += 1;
+        match machine.torture {
             Some(torture) if number == torture.at || (torture.is_persistent && number > torture.at) => {
                 let errno = torture.errno;
                 self.now = self.now + FAILURE_TAKES;
@@ -130,12 +130,12 @@ impl Network {
 
     /// How long the next job that this host gives to another thread takes: of the seed and the job's number alone.
     pub(crate) fn work_takes(&mut self, host: HostId) -> Duration {
-        let node = &mut self.machines[host];
-        node.jobs += 1;
+        let machine = &mut self.machines[host];
+        machine.jobs += 1;
         match nanos(self.weather.work) {
             0 => Duration::ZERO,
             most => {
-                let of_job = mix(mix(self.seed ^ !(host as u64)) ^ u64::from(node.jobs));
+                let of_job = mix(mix(self.seed ^ !(host as u64)) ^ u64::from(machine.jobs));
                 Duration::from_nanos(Rng::with_seed(of_job).u64(0..most))
             }
         }

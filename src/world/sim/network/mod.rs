@@ -198,9 +198,9 @@ impl Network {
         let listening = self.ports.values().find(|(at, _)| at == address).map(|(_, port)| port.host);
         let ip = address.ip()?.ip();
         let name = ip.to_string();
-        let owner = || self.machines.iter().position(|node| node.name == name);
+        let owner = || self.machines.iter().position(|machine| machine.name == name);
         let home = || self.homes.get(&ip).copied();
-        let anywhere = || self.machines.iter().position(|node| node.is_anywhere);
+        let anywhere = || self.machines.iter().position(|machine| machine.is_anywhere);
         listening.or_else(owner).or_else(home).or_else(anywhere)
     }
 
@@ -212,8 +212,8 @@ impl Network {
 /// Hosts, as the scheduler sees them.
 impl Network {
     pub(crate) fn has_events(&self, host: HostId) -> bool {
-        let node = &self.machines[host];
-        !node.is_dead && (!node.ready.is_empty() || node.is_woken.load(Ordering::Acquire))
+        let machine = &self.machines[host];
+        !machine.is_dead && (!machine.ready.is_empty() || machine.is_woken.load(Ordering::Acquire))
     }
 
     pub(crate) fn take_events(&mut self, host: HostId) -> BTreeMap<usize, Flags> {

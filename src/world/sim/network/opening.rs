@@ -80,8 +80,8 @@ impl Network {
     pub(crate) fn shed(&mut self, id: PortId) -> Result<EndId, Errno> {
         let Some((_, port)) = self.ports.get(&id) else { return Err(Errno::Again) };
         let (host, token) = (port.host, port.token);
-        let node = &self.machines[host];
-        if node.sockets > node.sockets_max {
+        let machine = &self.machines[host];
+        if machine.sockets > machine.sockets_max {
             return Err(Errno::TooManyFiles);
         }
         self.take_waiting(id, host, token).map(|(end, _)| end)
@@ -203,14 +203,14 @@ impl Network {
 
     /// A descriptor, if the host still has one.
     fn spend_socket(&mut self, host: HostId) -> Result<(), Errno> {
-        let node = &self.machines[host];
-        if node.sockets >= node.sockets_max { Err(Errno::TooManyFiles) } else { Ok(()) }
+        let machine = &self.machines[host];
+        if machine.sockets >= machine.sockets_max { Err(Errno::TooManyFiles) } else { Ok(()) }
     }
 
     fn choose_port(&mut self, host: HostId) -> u16 {
-        let node = &mut self.machines[host];
-        let port = node.next_port;
-        node.next_port = node.next_port.checked_add(1).unwrap_or(EPHEMERAL);
+        let machine = &mut self.machines[host];
+        let port = machine.next_port;
+        machine.next_port = machine.next_port.checked_add(1).unwrap_or(EPHEMERAL);
         port
     }
 }
