@@ -50,72 +50,98 @@ mutation() {
 }
 
 printf '| planted bug | tests that fail, one of them |\n|---|---|\n'
-mutation 'keys are not compared: a stale one finds the successor' src/slots.rs \
-    'Some(Entry::Stream(conn)) if conn.key == key => Some(conn)' 'Some(Entry::Stream(conn)) => Some(conn)'
+mutation 'keys are not compared: a stale one finds the successor' src/endpoint/slots.rs \
+    'fn conn(&self, key: Key) -> Option<&Conn> {
+        match self.entries.get(key.index()) {
+            Some(Entry::Conn(conn)) if conn.key == key => Some(conn)' 'fn conn(&self, key: Key) -> Option<&Conn> {
+        match self.entries.get(key.index()) {
+            Some(Entry::Conn(conn)) => Some(conn)'
 mutation 'events of the dead reach the successor' src/hub/mod.rs \
-    'if conn.key.token() == token {' 'if true {'
-mutation 'who is not done after his budget is not queued again' src/hub/mod.rs \
-    '        self.requeue(key);
-        if is_flushing {' '        if is_flushing {'
+    'Some(Entry::Conn(conn)) if conn.key.token() == token => {' 'Some(Entry::Conn(conn)) => {'
+mutation 'who is not done after his budget is not queued again' src/endpoint/conn/mod.rs \
+    '        self.requeue(cx);
+        if self.phase == Phase::Flushing {' '        if self.phase == Phase::Flushing {'
 mutation 'closings are not put off to the end of the turn' src/reactor.rs \
     '            serve(&mut self.core, key, state, &mut self.buffers);' '            serve(&mut self.core, key, state, &mut self.buffers);
             self.reap(state);'
-mutation 'what has ended may end again' src/hub/ending.rs \
-    'if matches!(conn.phase, Phase::Guest | Phase::Ended | Phase::Lingering) {' 'if false {'
+mutation 'what has ended may end again' src/endpoint/conn/ending.rs \
+    'if matches!(self.phase, Phase::Guest | Phase::Ended | Phase::Lingering) {' 'if false {'
 mutation 'closings do not wait for accepted tells' src/reactor.rs \
     'is_some_and(|conn| conn.tells > 0)' 'is_some_and(|_| false)'
-mutation 'the search goes on behind what was read before' src/terminator.rs \
+mutation 'the search goes on behind what was read before' src/framing/needle.rs \
     'input.searched().saturating_sub(self.bytes().len() - 1)' 'input.searched()'
-mutation 'the search starts over with each read' src/terminator.rs \
+mutation 'the search starts over with each read' src/framing/needle.rs \
     '                input.mark_searched();
                 None' '                None'
-mutation 'nobody is told that the output fell to the low mark' src/hub/sending.rs \
-    'conn.put(OWES_WRITABLE, conn.takes_output());' 'conn.clear(OWES_WRITABLE);'
-mutation 'congestion ends below the high mark, not at the low one' src/hub/sending.rs \
-    'conn.is(CONGESTED) && queued <= marks.low' 'conn.is(CONGESTED) && queued <= marks.high'
-mutation 'congestion begins at the low mark, not above the high one' src/hub/sending.rs \
+mutation 'nobody is told that the output fell to the low mark' src/endpoint/conn/writing.rs \
+    'self.put(OWES_WRITABLE, self.takes_output());' 'self.clear(OWES_WRITABLE);'
+mutation 'congestion ends below the high mark, not at the low one' src/endpoint/conn/writing.rs \
+    'self.is(CONGESTED) && queued <= marks.low' 'self.is(CONGESTED) && queued <= marks.high'
+mutation 'congestion begins at the low mark, not above the high one' src/endpoint/conn/writing.rs \
     '(queued > marks.high || has_pile)' '(queued > marks.low || has_pile)'
-mutation 'throttled readers are not looked at again' src/hub/sending.rs \
-    '            self.mark_dirty(reader);' '            let _ = reader;'
-mutation 'own output does not hold reading back' src/conn.rs \
-    '!(self.is(CONGESTED) && self.is(HOLDS_BACK))' 'true'
-mutation 'writable is told to one that is not connected yet' src/conn.rs \
+mutation 'throttled readers are not looked at again' src/hub/throttles.rs \
+    '        self.put_throttled(reader);
+        self.mark_dirty(reader);' '        self.put_throttled(reader);'
+mutation 'a reader is not told that its target is congested' src/hub/throttles.rs \
+    '        self.put_throttled(reader);
+        self.mark_dirty(reader);' '        self.mark_dirty(reader);'
+mutation 'own output does not hold reading back' src/endpoint/conn/state.rs \
+    'self.is(THROTTLED) || self.flags.has_just(CONGESTED | HOLDS_BACK, CONGESTED | HOLDS_BACK)' 'self.is(THROTTLED)'
+mutation 'writable is told to one that is not connected yet' src/endpoint/conn/state.rs \
     'self.is(OWES_WRITABLE) && self.is(ESTABLISHED) && !self.is(OWES_CONNECTED)' 'self.is(OWES_WRITABLE)'
 mutation 'frames go on after a pause inside one' src/contract/protocol.rs \
-    'if ctx.hub().interrupt || input.is_empty() {' 'if input.is_empty() {'
-mutation 'the linger deadline counts from the close' src/hub/timing.rs \
-    'limits.linger.restart(now);' 'let _ = &limits.linger;'
-mutation 'a polite end closes at once, without waiting for the peer' src/hub/ending.rs \
-    'let lingers = is_clean && conn.is(ESTABLISHED)' 'let lingers = false && is_clean && conn.is(ESTABLISHED)'
-mutation 'what was cut off ends like what is whole' src/hub/ending.rs \
-    'let is_cut = conn.is(CUT);' 'let is_cut = false;'
+    'if ctx.hub().cx.lent.interrupt || input.is_empty() {' 'if input.is_empty() {'
+mutation 'the linger deadline counts from the close' src/stopwatch.rs \
+    'self.linger.restart(now);' 'let _ = &self.linger;'
+mutation 'a polite end closes at once, without waiting for the peer' src/endpoint/conn/ending.rs \
+    'is_clean && self.is(ESTABLISHED) && !self.is(EOF_SEEN)' 'false && is_clean && self.is(ESTABLISHED) && !self.is(EOF_SEEN)'
+mutation 'what was cut off ends like what is whole' src/endpoint/conn/ending.rs \
+    'let is_cut = self.is(CUT);' 'let is_cut = false;'
 mutation 'a timer set by a timer fires in the same turn' src/reactor.rs \
-    'self.core.hub.timers.due(now, mark)' 'self.core.hub.timers.due(now.max(self.core.hub.world.now()), u64::MAX.max(mark))'
+    'self.core.hub.cx.timers.due(now, mark)' \
+    'self.core.hub.cx.timers.due(now.max(self.core.hub.cx.world.now()), u64::MAX.max(mark))'
 mutation 'a successor is told the tells of its predecessor' src/contract/core.rs \
-    'if conn.life == life {' 'if true {'
+    'if conn.upgrades == upgrades {' 'if true {'
+# What is done to others when a loan ends.
+mutation 'notes are not worked off after a loan' src/hub/mod.rs \
+    '        let result = run(self.slots.conn_at_mut(key.index()), &mut self.cx);
+        self.work_off_notes();' '        let result = run(self.slots.conn_at_mut(key.index()), &mut self.cx);'
+mutation 'who was touched from outside is not looked at' src/endpoint/conn/mod.rs \
+    'match self.is_current(cx) {' 'match true {'
+mutation 'a share that is not used is not returned' src/endpoint/conn/rates.rs \
+    'if !self.could_move(way) {' 'if false && !self.could_move(way) {'
 # The straight way: each question that it asks.
-mutation 'the straight way reads also what is paused' src/conn.rs \
-    'FAILED | BACKLOG | PAUSED | OWES_ANSWER | CONGESTED' 'FAILED | BACKLOG | OWES_ANSWER | CONGESTED'
-mutation 'the straight way reads on in spite of its own output' src/conn.rs \
-    'FAILED | BACKLOG | PAUSED | OWES_ANSWER | CONGESTED' 'FAILED | BACKLOG | PAUSED | OWES_ANSWER'
-mutation 'the straight way reads before what is owed is told' src/conn.rs \
-    'let unusual = OWES_CONNECTED | OWES_DRAINING |' 'let unusual ='
-mutation 'the straight way reads on while an answer is owed' src/conn.rs \
-    'FAILED | BACKLOG | PAUSED | OWES_ANSWER | CONGESTED' 'FAILED | BACKLOG | PAUSED | CONGESTED'
-mutation 'a resume lets a request in before the answer that is owed' src/conn.rs \
+mutation 'the straight way reads also what is paused' src/endpoint/conn/state.rs \
+    'self.is_plain(READABLE)' 'self.flags.has_just(ESTABLISHED | READABLE, (ESTABLISHED | READABLE | UNUSUAL).without(PAUSED))'
+mutation 'the straight way reads on in spite of its own output' src/endpoint/conn/state.rs \
+    'self.is_plain(READABLE)' \
+    'self.flags.has_just(ESTABLISHED | READABLE, (ESTABLISHED | READABLE | UNUSUAL).without(CONGESTED))'
+mutation 'the straight way reads before what is owed is told' src/endpoint/conn/state.rs \
+    'self.is_plain(READABLE)' \
+    'self.flags.has_just(ESTABLISHED | READABLE, (ESTABLISHED | READABLE | UNUSUAL).without(OWES_CONNECTED | OWES_DRAINING))'
+mutation 'the straight way reads on while an answer is owed' src/endpoint/conn/state.rs \
+    'self.is_plain(READABLE)' \
+    'self.flags.has_just(ESTABLISHED | READABLE, (ESTABLISHED | READABLE | UNUSUAL).without(OWES_ANSWER))'
+mutation 'a resume lets a request in before the answer that is owed' src/endpoint/conn/state.rs \
     '!self.is(PAUSED | OWES_ANSWER) &&' '!self.is(PAUSED) &&'
-mutation 'the straight way loses what is left of a frame' src/hub/receiving.rs \
+mutation 'the straight way loses what is left of a frame' src/endpoint/conn/reading.rs \
     '        if !is_used_up {
-            conn.held = Some(buffers.hold());' '        if false {
-            conn.held = Some(buffers.hold());'
-mutation 'the straight way forgets the FIN' src/conn.rs \
-    '!self.is(CONGESTED | FIN_ASKED | SPECIAL) && self.is_open() && self.output' '!self.is(CONGESTED | SPECIAL) && self.is_open() && self.output'
-mutation 'a turn is over though something is owed' src/conn.rs \
-    'let owed = OWES_CONNECTED | OWES_DRAINING | OWES_WRITABLE;' 'let owed = OWES_CONNECTED;'
-mutation 'the straight way does not start the idle clock anew' src/hub/receiving.rs \
-    'self.has_spoken(key.index());' ''
-mutation 'the straight way lets the idle clock run while paused' src/conn.rs \
-    'let unusual = PAUSED | OWES_ANSWER | SPECIAL;' 'let unusual = OWES_ANSWER | SPECIAL;'
-mutation 'others may send to who is half-closed' src/conn.rs \
-    'let is_plain = !self.is(CONGESTED | FIN_ASKED | SPECIAL)' 'let is_plain = !self.is(CONGESTED | SPECIAL)'
+            self.held = Some(buffers.hold());' '        if false {
+            self.held = Some(buffers.hold());'
+mutation 'the straight way forgets the FIN' src/endpoint/conn/state.rs \
+    'self.is_plain(ESTABLISHED) && self.output.is_none()' \
+    'self.flags.has_just(ESTABLISHED, (ESTABLISHED | UNUSUAL).without(FIN_ASKED)) && self.output.is_none()'
+mutation 'a turn is over though something is owed' src/endpoint/conn/state.rs \
+    'self.is_plainly_sent() && !self.is(READABLE)' \
+    'self.flags.has_just(ESTABLISHED, (ESTABLISHED | READABLE | UNUSUAL).without(OWES_DRAINING | OWES_WRITABLE)) && self.output.is_none()'
+mutation 'the straight way does not start the idle clock anew' src/endpoint/conn/reading.rs \
+    'self.has_spoken(cx);' ''
+mutation 'the straight way lets the idle clock run while paused' src/endpoint/conn/state.rs \
+    'self.is_plainly_sent() && !self.is(READABLE)' \
+    'self.flags.has_just(ESTABLISHED, (ESTABLISHED | READABLE | UNUSUAL).without(PAUSED)) && self.output.is_none()'
+mutation 'others may send to who is half-closed' src/endpoint/conn/state.rs \
+    'self.is_plain(ESTABLISHED) && self.queued()' \
+    'self.flags.has_just(ESTABLISHED, (ESTABLISHED | UNUSUAL).without(FIN_ASKED)) && self.queued()'
+mutation 'the straight way is taken by who has half-closed' src/flags.rs \
+    '| IN_READY.0 | IN_DIRTY.0)' '| IN_READY.0 | IN_DIRTY.0 | FIN_ASKED.0)'
 exit $survived
