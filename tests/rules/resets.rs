@@ -131,3 +131,64 @@ fn a_reset_ends_a_connection_that_another_pauses_before_the_error_is_read() {
     until(&mut talk.reactor, &mut talk.journal, |journal| journal.closings() == 1);
     assert_eq!(talk.journal.frames(), ["a"], "it was paused");
 }
+
+/// A FIN, and behind it a reset.
+#[cfg(feature = "sim")]
+mod simulated {
+    use mainspring::{Config, Context, Outcome, Protocol, Reason, testing::Sim};
+    use std::time::Duration;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    /// Its last words, its end, and soon afterwards a reset.
+    struct Server;
+
+    impl<S> Protocol<S> for Server {
+        fn connected(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
+            ctx.after(5 * MILLI, |_: &mut Self, ctx, _| {
+                ctx.send("no\r\n");
+                ctx.half_close();
+                Ok(())
+            });
+            ctx.after(6 * MILLI, |_: &mut Self, ctx, _| {
+                ctx.abort();
+                Ok(())
+            });
+            Ok(())
+        }
+    }
+
+    struct Client;
+
+    impl Protocol<Vec<String>> for Client {
+        fn received(&mut self, _: &mut Context<'_, Vec<String>>, log: &mut Vec<String>, bytes: &[u8]) -> Outcome {
+            log.push(String::from_utf8_lossy(bytes).into_owned());
+            Ok(())
+        }
+
+        fn eof(&mut self, _: &mut Context<'_, Vec<String>>, log: &mut Vec<String>, _: &[u8]) -> Outcome {
+            log.push("eof".to_owned());
+            Ok(())
+        }
+
+        fn closed(&mut self, _: &mut Context<'_, Vec<String>>, log: &mut Vec<String>, why: Reason) {
+            log.push(if why.is_clean() { "clean" } else { "lost" }.to_owned());
+        }
+    }
+
+    /// It once depended on whether the last words and the end were read in one turn.
+    #[test]
+    fn the_peers_end_is_told_before_the_reset_behind_it() {
+        for turn_bytes in [1, 64 << 10] {
+            let mut sim = Sim::new(1);
+            let server = sim.host("10.0.0.1", ());
+            sim.net(server).listen("10.0.0.1:80", || Server).expect("a free port");
+            let client = sim.host_with("10.0.0.2", Vec::new(), Config::new().turn_bytes(turn_bytes));
+            sim.net(client).connect("10.0.0.1:80", Client);
+            sim.run_for(4 * MILLI); // it is connected; the rest comes at once
+            sim.part(server, client).run_for(10 * MILLI);
+            sim.join(server, client).run_for(1_000 * MILLI);
+            assert_eq!(*sim.state(client), ["no\r\n", "eof", "lost"], "{turn_bytes} bytes a turn");
+        }
+    }
+}
