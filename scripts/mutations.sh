@@ -144,4 +144,6 @@ mutation 'others may send to who is half-closed' src/endpoint/conn/state.rs \
     'self.flags.has_just(ESTABLISHED, (ESTABLISHED | UNUSUAL).without(FIN_ASKED)) && self.queued()'
 mutation 'the straight way is taken by who has half-closed' src/flags.rs \
     '| IN_READY.0 | IN_DIRTY.0)' '| IN_READY.0 | IN_DIRTY.0 | FIN_ASKED.0)'
+mutation 'the straight way is taken by who is lost' src/flags.rs \
+    '| IN_READY.0 | IN_DIRTY.0)' '| IN_READY.0 | IN_DIRTY.0 | LOST.0)'
 exit $survived

@@ -207,8 +207,8 @@ fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
             Some(Drained::No) => core.hub.dispatcher_not_drained(key, name),
             Some(Drained::Yes) => {
                 let hub = &mut core.hub;
-                let drained = guard(|| Ok(hub.dispatcher_drained(key, kind.flag(), dispatcher.source())));
-                hub.obey(key, drained);
+                let drained = guard(|| hub.dispatcher_drained(key, kind.flag(), dispatcher.source()));
+                hub.obey(key, drained.map(Ok));
             }
             None => {}
         }

@@ -23,8 +23,11 @@ pub(crate) struct Refusing<S> {
     error: OffloadError,
     /// Of its connection.
     upgrades: u32,
+    /// As `OnReturn`: named by who refuses.
+    tell: fn(&mut Core<S>, Self, &mut S),
 }
 
+/// What becomes of it.
 pub(crate) type OnReturn<S> = fn(&mut Core<S>, Ticket, Result<Product, OffloadError>, &mut S);
 
 /// Of what was known without another thread.
@@ -127,7 +130,7 @@ impl<S> Core<S> {
             Err(Refused::NoThread(error)) => OffloadError::NoThread(error),
         };
         let upgrades = if let Done::Tell(key, _) = done { hub.slots.conn_at(key.index()).upgrades } else { 0 };
-        self.refused.push(Refusing { done, error, upgrades });
+        self.refused.push(Refusing { done, error, upgrades, tell: Self::tell_refused });
     }
 
     /// What needed no other thread: all that stood there when this began, because a peer may have caused it by the thousand,
@@ -139,17 +142,19 @@ impl<S> Core<S> {
             }
             self.run_deferred(state);
         }
-        for Refusing { done, error, upgrades } in std::mem::take(&mut self.refused) {
-            match done {
-                Done::Job(done) => _ = self.run_job(FOLLOWS, state, |net, state| done(net, state, Err(error))),
-                Done::Tell(key, done)
-                    if self.hub.slots.conn(key).is_some_and(|conn| conn.is_open() && conn.upgrades == upgrades) =>
-                {
-                    self.tell_now(key, FOLLOWS, state, |handler, ctx, state| done(handler, ctx, state, Err(error)));
-                }
-                nobodys => discard(FOLLOWS, nobodys),
-            }
+        for refusing in std::mem::take(&mut self.refused) {
+            (refusing.tell)(self, refusing, state);
             self.run_deferred(state);
+        }
+    }
+
+    fn tell_refused(&mut self, Refusing { done, error, upgrades, .. }: Refusing<S>, state: &mut S) {
+        match done {
+            Done::Job(done) => _ = self.run_job(FOLLOWS, state, |net, state| done(net, state, Err(error))),
+            Done::Tell(key, done) if self.hub.find_open(key).is_some_and(|conn| conn.upgrades == upgrades) => {
+                self.tell_now(key, FOLLOWS, state, |handler, ctx, state| done(handler, ctx, state, Err(error)));
+            }
+            nobodys => discard(FOLLOWS, nobodys),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     pool::{Purpose, Ticket},
     reason::OffloadError,
     threads::{Asker, LookedUp, Product},
+    time::Time,
     timers::TimerKind,
 };
 use std::{io, net::IpAddr};
@@ -110,8 +111,11 @@ impl<S> Core<S> {
         }
         self.on_return[Purpose::Names as usize] = Some(Self::looked_up);
         let deadline = self.hub.cx.world.now() + self.hub.cx.config.connect_max;
-        let timer = self.hub.cx.timers.set(deadline, TimerKind::Job);
+        let timer = self.hub.cx.timers.set(Time::NEVER, TimerKind::Job);
         let ticket = ask(&mut self.hub, Asker::Job(timer));
+        if ticket.is_some() {
+            self.hub.cx.timers.set_again(timer, deadline); // what is known already cannot come too late
+        }
         self.keep(timer, TimerJob::Lookup(ticket, asked, then));
         timer
     }

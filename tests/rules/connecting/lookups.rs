@@ -154,6 +154,19 @@ fn resolve_gives_all_addresses_once_and_later() {
     );
 }
 
+/// Found by the model: the deadline passed while the callback that asked was still running.
+#[test]
+fn what_is_known_without_asking_cannot_come_too_late() {
+    let (mut reactor, mut heard) = (with_resolver(Config::new().connect_max(SECOND / 1000), |_| Ok(Vec::new())), Heard::new());
+    reactor.net().post(|net, _| {
+        net.resolve("127.0.0.1", |_, heard: &mut Heard, found| heard.push((0, found.map_err(|error| (error.kind(), None)))));
+        let asked = Instant::now();
+        while asked.elapsed() < SECOND / 200 {}
+    });
+    reactor.run(&mut heard).expect("it ends when it is told");
+    assert_eq!(heard, [(0, Ok(vec![ip("127.0.0.1")]))]);
+}
+
 #[test]
 fn a_lookup_can_be_taken_back_and_has_a_deadline() {
     let mut reactor = with_resolver(Config::new().connect_max(SECOND / 20), |_| {
