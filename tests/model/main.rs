@@ -80,6 +80,10 @@ fn the_seeds_that_once_failed_hold() {
         ("a connect that fails on purpose is a loss", &[44245, 5044926, 5134322, 5251179, 5256759, 5284606][..]),
         ("who gives up a race ends before `closed`", &[47911, 70801, 5083943, 5211725]),
         ("work is taken while a refusal is untold", &[5279817]),
+        ("a fault lets a silent address win a race", &[7021198, 7046895]),
+        ("output stays queued on who was lost before it was connected", &[7119100]),
+        ("an empty line behind a skipped frame is all that a refusal leaves", &[7473283]),
+        ("a long turn lets the deadline of a known answer pass", &[12161871]),
     ];
     for (fault, seeds) in seeds {
         for &seed in seeds {
