@@ -33,6 +33,24 @@ pub(crate) enum Entry {
     Retired,
 }
 
+impl From<Conn> for Entry {
+    fn from(conn: Conn) -> Self {
+        Self::Conn(conn)
+    }
+}
+
+impl From<Listening> for Entry {
+    fn from(listening: Listening) -> Self {
+        Self::Listener(Box::new(listening))
+    }
+}
+
+impl From<Dispatching> for Entry {
+    fn from(dispatching: Dispatching) -> Self {
+        Self::Dispatcher(Box::new(dispatching))
+    }
+}
+
 impl Entry {
     pub(crate) fn key(&self) -> Option<Key> {
         match self {

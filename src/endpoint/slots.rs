@@ -30,7 +30,8 @@ impl Slots {
     }
 
     /// Under [`next_key`](Self::next_key).
-    pub(crate) fn insert(&mut self, entry: Entry) {
+    pub(crate) fn insert(&mut self, entry: impl Into<Entry>) {
+        let entry = entry.into();
         debug_assert_eq!(entry.key(), self.next_key());
         let index = self.entries.insert(entry);
         if index == self.serials.len() {
@@ -175,7 +176,7 @@ mod tests {
 
     fn open(slots: &mut Slots) -> Key {
         let key = slots.next_key().expect("room");
-        slots.insert(Entry::Conn(Conn::new(key, None, Address::Fd, Time::default())));
+        slots.insert(Conn::new(key, None, Address::Fd, Time::default()));
         key
     }
 
@@ -259,7 +260,7 @@ mod tests {
         let stale = slots.stale_key();
         let conn = open(&mut slots);
         let watched = slots.next_key().expect("room");
-        slots.insert(Entry::Dispatcher(Box::new(Dispatching::new(watched, true))));
+        slots.insert(Dispatching::new(watched, true));
         for key in [conn, watched] {
             assert!(slots.get(key).is_some() && slots.get_mut(key).is_some() && slots.at(key.index()).is_some());
             assert_eq!((slots.conn(key).is_some(), slots.conn_mut(key).is_some()), (key == conn, key == conn));

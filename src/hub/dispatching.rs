@@ -1,13 +1,7 @@
 //! Dispatchers: sources that the program owns.
 
 use super::Hub;
-use crate::{
-    endpoint::{Dispatching, Entry},
-    flags::*,
-    key::Key,
-    reason::Reason,
-    world::Source,
-};
+use crate::{endpoint::Dispatching, flags::*, key::Key, reason::Reason, world::Source};
 use std::io;
 
 impl Hub {
@@ -15,7 +9,7 @@ impl Hub {
         self.refuse_if_shut()?;
         let key = self.next_key()?;
         let is_registered = self.cx.world.watch(source, key.token())?;
-        self.slots.insert(Entry::Dispatcher(Box::new(Dispatching::new(key, is_registered))));
+        self.slots.insert(Dispatching::new(key, is_registered));
         self.counts.dispatchers += 1;
         self.requeue(key);
         Ok(key)

@@ -425,7 +425,7 @@ mod tests {
 
     fn open(hub: &mut Hub) -> Key {
         let key = hub.slots.next_key().expect("room");
-        hub.slots.insert(Entry::Conn(Conn::new(key, None, Address::Fd, Time::default())));
+        hub.slots.insert(Conn::new(key, None, Address::Fd, Time::default()));
         key
     }
 

@@ -4,7 +4,7 @@ use super::Hub;
 use crate::{
     address::{Address, Place, Target},
     connect::Connect,
-    endpoint::{Arrived, Conn, Entry, Listening, Phase},
+    endpoint::{Arrived, Conn, Listening, Phase},
     flags::*,
     key::Key,
     listen::Listen,
@@ -36,7 +36,7 @@ impl Hub {
         log::info!(target: "mainspring", "{key} listening on {local}");
         let mut listening = Listening::new(key, socket, local, options);
         listening.share_rates(&mut self.cx);
-        self.slots.insert(Entry::Listener(Box::new(listening)));
+        self.slots.insert(listening);
         self.counts.listeners += 1;
         Ok(key)
     }
@@ -69,7 +69,7 @@ impl Hub {
         conn.listener = Some(listener);
         conn.enter(Phase::Guest);
         conn.set(HOLDS_BACK | ESTABLISHED | WRITABLE);
-        self.slots.insert(Entry::Conn(conn));
+        self.slots.insert(conn);
         // Before its factory runs, which may ask for a drain: it is somebody to wait for.
         self.counts.accepted += 1;
         if let Some(listening) = self.slots.listener(listener) {
@@ -140,7 +140,7 @@ impl Hub {
         let mut conn = Conn::new(key, None, peer, self.cx.world.now());
         conn.extra().from = options.local;
         conn.extra().clocks.connect.set(Some(options.timeout.unwrap_or(self.cx.config.connect_max)));
-        self.slots.insert(Entry::Conn(conn));
+        self.slots.insert(conn);
         self.counts.opened += 1;
         self.cx.stats.opened += 1;
         self.lend(key, |conn, cx| {
