@@ -190,7 +190,7 @@ impl Conn {
 
     #[inline]
     pub(crate) fn put(&mut self, these: Flags, on: bool) {
-        if on { self.set(these) } else { self.clear(these) }
+        self.flags.put(these, on);
     }
 
     #[inline]
@@ -211,9 +211,7 @@ impl Conn {
     /// Sets it; whether it was set before.
     #[inline]
     pub(crate) fn mark(&mut self, flag: Flags) -> bool {
-        let was_set = self.is(flag);
-        self.set(flag);
-        was_set
+        self.flags.mark(flag)
     }
 
     #[inline]
