@@ -72,8 +72,8 @@ pub trait Protocol<S = ()>: Any {
     /// A bound of this connection was reached. Any `Err` (the default) ends it, with
     /// [`Reason::Limit`]. `Ok` goes on: `Idle` and `Stalled` start afresh, `Deadline` is off; of a frame that is too long
     /// or too slow the rest is skipped up to its end, and a terminator that you set here holds after that (otherwise a
-    /// delimiter stays, and a length becomes [`None`](crate::Terminator::None)). The end of a custom frame is known to
-    /// its framer only: there, `Ok` closes politely. A time-out comes only when the loop has looked at its sockets after it
+    /// delimiter and a framer stay, and a length becomes [`None`](crate::Terminator::None)). Only of a frame that a
+    /// [`Framer`](crate::Framer) of your own refuses by `Need` the end is not known: there, `Ok` closes politely. A time-out comes only when the loop has looked at its sockets after it
     /// ran out: what the peer did in time while somebody's callback was long counts.
     fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
         Err(limit.into())
@@ -188,7 +188,7 @@ impl<S, P: Protocol<S>> Handler<S> for P {
 /// that a terminator set in it holds afterwards.
 pub(crate) fn exceed<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
     let is_of_frame = matches!(limit, Limit::FrameBytes | Limit::FrameTime);
-    let goes_on = !is_of_frame || ctx.pair().0.skip_frame();
+    let goes_on = !is_of_frame || ctx.pair().0.skip_frame(limit == Limit::FrameBytes);
     if let Err(fault) = handler.exceeded(ctx, state, limit) {
         if !fault.is::<Limit>() {
             log::debug!(target: "mainspring", "{} {} said of its limit: {}", ctx.key, handler.type_name(), OneLine(fault));

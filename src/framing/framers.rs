@@ -14,10 +14,10 @@ impl Framer for Prefixed {
         let width = self.width.bytes();
         let Some(prefix) = input.get(..width) else { return Ok(Step::Need(width)) };
         let length = self.width.decode(self.order, prefix);
-        if length > self.limit {
-            return Ok(Step::Need(usize::MAX));
+        if length > self.limit as u64 {
+            return Ok(Step::TooLong { bytes: length.saturating_add(width as u64) });
         }
-        let end = width.saturating_add(length);
+        let end = width.saturating_add(length as usize);
         Ok(if input.len() < end { Step::Need(end) } else { Step::Frame { bytes: width..end, consumed: end } })
     }
 }
@@ -35,11 +35,8 @@ impl Framer for Netstring {
         if digits > 1 && input[0] == b'0' {
             return Err("netstring: a length begins with 0".into());
         }
-        let length = input[..digits]
-            .iter()
-            .fold(0_usize, |length, &digit| length.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
-        if length > self.limit {
-            return Ok(Step::Need(usize::MAX));
+        if digits > LENGTH_DIGITS_MAX {
+            return Ok(Step::Need(usize::MAX)); // no frame is so long
         }
         match input.get(digits) {
             None => return Ok(Step::Need(digits + 1)),
@@ -48,11 +45,19 @@ impl Framer for Netstring {
                 return Err(format!("netstring: `{}` where a length and a colon should be", other.escape_ascii()).into());
             }
         }
-        let end = (digits + 1).saturating_add(length);
+        let length = decimal(&input[..digits]);
+        if length > self.limit as u64 {
+            return Ok(Step::TooLong { bytes: length.saturating_add(digits as u64 + 2) });
+        }
+        let end = (digits + 1).saturating_add(length as usize);
         match input.get(end) {
             None => Ok(Step::Need(end.saturating_add(1))),
             Some(b',') => Ok(Step::Frame { bytes: digits + 1..end, consumed: end + 1 }),
             Some(&other) => Err(format!("netstring: `{}` where the comma should be", other.escape_ascii()).into()),
         }
     }
+}
+
+fn decimal(digits: &[u8]) -> u64 {
+    digits.iter().fold(0, |length: u64, &digit| length.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
 }

@@ -8,7 +8,7 @@ mod needle;
 mod buffers;
 mod input;
 
-use crate::reason::Fault;
+use crate::{panics::discard, reason::Fault};
 pub(crate) use buffers::{COPY_MAX, ReadBuffers};
 pub(crate) use input::Input;
 pub(crate) use needle::Needle;
@@ -56,14 +56,24 @@ pub(crate) struct Custom {
     need: usize,
     /// Pieces of a frame were handed over.
     begun: bool,
+    /// It refused the frame, and said how many bytes it has.
+    refused: Option<u64>,
     /// What it failed with.
     fault: Option<Fault>,
 }
 
 pub(crate) struct Skip {
     rest: Framing,
-    /// What holds afterwards.
-    then: Framing,
+    /// What holds afterwards. `None`: the framer that is being asked where the frame ends, for the next one.
+    then: Option<Framing>,
+}
+
+/// How far dropping a refused frame has come.
+enum Dropped {
+    All,
+    NotYet,
+    /// The framer says no more.
+    Stuck(Found),
 }
 
 /// What stands next in the input. Ranges are for [`Input::slice`].
@@ -94,7 +104,7 @@ impl From<Terminator> for Framing {
             // More than half of the address space cannot be held: what is declared beyond it is refused.
             Terminator::Custom { framer, limit } => {
                 let limit = limit.min(isize::MAX as usize);
-                Self::Custom(Box::new(Custom { framer, limit, need: 1, begun: false, fault: None }))
+                Self::Custom(Box::new(Custom { framer, limit, need: 1, begun: false, refused: None, fault: None }))
             }
         }
     }
@@ -118,7 +128,7 @@ impl Framing {
     /// From here on. While a refused frame is being skipped, it holds after that. What held before is given back if that was
     /// a framer of the program, whose `drop` may panic.
     pub(crate) fn set(&mut self, terminator: Terminator) -> Option<Box<Custom>> {
-        let place = if let Self::Skip(skip) = self { &mut skip.then } else { self };
+        let place = if let Self::Skip(skip) = self { skip.then.get_or_insert_default() } else { self };
         match std::mem::replace(place, terminator.into()) {
             Self::Custom(custom) => Some(custom),
             _ => None,
@@ -127,7 +137,8 @@ impl Framing {
 
     /// What a framer failed with.
     pub(crate) fn take_fault(&mut self) -> Fault {
-        let fault = if let Self::Custom(custom) = self { custom.fault.take() } else { None };
+        let asked = if let Self::Skip(skip) = self { &mut skip.rest } else { self };
+        let fault = if let Self::Custom(custom) = asked { custom.fault.take() } else { None };
         fault.unwrap_or_else(|| "a framer failed".into())
     }
 
@@ -157,19 +168,30 @@ impl Framing {
         !matches!(self, Self::Skip(_))
     }
 
-    /// Drops the rest of the frame that has begun, as it comes. `false`: that cannot be told, the end of a custom frame
-    /// is known to its framer only.
-    pub(crate) fn skip(&mut self) -> bool {
+    /// Drops the rest of the frame that has begun, as it comes. `false`: that cannot be told, because a framer refused it and
+    /// did not say where it ends.
+    pub(crate) fn skip(&mut self, is_refused: bool) -> bool {
         let rest = std::mem::take(self);
-        let then = match &rest {
-            Self::Line { limit } => Self::Line { limit: *limit },
-            Self::Delimiter { needle, limit } => Self::Delimiter { needle: needle.clone(), limit: *limit },
-            Self::Until(until) => {
-                let needle = until.needle.clone();
-                Self::Until(Box::new(Until { needle, seen: 0, begun: false }))
+        let (rest, then) = match rest {
+            Self::Line { limit } => (rest, Some(Self::Line { limit })),
+            Self::Delimiter { ref needle, limit } => {
+                let then = Self::Delimiter { needle: needle.clone(), limit };
+                (rest, Some(then))
             }
-            Self::Length { .. } | Self::Stream { .. } => Self::None,
-            Self::None | Self::Custom(_) | Self::Skip(_) => {
+            Self::Until(ref until) => {
+                let then = Self::Until(Box::new(Until { needle: until.needle.clone(), seen: 0, begun: false }));
+                (rest, Some(then))
+            }
+            Self::Length { .. } | Self::Stream { .. } => (rest, Some(Self::None)),
+            Self::Custom(mut custom) => match custom.refused.take() {
+                Some(left) => (Self::Stream { left, begun: true }, Some(Self::Custom(custom))),
+                None if is_refused => {
+                    *self = Self::Custom(custom);
+                    return false;
+                }
+                None => (Self::Custom(custom), None),
+            },
+            Self::None | Self::Skip(_) => {
                 *self = rest;
                 return false;
             }
@@ -213,26 +235,36 @@ impl Framing {
             }
             Self::Until(until) => until.next(input),
             Self::Custom(custom) => custom.next(input),
-            Self::Skip(skip) => {
-                if !skip.rest.drop_rest(input) {
-                    return Found::Nothing;
+            Self::Skip(skip) => match skip.rest.drop_rest(input) {
+                Dropped::All => {
+                    self.end_skip();
+                    self.next(input)
                 }
-                *self = std::mem::take(&mut skip.then);
-                self.next(input)
-            }
+                Dropped::NotYet => Found::Nothing,
+                Dropped::Stuck(found) => found,
+            },
         }
     }
 
-    /// Drops of a refused frame what has come; whether that was all of it.
-    fn drop_rest(&mut self, input: &mut Input) -> bool {
-        match self {
+    /// The refused frame has ended.
+    fn end_skip(&mut self) {
+        let Self::Skip(skip) = std::mem::take(self) else { return };
+        let Skip { rest, then } = *skip;
+        match then {
+            Some(then) => {
+                *self = then;
+                discard("a framer", rest);
+            }
+            None => *self = rest,
+        }
+    }
+
+    /// Drops of a refused frame what has come.
+    fn drop_rest(&mut self, input: &mut Input) -> Dropped {
+        let is_all = match self {
             Self::Line { .. } => drop_until(&Needle::Byte(b'\n'), input),
             Self::Delimiter { needle, .. } => drop_until(needle, input),
-            Self::Until(until) => match until.next(input) {
-                Found::Frame(_) => true,
-                Found::Piece(_) => self.drop_rest(input),
-                _ => false,
-            },
+            Self::Until(_) | Self::Custom(_) => return self.drop_found(input),
             Self::Length { bytes, .. } => {
                 let dropped = input.len().min(*bytes);
                 input.consume(dropped);
@@ -245,7 +277,20 @@ impl Framing {
                 *left -= dropped as u64;
                 *left == 0
             }
-            Self::None | Self::Custom(_) | Self::Skip(_) => true,
+            Self::None | Self::Skip(_) => true,
+        };
+        if is_all { Dropped::All } else { Dropped::NotYet }
+    }
+
+    /// Drops what it finds, up to the end of the frame.
+    fn drop_found(&mut self, input: &mut Input) -> Dropped {
+        loop {
+            match self.next(input) {
+                Found::Frame(_) => return Dropped::All,
+                Found::Piece(_) => {}
+                Found::Nothing => return Dropped::NotYet,
+                stuck => return Dropped::Stuck(stuck),
+            }
         }
     }
 }
@@ -383,6 +428,10 @@ impl Custom {
                 self.need = bytes;
                 Found::Nothing
             }
+            Step::TooLong { bytes } => {
+                self.refused = Some(bytes);
+                Found::TooLong
+            }
             Step::Frame { bytes, consumed } => Found::Frame(placed(input, &bytes, consumed, shown)?),
             Step::Piece { bytes, consumed } => Found::Piece(placed(input, &bytes, consumed, shown)?),
         })
@@ -433,7 +482,7 @@ mod tests {
                 Found::Nothing => break,
                 Found::TooLong => {
                     calls.push(Call::TooLong);
-                    assert!(framing.skip());
+                    assert!(framing.skip(true));
                 }
                 Found::Broken => panic!("{}", framing.take_fault()),
             }
@@ -534,7 +583,7 @@ mod tests {
         assert_eq!(name(Terminator::stream_until(&b"."[..])), "StreamUntil");
         assert_eq!(name(Terminator::netstring(9)), "Custom");
         let (mut framing, ..) = after(Terminator::line(1), b"ab");
-        assert!(framing.skip());
+        assert!(framing.skip(true));
         assert_eq!(framing.name(), "Skip");
     }
 
@@ -597,7 +646,7 @@ mod tests {
                 let (mut framing, mut input, mut calls) = (Framing::from(terminator()), Input::default(), vec![]);
                 feed(&mut framing, &mut input, begin, &mut calls);
                 calls.clear();
-                assert!(framing.has_tail() && framing.skip());
+                assert!(framing.has_tail() && framing.skip(true));
                 framing.set(Terminator::line(9));
                 for part in [&rest[..cut], &rest[cut..]] {
                     assert!(!framing.has_tail() && !framing.is_amid(1), "{:?} cut at {cut}", terminator());
@@ -679,7 +728,7 @@ mod tests {
             for order in [Endian::Big, Endian::Little] {
                 for length in [255, 256, 0x0102, 0xffff] {
                     let (prefix, used) = width.encode(order, length).expect("two bytes are enough");
-                    assert_eq!(width.decode(order, &prefix[used]), length);
+                    assert_eq!(width.decode(order, &prefix[used]), length as u64);
                 }
             }
         }
@@ -694,7 +743,7 @@ mod tests {
             input.room(8)[..8].copy_from_slice(prefix);
             input.filled(8);
             assert!(matches!(framing.next(&mut input), Found::TooLong));
-            assert!(!framing.skip(), "the end of a custom frame is not known");
+            assert!(framing.skip(true), "its end is known");
         }
     }
 
@@ -713,7 +762,7 @@ mod tests {
         for bad in [&b":,"[..], b"x", b"5;", b"05:hello,", b"1:ab", b"-1:"] {
             assert!(matches!(first(bad), Found::Broken), "{}", bad.escape_ascii());
         }
-        for long in [&b"13"[..], b"99999999999999999999999"] {
+        for long in [&b"13:"[..], b"18446744073709551616:", b"99999999999999999999999"] {
             assert!(matches!(first(long), Found::TooLong), "{}", long.escape_ascii());
         }
     }

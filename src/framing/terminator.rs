@@ -152,8 +152,14 @@ pub enum Step {
         consumed: usize,
     },
     /// Ask again when there are so many bytes in all. More than the terminator's limit is `Limit::FrameBytes` at once,
-    /// before they come.
+    /// before they come; where that frame ends is not known then, so an `exceeded` that returns `Ok` closes politely.
     Need(usize),
+    /// The frame that begins here is too long, and known to have so many bytes: `Limit::FrameBytes` at once. If `exceeded`
+    /// returns `Ok`, they are dropped as they come, and the framer is asked for what follows.
+    TooLong {
+        /// From here to the frame's end, its prefix included.
+        bytes: u64,
+    },
 }
 
 /// How wide a length prefix is.
@@ -191,14 +197,12 @@ impl Width {
         })
     }
 
-    /// A length beyond `usize` saturates: it is refused as too long anyway.
-    pub(super) fn decode(self, order: Endian, prefix: &[u8]) -> usize {
+    pub(super) fn decode(self, order: Endian, prefix: &[u8]) -> u64 {
         let fold = |length: u64, &byte: &u8| length << 8 | u64::from(byte);
-        let length = match order {
+        match order {
             Endian::Big => prefix.iter().fold(0, fold),
             Endian::Little => prefix.iter().rev().fold(0, fold),
-        };
-        usize::try_from(length).unwrap_or(usize::MAX)
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::common::{
     Bare, Call, Ctx, Journal, PATIENCE, Recorded, SECOND, TOO_LONG, closed, cut_by, dialogue, eof, frame, lines, piece, quiet,
 };
-use mainspring::{Limit, Outcome, Protocol, Reason, Terminator, testing::Transcript};
+use mainspring::{Endian, Limit, Outcome, Protocol, Reason, Terminator, Width, testing::Transcript};
 
 fn bare() -> Transcript<Bare, Journal> {
     let mut t = Transcript::new(Bare);
@@ -160,18 +160,52 @@ fn a_length_too_slow_is_skipped_to_its_end() {
     t.receives("derest").gets(&[piece("rest")]);
 }
 
+/// Frames after their length: what cuts them, one of 4 bytes, which is one too many, and `ok`.
+const DECLARED: [(fn() -> Terminator, &[u8], &[u8]); 6] = [
+    (|| Terminator::netstring(3), b"4:abcd,", b"2:ok,"),
+    (|| Terminator::prefixed(Width::U8, Endian::Big, 3), b"\x04abcd", b"\x02ok"),
+    (|| Terminator::prefixed(Width::U16, Endian::Big, 3), b"\0\x04abcd", b"\0\x02ok"),
+    (|| Terminator::prefixed(Width::U16, Endian::Little, 3), b"\x04\0abcd", b"\x02\0ok"),
+    (|| Terminator::prefixed(Width::U32, Endian::Big, 3), b"\0\0\0\x04abcd", b"\0\0\0\x02ok"),
+    (|| Terminator::prefixed(Width::U64, Endian::Little, 3), b"\x04\0\0\0\0\0\0\0abcd", b"\x02\0\0\0\0\0\0\0ok"),
+];
+
 #[test]
-fn a_custom_frame_cannot_be_skipped_and_ok_closes_politely() {
-    let mut t = dialogue(|ctx, _, call| {
-        match call {
-            Call::Connected => ctx.set_terminator(Terminator::netstring(3)),
-            Call::Exceeded(_) => ctx.send("too long"),
-            _ => {}
+fn a_frame_that_is_too_long_by_its_prefix_is_skipped_and_the_next_one_comes() {
+    for (terminator, long, ok) in DECLARED {
+        let bytes = [long, ok].concat();
+        for cut in 1..bytes.len() {
+            let mut t = cut_by(terminator);
+            t.receives(&bytes[..cut]).receives(&bytes[cut..]);
+            assert_eq!(t.calls(), [TOO_LONG, frame("ok")], "{:?} cut at {cut}", terminator());
         }
-        Ok(())
-    });
-    t.receives("4:abcd,2:ok,").sends("too long").closes(|why| matches!(why, Reason::Finish));
-    t.gets(&[TOO_LONG, closed(&Reason::Finish)]);
+    }
+}
+
+#[test]
+fn a_frame_with_a_prefix_that_is_too_slow_is_skipped_and_the_next_one_comes() {
+    for (terminator, _, ok) in DECLARED {
+        for cut in 1..ok.len() {
+            let mut t = cut_by(terminator);
+            t.link(|link| link.set_frame_timeout(SECOND)).receives(&ok[..cut]).exceeds(Limit::FrameTime, SECOND);
+            t.receives(&ok[cut..]).gets_nothing().receives(ok).gets(&[frame("ok")]);
+        }
+    }
+}
+
+#[test]
+fn a_terminator_set_in_exceeded_holds_after_a_frame_with_a_prefix() {
+    for (terminator, long, _) in DECLARED {
+        let mut t = dialogue(move |ctx, _, call| {
+            match call {
+                Call::Connected => ctx.set_terminator(terminator()),
+                Call::Exceeded(_) => ctx.set_terminator(Terminator::line(9)),
+                _ => {}
+            }
+            Ok(())
+        });
+        t.receives(long).gets(&[TOO_LONG]).receives("line\n").gets(&[frame("line")]);
+    }
 }
 
 #[test]

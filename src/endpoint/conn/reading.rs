@@ -183,8 +183,8 @@ impl Conn {
     }
 
     /// The rest of the frame that has begun is dropped as it comes. `false`: its end cannot be told.
-    pub(crate) fn skip_frame(&mut self) -> bool {
-        let skips = self.framing.skip();
+    pub(crate) fn skip_frame(&mut self, is_refused: bool) -> bool {
+        let skips = self.framing.skip(is_refused);
         self.set_if(MAY_HAVE_FRAME, skips && self.held.is_some());
         skips
     }

@@ -45,7 +45,7 @@ fn a_limit_that_is_not_answered_ends_the_connection() {
         (|| Terminator::crlf(3), b"abcd\r\nx\r\n"),
         (|| Terminator::prefixed(Width::U8, Endian::Big, 3), b"\x04"),
         (|| Terminator::prefixed(Width::U64, Endian::Little, 3), b"\xff\xff\xff\xff\xff\xff\xff\xff"),
-        (|| Terminator::netstring(3), b"4"),
+        (|| Terminator::netstring(3), b"4:"),
         (|| Terminator::custom(Needs(4), 3), b"a"),
     ];
     for (terminator, bytes) in cases {
@@ -88,18 +88,37 @@ fn a_frame_too_long_for_its_prefix_leaves_no_half_frame() {
     assert!(got.is_empty() || got == b"\x05whole", "{got:?}");
 }
 
+/// It asks for more than it may be shown, and so does not say where the frame ends.
 #[test]
-fn the_end_of_a_custom_frame_is_not_known_so_that_going_on_closes_politely() {
+fn the_end_of_what_a_framer_refuses_by_need_is_not_known_so_that_going_on_closes_politely() {
     let mut t = dialogue(|ctx, _, call| {
         match call {
-            Call::Connected => ctx.set_terminator(Terminator::prefixed(Width::U8, Endian::Big, 3)),
+            Call::Connected => ctx.set_terminator(Terminator::custom(Needs(4), 3)),
             Call::Exceeded(_) => ctx.send("too long"),
             _ => {}
         }
         Ok(())
     });
-    t.receives(b"\x03abc\x04").gets(&[frame("abc"), TOO_LONG, closed(&Reason::Finish)]);
+    t.receives("a").gets(&[TOO_LONG, closed(&Reason::Finish)]);
     t.sends("too long");
+}
+
+#[test]
+fn a_framer_that_says_how_long_a_refused_frame_is_has_it_skipped() {
+    /// Runs of one byte: its value is how many of them there are.
+    struct Runs;
+    impl Framer for Runs {
+        fn next(&mut self, input: &mut [u8]) -> Result<Step, Fault> {
+            let bytes = usize::from(input[0]);
+            Ok(match bytes {
+                4.. => Step::TooLong { bytes: bytes as u64 },
+                _ if input.len() < bytes => Step::Need(bytes),
+                _ => Step::Frame { bytes: 0..bytes, consumed: bytes },
+            })
+        }
+    }
+    let mut t = cut_by(|| Terminator::custom(Runs, 3));
+    t.receives(b"\x05\x05").gets(&[TOO_LONG]).receives(b"\x05\x05\x05\x02\x02").gets(&[frame("\x02\x02")]);
 }
 
 #[test]
