@@ -263,7 +263,8 @@ impl<S> Reactor<S> {
         match expired {
             Expired::Connect => core.hub.lend(key, Conn::connect_timed_out),
             Expired::Limit(Limit::Linger) => core.hub.linger_is_over(key),
-            Expired::Limit(limit) if core.hub.slots.conn_at(key.index()).is_connecting() => {
+            // It would hear of it too early, or too late: it is the end at once.
+            Expired::Limit(limit) if !core.hub.slots.conn_at(key.index()).is_talking() => {
                 core.hub.end(key, Reason::Limit(limit));
             }
             Expired::Limit(limit) => {

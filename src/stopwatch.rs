@@ -97,7 +97,7 @@ pub(crate) struct Situation {
     pub(crate) is_established: bool,
     /// `connected` has not run: none of them does, or `exceeded` could come first.
     pub(crate) owes_connected: bool,
-    /// Only the linger clock runs, and before it is established that of connecting.
+    /// Only the linger clock runs, the deadline, and before it is established that of connecting.
     pub(crate) is_closing: bool,
     pub(crate) is_reading: bool,
     /// It waits for the peer, not for a producer that stands in front of it.
@@ -127,7 +127,7 @@ impl Clocks {
         let is_talking = is_established && !owes_connected && !is_closing;
         self.idle.run(is_talking && is_reading && !has_output, now);
         self.stalled.run(is_talking && has_output && !is_out_of_rate, now);
-        self.deadline.run(!owes_connected && !is_closing, now);
+        self.deadline.run(!owes_connected, now);
         self.connect.run(!is_established, now);
         self.linger.run(is_established && is_closing && !is_out_of_rate, now);
         if !is_amid_frame {

@@ -112,7 +112,8 @@ impl Link<'_> {
         self.set_time_out(Limit::Stalled, after.into());
     }
 
-    /// `exceeded(Deadline)` so long from now, whatever happens. `None` takes it back.
+    /// `exceeded(Deadline)` so long from now, whatever happens. A polite close that still flushes then is cut off, and the
+    /// reason is [`Limit::Deadline`]. `None` takes it back.
     pub fn set_deadline(&mut self, after: impl Into<Option<Duration>>) {
         self.set_time_out(Limit::Deadline, after.into());
     }

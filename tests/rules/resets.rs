@@ -1,6 +1,10 @@
 //! What a reset ends, and which last words come before it.
 
 use crate::common::{Call, Talk, closing_of, guest, is_closed, lines, quiet, reset, say, settle, start, stuff, until};
+#[cfg(feature = "sim")]
+use crate::common::{Recorded, dialogue};
+#[cfg(feature = "sim")]
+use mainspring::Reason;
 use mainspring::{Config, Terminator};
 
 #[test]
@@ -70,18 +74,68 @@ fn a_reset_ends_a_connection_paused_with_frames_in_its_buffer() {
     assert_eq!(journal.frames(), ["one"]);
 }
 
+/// Who asks and does not take the answers has said its last words when it is lost: nobody hears what would be answered.
 #[test]
-fn a_reset_lifts_hold_back_so_that_the_last_words_are_delivered() {
+fn a_reset_ends_at_once_who_is_held_back_by_its_own_output() {
     let (mut reactor, mut journal) = start();
     let (key, peer) = guest(&mut reactor, &mut journal, quiet);
     stuff(&mut reactor, &mut journal, key);
-    say(&peer, "last words");
+    say(&peer, "never heard");
     settle(&mut reactor, &mut journal);
-    assert_eq!(journal.received(), b"");
     reset(peer);
     until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
-    assert_eq!(journal.received(), b"last words");
+    assert_eq!(journal.received(), b"");
     assert!(closing_of(&journal, key).expect("closed").starts_with("connection lost"));
+}
+
+const ANSWER: [u8; 1000] = [b'x'; 1000];
+
+/// It was served everything that it had asked, the answers piled up to the cap, and its end was called an overflow.
+#[test]
+fn answers_to_who_is_lost_do_not_pile_up() {
+    for holds_back in [true, false] {
+        let mut talk = Talk::new(move |ctx, _, call| {
+            match call {
+                Call::Connected => {
+                    ctx.set_terminator(Terminator::line(9));
+                    ctx.set_hold_back(holds_back);
+                    ctx.set_output_limits(1000, 4000, 20_000);
+                }
+                Call::Frame(_) => {
+                    ctx.send(ANSWER);
+                    assert!(ctx.queued() <= 4000, "{} bytes are queued", ctx.queued());
+                }
+                _ => {}
+            }
+            Ok(())
+        });
+        say(&talk.peer, "a\n".repeat(300));
+        reset(talk.peer);
+        until(&mut talk.reactor, &mut talk.journal, |journal| journal.closings() == 1);
+        let end = closing_of(&talk.journal, talk.key).expect("closed");
+        assert!(end.starts_with("connection lost"), "{end}");
+        let served = talk.journal.frames().len();
+        assert_eq!(served, if holds_back { 5 } else { 300 }, "who is congested now is not read on");
+    }
+}
+
+/// The same of what was held back when the reset came.
+#[cfg(feature = "sim")]
+#[test]
+fn who_is_held_back_when_it_is_lost_is_not_read_on() {
+    let mut t = dialogue(|ctx, _, call| {
+        match call {
+            Call::Connected => ctx.set_terminator(Terminator::line(9)),
+            Call::Frame(_) => ctx.send(ANSWER),
+            _ => {}
+        }
+        Ok(())
+    });
+    t.peer_stops_reading().receives("a\n".repeat(3000));
+    let served = t.calls().len();
+    assert!(served < 1000, "{served} lines are answered");
+    t.peer_resets().closes(|why| matches!(why, Reason::Io(_)));
+    assert_eq!(t.calls().len(), 1, "`closed`, and nothing else");
 }
 
 #[test]

@@ -100,7 +100,7 @@ impl Conn {
                 self.put(MAY_HAVE_FRAME, self.framing.fires_on_nothing());
             }
             if !(self.is_open() && self.is(ESTABLISHED) && self.reads()) {
-                if self.is(PAUSED | OWES_ANSWER) {
+                if self.is_not_read_on() {
                     self.end_if_lost(cx);
                 }
                 return Next::Rest;
@@ -230,10 +230,15 @@ impl Conn {
         if !self.take(FAILED) {
             return;
         }
-        if self.is_open() && !self.is(PAUSED | OWES_ANSWER) && !self.is(EOF_SEEN) {
+        if self.is_open() && !self.is_not_read_on() && !self.is(EOF_SEEN) {
             self.set(LOST);
             return;
         }
+        self.end_by_failure(cx);
+    }
+
+    /// By the error that the socket has, if it has one.
+    pub(super) fn end_by_failure(&mut self, cx: &mut Cx) {
         if let Some(error) = self.stream.as_mut().and_then(|stream| stream.take_error()) {
             self.end_lost(error, cx);
         }

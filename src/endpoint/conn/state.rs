@@ -47,8 +47,9 @@ impl Conn {
 
 /// What it could do next.
 impl Conn {
-    pub(crate) fn is_connecting(&self) -> bool {
-        self.is_open() && !self.is(ESTABLISHED)
+    /// Neither connecting nor ending.
+    pub(crate) fn is_talking(&self) -> bool {
+        self.is_open() && self.is(ESTABLISHED)
     }
 
     /// The rule that carries everything under edge triggering: it is on the ready queue exactly when it could make progress.
@@ -70,7 +71,7 @@ impl Conn {
 
     /// Whether its handler is to be called: something is owed to it, or there may be input for it.
     pub(crate) fn wants_callback(&self) -> bool {
-        if !self.is_open() || !self.is(ESTABLISHED) {
+        if !self.is_talking() {
             return false;
         }
         let is_owed = self.is(OWES_CONNECTED) || self.is(OWES_DRAINING);
@@ -111,11 +112,22 @@ impl Conn {
         !self.is(RATED_OUT) && self.can_write()
     }
 
-    /// Reading is on when three things are off: the user's pause, its own congestion, a congested throttle target.
+    /// Reading is on when three things are off: the user's pause, its own congestion, a congested throttle target. What was
+    /// received of a lost one does not wait for others.
     #[inline]
     pub(crate) fn reads(&self) -> bool {
-        let is_held_back = || self.is(THROTTLED) || self.flags.has_just(CONGESTED | HOLDS_BACK, CONGESTED | HOLDS_BACK);
-        !self.is(PAUSED | OWES_ANSWER) && (self.is(LOST) || !is_held_back())
+        !self.is(PAUSED | OWES_ANSWER) && !self.is_held_back() && (self.is(LOST) || !self.is(THROTTLED))
+    }
+
+    /// Its own output is congested, and it asked not to be read on meanwhile.
+    #[inline]
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.flags.has_just(CONGESTED | HOLDS_BACK, CONGESTED | HOLDS_BACK)
+    }
+
+    /// Nobody reads it who could meet its end behind the last bytes.
+    pub(crate) fn is_not_read_on(&self) -> bool {
+        self.is(PAUSED | OWES_ANSWER) || self.is_held_back()
     }
 
     /// Whether there is something that can be written now, or made.

@@ -106,18 +106,23 @@ impl Conn {
         is_there
     }
 
-    /// Whether so much more may be queued. Beyond the cap the connection ends, but for one large message on an empty queue.
+    /// Whether so much more may be queued. Beyond the cap the connection ends, but for one large message on an empty queue. For
+    /// one that is lost no more is queued than up to the high mark, and its reason is the loss.
     fn admit(&mut self, bytes: usize, cx: &mut Cx) -> bool {
         let queued = self.queued_in(cx);
         if !self.takes_output() {
             return false;
         }
+        let marks = self.marks(cx.config.marks);
+        let most = if self.is(LOST) { marks.high } else { marks.cap };
         let is_behind = bytes > 0 && queued > 0 && !cx.lent.has_whole_queue;
-        if is_behind && queued.saturating_add(bytes) > self.marks(cx.config.marks).cap {
+        let fits = !is_behind || queued.saturating_add(bytes) <= most;
+        if !fits && !self.is(LOST) {
             self.end(Reason::Overflow, cx);
-            return false;
+        } else if !fits && self.is(HOLDS_BACK) {
+            self.end_by_failure(cx); // it would be congested now, and not be read on
         }
-        true
+        fits
     }
 
     /// Something was queued, or the marks changed.
@@ -155,6 +160,7 @@ impl Conn {
         let has_pile = self.output.as_ref().is_some_and(|output| output.producers() > PRODUCERS_MAX);
         if !self.is(CONGESTED) && (queued > marks.high || has_pile) {
             self.set(CONGESTED);
+            self.set_if(FAILED, self.is(LOST) && self.is(HOLDS_BACK)); // as by a pause
             self.readers_changed(cx);
         } else if self.is(CONGESTED) && queued <= marks.low && !has_pile {
             self.clear(CONGESTED);
@@ -297,8 +303,8 @@ impl Conn {
     pub(super) fn write_failed(&mut self, error: io::Error, cx: &mut Cx) {
         self.drop_output();
         self.set(CUT); // what was to be written did not leave
-        if !self.is_open() {
-            self.end(Reason::Io(error), cx);
+        if !self.is_open() || self.is_held_back() {
+            self.end(Reason::Io(error), cx); // who does not take our answers has no more questions
             return;
         }
         self.extra().write_error.get_or_insert(error);

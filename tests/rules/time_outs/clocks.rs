@@ -1,10 +1,10 @@
 //! When each clock runs, stands still, and begins anew.
 
 use crate::common::{
-    Call, Journal, Recorded, SECOND, STUFFED, closed, cut_from_outside, dialogue, echo, frame, lines, piece, quiet, recorder,
+    Call, Ctx, Journal, Recorded, SECOND, STUFFED, closed, cut_from_outside, dialogue, echo, frame, lines, piece, quiet, recorder,
 };
 use mainspring::{
-    Fault, Framer, Limit, Reason, Step, Terminator,
+    Answer, Context, Fault, Framer, Limit, Listen, Outcome, Reason, RequestHandler, Step, Terminator,
     testing::{Scene, Weather},
 };
 use std::time::Duration;
@@ -181,12 +181,8 @@ fn a_framer_of_pieces_does_not_escape_the_frame_time_out() {
         }
     }
     let exceeded = Call::Exceeded(Limit::FrameTime);
-    // Where a framer's frame ends is not known, so that it cannot be skipped.
-    let ways: [(fn() -> Terminator, Vec<Call>); 2] = [
-        (|| Terminator::stream_until(&b"\n"[..]), vec![exceeded.clone()]),
-        (|| Terminator::custom(Pieces, 10), vec![exceeded, closed(&Reason::Finish)]),
-    ];
-    for (terminator, expected) in ways {
+    let ways: [fn() -> Terminator; 2] = [|| Terminator::stream_until(&b"\n"[..]), || Terminator::custom(Pieces, 10)];
+    for terminator in ways {
         let timed = || {
             dialogue(move |ctx, _, call| {
                 if let Call::Connected = call {
@@ -201,10 +197,11 @@ fn a_framer_of_pieces_does_not_escape_the_frame_time_out() {
         for _ in 0..10 {
             t.passes(TENTH - moment).gets_nothing().passes(moment).receives("x").gets(&[piece("x")]);
         }
-        t.passes(TENTH - moment).gets_nothing().passes(moment).gets(&expected);
+        t.passes(TENTH - moment).gets_nothing().passes(moment).gets(&[exceeded.clone()]);
+        t.receives("rest\n").gets_nothing().receives("y").gets(&[piece("y")]);
 
         // One byte, and then silence.
-        timed().receives("x").gets(&[piece("x")]).passes(SECOND - moment).gets_nothing().passes(moment).gets(&expected);
+        timed().receives("x").gets(&[piece("x")]).passes(SECOND - moment).gets_nothing().passes(moment).gets(&[exceeded.clone()]);
     }
 }
 
@@ -221,4 +218,64 @@ fn a_first_line_that_does_not_come_is_not_waited_for() {
         t.receives("x").gets_nothing().passes(TENTH);
     }
     t.gets(&[Call::Exceeded(Limit::FrameTime), closed(&Reason::Limit(Limit::FrameTime))]);
+}
+
+/// A reader who took a little now and then held a closing connection for ever.
+#[test]
+fn a_deadline_holds_while_a_polite_close_flushes() {
+    let close: fn(&mut Ctx<'_>) = |ctx| ctx.close();
+    let end_after_connected: fn(&mut Ctx<'_>) = |ctx| _ = ctx.half_close();
+    for (end, keeps_open) in [(close, false), (end_after_connected, true)] {
+        let mut t = dialogue(move |ctx, _, call| {
+            match call {
+                Call::Connected => {
+                    ctx.set_terminator(Terminator::line(9));
+                    ctx.set_deadline(5 * SECOND);
+                }
+                Call::Frame(_) => {
+                    ctx.send(vec![0; 900 << 10]);
+                    end(ctx);
+                }
+                _ => {}
+            }
+            Ok(())
+        });
+        t.peer_stops_reading().receives("go\n");
+        t.passes(5 * SECOND - Duration::from_nanos(1)).gets(&[frame("go")]).passes(Duration::from_nanos(1));
+        let told = [Call::Exceeded(Limit::Deadline), closed(&Reason::Limit(Limit::Deadline))];
+        t.gets(if keeps_open { &told } else { &told[1..] });
+    }
+}
+
+/// Also where the protocol is the crate's own.
+#[test]
+fn a_deadline_holds_while_a_last_answer_flushes() {
+    struct Last;
+    impl RequestHandler<Vec<String>> for Last {
+        fn setup(&mut self, ctx: &mut Context<'_, Vec<String>>, _: &mut Vec<String>) -> Outcome {
+            ctx.set_terminator(Terminator::line(9));
+            ctx.set_deadline(5 * SECOND);
+            Ok(())
+        }
+
+        fn handle(
+            &mut self,
+            _: &mut Context<'_, Vec<String>>,
+            _: &mut Vec<String>,
+            _: &[u8],
+        ) -> Result<Answer<Self, Vec<String>>, Fault> {
+            Ok(Answer::last(vec![0; 900 << 10]))
+        }
+
+        fn finish(&mut self, _: &mut Context<'_, Vec<String>>, ends: &mut Vec<String>, why: Reason) {
+            ends.push(why.to_string());
+        }
+    }
+    let mut scene = Scene::new(1, Vec::new());
+    scene.net().serve("10.0.0.1:80", Listen::new(), || Last).expect("a free port");
+    let client = scene.dials("10.0.0.1:80");
+    scene.reads(client, false).says(client, "go\n").passes(4 * SECOND);
+    assert!(scene.state().is_empty());
+    scene.passes(SECOND);
+    assert_eq!(*scene.state(), [Reason::Limit(Limit::Deadline).to_string()]);
 }
