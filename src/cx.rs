@@ -3,6 +3,7 @@
 //! ends.
 
 use crate::{
+    address::Address,
     config::{Config, Panics},
     key::{Key, Timer},
     names::{Lookup, NameError, Question},
@@ -15,10 +16,10 @@ use crate::{
     threads::{Asker, LookedUp, Product, Threads},
     time::Time,
     timers::Timers,
-    world::World,
+    world::{Stream, World, wants_descriptor},
 };
 use slab::Slab;
-use std::{collections::VecDeque, io};
+use std::{collections::VecDeque, io, net::SocketAddr};
 
 /// No connection's callback is running.
 pub(crate) const NOBODY: usize = usize::MAX;
@@ -46,6 +47,8 @@ pub(crate) struct Cx {
     pub(crate) threads: Threads,
     /// Without what the connections count themselves as long as they live.
     pub(crate) stats: Stats,
+    /// Conns whose phase is `Lingering`: each holds a descriptor that others need more.
+    pub(crate) lingering_now: usize,
     /// Nothing is opened any more.
     pub(crate) is_shut: bool,
     pub(crate) lent: Lent,
@@ -93,6 +96,8 @@ pub(crate) enum Note {
     /// The one who was lent is to be looked at too. A note, because those above come first: who may read again does so before
     /// the other writes.
     Dirty(Key),
+    /// It found no descriptor: one that lingers makes room, and it tries again.
+    Room,
     /// It waited longest at the rate that it shares, and so many bytes are kept for it now.
     Share { key: Key, way: Way, shared: usize, bytes: usize },
 }
@@ -113,6 +118,7 @@ impl Cx {
             closing: VecDeque::new(),
             threads,
             stats: Stats::default(),
+            lingering_now: 0,
             is_shut: false,
             lent: Lent::default(),
             notes: Vec::new(),
@@ -153,6 +159,17 @@ impl Cx {
     pub(crate) fn stop_work_of(&mut self, key: Key) {
         let Self { threads, orphans, .. } = self;
         threads.drop_own(key, |ticket| orphans.push(Orphan::Work(ticket)));
+    }
+
+    /// A socket that has begun to connect. `WouldBlock`: try again later.
+    pub(crate) fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
+        self.world.connect(to, from, token).map_err(|error| {
+            if self.lingering_now == 0 || !wants_descriptor(&error) {
+                return error;
+            }
+            self.notes.push(Note::Room);
+            io::ErrorKind::WouldBlock.into()
+        })
     }
 
     /// On another thread; a [`LookedUp`] comes back.

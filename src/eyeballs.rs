@@ -67,6 +67,11 @@ impl<T> Race<T> {
         self.next = now + self.delay;
     }
 
+    /// The attempt that was asked for cannot begin before this time.
+    pub(crate) fn wait(&mut self, until: Time) {
+        self.next = until;
+    }
+
     /// The attempt that was asked for could not even begin.
     pub(crate) fn refused(&mut self, error: io::Error) {
         self.note(AttemptState::Failed(error));

@@ -139,6 +139,7 @@ impl Listening {
                 self.passed = 0;
                 self.back_off(error, cx)
             }
+            AcceptError::Shed if cx.lingering_now > 0 => Arrived::NoRoom,
             AcceptError::Shed => self.shed(error, cx),
             AcceptError::BackOff => self.back_off(error, cx),
         }
@@ -199,6 +200,8 @@ pub(crate) enum Arrived {
     Guest(Key, Stream, Address),
     /// Somebody who was sent away, or nobody after all: look again.
     Nobody,
+    /// No descriptor is left, but some sockets linger: once one of them has made room, look again.
+    NoRoom,
     /// Enough for this turn.
     Done,
 }
@@ -216,7 +219,6 @@ pub(crate) enum AcceptError {
     /// It concerns one connection, which is gone: look for the next.
     Pass,
     /// No descriptor is left: who waits is sent away.
-    #[cfg_attr(not(unix), allow(dead_code, reason = "it is told by errno"))]
     Shed,
     /// The system cannot give us another one now.
     BackOff,
@@ -233,8 +235,7 @@ impl AcceptError {
             }
             _ => {}
         }
-        #[cfg(unix)]
-        if let Some(libc::EMFILE | libc::ENFILE) = error.raw_os_error() {
+        if world::wants_descriptor(error) {
             return Self::Shed;
         }
         #[cfg(unix)]

@@ -67,7 +67,7 @@ impl Hub {
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.cx.stats.clone();
         stats.connections = self.counts.accepted + self.counts.opened;
-        stats.lingering = self.lingering_now;
+        stats.lingering = self.cx.lingering_now;
         stats.timers = self.cx.timers.len();
         for conn in self.slots.conns() {
             stats.bytes_in += conn.bytes_in;

@@ -21,12 +21,12 @@ impl Hub {
         } else {
             self.lingering.push_back(key);
         }
-        self.lingering_now += 1;
+        self.cx.lingering_now += 1;
         self.lend(key, Conn::begin_to_linger);
-        if self.lingering_now > self.cx.config.lingering_max {
+        if self.cx.lingering_now > self.cx.config.lingering_max {
             self.reset_first_lingering();
         }
-        if self.lingering.len() > 64 + 2 * self.lingering_now {
+        if self.lingering.len() > 64 + 2 * self.cx.lingering_now {
             let slots = &self.slots;
             self.lingering.retain(|&key| slots.conn(key).is_some());
         }
@@ -36,13 +36,16 @@ impl Hub {
         });
     }
 
-    fn reset_first_lingering(&mut self) {
+    /// Makes room for somebody who is alive; whether there was one who lingered.
+    pub(super) fn reset_first_lingering(&mut self) -> bool {
         while let Some(key) = self.lingering.pop_front() {
             if let Some(conn) = self.slots.conn_mut(key) {
                 conn.set(CUT);
-                return self.free(key);
+                self.free(key);
+                return true;
             }
         }
+        false
     }
 
     /// One turn of a lingering socket.

@@ -40,8 +40,6 @@ pub(crate) struct Hub {
     /// The first is the next to go when there are too many: those who were refused, then the others in order of age. May
     /// still name some that have ended.
     lingering: VecDeque<Key>,
-    /// How many of them there are: conns whose phase is `Lingering`.
-    lingering_now: usize,
     drain: Option<Drain>,
     /// The end of the drain's grace.
     grace: Option<Timer>,
@@ -72,7 +70,6 @@ impl Hub {
             cx: Cx::new(config, world)?,
             counts: Counts::default(),
             lingering: VecDeque::new(),
-            lingering_now: 0,
             drain: None,
             grace: None,
             #[cfg(debug_assertions)]
@@ -149,6 +146,7 @@ impl Hub {
         match note {
             Note::Reader(key) => self.look_at_throttles(key),
             Note::Dirty(key) => self.mark_dirty(key),
+            Note::Room => _ = self.reset_first_lingering(),
             Note::Share { key, way, shared, bytes } => {
                 let (conn, cx) = self.pair(key);
                 if !conn.receive_share(way, bytes, cx) {
@@ -389,7 +387,7 @@ impl Hub {
         self.lend(key, Conn::stop_all);
         self.forget_throttles(key);
         let Entry::Conn(conn) = self.slots.remove(key.index()) else { unreachable!("the slot of a connection") };
-        self.lingering_now -= usize::from(conn.phase == Phase::Lingering);
+        self.cx.lingering_now -= usize::from(conn.phase == Phase::Lingering);
         self.cx.stats.bytes_in += conn.bytes_in;
         self.cx.stats.bytes_out += conn.bytes_out;
         conn.free();

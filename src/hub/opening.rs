@@ -9,7 +9,7 @@ use crate::{
     key::Key,
     listen::Listen,
     reason::Reason,
-    world::Stream,
+    world::{Listener, Stream, wants_descriptor},
 };
 use std::io;
 
@@ -27,11 +27,8 @@ impl Hub {
     pub(crate) fn listen(&mut self, target: &Target, options: Listen) -> io::Result<Key> {
         self.refuse_if_shut()?;
         let at = target.address()?;
-        let key = self.next_key()?;
-        let (socket, local) = self
-            .cx
-            .world
-            .listen(&at, options.how(), key.token())
+        let (key, socket, local) = self
+            .listen_at(&at, &options)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {at}: {error}")))?;
         log::info!(target: "mainspring", "{key} listening on {local}");
         let mut listening = Listening::new(key, socket, local, options);
@@ -41,12 +38,28 @@ impl Hub {
         Ok(key)
     }
 
+    /// With the descriptor of one that lingers if there is no other.
+    fn listen_at(&mut self, at: &Address, options: &Listen) -> io::Result<(Key, Box<dyn Listener>, Address)> {
+        loop {
+            let key = self.next_key()?;
+            match self.cx.world.listen(at, options.how(), key.token()) {
+                Ok((socket, local)) => return Ok((key, socket, local)),
+                Err(error) if wants_descriptor(&error) && self.reset_first_lingering() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     pub(crate) fn accept(&mut self, key: Key) -> Accepted {
         let next = self.slots.next_key();
         let Some(listening) = self.slots.listener(key) else { return Accepted::Done };
         let (next, stream, peer) = match listening.accept(next, &mut self.cx) {
             Arrived::Guest(next, stream, peer) => (next, stream, peer),
             Arrived::Nobody => return Accepted::Nobody,
+            Arrived::NoRoom => {
+                self.reset_first_lingering();
+                return Accepted::Nobody;
+            }
             Arrived::Done => return Accepted::Done,
         };
         let refusal = listening.refusal(peer.ip());

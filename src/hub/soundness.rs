@@ -45,7 +45,7 @@ impl Hub {
         let counts = self.counts;
         assert_eq!(
             (accepted, opened, listeners, dispatchers, lingering),
-            (counts.accepted, counts.opened, counts.listeners, counts.dispatchers, self.lingering_now),
+            (counts.accepted, counts.opened, counts.listeners, counts.dispatchers, self.cx.lingering_now),
             "accepted, opened, listeners, dispatchers, lingering: as counted"
         );
         self.assert_shared_rates_sound();

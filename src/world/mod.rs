@@ -115,6 +115,14 @@ pub(crate) fn workers(world: &dyn World) -> Box<dyn Workers> {
     Box::new(os::OsWorkers::default())
 }
 
+/// Whether an error says that the process, or the whole system, has no descriptor left.
+pub(crate) fn wants_descriptor(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    #[cfg(not(unix))]
+    return matches!(error.raw_os_error(), Some(10024)); // WSAEMFILE
+}
+
 pub(crate) trait Listener {
     /// The next connection, registered.
     fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)>;

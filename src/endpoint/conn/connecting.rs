@@ -48,13 +48,14 @@ pub(super) enum Progress {
     },
 }
 
-/// A Unix listener with a full backlog refuses to keep us waiting: how long until we ask again.
+/// A Unix listener with a full backlog refuses to keep us waiting, and where no descriptor is left one is made free: how long
+/// until we ask again.
 const RETRY: Duration = Duration::from_millis(10);
 
 impl Conn {
     pub(crate) fn begin_to_connect(&mut self, cx: &mut Cx) {
         let (key, from) = (self.key, self.extra().from);
-        match cx.world.connect(&self.peer, from, key.token()) {
+        match cx.connect(&self.peer, from, key.token()) {
             Ok(stream) => self.stream = Some(stream),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let again = cx.world.now() + RETRY;
@@ -202,8 +203,9 @@ impl Conn {
             let (key, from) = (self.key, self.extra().from);
             let Some(Progress::Racing { race, .. }) = self.progress() else { return };
             match race.next_move(now) {
-                Move::Attempt(to) => match cx.world.connect(&Address::Ip(to), from, key.token()) {
+                Move::Attempt(to) => match cx.connect(&Address::Ip(to), from, key.token()) {
                     Ok(stream) => race.began(stream, now),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => race.wait(now + RETRY),
                     Err(error) => race.refused(error),
                 },
                 Move::Wait(until) => return self.race_waits(until, cx),

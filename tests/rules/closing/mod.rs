@@ -3,6 +3,8 @@
 mod once;
 mod after_the_end;
 mod half_close;
+#[cfg(feature = "sim")]
+mod lingering;
 mod polite;
 mod shutdown;
 

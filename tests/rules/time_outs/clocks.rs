@@ -224,8 +224,8 @@ fn a_first_line_that_does_not_come_is_not_waited_for() {
 #[test]
 fn a_deadline_holds_while_a_polite_close_flushes() {
     let close: fn(&mut Ctx<'_>) = |ctx| ctx.close();
-    let end_after_connected: fn(&mut Ctx<'_>) = |ctx| _ = ctx.half_close();
-    for (end, keeps_open) in [(close, false), (end_after_connected, true)] {
+    let half_close: fn(&mut Ctx<'_>) = |ctx| _ = ctx.half_close();
+    for (end, is_told) in [(close, false), (half_close, true)] {
         let mut t = dialogue(move |ctx, _, call| {
             match call {
                 Call::Connected => {
@@ -243,7 +243,7 @@ fn a_deadline_holds_while_a_polite_close_flushes() {
         t.peer_stops_reading().receives("go\n");
         t.passes(5 * SECOND - Duration::from_nanos(1)).gets(&[frame("go")]).passes(Duration::from_nanos(1));
         let told = [Call::Exceeded(Limit::Deadline), closed(&Reason::Limit(Limit::Deadline))];
-        t.gets(if keeps_open { &told } else { &told[1..] });
+        t.gets(if is_told { &told[..1] } else { &told[1..] });
     }
 }
 
