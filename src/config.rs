@@ -38,7 +38,7 @@ pub struct Config {
 }
 
 /// The marks of one output queue, in bytes. low <= high <= cap
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Marks {
     pub(crate) low: usize,
     pub(crate) high: usize,
@@ -196,7 +196,8 @@ impl Config {
     }
 
     /// How many sockets may wait for their peer's end after `closed`; beyond it one is reset: of those who
-    /// were refused the latest, or else the oldest. With 0 none does. Default: 1,024.
+    /// were refused the latest, or else the oldest. One makes room in the same way when a descriptor is needed and no other is
+    /// left. With 0 none does. Default: 1,024.
     #[must_use]
     pub fn lingering_max(mut self, sockets: usize) -> Self {
         self.lingering_max = sockets;

@@ -30,10 +30,11 @@ pub struct Listen {
 }
 
 /// What holds for each connection from its beginning.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) idle: Option<Duration>,
     pub(crate) stalled: Option<Duration>,
+    pub(crate) frame: Option<Duration>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) marks: Option<Marks>,
 }
@@ -74,7 +75,7 @@ impl Listen {
     }
 
     /// [`Context::set_idle_timeout`](crate::Context::set_idle_timeout) of each connection that is let in, before `connected`,
-    /// which may change it. As any time-out it is off after an [`upgrade`](crate::Context::upgrade). Default: none.
+    /// which may change it. A successor by [`upgrade`](crate::Context::upgrade) begins with it again. Default: none.
     #[must_use]
     pub fn idle_timeout(mut self, after: Duration) -> Self {
         self.bounds.idle = Some(after);
@@ -88,15 +89,22 @@ impl Listen {
         self
     }
 
-    /// The same for [`Context::set_deadline`](crate::Context::set_deadline). Default: none.
+    /// The same for [`Context::set_frame_timeout`](crate::Context::set_frame_timeout). Default: none.
+    #[must_use]
+    pub fn frame_timeout(mut self, after: Duration) -> Self {
+        self.bounds.frame = Some(after);
+        self
+    }
+
+    /// The same for [`Context::set_deadline`](crate::Context::set_deadline); but no upgrade gives a connection more time: it
+    /// runs on, unless a predecessor has set another one or taken it back. Default: none.
     #[must_use]
     pub fn deadline(mut self, after: Duration) -> Self {
         self.bounds.deadline = Some(after);
         self
     }
 
-    /// The same for [`Context::set_output_limits`](crate::Context::set_output_limits), in bytes; as with the time-outs, a
-    /// successor does not have them. Default: those of [`Config::output_limits`](crate::Config::output_limits).
+    /// The same for [`Context::set_output_limits`](crate::Context::set_output_limits), in bytes. Default: those of [`Config::output_limits`](crate::Config::output_limits).
     #[must_use]
     pub fn output_limits(mut self, low: usize, high: usize, cap: usize) -> Self {
         self.bounds.marks = Some(Marks::new(low, high, cap));

@@ -209,9 +209,10 @@ impl<'a, S> Context<'a, S> {
     }
 
     /// This connection becomes something else when the callback returns `Ok`: `next` gets the unread bytes and its own
-    /// `connected`, and starts clean: terminator `None`, not paused, no throttle, no time-outs, no rate limits but its
-    /// listener's, the output limits of the [`Config`](crate::Config::output_limits), none of the timers, tells and offloads
-    /// of its predecessor, which is dropped without `closed`. Queued output stays. In `eof`, `tail` counts as unread: `next`
+    /// `connected`, and starts clean: terminator `None`, not paused, holding back as a new one does, no throttle, and of time-outs,
+    /// rate limits and output limits those that its [listener](crate::Listen) has for each, or the
+    /// [`Config`](crate::Config::output_limits); none of the timers, tells and offloads
+    /// of its predecessor, which is dropped without `closed`. A deadline of the listener runs on. Queued output stays. In `eof`, `tail` counts as unread: `next`
     /// is given it, and the end, again. A `writable` that its predecessor was owed comes to it, a `draining` that was told does
     /// not: ask [`Net::is_draining`](crate::Net::is_draining). If the connection has begun to end, `next` is dropped.
     pub fn upgrade(&mut self, next: impl Protocol<S>) {

@@ -24,6 +24,8 @@ pub(crate) struct Listening {
     pub(crate) socket: Option<Box<dyn world::Listener>>,
     pub(crate) local: Address,
     pub(crate) options: Listen,
+    /// Those of `options`, if there are any.
+    bounds: Option<Rc<Bounds>>,
     /// `READABLE`: there may be a connection to accept. And `IN_READY`.
     pub(crate) flags: Flags,
     /// It waits for a timer: there are no descriptors, or no memory.
@@ -45,11 +47,13 @@ pub(crate) struct Listening {
 
 impl Listening {
     pub(crate) fn new(key: Key, socket: Box<dyn world::Listener>, local: Address, options: Listen) -> Self {
+        let bounds = (options.bounds != Bounds::default()).then(|| Rc::new(options.bounds));
         Self {
             key,
             socket: Some(socket),
             local,
             options,
+            bounds,
             flags: Flags::default(),
             is_backing_off: false,
             is_reported: false,
@@ -187,10 +191,10 @@ impl Listening {
     }
 
     /// What each that it accepts begins with: bounds, and for each way a rate of its own and the one that all share.
-    pub(crate) fn for_guests(&self) -> (Bounds, [(Way, Option<u64>, Option<usize>); 2]) {
-        let Listen { bounds, read_rate, write_rate, .. } = self.options;
+    pub(crate) fn for_guests(&self) -> (Option<Rc<Bounds>>, [(Way, Option<u64>, Option<usize>); 2]) {
+        let Listen { read_rate, write_rate, .. } = self.options;
         let [shared_in, shared_out] = self.shared_rates;
-        (bounds, [(Way::In, read_rate, shared_in), (Way::Out, write_rate, shared_out)])
+        (self.bounds.clone(), [(Way::In, read_rate, shared_in), (Way::Out, write_rate, shared_out)])
     }
 }
 

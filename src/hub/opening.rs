@@ -103,7 +103,9 @@ impl Hub {
                 for (way, rate, shared) in rates {
                     conn.set_listeners_rate(way, rate, shared, cx);
                 }
-                conn.set_bounds(bounds, cx);
+                if let Some(bounds) = bounds {
+                    conn.set_bounds(bounds, cx);
+                }
             }
             conn.settle(cx);
         });

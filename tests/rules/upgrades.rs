@@ -5,10 +5,10 @@ use crate::common::{
     quiet, recorder,
 };
 use mainspring::{
-    Protocol, Reason, Terminator,
+    Limit, Listen, Protocol, Reason, Terminator,
     testing::{Scene, Transcript},
 };
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 /// A tell has it become a recorder.
 fn upgrade<P: Protocol<Journal>>(t: &mut Transcript<P, Journal>) {
@@ -188,4 +188,92 @@ fn a_tell_that_upgrades_leaves_frames_in_the_buffer_to_the_successor() {
     t.receives("unfinished").holds(10);
     upgrade(&mut t);
     t.gets(&[Call::Connected, piece("unfinished")]);
+}
+
+/// A policy of the server that ended with the first upgrade was none: the peer chooses when that comes.
+mod policy {
+    use super::*;
+
+    /// A guest that has become something else a second after it came, on what `before` left.
+    fn upgraded(options: Listen, before: fn(&mut Ctx<'_>)) -> (Scene<Journal>, mainspring::testing::Actor) {
+        let mut scene = Scene::new(1, Journal::default());
+        let first = move |ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call| {
+            match call {
+                Call::Connected => before(ctx),
+                Call::Received(_) => ctx.upgrade(recorder(strict as On)),
+                _ => {}
+            }
+            Ok(())
+        };
+        scene.net().listen_with("10.0.0.1:80", options, move |_, _, _| Ok(recorder(first))).expect("a free port");
+        let client = scene.dials("10.0.0.1:80");
+        scene.passes(SECOND).says(client, "up").settles();
+        (scene, client)
+    }
+
+    /// The default, and lines.
+    fn strict(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> mainspring::Outcome {
+        match call {
+            Call::Connected => ctx.set_terminator(Terminator::line(9)),
+            Call::Exceeded(limit) => return Err((*limit).into()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn ends_with(scene: &mut Scene<Journal>, limit: Limit, after: Duration) {
+        let moment = Duration::from_nanos(1);
+        scene.passes(after - moment);
+        assert_eq!(scene.state().closings(), 0, "{limit:?}");
+        scene.passes(moment);
+        assert!(scene.state().has(&closed(&Reason::Limit(limit))), "{limit:?}: {:?}", scene.state());
+    }
+
+    #[test]
+    fn an_upgrade_does_not_end_the_listeners_idle_time_out() {
+        for before in [|_: &mut Ctx<'_>| {}, |ctx: &mut Ctx<'_>| ctx.set_idle_timeout(None)] {
+            let (mut scene, _) = upgraded(Listen::new().idle_timeout(5 * SECOND), before);
+            ends_with(&mut scene, Limit::Idle, 5 * SECOND);
+        }
+    }
+
+    #[test]
+    fn an_upgrade_does_not_end_the_listeners_frame_time_out() {
+        let (mut scene, client) = upgraded(Listen::new().frame_timeout(5 * SECOND), |_| {});
+        scene.says(client, "a begin");
+        ends_with(&mut scene, Limit::FrameTime, 5 * SECOND);
+    }
+
+    #[test]
+    fn an_upgrade_does_not_end_the_listeners_stall_time_out_and_output_limits() {
+        let options = Listen::new().stall_timeout(5 * SECOND).output_limits(1, 1 << 20, 4 << 20);
+        let (mut scene, client) = upgraded(options, |_| {});
+        let key = scene.state().keys()[0];
+        assert!(scene.reads(client, false).net().send(key, vec![0; 1 << 20]));
+        assert!(scene.settles().net().send(key, vec![0; 1 << 20]), "beyond the default cap");
+        ends_with(&mut scene, Limit::Stalled, 5 * SECOND);
+    }
+
+    #[test]
+    fn no_upgrade_gives_more_time_than_the_listeners_deadline() {
+        let (mut scene, _) = upgraded(Listen::new().deadline(5 * SECOND), |_| {});
+        ends_with(&mut scene, Limit::Deadline, 4 * SECOND);
+    }
+
+    #[test]
+    fn the_listeners_deadline_begins_anew_after_one_that_was_set_or_taken_back() {
+        for before in [|ctx: &mut Ctx<'_>| ctx.set_deadline(2 * SECOND), |ctx: &mut Ctx<'_>| ctx.set_deadline(None)] {
+            let (mut scene, _) = upgraded(Listen::new().deadline(5 * SECOND), before);
+            ends_with(&mut scene, Limit::Deadline, 5 * SECOND);
+        }
+    }
+
+    #[test]
+    fn a_successor_holds_back_though_its_predecessor_did_not() {
+        let (mut scene, client) = upgraded(Listen::new(), |ctx| ctx.set_hold_back(false));
+        let key = scene.state().keys()[0];
+        scene.reads(client, false).net().send(key, vec![0; STUFFED]);
+        scene.settles().says(client, "x\n").settles();
+        assert!(!scene.state().has(&frame("x")));
+    }
 }

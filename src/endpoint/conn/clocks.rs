@@ -11,24 +11,56 @@ use crate::{
     time::{PAUSE_MIN, Time},
     timers::TimerKind,
 };
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 impl Conn {
     pub(crate) fn set_time_out(&mut self, limit: Limit, after: Option<Duration>, cx: &mut Cx) {
+        self.extra().has_own_deadline |= limit == Limit::Deadline;
+        self.set_clock(limit, after, cx);
+    }
+
+    fn set_clock(&mut self, limit: Limit, after: Option<Duration>, cx: &mut Cx) {
         stopwatch(&mut self.extra().clocks, limit).set(after.map(|after| after.max(PAUSE_MIN)));
         self.run_clocks(cx);
     }
 
-    /// What its listener has for each that it accepts.
-    pub(crate) fn set_bounds(&mut self, Bounds { idle, stalled, deadline, marks }: Bounds, cx: &mut Cx) {
-        for (limit, after) in [(Limit::Idle, idle), (Limit::Stalled, stalled), (Limit::Deadline, deadline)] {
+    /// What its listener has for each that it accepts; also for what that becomes.
+    pub(crate) fn set_bounds(&mut self, bounds: Rc<Bounds>, cx: &mut Cx) {
+        self.begin_bounds(&bounds, cx);
+        let extra = self.extra();
+        extra.bounds = Some(bounds);
+        extra.has_own_deadline = false;
+    }
+
+    fn begin_bounds(&mut self, bounds: &Bounds, cx: &mut Cx) {
+        let &Bounds { idle, stalled, frame, deadline, marks } = bounds;
+        for (limit, after) in
+            [(Limit::Idle, idle), (Limit::Stalled, stalled), (Limit::FrameTime, frame), (Limit::Deadline, deadline)]
+        {
             if after.is_some() {
-                self.set_time_out(limit, after, cx);
+                self.set_clock(limit, after, cx);
             }
         }
         if let Some(marks) = marks {
             self.set_marks(marks, cx);
         }
+    }
+
+    /// A successor has none of its predecessor's time-outs, but those of the listener; a deadline of the listener runs on.
+    pub(super) fn begin_clocks_anew(&mut self, cx: &mut Cx) {
+        let Some(extra) = &mut self.extra else { return };
+        let deadline = extra.clocks.deadline;
+        let runs_on = extra.bounds.is_some() && !extra.has_own_deadline;
+        extra.clocks.begin_anew();
+        if let Some(bounds) = extra.bounds.clone() {
+            self.begin_bounds(&bounds, cx);
+            let extra = self.extra();
+            extra.has_own_deadline = false;
+            if runs_on {
+                extra.clocks.deadline = deadline;
+            }
+        }
+        self.run_clocks(cx);
     }
 
     /// Starts and stops the clocks by what the connection is doing, and sees to it that its timer comes in time.
@@ -89,7 +121,7 @@ impl Conn {
             self.run_clocks(cx);
         } else {
             let most = cx.config.linger_max;
-            self.set_time_out(Limit::Linger, Some(most), cx);
+            self.set_clock(Limit::Linger, Some(most), cx);
         }
     }
 

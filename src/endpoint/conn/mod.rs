@@ -16,6 +16,7 @@ use crate::{
     flags::*,
     framing::{Framing, Input},
     key::Key,
+    listen::Bounds,
     output::{Broken, Output, Spares},
     panics::{Payload, discard},
     rate::Rates,
@@ -26,7 +27,7 @@ use crate::{
 };
 use connecting::ByName;
 pub(crate) use reading::{Budget, Next};
-use std::{cell::OnceCell, io, net::SocketAddr};
+use std::{cell::OnceCell, io, net::SocketAddr, rc::Rc};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -77,6 +78,10 @@ pub(crate) struct Conn {
 pub(crate) struct Extra {
     pub(crate) clocks: Clocks,
     pub(crate) marks: Option<Marks>,
+    /// What its listener has for each that it accepts.
+    pub(crate) bounds: Option<Rc<Bounds>>,
+    /// It has set a deadline, or taken the listener's back.
+    pub(crate) has_own_deadline: bool,
     pub(crate) rates: Option<Box<Rates>>,
     /// Reading is off while one of these is congested. t ∈ targets ⇔ this ∈ t.readers
     pub(crate) targets: Vec<Key>,
@@ -97,6 +102,8 @@ impl Default for Extra {
         Self {
             clocks: Clocks::default(),
             marks: None,
+            bounds: None,
+            has_own_deadline: false,
             rates: None,
             targets: Vec::new(),
             readers: Vec::new(),
@@ -361,8 +368,8 @@ impl Conn {
         discard("a framer", self);
     }
 
-    /// A successor has none of its predecessor's time-outs, timers and offloads; queued output stays, unread bytes are its
-    /// own.
+    /// A successor has none of its predecessor's limits, timers and offloads, but what the listener has for each; queued
+    /// output stays, unread bytes are its own.
     pub(crate) fn begin_anew(&mut self, cx: &mut Cx) {
         self.stop_timers(cx);
         cx.stop_work_of(self.key);
@@ -371,7 +378,7 @@ impl Conn {
         self.clear(PAUSED | OWES_ANSWER);
         self.put(HOLDS_BACK, self.listener.is_some());
         if let Some(extra) = &mut self.extra {
-            extra.marks = None;
+            extra.marks = extra.bounds.as_ref().and_then(|bounds| bounds.marks);
         }
         self.put(OWES_CONNECTED, self.is(ESTABLISHED));
         self.clear(EOF_TOLD);
@@ -381,9 +388,6 @@ impl Conn {
         }
         self.reset_rates(cx);
         self.look_at_marks(cx);
-        if let Some(extra) = &mut self.extra {
-            extra.clocks.begin_anew();
-            self.run_clocks(cx);
-        }
+        self.begin_clocks_anew(cx);
     }
 }
