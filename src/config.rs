@@ -25,6 +25,7 @@ pub struct Config {
     pub(crate) turn_closings: usize,
     pub(crate) linger_max: Duration,
     pub(crate) lingering_max: usize,
+    pub(crate) waits_for_lingering: bool,
     pub(crate) connect_max: Duration,
     pub(crate) accept_back_off: Duration,
     pub(crate) resolve_threads: usize,
@@ -89,6 +90,8 @@ impl Default for Config {
             linger_max: Duration::from_secs(10),
             // Each is a descriptor without a user.
             lingering_max: 1024,
+            // A program that ends closes them, and a peer that has not ended may lose what it has not read yet.
+            waits_for_lingering: true,
             // Linux gives up by itself after 127 s; no user waits so long.
             connect_max: Duration::from_secs(30),
             // Descriptors come back when somebody closes; ten looks a second cost nothing.
@@ -201,6 +204,16 @@ impl Config {
     #[must_use]
     pub fn lingering_max(mut self, sockets: usize) -> Self {
         self.lingering_max = sockets;
+        self
+    }
+
+    /// Whether [`run`](crate::Reactor::run) goes on until the sockets that wait for their peer's end after `closed` are done too,
+    /// which takes no longer than [`linger_max`](Self::linger_max) nor than the grace of a [drain](crate::Net::drain). If it does
+    /// not, and the program ends, a peer may lose the last of what it was sent. [`stop`](crate::Net::stop) and
+    /// [`shutdown`](crate::Reactor::shutdown) wait for nobody. Default: on.
+    #[must_use]
+    pub fn wait_for_lingering(mut self, on: bool) -> Self {
+        self.waits_for_lingering = on;
         self
     }
 

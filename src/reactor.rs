@@ -76,7 +76,7 @@ impl<S> Reactor<S> {
     }
 
     /// Turns until [`stop`](Net::stop), or until nothing is left that could ever happen: no connection, listener,
-    /// dispatcher, timer, job or offloaded work, and no [`Remote`].
+    /// dispatcher, timer, job or offloaded work, no socket that [lingers](Config::wait_for_lingering), and no [`Remote`].
     ///
     /// # Errors
     /// When the selector fails, which no peer can cause.

@@ -279,7 +279,7 @@ impl<S> Core<S> {
     /// Whether anything is left that could ever happen.
     pub(crate) fn is_alive(&self) -> bool {
         let has_no_work = self.hub.cx.closing.is_empty() && self.deferred.is_empty() && self.offloads() == 0;
-        let is_busy = self.hub.counts.handlers() > 0 || !has_no_work;
+        let is_busy = self.hub.counts.handlers() > 0 || !has_no_work || self.hub.waits_for_lingering();
         let is_waited_for = || !self.hub.is_draining() && (self.hub.cx.jobs_set > 0 || self.inbox.has_remotes());
         // The inbox after the remotes: a thread that posts and then lets its remote go in between is not missed.
         is_busy || is_waited_for() || self.has_known() || self.inbox.has_more()

@@ -48,6 +48,11 @@ impl Hub {
         false
     }
 
+    /// Whether the program is to go on until those who linger have had it all. Not beyond the grace of a drain.
+    pub(crate) fn waits_for_lingering(&self) -> bool {
+        self.cx.lingering_now > 0 && self.cx.config.waits_for_lingering && !self.cx.is_shut
+    }
+
     /// One turn of a lingering socket.
     pub(crate) fn serve_lingering(&mut self, key: Key, buffers: &mut ReadBuffers) {
         if self.lend(key, |conn, cx| conn.serve_lingering(buffers, cx)) {

@@ -164,16 +164,45 @@ fn a_polite_close_while_connecting_still_flushes_and_gives_closed_alone() {
     assert_eq!(journal.of(key), [Call::Closed(FINISHED.into())]);
 }
 
+/// A program that ended right after `closed` took back what the kernel had of it, though the reason was clean.
 #[test]
-fn lingering_sockets_do_not_keep_run_running() {
-    let (mut reactor, mut journal) = start_with(Config::new().linger_max(PATIENCE * 100));
+fn run_goes_on_until_who_lingers_has_had_it_all() {
+    const MUCH: usize = 300_000;
+    let (mut reactor, mut journal) = start_with(Config::new().linger_max(PATIENCE));
     let (key, mut peer) = guest(&mut reactor, &mut journal, quiet);
-    reactor.net().send(key, "bye");
+    say(&peer, "never read by the server");
+    reactor.net().send(key, vec![b'x'; MUCH]);
     reactor.net().close(key);
+    let reader = std::thread::spawn(move || {
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).map(|_| got.len())
+    });
     reactor.run(&mut journal).expect("the selector works");
-    assert!(is_closed(&journal, key));
-    let mut buf = [0; 4];
-    assert_eq!(peer.read(&mut buf).expect("the bytes are there"), 3);
+    drop(reactor);
+    assert_eq!(closing_of(&journal, key).as_deref(), Some(FINISHED));
+    assert_eq!(reader.join().expect("it reads").expect("no reset"), MUCH);
+}
+
+#[test]
+fn who_lingers_keeps_run_no_longer_than_the_linger_deadline_the_grace_or_a_config_allows() {
+    let ways = [
+        (Config::new().linger_max(TICK), None),
+        (Config::new().linger_max(PATIENCE * 100), Some(TICK)),
+        (Config::new().linger_max(PATIENCE * 100).wait_for_lingering(false), None),
+    ];
+    for (config, grace) in ways {
+        let (mut reactor, mut journal) = start_with(config);
+        let (key, mut peer) = guest(&mut reactor, &mut journal, quiet);
+        reactor.net().send(key, "bye");
+        reactor.net().close(key);
+        if let Some(grace) = grace {
+            reactor.net().drain(grace);
+        }
+        reactor.run(&mut journal).expect("the selector works");
+        assert!(is_closed(&journal, key));
+        let mut buf = [0; 4];
+        assert_eq!(peer.read(&mut buf).expect("the bytes are there"), 3);
+    }
 }
 
 /// `close()` after a failed write saw no output left, and ended as if every byte had been handed over.
