@@ -49,6 +49,8 @@ pub(crate) struct Cx {
     pub(crate) stats: Stats,
     /// Conns whose phase is `Lingering`: each holds a descriptor that others need more.
     pub(crate) lingering_now: usize,
+    /// Somebody has asked for it once.
+    pub(crate) some_wait_for_quiet: bool,
     /// Nothing is opened any more.
     pub(crate) is_shut: bool,
     pub(crate) lent: Lent,
@@ -93,6 +95,8 @@ pub(crate) enum Orphan {
 pub(crate) enum Note {
     /// The output of somebody has become congested, or is no more: this one reads only while it is not.
     Reader(Key),
+    /// It, or somebody who is tied to it, is quiet now: perhaps it closes.
+    Quiet(Key),
     /// The one who was lent is to be looked at too. A note, because those above come first: who may read again does so before
     /// the other writes.
     Dirty(Key),
@@ -119,6 +123,7 @@ impl Cx {
             threads,
             stats: Stats::default(),
             lingering_now: 0,
+            some_wait_for_quiet: false,
             is_shut: false,
             lent: Lent::default(),
             notes: Vec::new(),

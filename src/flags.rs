@@ -21,7 +21,7 @@ flags! {
     OWES_CONNECTED = 1,
     /// `writable` is owed: the output was congested, and has fallen to the low mark.
     OWES_WRITABLE = 2,
-    /// `draining` is owed.
+    /// `draining` is owed, of a listener the end: once what had arrived is delivered, or accepted.
     OWES_DRAINING = 3,
     /// The transport may have something to read. Cleared when it says that it is drained.
     READABLE = 4,
@@ -76,11 +76,14 @@ flags! {
     SHUT = 28,
     /// One of those that it is throttled by is congested.
     THROTTLED = 29,
+    /// Something was received since anything was last sent.
+    UNANSWERED = 30,
 }
 
 /// Whoever has one of these takes the general way: everything but what comes and goes in every plain turn.
-pub(crate) const UNUSUAL: Flags =
-    Flags(!(ESTABLISHED.0 | READABLE.0 | WRITABLE.0 | READ_UNTIL_BLOCKED.0 | HOLDS_BACK.0 | IN_READY.0 | IN_DIRTY.0));
+pub(crate) const UNUSUAL: Flags = Flags(
+    !(ESTABLISHED.0 | READABLE.0 | WRITABLE.0 | READ_UNTIL_BLOCKED.0 | HOLDS_BACK.0 | IN_READY.0 | IN_DIRTY.0 | UNANSWERED.0),
+);
 
 impl Flags {
     #[inline]

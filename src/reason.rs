@@ -124,6 +124,9 @@ pub enum Reason {
     Finish,
     /// Clean, and the peer ended first: every queued byte was handed to the kernel.
     Eof,
+    /// Clean, and nothing was under way: [`close_when_quiet`](crate::Context::close_when_quiet), the default of
+    /// [`draining`](crate::Protocol::draining). Every queued byte was handed to the kernel.
+    Drained,
     /// `abort` was called.
     Abort,
     /// The reactor was shut down.
@@ -150,7 +153,7 @@ pub enum Reason {
 impl Reason {
     /// Every byte that was queued was handed to the kernel, and nobody broke anything off.
     pub fn is_clean(&self) -> bool {
-        matches!(self, Self::Finish | Self::Eof)
+        matches!(self, Self::Finish | Self::Eof | Self::Drained)
     }
 
     /// It never was connected: `connected` was not called.
@@ -187,6 +190,7 @@ impl Reason {
         match self {
             Self::Finish => Self::Finish,
             Self::Eof => Self::Eof,
+            Self::Drained => Self::Drained,
             Self::Abort => Self::Abort,
             Self::Shutdown => Self::Shutdown,
             Self::Resolve(error) => Self::Resolve(io(error)),
@@ -213,6 +217,7 @@ impl fmt::Display for Reason {
         match self {
             Self::Finish => f.write_str("finished"),
             Self::Eof => f.write_str("the peer finished"),
+            Self::Drained => f.write_str("drained"),
             Self::Abort => f.write_str("aborted"),
             Self::Shutdown => f.write_str("the reactor was shut down"),
             Self::Resolve(error) => write!(f, "could not resolve: {}", OneLine(error)),

@@ -93,13 +93,14 @@ fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &m
     if ctx.pair().0.take(OWES_CONNECTED) {
         handler.connected(ctx, state)?;
     }
-    if ctx.net.core.next.is_none() && ctx.pair().0.takes_owed_draining() {
-        handler.draining(ctx, state)?;
-    }
     let (conn, cx) = ctx.pair();
     conn.lend_input(buffers);
     let budget = Budget { bytes: cx.config.turn_bytes, frames: cx.config.turn_frames };
-    read_and_deliver(handler, ctx, state, buffers, budget)
+    read_and_deliver(handler, ctx, state, buffers, budget)?;
+    if ctx.net.core.next.is_none() && ctx.pair().0.takes_owed_draining() {
+        handler.draining(ctx, state)?;
+    }
+    Ok(())
 }
 
 #[inline(never)]
@@ -155,6 +156,7 @@ fn serve_listener<S>(core: &mut Core<S>, key: Key, state: &mut S) {
         }
     }
     core.hub.requeue(key);
+    core.hub.end_listener_if_drained(key);
 }
 
 /// The factory decides, between callbacks.

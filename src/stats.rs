@@ -64,6 +64,8 @@ pub struct Closed {
     pub finish: u64,
     /// [`Reason::Eof`].
     pub eof: u64,
+    /// [`Reason::Drained`].
+    pub drained: u64,
     /// [`Reason::Abort`].
     pub abort: u64,
     /// [`Reason::Shutdown`].
@@ -87,6 +89,7 @@ impl Closed {
         let counter = match why {
             Reason::Finish => &mut self.finish,
             Reason::Eof => &mut self.eof,
+            Reason::Drained => &mut self.drained,
             Reason::Abort => &mut self.abort,
             Reason::Shutdown => &mut self.shutdown,
             Reason::Resolve(_) | Reason::Connect(_) | Reason::Tls(_) => &mut self.connect,
@@ -101,8 +104,8 @@ impl Closed {
 
     /// All of them.
     pub fn total(&self) -> u64 {
-        let Self { finish, eof, abort, shutdown, connect, io, limit, overflow, failed, panicked } = self;
-        finish + eof + abort + shutdown + connect + io + limit + overflow + failed + panicked
+        let Self { finish, eof, drained, abort, shutdown, connect, io, limit, overflow, failed, panicked } = self;
+        finish + eof + drained + abort + shutdown + connect + io + limit + overflow + failed + panicked
     }
 }
 

@@ -86,6 +86,17 @@ impl Threads {
         }
     }
 
+    /// A ticket for what was not given out, whose end is still to be told.
+    pub(crate) fn refuse(&mut self, key: Key) -> Ticket {
+        self.next += 1;
+        self.owned.put(self.next, key);
+        self.next
+    }
+
+    pub(crate) fn has_work_of(&self, key: Key) -> bool {
+        self.owned.values().any(|&owner| owner == key)
+    }
+
     /// The offloads of a connection are nobody's any more.
     pub(crate) fn drop_own(&mut self, key: Key, mut dropped: impl FnMut(Ticket)) {
         self.owned.retain(|ticket, &owner| {

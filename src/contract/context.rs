@@ -168,6 +168,11 @@ impl<'a, S> Context<'a, S> {
         self.link().half_close();
     }
 
+    /// [`Link::close_when_quiet`].
+    pub fn close_when_quiet(&mut self) {
+        self.link().close_when_quiet();
+    }
+
     /// [`Link::close`].
     pub fn close(&mut self) {
         self.link().close();

@@ -169,6 +169,15 @@ impl Link<'_> {
         self.lend_if_open(Conn::half_close);
     }
 
+    /// [`close`](Self::close) once nothing is under way, with [`Reason::Drained`] (or `Eof`). Until then everything goes on. Under way
+    /// is what the loop can tell: input that was not delivered, a frame that was begun, output, a `writable`, tell or offload that
+    /// is to come, an answer of a request handler, a pause; and the same of those who are tied to it by a
+    /// [throttle](crate::Net::throttle). Without a terminator a stream is one frame: it is begun by the first byte, and counts as
+    /// over when something was sent since, or at the peer's end.
+    pub fn close_when_quiet(&mut self) {
+        self.lend_if_open(|conn, cx| _ = conn.close_when_quiet(cx));
+    }
+
     /// Politely: no more input is delivered at once; what is queued is flushed, then `closed` comes with
     /// [`Reason::Finish`], or [`Reason::Eof`] if the peer had ended before. A peer that takes nothing for
     /// [`Config::linger_max`](crate::Config::linger_max) is reset, with `Limit(Linger)`.

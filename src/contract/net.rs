@@ -9,7 +9,6 @@ use crate::{
     address::{Address, Target},
     connect::Connect,
     endpoint::{Conn, Entry},
-    flags::*,
     key::{Key, Timer},
     listen::{Listen, Refusal},
     pool::Purpose,
@@ -80,7 +79,7 @@ impl<S> Net<'_, S> {
         };
         self.core.install(key, Box::new(protocol));
         if self.core.hub.drains_opened() {
-            self.core.hub.slots.conn_at_mut(key.index()).set(OWES_DRAINING);
+            self.core.hub.owe_draining(key);
         }
         key
     }

@@ -22,7 +22,7 @@ pub(crate) struct Refusing<S> {
     done: Done<S>,
     error: OffloadError,
     /// Of its connection.
-    upgrades: u32,
+    ticket: Ticket,
     /// As `OnReturn`: named by who refuses.
     tell: fn(&mut Core<S>, Self, &mut S),
 }
@@ -129,8 +129,8 @@ impl<S> Core<S> {
             Err(Refused::Full) => OffloadError::Full,
             Err(Refused::NoThread(error)) => OffloadError::NoThread(error),
         };
-        let upgrades = if let Done::Tell(key, _) = done { hub.slots.conn_at(key.index()).upgrades } else { 0 };
-        self.refused.push(Refusing { done, error, upgrades, tell: Self::tell_refused });
+        let ticket = if let Done::Tell(key, _) = done { hub.cx.threads.refuse(key) } else { NO_TICKET };
+        self.refused.push(Refusing { done, error, ticket, tell: Self::tell_refused });
     }
 
     /// What needed no other thread: all that stood there when this began, because a peer may have caused it by the thousand,
@@ -148,10 +148,10 @@ impl<S> Core<S> {
         }
     }
 
-    fn tell_refused(&mut self, Refusing { done, error, upgrades, .. }: Refusing<S>, state: &mut S) {
+    fn tell_refused(&mut self, Refusing { done, error, ticket, .. }: Refusing<S>, state: &mut S) {
         match done {
             Done::Job(done) => _ = self.run_job(FOLLOWS, state, |net, state| done(net, state, Err(error))),
-            Done::Tell(key, done) if self.hub.find_open(key).is_some_and(|conn| conn.upgrades == upgrades) => {
+            Done::Tell(key, done) if self.hub.cx.threads.owned.remove(ticket).is_some() => {
                 self.tell_now(key, FOLLOWS, state, |handler, ctx, state| done(handler, ctx, state, Err(error)));
             }
             nobodys => discard(FOLLOWS, nobodys),

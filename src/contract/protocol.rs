@@ -79,9 +79,10 @@ pub trait Protocol<S = ()>: Any {
         Err(limit.into())
     }
 
-    /// The reactor is being [drained](crate::Net::drain): finish what is under way. Default: [`close`](Context::close).
+    /// The reactor is being [drained](crate::Net::drain), and what had arrived when that began is delivered: finish what is
+    /// under way. Default: [`close_when_quiet`](Context::close_when_quiet).
     fn draining(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
-        ctx.close();
+        ctx.close_when_quiet();
         Ok(())
     }
 

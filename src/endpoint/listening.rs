@@ -37,6 +37,8 @@ pub(crate) struct Listening {
     /// Errors of single connections in a row.
     passed: usize,
     pub(crate) accepted: u64,
+    /// OWES_DRAINING ∈ flags ⇒ it accepts no more than so many in all.
+    ends_at: u64,
     /// Connections accepted and not yet closed.
     pub(crate) guests: usize,
     /// How many of them each address has, where that is limited; never 0.
@@ -60,6 +62,7 @@ impl Listening {
             is_full: false,
             passed: 0,
             accepted: 0,
+            ends_at: 0,
             guests: 0,
             peers: HashMap::new(),
             shared_rates: [None; 2],
@@ -181,6 +184,17 @@ impl Listening {
         }
         cx.timers.set(again, TimerKind::Entry(self.key, Cue::TryAgain));
         Arrived::Done
+    }
+
+    /// It ends once who waits was accepted.
+    pub(crate) fn begin_to_drain(&mut self) {
+        self.flags.insert(OWES_DRAINING | READABLE);
+        self.ends_at = self.accepted.saturating_add(u64::from(self.options.how().backlog));
+    }
+
+    /// Also when nobody can be accepted, or more have come than can have waited.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.flags.has_any(OWES_DRAINING) && (!self.can_progress() || self.accepted >= self.ends_at)
     }
 
     /// What all that it accepts will share.

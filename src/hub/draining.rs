@@ -2,7 +2,7 @@
 
 use super::{Counts, Hub};
 use crate::{
-    endpoint::{Entry, Phase},
+    endpoint::{Conn, Entry},
     flags::*,
     key::Key,
     reason::Reason,
@@ -72,7 +72,7 @@ impl Hub {
     /// the loop in between.
     pub(crate) fn advance_drain(&mut self, has_work_elsewhere: bool) {
         let Counts { accepted, opened, .. } = self.counts;
-        if self.drain == Some(Drain::Accepted) && accepted == 0 {
+        if self.drain == Some(Drain::Accepted) && accepted == 0 && !self.some_still_wait() {
             self.drain = Some(Drain::Opened);
             self.ask_opened_to_drain();
         }
@@ -89,15 +89,36 @@ impl Hub {
         self.drain.is_some_and(|stage| stage != Drain::Accepted)
     }
 
-    /// Listeners close, accepted connections are asked to finish.
+    /// Listeners close once who waits was accepted, accepted connections are asked to finish.
     fn ask_to_drain(&mut self) {
         for key in self.slots.all_keys() {
             match self.slots.get(key).and_then(Entry::kind) {
-                Some(Kind::Listener) => _ = self.end(key, Reason::Finish),
+                Some(Kind::Listener) => self.end_listener_when_drained(key),
                 Some(Kind::Accepted) => self.owe_draining(key),
                 _ => {}
             }
         }
+    }
+
+    fn end_listener_when_drained(&mut self, key: Key) {
+        if let Some(listening) = self.slots.listener(key) {
+            listening.begin_to_drain();
+        }
+        self.requeue(key);
+        self.end_listener_if_drained(key);
+    }
+
+    /// Nobody waits any more who had come before the drain, or he must.
+    pub(crate) fn end_listener_if_drained(&mut self, key: Key) {
+        if self.slots.listener(key).is_some_and(|listening| listening.is_drained()) {
+            self.end(key, Reason::Finish);
+        }
+    }
+
+    /// Who is accepted now had come before the drain.
+    fn some_still_wait(&self) -> bool {
+        let waits = |entry: &Entry| matches!(entry, Entry::Listener(listening) if listening.flags.has_any(OWES_DRAINING));
+        self.slots.keys().any(|key| self.slots.get(key).is_some_and(waits))
     }
 
     fn ask_opened_to_drain(&mut self) {
@@ -106,13 +127,20 @@ impl Hub {
         }
     }
 
-    fn owe_draining(&mut self, key: Key) {
-        self.lend_if_there(key, |conn, cx| {
-            if matches!(conn.phase, Phase::Guest | Phase::Open) {
-                conn.set(OWES_DRAINING);
-                conn.mark_dirty(cx);
-            }
-        });
+    pub(crate) fn owe_draining(&mut self, key: Key) {
+        self.lend_if_there(key, Conn::owe_draining);
+    }
+
+    /// Nothing is under way at it, nor at who is tied to it by a throttle: what one has just sent is perhaps not all that the
+    /// other has to say.
+    pub(super) fn close_if_quiet(&mut self, key: Key) {
+        let is_quiet = |key: Key| self.slots.conn(key).is_none_or(|conn| conn.is_quiet(&self.cx));
+        let Some(conn) = self.find_open(key).filter(|conn| conn.closes_when_quiet()) else { return };
+        let mut tied = conn.extra.iter().flat_map(|extra| extra.targets.iter().chain(&extra.readers));
+        if is_quiet(key) && tied.all(|&other| is_quiet(other)) {
+            let (conn, cx) = self.pair(key);
+            conn.begin_to_close(cx);
+        }
     }
 
     /// Everything that has not begun to end does now, connections first.

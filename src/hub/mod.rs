@@ -146,6 +146,7 @@ impl Hub {
         match note {
             Note::Reader(key) => self.look_at_throttles(key),
             Note::Dirty(key) => self.mark_dirty(key),
+            Note::Quiet(key) => self.close_if_quiet(key),
             Note::Room => _ = self.reset_first_lingering(),
             Note::Share { key, way, shared, bytes } => {
                 let (conn, cx) = self.pair(key);

@@ -97,7 +97,9 @@ impl Hub {
         conn.set(OWES_CONNECTED);
         let listener = conn.listener;
         self.cx.stats.accepted += 1;
-        let options = listener.and_then(|listener| self.slots.listener(listener)).map(|listening| listening.for_guests());
+        let listening = listener.and_then(|listener| self.slots.listener(listener));
+        let is_drained = listening.as_ref().is_some_and(|listening| listening.flags.has_any(OWES_DRAINING));
+        let options = listening.map(|listening| listening.for_guests());
         self.lend(key, |conn, cx| {
             if let Some((bounds, rates)) = options {
                 for (way, rate, shared) in rates {
@@ -106,6 +108,9 @@ impl Hub {
                 if let Some(bounds) = bounds {
                     conn.set_bounds(bounds, cx);
                 }
+            }
+            if is_drained {
+                conn.owe_draining(cx);
             }
             conn.settle(cx);
         });

@@ -120,11 +120,9 @@ impl<H: RequestHandler<S>, S> Answer<H, S> {
         work: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(&mut H, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Result<Self, Fault> + 'static,
     ) -> Self {
-        Self(Reply::Later(Box::new(|served, ctx| {
-            served.is_waiting = true;
+        Self(Reply::Later(Box::new(|_, ctx| {
             ctx.owe_answer(true);
             ctx.offload(work, |served: &mut Served<H>, ctx, state, result| {
-                served.is_waiting = false;
                 ctx.owe_answer(false);
                 let answer = done(&mut served.handler, ctx, state, result)?;
                 served.answer(ctx, answer);
@@ -147,10 +145,6 @@ impl<H, S> fmt::Debug for Answer<H, S> {
 /// A request handler as the protocol that it is.
 struct Served<H> {
     handler: H,
-    /// Its answer is on its way: no request is delivered.
-    is_waiting: bool,
-    /// The next answer is the last.
-    is_draining: bool,
 }
 
 impl<H> Served<H> {
@@ -158,7 +152,7 @@ impl<H> Served<H> {
         match answer.0 {
             Reply::Now { bytes, is_last } => {
                 ctx.send(bytes);
-                if is_last || self.is_draining {
+                if is_last {
                     ctx.close();
                 }
             }
@@ -182,14 +176,6 @@ impl<S, H: RequestHandler<S>> Protocol<S> for Served<H> {
         self.handler.exceeded(ctx, state, limit)
     }
 
-    fn draining(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
-        self.is_draining = true;
-        if !self.is_waiting {
-            ctx.close();
-        }
-        Ok(())
-    }
-
     fn closed(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {
         self.handler.finish(ctx, state, why);
     }
@@ -209,7 +195,7 @@ impl<S> Net<'_, S> {
         self.listen_with(at, options, move |net, state, peer| {
             let mut handler = make();
             handler.verify(net, state, peer)?;
-            Ok(Served { handler, is_waiting: false, is_draining: false })
+            Ok(Served { handler })
         })
     }
 

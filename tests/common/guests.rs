@@ -34,7 +34,7 @@ pub(crate) fn ms(n: u64) -> Duration {
 }
 
 pub(crate) fn start() -> (Reactor<Journal>, Journal) {
-    start_with(Config::new())
+    start_with(Config::new().wait_for_lingering(false)) // most peers here never end
 }
 
 pub(crate) fn start_with(config: Config) -> (Reactor<Journal>, Journal) {

@@ -2,11 +2,12 @@
 
 use crate::common::{
     Call, Ctx, FINISHED, Journal, LONG, On, PATIENCE, SHORT, SHUT_DOWN, Stranger, Talk, closing_of, count, dial, ends_with,
-    guest, is_closed, listen, opened, pass, quiet, recorder, settle, start, stuff, turn, until,
+    guest, is_closed, listen, opened, pass, quiet, recorder, say, settle, start, stuff, turn, until,
 };
 use mainspring::{Address, Dispatcher, Listen, Net, Outcome, Reactor, Reason, Refusal, Scope, Source};
 use std::{
     cell::Cell,
+    io::Read,
     net::TcpListener,
     rc::Rc,
     time::{Duration, Instant},
@@ -246,5 +247,349 @@ fn a_drain_does_not_sleep_between_its_stages() {
             assert!(began.elapsed() < PATIENCE, "it waits for the whole grace (a guest: {has_guest})");
         }
         assert_eq!(talk.journal.of(watcher), [Call::Closed(Reason::Shutdown.to_string())], "a guest: {has_guest}");
+    }
+}
+
+const LINE: Serve = |at, reactor| reactor.net().serve_lines(at, 99, |_, _, _, line| [line, b"!\n"].concat());
+type Serve = fn(&str, &mut Reactor<Journal>) -> std::io::Result<mainspring::Key>;
+
+/// Answers each request with itself and a mark.
+struct Marks;
+
+impl mainspring::RequestHandler<Journal> for Marks {
+    fn handle(
+        &mut self,
+        _: &mut Ctx<'_>,
+        _: &mut Journal,
+        line: &[u8],
+    ) -> Result<mainspring::Answer<Self, Journal>, mainspring::Fault> {
+        Ok(mainspring::Answer::now([line, b"!\n"].concat()))
+    }
+}
+
+/// What had arrived was dropped unanswered, and who stood in the backlog was reset.
+#[test]
+fn who_had_asked_before_the_drain_is_answered_also_out_of_the_backlog() {
+    let requests: Serve = |at, reactor| reactor.net().serve(at, Listen::new(), || Marks);
+    for (serve, is_accepted) in [(LINE, false), (LINE, true), (requests, false), (requests, true)] {
+        let (mut reactor, mut journal) = start();
+        let listener = serve("127.0.0.1:0", &mut reactor).expect("a free port");
+        let addr = reactor.net().local(listener).and_then(Address::ip).expect("an IP listener");
+        let mut peers: Vec<_> = (0..10).map(|_| dial(addr)).collect();
+        if is_accepted {
+            while reactor.stats().accepted < 10 {
+                turn(&mut reactor, &mut journal, SHORT);
+            }
+        }
+        for peer in &peers {
+            say(peer, "one\ntwo\n");
+        }
+        reactor.net().drain(PATIENCE);
+        reactor.run(&mut journal).expect("the selector works");
+        for peer in &mut peers {
+            let mut got = String::new();
+            peer.read_to_string(&mut got).expect("a clean end");
+            assert_eq!(got, "one!\ntwo!\n", "accepted before: {is_accepted}");
+        }
+        let stats = reactor.stats();
+        assert_eq!((stats.closed.drained, stats.undrained), (10, 0));
+    }
+}
+
+/// The end that the default of `draining` makes comes when nothing is under way.
+#[cfg(feature = "sim")]
+mod quiet {
+    use mainspring::{
+        Config, Context, Key, OffloadError, Outcome, Produced, Protocol, Reason, Terminator,
+        testing::{Scene, Weather},
+    };
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const GRACE: Duration = Duration::from_secs(10);
+    const PIECES: usize = 100;
+    const PIECE: [u8; 65536] = [7; 65536];
+
+    type Log = Vec<String>;
+    type Ctx<'a> = Context<'a, Log>;
+
+    /// What each test has a connection do.
+    enum Does {
+        Nothing,
+        /// Sends by `writable`, and then closes, or not.
+        Feeds {
+            left: usize,
+            closes: bool,
+        },
+        Produces,
+        /// Takes so many bytes in a stream, and then answers.
+        Takes(u64),
+        Lines,
+        Offloads,
+        Pauses,
+    }
+
+    impl Does {
+        fn feed(&mut self, ctx: &mut Ctx<'_>) {
+            let Self::Feeds { left, closes } = self else { return };
+            while !ctx.is_congested() && *left > 0 {
+                ctx.send(PIECE);
+                *left -= 1;
+            }
+            if *left == 0 && *closes {
+                ctx.close();
+            }
+        }
+    }
+
+    impl Protocol<Log> for Does {
+        fn connected(&mut self, ctx: &mut Ctx<'_>, _: &mut Log) -> Outcome {
+            match self {
+                Self::Lines | Self::Offloads => ctx.set_terminator(Terminator::line(99)),
+                Self::Takes(bytes) => ctx.set_terminator(Terminator::Stream(*bytes)),
+                Self::Pauses => ctx.pause(),
+                _ => {}
+            }
+            Ok(())
+        }
+
+        fn received(&mut self, ctx: &mut Ctx<'_>, log: &mut Log, bytes: &[u8]) -> Outcome {
+            match self {
+                Self::Produces => {
+                    let mut left = PIECES;
+                    ctx.produce(move |out: &mut Vec<u8>| -> std::io::Result<Produced> {
+                        out.extend(PIECE);
+                        left -= 1;
+                        Ok(if left == 0 { Produced::Done } else { Produced::More })
+                    });
+                }
+                Self::Feeds { .. } => self.feed(ctx),
+                _ => log.push(format!("{} bytes", bytes.len())),
+            }
+            Ok(())
+        }
+
+        fn frame(&mut self, ctx: &mut Ctx<'_>, _: &mut Log, frame: &[u8]) -> Outcome {
+            if let Self::Offloads = self {
+                ctx.offload(
+                    || 1,
+                    |_: &mut Self, ctx, _, brought: Result<i32, OffloadError>| {
+                        ctx.send(if brought.is_ok() { "done\n" } else { "busy\n" });
+                        Ok(())
+                    },
+                );
+            } else {
+                ctx.send([frame, b"!\n"].concat());
+            }
+            Ok(())
+        }
+
+        fn writable(&mut self, ctx: &mut Ctx<'_>, _: &mut Log) -> Outcome {
+            self.feed(ctx);
+            Ok(())
+        }
+
+        fn closed(&mut self, _: &mut Ctx<'_>, log: &mut Log, why: Reason) {
+            log.push(format!("{why}, clean {}", why.is_clean()));
+        }
+    }
+
+    fn scene(make: fn() -> Does) -> (Scene<Log>, mainspring::testing::Actor) {
+        let mut scene = Scene::with_config(1, Log::new(), Config::new().offload_threads(1).offload_queue(0));
+        scene.net().listen("10.0.0.1:80", make).expect("a free port");
+        let client = scene.dials("10.0.0.1:80");
+        (scene, client)
+    }
+
+    #[test]
+    fn who_has_nothing_under_way_is_closed_at_once() {
+        let (mut scene, client) = scene(|| Does::Lines);
+        scene.says(client, "hello\n").hears(client, "hello!\n").net().drain(GRACE);
+        scene.settles().hears_end(client);
+        assert_eq!(*scene.state(), ["drained, clean true"]);
+    }
+
+    #[test]
+    fn a_source_is_whole() {
+        let makes: [(fn() -> Does, &str); 3] = [
+            (|| Does::Feeds { left: PIECES, closes: true }, "finished, clean true"),
+            (|| Does::Feeds { left: PIECES, closes: false }, "drained, clean true"),
+            (|| Does::Produces, "drained, clean true"),
+        ];
+        for (make, end) in makes {
+            let (mut scene, client) = scene(make);
+            scene.reads(client, false).says(client, "get").net().drain(GRACE);
+            scene.settles().passes(SECOND).reads(client, true).passes(SECOND);
+            assert_eq!(scene.takes(client).len(), PIECES * PIECE.len());
+            assert_eq!(*scene.state(), [end]);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_was_begun_is_waited_for_and_answered() {
+        let (mut scene, client) = scene(|| Does::Lines);
+        scene.says(client, "hel").net().drain(GRACE);
+        scene.passes(SECOND).says(client, "lo\n").hears(client, "hello!\n").hears_end(client);
+        assert_eq!(*scene.state(), ["drained, clean true"]);
+    }
+
+    #[test]
+    fn an_upload_is_whole_or_not_called_so() {
+        let makes: [fn() -> Does; 2] = [|| Does::Nothing, || Does::Takes(2000)];
+        for make in makes {
+            for goes_on in [true, false] {
+                let (mut scene, client) = scene(make);
+                scene.says(client, [1; 1000]).net().drain(GRACE);
+                scene.passes(GRACE - SECOND);
+                if goes_on {
+                    scene.says(client, [1; 1000]).ends(client);
+                }
+                scene.passes(2 * SECOND);
+                let end = if goes_on { "the peer finished, clean true" } else { "the reactor was shut down, clean false" };
+                let pieces = if goes_on { 2 } else { 1 };
+                assert_eq!(scene.state().len(), pieces + 1, "{:?}", scene.state());
+                // Who takes a length is through with it, and closes before the peer's end comes.
+                let last = scene.state().last().cloned().expect("an end");
+                assert!(last == end || (goes_on && last == "drained, clean true"), "{last}");
+            }
+        }
+    }
+
+    #[test]
+    fn work_that_is_under_way_or_was_refused_is_waited_for() {
+        let (mut scene, client) = scene(|| Does::Offloads);
+        let other = scene.dials("10.0.0.1:80");
+        scene.set_weather(Weather::fair().work(SECOND));
+        scene.says(client, "work\n").says(other, "work\n").net().drain(GRACE);
+        scene.passes(2 * SECOND);
+        let mut heard = [client, other].map(|who| String::from_utf8_lossy(&scene.takes(who)).into_owned());
+        heard.sort();
+        assert_eq!(heard, ["busy\n", "done\n"]);
+        assert_eq!(*scene.state(), ["drained, clean true", "drained, clean true"]);
+    }
+
+    #[test]
+    fn who_has_paused_is_waited_for() {
+        let (mut scene, client) = scene(|| Does::Pauses);
+        scene.says(client, "unread").net().drain(GRACE);
+        scene.passes(GRACE - SECOND);
+        assert_eq!(scene.connections(), 1);
+        scene.passes(SECOND);
+        assert_eq!(*scene.state(), ["the reactor was shut down, clean false"]);
+    }
+
+    /// The proxy of the chapter on back-pressure.
+    struct Side(Option<Key>);
+
+    impl Protocol<Log> for Side {
+        fn connected(&mut self, ctx: &mut Ctx<'_>, _: &mut Log) -> Outcome {
+            if self.0.is_none() {
+                let front = ctx.key;
+                let back = ctx.net.connect("10.0.0.2:80", Side(Some(front)));
+                ctx.set_hold_back(false);
+                ctx.net.throttle(front, back);
+                ctx.net.throttle(back, front);
+                self.0 = Some(back);
+            }
+            Ok(())
+        }
+
+        fn received(&mut self, ctx: &mut Ctx<'_>, _: &mut Log, bytes: &[u8]) -> Outcome {
+            self.0.map(|other| ctx.net.send(other, bytes));
+            Ok(())
+        }
+
+        fn eof(&mut self, ctx: &mut Ctx<'_>, _: &mut Log, _: &[u8]) -> Outcome {
+            self.0.map(|other| ctx.net.half_close(other));
+            Ok(())
+        }
+
+        fn closed(&mut self, ctx: &mut Ctx<'_>, log: &mut Log, why: Reason) {
+            if let Some(other) = self.0.filter(|_| !why.is_clean()) {
+                ctx.net.abort(other);
+            }
+            log.push(why.to_string());
+        }
+    }
+
+    #[test]
+    fn a_response_through_a_proxy_is_whole_or_not_called_so() {
+        for goes_on in [true, false] {
+            let mut scene = Scene::new(1, Log::new());
+            let back = scene.serves("10.0.0.2:80");
+            scene.net().listen("10.0.0.1:80", || Side(None)).expect("a free port");
+            let client = scene.dials("10.0.0.1:80");
+            scene.says(client, "GET\n").hears(back, "GET\n").says(back, "0123456789").hears(client, "0123456789");
+            scene.net().drain(GRACE);
+            scene.passes(GRACE - SECOND);
+            assert_eq!(scene.connections(), 2, "ten of twenty bytes: nobody knows that");
+            if goes_on {
+                scene.says(back, "0123456789").ends(back).hears(client, "0123456789").hears_end(client).ends(client);
+            }
+            scene.passes(2 * SECOND);
+            assert_eq!(scene.connections(), 0);
+            let is_clean = !scene.state().iter().any(|why| why.contains("shut down"));
+            assert_eq!(is_clean, goes_on, "{:?}", scene.state());
+        }
+    }
+
+    /// Without a bound it could put `draining` off as long as it likes.
+    #[test]
+    fn a_peer_that_never_ceases_to_send_does_not_put_draining_off() {
+        struct Sink;
+        impl Protocol<Log> for Sink {
+            fn received(&mut self, _: &mut Ctx<'_>, _: &mut Log, _: &[u8]) -> Outcome {
+                Ok(())
+            }
+
+            fn draining(&mut self, ctx: &mut Ctx<'_>, log: &mut Log) -> Outcome {
+                log.push("draining".into());
+                ctx.close();
+                Ok(())
+            }
+        }
+        struct Flood;
+        impl Protocol<Log> for Flood {
+            fn connected(&mut self, ctx: &mut Ctx<'_>, _: &mut Log) -> Outcome {
+                ctx.produce(|out: &mut Vec<u8>| -> std::io::Result<Produced> {
+                    out.extend(PIECE);
+                    Ok(Produced::More)
+                });
+                Ok(())
+            }
+
+            fn received(&mut self, _: &mut Ctx<'_>, _: &mut Log, _: &[u8]) -> Outcome {
+                Ok(())
+            }
+        }
+        let mut sim = mainspring::testing::Sim::new(1);
+        sim.set_weather(Weather::fair().latency(SECOND / 1000, Duration::ZERO));
+        let [server, client] = ["10.0.0.1", "10.0.0.2"].map(|at| sim.host(at, Log::new()));
+        sim.net(server).listen("10.0.0.1:80", || Sink).expect("a free port");
+        sim.net(client).connect("10.0.0.1:80", Flood);
+        sim.run_for(SECOND / 100);
+        sim.net(server).drain(3600 * SECOND);
+        assert!(sim.run_until(60 * SECOND, |sim| !sim.state(server).is_empty()), "it is told");
+    }
+
+    #[test]
+    fn a_connection_can_be_asked_for_it_by_itself() {
+        let (mut scene, client) = scene(|| Does::Lines);
+        let key = scene.net().connections().iter().find(|it| it.is_connected).expect("one").key;
+        scene.says(client, "hel").net().link(key).expect("open").close_when_quiet();
+        scene.passes(3600 * SECOND);
+        assert_eq!(scene.connections(), 1);
+        scene.says(client, "lo\n").hears(client, "hello!\n").hears_end(client);
+        assert_eq!(*scene.state(), ["drained, clean true"]);
+    }
+
+    #[test]
+    fn a_close_after_it_is_a_close() {
+        let (mut scene, client) = scene(|| Does::Lines);
+        let key = scene.net().connections().iter().find(|it| it.is_connected).expect("one").key;
+        scene.says(client, "hel").net().link(key).expect("open").close_when_quiet();
+        scene.settles().net().close(key);
+        scene.hears_end(client);
+        assert_eq!(*scene.state(), ["finished, clean true"]);
     }
 }

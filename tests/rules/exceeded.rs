@@ -22,10 +22,10 @@ fn the_default_answer_of_eof_gives_eof_as_reason() {
 }
 
 #[test]
-fn the_default_answer_of_draining_is_to_close() {
+fn the_default_answer_of_draining_is_to_close_once_it_is_quiet() {
     let mut t = bare();
     t.scene().net().drain(PATIENCE);
-    t.gets(&[Call::Closed("Finish".into())]);
+    t.gets(&[Call::Closed("Drained".into())]);
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn everybody_who_came_is_counted_once_and_so_is_everybody_who_went() {
     }
     let stats = reactor.stats();
     assert_eq!((stats.accepted, stats.refused), (1, 2));
-    assert_eq!((stats.closed.finish, stats.closed.total()), (1, 1), "the listener is no connection: {:?}", stats.closed);
+    assert_eq!((stats.closed.drained, stats.closed.total()), (1, 1), "the listener is no connection: {:?}", stats.closed);
 }
 
 /// The records of this test's thread that contain all of these words.

@@ -2,7 +2,7 @@
 
 use super::{Conn, Filled, Phase};
 use crate::{
-    cx::Cx,
+    cx::{Cx, Note},
     flags::*,
     framing::ReadBuffers,
     panics::{Payload, discard},
@@ -10,9 +10,52 @@ use crate::{
     reason::{Fault, Reason},
 };
 
+/// No system keeps more for us until we read: a peer that never ceases to send does not put a drain off by more than this.
+const ARRIVED_MAX: u64 = 8 << 20;
+
 impl Conn {
     /// Polite: no further frame at once, `closed` once all output has left or nobody takes it. Whether it was open.
     pub(crate) fn close(&mut self, cx: &mut Cx) -> bool {
+        if let Some(extra) = self.extra.as_mut().filter(|_| self.phase == Phase::Open) {
+            extra.closes_when_quiet = false; // it does not wait for that
+        }
+        self.begin_to_close(cx)
+    }
+
+    /// The same once nothing is under way. Whether it is open.
+    pub(crate) fn close_when_quiet(&mut self, cx: &mut Cx) -> bool {
+        if self.is_open() {
+            self.extra().closes_when_quiet = true;
+            cx.some_wait_for_quiet = true;
+            self.touch(cx);
+        }
+        self.is_open()
+    }
+
+    /// `draining` comes once what has arrived is delivered: nobody has looked yet.
+    pub(crate) fn owe_draining(&mut self, cx: &mut Cx) {
+        if matches!(self.phase, Phase::Guest | Phase::Open) {
+            let arrived = self.bytes_in.saturating_add(ARRIVED_MAX);
+            self.extra().drains_at = arrived;
+            self.set(OWES_DRAINING);
+            self.set_if(READABLE, self.is(ESTABLISHED) && !self.is(EOF_SEEN));
+            self.mark_dirty(cx);
+        }
+    }
+
+    /// Those who wait for its being quiet are to look: itself, and who is tied to it.
+    pub(super) fn note_quiet(&mut self, cx: &mut Cx) {
+        if !cx.some_wait_for_quiet || !self.is_quiet(cx) {
+            return;
+        }
+        let Some(extra) = &self.extra else { return };
+        if extra.closes_when_quiet {
+            cx.notes.push(Note::Quiet(self.key));
+        }
+        cx.notes.extend(extra.targets.iter().chain(&extra.readers).map(|&other| Note::Quiet(other)));
+    }
+
+    pub(crate) fn begin_to_close(&mut self, cx: &mut Cx) -> bool {
         if !self.is_open() {
             return false;
         }

@@ -87,6 +87,10 @@ pub(crate) struct Extra {
     pub(crate) targets: Vec<Key>,
     /// Who reads only while this one is not congested.
     pub(crate) readers: Vec<Key>,
+    /// It closes once nothing is under way.
+    pub(crate) closes_when_quiet: bool,
+    /// `draining` comes when so many bytes were received, at the latest.
+    pub(crate) drains_at: u64,
     /// The chain of its own timers.
     pub(crate) timers: u32,
     /// What the first failed write said.
@@ -107,6 +111,8 @@ impl Default for Extra {
             rates: None,
             targets: Vec::new(),
             readers: Vec::new(),
+            closes_when_quiet: false,
+            drains_at: 0,
             timers: NO_TIMER,
             write_error: None,
             from: None,
@@ -122,6 +128,7 @@ impl Extra {
             && self.rates.as_ref().is_none_or(|rates| rates.is_idle())
             && self.targets.is_empty()
             && self.readers.is_empty()
+            && !self.closes_when_quiet
             && self.write_error.is_none()
             && self.by_name.is_none()
     }
@@ -133,6 +140,7 @@ impl Extra {
             && self.rates.as_ref().is_none_or(|rates| rates.is_idle())
             && self.targets.is_empty()
             && self.readers.is_empty()
+            && !self.closes_when_quiet
             && self.timers == NO_TIMER
             && self.write_error.is_none()
             && self.by_name.is_none()
@@ -238,7 +246,7 @@ impl Conn {
     }
 
     pub(crate) fn takes_owed_draining(&mut self) -> bool {
-        self.is_open() && self.take(OWES_DRAINING)
+        self.may_be_told_draining() && self.take(OWES_DRAINING)
     }
 
     /// A timer of its own is due, which calls nobody.
@@ -261,6 +269,7 @@ impl Conn {
         }
         if has_extra {
             self.return_unused_shares(cx);
+            self.note_quiet(cx);
         }
     }
 

@@ -41,7 +41,7 @@ impl Conn {
         match self.fill(&mut buffers.shared, 1, usize::MAX) {
             Filled::Bytes(bytes) => {
                 self.clear(IN_READY);
-                self.set(MAY_HAVE_FRAME);
+                self.set(MAY_HAVE_FRAME | UNANSWERED);
                 self.in_vain = 0;
                 if self.extra.is_some() {
                     self.restart_idle_clock(cx);
@@ -137,7 +137,7 @@ impl Conn {
         }
         match self.fill(buffers.input(), least, most) {
             Filled::Bytes(bytes) => {
-                self.set(MAY_HAVE_FRAME);
+                self.set(MAY_HAVE_FRAME | UNANSWERED);
                 if self.extra.is_some() {
                     let now = cx.stamp();
                     self.extra().clocks.idle.restart(now);

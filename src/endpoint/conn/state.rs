@@ -3,7 +3,9 @@
 use super::{Conn, Phase};
 use crate::{
     config::Marks,
+    cx::Cx,
     flags::*,
+    framing::Framing,
     stats::{Connection, Kind, timeouts},
     stopwatch::Situation,
     time::Time,
@@ -60,7 +62,7 @@ impl Conn {
                 (self.stream.is_some() || self.is_racing()) && (self.is(WRITABLE) || self.is(FAILED))
             }
             Phase::Open => {
-                let is_owed = self.is(OWES_CONNECTED) || self.is(OWES_DRAINING) || self.may_be_told_writable();
+                let is_owed = self.is(OWES_CONNECTED) || self.may_be_told_draining() || self.may_be_told_writable();
                 is_owed || self.is(FAILED) || self.write_error().is_some() || can_flush || (self.has_input() && self.reads())
             }
             Phase::Flushing => can_flush || self.is(FAILED),
@@ -74,7 +76,7 @@ impl Conn {
         if !self.is_talking() {
             return false;
         }
-        let is_owed = self.is(OWES_CONNECTED) || self.is(OWES_DRAINING);
+        let is_owed = self.is(OWES_CONNECTED) || self.may_be_told_draining();
         is_owed || self.write_error().is_some() || (self.has_input() && self.reads())
     }
 
@@ -97,6 +99,43 @@ impl Conn {
     /// Whether `writable` is owed, and makes sense.
     pub(crate) fn may_be_told_writable(&self) -> bool {
         self.is(OWES_WRITABLE) && self.is(ESTABLISHED) && !self.is(OWES_CONNECTED) && self.takes_output() && !self.is(CONGESTED)
+    }
+
+    /// Whether `draining` is owed, and what had arrived before is delivered; or its protocol has paused, and does not want it.
+    pub(crate) fn may_be_told_draining(&self) -> bool {
+        self.is(OWES_DRAINING) && self.is_talking() && (self.is(PAUSED) || !self.has_unread() || self.has_come_since_drain())
+    }
+
+    /// Whether there may be something that was not delivered, whatever keeps it from that.
+    fn has_unread(&self) -> bool {
+        self.is(READABLE | MAY_HAVE_FRAME) || (self.is(EOF_SEEN) && !self.is(EOF_TOLD))
+    }
+
+    /// More than can have arrived when the drain began.
+    fn has_come_since_drain(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| self.bytes_in >= extra.drains_at)
+    }
+
+    pub(crate) fn closes_when_quiet(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.closes_when_quiet)
+    }
+
+    /// Nothing is under way here: all is read, delivered, answered and sent, as far as the loop can tell.
+    pub(crate) fn is_quiet(&self, cx: &Cx) -> bool {
+        let is_owed = self.is(OWES_CONNECTED | OWES_WRITABLE | OWES_DRAINING | OWES_ANSWER) || self.tells > 0;
+        let is_amid_input = self.has_unread() || self.held.is_some() || self.framing.is_amid(0) || self.is_amid_stream();
+        self.is_talking()
+            && !is_owed
+            && !self.is(PAUSED)
+            && !is_amid_input
+            && self.output.is_none()
+            && self.write_error().is_none()
+            && !cx.threads.has_work_of(self.key)
+    }
+
+    /// Without a terminator the stream is one frame, which may be over when it was answered.
+    fn is_amid_stream(&self) -> bool {
+        matches!(self.framing, Framing::None) && self.is(UNANSWERED) && !self.is(EOF_TOLD)
     }
 
     /// Whether a write may be tried now.

@@ -327,6 +327,7 @@ impl Conn {
             let reason = match lost {
                 Some(error) => Reason::Io(error),
                 None if self.is(PEER_FIRST) => Reason::Eof,
+                None if self.closes_when_quiet() => Reason::Drained,
                 None => Reason::Finish,
             };
             self.end(reason, cx);
@@ -374,9 +375,7 @@ impl Conn {
     fn note_written(&mut self, moved: io::Result<Moved>) -> io::Result<usize> {
         match moved {
             Ok(moved) => {
-                if moved.drained {
-                    self.clear(WRITABLE);
-                }
+                self.clear(if moved.drained { WRITABLE | UNANSWERED } else { UNANSWERED });
                 self.bytes_out += moved.bytes as u64;
                 Ok(moved.bytes)
             }

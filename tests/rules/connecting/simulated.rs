@@ -381,7 +381,7 @@ fn a_drain_waits_for_a_connect_by_name_and_asks_it_right_after_connected() {
     let (host, _) = client(&mut sim);
     sim.net(host).drain(10 * SECOND);
     sim.run_for(5 * SECOND);
-    assert_eq!(sim.state(host).lines, ["connected to 10.0.0.2:80", "draining", "finished"]);
+    assert_eq!(sim.state(host).lines, ["connected to 10.0.0.2:80", "hello", "draining", "finished"]);
     assert!(sim.has_stopped(host));
 }
 
