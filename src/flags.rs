@@ -49,7 +49,7 @@ flags! {
     HOLDS_BACK = 15,
     /// The output went above the high mark, and is not yet down to the low one.
     CONGESTED = 16,
-    /// It is lost, which is never taken back: hold-back and throttles do not keep its last input.
+    /// It is lost, which is never taken back: throttles do not keep its last input.
     LOST = 17,
     /// Some of the output will never leave: the peer must not take it for whole.
     CUT = 18,

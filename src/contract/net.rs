@@ -259,10 +259,11 @@ impl<S> Net<'_, S> {
         self.core.inbox.remote()
     }
 
-    /// Lets the program end: listeners close, accepted connections get `draining`, those that we opened get it when no
-    /// accepted one remains, and [`run`](crate::Reactor::run) returns when nothing is left; timers and remotes do not keep
-    /// it any longer. What is left after `grace` ends with [`Reason::Shutdown`]. Until then `connect` stays allowed; one
-    /// that is still connecting gets `draining` right after `connected`. [`listen`](Self::listen) does too, for whoever needs
+    /// Lets the program end: listeners close once who waits in their backlog was accepted, accepted connections get `draining`
+    /// once what had arrived is delivered, those that we opened get it when no accepted one remains, and
+    /// [`run`](crate::Reactor::run) returns when nothing is left; timers and remotes do not keep it any longer. What is left after
+    /// `grace` ends with [`Reason::Shutdown`]; called again, it sets another grace. Until then `connect` stays allowed; one that is
+    /// still connecting gets `draining` in the turn of its `connected`. [`listen`](Self::listen) does too, for whoever needs
     /// it to finish: who comes there is waited for and gets no `draining`, and the listener itself does not keep `run`. How
     /// many there were and how many were left is in [`Stats`] (`to_drain`, `connections`, `undrained`), and in the log.
     pub fn drain(&mut self, grace: Duration) {
