@@ -47,6 +47,9 @@
 //! * [`Protocol`] is what you write, [`Context`] and [`Net`] what you are given, [`Terminator`] says where a frame ends,
 //!   [`Reason`] why a connection ended, [`Reactor`] is the loop.
 //! * The [manual] has a chapter on each subject.
+//! * With the feature `sim` there is also `testing`: your protocols on a simulated network. `cargo doc --features sim --open`
+//!   shows it, or `--features mainspring/sim` in a crate that depends on this one; the chapter
+//!   [`manual::testing`] says what it is good for.
 //! * Log records go to the target `mainspring` of the [`log`] crate; nothing is printed by itself.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -134,7 +137,8 @@ pub mod manual {
     pub mod serving {}
     #[doc = include_str!("../docs/blocking-work.md")]
     pub mod blocking_work {}
-    #[cfg(feature = "sim")]
+    // Its programs need the feature; whoever looks for how to test must find the chapter without.
+    #[cfg(any(feature = "sim", not(doctest)))]
     #[doc = include_str!("../docs/testing.md")]
     pub mod testing {}
     #[doc = include_str!("../docs/logging.md")]

@@ -6,7 +6,7 @@ use crate::{
     panics::{guard, text},
     world::sim::{Mercy, Question, question_of, question_text},
 };
-use std::{cell::RefCell, collections::BTreeSet, env, ffi::OsStr, ops::Range, panic, path::Path, sync::Once};
+use std::{cell::RefCell, collections::BTreeSet, env, ffi::OsStr, fmt, ops::Range, panic, path::Path, sync::Once};
 
 /// The environment variable that names one seed to be run alone.
 const SEED: &str = "MAINSPRING_SEED";
@@ -31,7 +31,7 @@ const TRACE_LINES: usize = 60;
 /// The first seed is run twice and must give the same trace, or nothing could be replayed.
 ///
 /// # Panics
-/// If the test panics with a seed. First the run is repeated with ever fewer of its faults; the message says what panicked
+/// If there is no seed in the range. If the test panics with a seed. First the run is repeated with ever fewer of its faults; the message says what panicked
 /// and where, the seed, which faults are left, the end of the trace, and the command that runs just that again.
 ///
 /// ```
@@ -52,7 +52,9 @@ const TRACE_LINES: usize = 60;
 ///     sim.run_for(Duration::from_secs(60));
 /// });
 /// ```
+#[track_caller]
 pub fn check(seeds: Range<u64>, test: impl Fn(&mut Sim)) {
+    assert!(!seeds.is_empty(), "there is no seed in {seeds:?}, so nothing is tested");
     if let Some(seed) = from_environment(SEED, |text| text.parse().ok()) {
         let faults = from_environment(FAULTS, |text| {
             text.split(',').filter(|fault| !fault.is_empty()).map(question_of).collect::<Option<BTreeSet<_>>>()
@@ -75,6 +77,7 @@ pub fn check(seeds: Range<u64>, test: impl Fn(&mut Sim)) {
 }
 
 /// A run that cannot be repeated cannot be replayed either: better to hear of it now.
+#[track_caller]
 fn assert_same_twice(seed: u64, test: &impl Fn(&mut Sim)) {
     let traces = [(); 2].map(|()| attempt(seed, Mercy::None, true, test).trace);
     let lines = traces[0].lines().zip(traces[1].lines()).find(|(one, two)| one != two);
@@ -87,9 +90,13 @@ fn assert_same_twice(seed: u64, test: &impl Fn(&mut Sim)) {
     }
 }
 
+#[track_caller]
 fn from_environment<T>(name: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     let text = env::var(name).ok()?;
-    Some(read(&text).unwrap_or_else(|| panic!("{name}={text} is not what a failing check has printed")))
+    match read(&text) {
+        None => panic!("{name}={text} is not what a failing check has printed"),
+        found => found,
+    }
 }
 
 /// One run of a test.
@@ -163,6 +170,7 @@ fn shrink(seed: u64, first: &Trial, test: &impl Fn(&mut Sim)) -> BTreeSet<Questi
     chosen.into_iter().collect()
 }
 
+#[track_caller]
 fn report(seed: u64, first: Trial, test: &impl Fn(&mut Sim)) -> ! {
     let chosen = shrink(seed, &first, test);
     let last = attempt(seed, Mercy::AllBut(chosen.clone()), true, test);
@@ -206,34 +214,73 @@ fn options_of(program: &Path) -> String {
     options
 }
 
-/// Feeds a protocol the same bytes whole, one by one, and cut in two at every place, and compares what it sent.
+/// Feeds a protocol the same bytes whole, one by one, and cut in two at every place, and compares what it sent, and how it
+/// ended. What follows the end is not fed.
 ///
 /// # Panics
-/// If it sends anything else for some cutting; the message says for which.
+/// If it sends anything else for some cutting, or ends otherwise; the message says for which.
+#[track_caller]
 pub fn every_cut<P, S>(bytes: impl AsRef<[u8]>, protocol: impl Fn() -> P)
 where
     P: Protocol<S>,
     S: Default + 'static,
 {
+    every_cut_with(bytes, || (protocol(), S::default()));
+}
+
+/// The same with a state for each.
+///
+/// # Panics
+/// As [`every_cut`].
+#[track_caller]
+pub fn every_cut_with<P, S>(bytes: impl AsRef<[u8]>, make: impl Fn() -> (P, S))
+where
+    P: Protocol<S>,
+    S: 'static,
+{
     let bytes = bytes.as_ref();
-    let run = |pieces: &[&[u8]]| {
-        let mut t: Transcript<P, S> = Transcript::new(protocol());
+    let whole = Played::of(&make, &[bytes]);
+    for cut in 1..bytes.len() {
+        let (a, b) = bytes.split_at(cut);
+        whole.assert_equal(&Played::of(&make, &[a, b]), &format!("cut after {cut} bytes"), bytes);
+    }
+    let single: Vec<&[u8]> = bytes.chunks(1).collect();
+    whole.assert_equal(&Played::of(&make, &single), "byte by byte", bytes);
+}
+
+/// What came of some bytes.
+#[derive(PartialEq)]
+struct Played {
+    sent: Vec<u8>,
+    end: Option<String>,
+}
+
+impl Played {
+    #[track_caller]
+    fn of<P: Protocol<S>, S: 'static>(make: impl Fn() -> (P, S), pieces: &[&[u8]]) -> Self {
+        let (protocol, state) = make();
+        let mut t = Transcript::with_state(protocol, state);
         for piece in pieces {
-            if t.end_reason().is_none() {
+            if t.end().is_none() {
                 t.receives(piece);
             }
         }
-        (t.sent(), t.end_reason())
-    };
-    let whole = run(&[bytes]);
-    for cut in 1..bytes.len() {
-        let (a, b) = bytes.split_at(cut);
+        Self { sent: t.sent(), end: t.end().map(|reason| reason.to_string()) }
+    }
+
+    #[track_caller]
+    fn assert_equal(&self, cut: &Self, how: &str, bytes: &[u8]) {
         assert!(
-            run(&[a, b]) == whole,
-            "cut after {cut} bytes it answers differently than to \"{}\" at once",
+            self == cut,
+            "{how} it answers differently than to \"{}\" at once:\n     cut: {cut}\nat once: {self}",
             bytes.escape_ascii()
         );
     }
-    let single: Vec<&[u8]> = bytes.chunks(1).collect();
-    assert!(run(&single) == whole, "byte by byte it answers differently than to \"{}\" at once", bytes.escape_ascii());
+}
+
+impl fmt::Display for Played {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.end.as_deref().unwrap_or("it stays open");
+        write!(f, "\"{}\", then {end}", self.sent.escape_ascii())
+    }
 }

@@ -5,7 +5,7 @@
 //! * [`Sim`] is the whole network: several hosts, each a reactor with its own state, and a [`Weather`] that delays, cuts and
 //!   resets by a seed.
 //! * [`check`] runs many seeds, and makes the faults of one that fails as few as it can.
-//! * [`every_cut`] feeds a protocol the same bytes in every cutting.
+//! * [`every_cut`] and [`every_cut_with`] feed a protocol the same bytes in every cutting.
 //!
 //! The protocols are the ones that you ship, unchanged; an hour of time-outs takes milliseconds; the same seed gives the
 //! same trace, byte for byte. A panic, also of an assertion inside a callback, leaves the simulation.
@@ -16,7 +16,7 @@ mod sim;
 mod transcript;
 
 pub use crate::world::sim::{Errno, Fate, NameFate, Weather};
-pub use check::{check, every_cut};
+pub use check::{check, every_cut, every_cut_with};
 pub use scene::{Actor, Scene};
 pub use sim::{Host, Losses, Sim};
 pub use transcript::Transcript;

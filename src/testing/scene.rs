@@ -23,28 +23,74 @@ pub struct Scene<S> {
     actors: Vec<Role>,
 }
 
-/// One of the scripted peers of a [`Scene`].
+/// One of the scripted peers of a [`Scene`]; of another scene it names somebody else, or nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Actor(usize);
 
 /// What an actor is.
 struct Role {
-    /// It serves here, as long as nobody has come.
+    address: Address,
+    /// It serves there, as long as nobody has come.
     port: Option<PortId>,
+    /// As long as it has neither closed nor reset it.
     end: Option<EndId>,
+    /// It has sent its FIN.
+    has_ended: bool,
     /// Received and not yet asked for.
     heard: Vec<u8>,
-    has_end: bool,
+    /// What it was told when it wrote; then reading tells no more than the end.
+    error: Option<Errno>,
+    /// How the reactor's side came to its end, once the actor has read that far.
+    ending: Option<Ending>,
     reads: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Ending {
+    /// A FIN.
+    Finish,
+    Broken(Errno),
+}
+
+impl Role {
+    /// What keeps the actor from doing anything more with its connection.
+    fn obstacle(&self) -> Option<String> {
+        let broken = match (self.ending, self.error) {
+            (Some(Ending::Broken(errno)), _) | (_, Some(errno)) => Some(format!("its connection is no more: {errno:?}")),
+            _ => None,
+        };
+        self.absence().or(broken)
+    }
+
+    /// Why it has no connection.
+    fn absence(&self) -> Option<String> {
+        match (self.port, self.end) {
+            (Some(_), _) => Some(format!("nobody has connected to it yet: it serves {}", self.address)),
+            (None, None) => Some("it has closed its connection, or broken it off, before".to_owned()),
+            (None, Some(_)) => None,
+        }
+    }
+
+    /// What explains that something did not come.
+    fn remark(&self) -> String {
+        match (self.obstacle(), self.ending) {
+            (Some(obstacle), _) => format!(" ({obstacle})"),
+            (None, Some(_)) => " (the reactor has ended its side)".to_owned(),
+            (None, None) if !self.reads => " (the actor does not read)".to_owned(),
+            (None, None) => String::new(),
+        }
+    }
 }
 
 impl<S: 'static> Scene<S> {
     /// A reactor with its state, and a network of which the seed draws what happens by chance.
+    #[track_caller]
     pub fn new(seed: u64, state: S) -> Self {
         Self::with_config(seed, state, Config::default())
     }
 
     /// The same with bounds of the reactor.
+    #[track_caller]
     pub fn with_config(seed: u64, state: S, config: Config) -> Self {
         let mut sim = Sim::new(seed);
         let host = sim.seat("127.0.0.1", true, state, config);
@@ -78,6 +124,10 @@ impl<S: 'static> Scene<S> {
     }
 
     /// What connecting to an address comes to.
+    ///
+    /// # Panics
+    /// If `address` is no IP address and port.
+    #[track_caller]
     pub fn set_fate(&mut self, address: &str, how: Fate) -> &mut Self {
         self.sim.set_fate(address, how);
         self
@@ -86,94 +136,177 @@ impl<S: 'static> Scene<S> {
     /// The addresses of a name, the preferred one first. No other name exists.
     ///
     /// # Panics
-    /// If one of them is no IP address.
+    /// If `host` is no name, or one of them no IP address.
+    #[track_caller]
     pub fn name(&mut self, host: &str, addresses: &[&str]) -> &mut Self {
         self.sim.name(host, addresses);
         self
     }
 
     /// What looking a name up comes to; `None` is that it is found.
+    ///
+    /// # Panics
+    /// If `host` is no name.
+    #[track_caller]
     pub fn set_name_fate(&mut self, host: &str, fate: impl Into<Option<NameFate>>) -> &mut Self {
         self.sim.set_name_fate(host, fate);
         self
     }
 
-    fn add(&mut self, port: Option<PortId>, end: Option<EndId>) -> Actor {
-        self.actors.push(Role { port, end, heard: Vec::new(), has_end: false, reads: true });
+    fn add(&mut self, address: Address, port: Option<PortId>, end: Option<EndId>) -> Actor {
+        self.actors.push(Role {
+            address,
+            port,
+            end,
+            has_ended: false,
+            heard: Vec::new(),
+            error: None,
+            ending: None,
+            reads: true,
+        });
         Actor(self.actors.len() - 1)
+    }
+
+    #[track_caller]
+    fn role(&mut self, who: Actor) -> &mut Role {
+        match self.actors.get_mut(who.0) {
+            Some(role) => role,
+            None => panic!("there is no such actor in this scene: it is another one's"),
+        }
     }
 
     /// A client that connects to something the reactor listens on.
     ///
     /// # Panics
     /// If `address` is no IP address and port.
+    #[track_caller]
     pub fn dials(&mut self, address: &str) -> Actor {
-        let to = literal(address);
-        let end = self.sim.network().borrow_mut().connect(self.outside, &to, None, usize::MAX).expect("nothing fails outside");
-        let actor = self.add(None, Some(end));
-        self.settles();
+        let actor = self.dials_deaf(address);
+        self.reads(actor, true);
         actor
     }
 
-    /// A server that waits for the reactor's next connect to this address.
+    /// The same of a client that reads nothing until [`reads`](Self::reads) says so: it does not take even a greeting.
     ///
     /// # Panics
-    /// If `address` is no IP address and port, or another actor serves it.
+    /// If `address` is no IP address and port.
+    #[track_caller]
+    pub fn dials_deaf(&mut self, address: &str) -> Actor {
+        let to = literal(address);
+        let mut network = self.sim.network().borrow_mut();
+        let end = network.connect(self.outside, &to, None, usize::MAX).expect("nothing fails outside");
+        let local = network.local(end).expect("it has just been opened");
+        drop(network);
+        let actor = self.add(local, None, Some(end));
+        self.reads(actor, false);
+        actor
+    }
+
+    /// A server that waits for the reactor's next connect to this address. With port 0 the network chooses one; then
+    /// [`address`](Self::address) says which.
+    ///
+    /// # Panics
+    /// If `address` is no IP address and port, or somebody else listens there.
+    #[track_caller]
     pub fn serves(&mut self, address: &str) -> Actor {
         let at = literal(address);
         let listening = self.sim.network().borrow_mut().listen(self.outside, &at, 1024, usize::MAX);
-        let (port, _) = listening.unwrap_or_else(|errno| panic!("`{address}` cannot be served: {errno:?}"));
-        let actor = self.add(Some(port), None);
+        let actor = match listening {
+            Ok((port, local)) => self.add(local, Some(port), None),
+            Err(Errno::AddressInUse) => panic!("`{address}` cannot be served: somebody else listens there"),
+            Err(errno) => panic!("`{address}` cannot be served: {errno:?}"),
+        };
         self.settles();
         actor
     }
 
-    /// The actor sends, all of it: as far as the reactor takes it at once.
+    /// Where the actor is: what a client has connected from, what a server listens on. It keeps it when the connection ends.
     ///
     /// # Panics
-    /// If it is not connected, or the reactor does not take it all without time passing.
+    /// If the actor is another scene's, as all that takes one.
+    #[track_caller]
+    pub fn address(&mut self, who: Actor) -> Address {
+        self.role(who).address.clone()
+    }
+
+    /// The actor sends, all of it: as far as the reactor takes it at once. What follows an end that the reactor makes in the
+    /// midst of it is lost.
+    ///
+    /// # Panics
+    /// If it is not connected, has ended its side, or the reactor does not take it all without time passing.
+    #[track_caller]
     pub fn says(&mut self, who: Actor, bytes: impl AsRef<[u8]>) -> &mut Self {
-        let mut rest = bytes.as_ref();
-        self.settles();
+        let bytes = bytes.as_ref();
+        let mut rest = bytes;
+        if rest.is_empty() {
+            return self.settles();
+        }
+        let end = self.connected(who, "cannot say anything");
+        assert!(!self.role(who).has_ended, "the actor cannot say anything: it has ended its side");
         while !rest.is_empty() {
-            let end = self.connected(who);
             let sent = self.sim.network().borrow_mut().send(end, &[IoSlice::new(rest)]);
             match sent {
                 Ok(moved) => rest = &rest[moved.bytes..],
-                Err(Errno::Again) => panic!("the reactor does not read: {} bytes could not be said", rest.len()),
-                Err(_) => break, // it was broken off: what follows will say so
+                Err(Errno::Again) => panic!(
+                    "{} bytes cannot be said without time passing: the reactor does not read, or others are still on their way",
+                    rest.len()
+                ),
+                Err(errno) => {
+                    self.role(who).error.get_or_insert(errno);
+                    assert!(rest.len() < bytes.len(), "the actor cannot say anything: its connection is no more: {errno:?}");
+                    break; // it was broken off meanwhile: what follows will say so
+                }
             }
             self.settles();
         }
         self
     }
 
-    /// The actor ends its side (FIN).
+    /// The actor ends its side (FIN), and goes on reading.
+    ///
+    /// # Panics
+    /// If it is not connected, or has done so before.
+    #[track_caller]
     pub fn ends(&mut self, who: Actor) -> &mut Self {
-        let end = self.connected(who);
+        let end = self.connected(who, "cannot end its side");
+        let had_ended = std::mem::replace(&mut self.role(who).has_ended, true);
+        assert!(!had_ended, "the actor cannot end its side: it has done so before");
         self.sim.network().borrow_mut().shutdown_write(end);
         self.settles()
     }
 
     /// The actor closes (close(2)): it neither sends nor reads any more. With something unread that is a reset.
+    ///
+    /// # Panics
+    /// If it has no connection: it has closed or reset it before, or nobody has connected.
+    #[track_caller]
     pub fn closes(&mut self, who: Actor) -> &mut Self {
-        let end = self.connected(who);
-        self.actors[who.0].end = None;
-        self.sim.network().borrow_mut().close(end, false);
-        self.settles()
+        self.leaves(who, "cannot close", false)
     }
 
     /// The actor breaks the connection off (RST).
+    ///
+    /// # Panics
+    /// As [`closes`](Self::closes).
+    #[track_caller]
     pub fn resets(&mut self, who: Actor) -> &mut Self {
-        let end = self.connected(who);
-        self.actors[who.0].end = None;
-        self.sim.network().borrow_mut().close(end, true);
+        self.leaves(who, "cannot reset", true)
+    }
+
+    #[track_caller]
+    fn leaves(&mut self, who: Actor, in_vain: &str, by_reset: bool) -> &mut Self {
+        self.settles();
+        let role = self.role(who);
+        let (absence, end) = (role.absence(), role.end.take());
+        let Some(end) = end else { panic!("the actor {in_vain}: {}", absence.unwrap_or_default()) };
+        self.sim.network().borrow_mut().close(end, by_reset);
         self.settles()
     }
 
     /// Whether the actor reads: if not, its window fills.
+    #[track_caller]
     pub fn reads(&mut self, who: Actor, on: bool) -> &mut Self {
-        self.actors[who.0].reads = on;
+        self.role(who).reads = on;
         self.settles()
     }
 
@@ -183,55 +316,99 @@ impl<S: 'static> Scene<S> {
     /// If anything else came.
     #[track_caller]
     pub fn hears(&mut self, who: Actor, bytes: impl AsRef<[u8]>) -> &mut Self {
-        self.settles();
-        let heard = std::mem::take(&mut self.actors[who.0].heard);
-        assert_same(&heard, bytes.as_ref());
-        self
+        self.hears_or(who, bytes.as_ref(), |_| None)
     }
 
-    /// The next bytes that were sent to the actor, at most so many.
-    pub fn hears_some(&mut self, who: Actor, most: usize) -> Vec<u8> {
-        self.settles();
-        let heard = &mut self.actors[who.0].heard;
-        heard.drain(..most.min(heard.len())).collect()
-    }
-
-    /// Everything that was sent to the actor since it was last asked.
-    pub fn takes(&mut self, who: Actor) -> Vec<u8> {
-        self.hears_some(who, usize::MAX)
-    }
-
-    /// The reactor ended its side, and nothing that was sent is left unheard.
-    ///
-    /// # Panics
-    /// If that is not so.
+    /// The same; `remark` knows better than the actor why nothing more came.
     #[track_caller]
-    pub fn hears_end(&mut self, who: Actor) -> &mut Self {
-        self.hears(who, b"");
-        assert!(self.actors[who.0].has_end, "the connection is still open");
-        self
-    }
-
-    /// How many bytes were sent to the actor since it was last asked.
-    pub fn heard(&mut self, who: Actor) -> usize {
+    pub(super) fn hears_or(&mut self, who: Actor, bytes: &[u8], remark: impl FnOnce(&mut Self) -> Option<String>) -> &mut Self {
         self.settles();
-        self.actors[who.0].heard.len()
-    }
-
-    /// Lets time pass, and everything happen that happens meanwhile.
-    pub fn passes(&mut self, time: Duration) -> &mut Self {
-        let end = self.sim.now() + time;
-        self.settles();
-        // In steps, so that actors read as it comes.
-        while self.sim.now() < end {
-            let step = (end - self.sim.now()).min(STEP);
-            self.sim.run_for(step);
-            self.settles();
+        let role = self.role(who);
+        let heard = std::mem::take(&mut role.heard);
+        if heard != bytes {
+            let seen = role.remark();
+            let remark = remark(self).unwrap_or(seen);
+            panic!("{}{remark}", difference(&heard, bytes));
         }
         self
     }
 
+    /// The next bytes that were sent to the actor, at most so many.
+    #[track_caller]
+    pub fn hears_some(&mut self, who: Actor, most: usize) -> Vec<u8> {
+        self.settles();
+        let heard = &mut self.role(who).heard;
+        heard.drain(..most.min(heard.len())).collect()
+    }
+
+    /// Everything that was sent to the actor since it was last asked.
+    #[track_caller]
+    pub fn takes(&mut self, who: Actor) -> Vec<u8> {
+        self.hears_some(who, usize::MAX)
+    }
+
+    /// The reactor ended its side or broke the connection off, and nothing that was sent is left unheard.
+    ///
+    /// # Panics
+    /// If that is not so, or there was no connection: it was refused, or nobody has connected.
+    #[track_caller]
+    pub fn hears_end(&mut self, who: Actor) -> &mut Self {
+        self.hears(who, b"");
+        let role = self.role(who);
+        match (role.ending, role.obstacle()) {
+            (Some(Ending::Broken(Errno::ConnectionRefused | Errno::HostUnreachable)), Some(obstacle)) => {
+                panic!("there was no connection that could end: {obstacle}")
+            }
+            (Some(_), _) => self,
+            (None, obstacle) => panic!("no end has come: {}", obstacle.as_deref().unwrap_or("the connection is still open")),
+        }
+    }
+
+    /// The reactor broke the connection off (RST), and nothing that was sent is left unheard.
+    ///
+    /// # Panics
+    /// If that is not so: it is open, has come to a proper end, or there was none.
+    #[track_caller]
+    pub fn hears_reset(&mut self, who: Actor) -> &mut Self {
+        self.hears_end(who);
+        let is_reset = matches!(self.role(who).ending, Some(Ending::Broken(_)));
+        assert!(is_reset, "no reset has come: the reactor ended its side properly");
+        self
+    }
+
+    /// How many bytes were sent to the actor since it was last asked.
+    #[track_caller]
+    pub fn heard(&mut self, who: Actor) -> usize {
+        self.heard_bytes(who).len()
+    }
+
+    /// What was sent to the actor since it was last asked, without asking: [`hears`](Self::hears) and the others still have it.
+    #[track_caller]
+    pub fn heard_bytes(&mut self, who: Actor) -> &[u8] {
+        self.settles();
+        &self.role(who).heard
+    }
+
+    /// Lets time pass, and everything happen that happens meanwhile.
+    ///
+    /// # Panics
+    /// If the reactor spins: a million turns in which no time passes.
+    #[track_caller]
+    pub fn passes(&mut self, time: Duration) -> &mut Self {
+        self.settles();
+        let end = self.sim.network().borrow().now + time;
+        while self.sim.step(end) {
+            self.settles(); // actors read as it comes
+        }
+        self.sim.network().borrow_mut().advance(end);
+        self.settles()
+    }
+
     /// Lets everything happen that happens without time passing.
+    ///
+    /// # Panics
+    /// If the reactor spins: a million turns in which no time passes.
+    #[track_caller]
     pub fn settles(&mut self) -> &mut Self {
         loop {
             self.sim.settle();
@@ -243,15 +420,22 @@ impl<S: 'static> Scene<S> {
     }
 
     /// The connections that the reactor has, with a handler.
+    #[track_caller]
     pub fn connections(&mut self) -> usize {
         self.settles();
         let counts = self.sim.reactor(self.host).core().hub.counts;
         counts.accepted + counts.opened
     }
 
-    fn connected(&mut self, who: Actor) -> EndId {
+    /// The actor's end of its connection, which must be one. It may still be on its way.
+    #[track_caller]
+    fn connected(&mut self, who: Actor, in_vain: &str) -> EndId {
         self.settles();
-        self.actors[who.0].end.expect("the actor is not connected (or has reset its connection)")
+        let role = self.role(who);
+        match (role.obstacle(), role.end) {
+            (None, Some(end)) => end,
+            (obstacle, _) => panic!("the actor {in_vain}: {}", obstacle.unwrap_or_default()),
+        }
     }
 
     /// Accepts and reads what it can; whether anything came.
@@ -265,42 +449,38 @@ impl<S: 'static> Scene<S> {
                 return true;
             }
         }
-        let (Some(end), true, false) = (role.end, role.reads, role.has_end) else { return false };
+        let (Some(end), true, None) = (role.end, role.reads, role.ending) else { return false };
         let mut buf = [0; 4096];
         match network.recv(end, &mut buf) {
             Ok(moved) if moved.bytes > 0 => role.heard.extend_from_slice(&buf[..moved.bytes]),
+            Ok(_) => role.ending = Some(role.error.map_or(Ending::Finish, Ending::Broken)),
             Err(Errno::Again) => return false,
-            Ok(_) | Err(_) => role.has_end = true,
+            Err(errno) => role.ending = Some(Ending::Broken(errno)),
         }
         true
     }
 }
 
-/// How finely a scene lets time pass.
-const STEP: Duration = Duration::from_millis(100);
-
-fn literal(address: &str) -> Address {
+#[track_caller]
+pub(super) fn literal(address: &str) -> Address {
     match Target::from(address).address() {
         Ok(address @ Address::Ip(_)) => address,
-        _ => panic!("`{address}` is no IP address and port, which is what a scene has"),
+        Ok(_) => panic!("`{address}` is no IP address and port, which is all that a simulated network has"),
+        Err(error) => panic!("`{}` is no IP address and port: {error}", address.escape_debug()),
     }
 }
 
-#[track_caller]
-pub(super) fn assert_same(got: &[u8], wanted: &[u8]) {
-    if got == wanted {
-        return;
-    }
+fn difference(got: &[u8], wanted: &[u8]) -> String {
     let at = got.iter().zip(wanted).take_while(|(a, b)| a == b).count();
     let show =
         |bytes: &[u8]| bytes[at.saturating_sub(20).min(bytes.len())..].iter().take(SHOWN_MAX).copied().collect::<Vec<u8>>();
-    panic!(
+    format!(
         "{} bytes came, {} were expected; they differ from byte {at} on\n     got: \"{}\"\nexpected: \"{}\"",
         got.len(),
         wanted.len(),
         show(got).escape_ascii(),
         show(wanted).escape_ascii()
-    );
+    )
 }
 
 impl<S> fmt::Debug for Scene<S> {

@@ -1,18 +1,31 @@
 //! The simulated network as a whole, and the scheduler that steps its hosts.
 
+use super::scene::literal;
 use crate::{
+    address,
     config::{Config, Panics},
     contract::Net,
     reactor::Reactor,
     time::Time,
     world::sim::{Errno, Fate, HostId, NameFate, Network, SharedNetwork, SimWorld, Torture, WakeTime, Weather},
 };
-use std::{any::Any, cell::Cell, cell::RefCell, fmt, marker::PhantomData, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    any::Any,
+    cell::Cell,
+    cell::RefCell,
+    fmt,
+    marker::PhantomData,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
 
 /// Turns without time passing that no program needs: it spins.
 const SPIN_MAX: u32 = 1_000_000;
 
-/// Names a host of a [`Sim`], whose state is an `S`.
+const NO_SUCH_HOST: &str = "there is no such host in this simulation: it is another one's";
+
+/// Names a host of a [`Sim`], whose state is an `S`; of another simulation it names another host, or none.
 pub struct Host<S> {
     id: HostId,
     _state: PhantomData<fn() -> S>,
@@ -98,7 +111,8 @@ impl Sim {
     /// Another host, with an IP address of its own.
     ///
     /// # Panics
-    /// If `ip` is no IP address, or another host's.
+    /// If `ip` is no IP address that a host can have, or another host's, however it is written.
+    #[track_caller]
     pub fn host<S: 'static>(&mut self, ip: &str, state: S) -> Host<S> {
         self.host_with(ip, state, Config::default())
     }
@@ -107,17 +121,22 @@ impl Sim {
     ///
     /// # Panics
     /// As [`host`](Self::host).
+    #[track_caller]
     pub fn host_with<S: 'static>(&mut self, ip: &str, state: S, config: Config) -> Host<S> {
-        assert!(ip.parse::<std::net::IpAddr>().is_ok(), "`{ip}` is no IP address");
-        assert!(self.network.borrow().machines.iter().all(|machine| machine.name != ip), "{ip} is another host's");
-        self.seat(ip, false, state, config)
+        let address = ip_address(ip);
+        assert!(!address.is_unspecified(), "`{ip}` is every address of a host, and no host's own");
+        let name = address.to_string(); // in one spelling
+        assert!(self.network.borrow().machines.iter().all(|machine| machine.name != name), "{name} is another host's");
+        self.seat(&name, false, state, config)
     }
 
+    #[track_caller]
     pub(super) fn seat<S: 'static>(&mut self, name: &str, is_anywhere: bool, state: S, config: Config) -> Host<S> {
         let id = self.add_machine(name, is_anywhere);
         let alarm: WakeTime = Rc::new(Cell::new(Time::default()));
         let world = SimWorld::new(Rc::clone(&self.network), id, Rc::clone(&alarm));
-        let reactor = Reactor::with_world(Box::new(world), config.panics(Panics::Propagate)).expect("a simulated selector");
+        let reactor =
+            Reactor::with_world(Box::new(world), config.panics(Panics::Propagate)).expect("a simulated selector is there");
         self.seats[id] = Some(Box::new(Seated { reactor, state, alarm, has_stopped: false }));
         Host { id, _state: PhantomData }
     }
@@ -128,28 +147,43 @@ impl Sim {
         self.network.borrow_mut().add_machine(name, is_anywhere)
     }
 
+    #[track_caller]
     fn seated<S: 'static>(&mut self, host: Host<S>) -> &mut Seated<S> {
-        let seat = self.seats[host.id].as_mut().expect("a host is a seat with a reactor");
-        seat.poke();
-        seat.as_any().downcast_mut().expect("a handle names its state's type")
+        let seat = self.seats.get_mut(host.id).and_then(Option::as_mut);
+        seat.and_then(|seat| {
+            seat.poke();
+            seat.as_any().downcast_mut()
+        })
+        .expect(NO_SUCH_HOST)
+    }
+
+    /// Which machine it is.
+    #[track_caller]
+    fn id_of<S>(&self, host: Host<S>) -> HostId {
+        assert!(host.id < self.seats.len(), "{NO_SUCH_HOST}");
+        host.id
     }
 
     /// Everything of one host, as before the loop.
+    #[track_caller]
     pub fn net<S: 'static>(&mut self, host: Host<S>) -> Net<'_, S> {
         self.seated(host).reactor.net()
     }
 
     /// The state of one host.
+    #[track_caller]
     pub fn state<S: 'static>(&mut self, host: Host<S>) -> &mut S {
         &mut self.seated(host).state
     }
 
     /// Both at once, for functions that take both.
+    #[track_caller]
     pub fn with<S: 'static, T>(&mut self, host: Host<S>, run: impl FnOnce(&mut Net<'_, S>, &mut S) -> T) -> T {
         let seated = self.seated(host);
         run(&mut seated.reactor.net(), &mut seated.state)
     }
 
+    #[track_caller]
     pub(super) fn reactor<S: 'static>(&mut self, host: Host<S>) -> &mut Reactor<S> {
         &mut self.seated(host).reactor
     }
@@ -159,12 +193,14 @@ impl Sim {
     }
 
     /// [`Reactor::shutdown`] of one host.
+    #[track_caller]
     pub fn shutdown<S: 'static>(&mut self, host: Host<S>) {
         let seated = self.seated(host);
         seated.reactor.shutdown(&mut seated.state);
     }
 
     /// Whether its `run` would have returned by now.
+    #[track_caller]
     pub fn has_stopped<S: 'static>(&mut self, host: Host<S>) -> bool {
         self.seated(host).has_stopped
     }
@@ -177,6 +213,10 @@ impl Sim {
     }
 
     /// Lets everything happen that happens without time passing. (Time does pass when an operation fails on purpose.)
+    ///
+    /// # Panics
+    /// If a host spins: a million turns in which no time passes.
+    #[track_caller]
     pub fn settle(&mut self) -> &mut Self {
         let now = self.network.borrow().now;
         self.network.borrow_mut().advance(now);
@@ -195,6 +235,10 @@ impl Sim {
     }
 
     /// Lets time pass, and everything happen that happens meanwhile.
+    ///
+    /// # Panics
+    /// If a host spins: a million turns in which no time passes.
+    #[track_caller]
     pub fn run_for(&mut self, time: Duration) -> &mut Self {
         let end = self.network.borrow().now + time;
         self.settle();
@@ -204,6 +248,10 @@ impl Sim {
     }
 
     /// Until `done`, for at most so long; whether it came true.
+    ///
+    /// # Panics
+    /// If a host spins: a million turns in which no time passes.
+    #[track_caller]
     pub fn run_until(&mut self, most: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
         let end = self.network.borrow().now + most;
         self.settle();
@@ -219,7 +267,8 @@ impl Sim {
     }
 
     /// To the next moment at which something happens, unless that is later than `end`.
-    fn step(&mut self, end: Time) -> bool {
+    #[track_caller]
+    pub(super) fn step(&mut self, end: Time) -> bool {
         let Some(next) = self.next_moment().filter(|&next| next <= end) else { return false };
         self.network.borrow_mut().advance(next);
         self.settle();
@@ -239,8 +288,9 @@ impl Sim {
     fn choose_runnable(&mut self) -> Option<HostId> {
         let mut network = self.network.borrow_mut();
         let now = network.now;
+        let is_awake = |until: Time| until <= now && until != Time::NEVER; // it may be as late as that
         let is_runnable =
-            |id: HostId, seat: &dyn Seat| !network.is_dead(id) && (network.has_events(id) || seat.sleeps_until() <= now);
+            |id: HostId, seat: &dyn Seat| !network.is_dead(id) && (network.has_events(id) || is_awake(seat.sleeps_until()));
         let runnable: Vec<HostId> =
             self.seats.iter().enumerate().filter_map(|(id, seat)| is_runnable(id, seat.as_deref()?).then_some(id)).collect();
         match runnable.len() {
@@ -253,20 +303,26 @@ impl Sim {
     // ------------------------------------------------------------------------------------------------------ faults
 
     /// Nothing passes between the two hosts until they are [joined](Self::join); what is under way waits.
+    #[track_caller]
     pub fn part<A, B>(&mut self, a: Host<A>, b: Host<B>) -> &mut Self {
-        self.network.borrow_mut().part(a.id, b.id);
+        let (a, b) = (self.id_of(a), self.id_of(b));
+        self.network.borrow_mut().part(a, b);
         self
     }
 
     /// What was parted passes again.
+    #[track_caller]
     pub fn join<A, B>(&mut self, a: Host<A>, b: Host<B>) -> &mut Self {
-        self.network.borrow_mut().join(a.id, b.id);
+        let (a, b) = (self.id_of(a), self.id_of(b));
+        self.network.borrow_mut().join(a, b);
         self
     }
 
     /// The host is switched off: it has no more turns, and nobody is told.
+    #[track_caller]
     pub fn kill<S>(&mut self, host: Host<S>) -> &mut Self {
-        self.network.borrow_mut().kill(host.id);
+        let host = self.id_of(host);
+        self.network.borrow_mut().kill(host);
         self
     }
 
@@ -274,8 +330,9 @@ impl Sim {
     ///
     /// # Panics
     /// If `address` is no IP address and port.
+    #[track_caller]
     pub fn set_fate(&mut self, address: &str, fate: Fate) -> &mut Self {
-        let address = crate::address::Target::from(address).address().unwrap_or_else(|_| panic!("`{address}` is no address"));
+        let address = literal(address);
         self.network.borrow_mut().fates.insert(address, fate);
         self
     }
@@ -283,41 +340,55 @@ impl Sim {
     /// The addresses of a name, the preferred one first. No other name exists.
     ///
     /// # Panics
-    /// If one of them is no IP address.
+    /// If `host` is no name, or one of them no IP address.
+    #[track_caller]
     pub fn name(&mut self, host: &str, addresses: &[&str]) -> &mut Self {
-        let ip = |text: &&str| text.parse().unwrap_or_else(|_| panic!("`{text}` is no IP address"));
-        self.network.borrow_mut().set_name(host, addresses.iter().map(ip).collect());
+        assert_name(host);
+        let mut all = Vec::new();
+        for text in addresses {
+            all.push(ip_address(text));
+        }
+        self.network.borrow_mut().set_name(host, all);
         self
     }
 
     /// What looking a name up comes to; `None` is that it is found.
+    ///
+    /// # Panics
+    /// If `host` is no name.
+    #[track_caller]
     pub fn set_name_fate(&mut self, host: &str, fate: impl Into<Option<NameFate>>) -> &mut Self {
+        assert_name(host);
         self.network.borrow_mut().set_name_fate(host, fate.into());
         self
     }
 
     /// How many sockets the host may have open; beyond it the system says EMFILE, and its listeners close who comes. With a
     /// number below what is open now even their spare descriptor is gone: who comes waits until there are some again.
+    #[track_caller]
     pub fn set_sockets_max<S>(&mut self, host: Host<S>, sockets: usize) -> &mut Self {
-        self.network.borrow_mut().machines[host.id].sockets_max = sockets;
+        self.network.borrow_mut().machines[self.id_of(host)].sockets_max = sockets;
         self
     }
 
     /// The host's `number`th operation from the beginning fails (wait, listen, accept, connect, connected, recv, send), once
     /// or from there on.
+    #[track_caller]
     pub fn fail_operation<S>(&mut self, host: Host<S>, number: u64, errno: Errno, is_persistent: bool) -> &mut Self {
-        self.network.borrow_mut().machines[host.id].torture = Some(Torture { at: number, errno, is_persistent });
+        self.network.borrow_mut().machines[self.id_of(host)].torture = Some(Torture { at: number, errno, is_persistent });
         self
     }
 
     /// How many operations the host has made.
+    #[track_caller]
     pub fn operations<S>(&self, host: Host<S>) -> u64 {
-        self.network.borrow().machines[host.id].operations
+        self.network.borrow().machines[self.id_of(host)].operations
     }
 
     /// How many sockets the host has open, listeners included.
+    #[track_caller]
     pub fn sockets<S>(&self, host: Host<S>) -> usize {
-        self.network.borrow().sockets(host.id)
+        self.network.borrow().sockets(self.id_of(host))
     }
 
     /// A number by chance, of the simulation's seed.
@@ -355,6 +426,24 @@ impl Sim {
     pub fn keep_trace(&mut self, on: bool) -> &mut Self {
         self.network.borrow_mut().trace.is_kept = on;
         self
+    }
+}
+
+#[track_caller]
+fn ip_address(text: &str) -> IpAddr {
+    match text.parse() {
+        Ok(ip) => ip,
+        Err(_) => panic!("`{}` is no IP address", text.escape_debug()),
+    }
+}
+
+/// That it would be looked up.
+#[track_caller]
+fn assert_name(host: &str) {
+    match address::literal(host) {
+        Ok(None) => {}
+        Ok(Some(_)) => panic!("`{host}` is an address: nobody looks it up"),
+        Err(error) => panic!("{error}"),
     }
 }
 

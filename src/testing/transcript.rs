@@ -7,7 +7,7 @@ use crate::{
     listen::{Listen, Refusal},
     reason::Reason,
 };
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{cell::Cell, fmt, marker::PhantomData, rc::Rc, time::Duration};
 
 /// Where the protocol under test listens.
 const AT: &str = "127.0.0.1:7";
@@ -43,7 +43,8 @@ pub struct Transcript<P, S = ()> {
 }
 
 impl<P: Protocol<S>, S: Default + 'static> Transcript<P, S> {
-    /// The protocol, just connected, with a default state.
+    /// The protocol, just connected, with a default state. It may have ended in its `connected`.
+    #[track_caller]
     pub fn new(protocol: P) -> Self {
         Self::with_state(protocol, S::default())
     }
@@ -51,64 +52,104 @@ impl<P: Protocol<S>, S: Default + 'static> Transcript<P, S> {
 
 impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
     /// The protocol, just connected, with this state.
+    #[track_caller]
     pub fn with_state(protocol: P, state: S) -> Self {
         let mut scene = Scene::new(0, state);
         let host = scene.host();
         scene.sim().reactor(host).core().ends = Some(Vec::new());
         let mut protocol = Some(protocol);
-        let listening =
-            scene.net().listen_with(AT, Listen::new().accepts_max(1), move |_, _, _| protocol.take().ok_or_else(Refusal::silent));
+        let guest = Rc::new(Cell::new(None));
+        let let_in = Rc::clone(&guest);
+        let listening = scene.net().listen_with(AT, Listen::new().accepts_max(1), move |net, _, _| {
+            // Now, because `connected` may open others, or be the end.
+            let_in.set(net.core.hub.slots.conns().next().map(|conn| conn.key));
+            protocol.take().ok_or_else(Refusal::silent)
+        });
         listening.expect("a simulated network has the port");
         let peer = scene.dials(AT);
-        let key = scene.sim().reactor(host).core().hub.slots.keys().last().expect("it was accepted");
+        let key = guest.get().expect("a listener accepts who comes");
         Self { scene, peer, key, _protocol: PhantomData }
     }
 
     /// The peer sends this, in one piece.
+    ///
+    /// # Panics
+    /// If the protocol has ended, or the peer's side has; ask [`end`](Self::end) where you do not know. If it does not read,
+    /// and this is more than a window takes.
+    #[track_caller]
     pub fn receives(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.assert_receiving(bytes.as_ref());
         self.scene.says(self.peer, bytes);
         self
     }
 
-    /// The same, one byte at a time.
+    /// The same, one byte at a time. What follows the end, if that comes in the midst of it, is lost, as in one piece.
+    ///
+    /// # Panics
+    /// As [`receives`](Self::receives).
+    #[track_caller]
     pub fn receives_bytewise(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.assert_receiving(bytes.as_ref());
         for byte in bytes.as_ref() {
-            self.scene.says(self.peer, [*byte]);
+            if self.end().is_none() {
+                self.scene.says(self.peer, [*byte]);
+            }
         }
         self
     }
 
+    #[track_caller]
+    fn assert_receiving(&mut self, bytes: &[u8]) {
+        match self.end() {
+            Some(reason) if !bytes.is_empty() => panic!("it has ended, so it receives nothing: {reason}"),
+            _ => {}
+        }
+    }
+
     /// The peer ends its side.
+    ///
+    /// # Panics
+    /// If it cannot: it has done so before, or the connection is no more. A protocol that has closed politely is waiting for
+    /// just this.
+    #[track_caller]
     pub fn peer_ends(&mut self) -> &mut Self {
         self.scene.ends(self.peer);
         self
     }
 
     /// The peer breaks the connection off.
+    ///
+    /// # Panics
+    /// If it has done so before.
+    #[track_caller]
     pub fn peer_resets(&mut self) -> &mut Self {
         self.scene.resets(self.peer);
         self
     }
 
     /// The peer takes nothing any more: its window fills.
+    #[track_caller]
     pub fn peer_stops_reading(&mut self) -> &mut Self {
         self.scene.reads(self.peer, false);
         self
     }
 
     /// The peer takes everything again.
+    #[track_caller]
     pub fn peer_reads(&mut self) -> &mut Self {
         self.scene.reads(self.peer, true);
         self
     }
 
     /// Lets time pass.
+    #[track_caller]
     pub fn passes(&mut self, time: Duration) -> &mut Self {
         self.scene.passes(time);
         self
     }
 
     /// Lets everything happen that happens without time passing. (The other calls do so by themselves.)
+    #[track_caller]
     pub fn settles(&mut self) -> &mut Self {
         self.scene.settles();
         self
@@ -120,11 +161,12 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
     /// If anything else was sent.
     #[track_caller]
     pub fn sends(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        self.scene.hears(self.peer, bytes);
+        self.assert_sent(bytes.as_ref());
         self
     }
 
     /// Everything that was sent since it was last asked: for answers with a time or a random number in them.
+    #[track_caller]
     pub fn sent(&mut self) -> Vec<u8> {
         self.scene.takes(self.peer)
     }
@@ -135,12 +177,19 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
     /// If it has not, or for another reason.
     #[track_caller]
     pub fn closes(&mut self, why: impl FnOnce(&Reason) -> bool) -> &mut Self {
-        self.scene.hears(self.peer, b"");
+        self.assert_sent(b"");
         match self.end() {
             Some(reason) => assert!(why(&reason), "it ended for another reason: {reason}"),
             None => panic!("it is still open"),
         }
         self
+    }
+
+    /// A difference is told with the end, if there was one: it may be why nothing more came.
+    #[track_caller]
+    fn assert_sent(&mut self, bytes: &[u8]) {
+        let key = self.key;
+        self.scene.hears_or(self.peer, bytes, |scene| end_of(scene, key).map(|reason| format!(" (it has ended: {reason})")));
     }
 
     /// It has not ended.
@@ -155,16 +204,10 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
         self
     }
 
-    fn end(&mut self) -> Option<Reason> {
-        self.scene.settles();
-        let (host, key) = (self.scene.host(), self.key);
-        let ends = self.scene.sim().reactor(host).core().ends.as_ref()?;
-        ends.iter().find(|(ended, _)| *ended == key).map(|(_, reason)| reason.duplicate())
-    }
-
-    /// Why it ended, as a text.
-    pub(super) fn end_reason(&mut self) -> Option<String> {
-        self.end().map(|reason| reason.to_string())
+    /// Why it has ended; nothing as long as `closed` has not come.
+    #[track_caller]
+    pub fn end(&mut self) -> Option<Reason> {
+        end_of(&mut self.scene, self.key)
     }
 
     /// The state.
@@ -174,6 +217,11 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
 
     /// The protocol itself; nothing once it has ended, or has become something else.
     pub fn protocol(&mut self) -> Option<&mut P> {
+        self.protocol_as()
+    }
+
+    /// What it has become by an [upgrade](crate::Context::upgrade); nothing once it has ended, or if it is no `Q`.
+    pub fn protocol_as<Q: Protocol<S>>(&mut self) -> Option<&mut Q> {
         let (host, key) = (self.scene.host(), self.key);
         self.scene.sim().reactor(host).core().protocol(key)
     }
@@ -183,10 +231,23 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
         self.key
     }
 
+    /// The peer, for what only a [`Scene`] can say: bytes after the end, for example.
+    pub fn peer(&self) -> Actor {
+        self.peer
+    }
+
     /// The scene around it: other peers, its listeners, the network.
     pub fn scene(&mut self) -> &mut Scene<S> {
         &mut self.scene
     }
+}
+
+#[track_caller]
+fn end_of<S: 'static>(scene: &mut Scene<S>, key: Key) -> Option<Reason> {
+    scene.settles();
+    let host = scene.host();
+    let ends = scene.sim().reactor(host).core().ends.as_ref()?;
+    ends.iter().find(|(ended, _)| *ended == key).map(|(_, reason)| reason.duplicate())
 }
 
 impl<P, S> fmt::Debug for Transcript<P, S> {
