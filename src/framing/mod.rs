@@ -241,6 +241,7 @@ impl Framing {
                     self.next(input)
                 }
                 Dropped::NotYet => Found::Nothing,
+                Dropped::Stuck(Found::TooLong) if skip.knows_its_end() => self.next(input),
                 Dropped::Stuck(found) => found,
             },
         }
@@ -292,6 +293,20 @@ impl Framing {
                 stuck => return Dropped::Stuck(stuck),
             }
         }
+    }
+}
+
+impl Skip {
+    /// The framer that was asked where the frame ends has said how long it is.
+    fn knows_its_end(&mut self) -> bool {
+        let Framing::Custom(custom) = &mut self.rest else { return false };
+        let Some(left) = custom.refused.take() else { return false };
+        let framer = std::mem::replace(&mut self.rest, Framing::Stream { left, begun: true });
+        match &self.then {
+            None => self.then = Some(framer),
+            Some(_) => discard("a framer", framer),
+        }
+        true
     }
 }
 

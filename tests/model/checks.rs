@@ -110,10 +110,10 @@ impl Model {
         });
         let is_held_back = conn.holds_back && !conn.is_half_closed && is_congested && queued > 0;
         let is_cut_off = self.was_lost(id, &ctx.net);
-        promise!(self.story, is_cut_off || !(is_held_back || is_throttled), "data for {id}, which is held back, and is not lost");
+        promise!(self.story, !is_held_back, "data for {id}, which is held back");
+        promise!(self.story, is_cut_off || !is_throttled, "data for {id}, which is throttled, and is not lost");
         let conn = &mut self.conns[id];
-        conn.is_lost |= is_held_back;
-        conn.is_lifted |= is_held_back || is_throttled;
+        conn.is_lifted |= is_throttled;
         let (is_connected, has_eof, is_paused) = (conn.is_connected, conn.has_eof, conn.is_paused);
         promise!(self.story, is_connected && !has_eof, "data for {id} before `connected` or after `eof`");
         promise!(self.story, !is_paused, "data for {id}, which is paused");
@@ -315,7 +315,10 @@ impl Model {
         self.skip(id);
         let conn = &self.conns[id];
         let heard = if conn.peer.is_some() { self.rest(id) } else { FULL.as_bytes() };
-        let is_broken = || conn.was_connected && conn.framing.next(heard) == Next::Broken;
+        let is_broken = || {
+            let skip_breaks = matches!(&conn.framing, Framing::Skip { rest, .. } if rest.skip_breaks(heard));
+            conn.was_connected && (skip_breaks || conn.framing.next(heard) == Next::Broken)
+        };
         let is_shut = self.places[conn.host].is_shutting_down || self.places[conn.host].was_drained;
         let is_caused = match (conn.must, why) {
             (Some(must), why) => must == why,
@@ -325,7 +328,7 @@ impl Model {
             (None, Why::Shutdown) => is_shut,
             (None, Why::Resolve | Why::Connect) => !conn.is_accepted && !conn.was_connected,
             (None, Why::Io) => true,
-            (None, Why::Limit(Limit::Deadline)) => !conn.was_connected && conn.limits[2].is_some(),
+            (None, Why::Limit(Limit::Deadline)) => (!conn.was_connected || conn.is_closing) && conn.limits[2].is_some(),
             (None, Why::Failed) => is_broken(),
             (None, _) => false,
         };
@@ -363,7 +366,7 @@ impl Model {
             }
             return;
         }
-        // Of a custom frame nobody knows the end: whatever else was asked for, it closes.
+        // Nobody knows where it ends: whatever else was asked for, it closes.
         let is_frame = matches!(call, Call::Exceeded(Limit::FrameBytes | Limit::FrameTime));
         if is_frame && is_open && self.conns[id].cannot_skip {
             let conn = &mut self.conns[id];
@@ -418,7 +421,8 @@ impl Model {
         let queued = self.conns[id].key.and_then(|key| net.link(key)).map_or(0, |link| link.queued());
         let conn = &mut self.conns[id];
         let now = net.now();
-        conn.upgraded(place.marks);
+        let (marks, limits) = conn.hall.map_or((None, [None; 3]), |hall| (self.halls[hall].marks, self.halls[hall].limits));
+        conn.upgraded(marks.map_or(place.marks, |(_, marks)| marks), limits, now);
         let moved = conn.key.and_then(|key| moved(key, net)).unwrap_or_default();
         let rates = conn.hall.map_or([None; 2], |hall| self.halls[hall].rates);
         conn.rates = [0, 1].map(|way| Some((rates[way]?, now, moved[way])));

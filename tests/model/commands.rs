@@ -108,6 +108,7 @@ impl Model {
         }
         self.story.note(|| format!("      {id} has limit {which} of {after:?}"));
         self.conns[id].limits[which] = after.map(|after| (after, now));
+        self.conns[id].has_own_deadline |= which == 2;
     }
 
     pub(super) fn some_rate(&mut self) -> u64 {

@@ -158,8 +158,25 @@ impl Framing {
             Self::Length { bytes, .. } => (rest.len() >= bytes).then_some(bytes),
             Self::Stream { left } => (rest.len() >= left).then_some(left),
             Self::Until { bytes, seen } => until_end(bytes, seen, rest).map(|(_, end)| end),
-            _ => unreachable!("the ends of custom frames are known to their framers only"),
+            Self::Prefixed { width, order, .. } => through(&next_prefixed(width_bytes(width), order, usize::MAX, rest)),
+            Self::Netstring { .. } => through(&next_netstring(usize::MAX, rest)),
+            Self::Blocks => {
+                let mut end = 0;
+                loop {
+                    let (is_frame, bytes) = block(*rest.get(end)?);
+                    end += bytes + 1;
+                    if is_frame {
+                        return (rest.len() >= end).then_some(end);
+                    }
+                }
+            }
+            Self::None | Self::Skip { .. } => unreachable!("they have no frames"),
         }
+    }
+
+    /// Whether the refused frame that stands next is none after all: its framer says so.
+    pub(super) fn skip_breaks(&self, rest: &[u8]) -> bool {
+        matches!(self, Self::Netstring { .. }) && next_netstring(usize::MAX, rest) == Next::Broken
     }
 
     /// The frame that stands next is refused; whether its end can be told.
@@ -168,11 +185,17 @@ impl Framing {
             Self::Line { .. } | Self::Delimiter { .. } => self.clone(),
             Self::Until { bytes, .. } => Self::Until { bytes, seen: 0 },
             Self::Length { .. } | Self::Stream { .. } => Self::None,
-            _ => return false,
+            Self::Prefixed { .. } | Self::Netstring { .. } | Self::Blocks => self.clone(),
+            Self::None | Self::Skip { .. } => return false,
         };
         *self = Self::Skip { rest: Box::new(self.clone()), then: Box::new(then) };
         true
     }
+}
+
+/// Where a frame ends that is there.
+fn through(next: &Next) -> Option<usize> {
+    if let Next::Frame { through, .. } = next { Some(*through) } else { None }
 }
 
 pub(super) fn next_line(limit: usize, rest: &[u8]) -> Next {
@@ -218,7 +241,7 @@ pub(super) fn next_prefixed(width: usize, order: Endian, limit: usize, rest: &[u
     if length > limit as u64 {
         return Next::TooLong;
     }
-    let end = width + length as usize;
+    let end = width.saturating_add(length as usize);
     if rest.len() < end { Next::Nothing } else { Next::Frame { bytes: width..end, through: end } }
 }
 
@@ -227,17 +250,23 @@ pub(super) fn next_netstring(limit: usize, rest: &[u8]) -> Next {
     if digits > 1 && rest[0] == b'0' {
         return Next::Broken;
     }
-    let length = rest[..digits].iter().fold(0_u128, |length, digit| (length * 10 + u128::from(digit - b'0')).min(1 << 64));
+    if digits > 20 {
+        return Next::TooLong;
+    }
+    match rest.get(digits) {
+        None => return Next::Nothing,
+        Some(b':') if digits > 0 => {}
+        Some(_) => return Next::Broken,
+    }
+    let length = rest[..digits].iter().fold(0_u128, |length, digit| length * 10 + u128::from(digit - b'0'));
     if length > limit as u128 {
         return Next::TooLong;
     }
-    let end = digits + 1 + length as usize;
-    match (rest.get(digits), rest.get(end)) {
-        (None, _) => Next::Nothing,
-        (Some(b':'), _) if digits == 0 => Next::Broken,
-        (Some(b':'), None) => Next::Nothing,
-        (Some(b':'), Some(b',')) => Next::Frame { bytes: digits + 1..end, through: end + 1 },
-        _ => Next::Broken,
+    let end = usize::try_from(length).map_or(usize::MAX, |length| (digits + 1).saturating_add(length));
+    match rest.get(end) {
+        None => Next::Nothing,
+        Some(b',') => Next::Frame { bytes: digits + 1..end, through: end + 1 },
+        Some(_) => Next::Broken,
     }
 }
 

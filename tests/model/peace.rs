@@ -97,6 +97,8 @@ impl Model {
         let (came, went) = (stats.accepted + stats.opened, stats.closed.total());
         let is_right = came == went + stats.connections as u64;
         promise!(self.story, is_right, "host {host} counts {came} who came, {went} who went, {} who are here", stats.connections);
+        let is_listening = self.places[host].drained.iter().any(|&key| net.is_open(key));
+        promise!(self.story, !is_listening, "host {host} drains, and listens");
         for id in self.places[host].conns.clone() {
             self.look_at_one_at_rest(id, net);
         }

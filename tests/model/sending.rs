@@ -127,6 +127,7 @@ impl Model {
             promise!(self.story, is_open == was_open, "{id} was sent nothing, and ends by that");
             return self.observe(id, net);
         }
+        let was_lost = self.was_lost(id, net);
         let conn = &mut self.conns[id];
         let (bytes, cap, is_half_closed) = (wire.len(), conn.marks.cap, conn.is_half_closed);
         let is_too_much = before > 0 && before + bytes > cap;
@@ -135,6 +136,10 @@ impl Model {
             promise!(self.story, was_open && is_open && !is_half_closed, "{id} took output, and was not open");
             promise!(self.story, !is_too_much, "{id} took {bytes} bytes after {before}, above its cap of {cap}");
             promise!(self.story, after == before + bytes, "{id} took {bytes} bytes after {before}, which is not {after}");
+        } else if was_open && !is_open && was_lost {
+            // Above the high mark nothing is queued for who is lost; above the cap it may not be known yet.
+            conn.is_over = true;
+            conn.may.extend([Why::Io, Why::Overflow]);
         } else if was_open && !is_open {
             promise!(self.story, is_too_much, "{id} has overflown with {bytes} bytes after {before}, below its cap of {cap}");
             self.breaks_off(id, Why::Overflow);

@@ -143,6 +143,8 @@ pub(super) struct Conn {
     pub(super) pulls: Rc<Cell<u32>>,
     /// Idle, stalled, deadline, frame time: how long, and since when.
     pub(super) limits: [Option<(Duration, Instant)>; 4],
+    /// It was given a deadline of its own, or none.
+    pub(super) has_own_deadline: bool,
     /// Reading, writing: bytes per second, and since when and how many bytes.
     pub(super) rates: [Option<(u64, Instant, u64)>; 2],
     /// Whose guest it is.
@@ -195,6 +197,7 @@ impl Conn {
             was_congested: false,
             pulls: Rc::default(),
             limits: [None; 4],
+            has_own_deadline: false,
             rates: [None; 2],
             hall: None,
             moved: [0; 2],
@@ -206,13 +209,18 @@ impl Conn {
         }
     }
 
-    /// A successor starts clean.
-    pub(super) fn upgraded(&mut self, marks: Marks) {
+    /// A successor starts clean, but for what the listener has for each; a deadline of the listener runs on.
+    pub(super) fn upgraded(&mut self, marks: Marks, [idle, stalled, deadline]: [Option<Duration>; 3], now: Instant) {
         self.life += 1;
         (self.is_connected, self.has_eof, self.is_paused) = (false, false, false);
         self.holds_back = self.is_accepted;
         self.targets.clear();
-        self.limits = [None; 4];
+        let runs_on = self.limits[2].filter(|_| !self.has_own_deadline);
+        self.limits = [idle, stalled, deadline, None].map(|after| Some((after?, now)));
+        if deadline.is_some() && !self.has_own_deadline {
+            self.limits[2] = runs_on;
+        }
+        self.has_own_deadline = false;
         self.marks = marks;
         self.framing = Framing::None;
     }
@@ -279,6 +287,8 @@ pub(super) struct Place {
     /// Its connections with a key that have not been closed.
     pub(super) conns: Vec<usize>,
     pub(super) listeners: Vec<(Key, u16)>,
+    /// Those that were there when a drain began.
+    pub(super) drained: Vec<Key>,
     pub(super) keys: BTreeSet<Key>,
     pub(super) alarms: Vec<Alarm>,
     pub(super) works: Vec<Work>,
@@ -541,6 +551,7 @@ impl Model {
             marks: Marks { high, cap },
             conns: Vec::new(),
             listeners: Vec::new(),
+            drained: Vec::new(),
             keys: BTreeSet::new(),
             alarms: Vec::new(),
             works: Vec::new(),
