@@ -36,7 +36,7 @@ impl<S> Net<'_, S> {
 
     /// Listens; each connection that comes gets a protocol of its own from the factory.
     ///
-    /// A Unix socket file that a dead server left is replaced, and the file goes with the listener.
+    /// A Unix socket file that a dead server left is replaced, by one of those who start, and the file goes with the listener.
     ///
     /// # Errors
     /// For a target that is no address, an address in use, a lack of descriptors or rights; the text says where.

@@ -40,4 +40,6 @@ mod timers;
 mod turn;
 #[cfg(feature = "sim")]
 mod upgrades;
+#[cfg(unix)]
+mod unix_paths;
 mod writing;

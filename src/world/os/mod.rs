@@ -4,6 +4,8 @@
 mod tcp;
 #[cfg(unix)]
 mod unix;
+#[cfg(unix)]
+mod socket_file;
 mod sources;
 mod spare;
 mod workers;

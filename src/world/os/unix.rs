@@ -4,6 +4,7 @@
 use super::{
     super::{ARMS_BY_ITSELF, ListenHow, Listener, Stream},
     begin_connect, non_blocking,
+    socket_file::SocketFile,
     sources::register,
     spare::Spare,
 };
@@ -13,15 +14,7 @@ use mio::{
     net::{UnixListener, UnixStream},
 };
 use socket2::{Domain, SockAddr, SockRef, Socket};
-use std::{
-    fs, io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{FileTypeExt, MetadataExt},
-    },
-    path::{Path, PathBuf},
-    rc::Rc,
-};
+use std::{io, os::fd::OwnedFd, rc::Rc};
 
 pub(super) fn listen(
     at: &Address,
@@ -32,18 +25,17 @@ pub(super) fn listen(
 ) -> io::Result<(Box<dyn Listener>, Address)> {
     let name = at.to_socket()?;
     let socket = non_blocking(Domain::UNIX, None)?;
-    match (socket.bind(&name), at) {
-        (Err(error), Address::Unix(Some(path))) if error.kind() == io::ErrorKind::AddrInUse => {
-            remove_if_stale(path, &name)?;
+    let file = match at {
+        Address::Unix(Some(path)) => Some(SocketFile::bind(&socket, path)?),
+        _ => {
             socket.bind(&name)?;
+            None
         }
-        (bound, _) => bound?,
-    }
-    let file = if let Address::Unix(Some(path)) = at { Some(SocketFile::new(path)?) } else { None };
+    };
     socket.listen(i32::try_from(how.backlog).unwrap_or(i32::MAX))?;
     let mut socket = UnixListener::from_std(OwnedFd::from(socket).into());
     registry.register(&mut socket, Token(token), Interest::READABLE)?;
-    Ok((Box::new(OsUnixListener { socket, registry, spare, token, _file: file }), at.clone()))
+    Ok((Box::new(OsUnixListener { _file: file, socket, registry, spare, token }), at.clone()))
 }
 
 pub(super) fn connect(to: &Address) -> io::Result<UnixStream> {
@@ -53,50 +45,13 @@ pub(super) fn connect(to: &Address) -> io::Result<UnixStream> {
     Ok(UnixStream::from_std(OwnedFd::from(socket).into()))
 }
 
-/// A socket file whose server has died is in the way, one with a server is in use, and anything else is somebody's file.
-fn remove_if_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
-    if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "there is a file of that name which is no socket"));
-    }
-    match non_blocking(Domain::UNIX, None)?.connect(name) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another program listens there")),
-    }
-}
-
-/// Removes the file with the listener, unless it has become another's.
-struct SocketFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    fn new(path: &Path) -> io::Result<Self> {
-        let path = std::path::absolute(path)?;
-        let identity = identity(&path)?;
-        Ok(Self { path, identity })
-    }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let file = fs::symlink_metadata(path)?;
-    Ok((file.dev(), file.ino()))
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 struct OsUnixListener {
+    /// Goes before the socket.
+    _file: Option<SocketFile>,
     socket: UnixListener,
     registry: Rc<Registry>,
     spare: Rc<Spare>,
     token: usize,
-    _file: Option<SocketFile>,
 }
 
 impl OsUnixListener {
