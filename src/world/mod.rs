@@ -5,6 +5,8 @@ mod os;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
 mod transport;
+#[cfg(unix)]
+mod unix_stream;
 
 use crate::{
     address::Address,

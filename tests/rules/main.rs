@@ -42,4 +42,6 @@ mod turn;
 mod upgrades;
 #[cfg(unix)]
 mod unix_paths;
+#[cfg(target_os = "linux")]
+mod unix_streams;
 mod writing;

@@ -16,7 +16,7 @@ use super::{Event, ListenHow, Listener, Source, Stream, World};
 use crate::{address::Address, time::Time};
 use mio::{Events, Poll, Registry, Token, Waker};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use sources::{every_interest, ready, register, source_of, with_source};
+use sources::{every_interest, ready, register_again, with_source};
 use spare::Spare;
 use std::{
     hash::{BuildHasher, RandomState},
@@ -122,21 +122,16 @@ impl World for OsWorld {
     }
 
     fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
-        let mut stream = match to {
-            Address::Ip(addr) => Stream::Tcp(tcp::connect(*addr, from)?),
+        match to {
+            Address::Ip(addr) => tcp::connect(*addr, from, &self.registry, token),
             #[cfg(unix)]
-            Address::Unix(Some(_)) | Address::Abstract(_) => Stream::Unix(unix::connect(to)?),
-            _ => return Err(unsupported(to)),
-        };
-        register(&self.registry, &mut stream, token)?;
-        Ok(stream)
+            Address::Unix(Some(_)) | Address::Abstract(_) => unix::connect(to, Rc::clone(&self.registry), token),
+            _ => Err(unsupported(to)),
+        }
     }
 
     fn register_again(&mut self, stream: &mut Stream, token: usize) -> io::Result<()> {
-        if let Some(source) = source_of(stream) {
-            let _ = self.registry.deregister(source); // it says again that it is not there
-        }
-        register(&self.registry, stream, token)
+        register_again(&self.registry, stream, token)
     }
 
     fn watch(&mut self, source: Source<'_>, token: usize) -> io::Result<bool> {

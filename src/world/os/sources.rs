@@ -3,7 +3,7 @@
 
 use super::super::{Source, Stream};
 use crate::flags::*;
-use mio::{Interest, Registry, Token, event::Source as AnySource};
+use mio::{Interest, Registry, Token, event::Source as AnySource, net::TcpStream};
 use std::io;
 
 /// For both directions, and for what is neither: TCP's urgent data would stop a reader that is not told of it.
@@ -56,18 +56,19 @@ impl AnySource for Borrowed<'_> {
     }
 }
 
-pub(super) fn source_of(stream: &mut Stream) -> Option<&mut dyn AnySource> {
-    match stream {
-        Stream::Tcp(socket) => Some(socket),
-        #[cfg(unix)]
-        Stream::Unix(socket) => Some(socket),
-        Stream::Dyn(_) => None,
-    }
+pub(super) fn register(registry: &Registry, socket: &mut TcpStream, token: usize) -> io::Result<()> {
+    registry.register(socket, Token(token), every_interest())
 }
 
-pub(super) fn register(registry: &Registry, stream: &mut Stream, token: usize) -> io::Result<()> {
-    match source_of(stream) {
-        Some(source) => Borrowed(source).register(registry, Token(token), every_interest()),
-        None => Ok(()),
+/// The selector had let go of it.
+pub(super) fn register_again(registry: &Registry, stream: &mut Stream, token: usize) -> io::Result<()> {
+    match stream {
+        Stream::Tcp(socket) => {
+            let _ = registry.deregister(socket); // it says again that it is not there
+            register(registry, socket, token)
+        }
+        #[cfg(unix)]
+        Stream::Unix(socket) => socket.register_again(),
+        Stream::Dyn(_) => Ok(()),
     }
 }

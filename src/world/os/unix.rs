@@ -2,17 +2,13 @@
 //! one that is connected stands in src/world/transport.rs.
 
 use super::{
-    super::{ARMS_BY_ITSELF, ListenHow, Listener, Stream},
+    super::{ARMS_BY_ITSELF, ListenHow, Listener, Stream, unix_stream::UnixStream},
     begin_connect, non_blocking,
     socket_file::SocketFile,
-    sources::register,
     spare::Spare,
 };
 use crate::address::Address;
-use mio::{
-    Interest, Registry, Token,
-    net::{UnixListener, UnixStream},
-};
+use mio::{Interest, Registry, Token, net::UnixListener};
 use socket2::{Domain, SockAddr, SockRef, Socket};
 use std::{io, os::fd::OwnedFd, rc::Rc};
 
@@ -38,11 +34,16 @@ pub(super) fn listen(
     Ok((Box::new(OsUnixListener { _file: file, socket, registry, spare, token }), at.clone()))
 }
 
-pub(super) fn connect(to: &Address) -> io::Result<UnixStream> {
+pub(super) fn connect(to: &Address, registry: Rc<Registry>, token: usize) -> io::Result<Stream> {
     let socket = non_blocking(Domain::UNIX, None)?;
     // EAGAIN: the listener's backlog is full, and no connect is in progress (connect(2)).
     begin_connect(&socket, &to.to_socket()?)?;
-    Ok(UnixStream::from_std(OwnedFd::from(socket).into()))
+    stream(socket, registry, token, true)
+}
+
+fn stream(socket: Socket, registry: Rc<Registry>, token: usize, is_connecting: bool) -> io::Result<Stream> {
+    let socket = mio::net::UnixStream::from_std(OwnedFd::from(socket).into());
+    Ok(Stream::Unix(Box::new(UnixStream::new(socket, registry, token, is_connecting)?)))
 }
 
 struct OsUnixListener {
@@ -69,8 +70,7 @@ impl Listener for OsUnixListener {
     fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)> {
         let (socket, peer) = self.accept_plain()?;
         socket.set_nonblocking(true)?;
-        let mut stream = Stream::Unix(UnixStream::from_std(OwnedFd::from(socket).into()));
-        register(&self.registry, &mut stream, token)?;
+        let stream = stream(socket, Rc::clone(&self.registry), token, false)?;
         Ok((stream, Address::of_socket(&peer)))
     }
 
