@@ -48,6 +48,9 @@ pub(super) fn connect(to: SocketAddr, from: Option<SocketAddr>, registry: &Regis
     let socket = non_blocking(Domain::for_address(to), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if let Some(from) = from {
+        // A port of one's own could not be used again for a minute after its connection has ended (TIME_WAIT).
+        #[cfg(unix)]
+        socket.set_reuse_address(from.port() != 0)?;
         socket.bind(&from.into())?;
     }
     begin_connect(&socket, &to.into())?;
