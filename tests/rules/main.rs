@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bounds;
 mod closing;
 mod connecting;
 #[cfg(unix)]
