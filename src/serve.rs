@@ -205,10 +205,13 @@ fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
         });
         match core.hub.obey(key, drained) {
             Some(Drained::No) => core.hub.dispatcher_not_drained(key, name),
-            Some(Drained::Yes) => {
+            Some(drained) => {
                 let hub = &mut core.hub;
-                let drained = guard(|| hub.dispatcher_drained(key, kind.flag(), dispatcher.source()));
-                hub.obey(key, drained.map(Ok));
+                let noted = guard(|| match drained {
+                    Drained::Unwanted => hub.dispatcher_unwanted(key, kind.flag(), dispatcher.source()),
+                    _ => hub.dispatcher_drained(key, kind.flag(), dispatcher.source()),
+                });
+                hub.obey(key, noted.map(Ok));
             }
             None => {}
         }
@@ -291,9 +294,9 @@ fn finish_conn<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> R
 fn finish_dispatcher<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
     core.hub.cx.stats.closed.count(&why);
     let Some(mut dispatcher) = core.dispatchers.remove(key) else { return Ok(()) };
-    let is_registered = core.hub.slots.dispatcher(key).is_some_and(|dispatching| dispatching.is_registered);
+    let is_watched = core.hub.slots.dispatcher(key).is_some_and(|dispatching| dispatching.is_watched());
     let unwatched = guard(|| {
-        if is_registered {
+        if is_watched {
             unwatch(core, key, dispatcher.source());
         }
     });

@@ -45,4 +45,6 @@ mod upgrades;
 mod unix_paths;
 #[cfg(target_os = "linux")]
 mod unix_streams;
+#[cfg(target_os = "linux")]
+mod watching;
 mod writing;
