@@ -4,6 +4,7 @@ use super::Hub;
 use crate::{
     flags::*,
     key::Key,
+    records::{Cause, Manner},
     stats::{Connection, Stats},
     time::Time,
 };
@@ -31,17 +32,24 @@ impl Hub {
     fn look_at_watchdog(&mut self, key: Option<Key>, protocol: &str, callback: &str, began: Time) {
         let took = self.cx.world.now().since(began);
         self.cx.stats.longest_callback = self.cx.stats.longest_callback.max(took);
-        if self.cx.config.watchdog.is_some_and(|most| took > most) {
-            match key.map(|key| (key, self.slots.conn(key).map(|conn| &conn.peer))) {
-                Some((key, Some(peer))) => {
-                    log::warn!(target: "mainspring", "{key} {peer} {protocol} was {took:?} in `{callback}`: all others waited");
-                }
-                Some((key, None)) => {
-                    log::warn!(target: "mainspring", "{key} {protocol} was {took:?} in `{callback}`: all others waited")
-                }
-                None => log::warn!(target: "mainspring", "{callback} took {took:?}: all others waited"),
-            }
+        if self.cx.config.watchdog.is_none_or(|most| took <= most) {
+            return;
         }
+        let conn = key.and_then(|key| self.slots.conn(key));
+        let listener = conn.and_then(|conn| conn.listener);
+        let manner = self.cx.manner(listener, Cause::Slow, log::Level::Warn);
+        let text = format!("was {took:?} in `{callback}`: all others waited{manner}");
+        match (key, conn) {
+            (Some(key), Some(conn)) => log::log!(target: "mainspring", manner.level, "{key} {} {protocol} {text}", conn.peer),
+            (Some(key), None) => log::log!(target: "mainspring", manner.level, "{key} {protocol} {text}"),
+            (None, _) => log::log!(target: "mainspring", manner.level, "{callback} took {took:?}: all others waited"),
+        }
+    }
+
+    /// How something that its peer may have brought about is to be logged.
+    pub(crate) fn manner(&mut self, key: Key, cause: Cause, level: log::Level) -> Manner {
+        let listener = self.slots.conn(key).and_then(|conn| conn.listener);
+        self.cx.manner(listener, cause, level)
     }
 
     /// After a turn of a connection: if no byte moved and no callback ran, and it is ready again nevertheless, it spins.

@@ -14,7 +14,7 @@ use super::{Event, ListenHow, Listener, Source, Stands, Stream, World};
 use crate::{address::Address, flags::Flags, time::Time};
 use mio::{Events, Poll, Registry, Token, Waker};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use sources::{Asker, every_interest, interests, is_always_ready, make_non_blocking, ready, register_again, with_source};
+use sources::{every_interest, interests, is_always_ready, make_non_blocking, ready, register_again, with_source};
 use spare::Spare;
 use std::{
     hash::{BuildHasher, RandomState},
@@ -41,7 +41,6 @@ pub(crate) struct OsWorld {
     random: u64,
     spin: Duration,
     spare: Rc<Spare>,
-    asker: Asker,
 }
 
 impl OsWorld {
@@ -58,7 +57,6 @@ impl OsWorld {
             random,
             spin,
             spare: Rc::default(),
-            asker: Asker::default(),
         })
     }
 
@@ -161,7 +159,7 @@ impl World for OsWorld {
     }
 
     fn stands(&mut self, source: Source<'_>, what: Flags) -> Stands {
-        self.asker.ask(source, what).unwrap_or(Stands::No)
+        sources::stands(source, what).unwrap_or(Stands::No)
     }
 
     fn unwatch(&mut self, source: Source<'_>) -> io::Result<()> {

@@ -79,27 +79,20 @@ pub(super) fn make_non_blocking(source: &Source<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Looks how ready a source is, beside the selector that waits. Made when it is first asked.
-#[derive(Default)]
-pub(super) struct Asker(Option<(Poll, Events)>);
-
-impl Asker {
-    pub(super) fn ask(&mut self, source: Source<'_>, what: Flags) -> io::Result<Stands> {
-        let Some(interests) = interests(what) else { return Ok(Stands::No) };
-        if self.0.is_none() {
-            self.0 = Some((Poll::new()?, Events::with_capacity(1)));
+/// Looks how ready a source is, beside the selector that waits. By a new one each time: mio's poll(2) lets go of what has an
+/// error, and may then pass over it in the next look.
+pub(super) fn stands(source: Source<'_>, what: Flags) -> io::Result<Stands> {
+    let Some(interests) = interests(what) else { return Ok(Stands::No) };
+    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1));
+    with_source(source, |source| {
+        match poll.registry().register(source, Token(0), interests) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Stands::ArmsItself),
+            other => other?,
         }
-        let Some((poll, events)) = &mut self.0 else { return Ok(Stands::No) };
-        with_source(source, |source| {
-            match poll.registry().register(source, Token(0), interests) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Stands::ArmsItself),
-                other => other?,
-            }
-            let polled = poll.poll(events, Some(Duration::ZERO));
-            let _ = poll.registry().deregister(source);
-            polled.map(|()| if events.is_empty() { Stands::No } else { Stands::Yes })
-        })
-    }
+        let polled = poll.poll(&mut events, Some(Duration::ZERO));
+        let _ = poll.registry().deregister(source);
+        polled.map(|()| if events.is_empty() { Stands::No } else { Stands::Yes })
+    })
 }
 
 pub(super) fn with_source<T>(source: Source<'_>, run: impl FnOnce(&mut dyn AnySource) -> T) -> T {
