@@ -28,7 +28,8 @@ pub(crate) enum Cause {
     Panicked,
     PanickedInClosed,
     GetsNowhere,
-    Slow,
+    /// In this callback.
+    Slow(&'static str),
 }
 
 /// How a thing is to be logged. Shown, it is the end of the record: how many were left out.

@@ -2,6 +2,7 @@
 
 use super::Hub;
 use crate::{
+    endpoint::Entry,
     flags::*,
     key::Key,
     records::{Cause, Manner},
@@ -22,22 +23,26 @@ impl Hub {
 
     /// After one.
     #[inline]
-    pub(crate) fn end_timing(&mut self, key: Option<Key>, protocol: &str, callback: &str, began: Option<Time>) {
+    pub(crate) fn end_timing(&mut self, key: Option<Key>, protocol: &str, callback: &'static str, began: Option<Time>) {
         if let Some(began) = began {
             self.look_at_watchdog(key, protocol, callback, began);
         }
     }
 
     /// Names it if it took too long.
-    fn look_at_watchdog(&mut self, key: Option<Key>, protocol: &str, callback: &str, began: Time) {
+    fn look_at_watchdog(&mut self, key: Option<Key>, protocol: &str, callback: &'static str, began: Time) {
         let took = self.cx.world.now().since(began);
         self.cx.stats.longest_callback = self.cx.stats.longest_callback.max(took);
         if self.cx.config.watchdog.is_none_or(|most| took <= most) {
             return;
         }
         let conn = key.and_then(|key| self.slots.conn(key));
-        let listener = conn.and_then(|conn| conn.listener);
-        let manner = self.cx.manner(listener, Cause::Slow, log::Level::Warn);
+        let listener = match key.and_then(|key| self.slots.get(key)) {
+            Some(Entry::Conn(conn)) => conn.listener,
+            Some(Entry::Listener(listening)) => Some(listening.key),
+            _ => None,
+        };
+        let manner = self.cx.manner(listener, Cause::Slow(callback), log::Level::Warn);
         let text = format!("was {took:?} in `{callback}`: all others waited{manner}");
         match (key, conn) {
             (Some(key), Some(conn)) => log::log!(target: "mainspring", manner.level, "{key} {} {protocol} {text}", conn.peer),
