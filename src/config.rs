@@ -1,6 +1,6 @@
 //! Every bound of one reactor, with its reason beside the default.
 
-use crate::names::Resolver;
+use crate::{names::Resolver, time::PAUSE_MIN};
 use std::{io, net::IpAddr, time::Duration};
 
 /// The bounds of one reactor. Each has a default that suits a server of a few thousand connections; change what you must:
@@ -37,6 +37,12 @@ pub struct Config {
     pub(crate) watchdog: Option<Duration>,
     pub(crate) spin: Duration,
 }
+
+/// The least that is worth a system call.
+const READ_MIN: usize = 4096;
+
+/// More than any kernel gives at once; it is allocated when the reactor is made.
+const READ_MAX: usize = 16 << 20;
 
 /// The marks of one output queue, in bytes. low <= high <= cap
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,11 +138,11 @@ impl Config {
         self
     }
 
-    /// The size of the one read buffer, in bytes, at least 4,096. Default: 64,000, which is better than 65,536: a
+    /// The size of the one read buffer, in bytes, from 4,096 to 16 MiB. Default: 64,000, which is better than 65,536: a
     /// multiple of 4,096 can make a stream of full reads several times slower on some processors.
     #[must_use]
     pub fn read_bytes(mut self, bytes: usize) -> Self {
-        self.read_bytes = bytes.max(4096);
+        self.read_bytes = bytes.clamp(READ_MIN, READ_MAX);
         self
     }
 
@@ -226,10 +232,11 @@ impl Config {
     }
 
     /// How long a listener waits when the system has no memory for another connection. (When it has no descriptor, those who
-    /// wait are closed at once, by a descriptor kept for this; only where that is gone too the listener waits.) Default: 100 ms.
+    /// wait are closed at once, by a descriptor kept for this; only where that is gone too the listener waits.) At least a
+    /// millisecond. Default: 100 ms.
     #[must_use]
     pub fn accept_back_off(mut self, wait: Duration) -> Self {
-        self.accept_back_off = wait;
+        self.accept_back_off = wait.max(PAUSE_MIN);
         self
     }
 
@@ -306,5 +313,19 @@ impl Config {
     pub fn panics(mut self, panics: Panics) -> Self {
         self.panics = panics;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A read buffer of any size panicked, and a listener without memory that did not wait would have been a loop.
+    #[test]
+    fn no_value_is_one_to_be_refused() {
+        for (asked, given) in [(0, READ_MIN), (64_000, 64_000), (usize::MAX, READ_MAX)] {
+            assert_eq!(Config::new().read_bytes(asked).read_bytes, given);
+        }
+        assert_eq!(Config::new().accept_back_off(Duration::ZERO).accept_back_off, PAUSE_MIN);
     }
 }

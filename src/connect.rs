@@ -24,8 +24,12 @@ impl Connect {
     }
 
     /// The address to connect from (bind(2)); port 0 leaves the port to the system. Of a name only the addresses of the same
-    /// family are tried then; with a port, one after the other, because two sockets cannot share it. A literal address of the
-    /// other family cannot be reached from it; nothing to Unix sockets.
+    /// family are tried then; with a port, one after the other. A literal address of the other family cannot be reached from
+    /// it; nothing to Unix sockets.
+    ///
+    /// A port can be used again as soon as its connection has ended, to another server (SO_REUSEADDR). To the same one TCP
+    /// wants a pause if it was this end that closed first (TIME_WAIT): until then connecting fails with
+    /// [`AddrNotAvailable`](std::io::ErrorKind::AddrNotAvailable).
     #[must_use]
     pub fn local(mut self, addr: SocketAddr) -> Self {
         self.local = Some(addr);

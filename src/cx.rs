@@ -12,6 +12,7 @@ use crate::{
     pool::{Capacity, Purpose, Refused, Ticket},
     rate::{SharedRate, Way},
     reason::Reason,
+    records::{Cause, Manner, Records},
     stats::Stats,
     threads::{Asker, LookedUp, Product, Threads},
     time::Time,
@@ -59,6 +60,7 @@ pub(crate) struct Cx {
     /// What the connections of a listener share, if it has a rate for all.
     pub(crate) shared_rates: Slab<SharedRate>,
     pub(crate) spares: Spares,
+    records: Records,
     /// The first panic that is to leave the turn, at its end.
     pub(crate) panicked: Option<Payload>,
 }
@@ -129,6 +131,7 @@ impl Cx {
             notes: Vec::new(),
             shared_rates: Slab::new(),
             spares: Spares::default(),
+            records: Records::default(),
             panicked: None,
         })
     }
@@ -141,6 +144,11 @@ impl Cx {
     /// Whether the next wait must not sleep.
     pub(crate) fn has_work(&self) -> bool {
         !(self.ready.is_empty() && self.dirty.is_empty() && self.closing.is_empty())
+    }
+
+    /// How something that peers may bring about is to be logged, of a listener or of one whom it let in.
+    pub(crate) fn manner(&mut self, listener: Option<Key>, cause: Cause, level: log::Level) -> Manner {
+        self.records.manner(listener, cause, level, self.world.now())
     }
 
     /// A panic that is not to be isolated goes on at the end of the turn, when everything is in order.

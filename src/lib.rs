@@ -72,6 +72,7 @@ mod threads;
 mod listen;
 mod connect;
 mod stats;
+mod records;
 mod stopwatch;
 mod timers;
 mod rate;

@@ -9,10 +9,12 @@ use crate::{
     key::Key,
     panics::{self, Payload, discard, guard},
     reason::{Outcome, Reason},
+    records::{Cause, Manner},
     stats::Kind,
     text::OneLine,
     world::Source,
 };
+use log::Level;
 
 /// Serves one key of the ready queue, then the tells and posts that it caused. `buffers` are the reactor's.
 pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut ReadBuffers) {
@@ -65,8 +67,10 @@ fn serve_conn<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut Read
     }
     finish_turn(core, key, state);
     if core.hub.gets_nowhere(key, before) {
-        let peer = &core.hub.slots.conn_at(key.index()).peer;
-        log::warn!(target: "mainspring", "{key} {peer} {} is ready again and again, and gets nowhere", core.type_name(key));
+        let manner = core.hub.manner(key, Cause::GetsNowhere, Level::Warn);
+        let (peer, name) = (&core.hub.slots.conn_at(key.index()).peer, core.type_name(key));
+        let text = "is ready again and again, and gets nowhere";
+        log::log!(target: "mainspring", manner.level, "{key} {peer} {name} {text}{manner}");
     }
 }
 
@@ -179,7 +183,9 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
         }
         Err(payload) => {
             let text = OneLine(panics::text(&payload));
-            log::error!(target: "mainspring", "{guest} {peer} reset: the factory of {listener} panicked: {text}");
+            let manner = core.hub.manner(guest, Cause::FactoryPanicked, Level::Error);
+            let whose = format!("the factory of {listener}");
+            log::log!(target: "mainspring", manner.level, "{guest} {peer} reset: {whose} panicked: {text}{manner}");
             core.hub.turn_away(guest);
             core.hub.cx.pass_on(payload);
         }
@@ -207,10 +213,13 @@ fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
         });
         match core.hub.obey(key, drained) {
             Some(Drained::No) => core.hub.dispatcher_not_drained(key, name),
-            Some(Drained::Yes) => {
+            Some(drained) => {
                 let hub = &mut core.hub;
-                let drained = guard(|| hub.dispatcher_drained(key, kind.flag(), dispatcher.source()));
-                hub.obey(key, drained.map(Ok));
+                let noted = guard(|| match drained {
+                    Drained::Unwanted => hub.dispatcher_unwanted(key, kind.flag(), dispatcher.source()),
+                    _ => hub.dispatcher_drained(key, kind.flag(), dispatcher.source()),
+                });
+                hub.obey(key, noted.map(Ok));
             }
             None => {}
         }
@@ -269,11 +278,12 @@ pub(crate) fn finish_close<S>(core: &mut Core<S>, key: Key, why: Reason, state: 
             Ok(())
         }
     };
-    core.hub.after_closed(key, is_clean);
     if let Err(payload) = closed {
-        log::error!(target: "mainspring", "{key} panicked in `closed`: {}", OneLine(panics::text(&payload)));
+        let (manner, text) = (core.hub.manner(key, Cause::PanickedInClosed, Level::Error), panics::text(&payload));
+        log::log!(target: "mainspring", manner.level, "{key} panicked in `closed`: {}{manner}", OneLine(text));
         core.hub.cx.pass_on(payload);
     }
+    core.hub.after_closed(key, is_clean);
 }
 
 fn finish_conn<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
@@ -293,9 +303,9 @@ fn finish_conn<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> R
 fn finish_dispatcher<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
     core.hub.cx.stats.closed.count(&why);
     let Some(mut dispatcher) = core.dispatchers.remove(key) else { return Ok(()) };
-    let is_registered = core.hub.slots.dispatcher(key).is_some_and(|dispatching| dispatching.is_registered);
+    let is_watched = core.hub.slots.dispatcher(key).is_some_and(|dispatching| dispatching.is_watched());
     let unwatched = guard(|| {
-        if is_registered {
+        if is_watched {
             unwatch(core, key, dispatcher.source());
         }
     });
@@ -314,20 +324,23 @@ fn unwatch<S>(core: &mut Core<S>, key: Key, source: Source<'_>) {
     }
 }
 
-/// The one record of a connection's end. Your own failures are warnings, panics are errors, all else is for those who ask.
-/// An error's own `Display` is your code too.
-fn log_end<S>(core: &Core<S>, key: Key, why: &Reason) -> Result<(), Payload> {
-    let level = match why {
-        Reason::Panicked(_) => log::Level::Error,
-        Reason::Failed(_) | Reason::Overflow => log::Level::Warn,
-        _ => log::Level::Debug,
+/// The one record of a connection's end. Your own failures are warnings, panics are errors, but not more often than people
+/// can read them; all else is for those who ask. An error's own `Display` is your code too.
+fn log_end<S>(core: &mut Core<S>, key: Key, why: &Reason) -> Result<(), Payload> {
+    let hub = &mut core.hub;
+    let manner = match why {
+        Reason::Panicked(_) => hub.manner(key, Cause::Panicked, Level::Error),
+        Reason::Failed(_) => hub.manner(key, Cause::Failed, Level::Warn),
+        Reason::Overflow => hub.manner(key, Cause::Overflow, Level::Warn),
+        _ => Manner::of(Level::Debug),
     };
+    let level = manner.level;
     if !log::log_enabled!(target: "mainspring", level) {
         return Ok(());
     }
     let name = core.type_name(key);
     guard(|| match core.hub.slots.conn(key) {
-        Some(conn) => log::log!(target: "mainspring", level, "{key} {} {name} closed: {why}", conn.peer),
-        None => log::log!(target: "mainspring", level, "{key} {name} closed: {why}"),
+        Some(conn) => log::log!(target: "mainspring", level, "{key} {} {name} closed: {why}{manner}", conn.peer),
+        None => log::log!(target: "mainspring", level, "{key} {name} closed: {why}{manner}"),
     })
 }

@@ -37,7 +37,7 @@ impl<'a, S> Context<'a, S> {
 
     /// Runs one callback; the watchdog, if it is on, looks at the clock.
     #[inline(always)]
-    pub(crate) fn timed<T>(&mut self, protocol: &str, callback: &str, run: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn timed<T>(&mut self, protocol: &str, callback: &'static str, run: impl FnOnce(&mut Self) -> T) -> T {
         let began = self.hub().begin_timing();
         let result = run(self);
         let key = self.key;

@@ -160,7 +160,7 @@ impl<S> Core<S> {
         &mut self,
         key: Option<Key>,
         protocol: &str,
-        callback: &str,
+        callback: &'static str,
         run: impl FnOnce(&mut Net<'_, S>) -> T,
     ) -> Result<T, Payload> {
         let began = self.hub.begin_timing();
@@ -170,7 +170,7 @@ impl<S> Core<S> {
     }
 
     /// Runs code that belongs to no connection; whether it came to its end.
-    pub(crate) fn run_job(&mut self, what: &str, state: &mut S, job: impl FnOnce(&mut Net<'_, S>, &mut S)) -> bool {
+    pub(crate) fn run_job(&mut self, what: &'static str, state: &mut S, job: impl FnOnce(&mut Net<'_, S>, &mut S)) -> bool {
         let Err(payload) = self.run_guarded(None, "", what, |net| job(net, state)) else { return true };
         panics::report(what, "panicked", &payload);
         self.hub.cx.pass_on(payload);

@@ -56,7 +56,7 @@ impl<S> Core<S> {
     pub(super) fn tell_now(
         &mut self,
         key: Key,
-        what: &str,
+        what: &'static str,
         state: &mut S,
         tell: impl FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome,
     ) {
@@ -69,7 +69,7 @@ impl<S> Core<S> {
     fn run_tell(
         &mut self,
         key: Key,
-        what: &str,
+        what: &'static str,
         state: &mut S,
         tell: impl FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome,
     ) {

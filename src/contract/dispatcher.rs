@@ -11,7 +11,7 @@ use std::any::Any;
 /// is ready; reading and writing it is yours. Registered with [`Net::watch`](crate::Net::watch).
 ///
 /// Readiness comes as edges, and is a hint: act on what the system call says. The loop remembers an edge until you say
-/// [`Drained::Yes`]. An `Err` ends the dispatcher with [`Reason::Failed`], a panic with [`Reason::Panicked`].
+/// [`Drained::Yes`], and does not tell you of what is [`Unwanted`](Drained::Unwanted). An `Err` ends the dispatcher with [`Reason::Failed`], a panic with [`Reason::Panicked`].
 ///
 /// ```no_run
 /// # use mainspring::{Dispatcher, Drained, Fault, Scope, Source};
@@ -38,28 +38,29 @@ pub trait Dispatcher<S = ()>: Any {
     /// The source, always the same one: for registering it, and for letting it go.
     fn source(&mut self) -> Source<'_>;
 
-    /// There may be something to read. Also when the other end has gone: reading says so.
+    /// There may be something to read. Also when the other end has gone: reading says so. Default: it is not wanted.
     ///
     /// # Errors
     /// End the dispatcher.
     fn readable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Result<Drained, Fault> {
-        Ok(Drained::Yes)
+        Ok(Drained::Unwanted)
     }
 
-    /// There may be room to write.
+    /// There may be room to write. Default: it is not wanted.
     ///
     /// # Errors
     /// End the dispatcher.
     fn writable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Result<Drained, Fault> {
-        Ok(Drained::Yes)
+        Ok(Drained::Unwanted)
     }
 
-    /// Urgent data, or a descriptor's own exceptional condition (POLLPRI, poll(2)). Linux and Android only.
+    /// Urgent data, or a descriptor's own exceptional condition (POLLPRI, poll(2)). Linux and Android only. Default: it is
+    /// not wanted.
     ///
     /// # Errors
     /// End the dispatcher.
     fn priority(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Result<Drained, Fault> {
-        Ok(Drained::Yes)
+        Ok(Drained::Unwanted)
     }
 
     /// The end: the last callback, exactly once. The source is no longer registered, and still yours.
@@ -69,10 +70,15 @@ pub trait Dispatcher<S = ()>: Any {
 /// What your own read or write last met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// `WouldBlock`: call again at the next edge.
+    /// `WouldBlock`: call again at the next edge. Where the selector knows no edges (poll(2)), and it was not `WouldBlock`,
+    /// it is called again after a while, a tenth of a second at most.
     Yes,
     /// There may be more: call again next turn.
     No,
+    /// Do not call it again, and let nothing of this kind wake the loop, until
+    /// [`want_readable`](crate::Net::want_readable) or [`want_writable`](crate::Net::want_writable). With nothing to write, this
+    /// is the answer to `writable`.
+    Unwanted,
 }
 
 /// The object behind a slot. It hands out no `&mut dyn Dispatcher<S>`, so `S` need not be `'static`.

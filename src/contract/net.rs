@@ -9,6 +9,7 @@ use crate::{
     address::{Address, Target},
     connect::Connect,
     endpoint::{Conn, Entry},
+    flags::{READABLE, WRITABLE},
     key::{Key, Timer},
     listen::{Listen, Refusal},
     pool::Purpose,
@@ -35,7 +36,7 @@ impl<S> Net<'_, S> {
 
     /// Listens; each connection that comes gets a protocol of its own from the factory.
     ///
-    /// A Unix socket file that a dead server left is replaced, and the file goes with the listener.
+    /// A Unix socket file that a dead server left is replaced, by one of those who start, and the file goes with the listener.
     ///
     /// # Errors
     /// For a target that is no address, an address in use, a lack of descriptors or rights; the text says where.
@@ -87,12 +88,23 @@ impl<S> Net<'_, S> {
     /// Watches a source that you own.
     ///
     /// # Errors
-    /// If the system cannot wait for it.
+    /// If the system cannot wait for it, or if it is a terminal that blocks.
     pub fn watch(&mut self, dispatcher: impl Dispatcher<S>) -> io::Result<Key> {
         let mut dispatcher = Core::dispatcher(dispatcher);
         let key = self.core.hub.watch(dispatcher.source())?;
         self.core.dispatchers.put(key, dispatcher);
         Ok(key)
+    }
+
+    /// A dispatcher that answered `readable` by [`Drained::Unwanted`](crate::Drained::Unwanted) is told of it again, and
+    /// first in the next turn. `false`: there is no such dispatcher, or it has begun to end.
+    pub fn want_readable(&mut self, dispatcher: Key) -> bool {
+        self.core.hub.dispatcher_wants(dispatcher, READABLE)
+    }
+
+    /// The same for `writable`: a write met `WouldBlock`.
+    pub fn want_writable(&mut self, dispatcher: Key) -> bool {
+        self.core.hub.dispatcher_wants(dispatcher, WRITABLE)
     }
 
     // ------------------------------------------------------------------------------------------------- by key

@@ -7,9 +7,11 @@ use crate::{
     key::Key,
     listen::{Bounds, Listen},
     rate::{SharedRate, Way},
+    records::Cause,
     timers::{Cue, TimerKind},
     world::{self, Stream},
 };
+use log::Level;
 use std::{
     collections::HashMap,
     io,
@@ -30,10 +32,6 @@ pub(crate) struct Listening {
     pub(crate) flags: Flags,
     /// It waits for a timer: there are no descriptors, or no memory.
     pub(super) is_backing_off: bool,
-    /// Its want of descriptors was logged; once is enough.
-    is_reported: bool,
-    /// The last one who came found no room.
-    pub(crate) is_full: bool,
     /// Errors of single connections in a row.
     passed: usize,
     pub(crate) accepted: u64,
@@ -58,8 +56,6 @@ impl Listening {
             bounds,
             flags: Flags::default(),
             is_backing_off: false,
-            is_reported: false,
-            is_full: false,
             passed: 0,
             accepted: 0,
             ends_at: 0,
@@ -69,14 +65,14 @@ impl Listening {
         }
     }
 
-    /// The last words to a newcomer for whom there is no room.
-    pub(crate) fn refusal(&self, peer: Option<SocketAddr>) -> Option<Rc<[u8]>> {
+    /// The last words to a newcomer for whom there is no room, and why there is none.
+    pub(crate) fn refusal(&self, peer: Option<SocketAddr>) -> Option<(Rc<[u8]>, Cause)> {
         if self.options.connections_max.is_some_and(|most| self.guests >= most) {
-            return Some(self.options.refusal.clone().unwrap_or_default());
+            return Some((self.options.refusal.clone().unwrap_or_default(), Cause::Full));
         }
         let (most, refusal) = self.options.per_peer_max.as_ref()?;
         let has = self.peers.get(&counted(peer)?).copied().unwrap_or_default();
-        (has >= *most).then(|| Rc::clone(refusal))
+        (has >= *most).then(|| (Rc::clone(refusal), Cause::PeerFull))
     }
 
     pub(crate) fn count_guest(&mut self, peer: Option<SocketAddr>) {
@@ -122,7 +118,7 @@ impl Listening {
         };
         match accepted {
             Ok((next, stream, peer)) => {
-                (self.is_reported, self.passed) = (false, 0);
+                self.passed = 0;
                 self.accepted += 1;
                 Arrived::Guest(next, stream, peer)
             }
@@ -158,10 +154,9 @@ impl Listening {
         let Some(socket) = &mut self.socket else { return Arrived::Done };
         match socket.shed() {
             Ok(()) => {
-                if !std::mem::replace(&mut self.is_reported, true) {
-                    let (key, at) = (self.key, &self.local);
-                    log::warn!(target: "mainspring", "{key} on {at} closes who comes until there are descriptors again: {want}");
-                }
+                let (key, at, manner) = (self.key, &self.local, cx.manner(Some(self.key), Cause::Shed, Level::Warn));
+                let text = "closes who comes until there are descriptors again";
+                log::log!(target: "mainspring", manner.level, "{key} on {at} {text}: {want}{manner}");
                 cx.stats.shed += 1;
                 Arrived::Nobody
             }
@@ -178,10 +173,9 @@ impl Listening {
     fn back_off(&mut self, error: &io::Error, cx: &mut Cx) -> Arrived {
         let again = cx.world.now() + cx.config.accept_back_off;
         self.is_backing_off = true;
-        if !std::mem::replace(&mut self.is_reported, true) {
-            let (key, at) = (self.key, &self.local);
-            log::warn!(target: "mainspring", "{key} on {at} cannot accept, and tries again until it can: {error}");
-        }
+        let (key, at, manner) = (self.key, &self.local, cx.manner(Some(self.key), Cause::CannotAccept, Level::Warn));
+        let text = "cannot accept, and tries again until it can";
+        log::log!(target: "mainspring", manner.level, "{key} on {at} {text}: {error}{manner}");
         cx.timers.set(again, TimerKind::Entry(self.key, Cue::TryAgain));
         Arrived::Done
     }
@@ -276,7 +270,37 @@ impl AcceptError {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use std::io::Error;
+    use std::{io::Error, num::NonZeroU32};
+
+    /// Nobody comes.
+    struct Deserted;
+
+    impl world::Listener for Deserted {
+        fn accept(&mut self, _: usize) -> io::Result<(Stream, Address)> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn shed(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    #[test]
+    fn an_address_that_has_nobody_left_is_forgotten() {
+        let options = Listen::new().per_peer_max(2, "enough");
+        let mut listening = Listening::new(Key::new(0, NonZeroU32::MIN), Box::new(Deserted), Address::Fd, options);
+        let peers: Vec<_> = (0..1_000u32).map(|n| Some(SocketAddr::from((n.to_be_bytes(), 7)))).collect();
+        for &peer in &peers {
+            listening.count_guest(peer);
+            listening.count_guest(peer);
+            assert!(listening.refusal(peer).is_some(), "it has as many as one may");
+            listening.uncount_guest(peer);
+            assert!(listening.refusal(peer).is_none());
+        }
+        assert_eq!(listening.peers.len(), 1_000);
+        peers.iter().for_each(|&peer| listening.uncount_guest(peer));
+        assert!(listening.peers.is_empty() && listening.guests == 0);
+    }
 
     #[test]
     fn errors_of_one_connection_pass_want_of_descriptors_sheds_and_of_memory_backs_off() {

@@ -132,7 +132,8 @@ impl Entry {
     pub(crate) fn note(&mut self, ready: Flags) {
         match self {
             Self::Listener(listening) => listening.flags.insert(READABLE), // whatever it is: accepting finds out
-            _ => self.flags_mut().insert(ready.only(READABLE | WRITABLE | PRIORITY)), // an error makes it ready
+            Self::Dispatcher(dispatching) => dispatching.note(ready),
+            Self::Conn(_) | Self::Retired => unreachable!("these are noted elsewhere, or not at all"),
         }
     }
 
@@ -158,7 +159,11 @@ impl Entry {
                 listening.is_backing_off = false;
                 self.requeue(cx);
             }
-            Self::Dispatcher(_) | Self::Retired => {}
+            Self::Dispatcher(dispatching) => {
+                dispatching.rested();
+                self.requeue(cx);
+            }
+            Self::Retired => {}
         }
     }
 

@@ -28,6 +28,24 @@ impl Hub {
         }
     }
 
+    /// It is not to be told of it any more.
+    pub(crate) fn dispatcher_unwanted(&mut self, key: Key, what: Flags, source: Source<'_>) {
+        let Some(dispatching) = self.slots.dispatcher(key) else { return };
+        if let Err(error) = dispatching.unwanted(what, source, &mut self.cx) {
+            self.end(key, Reason::Io(error));
+        }
+    }
+
+    /// It is to be told of it again. Whether it is there.
+    pub(crate) fn dispatcher_wants(&mut self, key: Key, what: Flags) -> bool {
+        let Some(dispatching) = self.slots.dispatcher(key).filter(|dispatching| !dispatching.flags.has_any(SHUT)) else {
+            return false;
+        };
+        dispatching.want(what);
+        self.requeue(key);
+        true
+    }
+
     /// It says that there is more.
     pub(crate) fn dispatcher_not_drained(&mut self, key: Key, protocol: &str) {
         if let Some(dispatching) = self.slots.dispatcher(key) {

@@ -2,8 +2,10 @@
 
 use super::Hub;
 use crate::{
+    endpoint::Entry,
     flags::*,
     key::Key,
+    records::{Cause, Manner},
     stats::{Connection, Stats},
     time::Time,
 };
@@ -21,27 +23,38 @@ impl Hub {
 
     /// After one.
     #[inline]
-    pub(crate) fn end_timing(&mut self, key: Option<Key>, protocol: &str, callback: &str, began: Option<Time>) {
+    pub(crate) fn end_timing(&mut self, key: Option<Key>, protocol: &str, callback: &'static str, began: Option<Time>) {
         if let Some(began) = began {
             self.look_at_watchdog(key, protocol, callback, began);
         }
     }
 
     /// Names it if it took too long.
-    fn look_at_watchdog(&mut self, key: Option<Key>, protocol: &str, callback: &str, began: Time) {
+    fn look_at_watchdog(&mut self, key: Option<Key>, protocol: &str, callback: &'static str, began: Time) {
         let took = self.cx.world.now().since(began);
         self.cx.stats.longest_callback = self.cx.stats.longest_callback.max(took);
-        if self.cx.config.watchdog.is_some_and(|most| took > most) {
-            match key.map(|key| (key, self.slots.conn(key).map(|conn| &conn.peer))) {
-                Some((key, Some(peer))) => {
-                    log::warn!(target: "mainspring", "{key} {peer} {protocol} was {took:?} in `{callback}`: all others waited");
-                }
-                Some((key, None)) => {
-                    log::warn!(target: "mainspring", "{key} {protocol} was {took:?} in `{callback}`: all others waited")
-                }
-                None => log::warn!(target: "mainspring", "{callback} took {took:?}: all others waited"),
-            }
+        if self.cx.config.watchdog.is_none_or(|most| took <= most) {
+            return;
         }
+        let conn = key.and_then(|key| self.slots.conn(key));
+        let listener = match key.and_then(|key| self.slots.get(key)) {
+            Some(Entry::Conn(conn)) => conn.listener,
+            Some(Entry::Listener(listening)) => Some(listening.key),
+            _ => None,
+        };
+        let manner = self.cx.manner(listener, Cause::Slow(callback), log::Level::Warn);
+        let text = format!("was {took:?} in `{callback}`: all others waited{manner}");
+        match (key, conn) {
+            (Some(key), Some(conn)) => log::log!(target: "mainspring", manner.level, "{key} {} {protocol} {text}", conn.peer),
+            (Some(key), None) => log::log!(target: "mainspring", manner.level, "{key} {protocol} {text}"),
+            (None, _) => log::log!(target: "mainspring", manner.level, "{callback} took {took:?}: all others waited"),
+        }
+    }
+
+    /// How something that its peer may have brought about is to be logged.
+    pub(crate) fn manner(&mut self, key: Key, cause: Cause, level: log::Level) -> Manner {
+        let listener = self.slots.conn(key).and_then(|conn| conn.listener);
+        self.cx.manner(listener, cause, level)
     }
 
     /// After a turn of a connection: if no byte moved and no callback ran, and it is ready again nevertheless, it spins.

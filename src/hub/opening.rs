@@ -9,6 +9,7 @@ use crate::{
     key::Key,
     listen::Listen,
     reason::Reason,
+    records::Cause,
     world::{Listener, Stream, wants_descriptor},
 };
 use std::io;
@@ -67,11 +68,11 @@ impl Hub {
             self.end(key, Reason::Finish);
         }
         self.admit_guest(next, key, stream, peer);
-        let was_full = self.slots.listener(key).is_some_and(|it| std::mem::replace(&mut it.is_full, refusal.is_some()));
-        let Some(last_words) = refusal else { return Accepted::Guest(next) };
-        // Once until there is room again: a flood of peers is to be no flood of records.
-        let level = if was_full { log::Level::Debug } else { log::Level::Warn };
-        log::log!(target: "mainspring", level, "{next} {} refused: {key} is full", self.slots.conn_at(next.index()).peer);
+        let Some((last_words, cause)) = refusal else { return Accepted::Guest(next) };
+        let manner = self.cx.manner(Some(key), cause, log::Level::Warn);
+        let (peer, for_whom) =
+            (&self.slots.conn_at(next.index()).peer, if cause == Cause::Full { "" } else { " for its address" });
+        log::log!(target: "mainspring", manner.level, "{next} {peer} refused: {key} is full{for_whom}{manner}");
         self.refuse(next, &last_words);
         Accepted::Nobody
     }

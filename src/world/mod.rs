@@ -5,6 +5,8 @@ mod os;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
 mod transport;
+#[cfg(unix)]
+mod unix_stream;
 
 use crate::{
     address::Address,
@@ -26,10 +28,22 @@ pub(crate) use transport::{Moved, Stream};
 pub enum Source<'a> {
     /// Anything that mio can register.
     Mio(&'a mut dyn mio::event::Source),
-    /// A descriptor: a pipe, a terminal, a device, inotify, a socket of another library. It must be non-blocking. One
-    /// that the system cannot wait for (a plain file, /dev/null) is ready at once, and reported once.
+    /// A descriptor: a pipe, a terminal, a device, inotify, a socket of another library. It is made
+    /// non-blocking; a terminal that blocks is refused, because the shell shares it. One that the system cannot wait for (a plain file, /dev/null) is ready at once, and
+    /// reported once.
     #[cfg(unix)]
     Fd(std::os::fd::BorrowedFd<'a>),
+}
+
+impl Source<'_> {
+    /// The same one.
+    pub(crate) fn again(&mut self) -> Source<'_> {
+        match self {
+            Self::Mio(source) => Source::Mio(&mut **source),
+            #[cfg(unix)]
+            Self::Fd(fd) => Source::Fd(*fd),
+        }
+    }
 }
 
 impl fmt::Debug for Source<'_> {
@@ -62,7 +76,6 @@ pub(crate) struct ListenHow {
 
 /// Whether the selector arms a descriptor again by itself. Under poll(2) it does not: mio arms its own sockets when they
 /// answer `WouldBlock`, and everything else is armed by us.
-#[cfg(unix)]
 pub(crate) const ARMS_BY_ITSELF: bool = transport::EDGES_FOLLOW;
 
 pub(crate) trait World {
@@ -82,8 +95,10 @@ pub(crate) trait World {
     fn register_again(&mut self, stream: &mut Stream, token: usize) -> io::Result<()>;
     /// Says whether readiness will be reported; a source that is always ready is not registered.
     fn watch(&mut self, source: Source<'_>, token: usize) -> io::Result<bool>;
-    /// The source has answered `WouldBlock`.
-    fn drained(&mut self, source: Source<'_>, token: usize) -> io::Result<()>;
+    /// From now on it reports these of a source, `READABLE`, `WRITABLE`, `PRIORITY`, and nothing else.
+    fn watch_for(&mut self, source: Source<'_>, what: Flags, token: usize) -> io::Result<()>;
+    /// Whether the source is as ready as if it had never been drained. Asked only where nothing arms by itself.
+    fn stands(&mut self, source: Source<'_>, what: Flags) -> Stands;
     fn unwatch(&mut self, source: Source<'_>) -> io::Result<()>;
     /// Ends a wait, from any thread. Asked for once.
     fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>>;
@@ -92,6 +107,17 @@ pub(crate) trait World {
     fn workers(&self) -> Option<Box<dyn Workers>> {
         None
     }
+}
+
+/// Of a source that is said to be drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stands {
+    /// It is drained.
+    No,
+    /// It is ready.
+    Yes,
+    /// It is one of mio's own, and is armed by the read or write that met `WouldBlock`.
+    ArmsItself,
 }
 
 /// What other threads do. A seam of its own, so that a program that never needs them links nothing of it.

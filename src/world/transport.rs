@@ -1,10 +1,10 @@
 //! The byte pipe below a connection: a TCP or a Unix socket, or something behind [`Transport`]. Non-blocking, registered
 //! once, and the only one to know what a short read means.
 
+#[cfg(unix)]
+use super::unix_stream::UnixStream;
 use crate::address::Address;
 use mio::net::TcpStream;
-#[cfg(unix)]
-use mio::net::UnixStream;
 use socket2::SockRef;
 use std::{
     io::{self, IoSlice, Read},
@@ -14,7 +14,7 @@ use std::{
 
 /// Writing to a peer that has gone is an error to us, never a signal: a C program that embeds us does not ignore SIGPIPE.
 #[cfg(unix)]
-const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
+pub(super) const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
 #[cfg(not(unix))]
 const NO_SIGNAL: i32 = 0;
 
@@ -59,7 +59,7 @@ pub(crate) trait Transport {
 pub(crate) enum Stream {
     Tcp(TcpStream),
     #[cfg(unix)]
-    Unix(UnixStream),
+    Unix(Box<UnixStream>),
     #[allow(dead_code, reason = "TLS and the simulated network come in here")]
     /// A box of a box, because every connection has room for this.
     Dyn(Box<Box<dyn Transport>>),
@@ -75,7 +75,7 @@ impl Stream {
             }
             // A read that ends early may have met passed descriptors, not the end of what there is.
             #[cfg(unix)]
-            Self::Unix(socket) => Ok(Moved { bytes: socket.read(buf)?, drained: false }),
+            Self::Unix(socket) => Ok(Moved { bytes: socket.recv(buf)?, drained: false }),
             Self::Dyn(other) => other.recv(buf),
         }
     }
@@ -88,10 +88,7 @@ impl Stream {
                 Ok(Moved { bytes: moved, drained: EDGES_FOLLOW && moved < bytes.len() })
             }
             #[cfg(unix)]
-            Self::Unix(socket) => {
-                let moved = socket.try_io(|| SockRef::from(&*socket).send_with_flags(bytes, NO_SIGNAL))?;
-                Ok(Moved { bytes: moved, drained: false })
-            }
+            Self::Unix(socket) => Ok(Moved { bytes: socket.send(bytes)?, drained: false }),
             Self::Dyn(other) => other.send(bytes),
         }
     }
@@ -104,10 +101,7 @@ impl Stream {
                 Ok(Moved { bytes: moved, drained: EDGES_FOLLOW && moved < all })
             }
             #[cfg(unix)]
-            Self::Unix(socket) => {
-                let moved = socket.try_io(|| SockRef::from(&*socket).send_vectored_with_flags(bytes, NO_SIGNAL))?;
-                Ok(Moved { bytes: moved, drained: false })
-            }
+            Self::Unix(socket) => Ok(Moved { bytes: socket.send_vectored(bytes)?, drained: false }),
             Self::Dyn(other) => other.send_vectored(bytes),
         }
     }
@@ -121,9 +115,9 @@ impl Stream {
                 None => socket.peer_addr().and_then(|peer| refuse_oneself(socket, peer)),
             },
             #[cfg(unix)]
-            Self::Unix(socket) => match socket.take_error()? {
+            Self::Unix(unix) => match unix.socket.take_error()? {
                 Some(error) => return Err(error),
-                None => socket.peer_addr().map(|_| ()),
+                None => unix.socket.peer_addr().map(|_| ()),
             },
             Self::Dyn(other) => return other.connected(),
         };
@@ -138,7 +132,7 @@ impl Stream {
         match self {
             Self::Tcp(socket) => socket.take_error().unwrap_or_else(Some),
             #[cfg(unix)]
-            Self::Unix(socket) => socket.take_error().unwrap_or_else(Some),
+            Self::Unix(unix) => unix.socket.take_error().unwrap_or_else(Some),
             Self::Dyn(other) => other.take_error(),
         }
     }
@@ -147,7 +141,7 @@ impl Stream {
         match self {
             Self::Tcp(socket) => socket.shutdown(Shutdown::Write),
             #[cfg(unix)]
-            Self::Unix(socket) => socket.shutdown(Shutdown::Write),
+            Self::Unix(unix) => unix.socket.shutdown(Shutdown::Write),
             Self::Dyn(other) => other.shutdown_write(),
         }
     }
@@ -167,7 +161,7 @@ impl Stream {
         match self {
             Self::Tcp(socket) => socket.local_addr().ok().map(Address::Ip),
             #[cfg(unix)]
-            Self::Unix(socket) => SockRef::from(socket).local_addr().ok().map(|addr| Address::of_socket(&addr)),
+            Self::Unix(unix) => SockRef::from(&unix.socket).local_addr().ok().map(|addr| Address::of_socket(&addr)),
             Self::Dyn(other) => other.local(),
         }
     }
@@ -176,7 +170,7 @@ impl Stream {
         match self {
             Self::Tcp(socket) => Some(SockRef::from(socket)),
             #[cfg(unix)]
-            Self::Unix(socket) => Some(SockRef::from(socket)),
+            Self::Unix(unix) => Some(SockRef::from(&unix.socket)),
             Self::Dyn(other) => other.socket(),
         }
     }
@@ -208,7 +202,7 @@ impl std::fmt::Debug for Stream {
         match self {
             Self::Tcp(socket) => socket.fmt(f),
             #[cfg(unix)]
-            Self::Unix(socket) => socket.fmt(f),
+            Self::Unix(unix) => unix.socket.fmt(f),
             Self::Dyn(_) => f.write_str("Dyn"),
         }
     }

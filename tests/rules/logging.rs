@@ -1,10 +1,11 @@
 //! What is logged, of whom, and that no peer can forge it.
 
 use crate::common::{
-    Bare, Call, Ctx, Journal, Stranger, dial, keep_log, listen, logged, note, recorder, say, settle, start, until,
+    Bare, Call, Ctx, Journal, Stranger, dial, keep_log, listen, logged, note, recorder, say, settle, start, take_log, until,
+    until_net,
 };
 use mainspring::{Outcome, Protocol, Reason};
-use std::io::Write;
+use std::{io::Write, panic::resume_unwind, time::Instant};
 
 /// Named in the log.
 struct Unlucky;
@@ -93,4 +94,189 @@ fn no_peer_begins_a_line_of_the_log_or_speaks_to_the_terminal() {
     let shown = r"\n1.1 forged\r\u{1b}[2J\u{9b}";
     assert!(ends.iter().all(|(_, text)| text.matches(shown).count() == 2), "{ends:?}");
     assert!(journal.calls.iter().all(|(_, call)| !matches!(call, Call::Closed(why) if why.contains(char::is_control))));
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Upset {
+    InTheFactory,
+    AtOnce,
+    InTheEnd,
+}
+
+impl Protocol<Journal> for Upset {
+    fn connected(&mut self, ctx: &mut Ctx<'_>, _: &mut Journal) -> Outcome {
+        if *self == Self::AtOnce {
+            resume_unwind(Box::new("an upset"));
+        }
+        ctx.close();
+        Ok(())
+    }
+
+    fn closed(&mut self, _: &mut Ctx<'_>, _: &mut Journal, _: Reason) {
+        if *self == Self::InTheEnd {
+            resume_unwind(Box::new("an upset"));
+        }
+    }
+}
+
+/// A panic is a bug of the program, and who found it out can do it again and again.
+#[test]
+fn a_panic_that_peers_bring_about_does_not_fill_the_log() {
+    keep_log();
+    for upset in [Upset::InTheFactory, Upset::AtOnce, Upset::InTheEnd] {
+        let (mut reactor, mut journal) = start();
+        let (_, at) =
+            listen(&mut reactor, move || if upset == Upset::InTheFactory { resume_unwind(Box::new("an upset")) } else { upset });
+        take_log();
+        let began = Instant::now();
+        for number in 1..=100 {
+            let _peer = dial(at);
+            until_net(&mut reactor, &mut journal, |net, _| net.stats().refused + net.stats().closed.total() == number);
+        }
+        let records = take_log();
+        let told = |level| records.iter().filter(|(it, text)| *it == level && text.contains("an upset")).count() as u64;
+        let most = 1 + began.elapsed().as_secs() / 10;
+        assert!((1..=most).contains(&told(log::Level::Error)), "{records:?}");
+        assert_eq!(told(log::Level::Error) + told(log::Level::Debug), 100, "the others are for those who ask");
+    }
+}
+
+/// Peers that make something happen, over and over: one record in ten seconds tells of it.
+#[cfg(feature = "sim")]
+mod floods {
+    use crate::common::{keep_log, take_log};
+    use mainspring::{
+        Address, Config, Context, Listen, Net, Outcome, Protocol, Refusal,
+        testing::{Errno, Host, Sim},
+    };
+    use std::time::Duration;
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Harm {
+        None,
+        Fails,
+        Overflows,
+    }
+
+    impl Protocol for Harm {
+        fn connected(&mut self, ctx: &mut Context<'_, ()>, _: &mut ()) -> Outcome {
+            match self {
+                Self::Fails => return Err("nonsense".into()),
+                Self::Overflows => ["four", "more"].into_iter().for_each(|text| ctx.send(text)),
+                Self::None => {}
+            }
+            Ok(())
+        }
+    }
+
+    struct Comes;
+
+    impl Protocol for Comes {
+        fn connected(&mut self, ctx: &mut Context<'_, ()>, _: &mut ()) -> Outcome {
+            ctx.close();
+            Ok(())
+        }
+    }
+
+    fn server(sim: &mut Sim, options: Listen, config: Config, harm: Harm) -> Host<()> {
+        let server = sim.host_with("10.0.0.1", (), config);
+        let factory = move |_: &mut Net<'_, ()>, _: &mut (), _: &Address| Ok::<_, Refusal>(harm);
+        sim.net(server).listen_with("10.0.0.1:7", options, factory).expect("a free port");
+        server
+    }
+
+    /// What stands in a record of those that were left out.
+    fn left_out(text: &str) -> usize {
+        let number = |rest: &str| rest.split(' ').next().and_then(|number| number.parse().ok());
+        text.split_once(" (and ").and_then(|(_, rest)| number(rest)).unwrap_or(0)
+    }
+
+    /// The records of so many who come, and of one more after a while, which are to contain this; and how long it took.
+    fn records_of(sim: &mut Sim, many: usize, wanted: &str) -> (Vec<String>, Duration) {
+        let home = sim.host("10.0.0.2", ());
+        take_log();
+        let began = sim.now();
+        for number in 0..=many {
+            if number == many {
+                sim.run_for(Duration::from_secs(11));
+            }
+            sim.net(home).connect("10.0.0.1:7", Comes);
+            sim.run_for(Duration::from_millis(5));
+        }
+        let took = sim.now() - began;
+        let records = take_log().into_iter().filter(|(level, _)| *level <= log::Level::Warn).map(|(_, text)| text);
+        let records: Vec<_> = records.collect();
+        assert!(records.iter().all(|text| text.contains(wanted)), "{wanted}: {records:?}");
+        (records, took)
+    }
+
+    fn assert_few(records: &[String], took: Duration, wanted: &str) {
+        let most = 1 + took.as_secs() / 10;
+        assert!((2..=most).contains(&(records.len() as u64)), "{wanted}: {} records in {took:?}: {records:?}", records.len());
+    }
+
+    #[test]
+    fn whatever_peers_do_they_do_not_fill_the_log() {
+        keep_log();
+        let plain = Config::new;
+        let cases = [
+            ("is full", Listen::new().connections_max(0, "full"), plain(), Harm::None),
+            ("is full", Listen::new().connections_max(0, ""), plain(), Harm::None),
+            ("is full for its address", Listen::new().per_peer_max(0, "full"), plain(), Harm::None),
+            ("nonsense", Listen::new(), plain(), Harm::Fails),
+            ("closed: ", Listen::new().output_limits(1, 2, 3), plain(), Harm::Overflows),
+        ];
+        for (wanted, options, config, harm) in cases {
+            let mut sim = Sim::new(1);
+            server(&mut sim, options, config, harm);
+            let (records, took) = records_of(&mut sim, 300, wanted);
+            assert_few(&records, took, wanted);
+            let told = records.len() + records.iter().map(|text| left_out(text)).sum::<usize>();
+            assert_eq!(told, 301, "each is in a record, or counted: {records:?}");
+        }
+    }
+
+    #[test]
+    fn a_listener_without_descriptors_or_memory_does_not_fill_the_log() {
+        keep_log();
+        let mut sim = Sim::new(1);
+        let host = server(&mut sim, Listen::new(), Config::new(), Harm::None);
+        sim.set_sockets_max(host, 1);
+        let (records, took) = records_of(&mut sim, 300, "until there are descriptors again");
+        assert_few(&records, took, "no descriptor");
+        assert!(left_out(records.last().expect("some")) > 0, "{records:?}");
+
+        let mut sim = Sim::new(1);
+        let host = server(&mut sim, Listen::new(), Config::new().accept_back_off(Duration::ZERO), Harm::None);
+        let next = sim.operations(host) + 1;
+        sim.fail_operation(host, next, Errno::NoBuffers, true);
+        let (records, took) = records_of(&mut sim, 300, "cannot accept");
+        assert_few(&records, took, "no memory");
+        assert!(left_out(records.last().expect("some")) > 0, "{records:?}");
+    }
+
+    /// What concerns one listener does not keep another's from being told.
+    #[test]
+    fn listeners_and_causes_are_told_apart() {
+        keep_log();
+        let mut sim = Sim::new(1);
+        let host = server(&mut sim, Listen::new(), Config::new(), Harm::Fails);
+        let other = |_: &mut Net<'_, ()>, _: &mut (), _: &Address| Ok::<_, Refusal>(Harm::Fails);
+        sim.net(host).listen_with("10.0.0.1:8", Listen::new(), other).expect("a free port");
+        let full = |_: &mut Net<'_, ()>, _: &mut (), _: &Address| Ok::<_, Refusal>(Harm::None);
+        sim.net(host).listen_with("10.0.0.1:9", Listen::new().connections_max(0, "full"), full).expect("a free port");
+        let home = sim.host("10.0.0.2", ());
+        take_log();
+        for _ in 0..10 {
+            for port in 7..=9 {
+                sim.net(home).connect(format!("10.0.0.1:{port}").as_str(), Comes);
+            }
+        }
+        sim.run_for(Duration::from_secs(1));
+        let records = take_log();
+        let told = |text: &str| records.iter().filter(|(level, it)| *level <= log::Level::Warn && it.contains(text)).count();
+        assert_eq!((told("nonsense"), told("is full")), (2, 1), "{records:?}");
+        let all = records.iter().filter(|(_, text)| text.contains("nonsense")).count();
+        assert_eq!(all, 20, "the others are for those who ask");
+    }
 }

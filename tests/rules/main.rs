@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bounds;
 mod closing;
 mod connecting;
 #[cfg(unix)]
@@ -40,4 +41,10 @@ mod timers;
 mod turn;
 #[cfg(feature = "sim")]
 mod upgrades;
+#[cfg(unix)]
+mod unix_paths;
+#[cfg(target_os = "linux")]
+mod unix_streams;
+#[cfg(target_os = "linux")]
+mod watching;
 mod writing;

@@ -189,7 +189,7 @@ impl Conn {
         Ok(addresses)
     }
 
-    /// Two sockets cannot have the same port at a time: then it is one after the other.
+    /// With a port of one's own it is one after the other: not everywhere can two sockets have it at a time.
     fn attempt_delay(&mut self) -> Duration {
         let from = self.extra().from;
         if from.is_some_and(|from| from.port() != 0) { Duration::MAX } else { ATTEMPT_DELAY }

@@ -4,17 +4,17 @@
 mod tcp;
 #[cfg(unix)]
 mod unix;
+#[cfg(unix)]
+mod socket_file;
 mod sources;
 mod spare;
 mod workers;
 
-#[cfg(unix)]
-use super::ARMS_BY_ITSELF;
-use super::{Event, ListenHow, Listener, Source, Stream, World};
-use crate::{address::Address, time::Time};
+use super::{Event, ListenHow, Listener, Source, Stands, Stream, World};
+use crate::{address::Address, flags::Flags, time::Time};
 use mio::{Events, Poll, Registry, Token, Waker};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use sources::{every_interest, ready, register, source_of, with_source};
+use sources::{every_interest, interests, is_always_ready, make_non_blocking, ready, register_again, with_source};
 use spare::Spare;
 use std::{
     hash::{BuildHasher, RandomState},
@@ -120,47 +120,46 @@ impl World for OsWorld {
     }
 
     fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
-        let mut stream = match to {
-            Address::Ip(addr) => Stream::Tcp(tcp::connect(*addr, from)?),
+        match to {
+            Address::Ip(addr) => tcp::connect(*addr, from, &self.registry, token),
             #[cfg(unix)]
-            Address::Unix(Some(_)) | Address::Abstract(_) => Stream::Unix(unix::connect(to)?),
-            _ => return Err(unsupported(to)),
-        };
-        register(&self.registry, &mut stream, token)?;
-        Ok(stream)
+            Address::Unix(Some(_)) | Address::Abstract(_) => unix::connect(to, Rc::clone(&self.registry), token),
+            _ => Err(unsupported(to)),
+        }
     }
 
     fn register_again(&mut self, stream: &mut Stream, token: usize) -> io::Result<()> {
-        if let Some(source) = source_of(stream) {
-            let _ = self.registry.deregister(source); // it says again that it is not there
-        }
-        register(&self.registry, stream, token)
+        register_again(&self.registry, stream, token)
     }
 
-    fn watch(&mut self, source: Source<'_>, token: usize) -> io::Result<bool> {
-        let registered = with_source(source, |source| self.registry.register(source, Token(token), every_interest()));
-        match registered {
-            #[cfg(unix)]
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(false), // epoll_ctl(2): a file, /dev/null
-            other => other.map(|()| true),
+    fn watch(&mut self, mut source: Source<'_>, token: usize) -> io::Result<bool> {
+        if is_always_ready(&source) {
+            return Ok(false);
         }
+        match with_source(source.again(), |source| self.registry.register(source, Token(token), every_interest())) {
+            #[cfg(unix)]
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Ok(false), // epoll_ctl(2): a file, /dev/null
+            other => other?,
+        }
+        make_non_blocking(&source).inspect_err(|_| _ = self.unwatch(source)).map(|()| true)
     }
 
-    #[cfg_attr(not(unix), allow(unused_variables, reason = "only plain descriptors are armed again here"))]
-    fn drained(&mut self, source: Source<'_>, token: usize) -> io::Result<()> {
-        match source {
-            // poll(2) has disarmed a plain descriptor, and nobody else will arm it; mio's own sources arm themselves.
-            #[cfg(unix)]
-            Source::Fd(_) if !ARMS_BY_ITSELF => {
-                with_source(source, |source| match self.registry.reregister(source, Token(token), every_interest()) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        self.registry.register(source, Token(token), every_interest())
-                    }
-                    other => other,
-                })
+    fn watch_for(&mut self, source: Source<'_>, what: Flags, token: usize) -> io::Result<()> {
+        let Some(interests) = interests(what) else {
+            let _ = self.unwatch(source); // poll(2) may have let go of it
+            return Ok(());
+        };
+        with_source(source, |source| match self.registry.reregister(source, Token(token), interests) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let _ = self.registry.deregister(source); // one of mio's own still believes that it is there
+                self.registry.register(source, Token(token), interests)
             }
-            _ => Ok(()),
-        }
+            other => other,
+        })
+    }
+
+    fn stands(&mut self, source: Source<'_>, what: Flags) -> Stands {
+        sources::stands(source, what).unwrap_or(Stands::No)
     }
 
     fn unwatch(&mut self, source: Source<'_>) -> io::Result<()> {

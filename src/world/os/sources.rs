@@ -1,10 +1,12 @@
 //! What the selector waits for: how it is registered, and what an event of it says. No socket is opened here,
 //! and none is read.
 
-use super::super::{Source, Stream};
+#[cfg(unix)]
+use super::super::ARMS_BY_ITSELF;
+use super::super::{Source, Stands, Stream};
 use crate::flags::*;
-use mio::{Interest, Registry, Token, event::Source as AnySource};
-use std::io;
+use mio::{Events, Interest, Poll, Registry, Token, event::Source as AnySource, net::TcpStream};
+use std::{io, time::Duration};
 
 /// For both directions, and for what is neither: TCP's urgent data would stop a reader that is not told of it.
 pub(super) fn every_interest() -> Interest {
@@ -26,6 +28,71 @@ pub(super) fn ready(event: &mio::event::Event) -> Flags {
         ready.insert_if(READABLE | WRITABLE | FAILED, event.is_error());
     }
     ready
+}
+
+/// For these of `READABLE`, `WRITABLE`, `PRIORITY`; nothing for none.
+pub(super) fn interests(what: Flags) -> Option<Interest> {
+    let one = |flag, interest| what.has_any(flag).then_some(interest);
+    let both = [one(READABLE, Interest::READABLE), one(WRITABLE, Interest::WRITABLE)];
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let urgent = one(PRIORITY, Interest::PRIORITY);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let urgent = None;
+    both.into_iter().chain([urgent]).flatten().reduce(Interest::add)
+}
+
+/// What epoll refuses as always ready, poll(2) reports for ever.
+pub(super) fn is_always_ready(source: &Source<'_>) -> bool {
+    #[cfg(unix)]
+    if let (false, Source::Fd(fd)) = (ARMS_BY_ITSELF, source) {
+        use std::os::unix::fs::{FileTypeExt, MetadataExt};
+        let file = fd.try_clone_to_owned().map(std::fs::File::from).and_then(|file| file.metadata());
+        return file.is_ok_and(|file| {
+            let kind = file.file_type();
+            // null(4): /dev/null, /dev/zero and /dev/full of Linux
+            let is_null = cfg!(target_os = "linux") && kind.is_char_device() && matches!(file.rdev(), 0x103 | 0x105 | 0x107);
+            kind.is_file() || kind.is_dir() || kind.is_block_device() || is_null
+        });
+    }
+    let _ = source;
+    false
+}
+
+/// The loop would wait in its read, and all others with it. A terminal is left as it is: the shell has the same open file,
+/// and would find it non-blocking.
+pub(super) fn make_non_blocking(source: &Source<'_>) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Source::Fd(fd) = source {
+        use std::io::IsTerminal;
+        let socket = socket2::SockRef::from(fd); // of any descriptor: fcntl(2)
+        match socket.nonblocking()? {
+            true => {}
+            false if fd.is_terminal() => {
+                let text = "a terminal that blocks could stop the loop: open it anew with O_NONBLOCK, as /dev/tty; the shell shares \
+                            this one";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
+            false => socket.set_nonblocking(true)?,
+        }
+    }
+    let _ = source;
+    Ok(())
+}
+
+/// Looks how ready a source is, beside the selector that waits. By a new one each time: mio's poll(2) lets go of what has an
+/// error, and may then pass over it in the next look.
+pub(super) fn stands(source: Source<'_>, what: Flags) -> io::Result<Stands> {
+    let Some(interests) = interests(what) else { return Ok(Stands::No) };
+    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1));
+    with_source(source, |source| {
+        match poll.registry().register(source, Token(0), interests) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Stands::ArmsItself),
+            other => other?,
+        }
+        let polled = poll.poll(&mut events, Some(Duration::ZERO));
+        let _ = poll.registry().deregister(source);
+        polled.map(|()| if events.is_empty() { Stands::No } else { Stands::Yes })
+    })
 }
 
 pub(super) fn with_source<T>(source: Source<'_>, run: impl FnOnce(&mut dyn AnySource) -> T) -> T {
@@ -56,18 +123,19 @@ impl AnySource for Borrowed<'_> {
     }
 }
 
-pub(super) fn source_of(stream: &mut Stream) -> Option<&mut dyn AnySource> {
-    match stream {
-        Stream::Tcp(socket) => Some(socket),
-        #[cfg(unix)]
-        Stream::Unix(socket) => Some(socket),
-        Stream::Dyn(_) => None,
-    }
+pub(super) fn register(registry: &Registry, socket: &mut TcpStream, token: usize) -> io::Result<()> {
+    registry.register(socket, Token(token), every_interest())
 }
 
-pub(super) fn register(registry: &Registry, stream: &mut Stream, token: usize) -> io::Result<()> {
-    match source_of(stream) {
-        Some(source) => Borrowed(source).register(registry, Token(token), every_interest()),
-        None => Ok(()),
+/// The selector had let go of it.
+pub(super) fn register_again(registry: &Registry, stream: &mut Stream, token: usize) -> io::Result<()> {
+    match stream {
+        Stream::Tcp(socket) => {
+            let _ = registry.deregister(socket); // it says again that it is not there
+            register(registry, socket, token)
+        }
+        #[cfg(unix)]
+        Stream::Unix(socket) => socket.register_again(),
+        Stream::Dyn(_) => Ok(()),
     }
 }

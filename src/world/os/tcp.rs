@@ -44,14 +44,19 @@ pub(super) fn listen(
     Ok((Box::new(OsTcpListener { socket, registry, spare }), Address::Ip(local)))
 }
 
-pub(super) fn connect(to: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpStream> {
+pub(super) fn connect(to: SocketAddr, from: Option<SocketAddr>, registry: &Registry, token: usize) -> io::Result<Stream> {
     let socket = non_blocking(Domain::for_address(to), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if let Some(from) = from {
+        // A port of one's own could not be used again for a minute after its connection has ended (TIME_WAIT).
+        #[cfg(unix)]
+        socket.set_reuse_address(from.port() != 0)?;
         socket.bind(&from.into())?;
     }
     begin_connect(&socket, &to.into())?;
-    Ok(TcpStream::from_std(socket.into()))
+    let mut socket = TcpStream::from_std(socket.into());
+    register(registry, &mut socket, token)?;
+    Ok(Stream::Tcp(socket))
 }
 
 struct OsTcpListener {
@@ -62,12 +67,11 @@ struct OsTcpListener {
 
 impl Listener for OsTcpListener {
     fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)> {
-        let (socket, peer) = self.socket.accept()?;
+        let (mut socket, peer) = self.socket.accept()?;
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         let _ = socket.set_nodelay(true); // of a socket that is gone already; the first read will say so
-        let mut stream = Stream::Tcp(socket);
-        register(&self.registry, &mut stream, token)?;
-        Ok((stream, Address::Ip(peer)))
+        register(&self.registry, &mut socket, token)?;
+        Ok((Stream::Tcp(socket), Address::Ip(peer)))
     }
 
     fn shed(&mut self) -> io::Result<()> {

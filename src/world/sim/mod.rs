@@ -7,9 +7,10 @@ mod trace;
 mod weather;
 mod work;
 
-use super::{Event, ListenHow, Listener, Moved, Source, Stream, Workers, World, transport::Transport};
+use super::{Event, ListenHow, Listener, Moved, Source, Stands, Stream, Workers, World, transport::Transport};
 use crate::{
     address::Address,
+    flags::Flags,
     names::{Lookup, Question as NameQuestion},
     pool::{Capacity, Job, Purpose, Refused, Ticket},
     time::Time,
@@ -107,8 +108,12 @@ impl World for SimWorld {
         ))
     }
 
-    fn drained(&mut self, _: Source<'_>, _: usize) -> io::Result<()> {
+    fn watch_for(&mut self, _: Source<'_>, _: Flags, _: usize) -> io::Result<()> {
         Ok(())
+    }
+
+    fn stands(&mut self, _: Source<'_>, _: Flags) -> Stands {
+        Stands::No
     }
 
     fn unwatch(&mut self, _: Source<'_>) -> io::Result<()> {

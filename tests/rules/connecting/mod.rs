@@ -2,6 +2,7 @@
 
 mod meanwhile;
 mod by_name;
+mod from;
 mod lookups;
 #[cfg(feature = "sim")]
 mod simulated;
