@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::{Failure, address, announce, exit, say, stop_on_interrupt};
-use mainspring::{Address, Reactor};
+use common::{Failure, address, announce, exit, listening, say, stop_on_interrupt};
+use mainspring::{Address, Net, Reactor};
 use std::{cmp::Ordering, process::ExitCode};
 
 const HELP: &str = "\
@@ -61,7 +61,8 @@ fn run() -> Result<(), Failure> {
     stop_on_interrupt(&reactor)?;
     let (mut game, mut net) = (Game::default(), reactor.net());
     game.begin(net.random());
-    let listener = net.serve_lines(at, LINE_MAX, |net, game: &mut Game, peer, line| game.answer(peer, line, net.random()))?;
-    announce(&net, listener);
+    let answer = |net: &mut Net<'_, Game>, game: &mut Game, peer: &Address, line: &[u8]| game.answer(peer, line, net.random());
+    let listener = listening(net.serve_lines(at, LINE_MAX, answer))?;
+    announce(&net, listener)?;
     Ok(reactor.run(&mut game)?)
 }

@@ -8,6 +8,8 @@ mod common;
 #[allow(dead_code)] // what only the program needs
 #[path = "../examples/transfer/line.rs"]
 mod line;
+#[path = "../examples/common/printable.rs"]
+mod printable;
 #[path = "../examples/transfer/sha256.rs"]
 mod sha256;
 
@@ -227,16 +229,16 @@ fn a_sender_says_what_to_do_when_its_receiver_ends_or_it_is_interrupted() {
         let sender = program().args(["send", &at, &from.path("file")]).stderr(Stdio::piped()).spawn().expect("it was built");
         let (peer, _) = nobody.accept().expect("the sender comes");
         BufReader::new(&peer).read_line(&mut String::new()).expect("its header");
-        let words = if is_interrupted {
+        let (words, code) = if is_interrupted {
             let killed = Command::new("kill").args(["-INT", &sender.id().to_string()]).status();
             assert!(killed.expect("kill(1) exists").success());
-            "file: interrupted; send it again, and it goes on"
+            ("file: interrupted; send it again, and it goes on", 130)
         } else {
             drop(peer);
-            "file: the receiver ended before it had all; send it again, and it goes on"
+            ("file: the receiver ended before it had all; send it again, and it goes on", 1)
         };
         let output = sender.wait_with_output().expect("ours");
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(code));
         assert_eq!(text(&output.stderr), format!("{words}\nerror: a file was not sent\n"));
     }
 }
@@ -254,7 +256,8 @@ fn what_was_broken_off_goes_on_where_it_stood() {
     until(|| size_of_part() == 123_456);
     assert!(into.names()[0].starts_with(".file."), "it has no name of its own yet");
     drop(hand);
-    assert!(receiving.line().starts_with("file: broken off at 123456 of 300000 bytes"));
+    let told = receiving.line();
+    assert!(told.starts_with("file: 123456 of 300000 bytes, from ") && told.contains(": broken off: "), "{told}");
     let sent = receiving.send(&[from.path("file")]);
     assert_eq!(text(&sent.stdout), "file: goes on at 123456 of 300000 bytes\nfile: sent, 300000 bytes\n");
     assert_eq!(into.names(), ["file"]);
@@ -287,7 +290,8 @@ fn a_killed_receiver_loses_nothing_that_it_had() {
             break sender.wait_with_output().expect("ours");
         }
     };
-    assert!(sent.status.success() && text(&sent.stdout).starts_with("file: goes on at "), "{}", text(&sent.stdout));
+    let goes_on = text(&sent.stdout).lines().any(|line| line.starts_with("file: goes on at "));
+    assert!(sent.status.success() && goes_on, "{}", text(&sent.stdout));
     assert_eq!(into.names(), ["file"]);
     assert_eq!(into.content("file"), content);
 }
@@ -299,7 +303,19 @@ fn hostile_names_and_headers_are_refused_and_the_connection_goes_on() {
     fs::create_dir(&into.0).expect("a new name");
     let receiving = Receiving::into(&into, &["--limit", "100"]);
     let mut hand = Hand::to(&receiving);
-    for name in ["../up", "/etc/passwd", "..", ".hidden", "a/b", "a\\b", "nul\0", "line\n", ""] {
+    for name in [
+        "../up",
+        "/etc/passwd",
+        "..",
+        ".hidden",
+        "a/b",
+        "a\\b",
+        "nul\0",
+        "line\n",
+        "",
+        "invoice\u{202e}fdp.exe",
+        "soft\u{ad}hyphen",
+    ] {
         hand.says(header(name, b"x").line());
         hand.is_refused("a name");
     }
@@ -408,41 +424,168 @@ fn what_a_receiver_says_stays_on_one_line_and_does_nothing_to_a_terminal() {
         let mut sender = listener.accept().expect("it comes").0;
         let mut header = String::new();
         BufReader::new(&sender).read_line(&mut header).expect("a header");
-        let refused = Answer::Refused { why: "no\nfile: sent, 1 bytes\r\u{1b}[2J\u{9b}31m".into() };
+        let refused = Answer::Refused { why: "no\nfile: sent, 1 bytes\r\u{1b}[2J\u{9b}31m\u{202e}".into() };
         sender.write_all(refused.line().as_bytes()).expect("it listens");
     });
     let sent = run(&["send", &at, &from.path("file")]);
     receiver.join().expect("it has played its part");
-    assert_eq!(text(&sent.stderr), "file: no file: sent, 1 bytes  [2J 31m\nerror: a file was not sent\n");
+    assert_eq!(text(&sent.stderr), "file: no file: sent, 1 bytes  [2J 31m\u{fffd}\nerror: a file was not sent\n");
+}
+
+#[test]
+fn a_header_alone_leaves_nothing_behind() {
+    let into = Folder::new();
+    let receiving = Receiving::into(&into, &[]);
+    for n in 0..20 {
+        let mut hand = Hand::to(&receiving);
+        hand.says(header(&format!("file {n}"), b"promised").line());
+        assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
+        drop(hand);
+        assert!(receiving.line().contains(": 0 of 8 bytes, from "));
+    }
+    assert_eq!(into.names(), [""; 0]);
+}
+
+/// A receiver that hears a header, and does no more than the test says.
+fn silent_receiver(says: &'static str) -> (String, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = listener.local_addr().expect("bound").to_string();
+    let receiver = thread::spawn(move || {
+        let mut sender = listener.accept().expect("it comes").0;
+        sender.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        BufReader::new(&sender).read_line(&mut String::new()).expect("a header");
+        sender.write_all(says.as_bytes()).expect("it listens");
+        let _ = sender.read_to_end(&mut Vec::new()); // until it leaves
+    });
+    (at, receiver)
+}
+
+#[test]
+fn a_sender_says_what_it_waits_for_and_gives_a_silent_receiver_up() {
+    let from = Folder::new().with("file", b"content").with("next", b"x");
+    let cases = [
+        ("", "file: waiting for the receiver's answer, for 2 seconds at most"),
+        ("{\"state\":\"busy\"}\n", "file: the receiver is busy with it"),
+        ("{\"state\":\"ready\",\"offset\":0}\n", "file: waiting for the receiver's answer, for 2 seconds at most"),
+        ("{\"state\":\"rea", "file: waiting for the receiver's answer, for 2 seconds at most"),
+    ];
+    for (says, told) in cases {
+        let (at, receiver) = silent_receiver(says);
+        let output = run(&["send", "--timeout", "2", &at, &from.path("file"), &from.path("next")]);
+        receiver.join().expect("it has played its part");
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(text(&output.stdout), format!("{told}\n"), "{says}");
+        let next = from.path("next");
+        let complaints = format!(
+            "file: the receiver has said nothing for 2 seconds; send it again, and it goes on\n\
+             {next}: not tried, because the connection ended with file\nerror: 2 files were not sent\n"
+        );
+        assert_eq!(text(&output.stderr), complaints, "{says}");
+    }
+}
+
+#[test]
+fn a_sender_gives_a_receiver_up_that_takes_nothing() {
+    let from = Folder::new().with("file", &vec![b'x'; 32 << 20]);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = listener.local_addr().expect("bound").to_string();
+    let (done, may_end) = channel::<()>();
+    let receiver = thread::spawn(move || {
+        let mut sender = listener.accept().expect("it comes").0;
+        let mut byte = [0];
+        while sender.read_exact(&mut byte).is_ok() && byte != *b"\n" {}
+        sender.write_all(Answer::Ready { offset: 0 }.line().as_bytes()).expect("it listens");
+        let _ = may_end.recv();
+    });
+    let output = run(&["send", "--timeout", "1", &at, &from.path("file")]);
+    drop(done);
+    receiver.join().expect("it has played its part");
+    let complaint =
+        "file: the receiver has taken nothing for 1 seconds; send it again, and it goes on\nerror: a file was not sent\n";
+    assert_eq!(text(&output.stderr), complaint);
+}
+
+#[test]
+fn a_sender_says_what_to_do_after_a_reset() {
+    let from = Folder::new().with("file", b"content");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = listener.local_addr().expect("bound").to_string();
+    let receiver = thread::spawn(move || {
+        let sender = listener.accept().expect("it comes").0;
+        BufReader::new(&sender).read_line(&mut String::new()).expect("a header");
+        common::reset(sender);
+    });
+    let output = run(&["send", &at, &from.path("file")]);
+    receiver.join().expect("it has played its part");
+    let first = text(&output.stderr).lines().next().expect("a complaint").to_owned();
+    assert!(first.starts_with("file: connection lost") && first.ends_with("; send it again, and it goes on"), "{first}");
+}
+
+/// No file of more than 64 KiB, which is as good as a full disk; and with it no signal, but an error (setrlimit(2)).
+#[test]
+fn a_disk_that_is_full_is_told_at_both_ends_and_no_part_stays() {
+    let (from, into) = (Folder::new().with("large", &pattern(1_000_000)).with("next", b"x"), Folder::new());
+    let transfer = program();
+    let line = format!(
+        "trap '' XFSZ && ulimit -f 128 && exec '{}' receive '{}' 127.0.0.1:0",
+        Path::new(transfer.get_program()).display(),
+        into.0.display()
+    );
+    let mut child = Command::new("sh").args(["-c", &line]).stdout(Stdio::piped()).spawn().expect("sh(1)");
+    let output = BufReader::new(child.stdout.take().expect("piped"));
+    let (sender, lines) = channel();
+    thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let first: String = lines.recv_timeout(PATIENCE).expect("a first line");
+    let at = first.strip_prefix("listening on ").and_then(|at| at.parse().ok()).expect("an IP address");
+    let receiving = Receiving { child, lines, at };
+    let sent = receiving.send(&[from.path("large"), from.path("next")]);
+    let told = receiving.line();
+    assert!(told.starts_with("large: ") && told.contains("cannot be written, and is removed: File too large"), "{told}");
+    let complaints: Vec<&str> = text(&sent.stderr).lines().collect();
+    assert!(complaints[0].starts_with("large: the receiver cannot write it: File too large"), "{complaints:?}");
+    assert!(complaints[1].ends_with("next: not tried, because the connection ended with large"), "{complaints:?}");
+    assert_eq!(complaints[2..], ["error: 2 files were not sent"]);
+    assert_eq!(into.names(), [""; 0]);
+    // What fits still comes.
+    assert!(receiving.send(&[from.path("next")]).status.success());
 }
 
 #[test]
 fn help_mistakes_and_an_interrupt() {
     let help = run(&["--help"]);
     assert!(help.status.success() && text(&help.stdout).contains("usage: transfer receive"));
-    let wrong: [&[&str]; 8] = [
-        &["send", "--limit", "5", "127.0.0.1:1", "file"],
-        &[],
-        &["--nonsense"],
-        &["receive"],
-        &["receive", "/nowhere"],
-        &["receive", "/", "127.0.0.1:0", "surplus"],
-        &["send", "127.0.0.1:1"],
-        &["receive", "--limit", "nonsense", "/"],
+    let wrong: [(&[&str], i32, &str); 13] = [
+        (&["send", "--limit", "5", "127.0.0.1:1", "file"], 2, "--limit is for who receives"),
+        (&["receive", "--timeout", "5", "/", "127.0.0.1:0"], 2, "--timeout is for who sends"),
+        (&[], 2, "receive or send?"),
+        (&["nonsense"], 2, "'nonsense' is neither"),
+        (&["--nonsense"], 2, "--nonsense"),
+        (&["receive"], 2, "FOLDER"),
+        (&["receive", "/nowhere"], 1, "/nowhere is no folder"),
+        (&["receive", "/", "127.0.0.1:0", "surplus"], 2, "surplus"),
+        (&["send", "127.0.0.1:1"], 2, "FILE"),
+        (&["send", "nonsense", "file"], 2, "`nonsense` is no address"),
+        (&["send", "--timeout", "0", "127.0.0.1:1", "file"], 2, "--timeout takes a whole number from 1 to 31536000, not '0'"),
+        (&["receive", "--limit", "nonsense", "/"], 2, "--limit takes a whole number from 0 to"),
+        (&["receive", "--limit", "1k", "/"], 2, "not '1k'"),
     ];
-    for arguments in wrong {
+    for (arguments, code, word) in wrong {
         let output = run(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        assert!(text(&output.stderr).starts_with("error: ") && text(&output.stderr).lines().count() == 1, "{arguments:?}");
+        let complaint = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        assert!(complaint.starts_with("error: ") && complaint.lines().count() == 1, "{arguments:?}: {complaint}");
+        assert!(complaint.contains(word), "{arguments:?}: {complaint}");
     }
-    let output = run(wrong[0]);
-    assert!(text(&output.stderr).contains("--limit is for who receives"), "{}", text(&output.stderr));
     let into = Folder::new();
     let mut receiving = Receiving::into(&into, &[]);
     let mut hand = Hand::to(&receiving);
     hand.says(header("file", b"never").line());
     assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
+    hand.says("ne");
+    until(|| !into.names().is_empty());
     receiving.signal("-INT");
-    assert!(receiving.child.wait().expect("ours").success());
+    let told = receiving.line();
+    assert!(told.starts_with("file: 2 of 5 bytes, from ") && told.contains(": broken off: "), "{told}");
+    assert_eq!(receiving.child.wait().expect("ours").code(), Some(130));
     assert!(!Path::new(&into.path("file")).exists());
 }

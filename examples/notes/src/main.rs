@@ -5,19 +5,13 @@
 mod common;
 mod store;
 
-use common::{Failure, announce, arguments, exit, misused};
+use common::{Failure, announce, arguments, drain_on_interrupt, exit, listening, misused};
 use mainspring::{Answer, Config, Context, Fault, Limit, Listen, Outcome, Reactor, RequestHandler, Terminator};
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::Signals,
-};
 use std::{
     fmt::Write,
-    io,
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::Duration,
 };
 use store::{Note, Store};
@@ -147,22 +141,8 @@ fn run() -> Result<(), Failure> {
     let store = Store::open(&file).map_err(|error| format!("{}: {error}", file.display()))?;
     // One connection to the database, so one thread is enough.
     let mut reactor = Reactor::with_config(Config::new().offload_threads(1))?;
-    drain_on_interrupt(&reactor)?;
-    let listener = reactor.net().serve(at, Listen::new(), || Client)?;
-    announce(&reactor.net(), listener);
+    drain_on_interrupt(&reactor, GRACE)?;
+    let listener = listening(reactor.net().serve(at, Listen::new(), || Client))?;
+    announce(&reactor.net(), listener)?;
     Ok(reactor.run(&mut Notes { store: Arc::new(Mutex::new(store)) })?)
-}
-
-/// A remote does not keep a reactor running that is being drained.
-fn drain_on_interrupt(reactor: &Reactor<Notes>) -> io::Result<()> {
-    let remote = reactor.remote();
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::spawn(move || {
-        for _ in signals.forever() {
-            if remote.post(|net, _| net.drain(GRACE)).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(())
 }
