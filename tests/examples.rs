@@ -138,7 +138,7 @@ impl Program {
 
     /// With exit code 2 and one line of standard error, which says how to learn more.
     #[track_caller]
-    fn is_misused(self) -> String {
+    fn ends_misused(self) -> String {
         let (stdout, complaint) = self.ends_with(2);
         assert_eq!(stdout, [""; 0], "{complaint}");
         assert!(complaint.starts_with("error: ") && complaint.ends_with("; --help shows how it is used"), "{complaint}");
@@ -443,7 +443,7 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
         ("proxy", &["127.0.0.1:0", "no..host:80"], "TARGET: "),
     ];
     for (name, arguments, word) in wrong {
-        let complaint = Program::start(name, arguments).is_misused();
+        let complaint = Program::start(name, arguments).ends_misused();
         assert!(complaint.contains(word), "{name} {arguments:?}: {complaint}");
     }
 }

@@ -16,6 +16,7 @@ mod sha256;
 use common::{PATIENCE, dial, say};
 use line::{Answer, Header};
 use sha256::Sha256;
+use socket2::SockRef;
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
@@ -163,6 +164,16 @@ impl Hand {
     }
 }
 
+/// Up to the end of it, and no further; before it the sender may say that it is busy.
+fn hears_header(mut sender: &TcpStream) {
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !(byte == *b"\n" && text(&said).contains("sha256")) {
+        sender.read_exact(&mut byte).expect("a header in time");
+        said.extend(byte);
+    }
+}
+
 fn header(name: &str, content: &[u8]) -> Header {
     let mut sha = Sha256::new();
     sha.add(content);
@@ -228,7 +239,7 @@ fn a_sender_says_what_to_do_when_its_receiver_ends_or_it_is_interrupted() {
         let at = nobody.local_addr().expect("bound").to_string();
         let sender = program().args(["send", &at, &from.path("file")]).stderr(Stdio::piped()).spawn().expect("it was built");
         let (peer, _) = nobody.accept().expect("the sender comes");
-        BufReader::new(&peer).read_line(&mut String::new()).expect("its header");
+        hears_header(&peer);
         let (words, code) = if is_interrupted {
             let killed = Command::new("kill").args(["-INT", &sender.id().to_string()]).status();
             assert!(killed.expect("kill(1) exists").success());
@@ -422,8 +433,7 @@ fn what_a_receiver_says_stays_on_one_line_and_does_nothing_to_a_terminal() {
     let at = listener.local_addr().expect("it listens").to_string();
     let receiver = thread::spawn(move || {
         let mut sender = listener.accept().expect("it comes").0;
-        let mut header = String::new();
-        BufReader::new(&sender).read_line(&mut header).expect("a header");
+        hears_header(&sender);
         let refused = Answer::Refused { why: "no\nfile: sent, 1 bytes\r\u{1b}[2J\u{9b}31m\u{202e}".into() };
         sender.write_all(refused.line().as_bytes()).expect("it listens");
     });
@@ -438,6 +448,7 @@ fn a_header_alone_leaves_nothing_behind() {
     let receiving = Receiving::into(&into, &[]);
     for n in 0..20 {
         let mut hand = Hand::to(&receiving);
+        hand.says(Answer::Busy.line()); // it reads the file, and is not answered
         hand.says(header(&format!("file {n}"), b"promised").line());
         assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
         drop(hand);
@@ -453,7 +464,7 @@ fn silent_receiver(says: &'static str) -> (String, thread::JoinHandle<()>) {
     let receiver = thread::spawn(move || {
         let mut sender = listener.accept().expect("it comes").0;
         sender.set_read_timeout(Some(PATIENCE)).expect("a socket option");
-        BufReader::new(&sender).read_line(&mut String::new()).expect("a header");
+        hears_header(&sender);
         sender.write_all(says.as_bytes()).expect("it listens");
         let _ = sender.read_to_end(&mut Vec::new()); // until it leaves
     });
@@ -486,14 +497,14 @@ fn a_sender_says_what_it_waits_for_and_gives_a_silent_receiver_up() {
 
 #[test]
 fn a_sender_gives_a_receiver_up_that_takes_nothing() {
-    let from = Folder::new().with("file", &vec![b'x'; 32 << 20]);
+    let from = Folder::new().with("file", &vec![b'x'; 8 << 20]);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    SockRef::from(&listener).set_recv_buffer_size(4096).expect("a socket option");
     let at = listener.local_addr().expect("bound").to_string();
     let (done, may_end) = channel::<()>();
     let receiver = thread::spawn(move || {
         let mut sender = listener.accept().expect("it comes").0;
-        let mut byte = [0];
-        while sender.read_exact(&mut byte).is_ok() && byte != *b"\n" {}
+        hears_header(&sender);
         sender.write_all(Answer::Ready { offset: 0 }.line().as_bytes()).expect("it listens");
         let _ = may_end.recv();
     });
@@ -512,7 +523,7 @@ fn a_sender_says_what_to_do_after_a_reset() {
     let at = listener.local_addr().expect("bound").to_string();
     let receiver = thread::spawn(move || {
         let sender = listener.accept().expect("it comes").0;
-        BufReader::new(&sender).read_line(&mut String::new()).expect("a header");
+        hears_header(&sender);
         common::reset(sender);
     });
     let output = run(&["send", &at, &from.path("file")]);
@@ -551,6 +562,27 @@ fn a_disk_that_is_full_is_told_at_both_ends_and_no_part_stays() {
 }
 
 #[test]
+fn a_file_that_is_coming_comes_also_after_an_interrupt() {
+    let into = Folder::new();
+    let mut receiving = Receiving::into(&into, &[]);
+    let (mut hand, mut idle) = (Hand::to(&receiving), Hand::to(&receiving));
+    idle.says(header("else", b"").line());
+    assert_eq!(idle.hears(), Answer::Ready { offset: 0 });
+    assert_eq!(idle.hears(), Answer::Done);
+    hand.says(header("file", b"content").line());
+    assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
+    hand.says("con");
+    receiving.signal("-INT");
+    assert_eq!(idle.lines.read_line(&mut String::new()).expect("an orderly end"), 0);
+    hand.says("tent");
+    assert_eq!(hand.hears(), Answer::Done);
+    assert_eq!(hand.lines.read_line(&mut String::new()).expect("an orderly end"), 0);
+    drop((hand, idle));
+    assert_eq!(receiving.child.wait().expect("ours").code(), Some(130));
+    assert_eq!((into.names(), into.content("file")), (vec!["else".to_owned(), "file".to_owned()], b"content".to_vec()));
+}
+
+#[test]
 fn help_mistakes_and_an_interrupt() {
     let help = run(&["--help"]);
     assert!(help.status.success() && text(&help.stdout).contains("usage: transfer receive"));
@@ -583,6 +615,7 @@ fn help_mistakes_and_an_interrupt() {
     assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
     hand.says("ne");
     until(|| !into.names().is_empty());
+    receiving.signal("-INT");
     receiving.signal("-INT");
     let told = receiving.line();
     assert!(told.starts_with("file: 2 of 5 bytes, from ") && told.contains(": broken off: "), "{told}");

@@ -3,14 +3,14 @@
 //! ```text
 //! sender                                                       receiver
 //! {"name":"a.txt","size":12,"sha256":"64 digits"}   →
-//!                                                   ←  {"state":"busy"}                it reads what it has, or waits for its disk
 //!                                                   ←  {"state":"ready","offset":5}    it has so much of it already
 //! the bytes from there on                           →
 //!                                                   ←  {"state":"done"}                it has it all, and checked it
 //!                                               or  ←  {"state":"refused","why":"…"}
 //! ```
 //!
-//! Then the next file, or the end. That it is busy the receiver says again and again, so silence means that it is gone.
+//! Then the next file, or the end. An end that reads a file, or waits for its disk, says `{"state":"busy"}` again and again,
+//! so silence means that it is gone.
 
 use crate::printable::printable;
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
@@ -18,10 +18,7 @@ use std::{collections::BTreeMap, fmt::Write, time::Duration};
 /// Longer ones are refused.
 pub(crate) const LINE_MAX: usize = 4096;
 
-/// So long the sender may say nothing between files: it reads the next one for its checksum.
-pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(600);
-
-/// How often the receiver says that it is busy, and the sender what it waits for.
+/// How often an end says that it is busy, and the sender what it waits for.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// What a file is called, how long it is, what is in it.
@@ -49,7 +46,7 @@ impl Header {
     }
 }
 
-/// What comes back.
+/// What comes back; that it is busy the sender says too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Busy,

@@ -27,7 +27,8 @@ ADDR is IP:PORT (port 0: any free one) or unix:/path; the receiver's is
 is no limit if it is not given. A file that is there already with another
 content is not replaced. Whoever can connect can send: let none but friends.
 
-What was broken off waits in FOLDER as .NAME.DIGITS.part. A receiver that for 60
+What was broken off waits in FOLDER as .NAME.DIGITS.part. After Ctrl-C a file
+that is coming has 10 seconds, or until a second Ctrl-C. A receiver that for 60
 seconds (--timeout) cannot be reached, says nothing or takes nothing is given
 up.";
 

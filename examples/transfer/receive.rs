@@ -2,8 +2,8 @@
 //! is right, it gets its name.
 
 use crate::{
-    common::{Failure, announce, listening, say, stop_on_interrupt},
-    line::{Answer, Header, LINE_MAX, SILENCE_MAX, TICK},
+    common::{Failure, announce, drain_on_interrupt, listening, say},
+    line::{Answer, Header, LINE_MAX, TICK},
     sha256::Sha256,
 };
 use mainspring::{Context, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
@@ -18,8 +18,11 @@ use std::{
     time::Duration,
 };
 
-/// Who sends nothing for so long in the midst of a file, or takes nothing, is let go.
+/// Who sends nothing for so long, or takes nothing, is let go.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// After Ctrl-C: for what is coming.
+const GRACE: Duration = Duration::from_secs(10);
 
 type Ctx<'a> = Context<'a, ()>;
 
@@ -29,9 +32,9 @@ pub(crate) fn receive(folder: PathBuf, at: String, limit: u64) -> Result<(), Fai
     }
     let depot = Rc::new(Depot { folder, limit, coming: Arc::default() });
     let mut reactor = Reactor::new()?;
-    let receiver = move || Receiver { depot: Rc::clone(&depot), part: None, is_busy: false };
+    let receiver = move || Receiver { depot: Rc::clone(&depot), part: None, work: Work::None };
     let listener = listening(reactor.net().listen(at, receiver))?;
-    stop_on_interrupt(&reactor)?;
+    drain_on_interrupt(&reactor, GRACE)?;
     announce(&reactor.net(), listener)?;
     reactor.run(&mut ())?;
     reactor.shutdown(&mut ()); // what is broken off by it is told
@@ -49,16 +52,27 @@ struct Receiver {
     depot: Rc<Depot>,
     /// The file that is coming. Nothing while another thread has it.
     part: Option<Part>,
+    work: Work,
+}
+
+/// What is under way.
+#[derive(PartialEq, Eq)]
+enum Work {
+    None,
     /// Another thread reads what we have of a file, or waits until the disk has all of it. The sender is told.
-    is_busy: bool,
+    Busy,
+    /// A file is coming.
+    Coming,
 }
 
 impl Protocol for Receiver {
     fn connected(&mut self, ctx: &mut Ctx<'_>, _: &mut ()) -> Outcome {
-        expect_line(ctx);
+        ctx.set_terminator(Terminator::line(LINE_MAX));
+        ctx.set_idle_timeout(IDLE_MAX);
+        ctx.set_frame_timeout(IDLE_MAX);
         ctx.set_stall_timeout(IDLE_MAX);
         ctx.every(TICK, |me: &mut Self, ctx, _| {
-            if me.is_busy {
+            if me.work == Work::Busy {
                 ctx.send(Answer::Busy.line());
             }
             Ok(())
@@ -97,9 +111,19 @@ impl Protocol for Receiver {
             self.finish(ctx, part);
             return Ok(());
         }
+        if Answer::parse(line) == Ok(Answer::Busy) {
+            return Ok(()); // it reads the next file for its checksum
+        }
         match Header::parse(line).and_then(|header| self.depot.admit(header)) {
             Ok(job) => self.begin(ctx, job),
             Err(why) => refuse(ctx, why),
+        }
+        Ok(())
+    }
+
+    fn draining(&mut self, ctx: &mut Ctx<'_>, _: &mut ()) -> Outcome {
+        if self.work == Work::None {
+            ctx.close();
         }
         Ok(())
     }
@@ -111,12 +135,6 @@ impl Protocol for Receiver {
     }
 }
 
-/// The next header, for which the sender reads a whole file.
-fn expect_line(ctx: &mut Ctx<'_>) {
-    ctx.set_terminator(Terminator::line(LINE_MAX));
-    ctx.set_idle_timeout(SILENCE_MAX);
-}
-
 fn refuse(ctx: &mut Ctx<'_>, why: String) {
     ctx.send(Answer::Refused { why }.line());
 }
@@ -124,23 +142,23 @@ fn refuse(ctx: &mut Ctx<'_>, why: String) {
 impl Receiver {
     /// Looks at what is there already.
     fn begin(&mut self, ctx: &mut Ctx<'_>, job: Job) {
-        self.is_busy = true;
+        self.work = Work::Busy;
         ctx.pause();
         ctx.offload(
             || job.begin(),
             |me: &mut Self, ctx, _, begun: Result<Result<Option<Part>, String>, OffloadError>| {
-                me.is_busy = false;
                 ctx.resume();
+                me.work = Work::None;
                 match begun? {
                     Ok(Some(part)) => {
                         ctx.send(Answer::Ready { offset: part.has }.line());
                         ctx.set_terminator(Terminator::Stream(part.size() - part.has));
-                        ctx.set_idle_timeout(IDLE_MAX);
-                        me.part = Some(part);
+                        (me.part, me.work) = (Some(part), Work::Coming);
                     }
                     Ok(None) => ctx.send(Answer::Done.line()),
                     Err(why) => refuse(ctx, why),
                 }
+                me.leave_if_draining(ctx);
                 Ok(())
             },
         );
@@ -149,14 +167,14 @@ impl Receiver {
     /// All bytes are there.
     fn finish(&mut self, ctx: &mut Ctx<'_>, part: Part) {
         let what = format!("{}: {} bytes", part.job.header.name, part.size());
-        expect_line(ctx);
-        self.is_busy = true;
+        ctx.set_terminator(Terminator::line(LINE_MAX));
+        self.work = Work::Busy;
         ctx.pause();
         ctx.offload(
             || part.finish(),
             move |me: &mut Self, ctx, _, finished: Result<Result<(), String>, OffloadError>| {
-                me.is_busy = false;
                 ctx.resume();
+                me.work = Work::None;
                 match finished? {
                     Ok(()) => {
                         ctx.send(Answer::Done.line());
@@ -167,9 +185,17 @@ impl Receiver {
                         refuse(ctx, why);
                     }
                 }
+                me.leave_if_draining(ctx);
                 Ok(())
             },
         );
+    }
+
+    /// After Ctrl-C what was under way was the last.
+    fn leave_if_draining(&self, ctx: &mut Ctx<'_>) {
+        if self.work == Work::None && ctx.net.is_draining() {
+            ctx.close();
+        }
     }
 }
 

@@ -99,7 +99,10 @@ impl Protocol<Report> for Sender {
         ctx.set_terminator(Terminator::line(LINE_MAX));
         ctx.set_frame_timeout(self.timeout);
         ctx.set_stall_timeout(self.timeout);
-        ctx.every(TICK, |me: &mut Self, _, _| {
+        ctx.every(TICK, |me: &mut Self, ctx, _| {
+            if matches!(me.now, Stage::Opening(..)) {
+                ctx.send(Answer::Busy.line());
+            }
             me.tell();
             Ok(())
         });
