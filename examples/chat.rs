@@ -20,7 +20,8 @@ not given. Then, in two other terminals: nc 127.0.0.1 7001
 
 In the room, /who tells who is there, and /quit leaves. Silence is welcome; but
 who takes more than 60 seconds for a line, or for 60 seconds takes nothing of
-what others say, or falls far behind, is let go. Ctrl-C closes the room.";
+what others say, or falls far behind, is let go. There are 500 places. Ctrl-C
+closes the room.";
 
 pub(crate) const LINE_MAX: usize = 1024;
 const NAME_MAX: usize = 32;

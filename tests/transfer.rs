@@ -81,8 +81,14 @@ fn program() -> Command {
     Command::new(path)
 }
 
+/// Runs to its end, which must come.
+#[track_caller]
 fn run(arguments: &[&str]) -> Output {
-    program().args(arguments).stdin(Stdio::null()).output().expect("a program that was built")
+    let mut command = program();
+    command.args(arguments).stdin(Stdio::null());
+    let (sender, receiver) = channel();
+    thread::spawn(move || sender.send(command.output()));
+    receiver.recv_timeout(3 * PATIENCE).expect("the program ends").expect("it was built")
 }
 
 fn text(bytes: &[u8]) -> &str {

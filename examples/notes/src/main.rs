@@ -3,10 +3,13 @@
 
 #[path = "../../common/mod.rs"]
 mod common;
+#[path = "../../common/printable.rs"]
+mod printable;
 mod store;
 
 use common::{Failure, announce, arguments, drain_on_interrupt, exit, listening, misused};
 use mainspring::{Answer, Config, Context, Fault, Limit, Listen, Outcome, Reactor, RequestHandler, Terminator};
+use printable::printable;
 use std::{
     fmt::Write,
     path::PathBuf,
@@ -97,8 +100,8 @@ enum Request {
 impl Request {
     fn parse(line: &[u8]) -> Result<Self, &'static str> {
         let line = std::str::from_utf8(line).map_err(|_| "a request is a line of UTF-8")?;
-        if line.chars().any(char::is_control) {
-            return Err("a request has no control characters");
+        if printable(line) != line {
+            return Err("a request has no control characters, and no others that cannot be seen");
         }
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         match (verb, rest.trim()) {

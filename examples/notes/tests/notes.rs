@@ -158,9 +158,15 @@ fn notes_are_added_listed_and_found() {
     assert_eq!(client.notes("find milk"), [(1, "Buy Milk".to_owned())]);
     assert_eq!(client.notes("find %"), [(3, "100 % of ünïcödé".to_owned())]);
     assert_eq!(client.notes("find nothing"), []);
-    for (wrong, word) in
-        [("", "add TEXT"), ("add", "TEXT"), ("find  ", "TEXT"), ("list x", "number"), ("drop", "add"), ("add a\tb", "control")]
-    {
+    for (wrong, word) in [
+        ("", "add TEXT"),
+        ("add", "TEXT"),
+        ("find  ", "TEXT"),
+        ("list x", "number"),
+        ("drop", "add"),
+        ("add a\tb", "control"),
+        ("add a\u{202e}b", "cannot be seen"),
+    ] {
         let answer = client.ask(wrong).expect("connected");
         assert!(answer.starts_with("ERROR ") && answer.contains(word), "{wrong:?}: {answer}");
     }
