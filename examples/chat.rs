@@ -1,9 +1,12 @@
 //! A room to talk in: whoever connects gives a name, and what one says all others read.
 
 mod common;
+#[path = "common/printable.rs"]
+mod printable;
 
-use common::{Failure, address, announce, exit, stop_on_interrupt};
-use mainspring::{Config, Context, Key, Limit, Net, Outcome, Protocol, Reactor, Reason, Terminator};
+use common::{Failure, address, announce, drain_on_interrupt, exit, listening};
+use mainspring::{Config, Context, Key, Limit, Listen, Net, Outcome, Protocol, Reactor, Reason, Terminator};
+use printable::{is_unseen, printable};
 use std::{collections::BTreeMap, process::ExitCode, rc::Rc, time::Duration};
 
 const HELP: &str = "\
@@ -17,13 +20,18 @@ not given. Then, in two other terminals: nc 127.0.0.1 7001
 
 In the room, /who tells who is there, and /quit leaves. Silence is welcome; but
 who takes more than 60 seconds for a line, or for 60 seconds takes nothing of
-what others say, is let go.";
+what others say, or falls far behind, is let go. There are 500 places. Ctrl-C
+closes the room.";
 
 pub(crate) const LINE_MAX: usize = 1024;
 const NAME_MAX: usize = 32;
+const MEMBERS_MAX: usize = 500;
 
 /// So long a line may take, and so long who is told something may take none of it.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// When the room closes: for everybody to take the rest.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// What the program has one of; every callback is lent it.
 #[derive(Default)]
@@ -35,8 +43,10 @@ impl Room {
     fn enter(&mut self, ctx: &mut Context<'_, Room>, name: String) {
         if name.is_empty() || name.chars().count() > NAME_MAX {
             writeln!(ctx, "A name has 1 to {NAME_MAX} characters. Your name?");
-        } else if name.contains(char::REPLACEMENT_CHARACTER) {
+        } else if name.contains(is_doubtful) {
             writeln!(ctx, "A name is UTF-8, and all of it can be seen. Your name?");
+        } else if name.starts_with('/') || name.contains(['<', '>', '*']) {
+            writeln!(ctx, "A name has none of < > * in it, and no / in front. Your name?");
         } else if self.names.values().any(|taken| *taken == name) {
             writeln!(ctx, "{name} is here already. Your name?");
         } else {
@@ -51,6 +61,7 @@ impl Room {
             "" => {}
             "/who" => writeln!(ctx, "* here: {}", self.names.values().cloned().collect::<Vec<_>>().join(", ")),
             "/quit" => ctx.close(),
+            _ if text.starts_with('/') => writeln!(ctx, "Not said: there is /who and /quit, and no other command."),
             _ => self.tell_others(&mut ctx.net, ctx.key, &format!("<{name}> {text}\n")),
         }
     }
@@ -80,9 +91,10 @@ impl Protocol<Room> for Guest {
 
     fn frame(&mut self, ctx: &mut Context<'_, Room>, room: &mut Room, line: &[u8]) -> Outcome {
         ctx.set_deadline(None); // if the line before was too long, that has ended
-        let text = printable(line);
+        let text = printable(&String::from_utf8_lossy(line));
         match room.names.get(&ctx.key) {
             Some(name) => room.say(ctx, name, text.trim()),
+            None if text.trim() == "/quit" => ctx.close(),
             None => room.enter(ctx, text.trim().to_owned()),
         }
         Ok(())
@@ -98,6 +110,12 @@ impl Protocol<Room> for Guest {
         Ok(())
     }
 
+    fn draining(&mut self, ctx: &mut Context<'_, Room>, _: &mut Room) -> Outcome {
+        ctx.send("* the room closes\n");
+        ctx.close();
+        Ok(())
+    }
+
     /// However it ended: by `/quit`, by hanging up, or because it did not read and its output reached the cap.
     fn closed(&mut self, ctx: &mut Context<'_, Room>, room: &mut Room, _: Reason) {
         if let Some(name) = room.names.remove(&ctx.key) {
@@ -106,17 +124,19 @@ impl Protocol<Room> for Guest {
     }
 }
 
-/// What cannot do anything to the terminals of others. What is no UTF-8 shows as U+FFFD, and so does what cannot be seen
-/// but changes what is: marks that turn the direction of writing around, and characters without width.
-fn printable(line: &[u8]) -> String {
-    let shown = |c: char| match c {
-        c if c.is_control() => ' ',
-        '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {
-            char::REPLACEMENT_CHARACTER
-        }
-        c => c,
-    };
-    String::from_utf8_lossy(line).chars().map(shown).collect()
+/// What would let two names look alike, or one like nothing.
+fn is_doubtful(c: char) -> bool {
+    c == char::REPLACEMENT_CHARACTER || is_unseen(c) || (c.is_whitespace() && c != ' ')
+}
+
+/// What the room bounds, of all and of each.
+pub(crate) fn bounds() -> (Config, Listen) {
+    // A few lines of each in a turn: what is said leaves at its end, and those who paste a book must not fill, in a single
+    // turn, the queues of those who read.
+    let config = Config::new().turn_frames(4);
+    // Who reads has nothing queued, and who does not costs no more than this: some hundred lines of the longest.
+    let options = Listen::new().output_limits(8 << 10, 32 << 10, 128 << 10);
+    (config, options.connections_max(MEMBERS_MAX, "* the room is full, try again later\n"))
 }
 
 fn main() -> ExitCode {
@@ -125,11 +145,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let Some(at) = address(HELP, "127.0.0.1:7001")? else { return Ok(()) };
-    // A few lines of each in a turn: what is said leaves at its end, and one who pastes a book must not fill, in a single
-    // turn, the queues of those who read.
-    let mut reactor = Reactor::with_config(Config::new().turn_frames(16))?;
-    let listener = reactor.net().listen(at, || Guest)?;
-    stop_on_interrupt(&reactor)?;
-    announce(&reactor.net(), listener);
+    let (config, options) = bounds();
+    let mut reactor = Reactor::with_config(config)?;
+    let listener = listening(reactor.net().listen_with(at, options, |_, _, _| Ok(Guest)))?;
+    drain_on_interrupt(&reactor, GRACE)?;
+    announce(&reactor.net(), listener)?;
     Ok(reactor.run(&mut Room::default())?)
 }

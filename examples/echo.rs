@@ -1,5 +1,6 @@
 //! Sends back whatever it gets. The README shows this file.
 use mainspring::{Context, Outcome, Protocol, Reactor};
+use std::io::Write;
 
 struct Echo;
 
@@ -14,6 +15,6 @@ fn main() -> std::io::Result<()> {
     let at = std::env::args().nth(1).unwrap_or("127.0.0.1:7000".into());
     let mut reactor = Reactor::new()?;
     let listener = reactor.net().listen(at, || Echo)?;
-    println!("listening on {}", reactor.net().local(listener).expect("it listens"));
+    writeln!(std::io::stdout(), "listening on {}", reactor.net().local(listener).expect("it listens"))?;
     reactor.run(&mut ())
 }

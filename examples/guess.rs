@@ -4,9 +4,9 @@
 
 mod common;
 
-use common::{Failure, address, announce, exit, say, stop_on_interrupt};
-use mainspring::{Address, Reactor};
-use std::{cmp::Ordering, process::ExitCode};
+use common::{Failure, address, announce, drain_on_interrupt, exit, listening, say};
+use mainspring::{Address, Net, Reactor};
+use std::{cmp::Ordering, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
 A guessing game: send a number from 1 to 100, a line each; who hits it begins a
@@ -19,6 +19,9 @@ not given. Then, in another terminal: nc 127.0.0.1 7014";
 
 /// Longer lines are no numbers.
 const LINE_MAX: usize = 80;
+
+/// After Ctrl-C: for everybody to take its answers.
+const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Game {
@@ -58,10 +61,11 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Failure> {
     let Some(at) = address(HELP, "127.0.0.1:7014")? else { return Ok(()) };
     let mut reactor = Reactor::new()?;
-    stop_on_interrupt(&reactor)?;
+    drain_on_interrupt(&reactor, GRACE)?;
     let (mut game, mut net) = (Game::default(), reactor.net());
     game.begin(net.random());
-    let listener = net.serve_lines(at, LINE_MAX, |net, game: &mut Game, peer, line| game.answer(peer, line, net.random()))?;
-    announce(&net, listener);
+    let answer = |net: &mut Net<'_, Game>, game: &mut Game, peer: &Address, line: &[u8]| game.answer(peer, line, net.random());
+    let listener = listening(net.serve_lines(at, LINE_MAX, answer))?;
+    announce(&net, listener)?;
     Ok(reactor.run(&mut game)?)
 }

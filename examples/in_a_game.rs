@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Failure, announce, arguments, exit, say, stop_on_interrupt};
+use common::{Failure, announce, arguments, exit, listening, say, stop_on_interrupt};
 use mainspring::{Config, Context, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::{
     collections::BTreeMap,
@@ -152,13 +152,13 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 1, &["steps"])? else { return Ok(()) };
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7004".into());
-    let steps_max = given.parsed("steps")?.unwrap_or(u64::MAX);
+    let steps_max = given.number("steps", 1..=u64::MAX)?.unwrap_or(u64::MAX);
     // A turn is as long as what may be done in it: with so little of each player, far shorter than a step.
     let mut reactor = Reactor::with_config(Config::new().turn_frames(16).turn_bytes(4096).turn_accepts(4))?;
     let options = Listen::new().stall_timeout(PATIENCE).connections_max(PLAYERS_MAX, "the field is full\n");
-    let listener = reactor.net().listen_with(at, options, |_, _, _| Ok(Pad))?;
+    let listener = listening(reactor.net().listen_with(at, options, |_, _, _| Ok(Pad)))?;
     stop_on_interrupt(&reactor)?;
-    announce(&reactor.net(), listener);
+    announce(&reactor.net(), listener)?;
     let mut game = Game::default();
     let late_max = play(&mut reactor, &mut game, steps_max)?;
     reactor.net().drain(GRACE);

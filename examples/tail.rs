@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Failure, announce, arguments, exit, misused, stop_on_interrupt};
+use common::{Failure, announce, arguments, drain_on_interrupt, exit, listening, misused};
 use mainspring::{Context, Dispatcher, Drained, Fault, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Scope, Source};
 use std::{
     collections::BTreeMap,
@@ -46,7 +46,7 @@ const LISTENERS_MAX: usize = 100;
 /// So long somebody to whom something is sent may take nothing of it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// When SOURCE has ended: for everybody to take the rest.
+/// When SOURCE has ended, or after Ctrl-C: for everybody to take the rest.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What the program has one of; every callback is lent it.
@@ -108,7 +108,8 @@ impl Dispatcher<Audience> for Tail {
     /// The end of SOURCE is that of the program, when everybody has the rest.
     fn closed(&mut self, scope: &mut Scope<'_, Audience>, audience: &mut Audience, why: Reason) {
         audience.tell(&mut scope.net, &self.begun);
-        if !why.is_clean() {
+        // After Ctrl-C it is the reactor that ends it.
+        if !why.is_clean() && !matches!(why, Reason::Shutdown) {
             audience.ending = Err(why.to_string().into());
         }
         scope.net.drain(GRACE);
@@ -183,9 +184,9 @@ fn run() -> Result<(), Failure> {
     let mut reactor = Reactor::new()?;
     reactor.net().watch(Tail { file, begun: Vec::new() }).map_err(cannot)?;
     let options = Listen::new().stall_timeout(PATIENCE).connections_max(LISTENERS_MAX, "* too many are here already\n");
-    let listener = reactor.net().listen_with(at, options, |_, _, _| Ok(Listener))?;
-    stop_on_interrupt(&reactor)?;
-    announce(&reactor.net(), listener);
+    let listener = listening(reactor.net().listen_with(at, options, |_, _, _| Ok(Listener)))?;
+    drain_on_interrupt(&reactor, GRACE)?;
+    announce(&reactor.net(), listener)?;
     let mut audience = Audience { missed: BTreeMap::new(), ending: Ok(()) };
     reactor.run(&mut audience)?;
     audience.ending

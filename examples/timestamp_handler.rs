@@ -4,7 +4,7 @@
 mod common;
 
 use chrono::Local;
-use common::{Failure, announce, arguments, exit, say, stop_on_interrupt};
+use common::{Failure, announce, arguments, drain_on_interrupt, exit, listening, say};
 use mainspring::{
     Address, Answer, Context, Fault, Limit, Listen, Net, Outcome, Reactor, Reason, Refusal, RequestHandler, Terminator,
 };
@@ -28,6 +28,9 @@ const LINE_MAX: usize = 4096;
 
 /// Who says nothing for so long, or takes so long for a line, is let go.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// After Ctrl-C: for everybody to take its answers.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// What the program has one of.
 struct Counter {
@@ -92,10 +95,10 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 1, &["clients"])? else { return Ok(()) };
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7013".into());
-    let clients_max = given.parsed("clients")?.unwrap_or(100);
+    let clients_max = given.number("clients", 1..=u32::MAX)?.unwrap_or(100);
     let mut reactor = Reactor::new()?;
-    stop_on_interrupt(&reactor)?;
-    let listener = reactor.net().serve(at, Listen::new(), Stamper::default)?;
-    announce(&reactor.net(), listener);
+    drain_on_interrupt(&reactor, GRACE)?;
+    let listener = listening(reactor.net().serve(at, Listen::new(), Stamper::default))?;
+    announce(&reactor.net(), listener)?;
     Ok(reactor.run(&mut Counter { clients: 0, clients_max })?)
 }

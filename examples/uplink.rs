@@ -4,9 +4,12 @@
 //! Reading standard input blocks, so a thread does that, and posts each line into the loop.
 
 mod common;
+#[path = "common/printable.rs"]
+mod printable;
 
-use common::{Failure, arguments, complain, exit, misused, say, stop_on_interrupt};
+use common::{Failure, arguments, complain, exit, misused, print, stop_on_interrupt};
 use mainspring::{Context, Keep, Net, Outcome, Protocol, Reactor, Reason, Reconnect, Remote, Terminator};
+use printable::printable;
 use std::{
     io::{self, BufRead, ErrorKind, Read},
     process::ExitCode,
@@ -100,9 +103,11 @@ impl Protocol<App> for Uplink {
         Ok(())
     }
 
-    fn frame(&mut self, _: &mut Context<'_, App>, _: &mut App, line: &[u8]) -> Outcome {
+    fn frame(&mut self, ctx: &mut Context<'_, App>, app: &mut App, line: &[u8]) -> Outcome {
         // What others say must not do anything to a terminal.
-        say(String::from_utf8_lossy(line).replace(char::is_control, " "));
+        if let Err(why) = print(printable(&String::from_utf8_lossy(line))) {
+            app.give_up(&mut ctx.net, why);
+        }
         Ok(())
     }
 
@@ -120,7 +125,9 @@ impl Protocol<App> for Uplink {
                 app.ending = Err(format!("the last lines may be lost: {why}").into());
             }
             ctx.net.stop();
-        } else if is_nonsense || app.uplink.failures() >= app.tries_max {
+        } else if is_nonsense {
+            app.give_up(&mut ctx.net, misused(why));
+        } else if app.uplink.failures() >= app.tries_max {
             app.give_up(&mut ctx.net, why.to_string());
         } else {
             complain(format_args!("{why}; trying again"));
@@ -155,7 +162,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 1, &["tries"])? else { return Ok(()) };
     let to = given.text()?.ok_or_else(|| misused("ADDR is missing: whom to call?"))?;
-    let tries_max = given.parsed("tries")?.unwrap_or(u32::MAX);
+    let tries_max = given.number("tries", 1..=u32::MAX)?.unwrap_or(u32::MAX);
     let mut reactor = Reactor::new()?;
     stop_on_interrupt(&reactor)?;
     let mut app = App::new(&to, tries_max);

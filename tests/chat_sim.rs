@@ -13,9 +13,9 @@ mod common;
 #[path = "../examples/timestamp/server.rs"]
 mod server;
 
-use chat::{Guest, LINE_MAX, Room};
+use chat::{Guest, LINE_MAX, Room, bounds};
 use mainspring::{
-    Config, Context, Key, Limit, Outcome, Protocol, Reason, Terminator,
+    Context, Key, Limit, Outcome, Protocol, Reason, Terminator,
     testing::{Actor, Host, Scene, Sim, Transcript, Weather, check, every_cut},
 };
 use server::{IDLE_MAX, Stamper};
@@ -50,12 +50,27 @@ fn a_name_that_will_not_do_is_asked_for_again() {
 fn a_name_that_shows_as_another_one_is_refused_and_what_turns_a_line_around_is_shown() {
     let mut t = Transcript::<Guest, Room>::new(Guest);
     t.sends("Your name?\n");
-    for name in [&b"\xff\xfe"[..], "ann\u{200b}".as_bytes(), "\u{202e}nna".as_bytes(), "\u{2066}anna".as_bytes()] {
-        t.receives([name, b"\n"].concat()).sends("A name is UTF-8, and all of it can be seen. Your name?\n");
+    t.receives(b"\xff\xfe\n").sends("A name is UTF-8, and all of it can be seen. Your name?\n");
+    // Without width, turned around, between letters, joined, varied, tagged, blank, or a space of another kind.
+    for hidden in
+        "\u{200b}\u{ad}\u{34f}\u{61c}\u{180e}\u{200c}\u{200d}\u{202e}\u{2066}\u{3164}\u{115f}\u{fe0f}\u{feff}\u{fff9}\u{ffff}\
+                   \u{e0041}\u{e0100}\u{a0}\u{2003}\u{3000}"
+            .chars()
+    {
+        for name in [format!("ann{hidden}a"), format!("x{hidden}{hidden}y")] {
+            t.receives(format!("{name}\n")).sends("A name is UTF-8, and all of it can be seen. Your name?\n");
+        }
+    }
+    for nothing in ["\u{2800}", "\u{2028}", "\u{a0}", "\u{85}"] {
+        t.receives(format!("{nothing}\n")).sends("A name has 1 to 32 characters. Your name?\n");
+    }
+    for other in ["*", "<anna>", "anna> no\u{20}<bert", "/who"] {
+        t.receives(format!("{other}\n")).sends("A name has none of < > * in it, and no / in front. Your name?\n");
     }
     let mut scene = room();
     let [anna, bert] = ["anna", "bert"].map(|name| enters(&mut scene, name));
     scene.says(bert, "\u{202e}txt.exe\n").hears(anna, "* bert joined\n<bert> \u{fffd}txt.exe\n");
+    scene.says(bert, "one\u{2028}<anna> no\n").hears(anna, "<bert> one <anna> no\n");
 }
 
 #[test]
@@ -98,13 +113,10 @@ const AT: &str = "127.0.0.1:7001";
 
 /// The room as the program has it: with its bounds.
 fn room() -> Scene<Room> {
-    let mut scene = Scene::with_config(0, Room::default(), bounds());
-    scene.net().listen(AT, || Guest).expect("a simulated port is free");
+    let (config, options) = bounds();
+    let mut scene = Scene::with_config(0, Room::default(), config);
+    scene.net().listen_with(AT, options, |_, _, _| Ok(Guest)).expect("a simulated port is free");
     scene
-}
-
-fn bounds() -> Config {
-    Config::new().turn_frames(16)
 }
 
 fn enters(scene: &mut Scene<Room>, name: &str) -> Actor {
@@ -228,8 +240,9 @@ fn all_say(sim: &mut Sim, homes: &[Home], text: &str) {
 
 /// All are in the room, and know it.
 fn full_room(sim: &mut Sim) -> (Host<Room>, [Home; NAMES.len()]) {
-    let server = sim.host_with("10.0.0.1", Room::default(), bounds());
-    sim.net(server).listen(ROOM, || Guest).expect("a simulated port is free");
+    let (config, options) = bounds();
+    let server = sim.host_with("10.0.0.1", Room::default(), config);
+    sim.net(server).listen_with(ROOM, options, |_, _, _| Ok(Guest)).expect("a simulated port is free");
     let mut number = 0;
     let homes = NAMES.map(|name| {
         number += 1;

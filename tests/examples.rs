@@ -132,11 +132,33 @@ impl Program {
 
     /// With exit code 1 and one line of standard error.
     #[track_caller]
-    fn ends_badly(mut self) -> (Vec<String>, String) {
+    fn ends_badly(self) -> (Vec<String>, String) {
+        self.ends_with(1)
+    }
+
+    /// With exit code 2 and one line of standard error, which says how to learn more.
+    #[track_caller]
+    fn ends_misused(self) -> String {
+        let (stdout, complaint) = self.ends_with(2);
+        assert_eq!(stdout, [""; 0], "{complaint}");
+        assert!(complaint.starts_with("error: ") && complaint.ends_with("; --help shows how it is used"), "{complaint}");
+        complaint
+    }
+
+    #[track_caller]
+    fn ends_with(mut self, code: i32) -> (Vec<String>, String) {
         let (status, stdout, mut stderr) = self.end();
-        assert_eq!(status.code(), Some(1), "{stderr:?}");
-        assert_eq!(stderr.len(), 1, "{stderr:?}");
+        assert_eq!((status.code(), stderr.len()), (Some(code), 1), "{stderr:?}");
         (stdout, stderr.remove(0))
+    }
+
+    /// By Ctrl-C: with exit code 130, as shells count, and without a complaint.
+    #[track_caller]
+    fn ends_interrupted(mut self) -> Vec<String> {
+        self.interrupt();
+        let (status, stdout, stderr) = self.end();
+        assert_eq!((status.code(), stderr), (Some(130), vec![]));
+        stdout
     }
 }
 
@@ -271,7 +293,7 @@ impl Drop for UnixPath {
 // ----------------------------------------------------------------------------------------------------- all of them
 
 /// Each with arguments that start a server on a free port; but `echo`, which leaves an interrupt to the system.
-const SERVERS: [(&str, &[&str]); 7] = [
+const SERVERS: [(&str, &[&str]); 9] = [
     ("in_a_game", &["127.0.0.1:0"]),
     ("timestamp", &["serve", "127.0.0.1:0"]),
     ("timestamp", &[]),
@@ -279,29 +301,74 @@ const SERVERS: [(&str, &[&str]); 7] = [
     ("proxy", &["127.0.0.1:0", "127.0.0.1:1"]),
     ("guess", &["127.0.0.1:0"]),
     ("timestamp_handler", &["127.0.0.1:0"]),
+    ("gopher_server", &["examples", "127.0.0.1:0"]),
+    ("transfer", &["receive", "/tmp", "127.0.0.1:0"]),
 ];
+
+/// All that are built beside this test and have help: a file or a folder each, but `gopher`, which is two, and `echo`.
+/// (`notes` is a package of its own, with a test of its own.)
+fn all_with_help() -> Vec<String> {
+    let mut all = vec!["gopher_server".to_owned(), "gopher_client".to_owned()];
+    for entry in std::fs::read_dir("examples").expect("where Cargo runs tests") {
+        let name = entry.expect("readable").file_name().into_string().expect("ASCII");
+        let name = name.trim_end_matches(".rs").to_owned();
+        if !["README.md", "common", "echo", "gopher", "notes"].contains(&name.as_str()) {
+            all.push(name);
+        }
+    }
+    assert!(all.len() >= 11, "{all:?}");
+    all
+}
 
 #[test]
 fn help_tells_how_each_is_used_and_fits_a_terminal() {
-    let all = [
-        "tail",
-        "in_a_game",
-        "uplink",
-        "timestamp",
-        "chat",
-        "proxy",
-        "guess",
-        "timestamp_handler",
-        "gopher_server",
-        "gopher_client",
-        "transfer",
-    ];
-    for name in all {
+    for name in all_with_help() {
         for option in ["--help", "-h"] {
-            let help = Program::start(name, &[option]).ends_well().join("\n");
+            let help = Program::start(&name, &[option]).ends_well().join("\n");
             assert!(help.contains(&format!("usage: {name}")), "{help}");
             assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         }
+    }
+    let notes = include_str!("../examples/notes/src/main.rs");
+    let (_, help) = notes.split_once("const HELP: &str = \"\\\n").expect("it has help");
+    let (help, _) = help.split_once("\";").expect("it ends");
+    assert!(help.contains("usage: notes") && help.lines().all(|line| line.chars().count() <= 80), "{help}");
+}
+
+#[test]
+fn help_that_cannot_be_written_is_an_error_and_help_that_nobody_reads_none() {
+    for name in all_with_help() {
+        if cfg!(target_os = "linux") {
+            let full = File::options().write(true).open("/dev/full").expect("full(4)");
+            let output = Command::new(path(&name)).arg("--help").stdout(full).output().expect("it was built");
+            let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{name}: {complaint}");
+            assert!(complaint.starts_with("error: cannot write to standard output: No space left"), "{name}: {complaint}");
+            assert_eq!(complaint.lines().count(), 1, "{name}: {complaint}");
+        }
+        let (ours, its) = UnixStream::pair().expect("descriptors");
+        drop(ours); // EPIPE
+        let output = Command::new(path(&name)).arg("--help").stdout(OwnedFd::from(its)).output().expect("it was built");
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(141), &b""[..]), "{name}: as by SIGPIPE");
+        for closed in ["<&-", ">&-", "2>&-"] {
+            let line = format!("'{}' --help {closed}", path(&name).display());
+            let output = Command::new("sh").args(["-c", &line]).output().expect("sh(1)");
+            assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{name} {closed}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_cannot_say_where_it_listens_ends_with_an_error() {
+    if !cfg!(target_os = "linux") {
+        return; // full(4)
+    }
+    for (name, arguments) in SERVERS.iter().chain(&[("echo", &["127.0.0.1:0"][..])]) {
+        let full = File::options().write(true).open("/dev/full").expect("full(4)");
+        let output = Command::new(path(name)).args(*arguments).stdout(full).output().expect("it was built");
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), complaint.lines().count()), (Some(1), 1), "{name}: {complaint}");
+        assert!(complaint.contains("No space left"), "{name}: {complaint}");
     }
 }
 
@@ -326,50 +393,82 @@ fn help_tells_after_how_long_who_says_nothing_is_let_go() {
 
 #[test]
 fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
-    let wrong: [(&str, &[&str], &str); 30] = [
+    let wrong: [(&str, &[&str], &str); 47] = [
         ("in_a_game", &["--nonsense"], "--nonsense"),
         ("in_a_game", &["127.0.0.1:0", "surplus"], "surplus"),
-        ("in_a_game", &["--steps", "-1"], "--steps: "),
+        ("in_a_game", &["--steps", "-1"], "--steps takes a whole number from 1 to 18446744073709551615, not '-1'"),
+        ("in_a_game", &["--steps"], "--steps"),
+        ("in_a_game", &["nonsense"], "nonsense"),
         ("uplink", &["--nonsense"], "--nonsense"),
         ("uplink", &[], "ADDR"),
         ("uplink", &["127.0.0.1:1", "surplus"], "surplus"),
-        ("uplink", &["127.0.0.1:1", "--tries", "nonsense"], "--tries: "),
+        ("uplink", &["127.0.0.1:1", "--tries", "nonsense"], "--tries takes a whole number from 1 to 4294967295"),
+        ("uplink", &["127.0.0.1:1", "--tries", "0"], "not '0'"),
         ("uplink", &["nonsense"], "nonsense"),
         ("tail", &["--nonsense"], "--nonsense"),
         ("tail", &[], "SOURCE"),
         ("tail", &["a", "127.0.0.1:0", "surplus"], "surplus"),
-        ("tail", &["/nowhere/at/all"], "/nowhere/at/all: No such file"),
-        ("tail", &["Cargo.toml"], "Cargo.toml: a file cannot be waited for"),
-        ("tail", &["src"], "src: a file cannot be waited for"),
+        ("tail", &["/dev/tty0-is-not-asked", "127.0.0.1:0", "--x"], "--x"),
         ("timestamp", &["--nonsense"], "--nonsense"),
         ("timestamp", &["127.0.0.1:1"], "serve or ask?"),
         ("timestamp", &["ask"], "address"),
         ("timestamp", &["serve", "127.0.0.1:0", "surplus"], "surplus"),
-        ("timestamp", &["serve", "--idle", "nonsense"], "nonsense"),
+        ("timestamp", &["serve", "--idle", "nonsense"], "--idle takes a whole number from 1 to 31536000, not 'nonsense'"),
+        ("timestamp", &["serve", "--idle", "18446744073709551616"], "--idle takes a whole number"),
+        ("timestamp", &["serve", "--idle", "two\nlines"], "--idle takes a whole number"),
+        ("timestamp", &["serve", "--timeout", "1"], "--timeout is for ask"),
+        ("timestamp", &["--idle", "1"], "--idle is for serve"),
+        ("timestamp", &["ask", "127.0.0.1:1", "--timeout", "1.5"], "not '1.5'"),
+        ("timestamp", &["ask", "nonsense", "hello"], "nonsense"),
+        ("timestamp", &["serve", "nonsense"], "nonsense"),
         ("timestamp", &["ask", "127.0.0.1:1", "--idle", "1"], "--idle is for serve"),
         ("chat", &["--nonsense"], "--nonsense"),
         ("chat", &["127.0.0.1:0", "surplus"], "surplus"),
         ("guess", &["--nonsense"], "--nonsense"),
         ("guess", &["127.0.0.1:0", "surplus"], "surplus"),
-        ("timestamp_handler", &["--clients", "nonsense"], "nonsense"),
+        ("timestamp_handler", &["--clients", "nonsense"], "--clients takes a whole number from 1 to 4294967295"),
+        ("timestamp_handler", &["localhost:7013"], "localhost"),
+        ("guess", &["127.0.0.1:99999"], "99999"),
+        ("chat", &["unix:"], "unix:"),
         ("timestamp_handler", &["127.0.0.1:0", "surplus"], "surplus"),
         ("proxy", &["--nonsense"], "--nonsense"),
         ("proxy", &[], "TARGET"),
         ("proxy", &["127.0.0.1:0"], "TARGET"),
         ("proxy", &["127.0.0.1:0", "127.0.0.1:1", "surplus"], "surplus"),
+        ("proxy", &["nonsense", "127.0.0.1:1"], "nonsense"),
+        ("proxy", &["127.0.0.1:0", "nonsense"], "TARGET: 'nonsense' is no address"),
+        ("proxy", &["127.0.0.1:0", "http://example.org:80"], "TARGET: "),
+        ("proxy", &["127.0.0.1:0", "127.0.0.1:99999"], "TARGET: "),
+        ("proxy", &["127.0.0.1:0", "host:no-such-service"], "no-such-service"),
+        ("proxy", &["127.0.0.1:0", "no..host:80"], "TARGET: "),
     ];
     for (name, arguments, word) in wrong {
-        let (stdout, complaint) = Program::start(name, arguments).ends_badly();
-        assert_eq!(stdout, [""; 0], "{name} {arguments:?}");
-        assert!(complaint.starts_with("error: ") && complaint.contains(word), "{name} {arguments:?}: {complaint}");
+        let complaint = Program::start(name, arguments).ends_misused();
+        assert!(complaint.contains(word), "{name} {arguments:?}: {complaint}");
     }
 }
 
 #[test]
-fn an_address_in_use_or_without_sense_is_an_error_that_names_it() {
+fn what_is_not_there_or_will_not_do_is_another_error_than_a_wrong_command_line() {
+    let wrong: [(&str, &[&str], &str); 5] = [
+        ("tail", &["/nowhere/at/all"], "/nowhere/at/all: No such file"),
+        ("tail", &["Cargo.toml"], "Cargo.toml: a file cannot be waited for"),
+        ("tail", &["src"], "src: a file cannot be waited for"),
+        ("proxy", &["127.0.0.1:0", "no-such-host.invalid:80"], "error: TARGET: "), // RFC 6761: never resolved
+        ("transfer", &["receive", "/nowhere/at/all", "127.0.0.1:0"], "/nowhere/at/all"),
+    ];
+    for (name, arguments, word) in wrong {
+        let (stdout, complaint) = Program::start(name, arguments).ends_badly();
+        assert_eq!(stdout, [""; 0], "{name} {arguments:?}");
+        assert!(complaint.contains(word), "{name} {arguments:?}: {complaint}");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_an_error_that_names_it_and_one_without_sense_is_misuse() {
     let (_busy, addr) = listener();
-    for at in [addr.to_string(), "nonsense".into()] {
-        let servers: [(&str, &[&str]); 7] = [
+    for (at, code) in [(addr.to_string(), 1), ("nonsense".into(), 2)] {
+        let servers: [(&str, &[&str]); 9] = [
             ("echo", &[&at]),
             ("timestamp", &["serve", &at]),
             ("chat", &[&at]),
@@ -377,9 +476,12 @@ fn an_address_in_use_or_without_sense_is_an_error_that_names_it() {
             ("guess", &[&at]),
             ("timestamp_handler", &[&at]),
             ("in_a_game", &[&at]),
+            ("gopher_server", &["examples", &at]),
+            ("transfer", &["receive", "/tmp", &at]),
         ];
         for (name, arguments) in servers {
-            let (stdout, complaint) = Program::start(name, arguments).ends_badly();
+            let code = if name == "echo" { 1 } else { code }; // which knows no command line
+            let (stdout, complaint) = Program::start(name, arguments).ends_with(code);
             assert_eq!(stdout, [""; 0], "{name}");
             assert!(complaint.contains(&at), "{name}: {complaint}");
         }
@@ -394,7 +496,18 @@ fn an_interrupt_ends_each_cleanly_also_while_somebody_is_connected() {
         let _guest = dial(addr);
         program.interrupt();
         let (status, _, complaints) = program.end();
-        assert_eq!(status.code(), Some(0), "{name} {arguments:?}: {complaints:?}");
+        assert_eq!(status.code(), Some(130), "{name} {arguments:?}: {complaints:?}");
+        let is_of_target = |line: &String| name == "proxy" && line.starts_with("could not connect to 127.0.0.1:1: ");
+        assert!(complaints.iter().all(is_of_target), "{name} {arguments:?}: {complaints:?}");
+    }
+}
+
+#[test]
+fn sigterm_ends_each_as_an_interrupt_does() {
+    for (name, arguments) in SERVERS {
+        let (mut program, _) = Program::serve(name, arguments);
+        program.signal("-TERM");
+        assert_eq!(program.end().0.code(), Some(143), "{name}");
     }
 }
 
@@ -576,9 +689,10 @@ fn tail_can_be_interrupted_while_somebody_listens_or_killed() {
     let fifo = Fifo::new("tail-end");
     let (program, addr, mut source) = fifo.follow();
     let mut listener = listen(addr);
-    program.interrupt();
-    program.ends_well();
-    assert!(listener.socket.read(&mut [0]).map_or(true, |bytes| bytes == 0), "an end, of one kind or the other");
+    source.write_all(b"the last\n").expect("it reads");
+    listener.hears("the last");
+    program.ends_interrupted();
+    listener.hears_the_end();
     assert_eq!(source.write_all(b"x").expect_err("nobody reads").kind(), ErrorKind::BrokenPipe);
 
     let (program, addr, mut source) = fifo.follow();
@@ -623,8 +737,8 @@ fn uplink_sends_what_is_typed_and_comes_back_after_it_was_reset() {
     for line in ["one", "", "two"] {
         first.hears(line);
     }
-    first.says("h\x1b[2Ji, caf\u{e9}\r\n");
-    assert_eq!(program.line(), "h [2Ji, caf\u{e9}");
+    first.says("h\x1b[2Ji,\u{202e} caf\u{e9}\r\n");
+    assert_eq!(program.line(), "h [2Ji,\u{fffd} caf\u{e9}");
     let Caller { socket, lines } = first;
     drop(lines);
     common::reset(socket);
@@ -696,17 +810,36 @@ fn uplink_gives_up_when_it_is_told_to_and_says_why() {
 }
 
 #[test]
+fn uplink_gives_up_when_it_cannot_print_what_the_server_says() {
+    if !cfg!(target_os = "linux") {
+        return; // full(4)
+    }
+    let (server, addr) = listener();
+    let full = File::options().write(true).open("/dev/full").expect("full(4)");
+    let mut command = Command::new(path("uplink"));
+    let child = command.arg(addr.to_string()).stdin(Stdio::piped()).stdout(full).stderr(Stdio::piped()).spawn();
+    let peer = accept(&server);
+    say(&peer, "hello\n");
+    read_all(&peer);
+    drop(peer);
+    let output = child.expect("it was built").wait_with_output().expect("ours");
+    let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{complaints}");
+    assert!(complaints.lines().last().is_some_and(|last| last.starts_with("error: cannot write to standard output: ")));
+}
+
+#[test]
 fn uplink_can_be_interrupted_while_it_pauses_and_while_it_is_connected() {
     let (_socket, addr) = nobody();
     let mut program = Program::start("uplink", &[&addr.to_string()]);
     program.complaint();
     program.interrupt();
-    assert_eq!(program.end().0.code(), Some(0));
+    assert_eq!(program.end().0.code(), Some(130));
     let (mut program, server) = uplink(&[]);
     let mut peer = accept(&server);
     program.complaint();
     program.interrupt();
-    assert_eq!(program.end().0.code(), Some(0));
+    assert_eq!(program.end().0.code(), Some(130));
     assert_eq!(peer.read(&mut [0]).expect("an end"), 0);
 }
 
@@ -826,7 +959,7 @@ fn the_steps_come_whatever_the_network_does() {
 
 #[test]
 fn an_interrupt_ends_the_game_and_all_are_told() {
-    let (program, addr) = Program::serve("in_a_game", &["127.0.0.1:0"]);
+    let (mut program, addr) = Program::serve("in_a_game", &["127.0.0.1:0"]);
     let mut player = Caller::new(addr);
     while !player.line().starts_with("step ") {}
     program.interrupt();
@@ -834,7 +967,8 @@ fn an_interrupt_ends_the_game_and_all_are_told() {
     assert!(told.starts_with(FAREWELL), "{told}");
     player.hears_the_end();
     drop(player);
-    assert_eq!(program.ends_well().len(), 1);
+    let (status, told, _) = program.end();
+    assert_eq!((status.code(), told.len()), (Some(130), 1));
 }
 
 #[test]
@@ -866,8 +1000,7 @@ fn a_server_listens_at_a_path_too_and_takes_the_file_away() {
     let mut all = String::new();
     peer.read_to_string(&mut all).expect("an orderly end");
     assert!(all.ends_with("] hello\n"), "{all}");
-    program.interrupt();
-    program.ends_well();
+    program.ends_interrupted();
     assert!(!path.0.exists());
 }
 
@@ -1044,17 +1177,15 @@ fn ask_sends_its_arguments_as_a_line() {
 }
 
 #[test]
-fn ask_reads_lines_at_a_prompt_up_to_an_empty_one() {
+fn ask_reads_lines_up_to_an_empty_one_and_prompts_nobody_who_is_no_terminal() {
     let (_program, addr) = time_server();
     for empty in ["\n", "\r\n"] {
         let mut client = Program::start("timestamp", &["ask", &addr.to_string()]);
         client.types("one\n");
-        assert_eq!(unstamp(client.line().strip_prefix("> ").expect("a prompt")).1, "one");
+        assert_eq!(unstamp(&client.line()).1, "one");
         client.types(&format!("two\r\nthree\n{empty}not asked\n"));
         let rest = client.ends_well();
-        let answers: Vec<_> = rest.iter().map(|line| line.strip_prefix("> ").expect("a prompt")).collect();
-        assert_eq!(answers.len(), 3, "{answers:?}");
-        assert_eq!([unstamp(answers[0]).1, unstamp(answers[1]).1, answers[2]], ["two", "three", ""]);
+        assert_eq!(rest.iter().map(|answer| unstamp(answer).1).collect::<Vec<_>>(), ["two", "three"]);
     }
 }
 
@@ -1064,11 +1195,89 @@ fn ask_stops_at_the_end_of_input_and_asks_an_unfinished_line_too() {
     let mut client = Program::start("timestamp", &["ask", &addr.to_string()]);
     client.types("one\ntwo");
     client.end_of_input();
-    let lines = client.ends_well();
-    assert_eq!(lines.len(), 3, "{lines:?}");
-    assert_eq!(unstamp(lines[0].strip_prefix("> ").expect("a prompt")).1, "one");
-    assert_eq!(unstamp(lines[1].strip_prefix("> ").expect("a prompt")).1, "two");
-    assert_eq!(lines[2], "> ");
+    let answers = client.ends_well();
+    assert_eq!(answers.iter().map(|answer| unstamp(answer).1).collect::<Vec<_>>(), ["one", "two"]);
+}
+
+#[test]
+fn ask_prompts_on_a_terminal() {
+    if Command::new("script").arg("--version").output().is_err() {
+        return;
+    }
+    let (_program, addr) = time_server();
+    // script(1) runs it on a terminal of its own, and writes down what is to be seen there.
+    let line = format!("'{}' ask {addr}", path("timestamp").display());
+    let mut command = Command::new("script");
+    command.args(["-qefc", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut terminal = command.spawn().expect("script(1)");
+    let mut typist = terminal.stdin.take().expect("piped");
+    let mut screen = BufReader::new(terminal.stdout.take().expect("piped"));
+    let mut seen = Vec::new();
+    screen.read_until(b'>', &mut seen).expect("a prompt");
+    typist.write_all(b"hello\n").expect("it reads");
+    screen.read_until(b'>', &mut seen).expect("the next one");
+    typist.write_all(b"\n").expect("it reads");
+    screen.read_to_end(&mut seen).expect("the end");
+    let seen = String::from_utf8_lossy(&seen).into_owned();
+    assert!(seen.starts_with('>') && seen.contains("] hello\r\n> "), "{seen:?}");
+    assert!(terminal.wait().expect("ours").success());
+}
+
+#[test]
+fn ask_shows_what_a_server_says_without_harm_to_a_terminal() {
+    let (listener, addr) = listener();
+    let client = Program::start("timestamp", &["ask", &addr.to_string(), "hello"]);
+    let server = accept(&listener);
+    BufReader::new(&server).read_line(&mut String::new()).expect("the question in time");
+    say(&server, "\x1b[2Jgone\u{202e}fdp.exe\u{9b}31m\n");
+    let shown = client.ends_well();
+    assert_eq!(shown, [" [2Jgone\u{fffd}fdp.exe 31m"]);
+}
+
+#[test]
+fn ask_gives_a_server_up_that_does_not_answer_or_drips() {
+    for piece in ["", "x"] {
+        let (listener, addr) = listener();
+        let client = Program::start("timestamp", &["ask", "--timeout", "1", &addr.to_string(), "hello"]);
+        let mut server = accept(&listener);
+        let dripping = thread::spawn(move || {
+            let _ = server.read(&mut [0; 100]); // the question
+            while server.write_all(piece.as_bytes()).is_ok() && !matches!(server.read(&mut [0]), Ok(0)) {}
+        });
+        let (_, complaint) = client.ends_badly();
+        assert_eq!(complaint, format!("error: the server {addr} has not answered for 1 seconds"));
+        dripping.join().expect("no panic");
+    }
+}
+
+#[test]
+fn ask_and_the_show_say_that_they_cannot_print() {
+    if !cfg!(target_os = "linux") {
+        return; // full(4)
+    }
+    let (_program, addr) = time_server();
+    let to = addr.to_string();
+    for arguments in [&["ask", &to, "hello"][..], &["ask", &to], &[]] {
+        let full = File::options().write(true).open("/dev/full").expect("full(4)");
+        let mut command = Command::new(path("timestamp"));
+        let child = command.args(arguments).stdin(Stdio::piped()).stdout(full).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("it was built");
+        let _ = child.stdin.take().expect("piped").write_all(b"hello\n"); // it may have ended
+        let output = child.wait_with_output().expect("ours");
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {complaint}");
+        assert_eq!(complaint, "error: cannot write to standard output: No space left on device (os error 28)\n");
+    }
+}
+
+#[test]
+fn ask_says_that_standard_input_cannot_be_read() {
+    let (_program, addr) = time_server();
+    let folder = File::open("/").expect("a folder");
+    let output = Command::new(path("timestamp")).args(["ask", &addr.to_string()]).stdin(folder).output().expect("it was built");
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert!(complaint.starts_with("error: cannot read standard input: ") && complaint.lines().count() == 1, "{complaint}");
 }
 
 #[test]
@@ -1079,8 +1288,6 @@ fn ask_says_in_one_line_that_the_server_cannot_be_reached() {
         assert_eq!(stdout, [""; 0]);
         assert!(complaint.contains("connect") && complaint.contains(&addr.to_string()), "{complaint}");
     }
-    let (_, complaint) = Program::start("timestamp", &["ask", "nonsense", "hello"]).ends_badly();
-    assert!(complaint.contains("nonsense"), "{complaint}");
 }
 
 #[test]
@@ -1114,8 +1321,7 @@ fn ask_can_be_interrupted_at_the_prompt() {
     let mut client = Program::start("timestamp", &["ask", &addr.to_string()]);
     client.types("one\n");
     client.line();
-    client.interrupt();
-    client.ends_well();
+    client.ends_interrupted();
 }
 
 // ------------------------------------------------------------------------------------------------------------ chat
@@ -1176,6 +1382,77 @@ fn a_name_that_is_taken_or_empty_is_refused_and_asked_for_again() {
     guest.hears("* ann left");
     enter(addr, "ann"); // the name is free again
     guest.hears("* ann joined");
+}
+
+#[test]
+fn a_command_that_there_is_not_is_not_said_aloud() {
+    let (_program, addr) = room();
+    let mut ann = enter(addr, "ann");
+    let mut bob = enter(addr, "bob");
+    ann.hears("* bob joined");
+    bob.says("/qiut\n/me waves\n / \nbye\n");
+    for _ in 0..3 {
+        bob.hears("Not said: there is /who and /quit, and no other command.");
+    }
+    ann.hears("<bob> bye");
+    let mut unnamed = Caller::new(addr);
+    unnamed.hears("Your name?");
+    unnamed.says("/who\n/quit\n");
+    unnamed.hears("A name has none of < > * in it, and no / in front. Your name?");
+    unnamed.hears_the_end();
+}
+
+#[test]
+fn all_are_told_when_the_room_closes() {
+    let (mut program, addr) = room();
+    let (mut ann, mut unnamed) = (enter(addr, "ann"), Caller::new(addr));
+    unnamed.hears("Your name?");
+    program.interrupt();
+    for guest in [&mut ann, &mut unnamed] {
+        guest.hears("* the room closes");
+        guest.hears_the_end();
+    }
+    let (status, _, complaints) = program.end();
+    assert_eq!((status.code(), complaints), (Some(130), vec![]));
+}
+
+#[test]
+fn one_more_than_the_room_has_places_is_told_so() {
+    let (_program, addr) = room();
+    let mut guests: Vec<TcpStream> = (0..500).map(|_| dial(addr)).collect();
+    let mut last = Caller::of(guests.pop().expect("one of them"));
+    last.hears("Your name?");
+    let mut surplus = Caller::new(addr);
+    surplus.hears("* the room is full, try again later");
+    surplus.hears_the_end();
+}
+
+#[test]
+fn members_who_do_not_read_cost_little() {
+    if !cfg!(target_os = "linux") {
+        return; // proc(5)
+    }
+    let (program, addr) = room();
+    let silent: Vec<TcpStream> = (0..200)
+        .map(|n| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
+            socket.set_recv_buffer_size(4096).expect("a socket option");
+            socket.connect(&addr.into()).expect("the room is open");
+            let socket = TcpStream::from(socket);
+            say(&socket, format!("silent {n}\n"));
+            socket
+        })
+        .collect();
+    let ann = enter(addr, "ann");
+    let mut bob = enter(addr, "bob");
+    // All that their queues may hold, and more than any kernel keeps.
+    let text = "z".repeat(1000);
+    for batch in 0..400 {
+        ann.says(format!("{text}\n").repeat(16) + &format!("{batch}\n"));
+        while bob.line() != format!("<ann> {batch}") {}
+    }
+    assert!(memory_max(&program) < 64 << 20, "{} bytes", memory_max(&program));
+    drop(silent);
 }
 
 #[test]
@@ -1433,8 +1710,7 @@ fn proxy_breaks_off_when_the_target_refuses_and_says_so_once() {
         let complaint = program.complaint();
         assert!(complaint.contains("connect") && complaint.contains(&to.to_string()), "{complaint}");
     }
-    program.interrupt();
-    assert_eq!(program.ends_well(), [""; 0]);
+    assert_eq!(program.ends_interrupted(), [""; 0]);
 }
 
 #[test]
@@ -1445,8 +1721,111 @@ fn proxy_lets_its_clients_go_also_when_nobody_can_be_told_why() {
         let error = dial(addr).read(&mut [0]).expect_err("a reset, not silence");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
+    assert_eq!(program.ends_interrupted(), [""; 0]);
+}
+
+#[test]
+fn proxy_lets_what_is_under_way_finish_when_it_is_interrupted() {
+    let (mut program, addr, listener) = proxy();
+    let mut client = Caller::new(addr);
+    let mut target = Caller::of(accept(&listener));
+    client.says("question\n");
+    target.hears("question");
+    target.says("half of ");
+    let mut half = [0; 8];
+    client.lines.read_exact(&mut half).expect("in time");
+    program.signal("-TERM");
+    while TcpStream::connect(addr).is_ok() {
+        thread::yield_now(); // until it listens no more
+    }
+    target.says("the answer\n");
+    client.hears("the answer");
+    target.hangs_up();
+    client.hears_the_end();
+    client.hangs_up();
+    let (status, stdout, stderr) = program.end();
+    assert_eq!((status.code(), stdout, stderr), (Some(143), vec![], vec![]));
+}
+
+#[test]
+fn proxy_ends_what_is_under_way_at_the_second_interrupt() {
+    let both = [proxy(), proxy()];
+    let held = both.each_ref().map(|(_, addr, listener)| (dial(*addr), accept(listener)));
+    for (program, addr, _) in &both {
+        program.interrupt();
+        while TcpStream::connect(addr).is_ok() {
+            thread::yield_now(); // until it listens no more
+        }
+    }
+    let [(mut waits, ..), (mut program, ..)] = both;
     program.interrupt();
-    program.ends_well();
+    assert_eq!(program.end().0.code(), Some(130));
+    assert_eq!(waits.child.try_wait().expect("ours"), None, "the one that was asked once, and earlier, goes on");
+    drop(held);
+}
+
+#[test]
+fn proxy_finds_its_target_by_name() {
+    let (target, to) = listener();
+    let (_program, addr) = Program::serve("proxy", &["127.0.0.1:0", &format!("localhost:{}", to.port())]);
+    let client = Caller::new(addr);
+    client.says("hello\n");
+    Caller::of(accept(&target)).hears("hello");
+}
+
+/// A program that may have no more than so many descriptors.
+fn serve_with_descriptors(most: u32, name: &str, arguments: &str) -> (Program, SocketAddr) {
+    let line = format!("ulimit -n {most} && exec '{}' {arguments}", path(name).display());
+    let mut child = Command::new("sh")
+        .args(["-c", &line])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("sh(1)");
+    let stdout = lines_of(child.stdout.take().expect("piped"));
+    let stderr = lines_of(child.stderr.take().expect("piped"));
+    let program = Program { stdin: child.stdin.take(), child, stdout, stderr };
+    let addr = program.address().parse().expect("an IP address");
+    (program, addr)
+}
+
+#[test]
+fn proxy_serves_whom_it_lets_in_however_few_descriptors_it_has() {
+    let (target, to) = listener();
+    let echoing = thread::spawn(move || {
+        while let Ok((mut stream, _)) = target.accept() {
+            thread::spawn(move || {
+                let mut byte = [0];
+                while stream.read_exact(&mut byte).is_ok() && stream.write_all(&byte).is_ok() {}
+            });
+        }
+    });
+    let (mut program, addr) = serve_with_descriptors(32, "proxy", &format!("127.0.0.1:0 {to}"));
+    for _ in 0..3 {
+        let clients: Vec<TcpStream> = (0..100).map(|_| dial(addr)).collect();
+        // Who is let in is served, and keeps its place; all others see their end.
+        let mut served = 0;
+        for mut client in &clients {
+            let _ = client.write_all(b"x"); // an error is as good as an end
+            served += usize::from(client.read(&mut [0]).is_ok_and(|bytes| bytes == 1));
+        }
+        assert!(served >= 8, "{served} of 100");
+        drop(clients);
+        // And there is room again.
+        let again = || {
+            let client = dial(addr);
+            (&client).write_all(b"x").is_ok() && (&client).read(&mut [0]).is_ok_and(|bytes| bytes == 1)
+        };
+        let began = Instant::now();
+        while !again() {
+            assert!(began.elapsed() < PATIENCE, "nobody is served any more");
+        }
+    }
+    program.interrupt();
+    let (status, _, complaints) = program.end();
+    assert_eq!((status.code(), complaints), (Some(130), vec![]));
+    drop(echoing); // it waits for who comes next, and ends with the test
 }
 
 /// A target whose backlog is full: the second who calls it waits until the first was accepted.

@@ -8,6 +8,8 @@ mod common;
 #[allow(dead_code)] // what only the programs need
 #[path = "../examples/gopher/gopher.rs"]
 mod gopher;
+#[path = "../examples/common/printable.rs"]
+mod printable;
 #[allow(dead_code)]
 #[path = "../examples/gopher/client/reply.rs"]
 mod reply;
@@ -560,28 +562,76 @@ fn one_too_many_is_told_so() {
 }
 
 #[test]
+fn whom_it_lets_in_it_serves_however_few_descriptors_it_has() {
+    let folder = Folder::new().with("a.txt", "fine\n");
+    let server = program("gopher_server");
+    let server = Path::new(server.get_program()).display();
+    let line = format!("ulimit -n 32 && exec '{server}' '{}' 127.0.0.1:0", folder.0.display());
+    let mut child = Command::new("sh").args(["-c", &line]).stdout(Stdio::piped()).spawn().expect("sh(1)");
+    let stdout = child.stdout.take().expect("piped");
+    let _running = Running(child);
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).expect("text");
+    let addr = line.trim().strip_prefix("listening on ").and_then(|addr| addr.parse().ok()).expect("an IP address");
+    for _ in 0..3 {
+        let guests: Vec<TcpStream> = (0..100).map(|_| dial(addr)).collect();
+        let mut served = 0;
+        for mut guest in guests {
+            let _ = guest.write_all(b"/a.txt\r\n"); // it may be closed already
+            let mut answer = Vec::new();
+            let is_whole = guest.read_to_end(&mut answer).is_ok();
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            served += usize::from(answer == "fine\r\n.\r\n");
+            // All, or the refusal of a server that has no room, or its end: never that the file cannot be read.
+            let is_refusal = answer.starts_with("3the server is busy") || answer.is_empty();
+            assert!(answer == "fine\r\n.\r\n" || is_refusal, "{answer:?}, whole: {is_whole}");
+        }
+        assert!(served >= 3, "{served} of 100");
+    }
+}
+
+#[test]
+fn an_interrupt_lets_an_answer_that_is_under_way_finish() {
+    let folder = Folder::new().with("a.bin", noise(20 << 20));
+    let mut server = serve(&folder);
+    let mut guest = dial(server.addr);
+    say(&guest, "/a.bin\r\n");
+    guest.read_exact(&mut [0]).expect("it begins");
+    server.running.interrupt();
+    while TcpStream::connect(server.addr).is_ok() {
+        thread::yield_now(); // until it listens no more
+    }
+    let mut rest = Vec::new();
+    guest.read_to_end(&mut rest).expect("an orderly end");
+    assert_eq!(rest.len(), (20 << 20) - 1);
+    assert_eq!(server.running.0.wait().expect("ours").code(), Some(130));
+}
+
+#[test]
 fn the_server_says_what_it_cannot_do_and_ends_when_it_is_interrupted() {
     let folder = Folder::new().with("a.txt", "");
     let busy = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr().map(|addr| (socket, addr)));
     let (_busy, addr) = busy.expect("a free port");
     let (root, file, nothing) = (folder.0.display().to_string(), folder.path("a.txt"), folder.path("nothing"));
-    let wrong: [(&[&str], &str); 6] = [
-        (&[], "ROOT"),
-        (&["--nonsense"], "--nonsense"),
-        (&[&root, "127.0.0.1:0", "surplus"], "surplus"),
-        (&[&root, &addr.to_string()], &addr.to_string()),
-        (&[&file.display().to_string(), "127.0.0.1:0"], "a.txt"),
-        (&[&nothing.display().to_string(), "127.0.0.1:0"], "nothing"),
+    let wrong: [(&[&str], i32, &str); 8] = [
+        (&[], 2, "ROOT"),
+        (&["--nonsense"], 2, "--nonsense"),
+        (&[&root, "127.0.0.1:0", "surplus"], 2, "surplus"),
+        (&[&root, "nonsense"], 2, "nonsense"),
+        (&[&root, "--patience", "x"], 2, "--patience takes a whole number from 1 to 31536000, not 'x'"),
+        (&[&root, &addr.to_string()], 1, &addr.to_string()),
+        (&[&file.display().to_string(), "127.0.0.1:0"], 1, "a.txt"),
+        (&[&nothing.display().to_string(), "127.0.0.1:0"], 1, "nothing"),
     ];
-    for (arguments, word) in wrong {
+    for (arguments, code, word) in wrong {
         let mut command = program("gopher_server");
         command.args(arguments);
-        fetched(run(command)).fails(1, &[word]);
+        fetched(run(command)).fails(code, &[word]);
     }
     let mut server = serve(&folder);
     let _guest = dial(server.addr);
     server.running.interrupt();
-    assert_eq!(server.running.0.wait().expect("ours").code(), Some(0));
+    assert_eq!(server.running.0.wait().expect("ours").code(), Some(130));
     for name in ["gopher_server", "gopher_client"] {
         let mut command = program(name);
         command.arg("--help");
@@ -719,13 +769,13 @@ fn the_client_says_that_there_is_no_such_host() {
     let mut command = program("gopher_client");
     command.arg("no-such-host.invalid"); // RFC 6761: never resolved
     let fetched_nothing = fetched(run(command));
-    fetched_nothing.fails(2, &["no-such-host.invalid"]);
+    fetched_nothing.fails(3, &["no-such-host.invalid"]);
     // A program without the feature `names` cannot tell it from a name server that is away; the resolver's own text does.
     let told = ["error: no such host: ", "error: could not look the host up: "];
     assert!(told.iter().any(|told| fetched_nothing.complaint.starts_with(told)), "{}", fetched_nothing.complaint);
     let mut command = program("gopher_client");
     command.arg("no..host");
-    fetched(run(command)).fails(2, &["no such host: `no..host` is no host name"]);
+    fetched(run(command)).fails(2, &["`no..host` is no host name", "--help"]);
 }
 
 #[test]
@@ -742,20 +792,20 @@ fn the_client_says_that_it_was_refused() {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
     let addr = socket.local_addr().expect("bound").as_socket().expect("an IP address");
-    fetch_at(addr, &[]).fails(3, &["refused", &addr.to_string()]);
+    fetch_at(addr, &[]).fails(4, &["refused", &addr.to_string()]);
 }
 
 #[test]
 fn the_client_says_that_connecting_or_an_answer_took_too_long() {
     let (addr, player) = plays(|stream| drop((&stream).read(&mut [0])));
-    fetch_at(addr, &["--timeout", "1", "/x"]).fails(4, &["time-out", "1 seconds"]);
+    fetch_at(addr, &["--timeout", "1", "/x"]).fails(5, &["time-out", "1 seconds"]);
     assert_eq!(player.join().expect("no panic"), "/x\r\n");
 
     let (addr, _player) = plays(|stream| {
         say(&stream, "begun");
         let _ = (&stream).read(&mut [0]); // until the client leaves
     });
-    fetch_at(addr, &["--timeout", "1", "/x"]).fails(4, &["time-out", "1 seconds"]);
+    fetch_at(addr, &["--timeout", "1", "/x"]).fails(5, &["time-out", "1 seconds"]);
 
     if cfg!(target_os = "linux") {
         // A full backlog: Linux then drops those who knock.
@@ -764,7 +814,7 @@ fn the_client_says_that_connecting_or_an_answer_took_too_long() {
         full.listen(0).expect("bound");
         let addr = full.local_addr().expect("bound").as_socket().expect("an IP address");
         let _first = dial(addr);
-        fetch_at(addr, &["--timeout", "1"]).fails(4, &["time-out", &addr.to_string()]);
+        fetch_at(addr, &["--timeout", "1"]).fails(5, &["time-out", &addr.to_string()]);
     }
 }
 
@@ -784,7 +834,7 @@ fn the_client_says_that_the_server_closed_early_and_leaves_no_part() {
     ];
     for (selector, part) in parts {
         let (addr, player) = plays(part);
-        fetch_at(addr, &[selector, "--output", &output]).fails(5, &["early"]);
+        fetch_at(addr, &[selector, "--output", &output]).fails(6, &["early"]);
         player.join().expect("no panic");
         assert_eq!(fs::read(target.path("old")).expect("it is there"), b"as it was", "{selector}");
         assert_eq!(fs::read_dir(&target.0).expect("ours").count(), 1, "no part is left");
@@ -800,7 +850,7 @@ fn the_client_knows_the_answer_that_there_is_no_such_thing() {
         let output = target.path("x").display().to_string();
         for arguments in [&[selector, "--type", kind][..], &[selector], &[selector, "--output", &output]] {
             let fetched = server.fetch(arguments);
-            fetched.fails(6, &["does not exist", selector]);
+            fetched.fails(7, &["does not exist", selector]);
             assert_eq!(fetched.stdout, b"");
         }
     }
@@ -850,24 +900,30 @@ fn the_client_ends_when_it_is_interrupted_and_leaves_no_part() {
 
 #[test]
 fn the_client_says_what_is_wrong_with_its_command_line_or_the_disk() {
-    let wrong: [(&[&str], &str); 11] = [
+    let wrong: [(&[&str], &str); 14] = [
         (&[], "HOST"),
         (&["example.org:7070"], "example.org --port 7070"),
         (&["gopher://example.org/"], "HOST is no URL"),
         (&["--nonsense"], "--nonsense"),
         (&["host", "/x", "surplus"], "surplus"),
-        (&["host", "--port", "70000"], "up to 65535, not '70000'"),
+        (&["host", "--port", "70000"], "--port takes a whole number from 1 to 65535, not '70000'"),
         (&["host", "--port", "http"], "not 'http'"),
         (&["host", "--type", "text"], "text"),
         (&["host", "a\tb"], "tab"),
         (&["host", &"x".repeat(256)], "256"),
-        (&["127.0.0.1", "--output", "/nowhere/x"], "/nowhere/x"),
+        (&["host", "--timeout", "soon"], "--timeout takes a whole number from 1 to 31536000, not 'soon'"),
+        (&["host", "--port", "0"], "not '0'"),
+        (&["host", "--search", "words"], "--search needs the SELECTOR of a search"),
+        (&["host", "/", "--search", "words"], "--search needs the SELECTOR of a search"),
     ];
     for (arguments, word) in wrong {
         let mut command = program("gopher_client");
         command.args(arguments);
-        fetched(run(command)).fails(1, &[word]);
+        fetched(run(command)).fails(2, &[word]);
     }
+    let mut command = program("gopher_client");
+    command.args(["127.0.0.1", "--output", "/nowhere/x"]);
+    fetched(run(command)).fails(1, &["/nowhere/x"]);
 }
 
 #[test]

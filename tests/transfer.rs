@@ -8,12 +8,15 @@ mod common;
 #[allow(dead_code)] // what only the program needs
 #[path = "../examples/transfer/line.rs"]
 mod line;
+#[path = "../examples/common/printable.rs"]
+mod printable;
 #[path = "../examples/transfer/sha256.rs"]
 mod sha256;
 
 use common::{PATIENCE, dial, say};
 use line::{Answer, Header};
 use sha256::Sha256;
+use socket2::SockRef;
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
@@ -78,8 +81,23 @@ fn program() -> Command {
     Command::new(path)
 }
 
+/// Runs to its end, which must come.
+#[track_caller]
 fn run(arguments: &[&str]) -> Output {
-    program().args(arguments).stdin(Stdio::null()).output().expect("a program that was built")
+    let mut command = program();
+    command.args(arguments).stdin(Stdio::null());
+    let (sender, receiver) = channel();
+    thread::spawn(move || sender.send(command.output()));
+    receiver.recv_timeout(3 * PATIENCE).expect("the program ends").expect("it was built")
+}
+
+/// What a sender said of files, without what it waited for meanwhile: on a slow machine everything may take a while.
+fn said_of_files(output: &Output) -> String {
+    let waits = ["waiting for the receiver", "the receiver is busy with it", "read for its checksum", "connecting to"];
+    let is_progress =
+        |line: &str| waits.iter().any(|wait| line.contains(wait)) || line.ends_with(" bytes") && line.contains(" of ");
+    let lines = text(&output.stdout).split_inclusive('\n');
+    lines.filter(|line| !is_progress(line.trim_end()) || line.contains("goes on at")).collect()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -147,9 +165,14 @@ impl Hand {
 
     #[track_caller]
     fn hears(&mut self) -> Answer {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).expect("a line in time");
-        Answer::parse(line.trim_end().as_bytes()).expect("an answer")
+        loop {
+            let mut line = String::new();
+            self.lines.read_line(&mut line).expect("a line in time");
+            match Answer::parse(line.trim_end().as_bytes()).expect("an answer") {
+                Answer::Busy => {} // as long as it may be
+                other => return other,
+            }
+        }
     }
 
     #[track_caller]
@@ -158,6 +181,16 @@ impl Hand {
             Answer::Refused { why } => assert!(why.contains(word), "{why}"),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// Up to the end of it, and no further; before it the sender may say that it is busy.
+fn hears_header(mut sender: &TcpStream) {
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !(byte == *b"\n" && text(&said).contains("sha256")) {
+        sender.read_exact(&mut byte).expect("a header in time");
+        said.extend(byte);
     }
 }
 
@@ -199,7 +232,7 @@ fn files_arrive_whole_many_on_one_connection() {
     assert_eq!(into.content("large"), pattern(1_000_000));
     // Again: nothing is sent twice.
     let again = receiving.send(&files);
-    assert_eq!(text(&again.stdout), "large: is there already\nempty: is there already\nit's ünï: is there already\n");
+    assert_eq!(said_of_files(&again), "large: is there already\nempty: is there already\nit's ünï: is there already\n");
     assert!(again.status.success());
 }
 
@@ -214,7 +247,7 @@ fn a_file_that_has_arrived_is_confirmed_also_when_nobody_hears_the_receiver_tell
     let at = first.trim_end().strip_prefix("listening on ").and_then(|at| at.parse().ok()).expect("an IP address");
     let receiving = Receiving { child, lines: channel().1, at };
     let sent = receiving.send(&[from.path("file")]);
-    assert_eq!((text(&sent.stdout), text(&sent.stderr)), ("file: sent, 7 bytes\n", ""));
+    assert_eq!((said_of_files(&sent).as_str(), text(&sent.stderr)), ("file: sent, 7 bytes\n", ""));
     assert_eq!(into.content("file"), b"content");
 }
 
@@ -226,17 +259,17 @@ fn a_sender_says_what_to_do_when_its_receiver_ends_or_it_is_interrupted() {
         let at = nobody.local_addr().expect("bound").to_string();
         let sender = program().args(["send", &at, &from.path("file")]).stderr(Stdio::piped()).spawn().expect("it was built");
         let (peer, _) = nobody.accept().expect("the sender comes");
-        BufReader::new(&peer).read_line(&mut String::new()).expect("its header");
-        let words = if is_interrupted {
+        hears_header(&peer);
+        let (words, code) = if is_interrupted {
             let killed = Command::new("kill").args(["-INT", &sender.id().to_string()]).status();
             assert!(killed.expect("kill(1) exists").success());
-            "file: interrupted; send it again, and it goes on"
+            ("file: interrupted; send it again, and it goes on", 130)
         } else {
             drop(peer);
-            "file: the receiver ended before it had all; send it again, and it goes on"
+            ("file: the receiver ended before it had all; send it again, and it goes on", 1)
         };
         let output = sender.wait_with_output().expect("ours");
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(code));
         assert_eq!(text(&output.stderr), format!("{words}\nerror: a file was not sent\n"));
     }
 }
@@ -254,9 +287,10 @@ fn what_was_broken_off_goes_on_where_it_stood() {
     until(|| size_of_part() == 123_456);
     assert!(into.names()[0].starts_with(".file."), "it has no name of its own yet");
     drop(hand);
-    assert!(receiving.line().starts_with("file: broken off at 123456 of 300000 bytes"));
+    let told = receiving.line();
+    assert!(told.starts_with("file: 123456 of 300000 bytes, from ") && told.contains(": broken off: "), "{told}");
     let sent = receiving.send(&[from.path("file")]);
-    assert_eq!(text(&sent.stdout), "file: goes on at 123456 of 300000 bytes\nfile: sent, 300000 bytes\n");
+    assert_eq!(said_of_files(&sent), "file: goes on at 123456 of 300000 bytes\nfile: sent, 300000 bytes\n");
     assert_eq!(into.names(), ["file"]);
     assert_eq!(into.content("file"), content);
 }
@@ -287,7 +321,8 @@ fn a_killed_receiver_loses_nothing_that_it_had() {
             break sender.wait_with_output().expect("ours");
         }
     };
-    assert!(sent.status.success() && text(&sent.stdout).starts_with("file: goes on at "), "{}", text(&sent.stdout));
+    let goes_on = text(&sent.stdout).lines().any(|line| line.starts_with("file: goes on at "));
+    assert!(sent.status.success() && goes_on, "{}", text(&sent.stdout));
     assert_eq!(into.names(), ["file"]);
     assert_eq!(into.content("file"), content);
 }
@@ -299,7 +334,19 @@ fn hostile_names_and_headers_are_refused_and_the_connection_goes_on() {
     fs::create_dir(&into.0).expect("a new name");
     let receiving = Receiving::into(&into, &["--limit", "100"]);
     let mut hand = Hand::to(&receiving);
-    for name in ["../up", "/etc/passwd", "..", ".hidden", "a/b", "a\\b", "nul\0", "line\n", ""] {
+    for name in [
+        "../up",
+        "/etc/passwd",
+        "..",
+        ".hidden",
+        "a/b",
+        "a\\b",
+        "nul\0",
+        "line\n",
+        "",
+        "invoice\u{202e}fdp.exe",
+        "soft\u{ad}hyphen",
+    ] {
         hand.says(header(name, b"x").line());
         hand.is_refused("a name");
     }
@@ -371,7 +418,7 @@ fn a_sender_says_which_files_were_not_sent_and_sends_the_others() {
     assert_eq!(complaints.len(), 5, "{complaints:?}");
     assert!(complaints[3].starts_with("there: there is a file"), "{complaints:?}");
     assert_eq!(complaints[4], "error: 4 files were not sent");
-    assert_eq!(text(&sent.stdout), "good: sent, 4 bytes\n");
+    assert_eq!(said_of_files(&sent), "good: sent, 4 bytes\n");
     // Nobody there.
     let at = receiving.at.to_string();
     drop(receiving);
@@ -406,43 +453,193 @@ fn what_a_receiver_says_stays_on_one_line_and_does_nothing_to_a_terminal() {
     let at = listener.local_addr().expect("it listens").to_string();
     let receiver = thread::spawn(move || {
         let mut sender = listener.accept().expect("it comes").0;
-        let mut header = String::new();
-        BufReader::new(&sender).read_line(&mut header).expect("a header");
-        let refused = Answer::Refused { why: "no\nfile: sent, 1 bytes\r\u{1b}[2J\u{9b}31m".into() };
+        hears_header(&sender);
+        let refused = Answer::Refused { why: "no\nfile: sent, 1 bytes\r\u{1b}[2J\u{9b}31m\u{202e}".into() };
         sender.write_all(refused.line().as_bytes()).expect("it listens");
     });
     let sent = run(&["send", &at, &from.path("file")]);
     receiver.join().expect("it has played its part");
-    assert_eq!(text(&sent.stderr), "file: no file: sent, 1 bytes  [2J 31m\nerror: a file was not sent\n");
+    assert_eq!(text(&sent.stderr), "file: no file: sent, 1 bytes  [2J 31m\u{fffd}\nerror: a file was not sent\n");
+}
+
+#[test]
+fn a_header_alone_leaves_nothing_behind() {
+    let into = Folder::new();
+    let receiving = Receiving::into(&into, &[]);
+    for n in 0..20 {
+        let mut hand = Hand::to(&receiving);
+        hand.says(Answer::Busy.line()); // it reads the file, and is not answered
+        hand.says(header(&format!("file {n}"), b"promised").line());
+        assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
+        drop(hand);
+        assert!(receiving.line().contains(": 0 of 8 bytes, from "));
+    }
+    assert_eq!(into.names(), [""; 0]);
+}
+
+/// A receiver that hears a header, and does no more than the test says.
+fn silent_receiver(says: &'static str) -> (String, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = listener.local_addr().expect("bound").to_string();
+    let receiver = thread::spawn(move || {
+        let mut sender = listener.accept().expect("it comes").0;
+        sender.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        hears_header(&sender);
+        sender.write_all(says.as_bytes()).expect("it listens");
+        let _ = sender.read_to_end(&mut Vec::new()); // until it leaves
+    });
+    (at, receiver)
+}
+
+#[test]
+fn a_sender_says_what_it_waits_for_and_gives_a_silent_receiver_up() {
+    let from = Folder::new().with("file", b"content").with("next", b"x");
+    // On a slow machine other lines may come before.
+    let cases = [
+        ("", "file: waiting for the receiver's answer, for 2 seconds at most"),
+        ("{\"state\":\"busy\"}\n", "file: the receiver is busy with it"),
+        ("{\"state\":\"ready\",\"offset\":0}\n", "file: waiting for the receiver's answer, for 2 seconds at most"),
+        ("{\"state\":\"rea", "file: waiting for the receiver's answer, for 2 seconds at most"),
+    ];
+    for (says, told) in cases {
+        let (at, receiver) = silent_receiver(says);
+        let output = run(&["send", "--timeout", "2", &at, &from.path("file"), &from.path("next")]);
+        receiver.join().expect("it has played its part");
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(text(&output.stdout).lines().filter(|line| *line == told).count(), 1, "{says}: {}", text(&output.stdout));
+        let next = from.path("next");
+        let complaints = format!(
+            "file: the receiver has said nothing for 2 seconds; send it again, and it goes on\n\
+             {next}: not tried, because the connection ended with file\nerror: 2 files were not sent\n"
+        );
+        assert_eq!(text(&output.stderr), complaints, "{says}");
+    }
+}
+
+#[test]
+fn a_sender_gives_a_receiver_up_that_takes_nothing() {
+    let from = Folder::new().with("file", &vec![b'x'; 8 << 20]);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    SockRef::from(&listener).set_recv_buffer_size(4096).expect("a socket option");
+    let at = listener.local_addr().expect("bound").to_string();
+    let (done, may_end) = channel::<()>();
+    let receiver = thread::spawn(move || {
+        let mut sender = listener.accept().expect("it comes").0;
+        hears_header(&sender);
+        sender.write_all(Answer::Ready { offset: 0 }.line().as_bytes()).expect("it listens");
+        let _ = may_end.recv();
+    });
+    let output = run(&["send", "--timeout", "1", &at, &from.path("file")]);
+    drop(done);
+    receiver.join().expect("it has played its part");
+    let complaint =
+        "file: the receiver has taken nothing for 1 seconds; send it again, and it goes on\nerror: a file was not sent\n";
+    assert_eq!(text(&output.stderr), complaint);
+}
+
+#[test]
+fn a_sender_says_what_to_do_after_a_reset() {
+    let from = Folder::new().with("file", b"content");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = listener.local_addr().expect("bound").to_string();
+    let receiver = thread::spawn(move || {
+        let sender = listener.accept().expect("it comes").0;
+        hears_header(&sender);
+        common::reset(sender);
+    });
+    let output = run(&["send", &at, &from.path("file")]);
+    receiver.join().expect("it has played its part");
+    let first = text(&output.stderr).lines().next().expect("a complaint").to_owned();
+    assert!(first.starts_with("file: connection lost") && first.ends_with("; send it again, and it goes on"), "{first}");
+}
+
+/// No file of more than 64 KiB, which is as good as a full disk; and with it no signal, but an error (setrlimit(2)).
+#[test]
+fn a_disk_that_is_full_is_told_at_both_ends_and_no_part_stays() {
+    let (from, into) = (Folder::new().with("large", &pattern(1_000_000)).with("next", b"x"), Folder::new());
+    let transfer = program();
+    let line = format!(
+        "trap '' XFSZ && ulimit -f 128 && exec '{}' receive '{}' 127.0.0.1:0",
+        Path::new(transfer.get_program()).display(),
+        into.0.display()
+    );
+    let mut child = Command::new("sh").args(["-c", &line]).stdout(Stdio::piped()).spawn().expect("sh(1)");
+    let output = BufReader::new(child.stdout.take().expect("piped"));
+    let (sender, lines) = channel();
+    thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let first: String = lines.recv_timeout(PATIENCE).expect("a first line");
+    let at = first.strip_prefix("listening on ").and_then(|at| at.parse().ok()).expect("an IP address");
+    let receiving = Receiving { child, lines, at };
+    let sent = receiving.send(&[from.path("large"), from.path("next")]);
+    let told = receiving.line();
+    assert!(told.starts_with("large: ") && told.contains("cannot be written, and is removed: File too large"), "{told}");
+    let complaints: Vec<&str> = text(&sent.stderr).lines().collect();
+    assert!(complaints[0].starts_with("large: the receiver cannot write it: File too large"), "{complaints:?}");
+    assert!(complaints[1].ends_with("next: not tried, because the connection ended with large"), "{complaints:?}");
+    assert_eq!(complaints[2..], ["error: 2 files were not sent"]);
+    assert_eq!(into.names(), [""; 0]);
+    // What fits still comes.
+    assert!(receiving.send(&[from.path("next")]).status.success());
+}
+
+#[test]
+fn a_file_that_is_coming_comes_also_after_an_interrupt() {
+    let into = Folder::new();
+    let mut receiving = Receiving::into(&into, &[]);
+    let (mut hand, mut idle) = (Hand::to(&receiving), Hand::to(&receiving));
+    idle.says(header("else", b"").line());
+    assert_eq!(idle.hears(), Answer::Ready { offset: 0 });
+    assert_eq!(idle.hears(), Answer::Done);
+    hand.says(header("file", b"content").line());
+    assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
+    hand.says("con");
+    receiving.signal("-INT");
+    assert_eq!(idle.lines.read_line(&mut String::new()).expect("an orderly end"), 0);
+    hand.says("tent");
+    assert_eq!(hand.hears(), Answer::Done);
+    assert_eq!(hand.lines.read_line(&mut String::new()).expect("an orderly end"), 0);
+    drop((hand, idle));
+    assert_eq!(receiving.child.wait().expect("ours").code(), Some(130));
+    assert_eq!((into.names(), into.content("file")), (vec!["else".to_owned(), "file".to_owned()], b"content".to_vec()));
 }
 
 #[test]
 fn help_mistakes_and_an_interrupt() {
     let help = run(&["--help"]);
     assert!(help.status.success() && text(&help.stdout).contains("usage: transfer receive"));
-    let wrong: [&[&str]; 8] = [
-        &["send", "--limit", "5", "127.0.0.1:1", "file"],
-        &[],
-        &["--nonsense"],
-        &["receive"],
-        &["receive", "/nowhere"],
-        &["receive", "/", "127.0.0.1:0", "surplus"],
-        &["send", "127.0.0.1:1"],
-        &["receive", "--limit", "nonsense", "/"],
+    let wrong: [(&[&str], i32, &str); 13] = [
+        (&["send", "--limit", "5", "127.0.0.1:1", "file"], 2, "--limit is for who receives"),
+        (&["receive", "--timeout", "5", "/", "127.0.0.1:0"], 2, "--timeout is for who sends"),
+        (&[], 2, "receive or send?"),
+        (&["nonsense"], 2, "'nonsense' is neither"),
+        (&["--nonsense"], 2, "--nonsense"),
+        (&["receive"], 2, "FOLDER"),
+        (&["receive", "/nowhere"], 1, "/nowhere is no folder"),
+        (&["receive", "/", "127.0.0.1:0", "surplus"], 2, "surplus"),
+        (&["send", "127.0.0.1:1"], 2, "FILE"),
+        (&["send", "nonsense", "file"], 2, "`nonsense` is no address"),
+        (&["send", "--timeout", "0", "127.0.0.1:1", "file"], 2, "--timeout takes a whole number from 1 to 31536000, not '0'"),
+        (&["receive", "--limit", "nonsense", "/"], 2, "--limit takes a whole number from 0 to"),
+        (&["receive", "--limit", "1k", "/"], 2, "not '1k'"),
     ];
-    for arguments in wrong {
+    for (arguments, code, word) in wrong {
         let output = run(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        assert!(text(&output.stderr).starts_with("error: ") && text(&output.stderr).lines().count() == 1, "{arguments:?}");
+        let complaint = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        assert!(complaint.starts_with("error: ") && complaint.lines().count() == 1, "{arguments:?}: {complaint}");
+        assert!(complaint.contains(word), "{arguments:?}: {complaint}");
     }
-    let output = run(wrong[0]);
-    assert!(text(&output.stderr).contains("--limit is for who receives"), "{}", text(&output.stderr));
     let into = Folder::new();
     let mut receiving = Receiving::into(&into, &[]);
     let mut hand = Hand::to(&receiving);
     hand.says(header("file", b"never").line());
     assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
+    hand.says("ne");
+    until(|| !into.names().is_empty());
     receiving.signal("-INT");
-    assert!(receiving.child.wait().expect("ours").success());
+    receiving.signal("-INT");
+    let told = receiving.line();
+    assert!(told.starts_with("file: 2 of 5 bytes, from ") && told.contains(": broken off: "), "{told}");
+    assert_eq!(receiving.child.wait().expect("ours").code(), Some(130));
     assert!(!Path::new(&into.path("file")).exists());
 }

@@ -1,35 +1,92 @@
-//! What the examples share, because none of it is about the network: arguments, Ctrl-C, lines of output.
+//! What the examples share, because none of it is about the network: arguments, Ctrl-C, lines of output, how they end.
 #![allow(dead_code)] // each program uses a part of it
 
 use lexopt::prelude::*;
-use mainspring::{Key, Net, Reactor};
+use mainspring::{Gone, Key, Net, Reactor, Remote};
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGINT, SIGPIPE, SIGTERM},
     iterator::Signals,
 };
 use std::{
     collections::VecDeque,
     error::Error,
     ffi::OsString,
-    fmt::Display,
-    io::{self, Write},
-    process::ExitCode,
+    fmt::{self, Display},
+    fs,
+    io::{self, ErrorKind, Write},
+    ops::RangeInclusive,
+    process::{Command, ExitCode, Stdio},
     str::FromStr,
+    sync::atomic::{AtomicU8, Ordering},
     thread,
+    time::Duration,
 };
 
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
-/// Errors go to standard error, and make the exit code 1.
-pub(crate) fn exit(outcome: Result<(), Failure>) -> ExitCode {
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            complain(format_args!("error: {why}"));
-            ExitCode::FAILURE
+// ------------------------------------------------------------------------------------------------------ how it ends
+
+/// What is more than a text: the exit status depends on it.
+#[derive(Debug)]
+enum Trouble {
+    /// The command line was wrong.
+    Misused(String),
+    /// Standard output took nothing.
+    Unwritten(io::Error),
+}
+
+impl Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misused(what) => write!(f, "{what}; --help shows how it is used"),
+            Self::Unwritten(error) => write!(f, "cannot write to standard output: {error}"),
         }
     }
 }
+
+impl Error for Trouble {}
+
+/// What was wrong with the command line, and where to look.
+pub(crate) fn misused(what: impl Display) -> Failure {
+    Trouble::Misused(what.to_string()).into()
+}
+
+/// Standard output took nothing.
+pub(crate) fn unwritten(error: io::Error) -> Failure {
+    Trouble::Unwritten(error).into()
+}
+
+/// Who is ended by a signal has this and the signal's number as its exit status, as shells count: 130 after Ctrl-C.
+const ENDED_BY: u8 = 128;
+
+/// Which signal asked us to end; 0 if none did.
+static SIGNAL: AtomicU8 = AtomicU8::new(0);
+
+/// An error goes to standard error. The exit status: 0, for a wrong command line 2, for any other error 1; and after a
+/// signal that of the signal, whatever else there is to say.
+pub(crate) fn exit(outcome: Result<(), Failure>) -> ExitCode {
+    status(outcome.map_or_else(|why| own_up(&why), |()| 0))
+}
+
+/// Says what went wrong, in one line; the exit status for it.
+pub(crate) fn own_up(why: &Failure) -> u8 {
+    let trouble = why.downcast_ref();
+    if matches!(trouble, Some(Trouble::Unwritten(error)) if error.kind() == ErrorKind::BrokenPipe) {
+        return ENDED_BY + SIGPIPE as u8; // whoever read us has enough, and nothing is wrong: as `cat` would end
+    }
+    complain(format_args!("error: {}", why.to_string().replace(char::is_control, " ")));
+    if matches!(trouble, Some(Trouble::Misused(_))) { 2 } else { 1 }
+}
+
+/// This one, unless a signal ended us.
+pub(crate) fn status(otherwise: u8) -> ExitCode {
+    match SIGNAL.load(Ordering::Relaxed) {
+        0 => otherwise.into(),
+        signal => (ENDED_BY + signal).into(),
+    }
+}
+
+// --------------------------------------------------------------------------------------------------- the command line
 
 /// The command line, taken apart.
 #[derive(Default)]
@@ -43,15 +100,15 @@ pub(crate) struct Arguments {
 pub(crate) fn arguments(help: &str, words_max: usize, options: &[&str]) -> Result<Option<Arguments>, Failure> {
     let mut given = Arguments::default();
     let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
+    while let Some(argument) = parser.next().map_err(misused)? {
         match argument {
             Short('h') | Long("help") => {
-                say(help);
+                print(help)?;
                 return Ok(None);
             }
             Long(name) if options.contains(&name) => {
                 let name = name.to_owned();
-                given.options.push((name, parser.value()?));
+                given.options.push((name, parser.value().map_err(misused)?));
             }
             Value(word) if given.words.len() < words_max => given.words.push_back(word),
             other => return Err(misused(other.unexpected())),
@@ -66,6 +123,9 @@ pub(crate) fn address(help: &str, otherwise: &str) -> Result<Option<String>, Fai
     Ok(Some(given.text()?.unwrap_or_else(|| otherwise.into())))
 }
 
+/// A year: more is meant by nobody.
+const SECONDS_MAX: u64 = 365 * 24 * 60 * 60;
+
 impl Arguments {
     /// The next word, which may be the name of a file, and so no text.
     pub(crate) fn word(&mut self) -> Option<OsString> {
@@ -74,7 +134,7 @@ impl Arguments {
 
     /// The next word, as text.
     pub(crate) fn text(&mut self) -> Result<Option<String>, Failure> {
-        Ok(self.word().map(|word| word.string()).transpose()?)
+        self.word().map(|word| word.string().map_err(misused)).transpose()
     }
 
     /// What an option was given; of several the last.
@@ -82,15 +142,51 @@ impl Arguments {
         self.options.iter().rev().find(|(given, _)| given == name).map(|(_, value)| value)
     }
 
-    /// The same as a number, or whatever else can be read from text.
-    pub(crate) fn parsed<T: FromStr<Err: Into<Failure>>>(&self, name: &str) -> Result<Option<T>, Failure> {
-        let parse = |value: &OsString| value.parse().map_err(|error| format!("--{name}: {error}").into());
-        self.option(name).map(parse).transpose()
+    /// The same as text.
+    pub(crate) fn option_text(&self, name: &str) -> Result<Option<String>, Failure> {
+        self.option(name).map(|value| value.clone().string().map_err(misused)).transpose()
+    }
+
+    /// The same as a whole number.
+    pub(crate) fn number<T>(&self, name: &str, range: RangeInclusive<T>) -> Result<Option<T>, Failure>
+    where
+        T: FromStr + PartialOrd + Display,
+    {
+        let Some(value) = self.option(name) else { return Ok(None) };
+        let number = value.to_str().and_then(|text| text.parse().ok()).filter(|number| range.contains(number));
+        let (least, most, value) = (range.start(), range.end(), value.to_string_lossy());
+        number.map(Some).ok_or_else(|| misused(format!("--{name} takes a whole number from {least} to {most}, not '{value}'")))
+    }
+
+    /// The same as a time in seconds, one at least.
+    pub(crate) fn seconds(&self, name: &str) -> Result<Option<Duration>, Failure> {
+        Ok(self.number(name, 1..=SECONDS_MAX)?.map(Duration::from_secs))
     }
 }
 
-/// A line of standard output. A callback says it so, because `println!` panics where nobody can be told: a full disk, a
-/// closed pipe. A line that is lost does no harm; a panic in `closed` would lose what stands after it.
+/// The outcome of listening: where that was no address, the command line was wrong.
+pub(crate) fn listening(outcome: io::Result<Key>) -> Result<Key, Failure> {
+    outcome.map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput | ErrorKind::Unsupported => misused(error),
+        _ => error.into(),
+    })
+}
+
+// ------------------------------------------------------------------------------------------------------------- output
+
+/// A line of what the program is asked for: if it cannot be said, that is an error.
+pub(crate) fn print(what: impl Display) -> Result<(), Failure> {
+    put(format_args!("{what}\n"))
+}
+
+/// The same without the end of a line.
+pub(crate) fn put(what: impl Display) -> Result<(), Failure> {
+    let mut stdout = io::stdout();
+    write!(stdout, "{what}").and_then(|()| stdout.flush()).map_err(unwritten)
+}
+
+/// A line of standard output that may be lost, as of a log. A callback says it so, because `println!` panics where nobody
+/// can be told: a full disk, a closed pipe; and a panic in `closed` would lose what stands after it.
 pub(crate) fn say(what: impl Display) {
     let _ = writeln!(io::stdout(), "{what}");
 }
@@ -104,18 +200,36 @@ pub(crate) fn complain(what: impl Display) {
 }
 
 /// The first line of output: whoever started us may connect now.
-pub(crate) fn announce<S>(net: &Net<'_, S>, listener: Key) {
+pub(crate) fn announce<S>(net: &Net<'_, S>, listener: Key) -> Result<(), Failure> {
     let local = net.local(listener).expect("a listener that was just opened has an address");
-    say(format_args!("listening on {local}"));
+    print(format_args!("listening on {local}"))
 }
 
-/// Ctrl-C (and SIGTERM) ends the loop cleanly. The waiting thread holds a remote, so `run` does not end by itself.
+// ------------------------------------------------------------------------------------------------------- the system
+
+/// Ctrl-C (and SIGTERM) ends the loop. The waiting thread holds a remote, so `run` does not end by itself.
 pub(crate) fn stop_on_interrupt<S: 'static>(reactor: &Reactor<S>) -> io::Result<()> {
+    on_interrupt(reactor, Remote::stop)
+}
+
+/// Ctrl-C (and SIGTERM) lets what is under way finish, for so long at most; the second one ends the loop.
+pub(crate) fn drain_on_interrupt<S: 'static>(reactor: &Reactor<S>, grace: Duration) -> io::Result<()> {
+    let mut is_draining = false;
+    on_interrupt(reactor, move |remote| {
+        if std::mem::replace(&mut is_draining, true) { remote.stop() } else { remote.post(move |net, _| net.drain(grace)) }
+    })
+}
+
+fn on_interrupt<S: 'static>(
+    reactor: &Reactor<S>,
+    mut then: impl FnMut(&Remote<S>) -> Result<(), Gone> + Send + 'static,
+) -> io::Result<()> {
     let remote = reactor.remote();
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::spawn(move || {
-        for _ in signals.forever() {
-            if remote.stop().is_err() {
+        for signal in signals.forever() {
+            SIGNAL.store(signal as u8, Ordering::Relaxed);
+            if then(&remote).is_err() {
                 return;
             }
         }
@@ -123,7 +237,14 @@ pub(crate) fn stop_on_interrupt<S: 'static>(reactor: &Reactor<S>) -> io::Result<
     Ok(())
 }
 
-/// What was wrong with the command line, and where to look.
-pub(crate) fn misused(what: impl Display) -> Failure {
-    format!("{what}; --help shows how it is used").into()
+/// How many descriptors we may still open. A shell has our limit and says it; getrlimit(2) would need a crate, or `unsafe`.
+pub(crate) fn descriptors_left() -> usize {
+    let told = Command::new("sh").args(["-c", "ulimit -n"]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let told = told.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let most = match told.trim() {
+        "unlimited" => usize::MAX,
+        number => number.parse().unwrap_or(256), // the least that a system gives
+    };
+    let open = fs::read_dir("/dev/fd").map_or(3, Iterator::count);
+    most.saturating_sub(open)
 }

@@ -1,6 +1,69 @@
-//! Text of others, on its way to a terminal.
+//! Text of others, on its way to a terminal or to a name: what cannot be seen there, and what does something to the rest.
+//! Letters of different alphabets that look the same are not told apart.
 
-/// What cannot do anything to a terminal, nor end a field or a line.
+/// What cannot do anything to a terminal, end a field or a line, turn it around, or hide in it. Control characters, ends of
+/// lines and blanks show as spaces, other things that cannot be seen as U+FFFD. What joins or varies the characters beside
+/// it stays: emoji, and the writing of some languages, need it.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let shown = |c: char| match c {
+        '\u{2028}' | '\u{2029}' | '\u{2800}' => ' ',
+        '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' => c,
+        c if c.is_control() => ' ',
+        c if is_unseen(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
+/// Whether a character shows nothing of its own: the Default_Ignorable_Code_Point of Unicode (its DerivedCoreProperties), the
+/// other controls of format and ends of lines, what is blank and yet no space, and what is no character.
+pub(crate) fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(u32::from(c), 0xfdd0..=0xfdef)
+        || u32::from(c) & 0xfffe == 0xfffe
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{70f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' // Mongolian
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' // without width, directions
+            | '\u{2800}' // the Braille pattern without dots
+            | '\u{3164}' | '\u{ffa0}' // Hangul fillers
+            | '\u{fe00}'..='\u{fe0f}' // variation selectors
+            | '\u{feff}' | '\u{fff0}'..='\u{fffc}'
+            | '\u{13430}'..='\u{1343f}' | '\u{16fe4}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d159}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}' // tags, and more variation selectors
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_say_is_seen_and_does_nothing() {
+        let cases = [
+            ("a\tb\r\nc\u{1b}[2J\u{9b}31m\u{7f}", "a b  c [2J 31m "),
+            ("one\u{2028}two\u{2029}three\u{85}four", "one two three four"),
+            ("invoice\u{202e}fdp.exe", "invoice\u{fffd}fdp.exe"),
+            ("\u{2066}a\u{2069} b\u{200f} c\u{61c}", "\u{fffd}a\u{fffd} b\u{fffd} c\u{fffd}"),
+            ("a\u{ad}b\u{34f}c\u{180e}d\u{feff}e\u{fff9}f\u{e0041}g", "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e\u{fffd}f\u{fffd}g"),
+            ("\u{3164}\u{2800}\u{ffff}", "\u{fffd} \u{fffd}"),
+            (
+                "größe, 日本\u{3000}語, \u{1f468}\u{200d}\u{1f467}, ❤\u{fe0f}",
+                "größe, 日本\u{3000}語, \u{1f468}\u{200d}\u{1f467}, ❤\u{fe0f}",
+            ),
+        ];
+        for (said, shown) in cases {
+            assert_eq!(printable(said), shown, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn all_that_shows_nothing_is_known_and_nothing_that_shows() {
+        for c in "\u{0}\u{ad}\u{34f}\u{61c}\u{115f}\u{180e}\u{200b}\u{200d}\u{202e}\u{2065}\u{2800}\u{3164}\u{fe0f}\u{fff9}\u{e0001}\u{e01ef}".chars() {
+            assert!(is_unseen(c), "{c:?}");
+        }
+        for c in " aé\u{a0}ßб日\u{301}\u{fffd}❤\u{1f468}".chars() {
+            assert!(!is_unseen(c), "{c:?}");
+        }
+    }
 }

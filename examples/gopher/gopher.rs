@@ -1,10 +1,6 @@
 //! What both ends of Gopher know (RFC 1436): kinds of items, lines of a menu, requests, and how text is sent. Pure: no
 //! socket, no file.
 
-#[path = "../common/printable.rs"]
-mod printable;
-
-pub(crate) use printable::printable;
 use std::{fmt, path::Path, str};
 
 /// A selector has 255 bytes at most.
@@ -127,7 +123,7 @@ impl Item {
 /// The line as it is sent. A field cannot hold what ends it, so that is shown as a space.
 impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [shown, selector, host] = [&self.shown, &self.selector, &self.host].map(|field| printable(field));
+        let [shown, selector, host] = [&self.shown, &self.selector, &self.host].map(|field| field.replace(char::is_control, " "));
         write!(f, "{}{shown}\t{selector}\t{host}\t{}\r\n", self.kind.code(), self.port)
     }
 }

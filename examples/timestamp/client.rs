@@ -4,16 +4,21 @@
 //! that it was answered: so the prompt comes after the answer, and no more than one line is ever under way.
 
 use crate::{
-    common::{Failure, say, stop_on_interrupt},
+    common::{Failure, misused, print, put, say, stop_on_interrupt},
+    printable::printable,
     server::LINE_MAX,
 };
-use mainspring::{Context, Key, Outcome, Protocol, Reactor, Reason, Remote, Terminator};
+use mainspring::{Connect, Context, Key, Limit, Outcome, Protocol, Reactor, Reason, Remote, Terminator};
 use std::{
-    io::{self, Write},
+    io::{self, ErrorKind, IsTerminal},
     iter,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
+    time::Duration,
 };
+
+/// So long the server may take to be reached, and for an answer.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the program has one of: how it will end.
 type Ending = Result<(), Failure>;
@@ -23,6 +28,7 @@ struct Client {
     ready: SyncSender<()>,
     /// The last line on the terminal is a prompt, as long as nothing comes.
     prompts: bool,
+    timeout: Duration,
 }
 
 impl Protocol<Ending> for Client {
@@ -31,8 +37,9 @@ impl Protocol<Ending> for Client {
         Ok(self.ready.try_send(())?)
     }
 
-    fn frame(&mut self, _: &mut Context<'_, Ending>, _: &mut Ending, answer: &[u8]) -> Outcome {
-        writeln!(io::stdout(), "{}", String::from_utf8_lossy(answer))?;
+    fn frame(&mut self, ctx: &mut Context<'_, Ending>, _: &mut Ending, answer: &[u8]) -> Outcome {
+        ctx.set_deadline(None);
+        print(printable(&String::from_utf8_lossy(answer)))?;
         self.ready.try_send(()).map_err(|_| "the server answered more than it was asked")?;
         Ok(())
     }
@@ -45,6 +52,10 @@ impl Protocol<Ending> for Client {
         *ending = match why {
             Reason::Finish => Ok(()),
             Reason::Failed(fault) => Err(fault),
+            Reason::Resolve(error) if error.kind() == ErrorKind::InvalidInput => Err(misused(error)),
+            Reason::Limit(Limit::Deadline) => {
+                Err(format!("the server {} has not answered for {} seconds", ctx.peer(), self.timeout.as_secs()).into())
+            }
             why if why.is_connect() => Err(why.to_string().into()),
             why => Err(format!("lost the server {}: {why}", ctx.peer()).into()),
         };
@@ -52,46 +63,67 @@ impl Protocol<Ending> for Client {
 }
 
 /// Asks `text`, or what is typed.
-pub(crate) fn ask(server: String, text: Option<String>) -> Ending {
+pub(crate) fn ask(server: String, text: Option<String>, timeout: Duration) -> Ending {
     let mut reactor = Reactor::new()?;
     stop_on_interrupt(&reactor)?;
     let (ready, may_ask) = sync_channel(1);
-    let server = reactor.net().connect(server, Client { ready, prompts: text.is_none() });
+    let prompts = text.is_none() && io::stdin().is_terminal() && io::stdout().is_terminal();
+    let how = Connect::new().timeout(timeout);
+    let server = reactor.net().connect_with(server, how, Client { ready, prompts, timeout });
     let remote = reactor.remote();
-    thread::spawn(move || match text {
-        Some(text) => ask_all(text.split('\n').map(|line| Ok(line.to_owned())), server, &remote, &may_ask),
-        None => ask_all(iter::from_fn(|| prompt().transpose()), server, &remote, &may_ask),
+    thread::spawn(move || {
+        let asking = Asking { server, timeout, remote, may_ask };
+        match text {
+            Some(text) => asking.ask_all(text.split('\n').map(|line| Ok(line.to_owned()))),
+            None => asking.ask_all(iter::from_fn(|| next_line(prompts).transpose())),
+        }
     });
     let mut ending = Ok(());
     reactor.run(&mut ending)?;
     ending
 }
 
-/// The thread: a line each time the loop is ready for one. It ends with the lines, or with the client.
-fn ask_all(mut lines: impl Iterator<Item = io::Result<String>>, server: Key, remote: &Remote<Ending>, may_ask: &Receiver<()>) {
-    while may_ask.recv().is_ok() {
-        let line = lines.next();
-        let posted = remote.post(move |net, _| {
-            match line {
-                Some(Ok(line)) => net.send(server, line + "\n"),
-                Some(Err(error)) => net.fail(server, format!("cannot read standard input: {error}")),
-                None => net.close(server),
-            };
-        });
-        if posted.is_err() {
-            return;
+/// The thread.
+struct Asking {
+    server: Key,
+    timeout: Duration,
+    remote: Remote<Ending>,
+    may_ask: Receiver<()>,
+}
+
+impl Asking {
+    /// A line each time the loop is ready for one. It ends with the lines, or with the client.
+    fn ask_all(&self, mut lines: impl Iterator<Item = Result<String, Failure>>) {
+        let &Self { server, timeout, .. } = self;
+        while self.may_ask.recv().is_ok() {
+            let line = lines.next();
+            let posted = self.remote.post(move |net, _| {
+                let Some(mut link) = net.link(server) else { return };
+                match line {
+                    Some(Ok(line)) => {
+                        link.set_deadline(timeout);
+                        link.send(line + "\n");
+                    }
+                    Some(Err(why)) => link.fail(why),
+                    None => link.close(),
+                }
+            });
+            if posted.is_err() {
+                return;
+            }
         }
     }
 }
 
 /// A line of standard input; `None` at an empty one, or at the end.
-fn prompt() -> io::Result<Option<String>> {
-    let mut stdout = io::stdout();
-    write!(stdout, "> ")?;
-    stdout.flush()?;
+fn next_line(prompts: bool) -> Result<Option<String>, Failure> {
+    if prompts {
+        put("> ")?;
+    }
     let mut line = String::new();
-    if io::stdin().read_line(&mut line)? == 0 {
-        writeln!(stdout)?; // nobody has pressed Enter behind the prompt
+    let read = io::stdin().read_line(&mut line).map_err(|error| format!("cannot read standard input: {error}"))?;
+    if prompts && read == 0 {
+        put("\n")?; // nobody has pressed Enter behind the prompt
     }
     let line = line.trim_end_matches(['\r', '\n']);
     Ok((!line.is_empty()).then(|| line.to_owned()))

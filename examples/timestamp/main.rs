@@ -5,6 +5,8 @@
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/printable.rs"]
+mod printable;
 mod server;
 mod show;
 
@@ -19,13 +21,15 @@ usage: timestamp
          a server on a free port and a client of it, in one loop
        timestamp serve [--idle SECS] [ADDR]
          the server
-       timestamp ask ADDR [TEXT...]
-         a client: sends TEXT as a line, or the lines of standard input at a
-         prompt, up to an empty one
+       timestamp ask [--timeout SECS] ADDR [TEXT...]
+         a client: sends TEXT as a line, or the lines of standard input up to an
+         empty one, on a terminal at a prompt
 
 ADDR is IP:PORT (port 0: any free one) or unix:/path; the server's is
 127.0.0.1:7013 if it is not given. A client that for 60 seconds (--idle) says
-nothing, does not finish a line or takes none of its answers is let go.";
+nothing, does not finish a line or takes none of its answers is let go. A server
+that cannot be reached or does not answer for 30 seconds (--timeout) is given
+up.";
 
 fn main() -> ExitCode {
     exit(run())
@@ -36,7 +40,7 @@ fn run() -> Result<(), Failure> {
         Command::Help => {}
         Command::Show => show::both()?,
         Command::Serve { at, idle_max } => server::serve(at, idle_max)?,
-        Command::Ask { server, text } => client::ask(server, text)?,
+        Command::Ask { server, text, timeout } => client::ask(server, text, timeout)?,
     }
     Ok(())
 }
@@ -52,24 +56,33 @@ enum Command {
     Ask {
         server: String,
         text: Option<String>,
+        timeout: Duration,
     },
 }
 
 fn command() -> Result<Command, Failure> {
-    let Some(mut given) = arguments(HELP, usize::MAX, &["idle"])? else { return Ok(Command::Help) };
-    let idle = given.parsed("idle")?.map(Duration::from_secs);
+    let Some(mut given) = arguments(HELP, usize::MAX, &["idle", "timeout"])? else { return Ok(Command::Help) };
+    let (idle, timeout) = (given.seconds("idle")?, given.seconds("timeout")?);
+    let what = given.text()?;
+    if idle.is_some() && what.as_deref() != Some("serve") {
+        return Err(misused("--idle is for serve"));
+    }
+    if timeout.is_some() && what.as_deref() != Some("ask") {
+        return Err(misused("--timeout is for ask"));
+    }
     let words = std::iter::from_fn(|| given.text().transpose()).collect::<Result<Vec<_>, _>>()?;
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match (words.as_slice(), idle) {
-        ([], None) => Ok(Command::Show),
-        (["serve"], _) => Ok(Command::Serve { at: "127.0.0.1:7013".into(), idle_max: idle.unwrap_or(server::IDLE_MAX) }),
-        (["serve", at], _) => Ok(Command::Serve { at: (*at).into(), idle_max: idle.unwrap_or(server::IDLE_MAX) }),
-        (["ask", server], None) => Ok(Command::Ask { server: (*server).into(), text: None }),
-        (["ask", server, text @ ..], None) => Ok(Command::Ask { server: (*server).into(), text: Some(text.join(" ")) }),
-        (["ask"], None) => Err(misused("whom to ask? an address is missing")),
-        (["ask", ..], Some(_)) => Err(misused("--idle is for serve")),
-        (["serve", _, surplus, ..], _) => Err(misused(format!("'{surplus}' is too much"))),
-        ([what, ..], _) => Err(misused(format!("serve or ask? '{what}' is neither"))),
-        ([], Some(_)) => Err(misused("--idle is for serve")),
+    match (what.as_deref(), words.as_slice()) {
+        (None, _) => Ok(Command::Show),
+        (Some("serve"), [_, surplus, ..]) => Err(misused(format!("'{surplus}' is too much"))),
+        (Some("serve"), at) => {
+            let at = at.first().map_or_else(|| "127.0.0.1:7013".into(), String::clone);
+            Ok(Command::Serve { at, idle_max: idle.unwrap_or(server::IDLE_MAX) })
+        }
+        (Some("ask"), []) => Err(misused("whom to ask? an address is missing")),
+        (Some("ask"), [server, text @ ..]) => {
+            let text = (!text.is_empty()).then(|| text.join(" "));
+            Ok(Command::Ask { server: server.clone(), text, timeout: timeout.unwrap_or(client::TIMEOUT) })
+        }
+        (Some(what), _) => Err(misused(format!("serve or ask? '{what}' is neither"))),
     }
 }

@@ -1,6 +1,6 @@
 //! The server: a protocol for one connection, and a loop that makes one for each that comes.
 
-use crate::common::{Failure, announce, stop_on_interrupt};
+use crate::common::{Failure, announce, drain_on_interrupt, listening};
 use chrono::Local;
 use mainspring::{Context, Limit, Outcome, Protocol, Reactor, Terminator};
 use std::time::Duration;
@@ -10,6 +10,9 @@ pub(crate) const LINE_MAX: usize = 4096;
 
 /// Who says nothing for so long, or takes so long for a line, is let go.
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// After Ctrl-C: for everybody to take its answers.
+const GRACE: Duration = Duration::from_secs(2);
 
 pub(crate) struct Stamper {
     pub(crate) idle_max: Duration,
@@ -45,8 +48,8 @@ impl<S> Protocol<S> for Stamper {
 
 pub(crate) fn serve(at: String, idle_max: Duration) -> Result<(), Failure> {
     let mut reactor = Reactor::new()?;
-    let listener = reactor.net().listen(at, move || Stamper { idle_max })?;
-    stop_on_interrupt(&reactor)?;
-    announce(&reactor.net(), listener);
+    let listener = listening(reactor.net().listen(at, move || Stamper { idle_max }))?;
+    drain_on_interrupt(&reactor, GRACE)?;
+    announce(&reactor.net(), listener)?;
     Ok(reactor.run(&mut ())?)
 }

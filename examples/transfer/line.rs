@@ -9,16 +9,17 @@
 //!                                               or  ←  {"state":"refused","why":"…"}
 //! ```
 //!
-//! Then the next file, or the end.
+//! Then the next file, or the end. An end that reads a file, or waits for its disk, says `{"state":"busy"}` again and again,
+//! so silence means that it is gone.
 
+use crate::printable::printable;
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 /// Longer ones are refused.
 pub(crate) const LINE_MAX: usize = 4096;
 
-/// So long either end may say nothing between lines: the sender reads the next file for its checksum, the receiver what it
-/// has of it already.
-pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(600);
+/// How often an end says that it is busy, and the sender what it waits for.
+pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// What a file is called, how long it is, what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,9 +46,10 @@ impl Header {
     }
 }
 
-/// What comes back.
+/// What comes back; that it is busy the sender says too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
+    Busy,
     Ready { offset: u64 },
     Done,
     Refused { why: String },
@@ -56,6 +58,7 @@ pub(crate) enum Answer {
 impl Answer {
     pub(crate) fn line(&self) -> String {
         match self {
+            Self::Busy => "{\"state\":\"busy\"}\n".into(),
             Self::Ready { offset } => format!("{{\"state\":\"ready\",\"offset\":{offset}}}\n"),
             Self::Done => "{\"state\":\"done\"}\n".into(),
             Self::Refused { why } => format!("{{\"state\":\"refused\",\"why\":{}}}\n", quoted(why)),
@@ -65,6 +68,7 @@ impl Answer {
     pub(crate) fn parse(line: &[u8]) -> Result<Self, String> {
         let mut object = object(line)?;
         match text(&mut object, "state")?.as_str() {
+            "busy" => Ok(Self::Busy),
             "ready" => Ok(Self::Ready { offset: number(&mut object, "offset")? }),
             "done" => Ok(Self::Done),
             "refused" => Ok(Self::Refused { why: text(&mut object, "why")? }),
@@ -85,8 +89,11 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.starts_with('.') {
         return Err("a name must not begin with a dot".into());
     }
-    if name.ends_with(['.', ' ']) || name.chars().any(|c| c.is_control() || r#"/\:*?"<>|"#.contains(c)) {
-        return Err("a name is one part of a path, without control characters and any of / \\ : * ? \" < > |".into());
+    if printable(name) != name {
+        return Err("a name has no characters that cannot be seen or change how it is read".into());
+    }
+    if name.ends_with(['.', ' ']) || name.contains(|c| r#"/\:*?"<>|"#.contains(c)) {
+        return Err("a name is one part of a path, with none of / \\ : * ? \" < > | and no dot or space at its end".into());
     }
     Ok(())
 }
@@ -229,7 +236,8 @@ mod tests {
         for name in ["a.txt", "ünïcödé 😀", "it's"] {
             assert_eq!(Header::parse(header(name).line().trim_end().as_bytes()), Ok(header(name)));
         }
-        for answer in [Answer::Ready { offset: 0 }, Answer::Done, Answer::Refused { why: "\"\\\n\t\u{7f}é".into() }] {
+        for answer in [Answer::Busy, Answer::Ready { offset: 0 }, Answer::Done, Answer::Refused { why: "\"\\\n\t\u{7f}é".into() }]
+        {
             assert_eq!(Answer::parse(answer.line().trim_end().as_bytes()), Ok(answer));
         }
     }
@@ -287,6 +295,11 @@ mod tests {
             "nul\0",
             "new\nline",
             "bell\u{7}",
+            "invoice\u{202e}fdp.exe",
+            "soft\u{ad}hyphen",
+            "\u{3164}",
+            "\u{2800}",
+            "two\u{2028}lines",
             "\u{85}",
             "dot.",
             "space ",
@@ -299,7 +312,7 @@ mod tests {
         ] {
             assert!(check_name(name).is_err(), "{name:?}");
         }
-        for name in ["a", "a.b.c", "with space", "-rf", "ünï", &long[1..]] {
+        for name in ["a", "a.b.c", "with space", "-rf", "ünï", "❤\u{fe0f}", &long[1..]] {
             assert!(check_name(name).is_ok(), "{name:?}");
         }
     }

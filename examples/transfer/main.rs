@@ -13,19 +13,24 @@ mod send;
 mod sha256;
 
 use common::{Failure, arguments, exit, misused};
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
 Sends files to another machine. One that arrives is checked, and appears when it
 is whole; what was broken off goes on where it stood when it is sent again.
 
 usage: transfer receive [--limit BYTES] FOLDER [ADDR]
-       transfer send ADDR FILE...
+       transfer send [--timeout SECS] ADDR FILE...
 
 ADDR is IP:PORT (port 0: any free one) or unix:/path; the receiver's is
 127.0.0.1:7015 if it is not given. Files of more than BYTES are refused; there
 is no limit if it is not given. A file that is there already with another
-content is not replaced. Whoever can connect can send: let none but friends.";
+content is not replaced. Whoever can connect can send: let none but friends.
+
+What was broken off waits in FOLDER as .NAME.DIGITS.part. After Ctrl-C a file
+that is coming has 10 seconds, or until a second Ctrl-C. A receiver that for 60
+seconds (--timeout) cannot be reached, says nothing or takes nothing is given
+up.";
 
 fn main() -> ExitCode {
     exit(run())
@@ -35,7 +40,7 @@ fn run() -> Result<(), Failure> {
     match command()? {
         Command::Help => {}
         Command::Receive { folder, at, limit } => receive::receive(folder, at, limit)?,
-        Command::Send { to, files } => send::send(to, files)?,
+        Command::Send { to, files, timeout } => send::send(to, files, timeout)?,
     }
     Ok(())
 }
@@ -51,28 +56,34 @@ enum Command {
     Send {
         to: String,
         files: Vec<PathBuf>,
+        timeout: Duration,
     },
 }
 
 fn command() -> Result<Command, Failure> {
-    let Some(mut given) = arguments(HELP, usize::MAX, &["limit"])? else { return Ok(Command::Help) };
-    let limit = given.parsed("limit")?;
+    let Some(mut given) = arguments(HELP, usize::MAX, &["limit", "timeout"])? else { return Ok(Command::Help) };
+    let (limit, timeout) = (given.number("limit", 0..=u64::MAX)?, given.seconds("timeout")?);
     match (given.text()?.as_deref(), given.word()) {
+        (Some("receive"), _) if timeout.is_some() => Err(misused("--timeout is for who sends")),
         (Some("receive"), Some(folder)) => {
             let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7015".into());
             match given.word() {
                 None => Ok(Command::Receive { folder: folder.into(), at, limit: limit.unwrap_or(u64::MAX) }),
-                Some(surplus) => Err(misused(format!("{} is too much", surplus.to_string_lossy()))),
+                Some(surplus) => Err(misused(format!("'{}' is too much", surplus.to_string_lossy()))),
             }
         }
         (Some("receive"), None) => Err(misused("a FOLDER is missing")),
         (Some("send"), Some(to)) if limit.is_none() => {
             let to = to.into_string().map_err(|_| misused("ADDR is no text"))?;
             let files: Vec<PathBuf> = std::iter::from_fn(|| given.word().map(PathBuf::from)).collect();
-            if files.is_empty() { Err(misused("a FILE is missing")) } else { Ok(Command::Send { to, files }) }
+            if files.is_empty() {
+                return Err(misused("a FILE is missing"));
+            }
+            Ok(Command::Send { to, files, timeout: timeout.unwrap_or(send::TIMEOUT) })
         }
         (Some("send"), None) => Err(misused("an ADDR is missing")),
         (Some("send"), Some(_)) => Err(misused("--limit is for who receives")),
-        _ => Err(misused("receive or send?")),
+        (Some(what), _) => Err(misused(format!("receive or send? '{what}' is neither"))),
+        (None, _) => Err(misused("receive or send? neither is there")),
     }
 }

@@ -2,13 +2,14 @@
 //! is right, it gets its name.
 
 use crate::{
-    common::{Failure, announce, say, stop_on_interrupt},
-    line::{Answer, Header, LINE_MAX, SILENCE_MAX},
+    common::{Failure, announce, drain_on_interrupt, listening, say},
+    line::{Answer, Header, LINE_MAX, TICK},
     sha256::Sha256,
 };
 use mainspring::{Context, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::{
     collections::BTreeSet,
+    fmt,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -17,8 +18,11 @@ use std::{
     time::Duration,
 };
 
-/// Who sends nothing for so long in the midst of a file, or takes nothing, is let go.
+/// Who sends nothing for so long, or takes nothing, is let go.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// After Ctrl-C: for what is coming.
+const GRACE: Duration = Duration::from_secs(10);
 
 type Ctx<'a> = Context<'a, ()>;
 
@@ -28,10 +32,13 @@ pub(crate) fn receive(folder: PathBuf, at: String, limit: u64) -> Result<(), Fai
     }
     let depot = Rc::new(Depot { folder, limit, coming: Arc::default() });
     let mut reactor = Reactor::new()?;
-    let listener = reactor.net().listen(at, move || Receiver { depot: Rc::clone(&depot), part: None })?;
-    stop_on_interrupt(&reactor)?;
-    announce(&reactor.net(), listener);
-    Ok(reactor.run(&mut ())?)
+    let receiver = move || Receiver { depot: Rc::clone(&depot), part: None, work: Work::None };
+    let listener = listening(reactor.net().listen(at, receiver))?;
+    drain_on_interrupt(&reactor, GRACE)?;
+    announce(&reactor.net(), listener)?;
+    reactor.run(&mut ())?;
+    reactor.shutdown(&mut ()); // what is broken off by it is told
+    Ok(())
 }
 
 struct Depot {
@@ -45,30 +52,50 @@ struct Receiver {
     depot: Rc<Depot>,
     /// The file that is coming. Nothing while another thread has it.
     part: Option<Part>,
+    work: Work,
+}
+
+/// What is under way.
+#[derive(PartialEq, Eq)]
+enum Work {
+    None,
+    /// Another thread reads what we have of a file, or waits until the disk has all of it. The sender is told.
+    Busy,
+    /// A file is coming.
+    Coming,
 }
 
 impl Protocol for Receiver {
     fn connected(&mut self, ctx: &mut Ctx<'_>, _: &mut ()) -> Outcome {
-        expect_line(ctx);
+        ctx.set_terminator(Terminator::line(LINE_MAX));
+        ctx.set_idle_timeout(IDLE_MAX);
+        ctx.set_frame_timeout(IDLE_MAX);
         ctx.set_stall_timeout(IDLE_MAX);
+        ctx.every(TICK, |me: &mut Self, ctx, _| {
+            if me.work == Work::Busy {
+                ctx.send(Answer::Busy.line());
+            }
+            Ok(())
+        });
         Ok(())
     }
 
     /// Bytes of the file. No others come until these are written, so no more than one piece is ever kept.
     fn received(&mut self, ctx: &mut Ctx<'_>, _: &mut (), bytes: &[u8]) -> Outcome {
-        let mut part = self.part.take().expect("bytes come for a file that is coming");
-        let bytes = bytes.to_vec();
+        let part = self.part.take().expect("bytes come for a file that is coming");
+        let (bytes, what) = (bytes.to_vec(), part.to_string());
         ctx.pause();
         ctx.offload(
-            move || part.write(&bytes).map(|()| part),
-            |me: &mut Self, ctx, _, written: Result<io::Result<Part>, OffloadError>| {
+            move || part.write(&bytes),
+            move |me: &mut Self, ctx, _, written: Result<io::Result<Part>, OffloadError>| {
                 match written? {
                     Ok(part) => {
                         me.part = Some(part);
                         ctx.resume();
                     }
                     Err(error) => {
-                        refuse(ctx, format!("cannot write: {error}"));
+                        say(format_args!("{what}, from {}: cannot be written, and is removed: {error}", ctx.peer()));
+                        refuse(ctx, format!("the receiver cannot write it: {error}"));
                         ctx.close(); // what it sends on is no line
                     }
                 }
@@ -81,75 +108,95 @@ impl Protocol for Receiver {
     /// A header, or the end of the bytes.
     fn frame(&mut self, ctx: &mut Ctx<'_>, _: &mut (), line: &[u8]) -> Outcome {
         if let Some(part) = self.part.take() {
-            finish(ctx, part);
+            self.finish(ctx, part);
             return Ok(());
         }
+        if Answer::parse(line) == Ok(Answer::Busy) {
+            return Ok(()); // it reads the next file for its checksum
+        }
         match Header::parse(line).and_then(|header| self.depot.admit(header)) {
-            Ok(job) => begin(ctx, job),
+            Ok(job) => self.begin(ctx, job),
             Err(why) => refuse(ctx, why),
+        }
+        Ok(())
+    }
+
+    fn draining(&mut self, ctx: &mut Ctx<'_>, _: &mut ()) -> Outcome {
+        if self.work == Work::None {
+            ctx.close();
         }
         Ok(())
     }
 
     fn closed(&mut self, ctx: &mut Ctx<'_>, _: &mut (), why: Reason) {
         if let Some(part) = &self.part {
-            let (name, size) = (&part.job.header.name, part.size());
-            say(format_args!("{name}: broken off at {} of {size} bytes, from {}: {why}", part.has, ctx.peer()));
+            say(format_args!("{part}, from {}: broken off: {why}", ctx.peer()));
         }
     }
-}
-
-/// The next header, for which the sender reads a whole file.
-fn expect_line(ctx: &mut Ctx<'_>) {
-    ctx.set_terminator(Terminator::line(LINE_MAX));
-    ctx.set_idle_timeout(SILENCE_MAX);
 }
 
 fn refuse(ctx: &mut Ctx<'_>, why: String) {
     ctx.send(Answer::Refused { why }.line());
 }
 
-/// Looks at what is there already.
-fn begin(ctx: &mut Ctx<'_>, job: Job) {
-    ctx.pause();
-    ctx.offload(
-        || job.begin(),
-        |me: &mut Receiver, ctx, _, begun: Result<Result<Option<Part>, String>, OffloadError>| {
-            ctx.resume();
-            match begun? {
-                Ok(Some(part)) => {
-                    ctx.send(Answer::Ready { offset: part.has }.line());
-                    ctx.set_terminator(Terminator::Stream(part.size() - part.has));
-                    ctx.set_idle_timeout(IDLE_MAX);
-                    me.part = Some(part);
+impl Receiver {
+    /// Looks at what is there already.
+    fn begin(&mut self, ctx: &mut Ctx<'_>, job: Job) {
+        self.work = Work::Busy;
+        ctx.pause();
+        ctx.offload(
+            || job.begin(),
+            |me: &mut Self, ctx, _, begun: Result<Result<Option<Part>, String>, OffloadError>| {
+                ctx.resume();
+                me.work = Work::None;
+                match begun? {
+                    Ok(Some(part)) => {
+                        ctx.send(Answer::Ready { offset: part.has }.line());
+                        ctx.set_terminator(Terminator::Stream(part.size() - part.has));
+                        (me.part, me.work) = (Some(part), Work::Coming);
+                    }
+                    Ok(None) => ctx.send(Answer::Done.line()),
+                    Err(why) => refuse(ctx, why),
                 }
-                Ok(None) => ctx.send(Answer::Done.line()),
-                Err(why) => refuse(ctx, why),
-            }
-            Ok(())
-        },
-    );
-}
+                me.leave_if_draining(ctx);
+                Ok(())
+            },
+        );
+    }
 
-/// All bytes are there.
-fn finish(ctx: &mut Ctx<'_>, part: Part) {
-    let what = format!("{}: {} bytes", part.job.header.name, part.size());
-    expect_line(ctx);
-    ctx.pause();
-    ctx.offload(
-        || part.finish(),
-        move |_: &mut Receiver, ctx, _, finished: Result<Result<(), String>, OffloadError>| {
-            ctx.resume();
-            match finished? {
-                Ok(()) => {
-                    ctx.send(Answer::Done.line());
-                    say(format_args!("{what} from {}", ctx.peer()));
+    /// All bytes are there.
+    fn finish(&mut self, ctx: &mut Ctx<'_>, part: Part) {
+        let what = format!("{}: {} bytes", part.job.header.name, part.size());
+        ctx.set_terminator(Terminator::line(LINE_MAX));
+        self.work = Work::Busy;
+        ctx.pause();
+        ctx.offload(
+            || part.finish(),
+            move |me: &mut Self, ctx, _, finished: Result<Result<(), String>, OffloadError>| {
+                ctx.resume();
+                me.work = Work::None;
+                match finished? {
+                    Ok(()) => {
+                        ctx.send(Answer::Done.line());
+                        say(format_args!("{what} from {}", ctx.peer()));
+                    }
+                    Err(why) => {
+                        say(format_args!("{what} from {}: {why}", ctx.peer()));
+                        refuse(ctx, why);
+                    }
                 }
-                Err(why) => refuse(ctx, why),
-            }
-            Ok(())
-        },
-    );
+                me.leave_if_draining(ctx);
+                Ok(())
+            },
+        );
+    }
+
+    /// After Ctrl-C what was under way was the last.
+    fn leave_if_draining(&self, ctx: &mut Ctx<'_>) {
+        if self.work == Work::None && ctx.net.is_draining() {
+            ctx.close();
+        }
+    }
 }
 
 // ------------------------------------------------------------------------------------------ blocking, on other threads
@@ -212,22 +259,19 @@ impl Job {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (0, Sha256::new()),
             Err(error) => return Err(error),
         };
-        let is_too_long = has > self.header.size;
-        if is_too_long {
+        if has > self.header.size {
+            fs::remove_file(&self.part)?;
             (has, sha) = (0, Sha256::new());
         }
-        let file = OpenOptions::new().append(true).create(true).open(&self.part)?;
-        if is_too_long {
-            file.set_len(0)?;
-        }
-        Ok(Part { job: self, file, sha, has })
+        Ok(Part { job: self, file: None, sha, has })
     }
 }
 
 /// A file that is coming.
 struct Part {
     job: Job,
-    file: File,
+    /// Opened for the first byte: who sends a header alone leaves nothing behind.
+    file: Option<File>,
     sha: Sha256,
     has: u64,
 }
@@ -237,24 +281,51 @@ impl Part {
         self.job.header.size
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.sha.add(bytes);
-        self.has += bytes.len() as u64;
-        Ok(())
+    fn opened(&mut self) -> io::Result<&mut File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => append_to(&self.job.part)?,
+        };
+        Ok(self.file.insert(file))
+    }
+
+    /// What cannot be written does not stay: there is no room for it.
+    fn write(mut self, bytes: &[u8]) -> io::Result<Self> {
+        match self.opened().and_then(|file| file.write_all(bytes)) {
+            Ok(()) => {
+                self.sha.add(bytes);
+                self.has += bytes.len() as u64;
+                Ok(self)
+            }
+            Err(error) => {
+                let _ = fs::remove_file(&self.job.part); // it may not have been made
+                Err(error)
+            }
+        }
     }
 
     /// Checks it, and gives it its name.
-    fn finish(self) -> Result<(), String> {
-        let Job { header, whole, part, .. } = &self.job;
-        if self.sha.digest() != header.sha256 {
-            let _ = fs::remove_file(part); // the next try begins anew
+    fn finish(mut self) -> Result<(), String> {
+        if self.sha.clone().digest() != self.job.header.sha256 {
+            let _ = fs::remove_file(&self.job.part); // the next try begins anew
             return Err("the checksum is wrong: it changed while it was sent, or on the way".into());
         }
         // On the disk before it has its name, so that a name always means a whole file, also after a power failure.
-        let named = self.file.sync_all().and_then(|()| rename_new(part, whole));
+        let synced = self.opened().and_then(|file| file.sync_all());
+        let named = synced.and_then(|()| rename_new(&self.job.part, &self.job.whole));
         named.map_err(|error| format!("cannot keep it: {error}"))
     }
+}
+
+/// How much of it there is.
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} of {} bytes", self.job.header.name, self.has, self.size())
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
 }
 
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {

@@ -1,43 +1,57 @@
 //! The sender: one file after the other, on one connection.
 
 use crate::{
-    common::{Failure, complain, say, stop_on_interrupt},
-    line::{Answer, Header, LINE_MAX, SILENCE_MAX, check_name},
+    common::{Failure, complain, misused, say, stop_on_interrupt},
+    line::{Answer, Header, LINE_MAX, TICK, check_name},
     printable::printable,
     sha256::Sha256,
 };
-use mainspring::{Context, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
+use mainspring::{Connect, Context, Limit, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::{
     collections::VecDeque,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 /// How much is read from the disk at a time; as much as the output may hold before it is congested.
 const PIECE: usize = 64 << 10;
 
-/// A receiver that takes nothing for so long is given up.
-const STALL_MAX: Duration = Duration::from_secs(60);
-
-/// How often progress is told.
-const TICK: Duration = Duration::from_secs(1);
+/// A receiver that cannot be reached, says nothing or takes nothing for so long is given up.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 type Ctx<'a> = Context<'a, Report>;
 
 #[derive(Default)]
 struct Report {
+    is_connected: bool,
     failed: usize,
+    /// ADDR was none.
+    misused: Option<Failure>,
 }
 
-pub(crate) fn send(to: String, files: Vec<PathBuf>) -> Result<(), Failure> {
+pub(crate) fn send(to: String, files: Vec<PathBuf>, timeout: Duration) -> Result<(), Failure> {
     let mut reactor = Reactor::new()?;
     stop_on_interrupt(&reactor)?;
-    reactor.net().connect(to, Sender { files: files.into(), now: Stage::Idle });
+    let how = Connect::new().timeout(timeout);
+    let sender = Sender { files: files.into(), now: Stage::Idle, timeout, is_told: false, refused: None };
+    reactor.net().connect_with(&to, how, sender);
+    reactor.net().after(TICK, move |_, report: &mut Report| {
+        if !report.is_connected {
+            say(format_args!("connecting to {to}, for {} seconds at most", timeout.as_secs()));
+        }
+    });
     let mut report = Report::default();
     reactor.run(&mut report)?;
     reactor.shutdown(&mut report); // if we were interrupted: what is not sent is counted
+    if let Some(why) = report.misused {
+        return Err(why);
+    }
     match report.failed {
         0 => Ok(()),
         1 => Err("a file was not sent".into()),
@@ -48,12 +62,18 @@ pub(crate) fn send(to: String, files: Vec<PathBuf>) -> Result<(), Failure> {
 struct Sender {
     files: VecDeque<PathBuf>,
     now: Stage,
+    /// How long the receiver may say nothing, where it has to.
+    timeout: Duration,
+    /// What we wait for was said.
+    is_told: bool,
+    /// The file that was refused when all of it was sent already. The receiver may not have read on.
+    refused: Option<String>,
 }
 
 enum Stage {
     Idle,
-    /// Another thread works its checksum out.
-    Opening(String),
+    /// Another thread works its checksum out, and has read so much.
+    Opening(String, Arc<AtomicU64>),
     /// The header is sent.
     Asking(Source),
     /// `None` while another thread reads the next piece.
@@ -74,14 +94,16 @@ struct Source {
 }
 
 impl Protocol<Report> for Sender {
-    fn connected(&mut self, ctx: &mut Ctx<'_>, _: &mut Report) -> Outcome {
+    fn connected(&mut self, ctx: &mut Ctx<'_>, report: &mut Report) -> Outcome {
+        report.is_connected = true;
         ctx.set_terminator(Terminator::line(LINE_MAX));
-        ctx.set_idle_timeout(SILENCE_MAX);
-        ctx.set_stall_timeout(STALL_MAX);
-        ctx.every(TICK, |me: &mut Self, _, _| {
-            if let Stage::Sending(_, Progress { name, sent, size }) = &me.now {
-                say(format_args!("{name}: {sent} of {size} bytes"));
+        ctx.set_frame_timeout(self.timeout);
+        ctx.set_stall_timeout(self.timeout);
+        ctx.every(TICK, |me: &mut Self, ctx, _| {
+            if matches!(me.now, Stage::Opening(..)) {
+                ctx.send(Answer::Busy.line());
             }
+            me.tell();
             Ok(())
         });
         self.next(ctx);
@@ -89,7 +111,13 @@ impl Protocol<Report> for Sender {
     }
 
     fn frame(&mut self, ctx: &mut Ctx<'_>, report: &mut Report, line: &[u8]) -> Outcome {
-        match (Answer::parse(line)?, std::mem::replace(&mut self.now, Stage::Idle)) {
+        let answer = Answer::parse(line).map_err(|why| format!("what answers is no receiver of files: {why}"))?;
+        if answer == Answer::Busy {
+            self.tell_that_it_is_busy();
+            return Ok(());
+        }
+        self.refused = self.now.name().filter(|_| matches!(self.now, Stage::Awaiting(_))).map(str::to_owned);
+        match (answer, std::mem::replace(&mut self.now, Stage::Idle)) {
             (Answer::Ready { offset }, Stage::Asking(source)) if offset <= source.header.size => self.begin(ctx, source, offset),
             (Answer::Done, Stage::Asking(source)) => {
                 say(format_args!("{}: is there already", source.header.name));
@@ -124,25 +152,46 @@ impl Protocol<Report> for Sender {
     }
 
     fn closed(&mut self, ctx: &mut Ctx<'_>, report: &mut Report, why: Reason) {
+        ctx.net.stop();
+        let (again, seconds) = ("; send it again, and it goes on", self.timeout.as_secs());
         let why = match why {
-            Reason::Eof => "the receiver ended before it had all; send it again, and it goes on".into(),
-            Reason::Shutdown => "interrupted; send it again, and it goes on".into(),
-            why => why.to_string(),
-        };
-        let name = match &self.now {
-            Stage::Idle => None,
-            Stage::Opening(name) | Stage::Sending(_, Progress { name, .. }) | Stage::Awaiting(Progress { name, .. }) => {
-                Some(name)
+            Reason::Resolve(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                report.misused = Some(misused(error));
+                return;
             }
-            Stage::Asking(source) => Some(&source.header.name),
+            Reason::Eof => format!("the receiver ended before it had all{again}"),
+            Reason::Shutdown => format!("interrupted{again}"),
+            Reason::Limit(Limit::Stalled) => format!("the receiver has taken nothing for {seconds} seconds{again}"),
+            Reason::Limit(Limit::Idle | Limit::FrameTime) => {
+                format!("the receiver has said nothing for {seconds} seconds{again}")
+            }
+            Reason::Failed(fault) => fault.to_string(),
+            why if why.is_connect() => why.to_string(),
+            why => format!("{why}{again}"),
         };
-        if let Some(name) = name {
+        let name = self.now.name().map(str::to_owned);
+        let ended_with = |name| format!("not tried, because the connection ended with {name}");
+        let why = self.refused.take().map_or(why, ended_with);
+        if let Some(name) = &name {
             report.fails(name, &why);
         }
+        let why = name.map_or(why, ended_with);
         for file in self.files.drain(..) {
             report.fails(&file.display().to_string(), &why);
         }
-        ctx.net.stop();
+    }
+}
+
+impl Stage {
+    /// Of the file that it is about.
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Idle => None,
+            Self::Opening(name, _) | Self::Sending(_, Progress { name, .. }) | Self::Awaiting(Progress { name, .. }) => {
+                Some(name)
+            }
+            Self::Asking(source) => Some(&source.header.name),
+        }
     }
 }
 
@@ -154,20 +203,52 @@ impl Report {
 }
 
 impl Sender {
+    /// How far it is; of what we wait for once.
+    fn tell(&mut self) {
+        let is_told = std::mem::replace(&mut self.is_told, true);
+        let seconds = self.timeout.as_secs();
+        match &self.now {
+            Stage::Opening(name, read) => {
+                let read = read.load(Ordering::Relaxed);
+                say(format_args!("{}: read for its checksum, {read} bytes so far", printable(name)));
+            }
+            Stage::Sending(_, Progress { name, sent, size }) => say(format_args!("{name}: {sent} of {size} bytes")),
+            Stage::Asking(Source { header: Header { name, .. }, .. }) | Stage::Awaiting(Progress { name, .. }) if !is_told => {
+                say(format_args!("{name}: waiting for the receiver's answer, for {seconds} seconds at most"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Once.
+    fn tell_that_it_is_busy(&mut self) {
+        let is_told = std::mem::replace(&mut self.is_told, true);
+        if let Some(name) = self.now.name().filter(|_| !is_told) {
+            say(format_args!("{}: the receiver is busy with it", printable(name)));
+        }
+    }
+
+    /// From here on the receiver has to say something, or has not.
+    fn enter(&mut self, ctx: &mut Ctx<'_>, stage: Stage) {
+        let waits = matches!(stage, Stage::Asking(_) | Stage::Awaiting(_));
+        ctx.set_idle_timeout(waits.then_some(self.timeout));
+        (self.now, self.is_told) = (stage, false);
+    }
+
     fn next(&mut self, ctx: &mut Ctx<'_>) {
         let Some(path) = self.files.pop_front() else {
             ctx.close();
             return;
         };
-        self.now = Stage::Opening(path.display().to_string());
-        let shown = path.display().to_string();
+        let (shown, read) = (path.display().to_string(), Arc::<AtomicU64>::default());
+        self.enter(ctx, Stage::Opening(shown.clone(), Arc::clone(&read)));
         ctx.offload(
-            move || open(&path),
+            move || open(&path, &read),
             move |me: &mut Self, ctx, report, opened: Result<io::Result<Source>, OffloadError>| {
                 match opened? {
                     Ok(source) => {
                         ctx.send(source.header.line());
-                        me.now = Stage::Asking(source);
+                        me.enter(ctx, Stage::Asking(source));
                     }
                     Err(error) => {
                         report.fails(&shown, &error);
@@ -185,7 +266,7 @@ impl Sender {
         if offset > 0 {
             say(format_args!("{name}: goes on at {offset} of {size} bytes"));
         }
-        self.now = Stage::Sending(Some(source), Progress { name, sent: offset, size });
+        self.enter(ctx, Stage::Sending(Some(source), Progress { name, sent: offset, size }));
         self.pump(ctx);
     }
 
@@ -195,7 +276,7 @@ impl Sender {
         let Progress { sent, size, .. } = *progress;
         if sent == size {
             let Stage::Sending(_, progress) = std::mem::replace(&mut self.now, Stage::Idle) else { return };
-            self.now = Stage::Awaiting(progress);
+            self.enter(ctx, Stage::Awaiting(progress));
             return;
         }
         if ctx.is_congested() {
@@ -219,7 +300,7 @@ impl Sender {
 
 // ------------------------------------------------------------------------------------------ blocking, on other threads
 
-fn open(path: &Path) -> io::Result<Source> {
+fn open(path: &Path, counted: &AtomicU64) -> io::Result<Source> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name that can be sent"))?;
     check_name(name).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
@@ -234,6 +315,7 @@ fn open(path: &Path) -> io::Result<Source> {
             n => {
                 sha.add(&buf[..n]);
                 size += n as u64;
+                counted.store(size, Ordering::Relaxed);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! One question and its answer, and the ways in which that can fail.
 
 use crate::{
-    common::{Failure, complain, stop_on_interrupt},
+    common::{Failure, complain, misused, own_up, print, stop_on_interrupt, unwritten},
     gopher::Kind,
     reply::{Reply, Verdict},
 };
@@ -46,16 +46,19 @@ pub(crate) enum Failed {
 }
 
 impl Failed {
-    pub(crate) fn code(&self) -> u8 {
-        match self {
-            Self::Here(_) => 1,
-            Self::NoSuchHost(_) => 2,
-            Self::Unreachable(_) => 3,
-            Self::TimedOut(_) => 4,
-            Self::ClosedEarly(_) => 5,
-            Self::Refused(_) => 6,
-            Self::Interrupted => 130,
-        }
+    /// Says what went wrong; the exit status for it.
+    pub(crate) fn own_up(self) -> u8 {
+        let status = match self {
+            Self::Here(why) => return own_up(&why),
+            Self::NoSuchHost(_) => 3,
+            Self::Unreachable(_) => 4,
+            Self::TimedOut(_) => 5,
+            Self::ClosedEarly(_) => 6,
+            Self::Refused(_) => 7,
+            Self::Interrupted => 1, // but for the signal
+        };
+        own_up(&self.to_string().into());
+        status
     }
 }
 
@@ -98,6 +101,10 @@ impl Kept {
         Ok(Self { path, part: part.into(), file, bytes: 0, is_complete: false })
     }
 
+    fn fails(&self, error: &io::Error) -> Failure {
+        format!("cannot write {}: {error}", self.path.display()).into()
+    }
+
     fn complete(&mut self) -> io::Result<()> {
         self.file.sync_all()?;
         fs::rename(&self.part, &self.path)?;
@@ -116,22 +123,22 @@ impl Drop for Kept {
 
 impl Sink {
     /// Writing blocks, and nothing else is to be done meanwhile: the server waits, because its bytes are not taken.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match self {
-            Self::Screen => io::stdout().write_all(bytes),
+            Self::Screen => io::stdout().write_all(bytes).map_err(unwritten),
             Self::File(kept) => {
                 kept.bytes += bytes.len() as u64;
-                kept.file.write_all(bytes)
+                kept.file.write_all(bytes).map_err(|error| kept.fails(&error))
             }
         }
     }
 
-    fn complete(&mut self) -> io::Result<()> {
+    fn complete(&mut self) -> Result<(), Failure> {
         match self {
-            Self::Screen => io::stdout().flush(),
+            Self::Screen => io::stdout().flush().map_err(unwritten),
             Self::File(kept) => {
-                kept.complete()?;
-                writeln!(io::stdout(), "{} bytes in {}", kept.bytes, kept.path.display())
+                kept.complete().map_err(|error| kept.fails(&error))?;
+                print(format_args!("{} bytes in {}", kept.bytes, kept.path.display()))
             }
         }
     }
@@ -194,7 +201,7 @@ impl Client {
         if self.reply.is_raw() && matches!(self.sink, Sink::Screen) && io::stdout().is_terminal() {
             return Err("this is binary: --output says where to write it".into());
         }
-        self.sink.write(out).map_err(|error| format!("cannot write what came: {error}").into())
+        self.sink.write(out)
     }
 
     fn end(&mut self, why: Reason) -> Result<(), Failed> {
@@ -223,7 +230,7 @@ impl Client {
             Verdict::WithoutLastLine => complain("note: the last line, a single dot, is missing: perhaps not all has come"),
             Verdict::Complete => {}
         }
-        self.sink.complete().map_err(|error| Failed::Here(format!("cannot write what came: {error}").into()))
+        self.sink.complete().map_err(Failed::Here)
     }
 }
 
@@ -231,7 +238,7 @@ fn unresolved(error: &io::Error) -> Failed {
     match NameError::of(error) {
         Some(NameError::TimedOut) => Failed::TimedOut(error.to_string()),
         Some(NameError::NotFound) => Failed::NoSuchHost(format!("no such host: {error}")),
-        None if error.kind() == io::ErrorKind::InvalidInput => Failed::NoSuchHost(format!("no such host: {error}")),
+        None if error.kind() == io::ErrorKind::InvalidInput => Failed::Here(misused(error)),
         // It may exist, only that nobody could say so. (Without the feature `names` only the resolver's text can tell.)
         _ => Failed::NoSuchHost(format!("could not look the host up: {error}")),
     }

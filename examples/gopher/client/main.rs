@@ -8,9 +8,11 @@ mod fetch;
 #[allow(dead_code)] // what only a server needs
 #[path = "../gopher.rs"]
 mod gopher;
+#[path = "../../common/printable.rs"]
+mod printable;
 mod reply;
 
-use common::{Failure, arguments, complain, misused};
+use common::{Failure, arguments, misused, status};
 use fetch::{Asked, Failed, fetch};
 use gopher::{Kind, SELECTOR_MAX};
 use std::{
@@ -41,12 +43,13 @@ menu that is fetched.
 
 exit codes:
     0  fetched
-    1  a wrong command line, or what came could not be written
-    2  no such host, or its name could not be looked up
-    3  the host cannot be reached, or refused the connection
-    4  a time-out, while connecting or while waiting for bytes
-    5  the server closed the connection early
-    6  the server answered with an error: mostly that there is no such thing
+    1  what came could not be written
+    2  a wrong command line
+    3  no such host, or its name could not be looked up
+    4  the host cannot be reached, or refused the connection
+    5  a time-out, while connecting or while waiting for bytes
+    6  the server closed the connection early
+    7  the server answered with an error: mostly that there is no such thing
   130  interrupted";
 
 fn main() -> ExitCode {
@@ -55,23 +58,17 @@ fn main() -> ExitCode {
         Ok(None) => Ok(()),
         Err(why) => Err(Failed::Here(why)),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            complain(format_args!("error: {why}"));
-            ExitCode::from(why.code())
-        }
-    }
+    status(outcome.map_or_else(Failed::own_up, |()| 0))
 }
 
 /// Nothing if only help was wanted.
 fn asked() -> Result<Option<Asked>, Failure> {
     let Some(mut given) = arguments(HELP, 2, &["port", "output", "search", "type", "timeout"])? else { return Ok(None) };
-    let (host, selector, words) = (given.text()?, given.text()?, given.parsed::<String>("search")?);
+    let (host, selector, words) = (given.text()?, given.text()?, given.option_text("search")?);
     let output = given.option("output").map(PathBuf::from).filter(|path| *path != Path::new("-"));
-    let port = given.parsed::<String>("port")?.map_or(Ok(70), |text| port_of(&text))?;
-    let kind = given.parsed::<String>("type")?.map(|text| kind_of(&text)).transpose()?;
-    let timeout = given.parsed("timeout")?.unwrap_or(30);
+    let port = given.number("port", 1..=u16::MAX)?.unwrap_or(70);
+    let kind = given.option_text("type")?.map(|text| kind_of(&text)).transpose()?;
+    let timeout = given.seconds("timeout")?.unwrap_or(Duration::from_secs(30));
     let host = host.ok_or_else(|| misused("HOST is missing: whom to ask?"))?;
     if host.contains('/') {
         return Err(misused(format!("HOST is no URL, but a name or an IP address alone, not '{host}'")));
@@ -82,25 +79,24 @@ fn asked() -> Result<Option<Asked>, Failure> {
     }
     let selector = selector.unwrap_or_default();
     if selector.len() > SELECTOR_MAX {
-        return Err(format!("the selector has {} bytes, which is more than {SELECTOR_MAX}", selector.len()).into());
+        return Err(misused(format!("the selector has {} bytes, which is more than {SELECTOR_MAX}", selector.len())));
     }
     for text in [Some(&selector), words.as_ref()].into_iter().flatten() {
         if text.contains(['\t', '\r', '\n', '\0']) {
-            return Err("neither a tab nor a line's end nor a zero byte can be asked for".into());
+            return Err(misused("neither a tab nor a line's end nor a zero byte can be asked for"));
         }
     }
+    if words.is_some() && matches!(selector.as_str(), "" | "/") {
+        return Err(misused("--search needs the SELECTOR of a search: the server's menu tells it"));
+    }
     let kind = kind.or_else(|| words.as_ref().map(|_| Kind::Search)).or_else(|| told_by(&selector));
-    Ok(Some(Asked { host, port, selector, words, kind, output, timeout: Duration::from_secs(timeout) }))
-}
-
-fn port_of(text: &str) -> Result<u16, Failure> {
-    text.parse().map_err(|_| misused(format!("a port is a number up to 65535, not '{text}'")))
+    Ok(Some(Asked { host, port, selector, words, kind, output, timeout }))
 }
 
 fn kind_of(text: &str) -> Result<Kind, Failure> {
     match text.as_bytes() {
         [code] if code.is_ascii_graphic() => Ok(Kind::of(*code)),
-        _ => Err(misused(format!("a type is one character, not '{text}'"))),
+        _ => Err(misused(format!("--type takes one character, not '{text}'"))),
     }
 }
 

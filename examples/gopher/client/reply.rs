@@ -1,6 +1,9 @@
 //! What is made of an answer. Pure: bytes in, bytes to be shown or kept out.
 
-use crate::gopher::{Ending, Item, Kind, Unstuffer, printable, refusal};
+use crate::{
+    gopher::{Ending, Item, Kind, Unstuffer, refusal},
+    printable::printable,
+};
 use std::str;
 
 /// So much is looked at to tell what it is, and to know an error item, which comes instead of anything.
@@ -296,8 +299,13 @@ mod tests {
 
     #[test]
     fn a_text_does_nothing_to_a_terminal() {
-        let text = "a\tb\x1b[2J\u{9b}31m\r\n.\r\n".as_bytes();
-        assert_eq!(made_of(Some(Kind::Text), true, &[text]).0, "a\tb [2J 31m\n");
+        let text = "a\tb\x1b[2J\u{9b}31m\u{202e}fdp.exe\r\n.\r\n".as_bytes();
+        assert_eq!(made_of(Some(Kind::Text), true, &[text]).0, "a\tb [2J 31m\u{fffd}fdp.exe\n");
+        let menu = "9invoice\u{202e}fdp.exe\t/x\u{2066}y\thost\t70\r\n.\r\n".as_bytes();
+        let shown = made_of(Some(Kind::Menu), false, &[menu]).0;
+        assert!(shown.contains("invoice\u{fffd}fdp.exe") && shown.contains("/x\u{fffd}y"), "{shown:?}");
+        let refusal = "3no\u{202e}thing\t\t-\t0\r\n.\r\n".as_bytes();
+        assert_eq!(made_of(None, true, &[refusal]).1, Verdict::Refused("no\u{fffd}thing".into()));
         let endless = vec![b'x'; 3 * LINE_MAX];
         assert_eq!(
             made_of(Some(Kind::Text), true, &endless.chunks(1000).collect::<Vec<_>>()).0.replace('\n', "").len(),

@@ -10,7 +10,7 @@ mod gopher;
 mod server;
 mod site;
 
-use common::{Failure, announce, arguments, exit, misused, stop_on_interrupt};
+use common::{Failure, announce, arguments, descriptors_left, drain_on_interrupt, exit, listening, misused};
 use mainspring::{Config, Listen, Reactor};
 use server::{Server, Visitor};
 use site::Site;
@@ -30,15 +30,25 @@ Then, in another terminal: curl gopher://127.0.0.1:7070/
   --patience SECS  how long a client may take to ask, and to take the next bytes
                    of its answer; 60 if not given
 
-400 clients are served at a time, and 2 searches done; one more is told to try
-again later.
+400 clients are served at a time, or as many as the limit of descriptors allows
+(ulimit -n), and 2 searches done; one more is told to try again later. Ctrl-C
+lets answers that are under way finish.
 
 Shown are folders (1), texts (0), images (g, I), HTML (h) and other files (9).
 Nothing is shown or served that begins with a dot, is no UTF-8, or lies outside
 of ROOT, whatever links lead there.";
 
-/// So many are served at a time, each with a descriptor for its connection and one for its file.
+/// So many are served at a time, if there are descriptors for them.
 const CONNECTIONS_MAX: usize = 400;
+
+/// For whoever is told that we are busy, or had its answer, and has not gone yet.
+const LINGERING_MAX: usize = 100;
+
+/// What each thread of blocking work has open: a folder, and in it a file.
+const OFFLOAD_THREADS: usize = 4;
+
+/// After Ctrl-C.
+const GRACE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     exit(run())
@@ -48,14 +58,24 @@ fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 2, &["host", "patience"])? else { return Ok(()) };
     let root = given.word().map(PathBuf::from).ok_or_else(|| misused("ROOT is missing: which folder?"))?;
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7070".into());
-    let (host, patience) = (given.parsed("host")?, Duration::from_secs(given.parsed("patience")?.unwrap_or(60)));
+    let (host, patience) = (given.option_text("host")?, given.seconds("patience")?.unwrap_or(Duration::from_secs(60)));
     let site = Site::new(&root).map_err(|error| format!("cannot serve {}: {error}", root.display()))?;
     // An answer is closed politely as soon as it is queued: so it is the linger clock that waits for slow readers.
-    let mut reactor = Reactor::with_config(Config::new().linger_max(patience))?;
-    let options = Listen::new().connections_max(CONNECTIONS_MAX, server::error("the server is busy, try again later"));
-    let listener = reactor.net().listen_with(at, options, |_, _, _| Ok(Visitor))?;
-    stop_on_interrupt(&reactor)?;
-    announce(&reactor.net(), listener);
+    let (connections_max, lingering_max) = bounds();
+    let config = Config::new().linger_max(patience).lingering_max(lingering_max).offload_threads(OFFLOAD_THREADS);
+    let mut reactor = Reactor::with_config(config)?;
+    let options = Listen::new().connections_max(connections_max, server::error("the server is busy, try again later"));
+    let listener = listening(reactor.net().listen_with(at, options, |_, _, _| Ok(Visitor)))?;
+    drain_on_interrupt(&reactor, GRACE)?;
+    announce(&reactor.net(), listener)?;
     let mut server = Server { site: Arc::new(site), searches: Arc::default(), host, patience };
     Ok(reactor.run(&mut server)?)
+}
+
+/// How many are served at a time, each with a descriptor for its connection and one for its file; and how many linger. A
+/// fifth of all is for those, and what the loop, the signals and the listener take comes first.
+fn bounds() -> (usize, usize) {
+    let left = descriptors_left().saturating_sub(7 + 2 * OFFLOAD_THREADS);
+    let lingering = (left / 5).min(LINGERING_MAX);
+    (((left - lingering) / 2).clamp(1, CONNECTIONS_MAX), lingering)
 }

@@ -3,21 +3,18 @@
 
 #[path = "../../common/mod.rs"]
 mod common;
+#[path = "../../common/printable.rs"]
+mod printable;
 mod store;
 
-use common::{Failure, announce, arguments, exit, misused};
+use common::{Failure, announce, arguments, drain_on_interrupt, exit, listening, misused};
 use mainspring::{Answer, Config, Context, Fault, Limit, Listen, Outcome, Reactor, RequestHandler, Terminator};
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::Signals,
-};
+use printable::printable;
 use std::{
     fmt::Write,
-    io,
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::Duration,
 };
 use store::{Note, Store};
@@ -103,8 +100,8 @@ enum Request {
 impl Request {
     fn parse(line: &[u8]) -> Result<Self, &'static str> {
         let line = std::str::from_utf8(line).map_err(|_| "a request is a line of UTF-8")?;
-        if line.chars().any(char::is_control) {
-            return Err("a request has no control characters");
+        if printable(line) != line {
+            return Err("a request has no control characters, and no others that cannot be seen");
         }
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         match (verb, rest.trim()) {
@@ -147,22 +144,8 @@ fn run() -> Result<(), Failure> {
     let store = Store::open(&file).map_err(|error| format!("{}: {error}", file.display()))?;
     // One connection to the database, so one thread is enough.
     let mut reactor = Reactor::with_config(Config::new().offload_threads(1))?;
-    drain_on_interrupt(&reactor)?;
-    let listener = reactor.net().serve(at, Listen::new(), || Client)?;
-    announce(&reactor.net(), listener);
+    drain_on_interrupt(&reactor, GRACE)?;
+    let listener = listening(reactor.net().serve(at, Listen::new(), || Client))?;
+    announce(&reactor.net(), listener)?;
     Ok(reactor.run(&mut Notes { store: Arc::new(Mutex::new(store)) })?)
-}
-
-/// A remote does not keep a reactor running that is being drained.
-fn drain_on_interrupt(reactor: &Reactor<Notes>) -> io::Result<()> {
-    let remote = reactor.remote();
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::spawn(move || {
-        for _ in signals.forever() {
-            if remote.post(|net, _| net.drain(GRACE)).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(())
 }
