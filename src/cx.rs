@@ -174,14 +174,15 @@ impl Cx {
         threads.drop_own(key, |ticket| orphans.push(Orphan::Work(ticket)));
     }
 
-    /// A socket that has begun to connect. `WouldBlock`: try again later.
+    /// A socket that has begun to connect. `WouldBlock`: try again later. `ResourceBusy`: the same, because one that lingers makes
+    /// room meanwhile.
     pub(crate) fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
         self.world.connect(to, from, token).map_err(|error| {
             if self.lingering_now == 0 || !wants_descriptor(&error) {
                 return error;
             }
             self.notes.push(Note::Room);
-            io::ErrorKind::WouldBlock.into()
+            io::ErrorKind::ResourceBusy.into()
         })
     }
 

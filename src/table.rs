@@ -65,7 +65,6 @@ impl<K: Copy + Ord, V> Table<K, V> {
         self.0.retain(|(key, value)| value.as_ref().is_none_or(|value| keep(*key, value)));
     }
 
-    #[cfg(debug_assertions)]
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.0.iter().filter_map(|(_, value)| value.as_ref())
     }

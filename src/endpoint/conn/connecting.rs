@@ -57,7 +57,7 @@ impl Conn {
         let (key, from) = (self.key, self.extra().from);
         match cx.connect(&self.peer, from, key.token()) {
             Ok(stream) => self.stream = Some(stream),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ResourceBusy) => {
                 let again = cx.world.now() + RETRY;
                 cx.timers.set(again, TimerKind::Entry(key, Cue::TryAgain));
             }
@@ -205,7 +205,7 @@ impl Conn {
             match race.next_move(now) {
                 Move::Attempt(to) => match cx.connect(&Address::Ip(to), from, key.token()) {
                     Ok(stream) => race.began(stream, now),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => race.wait(now + RETRY),
+                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => race.wait(now + RETRY),
                     Err(error) => race.refused(error),
                 },
                 Move::Wait(until) => return self.race_waits(until, cx),
