@@ -9,6 +9,11 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -585,4 +590,115 @@ fn a_storm_of_two_thousand_connects_is_accepted_so_many_a_turn_and_keeps_nobody_
     drop((peers, pinger));
     until_net(&mut reactor, &mut ends, |_, ends| ends.closed.len() == count + 1);
     assert!(ends.closed.values().all(|times| *times == 1), "exactly once");
+}
+
+// ------------------------------------------------------------------------------------------- restarts under load
+
+const RESTARTS: usize = 3;
+const CLIENTS: usize = 8;
+const REQUESTS: usize = 10_000;
+
+/// Serves on a port that others have too, until it is told to go; what was answered.
+fn serve_lines_until(go: &mpsc::Receiver<()>, listens: &mpsc::Sender<()>, at: SocketAddr, by_handler: bool) -> u64 {
+    struct Echo;
+    impl mainspring::RequestHandler<u64> for Echo {
+        fn handle(
+            &mut self,
+            _: &mut Context<'_, u64>,
+            answered: &mut u64,
+            line: &[u8],
+        ) -> Result<mainspring::Answer<Self, u64>, mainspring::Fault> {
+            *answered += 1;
+            Ok(mainspring::Answer::now([line, b"\n"].concat()))
+        }
+    }
+    struct Lines;
+    impl Protocol<u64> for Lines {
+        fn connected(&mut self, ctx: &mut Context<'_, u64>, _: &mut u64) -> Outcome {
+            ctx.set_terminator(Terminator::line(99));
+            Ok(())
+        }
+        fn frame(&mut self, ctx: &mut Context<'_, u64>, answered: &mut u64, line: &[u8]) -> Outcome {
+            *answered += 1;
+            ctx.send([line, b"\n"].concat());
+            Ok(())
+        }
+    }
+    let (mut reactor, mut answered) = (Reactor::new().expect("a selector"), 0);
+    let how = mainspring::Listen::new().reuse_port();
+    let listening = match by_handler {
+        true => reactor.net().serve(at, how, || Echo),
+        false => reactor.net().listen_with(at, how, |_, _, _| Ok(Lines)),
+    };
+    listening.expect("a port that is shared");
+    listens.send(()).expect("somebody waits for it");
+    while go.try_recv().is_err() {
+        reactor.turn(&mut answered, Duration::from_millis(1)).expect("the selector works");
+    }
+    reactor.net().drain(PATIENCE);
+    reactor.run(&mut answered).expect("the selector works");
+    assert_eq!((reactor.stats().undrained, reactor.stats().closed.shutdown), (0, 0));
+    answered
+}
+
+/// One request after the other on one connection. A clean end before any byte of an answer is the server's right: that request
+/// was not begun, and is asked again (RFC 9112, 9.3.1).
+fn ask_on_one_connection(at: SocketAddr, requests: usize, asked: &AtomicUsize) -> usize {
+    let (mut peer, mut again) = (std::io::BufReader::new(dial(at)), 0);
+    for number in 0..requests {
+        loop {
+            let mut line = String::new();
+            let said = peer.get_ref().write_all(format!("{number}\n").as_bytes());
+            let heard = said.and_then(|()| std::io::BufRead::read_line(&mut peer, &mut line)).expect("no reset");
+            if heard > 0 {
+                assert_eq!(line, format!("{number}\n"), "whole");
+                break;
+            }
+            again += 1;
+            peer = std::io::BufReader::new(dial(at));
+        }
+        asked.fetch_add(1, Ordering::Relaxed);
+    }
+    again
+}
+
+#[test]
+fn three_restarts_under_load_lose_no_request_and_cut_none() {
+    for by_handler in [false, true] {
+        // The port stays ours between two servers, though nobody is accepted here.
+        let port = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        port.set_reuse_port(true).expect("a socket option");
+        port.bind(&"127.0.0.1:0".parse::<SocketAddr>().expect("literal").into()).expect("a free port");
+        let at = port.local_addr().expect("it is bound").as_socket().expect("an IP address");
+        let asked = Arc::new(AtomicUsize::new(0));
+        let start = move || {
+            let ((go, told), (ready, listens)) = (mpsc::channel(), mpsc::channel());
+            let server = thread::spawn(move || serve_lines_until(&told, &ready, at, by_handler));
+            listens.recv().expect("it listens");
+            (go, server)
+        };
+        let mut server = start();
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let asked = Arc::clone(&asked);
+                thread::spawn(move || ask_on_one_connection(at, REQUESTS / CLIENTS, &asked))
+            })
+            .collect();
+        let mut answered = 0;
+        for restart in 1..=RESTARTS {
+            let half_way = restart * REQUESTS / (RESTARTS + 1);
+            let began = Instant::now();
+            while asked.load(Ordering::Relaxed) < half_way {
+                assert!(began.elapsed() < PATIENCE * 4, "nothing goes on");
+                thread::yield_now();
+            }
+            let (go, old) = std::mem::replace(&mut server, start());
+            go.send(()).expect("it runs");
+            answered += old.join().expect("it drains");
+        }
+        let again: usize = clients.into_iter().map(|client| client.join().expect("every request is answered")).sum();
+        server.0.send(()).expect("it runs");
+        answered += server.1.join().expect("it drains");
+        assert_eq!(answered, REQUESTS as u64, "each is answered once, also those that {again} connections asked again");
+    }
 }
