@@ -2,7 +2,7 @@
 //! leaves nothing behind. `now` is an argument. What a timer does is not known here: see `TimerKind`.
 
 use crate::{
-    key::{Key, Timer},
+    key::{Key, Number, Timer},
     rate::Way,
     time::Time,
 };
@@ -87,6 +87,10 @@ pub(crate) struct Due {
 }
 
 impl Timers {
+    pub(crate) fn new(number: Number) -> Self {
+        Self { set_so_far: number.first_timer(), ..Self::default() }
+    }
+
     pub(crate) fn set(&mut self, deadline: Time, what: TimerKind) -> Timer {
         let order = self.next_order();
         let slot = Slot { serial: order, at: 0, what, before: NO_TIMER, after: NO_TIMER };

@@ -111,12 +111,12 @@ impl<S> Net<'_, S> {
 
     /// [`Link::send`].
     pub fn send(&mut self, key: Key, bytes: impl AsRef<[u8]>) -> bool {
-        self.link(key).is_some_and(|mut link| link.send(bytes))
+        self.core.hub.lend_if_open(key, |conn, cx| conn.send(bytes.as_ref(), cx))
     }
 
     /// [`Link::send_shared`]: one message for many, framed once and queued by reference.
     pub fn send_shared(&mut self, key: Key, bytes: &Rc<[u8]>) -> bool {
-        self.link(key).is_some_and(|mut link| link.send_shared(bytes))
+        self.core.hub.lend_if_open(key, |conn, cx| conn.send_shared(bytes, cx))
     }
 
     /// [`Link::close`]; also closes a listener or a dispatcher.

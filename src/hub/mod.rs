@@ -25,7 +25,7 @@ use crate::{
     reason::{Fault, Reason},
     stats::Kind,
     time::Time,
-    timers::TimerKind,
+    timers::{TimerKind, Timers},
     world::{Event, World},
 };
 use draining::Drain;
@@ -66,10 +66,13 @@ impl Counts {
 }
 
 impl Hub {
-    pub(crate) fn new(config: Config, world: Box<dyn World>) -> io::Result<Self> {
+    pub(crate) fn new(config: Config, mut world: Box<dyn World>) -> io::Result<Self> {
+        let number = world.number();
+        let mut cx = Cx::new(config, world)?;
+        cx.timers = Timers::new(number);
         Ok(Self {
-            slots: Slots::default(),
-            cx: Cx::new(config, world)?,
+            slots: Slots::new(number),
+            cx,
             counts: Counts::default(),
             lingering: VecDeque::new(),
             lingering_now: 0,
@@ -125,6 +128,14 @@ impl Hub {
         let result = run(self.slots.conn_mut(key)?, &mut self.cx);
         self.work_off_notes();
         Some(result)
+    }
+
+    /// The same for one that has perhaps begun to end; whether it was open, and did it.
+    pub(crate) fn lend_if_open(&mut self, key: Key, run: impl FnOnce(&mut Conn, &mut Cx) -> bool) -> bool {
+        let Some(conn) = self.slots.conn_mut(key).filter(|conn| conn.is_open()) else { return false };
+        let result = run(conn, &mut self.cx);
+        self.work_off_notes();
+        result
     }
 
     #[inline]
@@ -238,6 +249,11 @@ impl Hub {
     }
 
     // ------------------------------------------------------------------------------------ whose callback is running
+
+    /// The connection whose callback is running.
+    pub(crate) fn current(&self) -> Option<&Conn> {
+        self.slots.conn_of(self.cx.lent.to)
+    }
 
     /// From the callback that is running, to its own connection.
     #[inline]

@@ -10,6 +10,7 @@ mod work;
 use super::{Event, ListenHow, Listener, Moved, Source, Stream, Workers, World, transport::Transport};
 use crate::{
     address::Address,
+    key::Number,
     names::{Lookup, Question as NameQuestion},
     pool::{Capacity, Job, Purpose, Refused, Ticket},
     time::Time,
@@ -64,6 +65,11 @@ impl World for SimWorld {
 
     fn random(&mut self) -> u64 {
         self.network.borrow_mut().dice.programs.u64(..)
+    }
+
+    /// That of the host, so that a run is the same whatever else the process has run before.
+    fn number(&mut self) -> Number {
+        Number(self.host as u8)
     }
 
     fn wait(&mut self, into: &mut Vec<Event>, at_most: Option<Duration>) -> io::Result<()> {

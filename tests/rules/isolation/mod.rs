@@ -3,3 +3,4 @@
 mod panics;
 mod propagating;
 mod drops;
+mod misuse;
