@@ -16,6 +16,7 @@ use crate::{
     panics::{self, Payload, discard, guard},
     pool::Ticket,
     reason::{Outcome, Reason},
+    room::Room,
     stats::Stats,
     table::Table,
 };
@@ -92,6 +93,9 @@ impl<S> Core<S> {
             self.handlers.truncate(most);
             self.handlers.shrink_to_fit();
         }
+        let most = self.hub.slots.len();
+        self.hub.cx.ready.give_back_beyond(most);
+        self.hub.cx.dirty.give_back_beyond(most);
     }
 
     /// Of whatever has this key, for the log.
@@ -268,7 +272,9 @@ impl<S> Core<S> {
     /// Whether there may be something to do at the end of a turn in which nothing is to be closed.
     #[inline]
     pub(crate) fn has_to_tidy(&self) -> bool {
-        !self.hub.cx.orphans.is_empty() || self.hub.is_draining() || self.handlers.len() > self.hub.slots.capacity()
+        let hub = &self.hub;
+        let is_sparse = hub.cx.timers.is_sparse() || self.handlers.len() > hub.slots.capacity();
+        !hub.cx.orphans.is_empty() || hub.is_draining() || is_sparse
     }
 
     /// Whether the next wait must not sleep.

@@ -23,6 +23,7 @@ use crate::{
     key::{Key, Timer},
     panics::{Payload, discard},
     reason::{Fault, Reason},
+    room::Room,
     stats::Kind,
     time::Time,
     timers::{TimerKind, Timers},
@@ -153,6 +154,7 @@ impl Hub {
             at += 1;
             self.work_off(note);
         }
+        self.cx.notes.give_back();
         self.cx.notes.clear();
     }
 
@@ -298,6 +300,16 @@ impl Hub {
             conn.forget_timer(timer, cx);
         }
         self.cx.timers.cancel(timer).is_some()
+    }
+
+    /// Says whence and whither.
+    pub(crate) fn move_timers_together(&mut self) -> Vec<(u32, u32)> {
+        let Self { slots, cx, .. } = self;
+        cx.timers.move_together(|owner, head| {
+            if let Some(extra) = slots.conn_mut(owner).and_then(|conn| conn.extra.as_mut()) {
+                extra.timers = head;
+            }
+        })
     }
 
     /// A timer of the loop's own, which calls nobody.

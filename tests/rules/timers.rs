@@ -1,10 +1,10 @@
 //! Timers, and the time that they go by.
 
 use crate::common::{
-    Call, FINISHED, Nothing, On, PATIENCE, Recorder, SHORT, TICK, ends_with, guest, ms, note, quiet, run_out, say, settle, start,
-    until,
+    Call, Ctx, FINISHED, Journal, Nothing, On, PATIENCE, Recorder, SHORT, TICK, ends_with, guest, ms, note, quiet, run_out, say,
+    settle, start, until,
 };
-use mainspring::{Reactor, Timer};
+use mainspring::{Outcome, Reactor, Timer};
 use std::{
     cell::Cell,
     net::TcpListener,
@@ -53,6 +53,48 @@ fn a_timer_set_by_a_timer_fires_in_a_later_turn() {
     assert_eq!(fired, 1);
     reactor.turn(&mut fired, None).expect("the selector works");
     assert_eq!(fired, 2);
+}
+
+/// When most of them are gone the rest is moved together; nobody can tell.
+#[test]
+fn timers_keep_their_names_and_their_owners_when_most_others_are_gone() {
+    let (mut reactor, mut journal) = start();
+    let (key, _peer) = guest(&mut reactor, &mut journal, quiet as On);
+    let (other, _its_peer) = guest(&mut reactor, &mut journal, quiet as On);
+    let mut net = reactor.net();
+    let long = Duration::from_secs(3600);
+    let mut all = Vec::new();
+    let mut of = [Vec::new(), Vec::new()];
+    for n in 0..8000 {
+        all.push(net.after(long, |_, _| panic!("taken back")));
+        if n % 1000 == 999 {
+            let told = |_: &mut Recorder<On>, _: &mut Ctx<'_>, _: &mut Journal| -> Outcome {
+                panic!("taken back, or it died with its connection");
+            };
+            of[0].push(net.tell_after(key, long, told));
+            of[1].push(net.tell_after(other, long, told));
+        }
+    }
+    let fires = net.tell_after(other, Duration::from_millis(20), move |_: &mut Recorder<On>, ctx, journal| {
+        note(journal, ctx.key, "fired");
+        Ok(())
+    });
+    let again = net.every(Duration::from_millis(1), move |_, journal| note(journal, other, "again"));
+    all.into_iter().for_each(|timer| assert!(net.cancel(timer)));
+    settle(&mut reactor, &mut journal);
+    let mut net = reactor.net();
+    let dead = of[0].pop().expect("set above");
+    assert!(net.cancel(dead) && !net.cancel(dead));
+    of[1].iter().for_each(|&timer| assert!(net.cancel(timer)));
+    net.close(key);
+    let set_anew = net.after(long, |_, _| panic!("taken back"));
+    until(&mut reactor, &mut journal, |journal| journal.frames().iter().any(|text| text == "fired"));
+    let again_and = |journal: &Journal| journal.frames().iter().filter(|text| *text == "again").count();
+    let before = again_and(&journal);
+    until(&mut reactor, &mut journal, |journal| again_and(journal) > before + 3);
+    let mut net = reactor.net();
+    assert!(of[0].iter().all(|&timer| !net.cancel(timer)), "they died with their connection");
+    assert!(net.cancel(set_anew) && net.cancel(again) && !net.cancel(fires));
 }
 
 #[test]
