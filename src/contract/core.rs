@@ -286,8 +286,8 @@ impl<S> Core<S> {
     pub(crate) fn is_alive(&self) -> bool {
         let has_no_work = self.hub.cx.closing.is_empty() && self.deferred.is_empty() && self.offloads() == 0;
         let is_busy = self.hub.counts.handlers() > 0 || !has_no_work;
-        let is_waited_for = || !self.hub.is_draining() && (self.hub.cx.jobs_set > 0 || self.inbox.has_remotes());
-        // The inbox after the remotes: a thread that posts and then lets its remote go in between is not missed.
-        is_busy || is_waited_for() || self.has_known() || self.inbox.has_more()
+        let is_draining = self.hub.is_draining();
+        let is_timed = !is_draining && self.hub.cx.jobs_set > 0;
+        is_busy || is_timed || self.has_known() || self.inbox.is_awaited(!is_draining)
     }
 }

@@ -266,6 +266,8 @@ impl<S> Net<'_, S> {
     /// that is still connecting gets `draining` right after `connected`. [`listen`](Self::listen) does too, for whoever needs
     /// it to finish: who comes there is waited for and gets no `draining`, and the listener itself does not keep `run`. How
     /// many there were and how many were left is in [`Stats`] (`to_drain`, `connections`, `undrained`), and in the log.
+    ///
+    /// Asked for again, it counts the grace anew from then, and asks nobody twice.
     pub fn drain(&mut self, grace: Duration) {
         self.core.begin_drain(grace);
     }

@@ -440,11 +440,12 @@ impl Hub {
 mod tests {
     use super::*;
     use crate::{
-        address::Address,
+        address::{Address, Target},
+        listen::Listen,
         rate::{SharedRate, Way},
-        world::OsWorld,
+        world::{self, OsWorld},
     };
-    use std::time::Duration;
+    use std::{net::TcpStream, time::Duration};
 
     fn a_hub() -> Hub {
         let world = OsWorld::new(Duration::ZERO).expect("a selector");
@@ -470,6 +471,54 @@ mod tests {
         assert_eq!(hub.cx.stats.stale_events, 1);
         hub.fold(&[event(new)]);
         assert!(hub.slots.conn_at(new.index()).is(READABLE));
+    }
+
+    /// Every other time it finds somebody who has gone again.
+    struct Flaky {
+        listener: Box<dyn world::Listener>,
+        calls: usize,
+    }
+
+    impl world::Listener for Flaky {
+        fn accept(&mut self, token: usize) -> io::Result<(world::Stream, Address)> {
+            self.calls += 1;
+            if self.calls % 2 == 1 { Err(io::ErrorKind::ConnectionAborted.into()) } else { self.listener.accept(token) }
+        }
+
+        fn shed(&mut self) -> io::Result<()> {
+            self.listener.shed()
+        }
+    }
+
+    /// So many in a row are a policy that forbids accepting; so many beside others are clients that did not wait.
+    #[test]
+    fn those_who_have_gone_again_are_counted_only_in_a_row() {
+        const GUESTS: usize = 6;
+        let world = OsWorld::new(Duration::ZERO).expect("a selector");
+        let mut hub = Hub::new(Config::default().turn_accepts(1), Box::new(world)).expect("a waker");
+        let key = hub.listen(&Target::from("127.0.0.1:0"), Listen::new()).expect("a free port");
+        let listening = hub.slots.listener(key).expect("it was just opened");
+        let at = listening.local.ip().expect("an IP listener");
+        let listener = listening.socket.take().expect("it listens");
+        listening.socket = Some(Box::new(Flaky { listener, calls: 0 }));
+        let _clients: Vec<TcpStream> = (0..GUESTS).map(|_| TcpStream::connect(at).expect("somebody listens")).collect();
+        for _ in 0..GUESTS {
+            assert!(matches!(hub.accept(key), Accepted::Nobody));
+            assert!(matches!(hub.accept(key), Accepted::Guest(_)));
+        }
+        assert!(matches!((hub.accept(key), hub.accept(key)), (Accepted::Nobody, Accepted::Done)), "nobody is left");
+    }
+
+    #[test]
+    fn who_has_lingered_and_gone_leaves_nothing_in_the_list() {
+        let mut hub = a_hub();
+        for _ in 0..10_000 {
+            let key = open(&mut hub);
+            hub.linger(key);
+            hub.free(key);
+        }
+        assert_eq!(hub.lingering_now, 0);
+        assert!(hub.lingering.len() <= 100 && hub.lingering.capacity() <= 1024, "{}", hub.lingering.len());
     }
 
     /// A lost connection reads without a look at its rates. So it may be dealt a share by what it has itself just read, and at

@@ -131,6 +131,63 @@ fn every_keeps_its_phase_and_skips_what_it_missed() {
     assert!(fired[3] >= period * (skipped + 2), "{fired:?}");
 }
 
+/// A host that oversleeps fires late, and the next time is counted from when it was due.
+#[cfg(feature = "sim")]
+#[test]
+fn every_keeps_its_phase_however_late_it_is_called() {
+    use mainspring::testing::{Sim, Weather};
+    let mut sim = Sim::new(7);
+    sim.set_weather(Weather::fair().pauses(300));
+    let host = sim.host("10.0.0.1", Vec::new());
+    let period = Duration::from_millis(500);
+    let began = sim.net(host).now();
+    sim.net(host).every(period, move |net, fired: &mut Vec<Duration>| fired.push(net.now() - began));
+    sim.run_for(500 * period);
+    let fired = sim.state(host).clone();
+    assert!(fired.iter().any(|at| at.as_nanos() % period.as_nanos() != 0), "it was late at least once");
+    for (&at, &next) in fired.iter().zip(&fired[1..]) {
+        let due = period * u32::try_from(at.as_nanos() / period.as_nanos() + 1).expect("a short test");
+        assert!(next >= due, "at {at:?} and then at {next:?}");
+    }
+    // Whenever the host did not oversleep: exactly at the times of its phase.
+    assert!(fired.iter().filter(|at| at.as_nanos() % period.as_nanos() == 0).count() > 100, "{fired:?}");
+}
+
+/// By each way of setting one.
+#[test]
+fn a_timer_that_cancels_itself_fires_once() {
+    let (mut reactor, mut journal) = start();
+    let (key, _peer) = guest(&mut reactor, &mut journal, quiet as On);
+    let own = Rc::new(Cell::new(None));
+    let (by_every, by_tell, job) = (Rc::clone(&own), Rc::new(Cell::new(None)), Rc::new(()));
+    let kept = [Rc::clone(&job), Rc::clone(&job)];
+    let [of_every, of_tell] = kept;
+    own.set(Some(reactor.net().every(Duration::from_millis(1), move |net, journal| {
+        note(journal, key, "every");
+        let _ = &of_every;
+        assert!(net.cancel(by_every.get().expect("it is set")));
+        assert!(!net.cancel(by_every.get().expect("it was set")));
+    })));
+    let of_connection = Rc::clone(&by_tell);
+    reactor.net().tell(key, move |_: &mut Recorder<On>, ctx, _| {
+        let own = Rc::clone(&of_connection);
+        of_connection.set(Some(ctx.every(Duration::from_millis(1), move |_: &mut Recorder<On>, ctx, journal| {
+            note(journal, ctx.key, "own");
+            let _ = &of_tell;
+            assert!(ctx.net.cancel(own.get().expect("it is set")));
+            Ok(())
+        })));
+        Ok(())
+    });
+    until(&mut reactor, &mut journal, |journal| journal.frames().len() >= 2);
+    settle(&mut reactor, &mut journal);
+    assert_eq!((reactor.stats().timers, Rc::strong_count(&job)), (0, 1), "and nothing of them is left");
+    let mut frames = journal.frames();
+    frames.sort();
+    assert_eq!(frames, ["every", "own"]);
+    assert_eq!(journal.closings(), 0);
+}
+
 #[test]
 fn a_periodic_timer_can_be_cancelled_inside_its_own_callback() {
     let mut reactor: Reactor<(u32, Option<Timer>)> = Reactor::new().expect("a selector");
