@@ -4,7 +4,7 @@
 use crate::{
     key::{Key, Number, Timer},
     rate::Way,
-    room::{Room, is_sparse},
+    room::is_sparse,
     time::Time,
 };
 use slab::Slab;
@@ -240,7 +240,7 @@ impl Timers {
             }
         }
         self.moved.sort_unstable();
-        self.heap.give_back();
+        self.heap.shrink_to_fit();
         moves
     }
 
