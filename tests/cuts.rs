@@ -781,7 +781,7 @@ fn random_cuts_give_the_same_frames_whatever_the_budgets() {
 #[test]
 fn asynchat_makes_the_same_frames_of_the_same_pieces() {
     if !has_asynchat() {
-        println!("skipped: there is no `python3` that has asynchat, which left Python's library with 3.12");
+        common::skip("there is no `python3` that has asynchat, which left Python's library with 3.12");
         return;
     }
     let played = || played().iter().chain(played_by_chance());

@@ -7,6 +7,10 @@
 //!
 //! The same binary plays the servers that scripts/strace_bars.sh traces.
 
+#[path = "common/skips.rs"]
+#[allow(dead_code)] // a part of it
+mod skips;
+
 use mainspring::{Config, Context, Key, Net, Outcome, Produced, Protocol, Reactor, Reason, Refusal, Timer};
 use std::{
     collections::HashMap,
@@ -104,16 +108,9 @@ fn written() -> Option<usize> {
     Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? << 10)
 }
 
-/// How many descriptors may be open at a time.
-fn descriptors_max() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find(|line| line.starts_with("Max open files"));
-    line.and_then(|line| line.split_whitespace().nth(3)).map_or(0, |soft| soft.parse().unwrap_or(usize::MAX))
-}
-
 fn measure() -> Result<Figures, String> {
-    if descriptors_max() < CONNECTIONS + 100 {
-        return Err(format!("{} descriptors are needed, the limit is {}", CONNECTIONS + 100, descriptors_max()));
+    if skips::descriptors_max() < CONNECTIONS + 100 {
+        return Err(format!("{} descriptors are needed, the limit is {}", CONNECTIONS + 100, skips::descriptors_max()));
     }
     Ok(Figures::parse(&run_as(&["as-idle-server"])).expect("the server prints each figure"))
 }
@@ -729,6 +726,7 @@ fn main() -> ExitCode {
     for (name, run) in wanted {
         match outcome(run, &mut figures) {
             Err(why) => {
+                skips::skip(format_args!("{name}: {why}"));
                 println!("test {name} ... ignored, {why}");
                 ignored += 1;
             }

@@ -213,7 +213,7 @@ impl Dispatcher<u32> for Liar {
 #[test]
 fn a_dispatcher_that_is_never_drained_is_named_once() {
     if cfg!(mio_unsupported_force_poll_poll) {
-        println!("skipped: poll(2) arms a plain descriptor again after each `Yes`, also the default one of `writable`");
+        crate::common::skip("poll(2) arms a plain descriptor again after each `Yes`, also the default one of `writable`");
         return;
     }
     keep_log();

@@ -5,7 +5,7 @@ use crate::common::{
     settle, start, stuff, until,
 };
 use mainspring::{
-    Answer, Context, Fault, Key, Limit, Listen, Net, Outcome, Protocol, Reactor, Reason, RequestHandler, Terminator,
+    Answer, Context, Fault, Key, Limit, Listen, Net, Outcome, Protocol, Reason, RequestHandler, Terminator, testing::Sim,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -42,13 +42,16 @@ fn key_of(name: &str) -> Option<Key> {
     KEYS.with_borrow(|keys| keys.iter().rev().find(|(known, _)| *known == name).map(|(_, key)| *key))
 }
 
-/// A reactor that lives for ever, with a connection in the slot that each of ours has elsewhere.
+/// That of a reactor that lives for ever, with a connection in each slot that ours have. It is of a simulated host, so that
+/// it keeps no descriptors.
 fn another() -> Net<'static, Journal> {
-    let reactor = Box::leak(Box::new(Reactor::new().expect("a selector")));
+    let sim = Box::leak(Box::new(Sim::new(1)));
+    let hosts = [sim.host("10.0.0.1", Journal::default()), sim.host("10.0.0.2", Journal::default())];
+    let mut net = sim.net(hosts[1]);
     for _ in 0..6 {
-        reactor.net().connect("127.0.0.1:1", recorder(quiet as On));
+        net.connect("10.0.0.3:1", recorder(quiet as On));
     }
-    reactor.net()
+    net
 }
 
 impl Spoil {
@@ -136,7 +139,7 @@ fn play(spoil: Spoil) -> [Vec<Call>; 2] {
         Ok(Vandal(spoil))
     };
     let listener = reactor.net().listen_with("127.0.0.1:0", Listen::new(), factory).expect("a free port");
-    let foreign = another().connect("127.0.0.1:1", recorder(quiet as On));
+    let foreign = another().connect("10.0.0.3:1", recorder(quiet as On));
     let names = [("gone", gone), ("lingering", lingering), ("other", other), ("listener", listener), ("foreign", foreign)];
     KEYS.set(names.into());
     let at = reactor.net().local(listener).and_then(|address| address.ip()).expect("it listens");
@@ -197,8 +200,8 @@ fn tell_everything(net: &mut Net<'_, Journal>, key: Key, spoil: Spoil) {
         ctx.every(Duration::ZERO, move |_: &mut Vandal, ctx, journal| {
             if left.replace(left.get().saturating_sub(1)) > 0 {
                 note(journal, ctx.key, "by a timer again");
+                spoil.context(ctx);
             }
-            spoil.context(ctx);
             Ok(())
         });
         Ok(())
@@ -220,7 +223,12 @@ fn tell_everything(net: &mut Net<'_, Journal>, key: Key, spoil: Spoil) {
         note(journal, key, "by nobody's timer");
         spoil.net(net);
     });
-    net.every(Duration::from_millis(1), move |net, _| spoil.net(net));
+    let left = Cell::new(2_u32);
+    net.every(Duration::from_millis(1), move |net, _| {
+        if left.replace(left.get().saturating_sub(1)) > 0 {
+            spoil.net(net);
+        }
+    });
     net.offload(|| (), move |net, _, _| spoil.net(net));
     net.resolve("127.0.0.1", move |net, _, _| spoil.net(net));
 }
