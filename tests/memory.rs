@@ -272,7 +272,7 @@ const BURSTS: [Burst; 12] = [
         let done = tally.fired + most;
         for n in 0..most {
             reactor.net().tell(key, move |_: &mut Echo, _, tally: &mut Tally| {
-                tally.fired += n.max(1).min(1);
+                tally.fired += usize::from(n < most);
                 Ok(())
             });
         }
@@ -282,7 +282,7 @@ const BURSTS: [Burst; 12] = [
     ("posts", |reactor, tally, most| {
         let done = tally.fired + most;
         for n in 0..most {
-            reactor.net().post(move |_, tally| tally.fired += n.max(1).min(1));
+            reactor.net().post(move |_, tally| tally.fired += usize::from(n < most));
         }
         until(reactor, tally, "all have run", |_, tally| tally.fired == done);
     }),
@@ -298,7 +298,7 @@ const BURSTS: [Burst; 12] = [
         again(&mut reactor.net());
         let done = tally.fired + most;
         for n in 0..most {
-            reactor.net().post(move |_, tally| tally.fired += n.max(1).min(1));
+            reactor.net().post(move |_, tally| tally.fired += usize::from(n < most));
         }
         until(reactor, tally, "all have run", |_, tally| tally.fired == done);
     }),
@@ -306,7 +306,7 @@ const BURSTS: [Burst; 12] = [
         let done = tally.fired + most;
         let remote = reactor.remote();
         for n in 0..most {
-            remote.post(move |_, tally: &mut Tally| tally.fired += n.max(1).min(1)).expect("it is there");
+            remote.post(move |_, tally: &mut Tally| tally.fired += usize::from(n < most)).expect("it is there");
         }
         until(reactor, tally, "all have run", |_, tally| tally.fired == done);
     }),

@@ -279,7 +279,7 @@ const COMMANDS: [fn(&mut Ctx<'_>); 15] = [
     |ctx| ctx.send("mine"),
     |ctx| ctx.send_shared(&vec![b'm'; 10_000].into()),
     |ctx| ctx.send_netstring("mine"),
-    |ctx| write!(ctx, "{}", "mine"),
+    |ctx| write!(ctx, "mine {}", ctx.queued()),
     |ctx| assert_eq!(ctx.link().local().clone(), ctx.local().clone()),
     |ctx| assert_eq!((ctx.queued(), ctx.unread()), (ctx.link().queued(), ctx.link().unread())),
     |ctx| assert_eq!(format!("{:?}", ctx.link()).is_empty(), format!("{ctx:?}").is_empty()),
