@@ -75,6 +75,7 @@ pub(crate) struct Timers {
     slots: Slab<Slot>,
     set_so_far: u64,
     /// By serial: where those stand now that were moved together, of which some may be gone since.
+    /// moved.len() <= slots.capacity()
     moved: Vec<(u64, u32)>,
 }
 
@@ -215,7 +216,7 @@ impl Timers {
     /// Whether so many places stand empty that it is worth moving together what is left.
     #[inline]
     pub(crate) fn is_sparse(&self) -> bool {
-        is_sparse(self.heap.len(), self.slots.capacity().max(self.moved.len()))
+        is_sparse(self.heap.len(), self.slots.capacity())
     }
 
     /// Moves all timers together, so that memory can be given back whichever of them are left, and says whence and whither, in

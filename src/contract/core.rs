@@ -273,8 +273,8 @@ impl<S> Core<S> {
     #[inline]
     pub(crate) fn has_to_tidy(&self) -> bool {
         let hub = &self.hub;
-        let is_sparse = hub.cx.timers.is_sparse() || self.handlers.len() > hub.slots.capacity();
-        !hub.cx.orphans.is_empty() || hub.is_draining() || is_sparse
+        let has_emptied = self.handlers.len() > hub.slots.capacity() || hub.cx.timers.is_sparse();
+        !hub.cx.orphans.is_empty() || hub.is_draining() || has_emptied
     }
 
     /// Whether the next wait must not sleep.
@@ -286,8 +286,14 @@ impl<S> Core<S> {
     pub(crate) fn is_alive(&self) -> bool {
         let has_no_work = self.hub.cx.closing.is_empty() && self.deferred.is_empty() && self.offloads() == 0;
         let is_busy = self.hub.counts.handlers() > 0 || !has_no_work;
+        is_busy || self.is_awaited()
+    }
+
+    /// Whether something may come that no connection brings.
+    #[inline(never)]
+    fn is_awaited(&self) -> bool {
         let is_draining = self.hub.is_draining();
         let is_timed = !is_draining && self.hub.cx.jobs_set > 0;
-        is_busy || is_timed || self.has_known() || self.inbox.is_awaited(!is_draining)
+        is_timed || self.has_known() || self.inbox.is_awaited(!is_draining)
     }
 }
