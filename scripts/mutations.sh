@@ -100,12 +100,12 @@ mutation 'what was cut off ends like what is whole' src/endpoint/conn/ending.rs 
 mutation 'a timer set by a timer fires in the same turn' src/reactor.rs \
     'self.core.hub.cx.timers.due(now, mark)' \
     'self.core.hub.cx.timers.due(now.max(self.core.hub.cx.world.now()), u64::MAX.max(mark))'
-mutation 'a successor is told the tells of its predecessor' src/contract/core.rs \
+mutation 'a successor is told the tells of its predecessor' src/contract/deferred.rs \
     'if conn.upgrades == upgrades {' 'if true {'
 # What is done to others when a loan ends.
 mutation 'notes are not worked off after a loan' src/hub/mod.rs \
-    '        let result = run(self.slots.conn_at_mut(key.index()), &mut self.cx);
-        self.work_off_notes();' '        let result = run(self.slots.conn_at_mut(key.index()), &mut self.cx);'
+    '        let result = run(conn, cx);
+        self.work_off_notes();' '        let result = run(conn, cx);'
 mutation 'who was touched from outside is not looked at' src/endpoint/conn/mod.rs \
     'match self.is_current(cx) {' 'match true {'
 mutation 'a share that is not used is not returned' src/endpoint/conn/rates.rs \
@@ -135,7 +135,7 @@ mutation 'a turn is over though something is owed' src/endpoint/conn/state.rs \
     'self.is_plainly_sent() && !self.is(READABLE)' \
     'self.flags.has_just(ESTABLISHED, (ESTABLISHED | READABLE | UNUSUAL).without(OWES_DRAINING | OWES_WRITABLE)) && self.output.is_none()'
 mutation 'the straight way does not start the idle clock anew' src/endpoint/conn/reading.rs \
-    'self.has_spoken(cx);' ''
+    'self.restart_idle_clock(cx);' ''
 mutation 'the straight way lets the idle clock run while paused' src/endpoint/conn/state.rs \
     'self.is_plainly_sent() && !self.is(READABLE)' \
     'self.flags.has_just(ESTABLISHED, (ESTABLISHED | READABLE | UNUSUAL).without(PAUSED)) && self.output.is_none()'
@@ -146,4 +146,56 @@ mutation 'the straight way is taken by who has half-closed' src/flags.rs \
     '| IN_READY.0 | IN_DIRTY.0)' '| IN_READY.0 | IN_DIRTY.0 | FIN_ASKED.0)'
 mutation 'the straight way is taken by who is lost' src/flags.rs \
     '| IN_READY.0 | IN_DIRTY.0)' '| IN_READY.0 | IN_DIRTY.0 | LOST.0)'
+# What a stranger planted, and nothing noticed at first.
+mutation 'an upgrade fills the bucket of a rate again' src/endpoint/conn/rates.rs \
+    'Some(bucket) => bucket.at_rate(rate, now)' 'Some(_) => Bucket::new(rate, now)'
+mutation 'a frame that ends where the next begins does not restart the frame clock' src/endpoint/conn/reading.rs \
+    'if cx.lent.frame_ended && self.extra.is_some() {' 'if false && cx.lent.frame_ended {'
+mutation 'a lingering socket drops input without a budget' src/endpoint/conn/ending.rs \
+    'Filled::Bytes(bytes) => budget = budget.saturating_sub(bytes)' 'Filled::Bytes(_) => {}'
+mutation 'the list of those who linger is never tidied' src/hub/lingering.rs \
+    'if self.lingering.len() > 64 + 2 * self.lingering_now {' 'if false {'
+mutation 'a second drain keeps the timer of the first grace' src/hub/draining.rs \
+    'if let Some(previous) = self.grace.replace(self.cx.timers.set(deadline, TimerKind::Grace)) {
+            self.cx.timers.cancel(previous);
+        }' '_ = self.grace.replace(self.cx.timers.set(deadline, TimerKind::Grace));'
+mutation 'who loses a race with something to send is closed, not reset' src/endpoint/conn/connecting.rs \
+    '        if self.output.is_some() {
+            race.each_but(Some(number)' '        if false {
+            race.each_but(Some(number)'
+mutation 'the error of a read wins over that of an earlier write' src/endpoint/conn/reading.rs \
+    '        self.end_if_lost(cx);
+        self.end(Reason::Io(error), cx);' '        self.end(Reason::Io(error), cx);'
+mutation 'those who have gone again are counted over good accepts' src/endpoint/listening.rs \
+    '(self.is_reported, self.passed) = (false, 0);' 'self.is_reported = false;'
+mutation 'the loop looks at its inbox before the remotes' src/contract/remote.rs \
+    '[Self::has_remotes, Self::has_more]' '[Self::has_more, Self::has_remotes]'
+mutation 'an interrupted read ends the connection' src/endpoint/conn/reading.rs \
+    'error.kind() == io::ErrorKind::Interrupted => Filled::Interrupted' 'false => Filled::Interrupted'
+mutation 'an interrupted write ends the connection' src/endpoint/conn/writing.rs \
+    'error.kind() == io::ErrorKind::Interrupted => Ok(0)' 'false => Ok(0)'
+mutation 'work of the predecessor is told to its successor' src/endpoint/conn/mod.rs \
+    '        self.stop_timers(cx);
+        cx.stop_work_of(self.key);
+        discard("a framer"' '        self.stop_timers(cx);
+        discard("a framer"'
+mutation 'refused work of the predecessor is told to its successor' src/contract/offload.rs \
+    'is_some_and(|conn| conn.upgrades == upgrades)' 'is_some_and(|_| upgrades < u32::MAX)'
+mutation 'every counts from when it was called, not from when it was due' src/contract/timing.rs \
+    'set_again(timer, deadline + period.saturating_mul(periods))' 'set_again(timer, now + period.saturating_mul(periods.min(1)))'
+mutation 'a timer that cancels itself leaves its job behind' src/contract/timing.rs \
+    '        if self.hub.cx.timers.is_set(timer) {' '        if true {'
+# What a callback may write into, and what lives on beside what has gone.
+mutation 'the loop goes on with a context that the program had' src/contract/context.rs \
+    'run(&mut self.lent())' 'run(self)'
+mutation 'commands go to the key that stands in a context' src/contract/context.rs \
+    'self.conn().map_or(Key::NOBODY, |conn| conn.key)' 'self.key'
+mutation 'keys of two reactors are the same' src/key.rs \
+    'NonZeroU32::MIN | u32::from(self.0) << COUNT_BITS' 'NonZeroU32::MIN | u32::from(self.0 & 0) << COUNT_BITS'
+mutation 'timers of two reactors are the same' src/key.rs \
+    'u64::from(self.0) << TIMER_BITS' 'u64::from(self.0 & 0) << TIMER_BITS'
+mutation 'who was moved is not found by its name' src/timers.rs \
+    'Some(self.moved[at].1).filter(' 'Some(self.moved[at].1).filter(|_| false).filter('
+mutation 'the chain of an owner is lost by a move' src/hub/mod.rs \
+    '                extra.timers = head;' '                let _ = (extra, head);'
 exit $survived

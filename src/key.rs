@@ -3,7 +3,11 @@
 //! Both are plain values, cheap to copy and to keep. Neither keeps anything alive, and neither is ever used again
 //! for something else: a stale one finds nothing.
 
-use std::{fmt, num::NonZeroU32};
+use std::{
+    fmt,
+    num::NonZeroU32,
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 /// How many low bits of an event's token name the slot; the rest is the serial, as far as it fits.
 const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
@@ -11,10 +15,49 @@ const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
 /// The most slots that a token can name.
 pub(crate) const SLOTS_MAX: usize = if usize::BITS >= 64 { u32::MAX as usize } else { (1 << 20) - 1 };
 
+/// Tells the reactors of a process apart: it stands in the high bits of the serials of their keys and timers, so it costs
+/// nothing to compare. After 256 of them the numbers begin again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Number(pub(crate) u8);
+
+/// How many low bits of a key's serial count the owners of its slot.
+const COUNT_BITS: u32 = 24;
+
+/// How many low bits of a timer's serial count timers.
+const TIMER_BITS: u32 = 56;
+
+impl Number {
+    /// For a reactor in the process's own world.
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU8 = AtomicU8::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Of the first owner of a slot.
+    pub(crate) fn first_serial(self) -> NonZeroU32 {
+        NonZeroU32::MIN | u32::from(self.0) << COUNT_BITS
+    }
+
+    pub(crate) fn first_timer(self) -> u64 {
+        u64::from(self.0) << TIMER_BITS
+    }
+}
+
+/// The serial of the slot's next owner; none if there can be no more.
+pub(crate) fn serial_after(serial: NonZeroU32) -> Option<NonZeroU32> {
+    let is_last = count(serial) == (1 << COUNT_BITS) - 1;
+    serial.checked_add(1).filter(|_| !is_last)
+}
+
+fn count(serial: NonZeroU32) -> u32 {
+    serial.get() & ((1 << COUNT_BITS) - 1)
+}
+
 /// Names a connection, a listener or a dispatcher of one reactor.
 ///
 /// It stays valid until `closed` has run, and finds nothing afterwards: slots are used again, keys are not
-/// (a serial number tells the owners of a slot apart, and a slot whose serial is used up is retired).
+/// (a serial number tells the owners of a slot apart, and a slot whose serial is used up is retired). It finds nothing in
+/// another reactor either, as far as 256 of a process are told apart.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     index: u32,
@@ -22,6 +65,9 @@ pub struct Key {
 }
 
 impl Key {
+    /// No slot has this index.
+    pub(crate) const NOBODY: Self = Self { index: u32::MAX, serial: NonZeroU32::MAX };
+
     pub(crate) fn new(index: usize, serial: NonZeroU32) -> Self {
         Self { index: u32::try_from(index).expect("slots are bounded by SLOTS_MAX"), serial }
     }
@@ -43,7 +89,7 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.index, self.serial)
+        write!(f, "{}.{}", self.index, count(self.serial))
     }
 }
 
@@ -53,11 +99,12 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Names a timer of one reactor, to [`cancel`](crate::Net::cancel) it. Never used again for another.
+/// Names a timer of one reactor, to [`cancel`](crate::Net::cancel) it. Never used again for another, and no name of a timer of
+/// another reactor, as far as 256 of a process are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timer {
     pub(crate) index: u32,
-    /// Counts every timer that was ever set, so it is also what makes the name unique.
+    /// Counts every timer that was ever set, from the reactor's own first number on, so it is also what makes the name unique.
     pub(crate) serial: u64,
 }
 

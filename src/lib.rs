@@ -92,6 +92,7 @@ mod flags;
 mod key;
 mod time;
 mod table;
+mod room;
 mod panics;
 mod text;
 

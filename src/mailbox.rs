@@ -1,13 +1,10 @@
 //! A queue into the loop from other threads, in the order in which they bring it.
 
-use crate::{alarm::Alarm, panics::discard};
+use crate::{alarm::Alarm, panics::discard, room::KEPT_MAX};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-
-/// Room for so many is kept from burst to burst.
-const KEPT_MAX: usize = 1024;
 
 /// Where others put it in.
 pub(crate) struct Mailbox<T> {

@@ -3,6 +3,7 @@
 
 use crate::{
     key::{Key, Timer},
+    room::Room,
     time::Time,
 };
 use std::collections::VecDeque;
@@ -134,6 +135,7 @@ impl SharedRate {
     pub(crate) fn leave(&mut self, ticket: u64) {
         if let Ok(at) = self.waiting.binary_search_by_key(&ticket, |&(ticket, _)| ticket) {
             self.waiting.remove(at);
+            self.waiting.give_back();
         }
     }
 
@@ -144,6 +146,7 @@ impl SharedRate {
         }
         let among = self.waiting.len() as u128;
         let (_, key) = self.waiting.pop_front()?;
+        self.waiting.give_back();
         let share = bytes((self.free(now) / among).max(portion(self.bucket.rate)));
         self.kept += share;
         Some((key, share))

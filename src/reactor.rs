@@ -8,6 +8,7 @@ use crate::{
     hub::Hub,
     key::Key,
     reason::{Limit, Reason},
+    room::Room,
     serve::{finish_close, serve},
     stats::Stats,
     stopwatch::Expired,
@@ -219,8 +220,10 @@ impl<S> Reactor<S> {
             finish_close(&mut self.core, key, why, state);
             self.core.run_deferred(state);
         }
+        self.core.hub.cx.closing.give_back();
         self.core.forget_the_dead();
         self.core.shrink();
+        self.serving.give_back_beyond(self.core.hub.slots.len());
         let has_work_elsewhere = self.core.offloads() > 0;
         self.core.hub.advance_drain(has_work_elsewhere);
     }

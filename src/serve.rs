@@ -1,7 +1,7 @@
 //! One ready entry: check its handler out, deliver, obey, write, check it in.
 
 use crate::{
-    contract::{Context, Core, Drained, Handler, Net, Scope},
+    contract::{Context, Core, Drained, Handler, Scope},
     endpoint::{Budget, Conn, Entry, Next, Phase},
     flags::*,
     framing::{Input, ReadBuffers},
@@ -204,7 +204,7 @@ fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
         }
         let name = dispatcher.type_name();
         let drained = core.run_guarded(Some(key), name, kind.name(), |net| {
-            let mut scope = Scope { net: Net { core: &mut *net.core }, key };
+            let mut scope = Scope::new(net.core, key);
             match kind {
                 Readiness::Priority => dispatcher.priority(&mut scope, state),
                 Readiness::Readable => dispatcher.readable(&mut scope, state),
@@ -311,7 +311,7 @@ fn finish_dispatcher<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S
     });
     let name = dispatcher.type_name();
     let closed = core.run_guarded(Some(key), name, "closed", |net| {
-        dispatcher.closed(&mut Scope { net: Net { core: &mut *net.core }, key }, state, why);
+        dispatcher.closed(&mut Scope::new(net.core, key), state, why);
     });
     discard("a dispatcher", dispatcher);
     unwatched.and(closed)

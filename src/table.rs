@@ -1,6 +1,7 @@
 //! A table in order of its keys: one sorted list, a fraction of a tree's code. It is quick at both ends and slow in the
 //! middle, so it holds what there is little of, or what comes and goes nearly in the order of its keys.
 
+use crate::room::Room;
 use std::collections::VecDeque;
 
 #[derive(Debug)]
@@ -54,7 +55,9 @@ impl<K: Copy + Ord, V> Table<K, V> {
 
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {
         let at = self.find(key).ok()?;
-        self.0.remove(at)?.1
+        let (_, value) = self.0.remove(at)?;
+        self.0.give_back();
+        value
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -63,6 +66,7 @@ impl<K: Copy + Ord, V> Table<K, V> {
 
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(K, &V) -> bool) {
         self.0.retain(|(key, value)| value.as_ref().is_none_or(|value| keep(*key, value)));
+        self.0.give_back();
     }
 
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
@@ -90,6 +94,19 @@ mod tests {
         table.put(1, 11);
         assert_eq!(table.take_all().collect::<Vec<_>>(), [(1, 11), (3, 30), (5, 50), (7, 70)]);
         assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn memory_is_given_back_whoever_is_left() {
+        for left in [0, 5_000, 9_999] {
+            let mut table = Table::default();
+            (0..10_000).for_each(|key| table.put(key, key));
+            (0..10_000).filter(|&key| key != left).for_each(|key| assert_eq!(table.remove(key), Some(key)));
+            assert!(table.0.capacity() <= 1024 && table.get(left) == Some(&left), "{}", table.0.capacity());
+            (0..10_000).for_each(|key| table.put(key, key));
+            table.retain(|key, _| key == left);
+            assert!(table.0.capacity() <= 1024 && table.len() == 1, "{}", table.0.capacity());
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Every timer of one reactor: a 4-ary heap whose entries can be found again, so that cancelling takes O(log n) and
-//! leaves nothing behind. `now` is an argument. What a timer does is not known here: see `TimerKind`.
+//! leaves nothing behind, memory included, whichever timers live on. `now` is an argument. What a timer does is not known here: see `TimerKind`.
 
 use crate::{
-    key::{Key, Timer},
+    key::{Key, Number, Timer},
     rate::Way,
+    room::is_sparse,
     time::Time,
 };
 use slab::Slab;
@@ -42,9 +43,6 @@ const ARITY: usize = 4;
 /// No timer: the end of a chain.
 pub(crate) const NO_TIMER: u32 = u32::MAX;
 
-/// Below this many entries memory is not worth giving back.
-const SHRINK_MIN: usize = 1024;
-
 #[derive(Clone, Copy, Debug)]
 struct Node {
     deadline: Time,
@@ -59,7 +57,7 @@ impl Node {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Slot {
     serial: u64,
     /// `heap[at].index` is this slot.
@@ -76,6 +74,9 @@ pub(crate) struct Timers {
     heap: Vec<Node>,
     slots: Slab<Slot>,
     set_so_far: u64,
+    /// By serial: where those stand now that were moved together, of which some may be gone since.
+    /// moved.len() <= slots.capacity()
+    moved: Vec<(u64, u32)>,
 }
 
 /// A timer that is due. It stays set until it is cancelled or set again.
@@ -87,6 +88,10 @@ pub(crate) struct Due {
 }
 
 impl Timers {
+    pub(crate) fn new(number: Number) -> Self {
+        Self { set_so_far: number.first_timer(), ..Self::default() }
+    }
+
     pub(crate) fn set(&mut self, deadline: Time, what: TimerKind) -> Timer {
         let order = self.next_order();
         let slot = Slot { serial: order, at: 0, what, before: NO_TIMER, after: NO_TIMER };
@@ -98,36 +103,37 @@ impl Timers {
 
     /// Under the same name, for another deadline. It ranks behind all that were set before.
     pub(crate) fn set_again(&mut self, timer: Timer, deadline: Time) {
-        let Some(at) = self.position(timer) else { return };
-        let order = self.next_order();
-        self.heap[at] = Node { deadline, order, index: timer.index };
+        let Some(index) = self.index(timer) else { return };
+        let (at, order) = (self.slots[index as usize].at as usize, self.next_order());
+        self.heap[at] = Node { deadline, order, index };
         self.sift(at);
     }
 
     /// What it would have woken, if it was still set.
     pub(crate) fn cancel(&mut self, timer: Timer) -> Option<TimerKind> {
-        let at = self.position(timer)?;
-        let slot = self.slots.remove(timer.index as usize);
+        let slot = self.slots.remove(self.index(timer)? as usize);
+        let at = slot.at as usize;
         self.heap.swap_remove(at);
         if at < self.heap.len() {
             self.sift(at);
         }
-        self.shrink();
         Some(slot.what)
     }
 
     /// The connection with which it dies.
     pub(crate) fn owner(&self, timer: Timer) -> Option<Key> {
-        self.position(timer)?;
-        match self.slots[timer.index as usize].what {
+        match self.slots[self.index(timer)? as usize].what {
             TimerKind::Owned(key) => Some(key),
             _ => None,
         }
     }
 
-    /// Whether it is set, and the program's; a name of another reactor may be one of the loop's own.
-    pub(crate) fn is_job(&self, timer: Timer) -> bool {
-        self.position(timer).is_some() && matches!(self.slots[timer.index as usize].what, TimerKind::Job | TimerKind::Owned(_))
+    /// If it is set, and the program's (a name of another reactor may be one of the loop's own): the same under the index that
+    /// it has now.
+    pub(crate) fn job(&self, timer: Timer) -> Option<Timer> {
+        let index = self.index(timer)?;
+        let is_job = matches!(self.slots[index as usize].what, TimerKind::Job | TimerKind::Owned(_));
+        is_job.then_some(Timer { index, ..timer })
     }
 
     /// A name that is not set, and never was.
@@ -136,7 +142,7 @@ impl Timers {
     }
 
     pub(crate) fn is_set(&self, timer: Timer) -> bool {
-        self.position(timer).is_some()
+        self.index(timer).is_some()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -163,23 +169,25 @@ impl Timers {
 
     /// Puts a timer into the chain that begins at `head`; the new head.
     pub(crate) fn link(&mut self, head: u32, timer: Timer) -> u32 {
-        self.slots[timer.index as usize].after = head;
+        let Some(index) = self.index(timer) else { return head };
+        self.slots[index as usize].after = head;
         if head != NO_TIMER {
-            self.slots[head as usize].before = timer.index;
+            self.slots[head as usize].before = index;
         }
-        timer.index
+        index
     }
 
     /// Takes a timer that is set out of the chain that begins at `head`; the new head.
     pub(crate) fn unlink(&mut self, head: u32, timer: Timer) -> u32 {
-        let &Slot { before, after, .. } = &self.slots[timer.index as usize];
+        let Some(index) = self.index(timer) else { return head };
+        let Slot { before, after, .. } = self.slots[index as usize];
         if before != NO_TIMER {
             self.slots[before as usize].after = after;
         }
         if after != NO_TIMER {
             self.slots[after as usize].before = before;
         }
-        if head == timer.index { after } else { head }
+        if head == index { after } else { head }
     }
 
     /// The timer at the head of a chain.
@@ -188,9 +196,53 @@ impl Timers {
         Some(Timer { index: head, serial: slot.serial })
     }
 
-    fn position(&self, timer: Timer) -> Option<usize> {
-        let slot = self.slots.get(timer.index as usize).filter(|slot| slot.serial == timer.serial)?;
-        Some(slot.at as usize)
+    /// Where a timer that is set stands: where it was set, unless it was moved since.
+    #[inline]
+    fn index(&self, timer: Timer) -> Option<u32> {
+        if self.has(timer.index, timer.serial) { Some(timer.index) } else { self.index_of_moved(timer.serial) }
+    }
+
+    #[inline]
+    fn has(&self, index: u32, serial: u64) -> bool {
+        self.slots.get(index as usize).is_some_and(|slot| slot.serial == serial)
+    }
+
+    #[cold]
+    fn index_of_moved(&self, serial: u64) -> Option<u32> {
+        let at = self.moved.binary_search_by_key(&serial, |&(serial, _)| serial).ok()?;
+        Some(self.moved[at].1).filter(|&index| self.has(index, serial))
+    }
+
+    /// Whether so many places stand empty that it is worth moving together what is left.
+    #[inline]
+    pub(crate) fn is_sparse(&self) -> bool {
+        is_sparse(self.heap.len(), self.slots.capacity())
+    }
+
+    /// Moves all timers together, so that memory can be given back whichever of them are left, and says whence and whither, in
+    /// order: none moves up. Their names stay good. `headed` is told where the chain of an owner begins now.
+    pub(crate) fn move_together(&mut self, mut headed: impl FnMut(Key, u32)) -> Vec<(u32, u32)> {
+        let old = std::mem::take(&mut self.slots);
+        let mut moves = Vec::with_capacity(self.heap.len());
+        for ((index, slot), new) in old.iter().zip(0..) {
+            self.heap[slot.at as usize].index = new;
+            moves.push((index as u32, new));
+        }
+        let whither = |index| if index == NO_TIMER { index } else { self.heap[old[index as usize].at as usize].index };
+        self.slots = Slab::with_capacity(moves.len());
+        self.moved = Vec::with_capacity(moves.len());
+        for (_, slot) in &old {
+            let slot = Slot { before: whither(slot.before), after: whither(slot.after), ..*slot };
+            let index = self.slots.insert(slot) as u32;
+            self.moved.push((slot.serial, index));
+            match slot.what {
+                TimerKind::Owned(key) if slot.before == NO_TIMER => headed(key, index),
+                _ => {}
+            }
+        }
+        self.moved.sort_unstable();
+        self.heap.shrink_to_fit();
+        moves
     }
 
     fn next_order(&mut self) -> u64 {
@@ -238,22 +290,12 @@ impl Timers {
         self.heap[at] = node;
         self.slots[node.index as usize].at = at as u32;
     }
-
-    /// Gives memory back once three quarters of it stand empty.
-    fn shrink(&mut self) {
-        if self.heap.capacity() > SHRINK_MIN && self.heap.len() < self.heap.capacity() / 4 {
-            self.heap.shrink_to(self.heap.len() * 2);
-            self.slots.shrink_to_fit();
-        }
-        if self.slots.is_empty() && self.slots.capacity() > SHRINK_MIN {
-            self.slots = Slab::new();
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::room::KEPT_MAX;
     use std::num::NonZeroU32;
 
     fn fire_all(timers: &mut Timers, now: Time) -> Vec<Timer> {
@@ -311,9 +353,10 @@ mod tests {
         let all = kinds.map(|(what, ..)| timers.set(Time(1), what));
         assert_eq!(timers.len(), all.len());
         for (timer, (what, is_job, owner)) in all.into_iter().zip(kinds) {
-            assert_eq!((timers.is_set(timer), timers.is_job(timer), timers.owner(timer)), (true, is_job, owner), "{what:?}");
+            let job = is_job.then_some(timer);
+            assert_eq!((timers.is_set(timer), timers.job(timer), timers.owner(timer)), (true, job, owner), "{what:?}");
             assert_eq!(timers.cancel(timer), Some(what));
-            assert_eq!((timers.is_set(timer), timers.is_job(timer), timers.owner(timer)), (false, false, None), "{what:?}");
+            assert_eq!((timers.is_set(timer), timers.job(timer), timers.owner(timer)), (false, None, None), "{what:?}");
         }
         assert_eq!(timers.len(), 0);
     }
@@ -349,8 +392,13 @@ mod tests {
         assert_eq!(head, NO_TIMER);
     }
 
+    /// Where a timer stands may change, and what it is called with it.
+    fn serials(timers: &[Timer]) -> Vec<u64> {
+        timers.iter().map(|timer| timer.serial).collect()
+    }
+
     #[test]
-    fn it_agrees_with_a_sorted_list_over_random_operations() {
+    fn it_agrees_with_a_sorted_list_over_random_operations_and_moves() {
         let (mut timers, mut model) = (Timers::default(), Vec::<(Time, u64, Timer)>::new());
         let mut seed = 1_u64;
         let mut random = move |below: u64| {
@@ -379,40 +427,107 @@ mod tests {
                     model.sort_unstable_by_key(|&(deadline, order, _)| (deadline, order));
                     let due = model.iter().take_while(|(deadline, ..)| *deadline <= now).count();
                     let expected: Vec<Timer> = model.drain(..due).map(|(.., timer)| timer).collect();
-                    assert_eq!(fire_all(&mut timers, now), expected);
+                    let fired = fire_all(&mut timers, now);
+                    assert_eq!(serials(&fired), serials(&expected));
                 }
             }
             assert_eq!(timers.heap.len(), model.len());
+            if order % 97 == 0 {
+                timers.move_together(|_, _| ());
+            }
+        }
+    }
+
+    /// As the loop does when no callback runs.
+    fn tidy(timers: &mut Timers) {
+        if timers.is_sparse() {
+            timers.move_together(|_, _| ());
+        }
+    }
+
+    fn assert_small(timers: &Timers) {
+        let room = [timers.heap.capacity(), timers.slots.capacity(), timers.moved.capacity()];
+        assert!(room.iter().all(|&room| room <= KEPT_MAX), "{room:?}");
+    }
+
+    #[test]
+    fn memory_is_given_back_whichever_timer_is_left() {
+        for lives in [0, 1, 50_000, 99_999] {
+            for backwards in [false, true] {
+                let mut timers = Timers::default();
+                let mut all: Vec<Timer> = (0..100_000).map(|n| timers.set(Time(n), TimerKind::Job)).collect();
+                let living = all.remove(lives);
+                if backwards {
+                    all.reverse();
+                }
+                for (n, &timer) in all.iter().enumerate() {
+                    assert_eq!(timers.cancel(timer), Some(TimerKind::Job));
+                    if n % 1000 == 0 {
+                        tidy(&mut timers);
+                    }
+                }
+                tidy(&mut timers);
+                assert_small(&timers);
+                assert!(timers.is_set(living) && all.iter().all(|&timer| !timers.is_set(timer)));
+                timers.set_again(living, Time(7));
+                assert_eq!(timers.due(Time(7), timers.mark()).map(|due| due.deadline), Some(Time(7)));
+                assert_eq!((timers.cancel(living), timers.len()), (Some(TimerKind::Job), 0));
+            }
         }
     }
 
     #[test]
-    fn cancelled_timers_give_their_memory_back() {
+    fn what_was_moved_is_forgotten_when_it_is_gone() {
         let mut timers = Timers::default();
         let all: Vec<Timer> = (0..100_000).map(|n| timers.set(Time(n), TimerKind::Job)).collect();
-        for timer in all {
-            timers.cancel(timer);
+        all[20_000..].iter().for_each(|&timer| assert!(timers.cancel(timer).is_some()));
+        tidy(&mut timers);
+        assert_eq!(timers.moved.len(), 20_000);
+        all[1..20_000].iter().for_each(|&timer| assert!(timers.cancel(timer).is_some()));
+        tidy(&mut timers);
+        assert_small(&timers);
+        assert!(timers.is_set(all[0]));
+    }
+
+    #[test]
+    fn the_chains_of_owners_are_whole_after_a_move() {
+        let mut timers = Timers::default();
+        let keys = [1, 2, 3].map(|index| Key::new(index, NonZeroU32::MIN));
+        let mut heads = [NO_TIMER; 3];
+        let mut chains: [Vec<Timer>; 3] = Default::default();
+        for n in 0..5000_usize {
+            let (owner, others) = (n % 3, timers.set(Time(n as u64), TimerKind::Job));
+            let timer = timers.set(Time(n as u64 / 7), TimerKind::Owned(keys[owner]));
+            heads[owner] = timers.link(heads[owner], timer);
+            chains[owner].insert(0, timer);
+            timers.cancel(others);
+            if n % 4 != 0 {
+                heads[owner] = timers.unlink(heads[owner], timer);
+                timers.cancel(timer);
+                chains[owner].remove(0);
+            }
         }
-        assert!(timers.heap.capacity() <= SHRINK_MIN && timers.slots.capacity() <= SHRINK_MIN);
+        timers.move_together(|key, head| heads[key.index() - 1] = head);
+        for (head, expected) in heads.iter_mut().zip(&mut chains) {
+            let serials = |timers: &Timers, head| chain(timers, head).iter().map(|timer| timer.serial).collect::<Vec<_>>();
+            while !expected.is_empty() {
+                assert_eq!(serials(&timers, *head), expected.iter().map(|timer| timer.serial).collect::<Vec<_>>());
+                let gone = expected.remove(expected.len() / 2);
+                *head = timers.unlink(*head, gone);
+                assert!(timers.cancel(gone).is_some());
+            }
+            assert_eq!(*head, NO_TIMER);
+        }
+        assert_eq!(timers.len(), 0);
     }
 
     #[test]
     fn little_memory_is_kept() {
-        let (heap, slots) = (Vec::with_capacity(SHRINK_MIN), Slab::with_capacity(SHRINK_MIN));
-        let mut timers = Timers { heap, slots, set_so_far: 0 };
+        let (heap, slots) = (Vec::with_capacity(KEPT_MAX), Slab::with_capacity(KEPT_MAX));
+        let mut timers = Timers { heap, slots, ..Timers::default() };
         let timer = timers.set(Time(1), TimerKind::Job);
         timers.cancel(timer);
-        assert_eq!((timers.heap.capacity(), timers.slots.capacity()), (SHRINK_MIN, SHRINK_MIN));
-    }
-
-    #[test]
-    fn memory_is_given_back_below_a_quarter_but_for_room_for_as_many_again() {
-        let mut timers = Timers { heap: Vec::with_capacity(4 * SHRINK_MIN), ..Timers::default() };
-        let all: Vec<Timer> = (0..=SHRINK_MIN as u64).map(|n| timers.set(Time(n), TimerKind::Job)).collect();
-        timers.cancel(all[0]);
-        assert_eq!((timers.len(), timers.heap.capacity()), (SHRINK_MIN, 4 * SHRINK_MIN));
-        timers.cancel(all[1]);
-        let (len, capacity) = (timers.len(), timers.heap.capacity());
-        assert!((2 * len..3 * len).contains(&capacity), "{capacity} for {len}");
+        assert!(!timers.is_sparse());
+        assert_eq!((timers.heap.capacity(), timers.slots.capacity()), (KEPT_MAX, KEPT_MAX));
     }
 }

@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{PATIENCE, dial, listen, reset, say, until, until_net};
+use common::{PATIENCE, dial, has_room_for, listen, reset, say, skip, until, until_net};
 use mainspring::{
     Context, Dispatcher, Drained, Fault, Key, Limit, Net, Outcome, Produced, Protocol, Reactor, Reason, Refusal, Scope,
     Source as Descriptor,
@@ -34,10 +34,6 @@ const LIFE: Duration = Duration::from_secs(580);
 /// What scripts/faults.sh prints.
 fn figures(text: impl fmt::Display) {
     println!("\nfigures: {text}");
-}
-
-fn skipped(why: impl fmt::Display) {
-    println!("\nskipped: {why}");
 }
 
 // --------------------------------------------------------------------------------------------------- what a server saw
@@ -425,7 +421,7 @@ impl Traced {
         static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let probe = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
         if !probe.is_ok_and(|output| output.status.success()) {
-            skipped("strace is not installed, or may not trace (ptrace(2))");
+            skip("strace is not installed, or may not trace (ptrace(2))");
             return None;
         }
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -458,7 +454,7 @@ const SERVE: &str = "serve 127.0.0.1:0";
 fn has_epoll() -> bool {
     let has = !cfg!(mio_unsupported_force_poll_poll);
     if !has {
-        skipped("the second selector does not use epoll(7)");
+        skip("the second selector does not use epoll(7)");
     }
     has
 }
@@ -693,6 +689,9 @@ fn is_answered(peer: &TcpStream) -> bool {
 #[test]
 fn of_500_clients_a_server_with_64_descriptors_serves_some_closes_the_rest_and_sleeps() {
     const CLIENTS: usize = 500;
+    if !has_room_for(CLIENTS + 100) {
+        return;
+    }
     let limited = ["sh", "-c", "ulimit -n 64 && exec \"$0\" \"$@\""];
     let mut server = Player::behind(&limited, SERVE);
     let at = server.addresses()[0];
@@ -860,7 +859,7 @@ impl Dispatcher<usize> for Drainer {
 #[test]
 fn a_dispatcher_that_only_reads_and_has_nothing_to_read_lets_the_loop_sleep() {
     if cfg!(mio_unsupported_force_poll_poll) {
-        println!("skipped: poll(2) arms a plain descriptor again after each `Yes`, also the default one of `writable`");
+        skip("poll(2) arms a plain descriptor again after each `Yes`, also the default one of `writable`");
         return;
     }
     let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("descriptors");
@@ -895,7 +894,7 @@ fn connections_that_the_kernel_kills_are_closed_once_each_and_the_others_live() 
             let filter = format!("src 127.0.0.1 and dst 127.0.0.1 and {own} = :{} and ( {} )", at.port(), peers.join(" or "));
             let killed = Command::new("ss").args(["-K", "-t", "-n", "state", "established", &filter]).output();
             if !killed.is_ok_and(|output| output.status.success()) {
-                return skipped("ss is not installed, or fails");
+                return skip("ss is not installed, or fails");
             }
         }
         if own == "sport" {
@@ -903,7 +902,7 @@ fn connections_that_the_kernel_kills_are_closed_once_each_and_the_others_live() 
                 reactor.turn(&mut tally, Duration::from_millis(10)).expect("the selector works");
             }
             if tally.closed == 0 {
-                return skipped("ss -K kills nothing here (no CAP_NET_ADMIN, or no CONFIG_INET_DIAG_DESTROY)");
+                return skip("ss -K kills nothing here (no CAP_NET_ADMIN, or no CONFIG_INET_DIAG_DESTROY)");
             }
         }
     }
@@ -1192,7 +1191,7 @@ fn writing_to_peers_that_have_gone_raises_no_signal() {
 #[test]
 #[ignore = "takes a C compiler"]
 fn a_c_program_that_embeds_the_loop_survives_writing_to_peers_that_have_gone() {
-    let Ok(host) = std::env::var("MAINSPRING_C_HOST") else { return skipped("scripts/faults.sh sets MAINSPRING_C_HOST") };
+    let Ok(host) = std::env::var("MAINSPRING_C_HOST") else { return skip("scripts/faults.sh sets MAINSPRING_C_HOST") };
     let mut player = Player::behind(&[&host], "break-pipes loop default");
     let (broken, _) = pipes_broken(&mut player);
     assert!(broken >= 20, "only {broken} writes found nobody");
@@ -1258,11 +1257,8 @@ fn with_18_000_connections_held_500_others_are_served_and_all_of_it_is_given_bac
     const IDLE: usize = 18_000;
     const ACTIVE: usize = 500;
     const ROUNDS: usize = 200;
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find(|line| line.starts_with("Max open files"));
-    let most: usize = line.and_then(|line| line.split_whitespace().nth(3)?.parse().ok()).unwrap_or(usize::MAX);
-    if most < IDLE + ACTIVE + 100 {
-        return skipped(format_args!("{} descriptors are needed, and the limit is {most} (ulimit -n)", IDLE + ACTIVE + 100));
+    if !has_room_for(IDLE + ACTIVE + 100) {
+        return;
     }
     let mut server = Player::new(SERVE);
     let at = server.addresses()[0];

@@ -14,11 +14,19 @@ use crate::{
 };
 use std::{fmt, io, rc::Rc, time::Duration};
 
+/// Where nobody is.
+pub(super) static NOWHERE: Address = Address::Fd;
+
 /// What a connection's callback may do: the commands of its own connection, and everything else through `net`.
 ///
-/// `net` and `key` are fields, so that the borrow checker sees them apart: you can read one while you use the other.
+/// `net` and `key` are fields, so that the borrow checker sees them apart: you can read one while you use the other. They
+/// are there to be read: a command of this context goes to the connection whose callback is running, whatever you write into
+/// `key`; and does nothing while another reactor's net is in the place of `net`. When the callback returns, the loop goes on
+/// with what it has served.
+///
 /// Commands of its own say nothing back, and do nothing once the connection has begun to end; [`link`](Self::link) has
 /// the same ones with their answers.
+#[non_exhaustive]
 pub struct Context<'a, S = ()> {
     /// Every other connection, timers, the loop itself.
     pub net: Net<'a, S>,
@@ -31,28 +39,40 @@ impl<'a, S> Context<'a, S> {
         Self { net: Net { core }, key }
     }
 
+    /// One for the program, which may write into it what it likes. Whoever goes on after a callback keeps its own.
+    #[inline(always)]
+    pub(crate) fn lent(&mut self) -> Context<'_, S> {
+        Context::new(self.net.core, self.key)
+    }
+
     pub(crate) fn hub(&mut self) -> &mut Hub {
         &mut self.net.core.hub
     }
 
-    /// Runs one callback; the watchdog, if it is on, looks at the clock.
+    /// Runs one callback, with a context that is its own; the watchdog, if it is on, looks at the clock.
     #[inline(always)]
-    pub(crate) fn timed<T>(&mut self, protocol: &str, callback: &'static str, run: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn timed<T>(&mut self, protocol: &str, callback: &'static str, run: impl FnOnce(&mut Context<'_, S>) -> T) -> T {
         let began = self.hub().begin_timing();
-        let result = run(self);
+        let result = run(&mut self.lent());
         let key = self.key;
         self.hub().end_timing(Some(key), protocol, callback, began);
         result
     }
 
-    /// The connection, with what it needs of the loop; for what concerns no other one.
+    /// The connection, with what it needs of the loop; for what concerns no other one. Of the loop's own context only.
     #[inline]
     pub(crate) fn pair(&mut self) -> (&mut Conn, &mut Cx) {
         self.net.core.hub.pair(self.key)
     }
 
-    fn conn(&self) -> &Conn {
-        self.net.core.hub.slots.conn_at(self.key.index())
+    /// The connection whose callback is running: what the loop says, and not what stands in `key`. A key that names nothing
+    /// if none is, because `net` is another reactor's.
+    pub(crate) fn own(&self) -> Key {
+        self.conn().map_or(Key::NOBODY, |conn| conn.key)
+    }
+
+    fn conn(&self) -> Option<&Conn> {
+        self.net.core.hub.current()
     }
 
     /// Nothing is delivered until it is taken back, whatever becomes of a pause.
@@ -62,7 +82,7 @@ impl<'a, S> Context<'a, S> {
 
     /// This connection's commands, with their answers.
     pub fn link(&mut self) -> Link<'_> {
-        Link { key: self.key, hub: &mut self.net.core.hub }
+        Link { key: self.own(), hub: &mut self.net.core.hub }
     }
 
     /// [`Link::send`].
@@ -159,8 +179,8 @@ impl<'a, S> Context<'a, S> {
 
     /// [`Net::throttle`]: this connection is not read while `writer` is congested.
     pub fn throttle(&mut self, writer: Key) {
-        let key = self.key;
-        self.net.throttle(key, writer);
+        let own = self.own();
+        self.net.throttle(own, writer);
     }
 
     /// [`Link::half_close`].
@@ -190,27 +210,27 @@ impl<'a, S> Context<'a, S> {
 
     /// [`Link::is_congested`].
     pub fn is_congested(&self) -> bool {
-        self.conn().is_congested()
+        self.conn().is_none_or(Conn::is_congested)
     }
 
     /// [`Link::queued`].
     pub fn queued(&self) -> usize {
-        self.conn().queued_in(&self.net.core.hub.cx)
+        self.conn().map_or(0, |conn| conn.queued_in(&self.net.core.hub.cx))
     }
 
     /// [`Link::unread`].
     pub fn unread(&self) -> usize {
-        self.conn().unread(&self.net.core.hub.cx)
+        self.conn().map_or(0, |conn| conn.unread(&self.net.core.hub.cx))
     }
 
     /// [`Link::peer`].
     pub fn peer(&self) -> &Address {
-        &self.conn().peer
+        self.conn().map_or(&NOWHERE, |conn| &conn.peer)
     }
 
     /// [`Link::local`].
     pub fn local(&self) -> &Address {
-        self.conn().local()
+        self.conn().map_or(&NOWHERE, Conn::local)
     }
 
     /// This connection becomes something else when the callback returns `Ok`: `next` gets the unread bytes and its own
@@ -221,6 +241,9 @@ impl<'a, S> Context<'a, S> {
     /// is given it, and the end, again. A `writable` that its predecessor was owed comes to it, a `draining` that was told does
     /// not: ask [`Net::is_draining`](crate::Net::is_draining). If the connection has begun to end, `next` is dropped.
     pub fn upgrade(&mut self, next: impl Protocol<S>) {
+        if self.conn().is_none() {
+            return;
+        }
         self.net.core.next = Some(Box::new(next));
         self.hub().cx.lent.interrupt = true;
     }
@@ -231,8 +254,8 @@ impl<'a, S> Context<'a, S> {
         delay: Duration,
         then: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
     ) -> Timer {
-        let key = self.key;
-        self.net.tell_after(key, delay, then)
+        let own = self.own();
+        self.net.tell_after(own, delay, then)
     }
 
     /// Calls back every `period` (at least 1 ms) until it is cancelled or the connection begins to end. It keeps its phase:
@@ -242,8 +265,8 @@ impl<'a, S> Context<'a, S> {
         period: Duration,
         then: impl FnMut(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
     ) -> Timer {
-        let key = self.key;
-        self.net.tell_every(key, period, then)
+        let own = self.own();
+        self.net.tell_every(own, period, then)
     }
 }
 
@@ -253,19 +276,24 @@ impl<S> fmt::Debug for Context<'_, S> {
     }
 }
 
-/// What a dispatcher's callback may do.
+/// What a dispatcher's callback may do. Its fields are there to be read, as those of a [`Context`].
 pub struct Scope<'a, S = ()> {
     /// Every connection, timers, the loop itself.
     pub net: Net<'a, S>,
     /// This dispatcher.
     pub key: Key,
+    own: Key,
 }
 
-impl<S> Scope<'_, S> {
+impl<'a, S> Scope<'a, S> {
+    pub(crate) fn new(core: &'a mut Core<S>, key: Key) -> Self {
+        Self { net: Net { core }, key, own: key }
+    }
+
     /// Ends it: `closed` comes at the end of the turn.
     pub fn close(&mut self) {
-        let key = self.key;
-        self.net.close(key);
+        let own = self.own;
+        self.net.close(own);
     }
 }
 

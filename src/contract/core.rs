@@ -16,6 +16,7 @@ use crate::{
     panics::{self, Payload, discard, guard},
     pool::Ticket,
     reason::{Outcome, Reason},
+    room::Room,
     stats::Stats,
     table::Table,
 };
@@ -92,6 +93,9 @@ impl<S> Core<S> {
             self.handlers.truncate(most);
             self.handlers.shrink_to_fit();
         }
+        let most = self.hub.slots.len();
+        self.hub.cx.ready.give_back_beyond(most);
+        self.hub.cx.dirty.give_back_beyond(most);
     }
 
     /// Of whatever has this key, for the log.
@@ -268,7 +272,9 @@ impl<S> Core<S> {
     /// Whether there may be something to do at the end of a turn in which nothing is to be closed.
     #[inline]
     pub(crate) fn has_to_tidy(&self) -> bool {
-        !self.hub.cx.orphans.is_empty() || self.hub.is_draining() || self.handlers.len() > self.hub.slots.capacity()
+        let hub = &self.hub;
+        let has_emptied = self.handlers.len() > hub.slots.capacity() || hub.cx.timers.is_sparse();
+        !hub.cx.orphans.is_empty() || hub.is_draining() || has_emptied
     }
 
     /// Whether the next wait must not sleep.
@@ -280,8 +286,14 @@ impl<S> Core<S> {
     pub(crate) fn is_alive(&self) -> bool {
         let has_no_work = self.hub.cx.closing.is_empty() && self.deferred.is_empty() && self.offloads() == 0;
         let is_busy = self.hub.counts.handlers() > 0 || !has_no_work || self.hub.waits_for_lingering();
-        let is_waited_for = || !self.hub.is_draining() && (self.hub.cx.jobs_set > 0 || self.inbox.has_remotes());
-        // The inbox after the remotes: a thread that posts and then lets its remote go in between is not missed.
-        is_busy || is_waited_for() || self.has_known() || self.inbox.has_more()
+        is_busy || self.is_awaited()
+    }
+
+    /// Whether something may come that no connection brings.
+    #[inline(never)]
+    fn is_awaited(&self) -> bool {
+        let is_draining = self.hub.is_draining();
+        let is_timed = !is_draining && self.hub.cx.jobs_set > 0;
+        is_timed || self.has_known() || self.inbox.is_awaited(!is_draining)
     }
 }

@@ -1,7 +1,7 @@
 //! Tells and posts: what is run between callbacks, in one queue.
 
 use super::{Context, Core, Handler, Net, Protocol};
-use crate::{hub::Hub, key::Key, panics::discard, reason::Outcome};
+use crate::{hub::Hub, key::Key, panics::discard, reason::Outcome, room::Room};
 
 pub(crate) type PostedJob<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S)>;
 pub(crate) type Tell<S> = Box<dyn FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>;
@@ -35,7 +35,7 @@ impl<S> Core<S> {
 
     fn run_some_deferred(&mut self, state: &mut S) {
         while self.deferred_left > 0 {
-            let Some(call) = self.deferred.pop_front() else { return };
+            let Some(call) = self.deferred.pop_front() else { break };
             self.deferred_left -= 1;
             match call {
                 Deferred::Post(job) => _ = self.run_job("a posted job", state, job),
@@ -51,6 +51,7 @@ impl<S> Core<S> {
                 }
             }
         }
+        self.deferred.give_back();
     }
 
     pub(super) fn tell_now(

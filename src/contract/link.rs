@@ -1,5 +1,6 @@
 //! One connection, by key: every command of it, free of your state's type.
 
+use super::context::NOWHERE;
 use crate::{
     address::Address,
     config::Marks,
@@ -22,23 +23,25 @@ use std::{fmt, io, rc::Rc, time::Duration};
 /// each command does nothing, and those that answer say `false`.
 pub struct Link<'a> {
     pub(super) hub: &'a mut Hub,
-    /// It is there: until `closed` has run, nobody else has the slot.
+    /// It is there: until `closed` has run, nobody else has the slot. Unless it is that of a context with another reactor's
+    /// net, which names nobody.
     pub(super) key: Key,
 }
 
 impl Link<'_> {
-    fn conn(&self) -> &Conn {
-        self.hub.slots.conn_at(self.key.index())
+    fn conn(&self) -> Option<&Conn> {
+        self.hub.slots.conn(self.key)
     }
 
     /// What others see of it follows when this returns.
-    fn lend<T>(&mut self, run: impl FnOnce(&mut Conn, &mut Cx) -> T) -> T {
-        self.hub.lend(self.key, run)
+    #[inline]
+    fn lend<T: Default>(&mut self, run: impl FnOnce(&mut Conn, &mut Cx) -> T) -> T {
+        self.hub.lend_if_there(self.key, run).unwrap_or_default()
     }
 
     /// The same, unless it has begun to end.
     pub(super) fn lend_if_open(&mut self, run: impl FnOnce(&mut Conn, &mut Cx)) {
-        if self.conn().is_open() {
+        if self.conn().is_some_and(Conn::is_open) {
             self.lend(run);
         }
     }
@@ -64,7 +67,7 @@ impl Link<'_> {
         let bytes = bytes.as_ref();
         match width.encode(order, bytes.len()) {
             Some((prefix, used)) => self.lend(|conn, cx| conn.send_parts(&[&prefix[used], bytes], cx)),
-            None if self.conn().takes_output() => {
+            None if self.conn().is_some_and(Conn::takes_output) => {
                 self.hub.end(self.key, Reason::Overflow);
                 false
             }
@@ -198,33 +201,33 @@ impl Link<'_> {
     /// Whether the output is above the high mark, or was and is not yet down to the low one. Also when nothing can be sent
     /// any more, so that `while !link.is_congested() { link.send(…) }` ends.
     pub fn is_congested(&self) -> bool {
-        self.conn().is_congested()
+        self.conn().is_none_or(Conn::is_congested)
     }
 
     /// Bytes sent and not yet taken by the kernel.
     pub fn queued(&self) -> usize {
-        self.conn().queued_in(&self.hub.cx)
+        self.conn().map_or(0, |conn| conn.queued_in(&self.hub.cx))
     }
 
     /// Bytes received and not yet delivered: of an unfinished frame, or of what waits for reading to be on again.
     pub fn unread(&self) -> usize {
-        self.conn().unread(&self.hub.cx)
+        self.conn().map_or(0, |conn| conn.unread(&self.hub.cx))
     }
 
     /// The other end. While connecting, the target that was asked for.
     pub fn peer(&self) -> &Address {
-        &self.conn().peer
+        self.conn().map_or(&NOWHERE, |conn| &conn.peer)
     }
 
     /// Our end. [`Address::Fd`] if there is no socket (yet).
     pub fn local(&self) -> &Address {
-        self.conn().local()
+        self.conn().map_or(&NOWHERE, Conn::local)
     }
 
     /// The socket, for options that are not wrapped here ([`SockRef`]). `None` if there is none (yet). Reading, writing and
     /// closing it is the loop's.
     pub fn with_socket<T>(&self, with: impl FnOnce(SockRef<'_>) -> T) -> Option<T> {
-        self.conn().stream.as_ref()?.socket().map(with)
+        self.conn()?.stream.as_ref()?.socket().map(with)
     }
 }
 
@@ -248,7 +251,7 @@ impl io::Write for Link<'_> {
         if fmt::Write::write_fmt(&mut Message(self), args).is_ok() {
             return Ok(());
         }
-        assert!(!self.conn().takes_output(), "a value that was to be sent could not be formatted");
+        assert!(!self.conn().is_some_and(Conn::takes_output), "a value that was to be sent could not be formatted");
         Err(io::ErrorKind::BrokenPipe.into())
     }
 }
@@ -270,7 +273,7 @@ impl Drop for Message<'_, '_> {
 
 impl fmt::Debug for Link<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let conn = self.conn();
+        let Some(conn) = self.conn() else { return f.debug_struct("Link").finish_non_exhaustive() };
         f.debug_struct("Link")
             .field("key", &conn.key)
             .field("peer", &conn.peer)

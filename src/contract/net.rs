@@ -122,12 +122,12 @@ impl<S> Net<'_, S> {
 
     /// [`Link::send`].
     pub fn send(&mut self, key: Key, bytes: impl AsRef<[u8]>) -> bool {
-        self.link(key).is_some_and(|mut link| link.send(bytes))
+        self.core.hub.lend_if_open(key, |conn, cx| conn.send(bytes.as_ref(), cx))
     }
 
     /// [`Link::send_shared`]: one message for many, framed once and queued by reference.
     pub fn send_shared(&mut self, key: Key, bytes: &Rc<[u8]>) -> bool {
-        self.link(key).is_some_and(|mut link| link.send_shared(bytes))
+        self.core.hub.lend_if_open(key, |conn, cx| conn.send_shared(bytes, cx))
     }
 
     /// [`Link::close`]; also closes a listener or a dispatcher.
@@ -278,6 +278,8 @@ impl<S> Net<'_, S> {
     /// still connecting gets `draining` in the turn of its `connected`. [`listen`](Self::listen) does too, for whoever needs
     /// it to finish: who comes there is waited for and gets no `draining`, and the listener itself does not keep `run`. How
     /// many there were and how many were left is in [`Stats`] (`to_drain`, `connections`, `undrained`), and in the log.
+    ///
+    /// Asked for again, it counts the grace anew from then, and asks nobody twice.
     pub fn drain(&mut self, grace: Duration) {
         self.core.begin_drain(grace);
     }

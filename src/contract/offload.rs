@@ -95,8 +95,8 @@ impl<S> Context<'_, S> {
         work: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Outcome + 'static,
     ) {
-        let key = self.key;
-        self.net.offload_for(key, work, done);
+        let own = self.own();
+        self.net.offload_for(own, work, done);
     }
 }
 

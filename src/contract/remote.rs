@@ -94,7 +94,16 @@ impl<S> Inbox<S> {
         Remote { mailbox: Arc::clone(self.jobs.mailbox()), alive: Some(Arc::clone(&self.alive)) }
     }
 
-    pub(super) fn has_remotes(&self) -> bool {
+    /// Whether another thread may still bring something, or has; remotes keep the loop, or they do not.
+    pub(super) fn is_awaited(&self, by_remotes: bool) -> bool {
+        Self::LOOKS[usize::from(!by_remotes)..].iter().any(|look| look(self))
+    }
+
+    /// The inbox after the remotes: a thread posts and then lets its remote go. If it does both in between, the second look
+    /// finds what it has posted; the other way round neither would.
+    const LOOKS: [fn(&Self) -> bool; 2] = [Self::has_remotes, Self::has_more];
+
+    fn has_remotes(&self) -> bool {
         let has_remotes = Arc::strong_count(&self.alive) > 1;
         fence(Ordering::Acquire); // what the last one posted before it went is seen by whoever looks after this
         has_remotes
@@ -121,5 +130,35 @@ impl<S> Inbox<S> {
 
     pub(super) fn leave_the_rest(&mut self) {
         self.has_more = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every order in which one thread can post and let its remote go while the loop looks. Each step is one that others see
+    /// whole: what lies in the mailbox, that it has rung, how many remotes there are.
+    #[test]
+    fn whoever_posts_and_goes_between_two_looks_is_not_missed() {
+        let looks = Inbox::<()>::LOOKS;
+        for posts_before in 0..=looks.len() {
+            for goes_before in posts_before..=looks.len() {
+                let inbox = Inbox::<()>::new(Alarm::new(Arc::new(|| ())));
+                let mut remote = Some(inbox.remote());
+                let mut is_awaited = false;
+                for at in 0..=looks.len() {
+                    if at == posts_before {
+                        remote.as_ref().expect("it goes later").post(|_, ()| ()).expect("the loop is there");
+                    }
+                    if at == goes_before {
+                        // Without its ring, which comes after it has gone, and perhaps after the looks.
+                        remote.as_mut().expect("it goes once").alive = None;
+                    }
+                    is_awaited |= looks.get(at).is_some_and(|look| look(&inbox));
+                }
+                assert!(is_awaited, "it posts before look {posts_before} and goes before look {goes_before}");
+            }
+        }
     }
 }

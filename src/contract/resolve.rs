@@ -127,6 +127,7 @@ impl<S> Core<S> {
         match asker {
             Asker::Connection(key) => _ = self.hub.lend_if_there(key, |conn, cx| conn.looked_up(found, cx)),
             Asker::Job(timer) => {
+                let Some(timer) = self.hub.cx.timers.job(timer) else { return };
                 if let Some(TimerJob::Lookup(.., then)) = self.take_timer_job(timer) {
                     self.cancel(timer);
                     self.run_job("what follows a lookup", state, |net, state| then(net, state, found));

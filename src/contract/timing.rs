@@ -7,6 +7,7 @@ use crate::{
     panics::discard,
     pool::Ticket,
     reason::Outcome,
+    room::{KEPT_MAX, Room},
     time::Time,
     timers::TimerKind,
 };
@@ -52,15 +53,14 @@ impl<S> Core<S> {
     }
 
     pub(super) fn cancel(&mut self, timer: Timer) -> bool {
-        let is_job = self.hub.cx.timers.is_job(timer);
-        if is_job {
-            self.hub.cancel(timer);
-            self.hub.cx.jobs_set -= 1;
-            self.forget(timer);
-        }
-        is_job
+        let Some(timer) = self.hub.cx.timers.job(timer) else { return false };
+        self.hub.cancel(timer);
+        self.hub.cx.jobs_set -= 1;
+        self.forget(timer);
+        true
     }
 
+    /// By the index that it has, or had when it died with its connection.
     pub(super) fn take_timer_job(&mut self, timer: Timer) -> Option<TimerJob<S>> {
         let kept = self.later.get_mut(timer.index as usize)?;
         kept.take_if(|(serial, _)| *serial == timer.serial).map(|(_, later)| later)
@@ -69,9 +69,6 @@ impl<S> Core<S> {
     fn forget(&mut self, timer: Timer) {
         if let Some(later) = self.take_timer_job(timer) {
             self.drop_timer_job(later);
-        }
-        if self.hub.cx.jobs_set == 0 && self.hub.cx.orphans.is_empty() && self.later.len() > 1024 {
-            self.later = Vec::new();
         }
     }
 
@@ -90,7 +87,28 @@ impl<S> Core<S> {
                 Orphan::Work(ticket) => self.forget_offload(ticket),
             }
         }
+        self.hub.cx.orphans.give_back();
+        if self.hub.cx.timers.is_sparse() {
+            self.move_timers_together();
+        }
+        if self.hub.cx.jobs_set == 0 && self.later.len() > KEPT_MAX {
+            self.later = Vec::new();
+        }
         self.forget_the_replaced();
+    }
+
+    /// So many are gone that memory is given back.
+    #[cold]
+    fn move_timers_together(&mut self) {
+        let moves = self.hub.move_timers_together();
+        for &(from, to) in &moves {
+            let moved = self.later.get_mut(from as usize).and_then(Option::take);
+            if let Some(place) = self.later.get_mut(to as usize) {
+                *place = moved;
+            }
+        }
+        self.later.truncate(moves.len());
+        self.later.shrink_to_fit();
     }
 
     pub(super) fn forget_the_replaced(&mut self) {
@@ -142,7 +160,7 @@ impl<S> Core<S> {
     /// Unless it was cancelled, or its connection ended, while it ran.
     fn keep_on(&mut self, timer: Timer, later: TimerJob<S>) {
         if self.hub.cx.timers.is_set(timer) {
-            self.later[timer.index as usize] = Some((timer.serial, later));
+            self.later[timer.index as usize] = Some((timer.serial, later)); // nobody is moved while a callback runs
         } else {
             discard("a timer", later);
         }

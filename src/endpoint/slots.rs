@@ -3,7 +3,7 @@
 
 use crate::{
     endpoint::{Conn, Dispatching, Entry, Listening},
-    key::{Key, SLOTS_MAX},
+    key::{Key, Number, SLOTS_MAX, serial_after},
 };
 use slab::Slab;
 use std::num::NonZeroU32;
@@ -13,20 +13,24 @@ pub(crate) struct Slots {
     entries: Slab<Entry>,
     /// The serial of the slot's present owner, or of its next one. As long as the slab ever was.
     serials: Vec<NonZeroU32>,
+    /// Of which reactor.
+    number: Number,
     /// With so few owners it is worth looking whether memory can be given back.
     shrinks_at: usize,
 }
-
-const FIRST: NonZeroU32 = NonZeroU32::MIN;
 
 /// Below this many slots memory is not worth giving back.
 pub(crate) const SHRINK_MIN: usize = 1024;
 
 impl Slots {
+    pub(crate) fn new(number: Number) -> Self {
+        Self { number, ..Self::default() }
+    }
+
     /// The key of what is inserted next; known beforehand, so that opening and registering are one call.
     pub(crate) fn next_key(&self) -> Option<Key> {
         let index = self.entries.vacant_key();
-        (index < SLOTS_MAX).then(|| Key::new(index, self.serials.get(index).copied().unwrap_or(FIRST)))
+        (index < SLOTS_MAX).then(|| Key::new(index, self.serials.get(index).copied().unwrap_or(self.number.first_serial())))
     }
 
     /// Under [`next_key`](Self::next_key).
@@ -35,7 +39,7 @@ impl Slots {
         debug_assert_eq!(entry.key(), self.next_key());
         let index = self.entries.insert(entry);
         if index == self.serials.len() {
-            self.serials.push(FIRST);
+            self.serials.push(self.number.first_serial());
         }
         self.shrinks_at = self.shrinks_at.max(self.entries.len() / 4);
     }
@@ -66,7 +70,7 @@ impl Slots {
     pub(crate) fn stale_key(&mut self) -> Key {
         let index = self.entries.vacant_key();
         if index == self.serials.len() {
-            self.serials.push(FIRST);
+            self.serials.push(self.number.first_serial());
         }
         let key = Key::new(index, self.serials[index]);
         self.bump(index);
@@ -74,7 +78,7 @@ impl Slots {
     }
 
     fn bump(&mut self, index: usize) {
-        match self.serials[index].checked_add(1) {
+        match serial_after(self.serials[index]) {
             Some(next) => self.serials[index] = next,
             None => {
                 // The slab hands out the slot that was freed last.
@@ -101,6 +105,14 @@ impl Slots {
     pub(crate) fn conn(&self, key: Key) -> Option<&Conn> {
         match self.entries.get(key.index()) {
             Some(Entry::Conn(conn)) if conn.key == key => Some(conn),
+            _ => None,
+        }
+    }
+
+    /// Of a slot that may hold anything, or be none.
+    pub(crate) fn conn_of(&self, index: usize) -> Option<&Conn> {
+        match self.entries.get(index) {
+            Some(Entry::Conn(conn)) => Some(conn),
             _ => None,
         }
     }
@@ -204,12 +216,26 @@ mod tests {
         let mut slots = Slots::default();
         let first = open(&mut slots);
         slots.remove(first.index());
-        slots.serials[0] = NonZeroU32::MAX;
+        slots.serials[0] = NonZeroU32::new((1 << 24) - 1).expect("not zero");
         let last = open(&mut slots);
         assert_eq!(last.index(), 0);
         slots.remove(last.index());
         assert_eq!(open(&mut slots).index(), 1);
         assert!(slots.conn(last).is_none());
+    }
+
+    #[test]
+    fn keys_of_two_reactors_differ_however_often_a_slot_is_used() {
+        for number in [0, 1, 254, 255] {
+            let (mut one, mut next) = (Slots::new(Number(number)), Slots::new(Number(number.wrapping_add(1))));
+            let first = open(&mut next);
+            for _ in 0..3 {
+                let key = open(&mut one);
+                assert_eq!(key.index(), first.index());
+                assert!(key != first && next.get(key).is_none() && one.get(first).is_none());
+                one.remove(0);
+            }
+        }
     }
 
     #[test]

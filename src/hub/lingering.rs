@@ -7,6 +7,7 @@ use crate::{
     framing::ReadBuffers,
     key::Key,
     reason::{Limit, Reason},
+    room::Room,
 };
 
 impl Hub {
@@ -29,6 +30,7 @@ impl Hub {
         if self.lingering.len() > 64 + 2 * self.cx.lingering_now {
             let slots = &self.slots;
             self.lingering.retain(|&key| slots.conn(key).is_some());
+            self.lingering.give_back();
         }
         self.lend_if_there(key, |conn, cx| {
             conn.finish_lingering_output();

@@ -23,9 +23,10 @@ use crate::{
     key::{Key, Timer},
     panics::{Payload, discard},
     reason::{Fault, Reason},
+    room::Room,
     stats::Kind,
     time::Time,
-    timers::TimerKind,
+    timers::{TimerKind, Timers},
     world::{Event, World},
 };
 use draining::Drain;
@@ -64,10 +65,13 @@ impl Counts {
 }
 
 impl Hub {
-    pub(crate) fn new(config: Config, world: Box<dyn World>) -> io::Result<Self> {
+    pub(crate) fn new(config: Config, mut world: Box<dyn World>) -> io::Result<Self> {
+        let number = world.number();
+        let mut cx = Cx::new(config, world)?;
+        cx.timers = Timers::new(number);
         Ok(Self {
-            slots: Slots::default(),
-            cx: Cx::new(config, world)?,
+            slots: Slots::new(number),
+            cx,
             counts: Counts::default(),
             lingering: VecDeque::new(),
             drain: None,
@@ -124,6 +128,14 @@ impl Hub {
         Some(result)
     }
 
+    /// The same for one that has perhaps begun to end; whether it was open, and did it.
+    pub(crate) fn lend_if_open(&mut self, key: Key, run: impl FnOnce(&mut Conn, &mut Cx) -> bool) -> bool {
+        let Some(conn) = self.slots.conn_mut(key).filter(|conn| conn.is_open()) else { return false };
+        let result = run(conn, &mut self.cx);
+        self.work_off_notes();
+        result
+    }
+
     #[inline]
     fn work_off_notes(&mut self) {
         if !self.cx.notes.is_empty() {
@@ -139,6 +151,7 @@ impl Hub {
             at += 1;
             self.work_off(note);
         }
+        self.cx.notes.give_back();
         self.cx.notes.clear();
     }
 
@@ -238,6 +251,11 @@ impl Hub {
 
     // ------------------------------------------------------------------------------------ whose callback is running
 
+    /// The connection whose callback is running.
+    pub(crate) fn current(&self) -> Option<&Conn> {
+        self.slots.conn_of(self.cx.lent.to)
+    }
+
     /// From the callback that is running, to its own connection.
     #[inline]
     pub(crate) fn send_current(&mut self, bytes: &[u8]) -> bool {
@@ -281,6 +299,16 @@ impl Hub {
             conn.forget_timer(timer, cx);
         }
         self.cx.timers.cancel(timer).is_some()
+    }
+
+    /// Says whence and whither.
+    pub(crate) fn move_timers_together(&mut self) -> Vec<(u32, u32)> {
+        let Self { slots, cx, .. } = self;
+        cx.timers.move_together(|owner, head| {
+            if let Some(extra) = slots.conn_mut(owner).and_then(|conn| conn.extra.as_mut()) {
+                extra.timers = head;
+            }
+        })
     }
 
     /// A timer of the loop's own, which calls nobody.
@@ -411,11 +439,12 @@ impl Hub {
 mod tests {
     use super::*;
     use crate::{
-        address::Address,
+        address::{Address, Target},
+        listen::Listen,
         rate::{SharedRate, Way},
-        world::OsWorld,
+        world::{self, OsWorld},
     };
-    use std::time::Duration;
+    use std::{net::TcpStream, time::Duration};
 
     fn a_hub() -> Hub {
         let world = OsWorld::new(Duration::ZERO).expect("a selector");
@@ -441,6 +470,54 @@ mod tests {
         assert_eq!(hub.cx.stats.stale_events, 1);
         hub.fold(&[event(new)]);
         assert!(hub.slots.conn_at(new.index()).is(READABLE));
+    }
+
+    /// Every other time it finds somebody who has gone again.
+    struct Flaky {
+        listener: Box<dyn world::Listener>,
+        calls: usize,
+    }
+
+    impl world::Listener for Flaky {
+        fn accept(&mut self, token: usize) -> io::Result<(world::Stream, Address)> {
+            self.calls += 1;
+            if self.calls % 2 == 1 { Err(io::ErrorKind::ConnectionAborted.into()) } else { self.listener.accept(token) }
+        }
+
+        fn shed(&mut self) -> io::Result<()> {
+            self.listener.shed()
+        }
+    }
+
+    /// So many in a row are a policy that forbids accepting; so many beside others are clients that did not wait.
+    #[test]
+    fn those_who_have_gone_again_are_counted_only_in_a_row() {
+        const GUESTS: usize = 6;
+        let world = OsWorld::new(Duration::ZERO).expect("a selector");
+        let mut hub = Hub::new(Config::default().turn_accepts(1), Box::new(world)).expect("a waker");
+        let key = hub.listen(&Target::from("127.0.0.1:0"), Listen::new()).expect("a free port");
+        let listening = hub.slots.listener(key).expect("it was just opened");
+        let at = listening.local.ip().expect("an IP listener");
+        let listener = listening.socket.take().expect("it listens");
+        listening.socket = Some(Box::new(Flaky { listener, calls: 0 }));
+        let _clients: Vec<TcpStream> = (0..GUESTS).map(|_| TcpStream::connect(at).expect("somebody listens")).collect();
+        for _ in 0..GUESTS {
+            assert!(matches!(hub.accept(key), Accepted::Nobody));
+            assert!(matches!(hub.accept(key), Accepted::Guest(_)));
+        }
+        assert!(matches!((hub.accept(key), hub.accept(key)), (Accepted::Nobody, Accepted::Done)), "nobody is left");
+    }
+
+    #[test]
+    fn who_has_lingered_and_gone_leaves_nothing_in_the_list() {
+        let mut hub = a_hub();
+        for _ in 0..10_000 {
+            let key = open(&mut hub);
+            hub.linger(key);
+            hub.free(key);
+        }
+        assert_eq!(hub.cx.lingering_now, 0);
+        assert!(hub.lingering.len() <= 100 && hub.lingering.capacity() <= 1024, "{}", hub.lingering.len());
     }
 
     /// A lost connection reads without a look at its rates. So it may be dealt a share by what it has itself just read, and at

@@ -231,10 +231,10 @@ impl<S> Reconnect<S> {
     /// To be called when the connection may be used: from `connected`, or when you have logged in, also from a protocol that
     /// it was upgraded to. What was kept leaves, after what was sent to the connection until now.
     pub fn ready(&mut self, ctx: &mut Context<'_, S>) {
-        if !matches!(self.stage, Stage::Dialled(key) if key == ctx.key) {
+        if !matches!(self.stage, Stage::Dialled(key) if key == ctx.own()) {
             return;
         }
-        self.stage = Stage::Ready { key: ctx.key, since: ctx.net.now() };
+        self.stage = Stage::Ready { key: ctx.own(), since: ctx.net.now() };
         let mut kept = self.kept.take();
         if !kept.is_empty() {
             // A producer, because all that is kept may be more than the output queue's hard cap.
@@ -249,7 +249,7 @@ impl<S> Reconnect<S> {
     /// To be called from your `closed`, whatever the reason: the next attempt is arranged. Called for another connection than
     /// the current one it does nothing.
     pub fn closed(&mut self, ctx: &mut Context<'_, S>, why: &Reason) {
-        if self.key() != Some(ctx.key) {
+        if self.key() != Some(ctx.own()) {
             return;
         }
         let net = &mut ctx.net;

@@ -124,7 +124,7 @@ impl<H: RequestHandler<S>, S> Answer<H, S> {
             ctx.owe_answer(true);
             ctx.offload(work, |served: &mut Served<H>, ctx, state, result| {
                 ctx.owe_answer(false);
-                let answer = done(&mut served.handler, ctx, state, result)?;
+                let answer = done(&mut served.handler, &mut ctx.lent(), state, result)?;
                 served.answer(ctx, answer);
                 Ok(())
             });
@@ -167,7 +167,7 @@ impl<S, H: RequestHandler<S>> Protocol<S> for Served<H> {
     }
 
     fn frame(&mut self, ctx: &mut Context<'_, S>, state: &mut S, request: &[u8]) -> Outcome {
-        let answer = self.handler.handle(ctx, state, request)?;
+        let answer = self.handler.handle(&mut ctx.lent(), state, request)?;
         self.answer(ctx, answer);
         Ok(())
     }
@@ -245,7 +245,7 @@ impl<S, R: AsRef<[u8]>, F: FnMut(&mut Net<'_, S>, &mut S, &Address, &[u8]) -> R 
 
     fn frame(&mut self, ctx: &mut Context<'_, S>, state: &mut S, line: &[u8]) -> Outcome {
         let reply = &mut *self.reply.borrow_mut();
-        let answer = reply(&mut ctx.net, state, &self.peer, line);
+        let answer = reply(&mut ctx.lent().net, state, &self.peer, line);
         ctx.send(answer);
         Ok(())
     }

@@ -11,6 +11,7 @@ mod unix_stream;
 use crate::{
     address::Address,
     flags::Flags,
+    key::Number,
     names::{Lookup, Question},
     pool::{Capacity, Job, Purpose, Refused, Ticket},
     time::Time,
@@ -84,6 +85,10 @@ pub(crate) trait World {
     /// The same moment for people.
     fn instant(&self, at: Time) -> Instant;
     fn random(&mut self) -> u64;
+    /// Which reactor of the process this one is, as far as its keys tell. Asked for once.
+    fn number(&mut self) -> Number {
+        Number::next()
+    }
     /// Until something is ready, somebody calls the waker, or so much time has passed; `None` is for ever. An
     /// interruption is not an error, and brings no events.
     fn wait(&mut self, into: &mut Vec<Event>, at_most: Option<Duration>) -> io::Result<()>;

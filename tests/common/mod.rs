@@ -6,11 +6,13 @@
 mod dialogue;
 mod guests;
 mod logged;
+mod skips;
 
 #[cfg(feature = "sim")]
 pub(crate) use dialogue::*;
 pub(crate) use guests::*;
 pub(crate) use logged::{keep_log, logged, take_log};
+pub(crate) use skips::{descriptors_max, has_room_for, skip};
 
 use mainspring::{Context, Key, Limit, Net, Outcome, Protocol, Reactor, Reason};
 use std::{

@@ -47,6 +47,22 @@ fn a_drain_counts_those_it_found_and_those_its_grace_was_too_short_for() {
     assert_eq!(journal.of(stays).last(), Some(&Call::Closed(Reason::Shutdown.to_string())));
 }
 
+/// The last word counts, be it longer or shorter.
+#[cfg(feature = "sim")]
+#[test]
+fn a_drain_that_is_asked_for_again_counts_its_grace_anew() {
+    use crate::common::{Recorded, SECOND, dialogue};
+    for (first, second) in [(2, 10), (10, 2)] {
+        let mut t = dialogue(quiet);
+        t.scene().net().drain(first * SECOND);
+        t.passes(SECOND).gets(&[Call::Draining]);
+        t.scene().net().drain(second * SECOND);
+        t.passes(second * SECOND - Duration::from_nanos(1)).gets(&[]);
+        t.passes(Duration::from_nanos(1)).gets(&[Call::Closed(SHUT_DOWN.into())]);
+        t.passes(20 * SECOND).gets(&[]);
+    }
+}
+
 #[test]
 fn connections_that_we_opened_are_asked_when_no_accepted_one_remains() {
     let (mut reactor, mut journal) = start();

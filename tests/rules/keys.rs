@@ -98,6 +98,30 @@ fn flaw_07_events_of_the_closed_reach_nobody_else() {
     }
 }
 
+/// Both reactors have the same slots with the same histories.
+#[test]
+fn a_key_and_a_timer_of_another_reactor_find_nothing() {
+    let mut all = [start(), start()].map(|(mut reactor, mut journal)| {
+        let (key, peer) = guest(&mut reactor, &mut journal, quiet);
+        let timer = reactor.net().after(Duration::from_secs(3600), |_, _| panic!("taken back"));
+        (reactor, journal, key, timer, peer)
+    });
+    let [(_, _, first, first_timer, _), (reactor, journal, own, own_timer, _)] = &mut all;
+    let (first, own) = (*first, *own);
+    assert!(first != own && first.to_string() == own.to_string() && first_timer != own_timer, "{first} and {own}");
+    let mut net = reactor.net();
+    assert!(net.link(first).is_none() && net.peer(first).is_none() && net.local(first).is_none() && !net.is_open(first));
+    assert!(!net.send(first, "x") && !net.send_shared(first, &b"x"[..].into()) && !net.wake(first));
+    assert!(!net.close(first) && !net.abort(first) && !net.half_close(first) && !net.fail(first, "x"));
+    assert!(!net.throttle(first, own) && !net.throttle(own, first));
+    assert!(!net.tell(first, |_: &mut Nothing, _, _| panic!("told to nobody")));
+    assert!(!net.offload_for(first, || (), |_: &mut Nothing, _, _, _: Result<(), _>| panic!("told to nobody")));
+    let timer = net.tell_after(first, Duration::ZERO, |_: &mut Nothing, _, _| panic!("told to nobody"));
+    assert!(!net.cancel(timer) && !net.cancel(*first_timer) && net.cancel(*own_timer));
+    settle(reactor, journal);
+    assert_eq!(journal.of(own), [Call::Connected]);
+}
+
 /// The first part of a key's text.
 fn slot(key: Key) -> Option<String> {
     key.to_string().split('.').next().map(str::to_owned)

@@ -2,7 +2,7 @@
 
 use crate::common::{
     Call, Ctx, Journal, Nothing, On, TICK, by_default, dial, hang_up, is_alone, listen, quiet, read_to_end, recorder, reset, say,
-    settle, start, until, until_net,
+    settle, skip, start, until, until_net,
 };
 use mainspring::{Address, Config, Key, Kind, Limit, Listen, Net, Outcome, Protocol, Reactor, Refusal};
 use std::{
@@ -116,7 +116,7 @@ fn what_a_listener_lets_in_has_its_time_outs_and_connected_may_change_them() {
 fn a_listener_on_ipv6_takes_ipv4_too_or_not_as_it_is_asked() {
     let (mut reactor, mut journal) = start();
     if TcpListener::bind("[::1]:0").is_err() {
-        return println!("skipped: this machine has no IPv6");
+        return skip("this machine has no IPv6");
     }
     let both = listen_how(&mut reactor, "[::]:0", Listen::new().v6only(false).per_peer_max(1, "mapped\r\n"), quiet);
     let _peer = dial(([127, 0, 0, 1], both.port()).into());

@@ -13,10 +13,13 @@ mod connecting;
 mod dispatchers;
 mod draining;
 #[cfg(feature = "sim")]
+mod errnos;
+#[cfg(feature = "sim")]
 mod exceeded;
 mod framing;
 mod isolation;
 mod keys;
+mod lingering;
 mod listening;
 mod logging;
 mod nesting;

@@ -1,10 +1,10 @@
 //! Timers, and the time that they go by.
 
 use crate::common::{
-    Call, FINISHED, Nothing, On, PATIENCE, Recorder, SHORT, TICK, ends_with, guest, ms, note, quiet, run_out, say, settle, start,
-    until,
+    Call, Ctx, FINISHED, Journal, Nothing, On, PATIENCE, Recorder, SHORT, TICK, ends_with, guest, ms, note, quiet, run_out, say,
+    settle, start, until,
 };
-use mainspring::{Reactor, Timer};
+use mainspring::{Outcome, Reactor, Timer};
 use std::{
     cell::Cell,
     net::TcpListener,
@@ -55,6 +55,48 @@ fn a_timer_set_by_a_timer_fires_in_a_later_turn() {
     assert_eq!(fired, 2);
 }
 
+/// When most of them are gone the rest is moved together; nobody can tell.
+#[test]
+fn timers_keep_their_names_and_their_owners_when_most_others_are_gone() {
+    let (mut reactor, mut journal) = start();
+    let (key, _peer) = guest(&mut reactor, &mut journal, quiet as On);
+    let (other, _its_peer) = guest(&mut reactor, &mut journal, quiet as On);
+    let mut net = reactor.net();
+    let long = Duration::from_secs(3600);
+    let mut all = Vec::new();
+    let mut of = [Vec::new(), Vec::new()];
+    for n in 0..8000 {
+        all.push(net.after(long, |_, _| panic!("taken back")));
+        if n % 1000 == 999 {
+            let told = |_: &mut Recorder<On>, _: &mut Ctx<'_>, _: &mut Journal| -> Outcome {
+                panic!("taken back, or it died with its connection");
+            };
+            of[0].push(net.tell_after(key, long, told));
+            of[1].push(net.tell_after(other, long, told));
+        }
+    }
+    let fires = net.tell_after(other, Duration::from_millis(20), move |_: &mut Recorder<On>, ctx, journal| {
+        note(journal, ctx.key, "fired");
+        Ok(())
+    });
+    let again = net.every(Duration::from_millis(1), move |_, journal| note(journal, other, "again"));
+    all.into_iter().for_each(|timer| assert!(net.cancel(timer)));
+    settle(&mut reactor, &mut journal);
+    let mut net = reactor.net();
+    let dead = of[0].pop().expect("set above");
+    assert!(net.cancel(dead) && !net.cancel(dead));
+    of[1].iter().for_each(|&timer| assert!(net.cancel(timer)));
+    net.close(key);
+    let set_anew = net.after(long, |_, _| panic!("taken back"));
+    until(&mut reactor, &mut journal, |journal| journal.frames().iter().any(|text| text == "fired"));
+    let again_and = |journal: &Journal| journal.frames().iter().filter(|text| *text == "again").count();
+    let before = again_and(&journal);
+    until(&mut reactor, &mut journal, |journal| again_and(journal) > before + 3);
+    let mut net = reactor.net();
+    assert!(of[0].iter().all(|&timer| !net.cancel(timer)), "they died with their connection");
+    assert!(net.cancel(set_anew) && net.cancel(again) && !net.cancel(fires));
+}
+
 #[test]
 fn a_delay_of_nothing_does_not_sleep_first() {
     let mut reactor: Reactor<u32> = Reactor::new().expect("a selector");
@@ -87,6 +129,63 @@ fn every_keeps_its_phase_and_skips_what_it_missed() {
     assert!(fired[0] >= period && late >= period * 4);
     assert!(fired[2] >= period * (skipped + 1), "{fired:?}");
     assert!(fired[3] >= period * (skipped + 2), "{fired:?}");
+}
+
+/// A host that oversleeps fires late, and the next time is counted from when it was due.
+#[cfg(feature = "sim")]
+#[test]
+fn every_keeps_its_phase_however_late_it_is_called() {
+    use mainspring::testing::{Sim, Weather};
+    let mut sim = Sim::new(7);
+    sim.set_weather(Weather::fair().pauses(300));
+    let host = sim.host("10.0.0.1", Vec::new());
+    let period = Duration::from_millis(500);
+    let began = sim.net(host).now();
+    sim.net(host).every(period, move |net, fired: &mut Vec<Duration>| fired.push(net.now() - began));
+    sim.run_for(500 * period);
+    let fired = sim.state(host).clone();
+    assert!(fired.iter().any(|at| at.as_nanos() % period.as_nanos() != 0), "it was late at least once");
+    for (&at, &next) in fired.iter().zip(&fired[1..]) {
+        let due = period * u32::try_from(at.as_nanos() / period.as_nanos() + 1).expect("a short test");
+        assert!(next >= due, "at {at:?} and then at {next:?}");
+    }
+    // Whenever the host did not oversleep: exactly at the times of its phase.
+    assert!(fired.iter().filter(|at| at.as_nanos() % period.as_nanos() == 0).count() > 100, "{fired:?}");
+}
+
+/// By each way of setting one.
+#[test]
+fn a_timer_that_cancels_itself_fires_once() {
+    let (mut reactor, mut journal) = start();
+    let (key, _peer) = guest(&mut reactor, &mut journal, quiet as On);
+    let own = Rc::new(Cell::new(None));
+    let (by_every, by_tell, job) = (Rc::clone(&own), Rc::new(Cell::new(None)), Rc::new(()));
+    let kept = [Rc::clone(&job), Rc::clone(&job)];
+    let [of_every, of_tell] = kept;
+    own.set(Some(reactor.net().every(Duration::from_millis(1), move |net, journal| {
+        note(journal, key, "every");
+        let _ = &of_every;
+        assert!(net.cancel(by_every.get().expect("it is set")));
+        assert!(!net.cancel(by_every.get().expect("it was set")));
+    })));
+    let of_connection = Rc::clone(&by_tell);
+    reactor.net().tell(key, move |_: &mut Recorder<On>, ctx, _| {
+        let own = Rc::clone(&of_connection);
+        of_connection.set(Some(ctx.every(Duration::from_millis(1), move |_: &mut Recorder<On>, ctx, journal| {
+            note(journal, ctx.key, "own");
+            let _ = &of_tell;
+            assert!(ctx.net.cancel(own.get().expect("it is set")));
+            Ok(())
+        })));
+        Ok(())
+    });
+    until(&mut reactor, &mut journal, |journal| journal.frames().len() >= 2);
+    settle(&mut reactor, &mut journal);
+    assert_eq!((reactor.stats().timers, Rc::strong_count(&job)), (0, 1), "and nothing of them is left");
+    let mut frames = journal.frames();
+    frames.sort();
+    assert_eq!(frames, ["every", "own"]);
+    assert_eq!(journal.closings(), 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::common::{
     quiet, recorder,
 };
 use mainspring::{
-    Limit, Listen, Protocol, Reason, Terminator,
+    Config, Limit, Listen, Outcome, Protocol, Reason, Terminator,
     testing::{Scene, Transcript},
 };
 use std::{cell::Cell, rc::Rc, time::Duration};
@@ -64,6 +64,41 @@ fn the_successor_of_a_connection_that_has_begun_to_end_is_dropped_uncalled() {
         assert!(matches!(&calls[..], [Call::Received(_), Call::Closed(_)]), "{calls:?}");
         assert!(dropped.get());
     }
+}
+
+/// Both are of one type: nothing but the upgrade tells them apart.
+#[test]
+fn work_of_the_predecessor_is_not_told_to_a_successor_of_its_own_type() {
+    let mut config = Config::new();
+    config = config.offload_threads(1).offload_queue(1);
+    let mut scene = Scene::with_config(1, Journal::default(), config);
+    fn on(ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call) -> Outcome {
+        if let Call::Received(_) = call {
+            // One is done, one waits, and one is refused.
+            for _ in 0..3 {
+                ctx.offload(
+                    || (),
+                    |_: &mut Recorder<On>, ctx, journal, _| {
+                        note(journal, ctx.key, "told");
+                        Ok(())
+                    },
+                );
+            }
+            if journal.calls.len() == 2 {
+                ctx.upgrade(recorder(on as On));
+            }
+        }
+        Ok(())
+    }
+    scene.net().listen("10.0.0.1:80", || recorder(on as On)).expect("a free port");
+    let peer = scene.dials("10.0.0.1:80");
+    scene.says(peer, "x").passes(SECOND);
+    assert_eq!(
+        scene.state().calls.iter().map(|(_, call)| call).collect::<Vec<_>>(),
+        [&Call::Connected, &piece("x"), &Call::Connected]
+    );
+    scene.says(peer, "y").passes(SECOND);
+    assert_eq!(scene.state().frames(), ["told"; 3], "its own");
 }
 
 #[test]

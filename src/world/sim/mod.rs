@@ -11,6 +11,7 @@ use super::{Event, ListenHow, Listener, Moved, Source, Stands, Stream, Workers, 
 use crate::{
     address::Address,
     flags::Flags,
+    key::Number,
     names::{Lookup, Question as NameQuestion},
     pool::{Capacity, Job, Purpose, Refused, Ticket},
     time::Time,
@@ -65,6 +66,11 @@ impl World for SimWorld {
 
     fn random(&mut self) -> u64 {
         self.network.borrow_mut().dice.programs.u64(..)
+    }
+
+    /// That of the host, so that a run is the same whatever else the process has run before.
+    fn number(&mut self) -> Number {
+        Number(self.host as u8)
     }
 
     fn wait(&mut self, into: &mut Vec<Event>, at_most: Option<Duration>) -> io::Result<()> {

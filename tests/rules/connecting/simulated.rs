@@ -305,6 +305,29 @@ fn who_gives_up_a_race_with_something_to_send_ends_with_a_reset_not_a_fin() {
     }
 }
 
+/// Both are connected at the same moment, and one of them is not kept: it gets no FIN, as if what it was to be sent were
+/// nothing.
+#[test]
+fn who_loses_a_race_with_something_to_send_ends_with_a_reset_not_a_fin() {
+    for says in ["", "half a word"] {
+        let mut sim = Sim::new(1);
+        sim.set_weather(Weather::fair().latency(SECOND, Duration::ZERO)).name("both.test", &["10.0.0.1", "10.0.0.2"]);
+        sim.set_name_fate("both.test", NameFate::Slow(MILLI));
+        let witnesses = ["10.0.0.1", "10.0.0.2"].map(|ip| {
+            let witness = sim.host(ip, Vec::new());
+            sim.net(witness).listen(format!("{ip}:80"), || Witness).expect("a free port");
+            witness
+        });
+        let (host, key) = client(&mut sim);
+        sim.net(host).send(key, says);
+        sim.run_for(10 * SECOND);
+        assert!(sim.net(host).is_open(key));
+        let mut seen: Vec<String> = witnesses.iter().flat_map(|&witness| sim.state(witness).clone()).collect();
+        seen.retain(|line| line != says);
+        assert_eq!(seen, [says.is_empty().to_string()], "clean only if nothing is missing");
+    }
+}
+
 /// Found by the model: the peer may see the end before `closed` runs, which accepted tells may put off for long.
 #[test]
 fn the_sockets_of_a_race_close_at_once_when_it_is_given_up() {

@@ -3,3 +3,5 @@
 mod panics;
 mod propagating;
 mod drops;
+#[cfg(feature = "sim")]
+mod misuse;

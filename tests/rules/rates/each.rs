@@ -1,6 +1,6 @@
 //! The rate of a connection.
 
-use super::{Log, MILLI, Station, assert_rate, crowd};
+use super::{Log, MILLI, Shifter, Station, assert_rate, crowd};
 use crate::common::{SECOND, until};
 use mainspring::{
     Config, Limit, Listen, Reactor,
@@ -41,6 +41,25 @@ fn reading_keeps_to_its_rate_at_every_moment() {
     }
     scene.ends(client).passes(SECOND);
     assert_eq!((scene.state().received, scene.state().eof), (30_000, 1));
+}
+
+/// An upgrade would else be how a peer gets rid of a server's policy.
+#[test]
+fn an_upgrade_does_not_fill_the_bucket_again() {
+    for options in [Listen::new().read_rate(1_000), Listen::new().write_rate(1_000)] {
+        let mut scene = Scene::new(1, Log::default());
+        const LINE: &[u8] = &[b'x'; 400];
+        scene.net().listen_with("10.0.0.1:80", options.clone(), |_, _, _| Ok(Shifter { says: LINE })).expect("a free port");
+        let client = scene.dials("10.0.0.1:80");
+        scene.says(client, [b'x'; 400]);
+        for step in 1..=200_u32 {
+            scene.passes(100 * MILLI).says(client, [b'x'; 400]);
+            let most = 250 + 100 * step as usize;
+            let moved =
+                if format!("{options:?}").contains("read_rate: Some") { scene.state().received } else { scene.heard(client) };
+            assert!((most - 120..=most).contains(&moved), "{moved} bytes instead of {most} after {} ms", 100 * step);
+        }
+    }
 }
 
 #[test]

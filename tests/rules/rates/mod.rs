@@ -95,6 +95,24 @@ impl Protocol<Log> for Station {
     }
 }
 
+/// Counts what it gets, and becomes another of its kind each time.
+struct Shifter {
+    says: &'static [u8],
+}
+
+impl Protocol<Log> for Shifter {
+    fn connected(&mut self, ctx: &mut Context<'_, Log>, _: &mut Log) -> Outcome {
+        ctx.send(self.says);
+        Ok(())
+    }
+
+    fn received(&mut self, ctx: &mut Context<'_, Log>, log: &mut Log, bytes: &[u8]) -> Outcome {
+        log.received += bytes.len();
+        ctx.upgrade(Self { says: self.says });
+        Ok(())
+    }
+}
+
 fn crowd(station: Station, options: Listen, clients: usize) -> (Scene<Log>, Vec<Actor>) {
     let mut scene = Scene::new(1, Log::default());
     scene.net().listen_with("10.0.0.1:80", options, move |_, _, _| Ok(station.clone())).expect("a free port");

@@ -87,6 +87,17 @@ fn a_time_out_can_be_taken_back() {
     t.receives("unfinished").passes(10 * SECOND).gets_nothing();
 }
 
+/// What is received is never without the beginning of a frame, and each is quick enough.
+#[test]
+fn a_frame_that_ends_where_the_next_one_begins_restarts_the_frame_clock() {
+    let mut t = dialogue(lines);
+    t.link(|link| link.set_frame_timeout(SECOND)).receives("begin").gets_nothing();
+    for _ in 0..12 {
+        t.passes(6 * TENTH).receives(" and end\nbegin").gets(&[frame("begin and end")]);
+    }
+    t.exceeds(Limit::FrameTime, SECOND);
+}
+
 #[test]
 fn nothing_stalls_while_nothing_is_queued() {
     let mut t = dialogue(quiet);
