@@ -3,8 +3,14 @@
 # tests failed, and one of them. Fails if one survives, or cannot be planted any more. A minute or two for each.
 #
 # usage: scripts/mutations.sh [WORD...]    only those with such a word in their names
+#        scripts/mutations.sh --planted    whether each can still be planted, and no test: a second for all
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
+planted=
+if [ "${1:-}" = --planted ]; then
+    planted=0
+    shift
+fi
 words=("$@")
 place=${CARGO_TARGET_DIR:-$PWD/target}/mutations
 copy=$place/tree
@@ -19,6 +25,14 @@ seconds_max=240
 mutation() {
     local name=$1 file=$2 from=$3 to=$4 log=$place/log status failed
     if [ "${#words[@]}" -gt 0 ] && ! grep -q -F "$(printf '%s\n' "${words[@]}")" <<<"$name"; then
+        return
+    fi
+    if [ -n "$planted" ]; then
+        planted=$((planted + 1))
+        if ! FROM=$from perl -0ne 'exit(index($_, $ENV{FROM}) < 0)' "$file"; then
+            printf '| %s | NOT PLANTED: the text is no more in %s |\n' "$name" "$file"
+            survived=1
+        fi
         return
     fi
     rm -rf "$copy"
@@ -86,7 +100,7 @@ mutation 'a reader is not told that its target is congested' src/hub/throttles.r
     '        self.put_throttled(reader);
         self.mark_dirty(reader);' '        self.mark_dirty(reader);'
 mutation 'own output does not hold reading back' src/endpoint/conn/state.rs \
-    'self.is(THROTTLED) || self.flags.has_just(CONGESTED | HOLDS_BACK, CONGESTED | HOLDS_BACK)' 'self.is(THROTTLED)'
+    'self.flags.has_just(CONGESTED | HOLDS_BACK, CONGESTED | HOLDS_BACK)' 'false'
 mutation 'writable is told to one that is not connected yet' src/endpoint/conn/state.rs \
     'self.is(OWES_WRITABLE) && self.is(ESTABLISHED) && !self.is(OWES_CONNECTED)' 'self.is(OWES_WRITABLE)'
 mutation 'frames go on after a pause inside one' src/contract/protocol.rs \
@@ -143,9 +157,9 @@ mutation 'others may send to who is half-closed' src/endpoint/conn/state.rs \
     'self.is_plain(ESTABLISHED) && self.queued()' \
     'self.flags.has_just(ESTABLISHED, (ESTABLISHED | UNUSUAL).without(FIN_ASKED)) && self.queued()'
 mutation 'the straight way is taken by who has half-closed' src/flags.rs \
-    '| IN_READY.0 | IN_DIRTY.0)' '| IN_READY.0 | IN_DIRTY.0 | FIN_ASKED.0)'
+    '| UNANSWERED.0),' '| UNANSWERED.0 | FIN_ASKED.0),'
 mutation 'the straight way is taken by who is lost' src/flags.rs \
-    '| IN_READY.0 | IN_DIRTY.0)' '| IN_READY.0 | IN_DIRTY.0 | LOST.0)'
+    '| UNANSWERED.0),' '| UNANSWERED.0 | LOST.0),'
 # What a stranger planted, and nothing noticed at first.
 mutation 'an upgrade fills the bucket of a rate again' src/endpoint/conn/rates.rs \
     'Some(bucket) => bucket.at_rate(rate, now)' 'Some(_) => Bucket::new(rate, now)'
@@ -154,7 +168,7 @@ mutation 'a frame that ends where the next begins does not restart the frame clo
 mutation 'a lingering socket drops input without a budget' src/endpoint/conn/ending.rs \
     'Filled::Bytes(bytes) => budget = budget.saturating_sub(bytes)' 'Filled::Bytes(_) => {}'
 mutation 'the list of those who linger is never tidied' src/hub/lingering.rs \
-    'if self.lingering.len() > 64 + 2 * self.lingering_now {' 'if false {'
+    'if self.lingering.len() > 64 + 2 * self.cx.lingering_now {' 'if false {'
 mutation 'a second drain keeps the timer of the first grace' src/hub/draining.rs \
     'if let Some(previous) = self.grace.replace(self.cx.timers.set(deadline, TimerKind::Grace)) {
             self.cx.timers.cancel(previous);
@@ -167,7 +181,8 @@ mutation 'the error of a read wins over that of an earlier write' src/endpoint/c
     '        self.end_if_lost(cx);
         self.end(Reason::Io(error), cx);' '        self.end(Reason::Io(error), cx);'
 mutation 'those who have gone again are counted over good accepts' src/endpoint/listening.rs \
-    '(self.is_reported, self.passed) = (false, 0);' 'self.is_reported = false;'
+    '                self.passed = 0;
+                self.accepted += 1;' '                self.accepted += 1;'
 mutation 'the loop looks at its inbox before the remotes' src/contract/remote.rs \
     '[Self::has_remotes, Self::has_more]' '[Self::has_more, Self::has_remotes]'
 mutation 'an interrupted read ends the connection' src/endpoint/conn/reading.rs \
@@ -180,7 +195,10 @@ mutation 'work of the predecessor is told to its successor' src/endpoint/conn/mo
         discard("a framer"' '        self.stop_timers(cx);
         discard("a framer"'
 mutation 'refused work of the predecessor is told to its successor' src/contract/offload.rs \
-    'is_some_and(|conn| conn.upgrades == upgrades)' 'is_some_and(|_| upgrades < u32::MAX)'
+    'Done::Tell(key, done) if self.hub.cx.threads.owned.remove(ticket).is_some() => {
+                self.tell_now(key, FOLLOWS, state, |handler, ctx, state| done(handler, ctx, state, Err(error)));' 'Done::Tell(key, done) => {
+                self.hub.cx.threads.owned.remove(ticket);
+                self.tell_now(key, FOLLOWS, state, |handler, ctx, state| done(handler, ctx, state, Err(error)));'
 mutation 'every counts from when it was called, not from when it was due' src/contract/timing.rs \
     'set_again(timer, deadline + period.saturating_mul(periods))' 'set_again(timer, now + period.saturating_mul(periods.min(1)))'
 mutation 'a timer that cancels itself leaves its job behind' src/contract/timing.rs \
