@@ -57,7 +57,7 @@ sed -n 's/^[0-9]* seeds from [0-9]* on: //p' "$results"/*.out | awk -F'; ' -v se
         split("operations callbacks connections bytes frames", order, " ")
         for (n = 1; n <= 5; n++) printf "%-12s %.0f\n", order[n], sums[order[n]]
         printf "closed      "
-        split("finish eof abort shutdown resolve connect io limit overflow failed", names, " ")
-        for (n = 1; n <= 10; n++) printf " %s %.0f", names[n], reasons[names[n]]
+        split("finish eof drained abort shutdown resolve connect io limit overflow failed", names, " ")
+        for (n = 1; n <= 11; n++) printf " %s %.0f", names[n], reasons[names[n]]
         printf "\n"
     }'

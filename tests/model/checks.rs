@@ -324,11 +324,14 @@ impl Model {
             (Some(must), why) => must == why,
             (None, why) if conn.may.contains(&why) => true,
             (None, Why::Finish) => conn.is_closing && conn.peer_was_first == Some(false),
-            (None, Why::Eof | Why::Limit(Limit::Linger)) => conn.is_closing,
+            (None, Why::Eof | Why::Limit(Limit::Linger)) => conn.is_closing || conn.asks_quiet,
+            (None, Why::Drained) => conn.asks_quiet && !conn.is_closing && !conn.is_paused,
             (None, Why::Shutdown) => is_shut,
             (None, Why::Resolve | Why::Connect) => !conn.is_accepted && !conn.was_connected,
             (None, Why::Io) => true,
-            (None, Why::Limit(Limit::Deadline)) => (!conn.was_connected || conn.is_closing) && conn.limits[2].is_some(),
+            (None, Why::Limit(Limit::Deadline)) => {
+                (!conn.was_connected || conn.is_closing || conn.asks_quiet) && conn.limits[2].is_some()
+            }
             (None, Why::Failed) => is_broken(),
             (None, _) => false,
         };

@@ -214,7 +214,7 @@ impl Model {
         let answer = net.abort(key);
         self.story.note(|| format!("      {id} is to abort: {answer}"));
         let conn = &self.conns[id];
-        let may_be = was_open || (conn.is_closing && conn.must.is_none() && conn.closed.is_none());
+        let may_be = was_open || ((conn.is_closing || conn.asks_quiet) && conn.must.is_none() && conn.closed.is_none());
         promise!(self.story, (answer || !was_open) && (may_be || !answer), "aborting {id} says {answer}");
         if answer {
             self.breaks_off(id, Why::Abort);
@@ -230,6 +230,13 @@ impl Model {
         if answer {
             self.breaks_off(id, Why::Failed);
         }
+    }
+
+    pub(super) fn close_when_quiet(&mut self, id: usize, net: &mut Net<'_, Site>) {
+        let Some(mut link) = self.conns[id].key.and_then(|key| net.link(key)) else { return };
+        link.close_when_quiet();
+        self.story.note(|| format!("      {id} is to close when it is quiet"));
+        self.conns[id].asks_quiet = true;
     }
 
     pub(super) fn half_close(&mut self, id: usize, net: &mut Net<'_, Site>) {

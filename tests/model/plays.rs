@@ -177,6 +177,7 @@ impl Model {
             52 => self.close(id, net),
             53 if self.dice.one_in(2) => self.abort(id, net),
             54 if self.dice.one_in(2) => self.fail(id, net),
+            55 if id % 3 == 0 => self.close_when_quiet(id, net), // without a roll: the seeds of before stay what they were
             55 => self.half_close(id, net),
             56..58 => {
                 self.story.note(|| format!("      {id} is woken"));

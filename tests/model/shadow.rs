@@ -41,6 +41,7 @@ pub(super) struct Marks {
 pub(super) enum Why {
     Finish,
     Eof,
+    Drained,
     Abort,
     Shutdown,
     Resolve,
@@ -57,6 +58,7 @@ impl Why {
         match reason {
             Reason::Finish => Self::Finish,
             Reason::Eof => Self::Eof,
+            Reason::Drained => Self::Drained,
             Reason::Abort => Self::Abort,
             Reason::Shutdown => Self::Shutdown,
             Reason::Resolve(_) => Self::Resolve,
@@ -74,13 +76,14 @@ impl Why {
     }
 
     pub(super) fn is_clean(self) -> bool {
-        matches!(self, Self::Finish | Self::Eof)
+        matches!(self, Self::Finish | Self::Eof | Self::Drained)
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Finish => "finish",
             Self::Eof => "eof",
+            Self::Drained => "drained",
             Self::Abort => "abort",
             Self::Shutdown => "shutdown",
             Self::Resolve => "resolve",
@@ -123,6 +126,8 @@ pub(super) struct Conn {
     /// It has begun to end: nothing but tells and `closed` any more.
     pub(super) is_over: bool,
     pub(super) is_closing: bool,
+    /// It is to close when nothing is under way.
+    pub(super) asks_quiet: bool,
     /// The peer's end was told before we asked for ours.
     pub(super) peer_was_first: Option<bool>,
     /// The only reason that is left.
@@ -184,6 +189,7 @@ impl Conn {
             is_gone: false,
             is_over: false,
             is_closing: false,
+            asks_quiet: false,
             peer_was_first: None,
             must: None,
             may: Vec::new(),
