@@ -175,7 +175,7 @@ impl Output {
         self.chunks.push_back(Chunk::Producer { producer, parked: false });
     }
 
-    /// Every producer that said "not yet" is asked again.
+    /// Every producer that said "not yet" is asked again: only the first can have said so.
     pub(crate) fn wake(&mut self) {
         for chunk in &mut self.chunks {
             if let Chunk::Producer { parked, .. } = chunk {

@@ -36,11 +36,10 @@ impl Bucket {
         Self { rate, level: full(rate), since: now }
     }
 
-    /// From now on another rate; what is in it stays, as far as it fits.
+    /// From now on another rate. What is in it stays, as far as it fits: the next look cuts it.
     pub(crate) fn at_rate(mut self, rate: u64, now: Time) -> Self {
         self.fill(now);
-        let rate = rate.max(1);
-        Self { rate, level: self.level.min(full(rate)), ..self }
+        Self { rate: rate.max(1), ..self }
     }
 
     /// How many bytes may be moved now.

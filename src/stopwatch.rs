@@ -135,7 +135,7 @@ impl Clocks {
         }
         self.frame.run(is_talking && is_reading && is_amid_frame, now);
         if !has_output {
-            self.stalled.restart(now);
+            self.stalled.restart(now); // also while a producer stands in front: the peer could take nothing
         }
     }
 

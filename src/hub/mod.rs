@@ -180,6 +180,7 @@ impl Hub {
             let (ready, token) = (event.ready, event.token);
             match self.slots.at(Key::index_of(token)) {
                 Some(Entry::Conn(conn)) if conn.key.token() == token => {
+                    // A stream that has ended is reported as readable for ever: no read, which would say so again.
                     conn.set(ready.without(if conn.is(EOF_SEEN) { READABLE | PRIORITY } else { PRIORITY }));
                     if conn.is_plainly_readable() || conn.can_progress() {
                         conn.mark_ready(&mut self.cx);

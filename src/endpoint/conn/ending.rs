@@ -173,6 +173,7 @@ impl Conn {
 
     /// One turn of a lingering socket; whether it is over.
     pub(crate) fn serve_lingering(&mut self, buffers: &mut ReadBuffers, cx: &mut Cx) -> bool {
+        // Where a selector reports an error by itself, nothing else would come: epoll says that it is readable too.
         if self.take(FAILED) && self.stream.as_mut().is_some_and(|stream| stream.take_error().is_some()) {
             return true;
         }

@@ -237,3 +237,11 @@ fn flaw_10_a_terminator_set_from_outside_is_tried_on_what_is_held() {
         assert_eq!(t.calls()[0], expected);
     }
 }
+
+/// What was searched for one delimiter was not searched for the next.
+#[test]
+fn what_is_held_is_searched_anew_for_another_delimiter() {
+    let mut t = cut_by(|| Terminator::line(9));
+    t.receives("a;b;").gets_nothing().link(|link| link.set_terminator(Terminator::delimiter(&b";"[..], 9)));
+    t.gets(&[frame("a"), frame("b")]);
+}
