@@ -53,9 +53,14 @@ impl<T> Room for VecDeque<T> {
         (self.len(), self.capacity())
     }
 
+    /// One by one: `shrink_to` moves them in place, which is much code for each of the types that are queued.
     #[cold]
     fn cut_down(&mut self, room: usize) {
-        self.shrink_to(room);
+        let mut smaller = Self::with_capacity(room);
+        while let Some(first) = self.pop_front() {
+            smaller.push_back(first);
+        }
+        *self = smaller;
     }
 }
 

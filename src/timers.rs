@@ -8,6 +8,7 @@ use crate::{
     time::Time,
 };
 use slab::Slab;
+use std::collections::BinaryHeap;
 
 /// Whom a timer wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,7 +241,7 @@ impl Timers {
                 _ => {}
             }
         }
-        self.moved.sort_unstable();
+        self.moved = BinaryHeap::from(std::mem::take(&mut self.moved)).into_sorted_vec(); // less code than a sort, and it is rare
         self.heap.shrink_to_fit();
         moves
     }

@@ -235,16 +235,21 @@ impl Framing {
             }
             Self::Until(until) => until.next(input),
             Self::Custom(custom) => custom.next(input),
-            Self::Skip(skip) => match skip.rest.drop_rest(input) {
-                Dropped::All => {
-                    self.end_skip();
-                    self.next(input)
-                }
-                Dropped::NotYet => Found::Nothing,
-                Dropped::Stuck(Found::TooLong) if skip.knows_its_end() => self.next(input),
-                Dropped::Stuck(found) => found,
-            },
+            Self::Skip(_) => self.next_behind_skip(input),
         }
+    }
+
+    /// While a refused frame is being dropped, and behind it.
+    #[cold]
+    fn next_behind_skip(&mut self, input: &mut Input) -> Found {
+        let Self::Skip(skip) = self else { unreachable!("`next_other` knows it") };
+        match skip.rest.drop_rest(input) {
+            Dropped::All => self.end_skip(),
+            Dropped::NotYet => return Found::Nothing,
+            Dropped::Stuck(Found::TooLong) if skip.knows_its_end() => {}
+            Dropped::Stuck(found) => return found,
+        }
+        self.next(input)
     }
 
     /// The refused frame has ended.

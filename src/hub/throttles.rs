@@ -27,7 +27,7 @@ impl Hub {
         let Some(targets) = self.slots.get_mut(reader).and_then(Entry::targets_mut) else { return };
         targets.retain(|&key| key != writer);
         if let Some(conn) = self.slots.conn_mut(writer) {
-            conn.extra().readers.retain(|&key| key != reader);
+            conn.lose_reader(reader, &mut self.cx);
         }
         self.targets_changed(reader);
     }
@@ -52,8 +52,8 @@ impl Hub {
 
     pub(super) fn forget_reader(&mut self, reader: Key, targets: &[Key]) {
         for &target in targets {
-            if let Some(extra) = self.slots.conn_mut(target).and_then(|conn| conn.extra.as_mut()) {
-                extra.readers.retain(|&key| key != reader);
+            if let Some(conn) = self.slots.conn_mut(target) {
+                conn.lose_reader(reader, &mut self.cx);
             }
         }
     }

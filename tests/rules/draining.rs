@@ -599,6 +599,28 @@ mod quiet {
         assert_eq!(*scene.state(), ["drained, clean true"]);
     }
 
+    /// Who reads only while it is not congested is tied to it, until it ends: nobody looked again then.
+    #[test]
+    fn who_is_tied_to_it_no_more_is_not_waited_for() {
+        for by_end in [true, false] {
+            let (mut scene, client) = scene(|| Does::Lines);
+            let other = scene.dials("10.0.0.1:80");
+            let keys: Vec<Key> = scene.net().connections().iter().filter(|it| it.is_connected).map(|it| it.key).collect();
+            let (quiet, amid) = (keys[0], keys[1]);
+            assert!(scene.net().throttle(amid, quiet));
+            scene.says(other, "a line that was beg").net().link(quiet).expect("open").close_when_quiet();
+            scene.passes(SECOND);
+            assert_eq!(scene.connections(), 2);
+            if by_end {
+                scene.resets(other);
+            } else {
+                scene.net().unthrottle(amid, quiet);
+            }
+            scene.settles().hears_end(client);
+            assert!(scene.state().contains(&"drained, clean true".to_owned()), "{:?}", scene.state());
+        }
+    }
+
     #[test]
     fn a_close_after_it_is_a_close() {
         let (mut scene, client) = scene(|| Does::Lines);

@@ -5,6 +5,7 @@ use crate::{
     cx::{Cx, Note},
     flags::*,
     framing::ReadBuffers,
+    key::Key,
     panics::{Payload, discard},
     rate::Way,
     reason::{Fault, Reason},
@@ -40,6 +41,16 @@ impl Conn {
             self.set(OWES_DRAINING);
             self.set_if(READABLE, self.is(ESTABLISHED) && !self.is(EOF_SEEN));
             self.mark_dirty(cx);
+        }
+    }
+
+    /// Somebody is not throttled by it any more. It may have waited for that one's being quiet.
+    pub(crate) fn lose_reader(&mut self, reader: Key, cx: &mut Cx) {
+        if let Some(extra) = &mut self.extra {
+            extra.readers.retain(|&key| key != reader);
+        }
+        if self.closes_when_quiet() {
+            self.touch(cx);
         }
     }
 
