@@ -47,6 +47,7 @@ impl<S> Core<S> {
                     } else {
                         log::debug!(target: "mainspring", "{key} a tell was dropped: its target has been upgraded since");
                         discard("a tell", run);
+                        self.hub.mark_dirty(key); // it may have waited for that
                     }
                 }
             }

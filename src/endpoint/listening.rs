@@ -158,6 +158,7 @@ impl Listening {
                 let text = "closes who comes until there are descriptors again";
                 log::log!(target: "mainspring", manner.level, "{key} on {at} {text}: {want}{manner}");
                 cx.stats.shed += 1;
+                self.ends_at = self.ends_at.saturating_sub(1);
                 Arrived::Nobody
             }
             // The system may say that there is no descriptor before it looks whether anybody waits.
@@ -183,7 +184,7 @@ impl Listening {
     /// It ends once who waits was accepted.
     pub(crate) fn begin_to_drain(&mut self) {
         self.flags.insert(OWES_DRAINING | READABLE);
-        self.ends_at = self.accepted.saturating_add(u64::from(self.options.how().backlog));
+        self.ends_at = self.accepted.saturating_add(2 * (u64::from(self.options.how().backlog) + 1)); // some systems keep more
     }
 
     /// Also when nobody can be accepted, or more have come than can have waited.

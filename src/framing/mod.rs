@@ -448,6 +448,7 @@ impl Custom {
                 self.need = bytes;
                 Found::Nothing
             }
+            Step::TooLong { bytes: 0 } => return Err("a framer's frame that is too long has no bytes: no progress".into()),
             Step::TooLong { bytes } => {
                 self.refused = Some(bytes);
                 Found::TooLong

@@ -157,7 +157,7 @@ pub enum Step {
     /// The frame that begins here is too long, and known to have so many bytes: `Limit::FrameBytes` at once. If `exceeded`
     /// returns `Ok`, they are dropped as they come, and the framer is asked for what follows.
     TooLong {
-        /// From here to the frame's end, its prefix included.
+        /// From here to the frame's end, its prefix included: at least 1.
         bytes: u64,
     },
 }

@@ -38,6 +38,8 @@ pub(crate) struct Hub {
     pub(crate) slots: Slots,
     pub(crate) cx: Cx,
     pub(crate) counts: Counts,
+    /// The notes of a loan are being worked off.
+    works_off_notes: bool,
     /// The first is the next to go when there are too many: those who were refused, then the others in order of age. May
     /// still name some that have ended.
     lingering: VecDeque<Key>,
@@ -73,6 +75,7 @@ impl Hub {
             slots: Slots::new(number),
             cx,
             counts: Counts::default(),
+            works_off_notes: false,
             lingering: VecDeque::new(),
             drain: None,
             grace: None,
@@ -138,19 +141,22 @@ impl Hub {
 
     #[inline]
     fn work_off_notes(&mut self) {
-        if !self.cx.notes.is_empty() {
+        if !self.cx.notes.is_empty() && !self.works_off_notes {
             self.work_off_all_notes();
         }
     }
 
     #[inline(never)]
     fn work_off_all_notes(&mut self) {
+        // What one of them leads to lends too, and must not begin with them anew.
+        self.works_off_notes = true;
         let mut at = 0;
         // It may grow: a share that nobody waits for any more goes to the next.
         while let Some(&note) = self.cx.notes.get(at) {
             at += 1;
             self.work_off(note);
         }
+        self.works_off_notes = false;
         self.cx.notes.give_back();
         self.cx.notes.clear();
     }
@@ -162,10 +168,10 @@ impl Hub {
             Note::Quiet(key) => self.close_if_quiet(key),
             Note::Room => _ = self.reset_first_lingering(),
             Note::Share { key, way, shared, bytes } => {
-                let (conn, cx) = self.pair(key);
-                if !conn.receive_share(way, bytes, cx) {
-                    let now = cx.world.now();
-                    cx.return_share(shared, bytes, now);
+                let conn = self.slots.conn_mut(key); // it may have made room meanwhile
+                if !conn.is_some_and(|conn| conn.receive_share(way, bytes, &mut self.cx)) {
+                    let now = self.cx.world.now();
+                    self.cx.return_share(shared, bytes, now);
                 }
             }
         }

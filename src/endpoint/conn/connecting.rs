@@ -205,7 +205,11 @@ impl Conn {
             match race.next_move(now) {
                 Move::Attempt(to) => match cx.connect(&Address::Ip(to), from, key.token()) {
                     Ok(stream) => race.began(stream, now),
-                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => race.wait(now + RETRY),
+                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                        let until = cx.world.now() + RETRY;
+                        race.wait(until);
+                        return self.race_waits(until, cx); // room is made when this loan is over
+                    }
                     Err(error) => race.refused(error),
                 },
                 Move::Wait(until) => return self.race_waits(until, cx),

@@ -39,7 +39,7 @@ impl Conn {
             let arrived = self.bytes_in.saturating_add(ARRIVED_MAX);
             self.extra().drains_at = arrived;
             self.set(OWES_DRAINING);
-            self.set_if(READABLE, self.is(ESTABLISHED) && !self.is(EOF_SEEN));
+            self.set_if(READABLE, self.is(ESTABLISHED) && !self.is(EOF_SEEN) && self.reads());
             self.mark_dirty(cx);
         }
     }

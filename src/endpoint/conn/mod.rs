@@ -141,6 +141,7 @@ impl Extra {
             && self.targets.is_empty()
             && self.readers.is_empty()
             && !self.closes_when_quiet
+            && self.drains_at == 0
             && self.timers == NO_TIMER
             && self.write_error.is_none()
             && self.by_name.is_none()
@@ -386,6 +387,7 @@ impl Conn {
         self.upgrades += 1;
         self.clear(PAUSED | OWES_ANSWER);
         self.put(HOLDS_BACK, self.listener.is_some());
+        self.set_if(FAILED, self.is(LOST));
         if let Some(extra) = &mut self.extra {
             extra.marks = extra.bounds.as_ref().and_then(|bounds| bounds.marks);
         }

@@ -203,6 +203,7 @@ impl Conn {
 
     pub(crate) fn set_hold_back(&mut self, on: bool, cx: &mut Cx) {
         self.put(HOLDS_BACK, on);
+        self.set_if(FAILED, on && self.is(LOST)); // as by a pause, if it is congested
         self.reading_changed(cx);
     }
 

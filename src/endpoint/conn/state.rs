@@ -101,9 +101,11 @@ impl Conn {
         self.is(OWES_WRITABLE) && self.is(ESTABLISHED) && !self.is(OWES_CONNECTED) && self.takes_output() && !self.is(CONGESTED)
     }
 
-    /// Whether `draining` is owed, and what had arrived before is delivered; or its protocol has paused, and does not want it.
+    /// Whether `draining` is owed, and what had arrived before is delivered; or its protocol has paused, and does not want it,
+    /// or its rate puts that off, perhaps for hours.
     pub(crate) fn may_be_told_draining(&self) -> bool {
-        self.is(OWES_DRAINING) && self.is_talking() && (self.is(PAUSED) || !self.has_unread() || self.has_come_since_drain())
+        let waits = !self.is(PAUSED | SPENT_IN) && self.has_unread() && !self.has_come_since_drain();
+        self.is(OWES_DRAINING) && self.is_talking() && !waits
     }
 
     /// Whether there may be something that was not delivered, whatever keeps it from that.
@@ -122,7 +124,8 @@ impl Conn {
 
     /// Nothing is under way here: all is read, delivered, answered and sent, as far as the loop can tell.
     pub(crate) fn is_quiet(&self, cx: &Cx) -> bool {
-        let is_owed = self.is(OWES_CONNECTED | OWES_WRITABLE | OWES_DRAINING | OWES_ANSWER) || self.tells > 0;
+        let is_owed_writable = self.is(OWES_WRITABLE) && self.takes_output();
+        let is_owed = self.is(OWES_CONNECTED | OWES_DRAINING | OWES_ANSWER) || is_owed_writable || self.tells > 0;
         let is_amid_input = self.has_unread() || self.held.is_some() || self.framing.is_amid(0) || self.is_amid_stream();
         self.is_talking()
             && !is_owed
@@ -133,9 +136,16 @@ impl Conn {
             && !cx.threads.has_work_of(self.key)
     }
 
-    /// Without a terminator the stream is one frame, which may be over when it was answered.
+    /// Without a terminator the stream is one frame, which may be over when it was answered. So may be what a length that was
+    /// set is for; a stream of a length is not over before that.
     fn is_amid_stream(&self) -> bool {
-        matches!(self.framing, Framing::None) && self.is(UNANSWERED) && !self.is(EOF_TOLD)
+        let is_begun = match self.framing {
+            Framing::None => self.is(UNANSWERED),
+            Framing::Length { bytes, .. } => bytes > 0 && self.is(UNANSWERED),
+            Framing::Stream { left, .. } => left > 0,
+            _ => false,
+        };
+        is_begun && !self.is(EOF_TOLD)
     }
 
     /// Whether a write may be tried now.
