@@ -135,7 +135,11 @@ impl Model {
         let has_ended = other.closed.is_some() || other.is_half_closed;
         promise!(self.story, conn.has_eof || !has_ended, "{peer} has ended, and {id} was not told");
         let is_tied = !conn.targets.is_empty() || self.conns.iter().any(|one| one.targets.contains(&id));
-        let is_framed = !matches!(conn.framing, Framing::None | Framing::Stream { .. } | Framing::Until { .. } | Framing::Blocks);
+        // Of the others only the loop knows whether something was sent since anything came.
+        let is_framed = matches!(
+            conn.framing,
+            Framing::Line { .. } | Framing::Delimiter { .. } | Framing::Prefixed { .. } | Framing::Netstring { .. }
+        );
         let is_quiet = is_framed && !conn.is_paused && !is_tied && queued == 0 && unread == 0 && !conn.has_eof;
         promise!(self.story, !(conn.asks_quiet && is_quiet), "{id} was to close when it is quiet, and is");
         let (conn, other) = (&self.conns[id], &self.conns[peer]);

@@ -324,7 +324,7 @@ mod quiet {
     const SECOND: Duration = Duration::from_secs(1);
     const GRACE: Duration = Duration::from_secs(10);
     const PIECES: usize = 100;
-    const PIECE: [u8; 65536] = [7; 65536];
+    static PIECE: [u8; 65536] = [7; 65536];
 
     type Log = Vec<String>;
     type Ctx<'a> = Context<'a, Log>;

@@ -208,11 +208,17 @@ fn a_framer_of_pieces_does_not_escape_the_frame_time_out() {
         for _ in 0..10 {
             t.passes(TENTH - moment).gets_nothing().passes(moment).receives("x").gets(&[piece("x")]);
         }
-        t.passes(TENTH - moment).gets_nothing().passes(moment).gets(&[exceeded.clone()]);
+        t.passes(TENTH - moment).gets_nothing().passes(moment).gets(std::slice::from_ref(&exceeded));
         t.receives("rest\n").gets_nothing().receives("y").gets(&[piece("y")]);
 
         // One byte, and then silence.
-        timed().receives("x").gets(&[piece("x")]).passes(SECOND - moment).gets_nothing().passes(moment).gets(&[exceeded.clone()]);
+        timed()
+            .receives("x")
+            .gets(&[piece("x")])
+            .passes(SECOND - moment)
+            .gets_nothing()
+            .passes(moment)
+            .gets(std::slice::from_ref(&exceeded));
     }
 }
 
@@ -235,7 +241,7 @@ fn a_first_line_that_does_not_come_is_not_waited_for() {
 #[test]
 fn a_deadline_holds_while_a_polite_close_flushes() {
     let close: fn(&mut Ctx<'_>) = |ctx| ctx.close();
-    let half_close: fn(&mut Ctx<'_>) = |ctx| _ = ctx.half_close();
+    let half_close: fn(&mut Ctx<'_>) = |ctx| ctx.half_close();
     for (end, is_told) in [(close, false), (half_close, true)] {
         let mut t = dialogue(move |ctx, _, call| {
             match call {
