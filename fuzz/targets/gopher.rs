@@ -3,6 +3,10 @@
 #![no_main]
 
 #[allow(dead_code)]
+#[allow(dead_code)]
+#[path = "../../examples/common/printable.rs"]
+mod printable;
+
 #[path = "../../examples/gopher/gopher.rs"]
 mod gopher;
 #[allow(dead_code)]
