@@ -178,7 +178,7 @@ impl Link<'_> {
     /// [throttle](crate::Net::throttle). Without a terminator a stream is one frame: it is begun by the first byte, and counts as
     /// over when something was sent since, or at the peer's end.
     pub fn close_when_quiet(&mut self) {
-        self.lend_if_open(|conn, cx| _ = conn.close_when_quiet(cx));
+        self.lend_if_open(Conn::close_when_quiet);
     }
 
     /// Politely: no more input is delivered at once; what is queued is flushed, then `closed` comes with

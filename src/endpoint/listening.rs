@@ -187,9 +187,14 @@ impl Listening {
         self.ends_at = self.accepted.saturating_add(2 * (u64::from(self.options.how().backlog) + 1)); // some systems keep more
     }
 
+    /// Who is accepted now had come before the drain.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.flags.has_any(OWES_DRAINING)
+    }
+
     /// Also when nobody can be accepted, or more have come than can have waited.
     pub(crate) fn is_drained(&self) -> bool {
-        self.flags.has_any(OWES_DRAINING) && (!self.can_progress() || self.accepted >= self.ends_at)
+        self.is_draining() && (!self.can_progress() || self.accepted >= self.ends_at)
     }
 
     /// What all that it accepts will share.

@@ -171,32 +171,18 @@ impl Framing {
     /// Drops the rest of the frame that has begun, as it comes. `false`: that cannot be told, because a framer refused it and
     /// did not say where it ends.
     pub(crate) fn skip(&mut self, is_refused: bool) -> bool {
-        let rest = std::mem::take(self);
-        let (rest, then) = match rest {
-            Self::Line { limit } => (rest, Some(Self::Line { limit })),
-            Self::Delimiter { ref needle, limit } => {
-                let then = Self::Delimiter { needle: needle.clone(), limit };
-                (rest, Some(then))
-            }
-            Self::Until(ref until) => {
-                let then = Self::Until(Box::new(Until { needle: until.needle.clone(), seen: 0, begun: false }));
-                (rest, Some(then))
-            }
-            Self::Length { .. } | Self::Stream { .. } => (rest, Some(Self::None)),
-            Self::Custom(mut custom) => match custom.refused.take() {
-                Some(left) => (Self::Stream { left, begun: true }, Some(Self::Custom(custom))),
-                None if is_refused => {
-                    *self = Self::Custom(custom);
-                    return false;
-                }
-                None => (Self::Custom(custom), None),
-            },
-            Self::None | Self::Skip(_) => {
-                *self = rest;
-                return false;
-            }
+        let then = match self {
+            Self::Line { limit } => Some(Self::Line { limit: *limit }),
+            Self::Delimiter { needle, limit } => Some(Self::Delimiter { needle: needle.clone(), limit: *limit }),
+            Self::Until(until) => Some(Self::Until(Box::new(Until { needle: until.needle.clone(), seen: 0, begun: false }))),
+            Self::Length { .. } | Self::Stream { .. } => Some(Self::None),
+            Self::Custom(custom) if is_refused && custom.refused.is_none() => return false,
+            Self::Custom(_) => None,
+            Self::None | Self::Skip(_) => return false,
         };
-        *self = Self::Skip(Box::new(Skip { rest, then }));
+        let mut skip = Skip { rest: std::mem::take(self), then };
+        skip.learns_its_length();
+        *self = Self::Skip(Box::new(skip));
         true
     }
 
@@ -246,7 +232,7 @@ impl Framing {
         match skip.rest.drop_rest(input) {
             Dropped::All => self.end_skip(),
             Dropped::NotYet => return Found::Nothing,
-            Dropped::Stuck(Found::TooLong) if skip.knows_its_end() => {}
+            Dropped::Stuck(Found::TooLong) if skip.learns_its_length() => {}
             Dropped::Stuck(found) => return found,
         }
         self.next(input)
@@ -302,8 +288,9 @@ impl Framing {
 }
 
 impl Skip {
-    /// The framer that was asked where the frame ends has said how long it is.
-    fn knows_its_end(&mut self) -> bool {
+    /// If the framer that is asked where the frame ends has said how long it is, so many bytes are dropped, and the framer is for
+    /// the next one. Whether it has.
+    fn learns_its_length(&mut self) -> bool {
         let Framing::Custom(custom) = &mut self.rest else { return false };
         let Some(left) = custom.refused.take() else { return false };
         let framer = std::mem::replace(&mut self.rest, Framing::Stream { left, begun: true });

@@ -3,7 +3,6 @@
 use super::{Counts, Hub};
 use crate::{
     endpoint::{Conn, Entry},
-    flags::*,
     key::Key,
     reason::Reason,
     stats::{Kind, Stats},
@@ -115,9 +114,9 @@ impl Hub {
         }
     }
 
-    /// Who is accepted now had come before the drain.
+    /// Whether a listener still accepts those who had come before the drain.
     fn some_still_wait(&self) -> bool {
-        let waits = |entry: &Entry| matches!(entry, Entry::Listener(listening) if listening.flags.has_any(OWES_DRAINING));
+        let waits = |entry: &Entry| matches!(entry, Entry::Listener(listening) if listening.is_draining());
         self.slots.keys().any(|key| self.slots.get(key).is_some_and(waits))
     }
 

@@ -99,7 +99,7 @@ impl Hub {
         let listener = conn.listener;
         self.cx.stats.accepted += 1;
         let listening = listener.and_then(|listener| self.slots.listener(listener));
-        let is_drained = listening.as_ref().is_some_and(|listening| listening.flags.has_any(OWES_DRAINING));
+        let is_draining = listening.as_ref().is_some_and(|listening| listening.is_draining());
         let options = listening.map(|listening| listening.for_guests());
         self.lend(key, |conn, cx| {
             if let Some((bounds, rates)) = options {
@@ -110,7 +110,7 @@ impl Hub {
                     conn.set_bounds(bounds, cx);
                 }
             }
-            if is_drained {
+            if is_draining {
                 conn.owe_draining(cx);
             }
             conn.settle(cx);

@@ -26,23 +26,21 @@ impl Conn {
 
     /// What its listener has for each that it accepts; also for what that becomes.
     pub(crate) fn set_bounds(&mut self, bounds: Rc<Bounds>, cx: &mut Cx) {
-        self.begin_bounds(&bounds, cx);
-        let extra = self.extra();
-        extra.bounds = Some(bounds);
-        extra.has_own_deadline = false;
+        self.set_listeners_clocks(&bounds, cx);
+        if let Some(marks) = bounds.marks {
+            self.set_marks(marks, cx);
+        }
+        self.extra().bounds = Some(bounds);
     }
 
-    fn begin_bounds(&mut self, bounds: &Bounds, cx: &mut Cx) {
-        let &Bounds { idle, stalled, frame, deadline, marks } = bounds;
+    fn set_listeners_clocks(&mut self, bounds: &Bounds, cx: &mut Cx) {
+        let &Bounds { idle, stalled, frame, deadline, .. } = bounds;
         for (limit, after) in
             [(Limit::Idle, idle), (Limit::Stalled, stalled), (Limit::FrameTime, frame), (Limit::Deadline, deadline)]
         {
             if after.is_some() {
                 self.set_clock(limit, after, cx);
             }
-        }
-        if let Some(marks) = marks {
-            self.set_marks(marks, cx);
         }
     }
 
@@ -53,7 +51,7 @@ impl Conn {
         let runs_on = extra.bounds.is_some() && !extra.has_own_deadline;
         extra.clocks.begin_anew();
         if let Some(bounds) = extra.bounds.clone() {
-            self.begin_bounds(&bounds, cx);
+            self.set_listeners_clocks(&bounds, cx);
             let extra = self.extra();
             extra.has_own_deadline = false;
             if runs_on {

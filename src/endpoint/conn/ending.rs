@@ -23,14 +23,11 @@ impl Conn {
         self.begin_to_close(cx)
     }
 
-    /// The same once nothing is under way. Whether it is open.
-    pub(crate) fn close_when_quiet(&mut self, cx: &mut Cx) -> bool {
-        if self.is_open() {
-            self.extra().closes_when_quiet = true;
-            cx.some_wait_for_quiet = true;
-            self.touch(cx);
-        }
-        self.is_open()
+    /// The same of one that is open, once nothing is under way.
+    pub(crate) fn close_when_quiet(&mut self, cx: &mut Cx) {
+        self.extra().closes_when_quiet = true;
+        cx.some_wait_for_quiet = true;
+        self.touch(cx);
     }
 
     /// `draining` comes once what has arrived is delivered: nobody has looked yet.

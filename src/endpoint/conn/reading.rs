@@ -99,7 +99,7 @@ impl Conn {
             if buffers.input().is_empty() && self.is(MAY_HAVE_FRAME) {
                 self.put(MAY_HAVE_FRAME, self.framing.fires_on_nothing());
             }
-            if !(self.is_open() && self.is(ESTABLISHED) && self.reads()) {
+            if !(self.is_talking() && self.reads()) {
                 if self.is_not_read_on() {
                     self.end_if_lost(cx);
                 }

@@ -125,11 +125,10 @@ impl Conn {
     /// Nothing is under way here: all is read, delivered, answered and sent, as far as the loop can tell.
     pub(crate) fn is_quiet(&self, cx: &Cx) -> bool {
         let is_owed_writable = self.is(OWES_WRITABLE) && self.takes_output();
-        let is_owed = self.is(OWES_CONNECTED | OWES_DRAINING | OWES_ANSWER) || is_owed_writable || self.tells > 0;
+        let waits = self.is(OWES_CONNECTED | OWES_DRAINING | OWES_ANSWER | PAUSED) || is_owed_writable || self.tells > 0;
         let is_amid_input = self.has_unread() || self.held.is_some() || self.framing.is_amid(0) || self.is_amid_stream();
         self.is_talking()
-            && !is_owed
-            && !self.is(PAUSED)
+            && !waits
             && !is_amid_input
             && self.output.is_none()
             && self.write_error().is_none()
