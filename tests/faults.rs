@@ -858,10 +858,6 @@ impl Dispatcher<usize> for Drainer {
 /// A descriptor with room to write is ready for ever; a selector that goes by levels must not say so for ever.
 #[test]
 fn a_dispatcher_that_only_reads_and_has_nothing_to_read_lets_the_loop_sleep() {
-    if cfg!(mio_unsupported_force_poll_poll) {
-        skip("poll(2) arms a plain descriptor again after each `Yes`, also the default one of `writable`");
-        return;
-    }
     let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("descriptors");
     ours.set_nonblocking(true).expect("a socket option");
     let (mut reactor, mut calls) = (Reactor::new().expect("a selector"), 0);
