@@ -55,7 +55,7 @@ impl Model {
             Call::Eof(tail) => {
                 // An end without a word: for want of descriptors nobody was made for it.
                 self.on_data(id, ctx, !tail.is_empty());
-                self.on_eof(id, tail);
+                self.on_eof(id, tail, ctx.net.now());
             }
             Call::Alarm(alarm) => self.on_alarm(self.conns[id].host, *alarm, &ctx.net),
             Call::Done(work, result) => self.on_done(self.conns[id].host, *work, result),
@@ -232,7 +232,7 @@ impl Model {
         }
     }
 
-    pub(super) fn on_eof(&mut self, id: usize, tail: &[u8]) {
+    pub(super) fn on_eof(&mut self, id: usize, tail: &[u8], now: Instant) {
         self.skip(id);
         let conn = &mut self.conns[id];
         (conn.has_eof, conn.had_eof) = (true, true);
@@ -242,8 +242,10 @@ impl Model {
         let (next, is_skipping) = (conn.framing.next(rest), matches!(conn.framing, Framing::Skip { .. }));
         let is_right = if is_skipping { tail.is_empty() } else { tail == rest };
         let missing = rest.len() - tail.len().min(rest.len());
-        // One that is made to end while its addresses race lets go of their sockets at once, before `closed`.
-        let has_given_up = !other.was_connected && other.must.is_some();
+        // One that is made to end while its addresses race, or races too long, lets go of their sockets at once, before
+        // `closed`.
+        let is_too_late = other.gives_up_at.is_some_and(|at| now >= at);
+        let has_given_up = !other.was_connected && (other.must.is_some() || is_too_late);
         let has_ended = other.is_half_closed || other.closed.is_some() || has_given_up;
         promise!(self.story, is_right, "{id} was told the end, and misses {missing} bytes of {peer}");
         promise!(self.story, next == Next::Nothing, "{id} was told the end before {next:?}");

@@ -44,9 +44,8 @@ impl Model {
         };
         let target = if by_name { format!("{}:{}", self.some_name(there), 1 + self.dice.below(2)) } else { target };
         let mut options = Connect::new().local(own);
-        if self.dice.one_in(4) {
-            options = options.timeout(self.some_delay());
-        }
+        let timeout = self.dice.one_in(4).then(|| self.some_delay());
+        options = timeout.into_iter().fold(options, Connect::timeout);
         let id = self.conns.len();
         self.story.note(|| format!("      {id} connects from host {host} to {target}"));
         let key = net.connect_with(target, options, Peer { id, life: 0, _alive: Alive::one_more(&self.alive) });
@@ -56,7 +55,10 @@ impl Model {
             return;
         }
         let (speaks, hears) = (self.some_dialect(), self.some_dialect());
-        self.conns.push(Conn::new(host, false, self.places[host].marks, speaks, hears));
+        let place = &self.places[host];
+        let mut conn = Conn::new(host, false, place.marks, speaks, hears);
+        conn.gives_up_at = Some(net.now() + timeout.unwrap_or(place.connect_max));
+        self.conns.push(conn);
         self.figures.connections += 1;
         self.introduce(id, key);
         self.clients.insert(own, id);

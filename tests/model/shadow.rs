@@ -130,6 +130,8 @@ pub(super) struct Conn {
     pub(super) asks_quiet: bool,
     /// The peer's end was told before we asked for ours.
     pub(super) peer_was_first: Option<bool>,
+    /// Then connecting takes too long.
+    pub(super) gives_up_at: Option<Instant>,
     /// The only reason that is left.
     pub(super) must: Option<Why>,
     /// Reasons that may have come first.
@@ -191,6 +193,7 @@ impl Conn {
             is_closing: false,
             asks_quiet: false,
             peer_was_first: None,
+            gives_up_at: None,
             must: None,
             may: Vec::new(),
             is_lost: false,
@@ -289,6 +292,7 @@ pub(super) struct Hall {
 
 /// One host.
 pub(super) struct Place {
+    pub(super) connect_max: Duration,
     pub(super) marks: Marks,
     /// Its connections with a key that have not been closed.
     pub(super) conns: Vec<usize>,
@@ -553,7 +557,21 @@ impl Model {
             (16 << 10, 64 << 10, 1 << 20),
         ]);
         let (threads, queue) = dice.pick(&[(1, 0), (1, 3), (4, 1024)]);
+        let config = Config::new()
+            .output_limits(low, high, cap)
+            .read_bytes(dice.pick(&[4096, 16 << 10]))
+            .turn_bytes(dice.pick(&[1, 1_000, 256 << 10]))
+            .turn_frames(dice.pick(&[1, 3, 20, 1024]))
+            .turn_accepts(dice.pick(&[1, 64]))
+            .turn_jobs(dice.pick(&[1, 1024]))
+            .turn_tells(dice.pick(&[1, 3, 1024]))
+            .turn_timers(dice.pick(&[1, 1024]))
+            .turn_closings(dice.pick(&[1, 1024]))
+            .linger_max(dice.pick(&[SECOND, 10 * SECOND]))
+            .lingering_max(dice.pick(&[0, 1, 1024]));
+        let connect_max = dice.pick(&[SECOND, 30 * SECOND]);
         self.places.push(Place {
+            connect_max,
             marks: Marks { high, cap },
             conns: Vec::new(),
             listeners: Vec::new(),
@@ -577,19 +595,8 @@ impl Model {
             was_drained: false,
             is_shutting_down: false,
         });
-        Config::new()
-            .output_limits(low, high, cap)
-            .read_bytes(dice.pick(&[4096, 16 << 10]))
-            .turn_bytes(dice.pick(&[1, 1_000, 256 << 10]))
-            .turn_frames(dice.pick(&[1, 3, 20, 1024]))
-            .turn_accepts(dice.pick(&[1, 64]))
-            .turn_jobs(dice.pick(&[1, 1024]))
-            .turn_tells(dice.pick(&[1, 3, 1024]))
-            .turn_timers(dice.pick(&[1, 1024]))
-            .turn_closings(dice.pick(&[1, 1024]))
-            .linger_max(dice.pick(&[SECOND, 10 * SECOND]))
-            .lingering_max(dice.pick(&[0, 1, 1024]))
-            .connect_max(dice.pick(&[SECOND, 30 * SECOND]))
+        config
+            .connect_max(connect_max)
             .offload_threads(threads)
             .offload_queue(queue)
             .resolve_threads(dice.pick(&[1, 3, 8]))
