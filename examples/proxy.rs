@@ -22,8 +22,8 @@ HOST:PORT; a HOST is looked up at once, and again for each connection.
 For example: proxy 127.0.0.1:8080 127.0.0.1:80
 
 There are as many connections at a time as the limit of descriptors allows
-(ulimit -n; each takes two), 10,000 at most; one more is closed at once. Ctrl-C
-lets what is under way go on for 10 seconds; a second one ends it.";
+(ulimit -n; each takes two), 10,000 at most; who comes then waits until one has
+ended. Ctrl-C lets what is under way go on for 10 seconds; a second one ends it.";
 
 /// Of names at a time.
 const LOOKUPS_MAX: usize = 2;
@@ -111,7 +111,7 @@ fn run() -> Result<(), Failure> {
     if !is_found(&mut reactor, &mut proxy)? {
         return Ok(());
     }
-    let options = Listen::new().connections_max(connections_max(&proxy.target), "");
+    let options = Listen::new().pause_at(connections_max(&proxy.target));
     let listener = listening(reactor.net().listen_with(at, options, |_, _, _| Ok(Client)))?;
     announce(&reactor.net(), listener)?;
     Ok(reactor.run(&mut proxy)?)

@@ -181,8 +181,8 @@ mutation 'the error of a read wins over that of an earlier write' src/endpoint/c
     '        self.end_if_lost(cx);
         self.end(Reason::Io(error), cx);' '        self.end(Reason::Io(error), cx);'
 mutation 'those who have gone again are counted over good accepts' src/endpoint/listening.rs \
-    '                self.passed = 0;
-                self.accepted += 1;' '                self.accepted += 1;'
+    '        self.passed = 0;
+        self.accepted += 1;' '        self.accepted += 1;'
 mutation 'the loop looks at its inbox before the remotes' src/contract/remote.rs \
     '[Self::has_remotes, Self::has_more]' '[Self::has_more, Self::has_remotes]'
 mutation 'an interrupted read ends the connection' src/endpoint/conn/reading.rs \
@@ -216,4 +216,15 @@ mutation 'who was moved is not found by its name' src/timers.rs \
     'Some(self.moved[at].1).filter(' 'Some(self.moved[at].1).filter(|_| false).filter('
 mutation 'the chain of an owner is lost by a move' src/hub/mod.rs \
     '                extra.timers = head;' '                let _ = (extra, head);'
+mutation 'one that lingers is reset before it is known whether anybody waits' src/endpoint/listening.rs \
+    '        match socket.accept_on_spare(next.token()) {' '        if can_make_room {
+            return Arrived::NoRoom;
+        }
+        match socket.accept_on_spare(next.token()) {'
+mutation 'a listener that pauses lets in one too many' src/endpoint/listening.rs \
+    'self.guests >= most.max(1)' 'self.guests > most.max(1)'
+mutation 'a listener that pauses is not woken by who ends' src/hub/opening.rs \
+    '        if was_paused {' '        if false && was_paused {'
+mutation 'a drain leaves those who wait at a listener that pauses' src/endpoint/listening.rs \
+    '(!self.may_accept() || self.accepted' '(!self.can_progress() || self.accepted'
 exit $survived

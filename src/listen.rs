@@ -18,6 +18,7 @@ pub struct Listen {
     pub(crate) accepts_max: Option<u64>,
     pub(crate) connections_max: Option<usize>,
     pub(crate) refusal: Option<Rc<[u8]>>,
+    pub(crate) pause_at: Option<usize>,
     pub(crate) per_peer_max: Option<(usize, Rc<[u8]>)>,
     pub(crate) backlog: Option<u32>,
     pub(crate) reuse_port: bool,
@@ -62,6 +63,18 @@ impl Listen {
     pub fn connections_max(mut self, connections: usize, refusal: impl AsRef<[u8]>) -> Self {
         self.connections_max = Some(connections);
         self.refusal = Some(refusal.as_ref().into());
+        self
+    }
+
+    /// At so many connections at a time, at least one, the listener accepts nobody more: who comes waits in the kernel's backlog
+    /// until one of them has ended. It is refused nothing and told nothing: to its own eyes it is connected to somebody who does
+    /// not answer. A server that can serve everybody in the end, only not at once, wants this; where some stay all day, those
+    /// who wait would wait as long: [`connections_max`](Self::connections_max) tells them, and counts the same, without sockets
+    /// that linger. A drain lets in those who wait, one by one as others end, within its grace. Default: no limit but
+    /// descriptors, for want of which who comes is closed.
+    #[must_use]
+    pub fn pause_at(mut self, connections: usize) -> Self {
+        self.pause_at = Some(connections);
         self
     }
 

@@ -106,33 +106,44 @@ impl Listening {
 /// Accepting.
 impl Listening {
     pub(crate) fn can_progress(&self) -> bool {
+        self.may_accept() && !self.is_paused()
+    }
+
+    /// Somebody may wait, and the system is not in the way.
+    fn may_accept(&self) -> bool {
         self.socket.is_some() && self.flags.has_any(READABLE) && !self.is_backing_off
+    }
+
+    /// Who comes is to wait until one of its connections has ended.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.options.pause_at.is_some_and(|most| self.guests >= most.max(1))
     }
 
     /// The next one, under the key that it will have.
     pub(crate) fn accept(&mut self, next: Option<Key>, cx: &mut Cx) -> Arrived {
+        if self.is_paused() {
+            return Arrived::Done;
+        }
         let Some(socket) = &mut self.socket else { return Arrived::Done };
-        let accepted = match next {
-            Some(next) => socket.accept(next.token()).map(|(stream, peer)| (next, stream, peer)),
-            None => Err(io::Error::new(io::ErrorKind::OutOfMemory, "all slots of this reactor are taken")),
+        let Some(next) = next else {
+            let error = io::Error::new(io::ErrorKind::OutOfMemory, "all slots of this reactor are taken");
+            return self.back_off(&error, cx);
         };
-        match accepted {
-            Ok((next, stream, peer)) => {
-                self.passed = 0;
-                self.accepted += 1;
-                Arrived::Guest(next, stream, peer)
-            }
-            Err(error) => self.accept_failed(&error, cx),
+        match socket.accept(next.token()) {
+            Ok((stream, peer)) => self.let_in(next, stream, peer, false),
+            Err(error) => self.accept_failed(next, &error, cx),
         }
     }
 
-    fn accept_failed(&mut self, error: &io::Error, cx: &mut Cx) -> Arrived {
+    fn let_in(&mut self, key: Key, stream: Stream, peer: Address, on_spare: bool) -> Arrived {
+        self.passed = 0;
+        self.accepted += 1;
+        Arrived::Guest { key, stream, peer, on_spare }
+    }
+
+    fn accept_failed(&mut self, next: Key, error: &io::Error, cx: &mut Cx) -> Arrived {
         match AcceptError::of(error) {
-            AcceptError::Drained => {
-                self.flags.remove(READABLE);
-                self.passed = 0;
-                Arrived::Done
-            }
+            AcceptError::Drained => self.drained(),
             AcceptError::Pass if self.passed < cx.config.turn_accepts => {
                 self.passed += 1;
                 Arrived::Nobody
@@ -142,18 +153,27 @@ impl Listening {
                 self.passed = 0;
                 self.back_off(error, cx)
             }
-            AcceptError::Shed if cx.lingering_now > 0 => Arrived::NoRoom,
-            AcceptError::Shed => self.shed(error, cx),
+            AcceptError::WantsDescriptor => self.accept_on_spare(next, error, cx),
             AcceptError::BackOff => self.back_off(error, cx),
         }
     }
 
-    /// No descriptor is left. Who waits would wait for somebody else to close, perhaps for ever: it is sent away, and can go
-    /// elsewhere.
-    fn shed(&mut self, want: &io::Error, cx: &mut Cx) -> Arrived {
+    fn drained(&mut self) -> Arrived {
+        self.flags.remove(READABLE);
+        self.passed = 0;
+        Arrived::Done
+    }
+
+    /// No descriptor is left, which the system may say before it looks whether anybody waits. Who does would wait for somebody
+    /// else to close, perhaps for ever: a socket that lingers makes room, or else he is sent away, and can go elsewhere.
+    fn accept_on_spare(&mut self, next: Key, want: &io::Error, cx: &mut Cx) -> Arrived {
         let Some(socket) = &mut self.socket else { return Arrived::Done };
-        match socket.shed() {
-            Ok(()) => {
+        let can_make_room = cx.lingering_now > 0;
+        match socket.accept_on_spare(next.token()) {
+            Ok((stream, peer)) if can_make_room => self.let_in(next, stream, peer, true),
+            Ok(shed) => {
+                drop(shed);
+                socket.keep_spare();
                 let (key, at, manner) = (self.key, &self.local, cx.manner(Some(self.key), Cause::Shed, Level::Warn));
                 let text = "closes who comes until there are descriptors again";
                 log::log!(target: "mainspring", manner.level, "{key} on {at} {text}: {want}{manner}");
@@ -161,12 +181,11 @@ impl Listening {
                 self.ends_at = self.ends_at.saturating_sub(1);
                 Arrived::Nobody
             }
-            // The system may say that there is no descriptor before it looks whether anybody waits.
-            Err(error) if AcceptError::of(&error) == AcceptError::Drained => {
-                self.flags.remove(READABLE);
-                Arrived::Done
-            }
-            Err(_) => self.back_off(want, cx),
+            Err(error) => match AcceptError::of(&error) {
+                AcceptError::Drained => self.drained(),
+                AcceptError::WantsDescriptor if can_make_room => Arrived::NoRoom,
+                _ => self.back_off(want, cx),
+            },
         }
     }
 
@@ -192,9 +211,9 @@ impl Listening {
         self.flags.has_any(OWES_DRAINING)
     }
 
-    /// Also when nobody can be accepted, or more have come than can have waited.
+    /// Also when nobody can be accepted, or more have come than can have waited; but not while it is paused.
     pub(crate) fn is_drained(&self) -> bool {
-        self.is_draining() && (!self.can_progress() || self.accepted >= self.ends_at)
+        self.is_draining() && (!self.may_accept() || self.accepted >= self.ends_at)
     }
 
     /// What all that it accepts will share.
@@ -214,11 +233,12 @@ impl Listening {
 
 /// What accepting once brought.
 pub(crate) enum Arrived {
-    /// A client, and the key that it will have.
-    Guest(Key, Stream, Address),
+    /// A client, and the key that it will have. On the spare descriptor: once it is there, one that lingers is to make room, so
+    /// that there is a spare one again.
+    Guest { key: Key, stream: Stream, peer: Address, on_spare: bool },
     /// Somebody who was sent away, or nobody after all: look again.
     Nobody,
-    /// No descriptor is left, but some sockets linger: once one of them has made room, look again.
+    /// There is not even a spare descriptor: once one that lingers has made room, look again.
     NoRoom,
     /// Enough for this turn.
     Done,
@@ -236,8 +256,8 @@ pub(crate) enum AcceptError {
     Drained,
     /// It concerns one connection, which is gone: look for the next.
     Pass,
-    /// No descriptor is left: who waits is sent away.
-    Shed,
+    /// No descriptor is left.
+    WantsDescriptor,
     /// The system cannot give us another one now.
     BackOff,
 }
@@ -254,7 +274,7 @@ impl AcceptError {
             _ => {}
         }
         if world::wants_descriptor(error) {
-            return Self::Shed;
+            return Self::WantsDescriptor;
         }
         #[cfg(unix)]
         if let Some(
@@ -286,9 +306,11 @@ mod tests {
             Err(io::ErrorKind::WouldBlock.into())
         }
 
-        fn shed(&mut self) -> io::Result<()> {
+        fn accept_on_spare(&mut self, _: usize) -> io::Result<(Stream, Address)> {
             Err(io::ErrorKind::WouldBlock.into())
         }
+
+        fn keep_spare(&mut self) {}
     }
 
     #[test]
@@ -315,7 +337,7 @@ mod tests {
             assert_eq!(of(errno), AcceptError::Pass, "{errno}");
         }
         for errno in [libc::EMFILE, libc::ENFILE] {
-            assert_eq!(of(errno), AcceptError::Shed, "{errno}");
+            assert_eq!(of(errno), AcceptError::WantsDescriptor, "{errno}");
         }
         for errno in [libc::ENOBUFS, libc::ENOMEM, libc::ENOSPC] {
             assert_eq!(of(errno), AcceptError::BackOff, "{errno}");

@@ -491,8 +491,12 @@ mod tests {
             if self.calls % 2 == 1 { Err(io::ErrorKind::ConnectionAborted.into()) } else { self.listener.accept(token) }
         }
 
-        fn shed(&mut self) -> io::Result<()> {
-            self.listener.shed()
+        fn accept_on_spare(&mut self, token: usize) -> io::Result<(world::Stream, Address)> {
+            self.listener.accept_on_spare(token)
+        }
+
+        fn keep_spare(&mut self) {
+            self.listener.keep_spare();
         }
     }
 

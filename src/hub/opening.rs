@@ -54,11 +54,11 @@ impl Hub {
     pub(crate) fn accept(&mut self, key: Key) -> Accepted {
         let next = self.slots.next_key();
         let Some(listening) = self.slots.listener(key) else { return Accepted::Done };
-        let (next, stream, peer) = match listening.accept(next, &mut self.cx) {
-            Arrived::Guest(next, stream, peer) => (next, stream, peer),
+        let (next, stream, peer, on_spare) = match listening.accept(next, &mut self.cx) {
+            Arrived::Guest { key, stream, peer, on_spare } => (key, stream, peer, on_spare),
             Arrived::Nobody => return Accepted::Nobody,
             Arrived::NoRoom => {
-                self.reset_first_lingering();
+                self.make_room(key);
                 return Accepted::Nobody;
             }
             Arrived::Done => return Accepted::Done,
@@ -68,6 +68,9 @@ impl Hub {
             self.end(key, Reason::Finish);
         }
         self.admit_guest(next, key, stream, peer);
+        if on_spare {
+            self.make_room(key);
+        }
         let Some((last_words, cause)) = refusal else { return Accepted::Guest(next) };
         let manner = self.cx.manner(Some(key), cause, log::Level::Warn);
         let (peer, for_whom) =
@@ -75,6 +78,14 @@ impl Hub {
         log::log!(target: "mainspring", manner.level, "{next} {peer} refused: {key} is full{for_whom}{manner}");
         self.refuse(next, &last_words);
         Accepted::Nobody
+    }
+
+    /// For a listener, which has taken the spare descriptor.
+    fn make_room(&mut self, listener: Key) {
+        self.reset_first_lingering();
+        if let Some(socket) = self.slots.listener(listener).and_then(|listening| listening.socket.as_mut()) {
+            socket.keep_spare();
+        }
     }
 
     fn admit_guest(&mut self, key: Key, listener: Key, stream: Stream, peer: Address) {
@@ -142,8 +153,12 @@ impl Hub {
         self.counts.accepted -= 1;
         let conn = self.slots.conn_at(key.index());
         let (listener, peer) = (conn.listener, conn.peer.ip());
-        if let Some(listening) = listener.and_then(|listener| self.slots.listener(listener)) {
-            listening.uncount_guest(peer);
+        let Some(listener) = listener else { return };
+        let Some(listening) = self.slots.listener(listener) else { return };
+        let was_paused = listening.is_paused();
+        listening.uncount_guest(peer);
+        if was_paused {
+            self.requeue(listener);
         }
     }
 

@@ -157,7 +157,9 @@ pub(crate) fn wants_descriptor(error: &io::Error) -> bool {
 pub(crate) trait Listener {
     /// The next connection, registered.
     fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)>;
-    /// When `accept` finds no descriptor: takes the next one who waits by a descriptor that is kept for this, and closes it
-    /// at once, so that it is told rather than left hanging.
-    fn shed(&mut self) -> io::Result<()>;
+    /// The same when `accept` finds no descriptor: with the one that is kept for this, so that it is seen whether anybody
+    /// waits.
+    fn accept_on_spare(&mut self, token: usize) -> io::Result<(Stream, Address)>;
+    /// Keeps one again, if there is one.
+    fn keep_spare(&mut self);
 }

@@ -452,5 +452,6 @@ pub(super) fn with_hall(options: Listen, hall: &Hall) -> Listen {
     let options = hall.limits[0].into_iter().fold(options, Listen::idle_timeout);
     let options = hall.limits[1].into_iter().fold(options, Listen::stall_timeout);
     let options = hall.limits[2].into_iter().fold(options, Listen::deadline);
+    let options = hall.pauses_at.into_iter().fold(options, Listen::pause_at);
     hall.marks.into_iter().fold(options, |options, (low, Marks { high, cap })| options.output_limits(low, high, cap))
 }

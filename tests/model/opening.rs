@@ -160,7 +160,8 @@ impl Model {
         let (rates, total_rates) = (rates(6), rates(3));
         let marks = self.dice.one_in(6).then(|| self.some_marks());
         let limits = [(); 3].map(|()| self.dice.one_in(12).then(|| self.some_delay()));
-        Hall { rates, total_rates, opened: None, marks, limits }
+        let pauses_at = self.later.one_in(6).then(|| 1 + self.later.below(3));
+        Hall { rates, total_rates, opened: None, marks, limits, pauses_at }
     }
 
     /// A factory is asked.
@@ -174,6 +175,8 @@ impl Model {
         if !self.quiet.get() && self.dice.one_in(10) {
             self.act(host, net);
         }
+        let is_over = self.halls[hall].pauses_at.is_some_and(|most| self.guests_of(hall) >= most);
+        promise!(self.story, !is_over, "somebody is let in where {} are, and the listener pauses", self.guests_of(hall));
         let client = peer.and_then(|addr| self.client_at(addr));
         if let Some(client) = client {
             promise!(self.story, self.conns[client].peer.is_none(), "{client} was accepted twice");
@@ -201,6 +204,11 @@ impl Model {
             self.conns[client].peer = Some(id);
         }
         Ok(Peer { id, life: 0, _alive: Alive::one_more(&self.alive) })
+    }
+
+    /// How many of its connections have not been closed.
+    pub(super) fn guests_of(&self, hall: usize) -> usize {
+        self.conns.iter().filter(|conn| conn.hall == Some(hall) && conn.closed.is_none()).count()
     }
 
     pub(super) fn close_listener(&mut self, host: usize, net: &mut Net<'_, Site>) {

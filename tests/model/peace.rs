@@ -126,7 +126,9 @@ impl Model {
         let Some(peer) = self.conns[id].peer else {
             // Who was shed for want of descriptors has been told the end, and may keep its own half.
             let conn = &self.conns[id];
-            promise!(self.story, conn.is_accepted || conn.has_eof, "{id} is connected to nobody");
+            let is_full = |hall: usize| self.halls[hall].pauses_at.is_some_and(|most| self.guests_of(hall) >= most);
+            let may_wait = (0..self.halls.len()).any(is_full);
+            promise!(self.story, conn.is_accepted || conn.has_eof || may_wait, "{id} is connected to nobody");
             return;
         };
         self.skip(id);

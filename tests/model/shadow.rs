@@ -288,6 +288,8 @@ pub(super) struct Hall {
     pub(super) marks: Option<(usize, Marks)>,
     /// Idle, stalled, deadline.
     pub(super) limits: [Option<Duration>; 3],
+    /// At so many connections who comes waits.
+    pub(super) pauses_at: Option<usize>,
 }
 
 /// One host.
@@ -357,6 +359,8 @@ impl Drop for Given {
 
 pub(super) struct Model {
     pub(super) dice: Dice,
+    /// For what was thought of later: the other dice would fall otherwise, and the seeds that once failed be other programs.
+    pub(super) later: Dice,
     pub(super) ops_left: u32,
     pub(super) bytes_left: usize,
     /// With it all that is said has come when peace has lasted.
@@ -530,6 +534,7 @@ impl Model {
         };
         Self {
             dice,
+            later: Dice(!seed),
             ops_left: OPERATIONS,
             bytes_left,
             slow_rate: bytes_left as u64 / 50,

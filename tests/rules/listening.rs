@@ -1,14 +1,14 @@
 //! Listeners: whom they let in, with what, whom they refuse, and what they outlive.
 
 use crate::common::{
-    Call, Ctx, Journal, Nothing, On, TICK, by_default, dial, hang_up, is_alone, listen, quiet, read_to_end, recorder, reset, say,
-    settle, skip, start, until, until_net,
+    Call, Ctx, Journal, Nothing, On, PATIENCE, TICK, by_default, dial, hang_up, is_alone, listen, quiet, read_to_end, recorder,
+    reset, say, settle, skip, start, until, until_net,
 };
 use mainspring::{Address, Config, Key, Kind, Limit, Listen, Net, Outcome, Protocol, Reactor, Refusal};
 use std::{
     cell::Cell,
     io::Read,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     rc::Rc,
     time::Duration,
 };
@@ -128,6 +128,71 @@ fn a_listener_on_ipv6_takes_ipv4_too_or_not_as_it_is_asked() {
     assert_eq!(refused.expect_err("nobody listens there").kind(), std::io::ErrorKind::ConnectionRefused);
     let _peer = dial((std::net::Ipv6Addr::LOCALHOST, six.port()).into());
     until(&mut reactor, &mut journal, |journal| journal.keys().len() == 2);
+}
+
+/// Each has a connection to a listener that pauses at two, which hangs up when they do.
+fn five_at_a_time_where_two_may_be(reactor: &mut Reactor<Journal>) -> (Key, Vec<TcpStream>) {
+    let listener = reactor
+        .net()
+        .listen_with("127.0.0.1:0", Listen::new().pause_at(2), |_, _, _| Ok(recorder(hang_up)))
+        .expect("a free port");
+    let addr = reactor.net().local(listener).and_then(Address::ip).expect("an IP listener");
+    (listener, (0..5).map(|_| dial(addr)).collect())
+}
+
+#[test]
+fn a_listener_that_pauses_lets_in_as_many_as_may_be_and_the_others_as_those_end() {
+    let (mut reactor, mut journal) = start();
+    let (_, peers) = five_at_a_time_where_two_may_be(&mut reactor);
+    for (n, mut peer) in peers.into_iter().enumerate() {
+        until(&mut reactor, &mut journal, |journal| connected(journal) == 5.min(n + 2));
+        settle(&mut reactor, &mut journal);
+        assert_eq!(connected(&journal), 5.min(n + 2), "no more than two at a time");
+        peer.shutdown(Shutdown::Write).expect("connected");
+        read_to_end(&mut reactor, &mut journal, &mut peer);
+    }
+    assert_eq!((reactor.stats().accepted, reactor.stats().refused), (5, 0));
+}
+
+#[test]
+fn a_listener_that_pauses_lets_in_who_waits_when_it_drains() {
+    let (mut reactor, mut journal) = start();
+    let (listener, peers) = five_at_a_time_where_two_may_be(&mut reactor);
+    until(&mut reactor, &mut journal, |journal| connected(journal) == 2);
+    reactor.net().drain(PATIENCE);
+    settle(&mut reactor, &mut journal);
+    assert!(reactor.net().is_open(listener), "three wait");
+    for mut peer in peers {
+        peer.shutdown(Shutdown::Write).expect("connected");
+        assert_eq!(read_to_end(&mut reactor, &mut journal, &mut peer), b"");
+    }
+    reactor.run(&mut journal).expect("the selector works");
+    assert_eq!((reactor.stats().accepted, reactor.stats().undrained), (5, 0));
+    assert!(!reactor.net().is_open(listener));
+}
+
+/// Under both selectors: it is asked for no event while it pauses, so that the loop can sleep.
+#[cfg(unix)]
+#[test]
+fn a_listener_of_a_path_pauses_too_and_lets_the_loop_sleep() {
+    let (mut reactor, mut journal) = start();
+    let path = std::env::temp_dir().join(format!("mainspring-pauses-{}", std::process::id()));
+    let options = Listen::new().pause_at(1);
+    reactor.net().listen_with(path.as_path(), options, |_, _, _| Ok(recorder(hang_up))).expect("a free path");
+    let peers: Vec<_> = (0..3).map(|_| std::os::unix::net::UnixStream::connect(&path).expect("somebody listens")).collect();
+    for (n, peer) in peers.into_iter().enumerate() {
+        until(&mut reactor, &mut journal, |journal| connected(journal) == n + 1);
+        settle(&mut reactor, &mut journal);
+        let before = reactor.stats().turns;
+        let end = std::time::Instant::now() + 10 * TICK;
+        while std::time::Instant::now() < end {
+            reactor.turn(&mut journal, Some(TICK)).expect("the selector works");
+        }
+        assert!(reactor.stats().turns - before <= 20, "it slept");
+        drop(peer);
+        until(&mut reactor, &mut journal, |journal| journal.closings() == n + 1);
+    }
+    assert_eq!(reactor.stats().accepted, 3);
 }
 
 /// Turns everybody away.

@@ -31,8 +31,9 @@ Then, in another terminal: curl gopher://127.0.0.1:7070/
                    of its answer; 60 if not given
 
 400 clients are served at a time, or as many as the limit of descriptors allows
-(ulimit -n), and 2 searches done; one more is told to try again later. Ctrl-C
-lets answers that are under way finish.
+(ulimit -n); who comes then waits until one of them has ended. 2 searches are
+done at a time; one more is told to try again later. Ctrl-C lets answers that
+are under way finish.
 
 Shown are folders (1), texts (0), images (g, I), HTML (h) and other files (9).
 Nothing is shown or served that begins with a dot, is no UTF-8, or lies outside
@@ -41,7 +42,7 @@ of ROOT, whatever links lead there.";
 /// So many are served at a time, if there are descriptors for them.
 const CONNECTIONS_MAX: usize = 400;
 
-/// For whoever is told that we are busy, or had its answer, and has not gone yet.
+/// For whoever had its answer, and has not gone yet.
 const LINGERING_MAX: usize = 100;
 
 /// What each thread of blocking work has open: a folder, and in it a file.
@@ -64,8 +65,7 @@ fn run() -> Result<(), Failure> {
     let (connections_max, lingering_max) = bounds();
     let config = Config::new().linger_max(patience).lingering_max(lingering_max).offload_threads(OFFLOAD_THREADS);
     let mut reactor = Reactor::with_config(config)?;
-    let options = Listen::new().connections_max(connections_max, server::error("the server is busy, try again later"));
-    let listener = listening(reactor.net().listen_with(at, options, |_, _, _| Ok(Visitor)))?;
+    let listener = listening(reactor.net().listen_with(at, Listen::new().pause_at(connections_max), |_, _, _| Ok(Visitor)))?;
     drain_on_interrupt(&reactor, GRACE)?;
     announce(&reactor.net(), listener)?;
     let mut server = Server { site: Arc::new(site), searches: Arc::default(), host, patience };

@@ -110,7 +110,7 @@ fn give(ctx: &mut Ctx<'_>, answer: Answer) {
 }
 
 /// What is sent to whom cannot be given what it wants.
-pub(crate) fn error(why: impl fmt::Display) -> String {
+fn error(why: impl fmt::Display) -> String {
     format!("{}{LAST_LINE}", Item::note(Kind::Error, why))
 }
 

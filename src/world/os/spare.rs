@@ -1,5 +1,5 @@
-//! The descriptor with which somebody who waits to be accepted can be told that there is no other left. When that is done
-//! the listener's owner says.
+//! The descriptor with which is seen whether anybody waits to be accepted when there is no other left. What becomes of who
+//! does, the listener's owner says.
 
 use socket2::{Domain, Socket, Type};
 use std::{cell::Cell, io};
@@ -14,13 +14,9 @@ impl Spare {
         self.0.set(self.0.take().or_else(|| open_spare().ok()));
     }
 
-    /// Runs `accept` with one descriptor free, and drops what it accepted.
-    pub(super) fn lend<T>(&self, accept: impl FnOnce() -> io::Result<T>) -> io::Result<()> {
-        let spare = self.0.take().map_or_else(open_spare, Ok)?;
-        drop(spare);
-        let shed = accept().map(drop);
-        self.keep();
-        shed
+    /// There is a descriptor for what comes next.
+    pub(super) fn give_way(&self) -> io::Result<()> {
+        self.0.take().map_or_else(open_spare, Ok).map(drop)
     }
 }
 

@@ -74,7 +74,16 @@ impl Listener for OsTcpListener {
         Ok((Stream::Tcp(socket), Address::Ip(peer)))
     }
 
-    fn shed(&mut self) -> io::Result<()> {
-        self.spare.lend(|| self.socket.accept())
+    fn accept_on_spare(&mut self, token: usize) -> io::Result<(Stream, Address)> {
+        self.spare.give_way()?;
+        let accepted = self.accept(token);
+        if accepted.is_err() {
+            self.spare.keep();
+        }
+        accepted
+    }
+
+    fn keep_spare(&mut self) {
+        self.spare.keep();
     }
 }

@@ -74,8 +74,16 @@ impl Listener for OsUnixListener {
         Ok((stream, Address::of_socket(&peer)))
     }
 
-    fn shed(&mut self) -> io::Result<()> {
-        let spare = Rc::clone(&self.spare);
-        spare.lend(|| self.accept_plain())
+    fn accept_on_spare(&mut self, token: usize) -> io::Result<(Stream, Address)> {
+        self.spare.give_way()?;
+        let accepted = self.accept(token);
+        if accepted.is_err() {
+            self.spare.keep();
+        }
+        accepted
+    }
+
+    fn keep_spare(&mut self) {
+        self.spare.keep();
     }
 }

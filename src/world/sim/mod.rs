@@ -198,11 +198,12 @@ impl Listener for SimListener {
         Ok((stream(&self.network, end), peer))
     }
 
-    fn shed(&mut self) -> io::Result<()> {
-        let end = self.network.borrow_mut().shed(self.port).map_err(Errno::to_error)?;
-        drop(stream(&self.network, end));
-        Ok(())
+    fn accept_on_spare(&mut self, token: usize) -> io::Result<(Stream, Address)> {
+        let (end, peer) = self.network.borrow_mut().accept_on_spare(self.port, token).map_err(Errno::to_error)?;
+        Ok((stream(&self.network, end), peer))
     }
+
+    fn keep_spare(&mut self) {}
 }
 
 impl Drop for SimListener {

@@ -59,6 +59,7 @@ fn who_comes_is_let_in_in_the_place_of_the_one_that_lingers_longest() {
     for _ in 0..10 {
         sim.net(client).connect("10.0.0.1:7", Keeps);
         sim.run_for(SECOND);
+        assert_eq!(sim.net(server).stats().lingering, 4, "nobody was reset for somebody who did not come");
     }
     assert_eq!(*sim.state(client), 14);
     assert_eq!((sim.net(server).stats().shed, sim.net(server).stats().accepted), (0, 14));

@@ -77,14 +77,14 @@ impl Network {
     }
 
     /// The descriptor that is kept for this is beyond the host's number, and gone where more are open than there may be.
-    pub(crate) fn shed(&mut self, id: PortId) -> Result<EndId, Errno> {
+    pub(crate) fn accept_on_spare(&mut self, id: PortId, token: usize) -> Result<(EndId, Address), Errno> {
         let Some((_, port)) = self.ports.get(&id) else { return Err(Errno::Again) };
-        let (host, token) = (port.host, port.token);
+        let host = port.host;
         let machine = &self.machines[host];
         if machine.sockets > machine.sockets_max {
             return Err(Errno::TooManyFiles);
         }
-        self.take_waiting(id, host, token).map(|(end, _)| end)
+        self.take_waiting(id, host, token)
     }
 
     fn take_waiting(&mut self, id: PortId, host: HostId, token: usize) -> Result<(EndId, Address), Errno> {
