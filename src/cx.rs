@@ -61,6 +61,8 @@ pub(crate) struct Cx {
     pub(crate) shared_rates: Slab<SharedRate>,
     pub(crate) spares: Spares,
     records: Records,
+    /// Numbers them.
+    pub(crate) holds_so_far: u64,
     /// The first panic that is to leave the turn, at its end.
     pub(crate) panicked: Option<Payload>,
 }
@@ -132,6 +134,7 @@ impl Cx {
             shared_rates: Slab::new(),
             spares: Spares::default(),
             records: Records::default(),
+            holds_so_far: 0,
             panicked: None,
         })
     }

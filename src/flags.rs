@@ -70,8 +70,8 @@ flags! {
     NEEDS_SETTLING = 25,
     /// Some of a rate that it shares is kept for it.
     HAS_SHARE = 26,
-    /// By its request handler, whose answer is on its way: nothing is delivered, also when a pause is taken back.
-    OWES_ANSWER = 27,
+    /// Holds are out: nothing is delivered, also when a pause is taken back.
+    HELD = 27,
     /// Its phase is not `Open`; a dispatcher has begun to end.
     SHUT = 28,
     /// One of those that it is throttled by is congested.

@@ -6,7 +6,7 @@ use crate::{
     reason::{Limit, Reason},
     stopwatch::Clocks,
 };
-use std::time::Duration;
+use std::{panic::Location, time::Duration};
 
 /// What one reactor has done since it was made: [`Net::stats`](crate::Net::stats).
 #[non_exhaustive]
@@ -160,6 +160,8 @@ pub struct Connection {
     pub terminator: &'static str,
     /// The time-outs that are set.
     pub timeouts: Vec<(Limit, Duration)>,
+    /// The [holds](crate::Context::hold) that are out: where in the program each was taken, and how long ago.
+    pub holds: Vec<(&'static Location<'static>, Duration)>,
 }
 
 impl Connection {
@@ -180,6 +182,7 @@ impl Connection {
             is_congested: false,
             terminator: "None",
             timeouts: Vec::new(),
+            holds: Vec::new(),
         }
     }
 }

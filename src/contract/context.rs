@@ -5,8 +5,8 @@ use crate::{
     address::Address,
     cx::Cx,
     endpoint::Conn,
-    flags::OWES_ANSWER,
     framing::{Endian, Terminator, Width},
+    hold::Hold,
     hub::Hub,
     key::{Key, Timer},
     output::Producer,
@@ -73,11 +73,6 @@ impl<'a, S> Context<'a, S> {
 
     fn conn(&self) -> Option<&Conn> {
         self.net.core.hub.current()
-    }
-
-    /// Nothing is delivered until it is taken back, whatever becomes of a pause.
-    pub(crate) fn owe_answer(&mut self, on: bool) {
-        self.link().lend_if_open(|conn, cx| conn.set_paused(OWES_ANSWER, on, cx));
     }
 
     /// This connection's commands, with their answers.
@@ -175,6 +170,19 @@ impl<'a, S> Context<'a, S> {
     /// [`Link::resume`].
     pub fn resume(&mut self) {
         self.link().resume();
+    }
+
+    /// Stops reading until this hold is [released](Self::release): `received`, `frame` and `eof` wait, also for what is already
+    /// buffered. Any number may be out, of whoever has a reason; none takes another back, nor does [`resume`](Self::resume).
+    /// [`Link::hold`] has the fine print.
+    #[track_caller]
+    pub fn hold(&mut self) -> Hold {
+        self.link().hold()
+    }
+
+    /// Takes a hold back, of this connection or of another one. Reading goes on once none is out, and nothing else is in the way.
+    pub fn release(&mut self, hold: Hold) {
+        self.net.release(hold);
     }
 
     /// [`Net::throttle`]: this connection is not read while `writer` is congested.

@@ -8,6 +8,7 @@ use crate::{
     endpoint::Conn,
     flags::*,
     framing::{Endian, Terminator, Width},
+    hold::Hold,
     hub::Hub,
     key::Key,
     output::Producer,
@@ -15,7 +16,7 @@ use crate::{
     reason::{Fault, Limit, Reason},
 };
 use socket2::SockRef;
-use std::{fmt, io, rc::Rc, time::Duration};
+use std::{fmt, io, panic::Location, rc::Rc, time::Duration};
 
 /// One connection: what [`Net::link`](crate::Net::link) finds for a key. It is an [`io::Write`].
 ///
@@ -164,6 +165,19 @@ impl Link<'_> {
     /// Takes [`pause`](Self::pause) back; other reasons not to read stay.
     pub fn resume(&mut self) {
         self.lend_if_open(|conn, cx| conn.set_paused(PAUSED, false, cx));
+    }
+
+    /// Stops reading as [`pause`](Self::pause) does, until this hold is [released](crate::Net::release): any number may be out,
+    /// and no other nor [`resume`](Self::resume) takes it back. A successor by [`upgrade`](crate::Context::upgrade) begins without
+    /// any. Where each was taken, and when, stands in [`Connection::holds`](crate::Connection::holds). Of a connection that has
+    /// begun to end it holds nothing.
+    #[track_caller]
+    pub fn hold(&mut self) -> Hold {
+        let by = Location::caller();
+        match self.hub.find_open(self.key) {
+            Some(_) => self.hub.lend(self.key, |conn, cx| conn.hold(by, cx)),
+            None => Hold::NOTHING,
+        }
     }
 
     /// After what is queued, a FIN: the peer sees our end. Reading goes on. A stream whose two directions have ended closes

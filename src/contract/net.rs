@@ -10,6 +10,7 @@ use crate::{
     connect::Connect,
     endpoint::{Conn, Entry},
     flags::{READABLE, WRITABLE},
+    hold::Hold,
     key::{Key, Timer},
     listen::{Listen, Refusal},
     pool::Purpose,
@@ -175,6 +176,12 @@ impl<S> Net<'_, S> {
     /// Takes [`throttle`](Self::throttle) back.
     pub fn unthrottle(&mut self, reader: Key, writer: Key) {
         self.core.hub.unthrottle(reader, writer);
+    }
+
+    /// Takes a [hold](Link::hold) back, of whichever connection. Reading goes on once none is out, and nothing else is in the way.
+    /// Does nothing once the connection has begun to end, or has become something else.
+    pub fn release(&mut self, hold: Hold) {
+        self.core.hub.lend_if_there(hold.key, |conn, cx| conn.release(&hold, cx));
     }
 
     // ------------------------------------------------------------------------------- speaking to other protocols

@@ -98,6 +98,22 @@ impl<S> Context<'_, S> {
         let own = self.own();
         self.net.offload_for(own, work, done);
     }
+
+    /// [`Context::offload`], and nothing is read or delivered until `done` has returned, whatever it returns: requests are
+    /// answered one after the other, in order. It is a [hold](Self::hold), so a [`resume`](Self::resume) meanwhile does not end it.
+    #[track_caller]
+    pub fn offload_held<P: Protocol<S>, T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+        done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Outcome + 'static,
+    ) {
+        let hold = self.hold();
+        self.offload(work, move |protocol: &mut P, ctx, state, result| {
+            let outcome = done(protocol, &mut ctx.lent(), state, result);
+            ctx.release(hold);
+            outcome
+        });
+    }
 }
 
 fn unpack<T: 'static>(product: Product) -> T {

@@ -121,9 +121,7 @@ impl<H: RequestHandler<S>, S> Answer<H, S> {
         done: impl FnOnce(&mut H, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Result<Self, Fault> + 'static,
     ) -> Self {
         Self(Reply::Later(Box::new(|_, ctx| {
-            ctx.owe_answer(true);
-            ctx.offload(work, |served: &mut Served<H>, ctx, state, result| {
-                ctx.owe_answer(false);
+            ctx.offload_held(work, |served: &mut Served<H>, ctx, state, result| {
                 let answer = done(&mut served.handler, &mut ctx.lent(), state, result)?;
                 served.answer(ctx, answer);
                 Ok(())

@@ -114,7 +114,7 @@ impl Model {
         promise!(self.story, is_cut_off || !is_throttled, "data for {id}, which is throttled, and is not lost");
         let conn = &mut self.conns[id];
         conn.is_lifted |= is_throttled;
-        let (is_connected, has_eof, is_paused) = (conn.is_connected, conn.has_eof, conn.is_paused);
+        let (is_connected, has_eof, is_paused) = (conn.is_connected, conn.has_eof, conn.is_off());
         promise!(self.story, is_connected && !has_eof, "data for {id} before `connected` or after `eof`");
         promise!(self.story, !is_paused, "data for {id}, which is paused");
         let (got, unread) = (self.conns[id].got, ctx.unread());
@@ -327,7 +327,7 @@ impl Model {
             (None, why) if conn.may.contains(&why) => true,
             (None, Why::Finish) => conn.is_closing && conn.peer_was_first == Some(false),
             (None, Why::Eof | Why::Limit(Limit::Linger)) => conn.is_closing || conn.asks_quiet,
-            (None, Why::Drained) => conn.asks_quiet && !conn.is_closing && !conn.is_paused,
+            (None, Why::Drained) => conn.asks_quiet && !conn.is_closing && !conn.is_off(),
             (None, Why::Shutdown) => is_shut,
             (None, Why::Resolve | Why::Connect) => !conn.is_accepted && !conn.was_connected,
             (None, Why::Io) => true,

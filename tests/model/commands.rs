@@ -56,6 +56,19 @@ impl Model {
         }
         self.story.note(|| format!("      {id} is paused: {on}"));
         self.conns[id].is_paused = on;
+        if self.later.one_in(3) {
+            self.set_held(id, net);
+        }
+    }
+
+    fn set_held(&mut self, id: usize, net: &mut Net<'_, Site>) {
+        let released = if self.later.one_in(2) { self.conns[id].holds.pop() } else { None };
+        let Some(mut link) = self.conns[id].key.and_then(|key| net.link(key)) else { return };
+        match released {
+            Some(hold) => net.release(hold),
+            None => self.conns[id].holds.push(link.hold()),
+        }
+        self.story.note(|| format!("      {id} has {} holds", self.conns[id].holds.len()));
     }
 
     pub(super) fn throttle(&mut self, id: usize, net: &mut Net<'_, Site>) {

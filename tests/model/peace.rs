@@ -50,6 +50,9 @@ impl Model {
             }
             let conn = &mut self.conns[id];
             let (was_paused, held_back) = (std::mem::take(&mut conn.is_paused), std::mem::take(&mut conn.holds_back));
+            for hold in std::mem::take(&mut conn.holds) {
+                net.release(hold);
+            }
             let Some(mut link) = net.link(key) else { continue };
             // No more than it takes: what was asked for must come by itself.
             if was_paused {
@@ -142,7 +145,7 @@ impl Model {
             conn.framing,
             Framing::Line { .. } | Framing::Delimiter { .. } | Framing::Prefixed { .. } | Framing::Netstring { .. }
         );
-        let is_quiet = is_framed && !conn.is_paused && !is_tied && queued == 0 && unread == 0 && !conn.has_eof;
+        let is_quiet = is_framed && !conn.is_off() && !is_tied && queued == 0 && unread == 0 && !conn.has_eof;
         promise!(self.story, !(conn.asks_quiet && is_quiet), "{id} was to close when it is quiet, and is");
         let (conn, other) = (&self.conns[id], &self.conns[peer]);
         if !conn.has_eof {

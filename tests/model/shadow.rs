@@ -7,7 +7,8 @@ use super::{
     run::{Figures, Site},
 };
 use mainspring::{
-    Config, Context, Endian, Fault, Key, Limit, Net, OffloadError, Outcome, Produced, Producer, Protocol, Reason, Timer, Width,
+    Config, Context, Endian, Fault, Hold, Key, Limit, Net, OffloadError, Outcome, Produced, Producer, Protocol, Reason, Timer,
+    Width,
     testing::{Losses, Weather},
 };
 use std::{
@@ -142,6 +143,8 @@ pub(super) struct Conn {
     pub(super) is_lifted: bool,
     pub(super) is_half_closed: bool,
     pub(super) is_paused: bool,
+    /// Those that are out.
+    pub(super) holds: Vec<Hold>,
     pub(super) holds_back: bool,
     pub(super) targets: Vec<usize>,
     pub(super) marks: Marks,
@@ -200,6 +203,7 @@ impl Conn {
             is_lifted: false,
             is_half_closed: false,
             is_paused: false,
+            holds: Vec::new(),
             holds_back: is_accepted,
             targets: Vec::new(),
             marks,
@@ -224,6 +228,7 @@ impl Conn {
         (self.is_connected, self.has_eof, self.is_paused) = (false, false, false);
         self.holds_back = self.is_accepted;
         self.targets.clear();
+        self.holds.clear();
         let runs_on = self.limits[2].filter(|_| !self.has_own_deadline);
         self.limits = [idle, stalled, deadline, None].map(|after| Some((after?, now)));
         if deadline.is_some() && !self.has_own_deadline {
@@ -232,6 +237,11 @@ impl Conn {
         self.has_own_deadline = false;
         self.marks = marks;
         self.framing = Framing::None;
+    }
+
+    /// It is told nothing of its peer.
+    pub(super) fn is_off(&self) -> bool {
+        self.is_paused || !self.holds.is_empty()
     }
 
     pub(super) fn asked_to_end(&mut self) {

@@ -15,6 +15,7 @@ use crate::{
     cx::{Cx, NOBODY, Note},
     flags::*,
     framing::{Framing, Input},
+    hold::Holds,
     key::Key,
     listen::Bounds,
     output::{Broken, Output, Spares},
@@ -78,6 +79,8 @@ pub(crate) struct Conn {
 pub(crate) struct Extra {
     pub(crate) clocks: Clocks,
     pub(crate) marks: Option<Marks>,
+    /// Not empty ⇔ HELD ∈ flags
+    pub(crate) holds: Holds,
     /// What its listener has for each that it accepts.
     pub(crate) bounds: Option<Rc<Bounds>>,
     /// It has set a deadline, or taken the listener's back.
@@ -106,6 +109,7 @@ impl Default for Extra {
         Self {
             clocks: Clocks::default(),
             marks: None,
+            holds: Holds::default(),
             bounds: None,
             has_own_deadline: false,
             rates: None,
@@ -141,6 +145,7 @@ impl Extra {
             && self.targets.is_empty()
             && self.readers.is_empty()
             && !self.closes_when_quiet
+            && self.holds.is_empty()
             && self.drains_at == 0
             && self.timers == NO_TIMER
             && self.write_error.is_none()
@@ -385,11 +390,12 @@ impl Conn {
         cx.stop_work_of(self.key);
         discard("a framer", std::mem::take(&mut self.framing));
         self.upgrades += 1;
-        self.clear(PAUSED | OWES_ANSWER);
+        self.clear(PAUSED | HELD);
         self.put(HOLDS_BACK, self.listener.is_some());
         self.set_if(FAILED, self.is(LOST));
         if let Some(extra) = &mut self.extra {
             extra.marks = extra.bounds.as_ref().and_then(|bounds| bounds.marks);
+            extra.holds = Holds::default();
         }
         self.put(OWES_CONNECTED, self.is(ESTABLISHED));
         self.clear(EOF_TOLD);

@@ -5,12 +5,13 @@ use crate::{
     cx::Cx,
     flags::*,
     framing::{COPY_MAX, Found, Input, ReadBuffers, Terminator},
+    hold::Hold,
     panics::discard,
     rate::Way,
     reason::Reason,
     world::Moved,
 };
-use std::io;
+use std::{io, panic::Location};
 
 /// What a turn of a connection may still read and deliver.
 pub(crate) struct Budget {
@@ -194,11 +195,27 @@ impl Conn {
         if self.is_current(cx) { cx.lent.unread } else { self.held.as_ref().map_or(0, |held| held.len()) }
     }
 
-    /// `by`: its protocol's pause or the answer that it owes, neither of which takes the other back.
+    /// `by`: its protocol's pause, or its holds, neither of which takes the other back.
     pub(crate) fn set_paused(&mut self, by: Flags, on: bool, cx: &mut Cx) {
         self.put(by, on);
         self.set_if(FAILED, on && self.is(LOST)); // who does not read on is told at once
         self.reading_changed(cx);
+    }
+
+    pub(crate) fn hold(&mut self, by: &'static Location<'static>, cx: &mut Cx) -> Hold {
+        cx.holds_so_far += 1;
+        let (key, number, now) = (self.key, cx.holds_so_far, cx.stamp());
+        let hold = self.extra().holds.add(key, number, by, now);
+        self.set_paused(HELD, true, cx);
+        hold
+    }
+
+    pub(crate) fn release(&mut self, hold: &Hold, cx: &mut Cx) {
+        let Some(extra) = &mut self.extra else { return };
+        if extra.holds.remove(hold) && extra.holds.is_empty() {
+            self.set(NEEDS_SETTLING);
+            self.set_paused(HELD, false, cx);
+        }
     }
 
     pub(crate) fn set_hold_back(&mut self, on: bool, cx: &mut Cx) {

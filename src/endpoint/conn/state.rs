@@ -125,7 +125,7 @@ impl Conn {
     /// Nothing is under way here: all is read, delivered, answered and sent, as far as the loop can tell.
     pub(crate) fn is_quiet(&self, cx: &Cx) -> bool {
         let is_owed_writable = self.is(OWES_WRITABLE) && self.takes_output();
-        let waits = self.is(OWES_CONNECTED | OWES_DRAINING | OWES_ANSWER | PAUSED) || is_owed_writable || self.tells > 0;
+        let waits = self.is(OWES_CONNECTED | OWES_DRAINING | HELD | PAUSED) || is_owed_writable || self.tells > 0;
         let is_amid_input = self.has_unread() || self.held.is_some() || self.framing.is_amid(0) || self.is_amid_stream();
         self.is_talking()
             && !waits
@@ -160,11 +160,11 @@ impl Conn {
         !self.is(RATED_OUT) && self.can_write()
     }
 
-    /// Reading is on when three things are off: the user's pause, its own congestion, a congested throttle target. What was
+    /// Reading is on when all of these are off: the user's pause and holds, its own congestion, a congested throttle target. What was
     /// received of a lost one does not wait for others.
     #[inline]
     pub(crate) fn reads(&self) -> bool {
-        !self.is(PAUSED | OWES_ANSWER) && !self.is_held_back() && (self.is(LOST) || !self.is(THROTTLED))
+        !self.is(PAUSED | HELD) && !self.is_held_back() && (self.is(LOST) || !self.is(THROTTLED))
     }
 
     /// Its own output is congested, and it asked not to be read on meanwhile.
@@ -175,7 +175,7 @@ impl Conn {
 
     /// Nobody reads it who could meet its end behind the last bytes.
     pub(crate) fn is_not_read_on(&self) -> bool {
-        self.is(PAUSED | OWES_ANSWER) || self.is_held_back()
+        self.is(PAUSED | HELD) || self.is_held_back()
     }
 
     /// Whether there is something that can be written now, or made.
@@ -224,6 +224,7 @@ impl Conn {
             is_congested: self.is(CONGESTED),
             terminator: self.framing.name(),
             timeouts: self.extra.as_ref().map(|extra| timeouts(&extra.clocks)).unwrap_or_default(),
+            holds: self.extra.as_ref().map(|extra| extra.holds.list(now)).unwrap_or_default(),
             ..Connection::new(self.key, self.kind(), name, self.peer.clone())
         }
     }

@@ -2,4 +2,6 @@
 
 #[cfg(feature = "sim")]
 mod held;
+#[cfg(feature = "sim")]
+mod holds;
 mod sockets;
