@@ -33,6 +33,7 @@ pub struct Config {
     pub(crate) resolver: Option<Resolver>,
     pub(crate) offload_threads: usize,
     pub(crate) offload_queue: usize,
+    pub(crate) lane_threads: usize,
     pub(crate) panics: Panics,
     pub(crate) watchdog: Option<Duration>,
     pub(crate) spin: Duration,
@@ -113,6 +114,7 @@ impl Default for Config {
             offload_threads: 4,
             // At a millisecond each this is a quarter of a second of waiting: whoever comes later is better refused.
             offload_queue: 1024,
+            lane_threads: 8,
             panics: Panics::Isolate,
             // Two looks at the clock for each callback: about 40 ns.
             watchdog: None,
@@ -287,6 +289,15 @@ impl Config {
     #[must_use]
     pub fn offload_queue(mut self, pieces: usize) -> Self {
         self.offload_queue = pieces;
+        self
+    }
+
+    /// How many [lanes](crate::Lane) are worked on at a time, those of [`save`](crate::Context::save) and
+    /// [`send_from`](crate::Context::send_from) among them; at least 1. They have threads of their own: offloaded work that never
+    /// returns does not stop them, and they do not stop it. Default: 8.
+    #[must_use]
+    pub fn lane_threads(mut self, threads: usize) -> Self {
+        self.lane_threads = threads.max(1);
         self
     }
 

@@ -8,13 +8,13 @@ use crate::{
     key::{Key, Timer},
     names::{Lookup, NameError, Question},
     output::Spares,
-    panics::Payload,
-    pool::{Capacity, Purpose, Refused, Ticket},
+    panics::{Payload, discard},
+    pool::{Capacity, Job, Purpose, Refused, Ticket},
     rate::{SharedRate, Way},
     reason::Reason,
     records::{Cause, Manner, Records},
     stats::Stats,
-    threads::{Asker, LookedUp, Product, Threads},
+    threads::{Asker, LookedUp, Threads, Work},
     time::Time,
     timers::Timers,
     world::{Stream, World, wants_descriptor},
@@ -162,13 +162,23 @@ impl Cx {
     }
 
     /// Has another thread do it; it comes back with the ticket.
-    pub(crate) fn give_out(
-        &mut self,
-        purpose: Purpose,
-        capacity: Capacity,
-        work: impl FnOnce() -> Product + Send + 'static,
-    ) -> Result<Ticket, Refused> {
-        self.threads.give_out(&*self.world, purpose, capacity, work)
+    pub(crate) fn give_out(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, work: Work) -> Result<(), Refused> {
+        self.threads.give_out(&*self.world, purpose, capacity, ticket, work)
+    }
+
+    /// Has another thread drop what may block while it is dropped.
+    pub(crate) fn discard_elsewhere(&mut self, purpose: Purpose, what: impl Send + 'static) {
+        self.do_chore(purpose, Box::new(move || discard("offloaded work", what)));
+    }
+
+    /// Has another thread do what nobody waits for.
+    pub(crate) fn do_chore(&mut self, purpose: Purpose, chore: Job) {
+        let threads_max = match purpose {
+            Purpose::Names => self.config.resolve_threads,
+            Purpose::Offload => self.config.offload_threads,
+            Purpose::Lanes => self.config.lane_threads,
+        };
+        self.threads.do_chore(&*self.world, purpose, threads_max, chore);
     }
 
     /// A connection ends or becomes something else: its offloads die.
@@ -197,8 +207,10 @@ impl Cx {
             (Some(own), Question::Addresses(host)) => own.lookup(host),
             _ => self.threads.workers(&*self.world).lookup(question),
         };
-        let given = self.give_out(Purpose::Names, capacity, move || Box::new(LookedUp { asker, found: lookup() }));
-        given.map_err(|refused| match refused {
+        let ticket = self.threads.ticket(None);
+        let given =
+            self.give_out(Purpose::Names, capacity, ticket, Box::new(move || Box::new(LookedUp { asker, found: lookup() })));
+        given.map(|()| ticket).map_err(|refused| match refused {
             Refused::Full => {
                 let text = "too many names are being looked up: every thread is busy, and the queue is full";
                 NameError::Busy.error(format!("`{asked}`: {text}"))

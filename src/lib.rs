@@ -100,7 +100,7 @@ mod text;
 pub use address::{Address, Target};
 pub use config::{Config, Panics};
 pub use connect::Connect;
-pub use contract::{Context, Dispatcher, Drained, Gone, Link, Net, Protocol, Remote, Scope};
+pub use contract::{Context, Dispatcher, Drained, Gone, Lane, Link, Net, Protocol, Remote, Scope};
 pub use framing::{Endian, Framer, Step, Terminator, Width};
 pub use hold::Hold;
 pub use key::{Key, Timer};

@@ -26,7 +26,12 @@ pub(crate) type Ticket = u64;
 pub(crate) enum Purpose {
     Names,
     Offload,
+    /// Pieces of lanes: each of these has one at a time.
+    Lanes,
 }
+
+/// How many there are.
+pub(crate) const PURPOSES: usize = 3;
 
 impl Purpose {
     /// Linux keeps fifteen bytes of it.
@@ -34,6 +39,7 @@ impl Purpose {
         match self {
             Self::Names => "mainspring-name",
             Self::Offload => "mainspring-work",
+            Self::Lanes => "mainspring-lane",
         }
     }
 }
@@ -57,7 +63,8 @@ pub(crate) enum Refused {
 
 pub(crate) struct Pool {
     purpose: Purpose,
-    capacity: Capacity,
+    /// At least 1.
+    threads_max: usize,
     shared: Arc<Shared>,
 }
 
@@ -71,10 +78,14 @@ struct Shared {
 #[derive(Default)]
 struct Roster {
     queue: VecDeque<(Ticket, Job)>,
-    /// free <= threads <= capacity.threads
+    /// What is done before anything else, and also when the pool has gone: what the loop's thread would have to wait for.
+    chores: VecDeque<Job>,
+    /// free <= threads <= threads_max
     threads: usize,
     /// Threads that look at the queue before they sleep: the first `free` jobs in it are as good as begun.
     free: usize,
+    /// A thread beyond these does chores, because all of them are busy.
+    has_helper: bool,
     is_over: bool,
 }
 
@@ -86,17 +97,23 @@ impl Shared {
 }
 
 impl Pool {
-    pub(crate) fn new(purpose: Purpose, capacity: Capacity) -> Self {
-        Self { purpose, capacity, shared: Arc::default() }
+    pub(crate) fn new(purpose: Purpose, threads_max: usize) -> Self {
+        Self { purpose, threads_max: threads_max.max(1), shared: Arc::default() }
     }
 
-    /// Jobs begin in the order in which they come.
-    pub(crate) fn spawn(&self, ticket: Ticket, job: Job) -> Result<(), Refused> {
-        self.spawn_by(ticket, job, || self.start_thread())
+    /// Jobs begin in the order in which they come; at most so many of them wait for a thread.
+    pub(crate) fn spawn(&self, queue_max: usize, ticket: Ticket, job: Job) -> Result<(), (Refused, Job)> {
+        self.spawn_by(queue_max, ticket, job, || self.start(work))
     }
 
-    fn spawn_by(&self, ticket: Ticket, job: Job, start_thread: impl FnOnce() -> io::Result<()>) -> Result<(), Refused> {
-        let (taken, no_other) = self.enter(ticket, job, start_thread);
+    fn spawn_by(
+        &self,
+        queue_max: usize,
+        ticket: Ticket,
+        job: Job,
+        start_thread: impl FnOnce() -> io::Result<()>,
+    ) -> Result<(), (Refused, Job)> {
+        let (taken, no_other) = self.enter(queue_max, ticket, job, start_thread);
         if taken.is_ok() {
             self.shared.changed.notify_one();
         }
@@ -110,27 +127,46 @@ impl Pool {
     /// Also why no other thread could be started, if one was wanted and the job can do without.
     fn enter(
         &self,
+        queue_max: usize,
         ticket: Ticket,
         job: Job,
         start_thread: impl FnOnce() -> io::Result<()>,
-    ) -> (Result<(), Refused>, Option<io::Error>) {
+    ) -> (Result<(), (Refused, Job)>, Option<io::Error>) {
         let mut state = self.shared.lock();
-        let mut no_other = None;
-        if state.queue.len() >= state.free && state.threads < self.capacity.threads.max(1) {
-            match start_thread() {
-                Ok(()) => {
-                    state.threads += 1;
-                    state.free += 1;
-                }
-                Err(error) if state.threads == 0 => return (Err(Refused::NoThread(error)), None),
-                Err(error) => no_other = Some(error),
-            }
+        let no_other = self.man(&mut state, start_thread).err();
+        match no_other {
+            Some(error) if state.threads == 0 => return (Err((Refused::NoThread(error), job)), None),
+            _ if state.queue.len() >= state.free.saturating_add(queue_max) => return (Err((Refused::Full, job)), no_other),
+            _ => state.queue.push_back((ticket, job)),
         }
-        if state.queue.len() >= state.free.saturating_add(self.capacity.queue) {
-            return (Err(Refused::Full), no_other);
-        }
-        state.queue.push_back((ticket, job));
         (Ok(()), no_other)
+    }
+
+    /// Starts a thread for what comes next if all are busy, and there may be another.
+    fn man(&self, state: &mut Roster, start_thread: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        if state.queue.len() + state.chores.len() >= state.free && state.threads < self.threads_max {
+            start_thread()?;
+            state.threads += 1;
+            state.free += 1;
+        }
+        Ok(())
+    }
+
+    /// Has a thread do what nobody waits for, before anything else; another one if all are busy, perhaps for ever. It is given
+    /// back if there is none.
+    pub(crate) fn do_chore(&self, chore: Job) -> Result<(), Job> {
+        let mut state = self.shared.lock();
+        let _ = self.man(&mut state, || self.start(work));
+        if state.queue.len() + state.chores.len() >= state.free && !state.has_helper {
+            state.has_helper = self.start(help).is_ok();
+        }
+        if state.threads == 0 && !state.has_helper {
+            return Err(chore);
+        }
+        state.chores.push_back(chore);
+        drop(state);
+        self.shared.changed.notify_one();
+        Ok(())
     }
 
     /// Takes a job back that has not begun.
@@ -140,13 +176,13 @@ impl Pool {
         state.queue.remove(at).map(|(_, job)| job)
     }
 
-    fn start_thread(&self) -> io::Result<()> {
+    fn start(&self, life: fn(&Shared)) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        thread::Builder::new().name(self.purpose.thread_name().to_owned()).spawn(move || work(&shared)).map(|_| ())
+        thread::Builder::new().name(self.purpose.thread_name().to_owned()).spawn(move || life(&shared)).map(|_| ())
     }
 }
 
-/// What has not begun never does.
+/// What has not begun never does, but for the chores.
 impl Drop for Pool {
     fn drop(&mut self) {
         let queue = {
@@ -165,7 +201,8 @@ impl Drop for Pool {
 fn work(shared: &Shared) {
     let mut state = shared.lock();
     loop {
-        if let Some((_, job)) = state.queue.pop_front() {
+        let chore = state.chores.pop_front();
+        if let Some(job) = chore.or_else(|| state.queue.pop_front().map(|(_, job)| job)) {
             state.free -= 1;
             drop(state);
             // A job catches its panics itself, where somebody can be told; this is for what is left of it.
@@ -178,12 +215,23 @@ fn work(shared: &Shared) {
         let Some(waited) = waited else { return };
         let (relocked, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         state = relocked;
-        if timeout.timed_out() && state.queue.is_empty() {
+        if timeout.timed_out() && state.queue.is_empty() && state.chores.is_empty() {
             state.free -= 1;
             state.threads -= 1;
             return;
         }
     }
+}
+
+/// The life of a thread that does chores, and ends when there are none.
+fn help(shared: &Shared) {
+    let mut state = shared.lock();
+    while let Some(chore) = state.chores.pop_front() {
+        drop(state);
+        let _ = guard(chore);
+        state = shared.lock();
+    }
+    state.has_helper = false;
 }
 
 #[cfg(test)]
@@ -193,8 +241,17 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    fn pool(threads: usize, queue: usize) -> Pool {
-        Pool::new(Purpose::Offload, Capacity { threads, queue })
+    /// With room for so many that wait.
+    struct Bounded(Pool, usize);
+
+    impl Bounded {
+        fn spawn(&self, ticket: Ticket, job: Job) -> Result<(), Refused> {
+            self.0.spawn(self.1, ticket, job).map_err(|(refused, _)| refused)
+        }
+    }
+
+    fn pool(threads: usize, queue: usize) -> Bounded {
+        Bounded(Pool::new(Purpose::Offload, threads), queue)
     }
 
     /// A job that says that it has begun, and ends when it is let go.
@@ -269,7 +326,7 @@ mod tests {
         let (_end, job) = held(&begun, 2);
         pool.spawn(2, job).expect("room");
         assert_eq!(next(&begins), 2);
-        assert_eq!(pool.shared.lock().threads, 1);
+        assert_eq!(pool.0.shared.lock().threads, 1);
     }
 
     #[test]
@@ -282,9 +339,9 @@ mod tests {
         for number in 2..=4 {
             pool.spawn(number.into(), held(&begun, number).1).expect("room");
         }
-        assert!(pool.take_back(1).is_none(), "it has begun");
-        assert!(pool.take_back(3).is_some());
-        assert!(pool.take_back(3).is_none());
+        assert!(pool.0.take_back(1).is_none(), "it has begun");
+        assert!(pool.0.take_back(3).is_some());
+        assert!(pool.0.take_back(3).is_none());
         drop(pool);
         drop((first, begun));
         assert!(begins.recv_timeout(LONG).is_err(), "nothing begins, and all that could have is gone");
@@ -293,7 +350,7 @@ mod tests {
     /// Gives work to the pool that it has a record from.
     struct Logger;
 
-    static LOGGING: std::sync::OnceLock<Pool> = std::sync::OnceLock::new();
+    static LOGGING: std::sync::OnceLock<Bounded> = std::sync::OnceLock::new();
 
     impl log::Log for Logger {
         fn enabled(&self, _: &log::Metadata<'_>) -> bool {
@@ -304,7 +361,7 @@ mod tests {
             if record.args().to_string().contains("another thread: none on purpose") {
                 let pool = LOGGING.get().expect("it is what this test logs of");
                 // Not `spawn`, which would wait here for ever.
-                let was_free = pool.shared.state.try_lock().is_ok();
+                let was_free = pool.0.shared.state.try_lock().is_ok();
                 assert!(was_free && pool.spawn(3, Box::new(|| ())).is_ok(), "the lock is free, and there is room");
             }
         }
@@ -322,23 +379,64 @@ mod tests {
         log::set_logger(&Logger).expect("the only logger");
         log::set_max_level(log::LevelFilter::Warn);
         let (_second, job) = held(&begun, 2);
-        pool.spawn_by(2, job, || Err(io::Error::other("none on purpose"))).expect("room");
+        pool.0.spawn_by(10, 2, job, || Err(io::Error::other("none on purpose"))).map_err(|(refused, _)| refused).expect("room");
         assert_eq!(next(&begins), 2, "the logger's work has another thread");
+    }
+
+    #[test]
+    fn a_chore_comes_before_what_waits_and_is_done_also_when_the_pool_has_gone() {
+        let (begun, begins) = channel();
+        let pool = pool(1, 10);
+        let (first, job) = held(&begun, 1);
+        pool.spawn(1, job).expect("a thread");
+        assert_eq!(next(&begins), 1);
+        pool.spawn(2, held(&begun, 2).1).expect("room");
+        pool.0.shared.lock().has_helper = true; // so that there is none
+        let chore = |number: u32| {
+            let begun = begun.clone();
+            assert!(pool.0.do_chore(Box::new(move || begun.send(number).expect("the test listens"))).is_ok());
+        };
+        chore(3);
+        chore(4);
+        drop(first);
+        assert_eq!([0; 3].map(|_| next(&begins)), [3, 4, 2]);
+        let (last, job) = held(&begun, 5);
+        pool.spawn(5, job).expect("room");
+        assert_eq!(next(&begins), 5);
+        pool.spawn(6, held(&begun, 6).1).expect("room");
+        chore(7);
+        drop(pool);
+        drop((last, begun));
+        assert_eq!((next(&begins), begins.recv_timeout(LONG).is_err()), (7, true));
+    }
+
+    #[test]
+    fn a_chore_does_not_wait_for_work_that_never_returns() {
+        let (begun, begins) = channel();
+        let pool = pool(1, 10);
+        let (_never, job) = held(&begun, 1);
+        pool.spawn(1, job).expect("a thread");
+        assert_eq!(next(&begins), 1);
+        for number in 2..100 {
+            let begun = begun.clone();
+            assert!(pool.0.do_chore(Box::new(move || begun.send(number).expect("the test listens"))).is_ok());
+            assert_eq!(next(&begins), number);
+        }
     }
 
     #[test]
     fn threads_are_started_for_work_only() {
         let pool = pool(8, 10);
-        assert_eq!(pool.shared.lock().threads, 0);
+        assert_eq!(pool.0.shared.lock().threads, 0);
         for number in 0..20 {
             let (done, ended) = channel();
             pool.spawn(number, Box::new(move || done.send(0).expect("the test listens"))).expect("a thread");
             next(&ended);
             // The thread is free a moment later.
-            while pool.shared.lock().free == 0 {
+            while pool.0.shared.lock().free == 0 {
                 thread::yield_now();
             }
         }
-        assert_eq!(pool.shared.lock().threads, 1);
+        assert_eq!(pool.0.shared.lock().threads, 1);
     }
 }

@@ -1,7 +1,7 @@
 //! One ready entry: check its handler out, deliver, obey, write, check it in.
 
 use crate::{
-    contract::{Context, Core, Drained, Handler, Scope},
+    contract::{self, Context, Core, Drained, Handler, Scope},
     endpoint::{Budget, Conn, Entry, Next, Phase},
     flags::*,
     framing::{Input, ReadBuffers},
@@ -138,10 +138,11 @@ fn tell_eof<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &m
     let tail = if has_tail { input.unread() } else { &[] };
     ctx.hub().cx.lent.unread = 0;
     handler.eof(ctx, state, tail)?;
-    if ctx.net.core.next.is_none() || !has_tail {
+    let is_upgraded = matches!(ctx.net.core.next, Some(contract::Next::Successor(_)));
+    if !is_upgraded || !has_tail {
         input.clear(); // a successor would get it again, but nothing of a frame that was refused
     }
-    if ctx.net.core.next.is_none() {
+    if !is_upgraded {
         let (conn, cx) = ctx.pair();
         conn.close_if_both_ended(cx);
     }

@@ -47,6 +47,11 @@ impl<K: Copy + Ord, V> Table<K, V> {
         self.0[self.find(key).ok()?].1.as_ref()
     }
 
+    pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut V> {
+        let at = self.find(key).ok()?;
+        self.0[at].1.as_mut()
+    }
+
     /// Checks the value out; its place is kept for it.
     pub(crate) fn take(&mut self, key: K) -> Option<V> {
         let at = self.find(key).ok()?;

@@ -11,7 +11,14 @@ use crate::{
     table::Table,
     world::{self, Workers, World},
 };
-use std::{any::Any, io, sync::Arc};
+use std::{
+    any::Any,
+    collections::BTreeSet,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+pub(crate) type Work = Box<dyn FnOnce() -> Product + Send>;
 
 /// What a thread brings back. Of what type it is knows who gave the work out.
 pub(crate) type Product = Box<dyn Any + Send>;
@@ -24,8 +31,10 @@ pub(crate) struct Threads {
     next: Ticket,
     /// What was known without asking anybody: told in the next turn.
     pub(crate) known: Vec<LookedUp>,
-    /// Offloads that die with their connection.
+    /// Work that dies with its connection.
     pub(crate) owned: Table<Ticket, Key>,
+    /// Work that has begun, and whose end is not to be told: what it brings is dropped where it was done.
+    unwanted: Arc<Mutex<BTreeSet<Ticket>>>,
 }
 
 pub(crate) struct Returned {
@@ -53,12 +62,21 @@ impl Threads {
     pub(crate) fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Self {
         let alarm = Alarm::new(wake);
         let returned = Letters::new(Arc::clone(&alarm));
-        Self { workers: None, alarm, returned, next: 0, known: Vec::new(), owned: Table::default() }
+        Self { workers: None, alarm, returned, next: 0, known: Vec::new(), owned: Table::default(), unwanted: Arc::default() }
     }
 
     /// Made at first use.
     pub(crate) fn workers(&mut self, world: &dyn World) -> &mut dyn Workers {
         &mut **self.workers.get_or_insert_with(|| world::workers(world))
+    }
+
+    /// The name of another piece of work, which dies with its connection, if it is one's.
+    pub(crate) fn ticket(&mut self, owner: Option<Key>) -> Ticket {
+        self.next += 1;
+        if let Some(key) = owner {
+            self.owned.put(self.next, key);
+        }
+        self.next
     }
 
     /// Has another thread do it. What comes back has the ticket.
@@ -67,30 +85,37 @@ impl Threads {
         world: &dyn World,
         purpose: Purpose,
         capacity: Capacity,
-        work: impl FnOnce() -> Product + Send + 'static,
-    ) -> Result<Ticket, Refused> {
-        self.next += 1;
-        let ticket = self.next;
-        let mailbox = Arc::clone(self.returned.mailbox());
+        ticket: Ticket,
+        work: Work,
+    ) -> Result<(), Refused> {
+        let (mailbox, unwanted) = (Arc::clone(self.returned.mailbox()), Arc::clone(&self.unwanted));
         let job: Job = Box::new(move || {
             let product = guard(work).map_err(|payload| OffloadError::Panicked(panics::text(&payload)));
-            mailbox.post(Returned { purpose, ticket, product }); // which is dropped once the reactor is gone
+            if lock(&unwanted).remove(&ticket) {
+                forget(product);
+            } else {
+                mailbox.post(Returned { purpose, ticket, product }); // which is dropped once the reactor is gone
+            }
         });
-        self.workers(world).spawn(purpose, capacity, ticket, job).map(|()| ticket)
+        let workers = self.workers(world);
+        workers.spawn(purpose, capacity, ticket, job).map_err(|(refused, job)| {
+            do_chore(workers, purpose, capacity.threads, Box::new(move || discard("offloaded work", job)));
+            refused
+        })
     }
 
-    /// Work that nobody waits for any more does not begin. If it has, it still comes back.
+    /// Work that nobody waits for any more does not begin. If it has, its end is not told.
     pub(crate) fn take_back(&mut self, purpose: Purpose, ticket: Ticket) {
-        if let Some(job) = self.workers.as_mut().and_then(|workers| workers.take_back(purpose, ticket)) {
-            discard("offloaded work", job);
+        let Some(workers) = &mut self.workers else { return };
+        match workers.take_back(purpose, ticket) {
+            Some(job) => do_chore(&mut **workers, purpose, 1, Box::new(move || discard("offloaded work", job))),
+            None => _ = lock(&self.unwanted).insert(ticket),
         }
     }
 
-    /// A ticket for what was not given out, whose end is still to be told.
-    pub(crate) fn refuse(&mut self, key: Key) -> Ticket {
-        self.next += 1;
-        self.owned.put(self.next, key);
-        self.next
+    /// Has another thread do what nobody waits for. If there is none, it is done here.
+    pub(crate) fn do_chore(&mut self, world: &dyn World, purpose: Purpose, threads_max: usize, chore: Job) {
+        do_chore(self.workers(world), purpose, threads_max, chore);
     }
 
     pub(crate) fn has_work_of(&self, key: Key) -> bool {
@@ -110,6 +135,32 @@ impl Threads {
 
     /// What has come back, in that order. Look after [`Alarm::take`].
     pub(crate) fn next_returned(&mut self) -> Option<Returned> {
-        self.returned.next()
+        let returned = self.returned.next()?;
+        lock(&self.unwanted).remove(&returned.ticket); // it was on its way when it was taken back
+        Some(returned)
     }
+}
+
+fn do_chore(workers: &mut dyn Workers, purpose: Purpose, threads_max: usize, chore: Job) {
+    let chore: Job = Box::new(move || {
+        if let Err(payload) = guard(chore) {
+            panics::report("offloaded work", "panicked", &payload);
+        }
+    });
+    if let Err(chore) = workers.do_chore(purpose, threads_max, chore) {
+        chore();
+    }
+}
+
+/// What comes of work that nobody waits for.
+pub(crate) fn forget(product: Result<Product, OffloadError>) {
+    if let Err(error @ OffloadError::Panicked(_)) = &product {
+        log::error!(target: "mainspring", "{error}, and nobody waits for it any more");
+    }
+    discard("offloaded work", product);
+}
+
+/// Nothing that panics runs under the lock.
+fn lock(unwanted: &Mutex<BTreeSet<Ticket>>) -> MutexGuard<'_, BTreeSet<Ticket>> {
+    unwanted.lock().unwrap_or_else(PoisonError::into_inner)
 }

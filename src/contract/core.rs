@@ -2,9 +2,10 @@
 //! callbacks, and never lets a panic of it out of the turn unless you asked for that.
 
 use super::{
-    Context, Deferred, Dispatcher, Handler, Net, TimerJob,
+    Behind, Context, Deferred, Dispatcher, Handler, Net, Next, TimerJob,
     dispatcher::AnyDispatcher,
-    offload::{Done, OnReturn, Refusing},
+    lanes::Lanes,
+    offload::{Given, OnReturn, Refusing},
     remote::Inbox,
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     key::{Key, Timer},
     listen::Refusal,
     panics::{self, Payload, discard, guard},
-    pool::Ticket,
+    pool::{PURPOSES, Ticket},
     reason::{Outcome, Reason},
     room::Room,
     stats::Stats,
@@ -29,7 +30,7 @@ pub(crate) struct Core<S> {
     /// Protocols, by the slot of their connection. Nothing while its callback is running: it is checked out.
     pub(crate) handlers: Vec<Option<Box<dyn Handler<S>>>>,
     /// What the connection whose callback is running is to become.
-    pub(crate) next: Option<Box<dyn Handler<S>>>,
+    pub(crate) next: Option<Next<S>>,
     /// Apart from these, because there are few of them and many connections.
     pub(crate) factories: Table<Key, Factory<S>>,
     pub(crate) dispatchers: Table<Key, Box<dyn AnyDispatcher<S>>>,
@@ -42,12 +43,16 @@ pub(crate) struct Core<S> {
     /// What timers would have run that died with their connection, and whose place was taken since.
     pub(super) replaced: Vec<TimerJob<S>>,
     /// What follows the work that other threads do.
-    pub(super) offloads: Table<Ticket, Done<S>>,
+    pub(super) offloads: Table<Ticket, Given<S>>,
+    /// How many of them are held.
+    pub(super) held_offloads: usize,
+    /// Made with the first.
+    pub(super) lanes: Option<Box<Lanes<S>>>,
     /// The same of those for which there was no room.
     pub(super) refused: Vec<Refusing<S>>,
     /// What becomes of what other threads bring back, by purpose: set by whoever gives such work out, so that who never does
     /// links nothing of it.
-    pub(super) on_return: [Option<OnReturn<S>>; 2],
+    pub(super) on_return: [Option<OnReturn<S>>; PURPOSES],
     pub(super) inbox: Inbox<S>,
     pub(crate) is_stopped: bool,
     /// How each connection ended, for those who test.
@@ -69,8 +74,10 @@ impl<S> Core<S> {
             later: Vec::new(),
             replaced: Vec::new(),
             offloads: Table::default(),
+            held_offloads: 0,
+            lanes: None,
             refused: Vec::new(),
-            on_return: [None; 2],
+            on_return: [None; PURPOSES],
             inbox,
             is_stopped: false,
             #[cfg(feature = "sim")]
@@ -151,12 +158,52 @@ impl<S> Core<S> {
 
     /// The handler is followed by another, unless the connection has begun to end.
     fn succeed(&mut self, key: Key) {
-        if self.hub.find_open(key).is_some() {
-            self.hub.forget_targets(key);
-            self.hub.lend(key, Conn::begin_anew);
-            std::mem::swap(&mut self.handlers[key.index()], &mut self.next);
+        let Some(next) = self.next.take() else { return };
+        match next {
+            _ if self.hub.find_open(key).is_none() => discard("a protocol", next),
+            Next::Successor(successor) => {
+                self.hub.forget_targets(key);
+                self.hub.lend(key, Conn::begin_anew);
+                let predecessor = self.handlers[key.index()].replace(successor);
+                discard("a protocol", predecessor);
+            }
+            Next::Behind(put) => self.change_handler(key, put),
+            Next::Bare => self.change_handler(key, |handler| handler),
         }
-        discard("a protocol", self.next.take());
+    }
+
+    /// Puts another before it, in the place of one that has nothing to do any more.
+    fn change_handler(&mut self, key: Key, put: impl FnOnce(Box<dyn Handler<S>>) -> Box<dyn Handler<S>>) {
+        let place = &mut self.handlers[key.index()];
+        let Some(mut handler) = place.take() else { return };
+        let bare = match handler.take_behind() {
+            Behind::Itself => handler,
+            Behind::Other(behind) => behind,
+            Behind::Busy => {
+                *place = Some(handler);
+                let why = "a `save` before the one that is under way has ended";
+                self.hub.end_failed(key, Ok(why.into()));
+                return;
+            }
+        };
+        *place = Some(put(bare));
+    }
+
+    /// For one life of a connection that is still open.
+    pub(super) fn tell_life<P: super::Protocol<S>>(
+        &mut self,
+        key: Key,
+        life: u32,
+        what: &'static str,
+        state: &mut S,
+        tell: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S) -> Outcome,
+    ) {
+        if self.hub.find_open(key).is_some_and(|conn| conn.upgrades == life) {
+            self.tell_now(key, what, state, |handler, ctx, state| match handler.as_any().downcast_mut::<P>() {
+                Some(protocol) => tell(protocol, &mut ctx.lent(), state),
+                None => Ok(()),
+            });
+        }
     }
 
     /// Runs any code of the program that is no connection's, and times it.
@@ -244,6 +291,7 @@ impl<S> Core<S> {
             discard("a factory", factory);
         }
         self.hub.discard_all();
+        self.drop_all_offloads(); // also the lanes of what was just dropped
     }
 
     pub(super) fn begin_drain(&mut self, grace: Duration) {

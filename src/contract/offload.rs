@@ -2,19 +2,35 @@
 
 use super::{Context, Core, Handler, Net, Protocol, deferred::mistaken};
 use crate::{
+    config::Config,
     key::Key,
     panics::discard,
     pool::{Capacity, Purpose, Refused, Ticket},
     reason::{OffloadError, Outcome},
     table::Table,
-    threads::{Product, Returned},
+    threads::{Product, Returned, Work, forget},
 };
 
 /// What to do when the work is done.
 pub(crate) enum Done<S> {
     Job(Box<dyn FnOnce(&mut Net<'_, S>, &mut S, Result<Product, OffloadError>)>),
     /// For one life of this connection.
-    Tell(Key, Box<dyn FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S, Result<Product, OffloadError>) -> Outcome>),
+    Tell(Key, DoneTell<S>),
+}
+
+pub(crate) type DoneTell<S> =
+    Box<dyn FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S, Result<Product, OffloadError>) -> Outcome>;
+
+impl<S> Done<S> {
+    pub(super) fn owner(&self) -> Option<Key> {
+        if let Self::Tell(key, _) = self { Some(*key) } else { None }
+    }
+}
+
+/// Work that was given out.
+pub(crate) struct Given<S> {
+    done: Done<S>,
+    is_held: bool,
 }
 
 /// An offload for which there was no room.
@@ -34,7 +50,7 @@ pub(crate) type OnReturn<S> = fn(&mut Core<S>, Ticket, Result<Product, OffloadEr
 const NO_TICKET: Ticket = 0;
 
 /// For the log.
-const FOLLOWS: &str = "what follows offloaded work";
+pub(super) const FOLLOWS: &str = "what follows offloaded work";
 
 impl<S> Net<'_, S> {
     /// Has another thread do `work`, which may block: a file, a database, a long calculation. When it is done, `done` runs
@@ -56,7 +72,8 @@ impl<S> Net<'_, S> {
         work: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(&mut Net<'_, S>, &mut S, Result<T, OffloadError>) + 'static,
     ) {
-        self.core.offload(work, Done::Job(Box::new(move |net, state, product| done(net, state, product.map(unpack)))));
+        let done = Done::Job(Box::new(move |net, state, product| done(net, state, product.map(unpack))));
+        self.core.offload(false, Box::new(move || Box::new(work())), done);
     }
 
     /// [`Context::offload`], for the connection of this key. `false`: it is not open (any more), and nothing is done.
@@ -66,21 +83,7 @@ impl<S> Net<'_, S> {
         work: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Outcome + 'static,
     ) -> bool {
-        if self.core.hub.find_open(key).is_none() {
-            return false;
-        }
-        let tell =
-            Box::new(move |handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, product: Result<_, _>| {
-                match handler.as_any().downcast_mut::<P>() {
-                    Some(protocol) => done(protocol, ctx, state, product.map(unpack)),
-                    None => {
-                        mistaken::<P>(ctx.key, handler.type_name());
-                        Ok(())
-                    }
-                }
-            });
-        self.core.offload(work, Done::Tell(key, tell));
-        true
+        self.core.offload_for(false, key, work, done)
     }
 }
 
@@ -96,7 +99,7 @@ impl<S> Context<'_, S> {
         done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Outcome + 'static,
     ) {
         let own = self.own();
-        self.net.offload_for(own, work, done);
+        self.net.core.offload_for(false, own, work, done);
     }
 
     /// [`Context::offload`], and nothing is read or delivered until `done` has returned, whatever it returns: requests are
@@ -107,8 +110,8 @@ impl<S> Context<'_, S> {
         work: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Outcome + 'static,
     ) {
-        let hold = self.hold();
-        self.offload(work, move |protocol: &mut P, ctx, state, result| {
+        let (own, hold) = (self.own(), self.hold());
+        self.net.core.offload_for(true, own, work, move |protocol: &mut P, ctx: &mut Context<'_, S>, state: &mut S, result| {
             let outcome = done(protocol, &mut ctx.lent(), state, result);
             ctx.release(hold);
             outcome
@@ -116,42 +119,83 @@ impl<S> Context<'_, S> {
     }
 }
 
-fn unpack<T: 'static>(product: Product) -> T {
+/// What follows work of a connection, for whatever handler that has then.
+pub(super) fn told<S, P: Protocol<S>, T: 'static>(
+    done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Outcome + 'static,
+) -> DoneTell<S> {
+    Box::new(move |handler, ctx, state, product| match handler.as_any().downcast_mut::<P>() {
+        Some(protocol) => done(protocol, ctx, state, product.map(unpack)),
+        None => {
+            mistaken::<P>(ctx.key, handler.type_name());
+            Ok(())
+        }
+    })
+}
+
+pub(super) fn unpack<T: 'static>(product: Product) -> T {
     *product.downcast().expect("a ticket brings back what its own work has made")
 }
 
 impl<S> Core<S> {
-    fn offload<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static, done: Done<S>) {
+    /// Held work waits for as long as it takes: there is no more of it than connections that wait for it.
+    pub(super) fn offload(&mut self, is_held: bool, work: Work, done: Done<S>) {
         self.on_return[Purpose::Offload as usize] = Some(Self::finish_offload);
         let hub = &mut self.hub;
         if hub.cx.is_shut {
-            return;
+            hub.cx.discard_elsewhere(Purpose::Offload, work);
+            return discard(FOLLOWS, done);
         }
-        let capacity = Capacity { threads: hub.cx.config.offload_threads, queue: hub.cx.config.offload_queue };
+        let Config { offload_threads: threads, offload_queue, .. } = hub.cx.config;
+        let queue = if is_held { usize::MAX } else { offload_queue };
+        let ticket = hub.cx.threads.ticket(done.owner());
         // What is done and not told yet counts too: quick work could come in faster than its ends are told.
-        let given = if self.offloads.len() < capacity.threads.max(1).saturating_add(capacity.queue) {
-            hub.cx.give_out(Purpose::Offload, capacity, move || Box::new(work()))
-        } else {
-            Err(Refused::Full)
-        };
-        let error = match given {
-            Ok(ticket) => {
-                if let Done::Tell(key, _) = done {
-                    hub.cx.threads.owned.put(ticket, key);
-                }
-                self.offloads.put(ticket, done);
-                return;
+        let is_full = !is_held && self.offloads.len() - self.held_offloads >= threads.max(1).saturating_add(queue);
+        let given = match is_full {
+            true => {
+                hub.cx.discard_elsewhere(Purpose::Offload, work);
+                Err(Refused::Full)
             }
-            Err(Refused::Full) => OffloadError::Full,
-            Err(Refused::NoThread(error)) => OffloadError::NoThread(error),
+            false => hub.cx.give_out(Purpose::Offload, Capacity { threads, queue }, ticket, work),
         };
-        let ticket = if let Done::Tell(key, _) = done { hub.cx.threads.refuse(key) } else { NO_TICKET };
+        match given {
+            Ok(()) => {
+                self.held_offloads += usize::from(is_held);
+                self.offloads.put(ticket, Given { done, is_held });
+            }
+            Err(refused) => self.refuse_work(ticket, refused, done),
+        }
+    }
+
+    /// `false`: the connection is not open.
+    fn offload_for<P: Protocol<S>, T: Send + 'static>(
+        &mut self,
+        is_held: bool,
+        key: Key,
+        work: impl FnOnce() -> T + Send + 'static,
+        done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Outcome + 'static,
+    ) -> bool {
+        let is_open = self.hub.find_open(key).is_some();
+        if is_open {
+            self.offload(is_held, Box::new(move || Box::new(work())), Done::Tell(key, told(done)));
+        }
+        is_open
+    }
+
+    /// It is told as the end of other work is, in the next turn.
+    pub(super) fn refuse_work(&mut self, ticket: Ticket, refused: Refused, done: Done<S>) {
+        let error = match refused {
+            Refused::Full => OffloadError::Full,
+            Refused::NoThread(error) => OffloadError::NoThread(error),
+        };
         self.refused.push(Refusing { done, error, ticket, tell: Self::tell_refused });
     }
 
     /// What needed no other thread: all that stood there when this began, because a peer may have caused it by the thousand,
     /// and more would come than could ever be told.
     pub(super) fn run_known(&mut self, state: &mut S) {
+        if let Some(do_asks) = self.lanes.as_ref().filter(|lanes| lanes.has_asks()).map(|lanes| lanes.do_asks) {
+            do_asks(self);
+        }
         for found in std::mem::take(&mut self.hub.cx.threads.known) {
             if let Some(on_return) = self.on_return[Purpose::Names as usize] {
                 on_return(self, NO_TICKET, Ok(Box::new(found)), state);
@@ -165,21 +209,37 @@ impl<S> Core<S> {
     }
 
     fn tell_refused(&mut self, Refusing { done, error, ticket, .. }: Refusing<S>, state: &mut S) {
+        self.tell_done(Purpose::Offload, ticket, Some(done), Err(error), state);
+    }
+
+    /// What follows work that has come to an end, unless nobody waits for it any more.
+    pub(super) fn tell_done(
+        &mut self,
+        purpose: Purpose,
+        ticket: Ticket,
+        done: Option<Done<S>>,
+        product: Result<Product, OffloadError>,
+        state: &mut S,
+    ) {
         match done {
-            Done::Job(done) => _ = self.run_job(FOLLOWS, state, |net, state| done(net, state, Err(error))),
-            Done::Tell(key, done) if self.hub.cx.threads.owned.remove(ticket).is_some() => {
-                self.tell_now(key, FOLLOWS, state, |handler, ctx, state| done(handler, ctx, state, Err(error)));
+            Some(Done::Job(done)) => _ = self.run_job(FOLLOWS, state, |net, state| done(net, state, product)),
+            Some(Done::Tell(key, done)) if self.hub.cx.threads.owned.remove(ticket).is_some() => {
+                self.tell_now(key, FOLLOWS, state, |handler, ctx, state| done(handler, ctx, state, product));
             }
-            nobodys => discard(FOLLOWS, nobodys),
+            nobodys => {
+                discard(FOLLOWS, nobodys);
+                self.hub.cx.do_chore(purpose, Box::new(move || forget(product)));
+            }
         }
     }
 
     pub(super) fn has_known(&self) -> bool {
-        !(self.refused.is_empty() && self.hub.cx.threads.known.is_empty())
+        let has_asks = self.lanes.as_ref().is_some_and(|lanes| lanes.has_asks());
+        has_asks || !(self.refused.is_empty() && self.hub.cx.threads.known.is_empty())
     }
 
     pub(crate) fn offloads(&self) -> usize {
-        self.offloads.len() + self.refused.len()
+        self.offloads.len() + self.refused.len() + self.lanes.as_ref().map_or(0, |lanes| lanes.pending())
     }
 
     /// What other threads have done, so much a turn.
@@ -195,35 +255,36 @@ impl<S> Core<S> {
     }
 
     fn finish_offload(&mut self, ticket: Ticket, product: Result<Product, OffloadError>, state: &mut S) {
-        match self.offloads.remove(ticket) {
-            Some(Done::Job(done)) => _ = self.run_job(FOLLOWS, state, |net, state| done(net, state, product)),
-            Some(Done::Tell(key, done)) if self.hub.cx.threads.owned.remove(ticket).is_some() => {
-                self.tell_now(key, FOLLOWS, state, |handler, ctx, state| done(handler, ctx, state, product));
-            }
-            nobodys => {
-                if let Err(error @ OffloadError::Panicked(_)) = &product {
-                    log::error!(target: "mainspring", "{error}, and nobody waits for it any more");
-                }
-                discard(FOLLOWS, nobodys);
-                discard("offloaded work", product);
-            }
-        }
+        let done = self.take_offload(ticket);
+        self.tell_done(Purpose::Offload, ticket, done, product, state);
+    }
+
+    fn take_offload(&mut self, ticket: Ticket) -> Option<Done<S>> {
+        let Given { done, is_held } = self.offloads.remove(ticket)?;
+        self.held_offloads -= usize::from(is_held);
+        Some(done)
     }
 
     pub(super) fn drop_all_offloads(&mut self) {
-        for (ticket, done) in self.offloads.take_all() {
-            self.drop_offload(ticket, done);
+        for (ticket, given) in self.offloads.take_all() {
+            self.drop_offload(ticket, given.done);
         }
+        self.held_offloads = 0;
         for Refusing { done, .. } in std::mem::take(&mut self.refused) {
             discard(FOLLOWS, done);
         }
         self.hub.cx.threads.owned = Table::default();
+        if let Some(drop_all) = self.lanes.as_ref().map(|lanes| lanes.drop_all) {
+            drop_all(self);
+        }
     }
 
     /// Drops what was to follow the work of a connection that has ended, and the work if it has not begun.
     pub(super) fn forget_offload(&mut self, ticket: Ticket) {
-        if let Some(done) = self.offloads.remove(ticket) {
+        if let Some(done) = self.take_offload(ticket) {
             self.drop_offload(ticket, done);
+        } else if let Some(forget) = self.lanes.as_ref().map(|lanes| lanes.forget) {
+            forget(self, ticket);
         }
     }
 
@@ -234,8 +295,8 @@ impl<S> Core<S> {
 
     /// Without a callback: there is no state to lend.
     pub(super) fn discard_returned(&mut self) {
-        while let Some(returned) = self.hub.cx.threads.next_returned() {
-            discard("offloaded work", returned.product);
+        while let Some(Returned { purpose, product, .. }) = self.hub.cx.threads.next_returned() {
+            self.hub.cx.do_chore(purpose, Box::new(move || forget(product)));
         }
         for found in std::mem::take(&mut self.hub.cx.threads.known) {
             discard("what was looked up", found);

@@ -1,6 +1,6 @@
 //! The asynchat half: [`Protocol`], which you write, and `Handler`, which the loop sees of it.
 
-use super::Context;
+use super::{Behind, Context};
 use crate::{
     flags::*,
     framing::{Found, Input},
@@ -115,11 +115,18 @@ pub(crate) trait Handler<S> {
     fn as_any(&mut self) -> &mut dyn Any;
     /// For the log.
     fn type_name(&self) -> &'static str;
+    /// The one that it stands before, if it does.
+    fn take_behind(&mut self) -> Behind<S> {
+        Behind::Itself
+    }
 }
 
-impl<S, P: Protocol<S>> Handler<S> for P {
+/// A protocol of the program.
+pub(crate) struct Own<P>(pub(crate) P);
+
+impl<S, P: Protocol<S>> Handler<S> for Own<P> {
     fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
-        ctx.timed(std::any::type_name::<P>(), "connected", |ctx| Protocol::connected(self, ctx, state))
+        ctx.timed(std::any::type_name::<P>(), "connected", |ctx| Protocol::connected(&mut self.0, ctx, state))
     }
 
     fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input, frames: &mut usize) -> Outcome {
@@ -130,12 +137,12 @@ impl<S, P: Protocol<S>> Handler<S> for P {
                 Found::Frame(range) => {
                     cx.lent.frame_ended = true;
                     let frame = input.slice(range);
-                    ctx.timed(std::any::type_name::<P>(), "frame", |ctx| Protocol::frame(self, ctx, state, frame))?;
+                    ctx.timed(std::any::type_name::<P>(), "frame", |ctx| Protocol::frame(&mut self.0, ctx, state, frame))?;
                 }
                 Found::Piece(range) if range.is_empty() => {}
                 Found::Piece(range) => {
                     let piece = input.slice(range);
-                    ctx.timed(std::any::type_name::<P>(), "received", |ctx| Protocol::received(self, ctx, state, piece))?;
+                    ctx.timed(std::any::type_name::<P>(), "received", |ctx| Protocol::received(&mut self.0, ctx, state, piece))?;
                 }
                 Found::TooLong => {
                     ctx.hub().cx.lent.frame_ended = true;
@@ -157,27 +164,27 @@ impl<S, P: Protocol<S>> Handler<S> for P {
     }
 
     fn writable(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
-        ctx.timed(std::any::type_name::<P>(), "writable", |ctx| Protocol::writable(self, ctx, state))
+        ctx.timed(std::any::type_name::<P>(), "writable", |ctx| Protocol::writable(&mut self.0, ctx, state))
     }
 
     fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
-        ctx.timed(std::any::type_name::<P>(), "exceeded", |ctx| Protocol::exceeded(self, ctx, state, limit))
+        ctx.timed(std::any::type_name::<P>(), "exceeded", |ctx| Protocol::exceeded(&mut self.0, ctx, state, limit))
     }
 
     fn draining(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
-        ctx.timed(std::any::type_name::<P>(), "draining", |ctx| Protocol::draining(self, ctx, state))
+        ctx.timed(std::any::type_name::<P>(), "draining", |ctx| Protocol::draining(&mut self.0, ctx, state))
     }
 
     fn eof(&mut self, ctx: &mut Context<'_, S>, state: &mut S, tail: &[u8]) -> Outcome {
-        ctx.timed(std::any::type_name::<P>(), "eof", |ctx| Protocol::eof(self, ctx, state, tail))
+        ctx.timed(std::any::type_name::<P>(), "eof", |ctx| Protocol::eof(&mut self.0, ctx, state, tail))
     }
 
     fn closed(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {
-        ctx.timed(std::any::type_name::<P>(), "closed", |ctx| Protocol::closed(self, ctx, state, why));
+        ctx.timed(std::any::type_name::<P>(), "closed", |ctx| Protocol::closed(&mut self.0, ctx, state, why));
     }
 
     fn as_any(&mut self) -> &mut dyn Any {
-        self
+        &mut self.0
     }
 
     fn type_name(&self) -> &'static str {

@@ -129,11 +129,13 @@ pub(crate) enum Stands {
 pub(crate) trait Workers {
     /// What looks a name up, on a thread to which it is given next.
     fn lookup(&mut self, question: Question) -> Lookup;
-    /// Runs `job` on another thread, one of so many for this purpose. Never waits: what finds no room is refused. The job
+    /// Runs `job` on another thread, one of so many for this purpose. Never waits: what finds no room is refused, and given back. The job
     /// tells the loop itself. (In the simulated world it runs on this thread, in a later wait.)
-    fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), Refused>;
+    fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), (Refused, Job)>;
     /// Takes back what was spawned and has not begun.
     fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job>;
+    /// Has another thread, one of so many, do what nobody waits for, also when this has gone. It is given back if there is none.
+    fn do_chore(&mut self, purpose: Purpose, threads_max: usize, chore: Job) -> Result<(), Job>;
 }
 
 /// Those of the world, made when they are first needed.

@@ -19,6 +19,7 @@ mod exceeded;
 mod framing;
 mod isolation;
 mod keys;
+mod lanes;
 mod lingering;
 mod listening;
 mod logging;

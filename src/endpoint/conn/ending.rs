@@ -87,9 +87,9 @@ impl Conn {
         }
     }
 
-    /// A stream whose two directions have ended closes itself.
+    /// A stream whose two directions have ended closes itself, unless somebody holds it.
     pub(crate) fn close_if_both_ended(&mut self, cx: &mut Cx) {
-        if self.is(FIN_ASKED) && self.is(EOF_TOLD) {
+        if self.is(FIN_ASKED) && self.is(EOF_TOLD) && !self.is(HELD) {
             self.close(cx);
         }
     }

@@ -215,6 +215,7 @@ impl Conn {
         if extra.holds.remove(hold) && extra.holds.is_empty() {
             self.set(NEEDS_SETTLING);
             self.set_paused(HELD, false, cx);
+            self.close_if_both_ended(cx);
         }
     }
 

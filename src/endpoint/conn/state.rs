@@ -135,6 +135,11 @@ impl Conn {
             && !cx.threads.has_work_of(self.key)
     }
 
+    /// Its end is no frame's that was cut short.
+    pub(crate) fn is_stream_without_frames(&self) -> bool {
+        matches!(self.framing, Framing::None)
+    }
+
     /// Without a terminator the stream is one frame, which may be over when it was answered. So may be what a length that was
     /// set is for; a stream of a length is not over before that.
     fn is_amid_stream(&self) -> bool {

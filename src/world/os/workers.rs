@@ -2,14 +2,20 @@
 
 use crate::{
     names::{Lookup, Question, ask_the_system},
-    pool::{Capacity, Job, Pool, Purpose, Refused, Ticket},
+    pool::{Capacity, Job, PURPOSES, Pool, Purpose, Refused, Ticket},
     world::Workers,
 };
 
 #[derive(Default)]
 pub(crate) struct OsWorkers {
     /// By purpose, made when they are first needed.
-    pools: [Option<Pool>; 2],
+    pools: [Option<Pool>; PURPOSES],
+}
+
+impl OsWorkers {
+    fn pool(&mut self, purpose: Purpose, threads_max: usize) -> &Pool {
+        self.pools[purpose as usize].get_or_insert_with(|| Pool::new(purpose, threads_max))
+    }
 }
 
 impl Workers for OsWorkers {
@@ -17,11 +23,15 @@ impl Workers for OsWorkers {
         Box::new(move || ask_the_system(&question))
     }
 
-    fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), Refused> {
-        self.pools[purpose as usize].get_or_insert_with(|| Pool::new(purpose, capacity)).spawn(ticket, job)
+    fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), (Refused, Job)> {
+        self.pool(purpose, capacity.threads).spawn(capacity.queue, ticket, job)
     }
 
     fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job> {
         self.pools[purpose as usize].as_ref()?.take_back(ticket)
+    }
+
+    fn do_chore(&mut self, purpose: Purpose, threads_max: usize, chore: Job) -> Result<(), Job> {
+        self.pool(purpose, threads_max).do_chore(chore)
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     flags::Flags,
     key::Number,
     names::{Lookup, Question as NameQuestion},
-    pool::{Capacity, Job, Purpose, Refused, Ticket},
+    pool::{Capacity, Job, PURPOSES, Purpose, Refused, Ticket},
     time::Time,
 };
 pub use errno::Errno;
@@ -47,7 +47,7 @@ pub(crate) struct SimWorld {
 }
 
 /// By purpose.
-type Crews = Rc<RefCell<[Crew; 2]>>;
+type Crews = Rc<RefCell<[Crew; PURPOSES]>>;
 
 impl SimWorld {
     pub(crate) fn new(network: SharedNetwork, host: HostId, sleeps_until: WakeTime) -> Self {
@@ -158,18 +158,25 @@ impl Workers for SimWorkers {
 
     /// It fails, where an operation fails on purpose, as a system that gives no thread. The wait of the next turn, which
     /// does not sleep, sees the work.
-    fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), Refused> {
+    fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), (Refused, Job)> {
         let mut network = self.network.borrow_mut();
-        network.operate(self.host, "spawn").map_err(|errno| Refused::NoThread(errno.to_error()))?;
+        if let Err(errno) = network.operate(self.host, "spawn") {
+            return Err((Refused::NoThread(errno.to_error()), job));
+        }
         let takes = match purpose {
             Purpose::Names => std::mem::take(&mut self.lookup_takes),
-            Purpose::Offload => network.work_takes(self.host),
+            Purpose::Offload | Purpose::Lanes => network.work_takes(self.host),
         };
         self.crews.borrow_mut()[purpose as usize].spawn(capacity, network.now, takes, ticket, job)
     }
 
     fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job> {
         self.crews.borrow_mut()[purpose as usize].take_back(ticket)
+    }
+
+    /// Here is no other thread, and no time is lost.
+    fn do_chore(&mut self, _: Purpose, _: usize, chore: Job) -> Result<(), Job> {
+        Err(chore)
     }
 }
 

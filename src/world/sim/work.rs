@@ -25,13 +25,13 @@ impl Crew {
         takes: Duration,
         ticket: Ticket,
         job: Job,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), (Refused, Job)> {
         if self.at_work.len() < capacity.threads.max(1) {
             self.at_work.insert((now + takes, ticket), job);
         } else if self.queue.len() < capacity.queue {
             self.queue.push_back((ticket, takes, job));
         } else {
-            return Err(Refused::Full);
+            return Err((Refused::Full, job));
         }
         Ok(())
     }

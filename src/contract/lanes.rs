@@ -1,0 +1,414 @@
+//! Lanes: things that other threads work on, one piece of work after another. What is said to a lane from where no net is at
+//! hand is an [`Ask`], and is done in the next turn.
+
+use super::{
+    Context, Core, Net, Protocol,
+    offload::{Done, FOLLOWS, told},
+};
+use crate::{
+    panics::discard,
+    pool::{Capacity, Job, Purpose, Ticket},
+    reason::{OffloadError, Outcome},
+    table::Table,
+    threads::{Product, Work},
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    fmt,
+    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Something that other threads work on, one piece of work after another, in order: a file, a database, a socket that
+/// blocks. Made by [`Net::lane`].
+///
+/// At most one piece is at work, however many wait, so a lane never takes more than one of the
+/// [`Config::lane_threads`](crate::Config::lane_threads), and never finds them [full](OffloadError::Full). The thing itself is
+/// touched and dropped on these threads alone: closing a file may block too. A lane that is dropped is
+/// [finished](Self::finish) with nothing to do.
+pub struct Lane<T: Send + 'static> {
+    /// Nothing once it is finished.
+    thing: Option<Thing<T>>,
+    id: LaneId,
+    asks: Rc<Asks>,
+    pending: Rc<Cell<usize>>,
+}
+
+/// Locked by who works on it, never by two. Nothing once it is finished.
+type Thing<T> = Arc<Mutex<Option<T>>>;
+
+pub(crate) type LaneId = u64;
+
+impl<T: Send + 'static> Lane<T> {
+    /// Has `work` done on the thing by another thread, after all that was given before. When it is done, `done` is called like a
+    /// callback of this connection, and its `Err` ends it. If the connection begins to end, or becomes something else, before
+    /// that, `done` is dropped uncalled, and work that has not begun is not done: what must be done belongs into
+    /// [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// `done` is told in [`OffloadError`] when the work panicked, and when the system gives no thread. The lane goes on, with the
+    /// thing as it was left.
+    pub fn offload<P: Protocol<S>, S, R: Send + 'static>(
+        &mut self,
+        ctx: &mut Context<'_, S>,
+        work: impl FnOnce(&mut T) -> R + Send + 'static,
+        done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, Result<R, OffloadError>) -> Outcome + 'static,
+    ) {
+        let own = ctx.own();
+        if ctx.net.core.hub.find_open(own).is_some() {
+            self.push(ctx.net.core, work, Done::Tell(own, told(done)));
+        }
+    }
+
+    /// Of another reactor's net nothing is done.
+    pub(super) fn push<S, R: Send + 'static>(
+        &mut self,
+        core: &mut Core<S>,
+        work: impl FnOnce(&mut T) -> R + Send + 'static,
+        done: Done<S>,
+    ) {
+        if let Some(work) =
+            self.work(work).filter(|_| core.lanes.as_ref().is_some_and(|lanes| Rc::ptr_eq(&self.asks, &lanes.asks)))
+        {
+            core.push_piece(self.id, work, Some(done));
+        }
+    }
+
+    fn work<R: Send + 'static>(&self, work: impl FnOnce(&mut T) -> R + Send + 'static) -> Option<Work> {
+        Some(work_on(self.thing.as_ref()?, work))
+    }
+
+    /// Makes pieces of work that are always the same.
+    pub(super) fn maker<R: Send + 'static>(&self, work: fn(&mut T) -> R) -> impl Fn() -> Option<Work> + use<T, R> {
+        let thing = self.thing.clone();
+        move || Some(work_on(thing.as_ref()?, work))
+    }
+
+    /// Pieces of work that were given and have not ended.
+    pub fn pending(&self) -> usize {
+        self.pending.get()
+    }
+
+    /// After the last piece of work, `last` is done, always: also when the connection is gone, the reactor drained or shut down.
+    /// The place to remove a file that was not completed, for fsync(2), for closing. Nobody is told of its end; a panic is
+    /// logged. [`run`](crate::Reactor::run) waits for it, but not beyond the grace of a drain or a shutdown: the program may end
+    /// before it does.
+    pub fn finish(mut self, last: impl FnOnce(T) + Send + 'static) {
+        self.end(last);
+    }
+
+    fn end(&mut self, last: impl FnOnce(T) + Send + 'static) {
+        let Some(thing) = self.thing.take() else { return };
+        let last = Last::work(move || {
+            let thing = lock(&thing).take();
+            if let Some(thing) = thing {
+                last(thing);
+            }
+        });
+        self.asks.ask(Ask::Last(self.id, Some(last)));
+    }
+
+    /// The thing, if nobody works on it. The lane is finished then.
+    pub(super) fn take_back(&mut self) -> Option<T> {
+        let thing = self.thing.take()?;
+        self.asks.ask(Ask::Last(self.id, None));
+        thing.try_lock().ok()?.take()
+    }
+
+    /// Has the piece made that the lane was [set up](Core::refill_by) to make.
+    pub(super) fn puller(&self) -> impl Fn() + use<T> {
+        let (asks, id) = (Rc::clone(&self.asks), self.id);
+        move || asks.ask(Ask::Refill(id))
+    }
+
+    pub(super) fn id(&self) -> LaneId {
+        self.id
+    }
+}
+
+impl<T: Send + 'static> Drop for Lane<T> {
+    fn drop(&mut self) {
+        self.end(drop);
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for Lane<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").field("pending", &self.pending()).finish_non_exhaustive()
+    }
+}
+
+fn work_on<T: Send + 'static, R: Send + 'static>(thing: &Thing<T>, work: impl FnOnce(&mut T) -> R + Send + 'static) -> Work {
+    let thing = Arc::clone(thing);
+    Box::new(move || Box::new(work(lock(&thing).as_mut().expect("the last piece of a lane comes last"))))
+}
+
+/// A panic of a piece leaves the thing to the next.
+fn lock<T>(thing: &Mutex<Option<T>>) -> MutexGuard<'_, Option<T>> {
+    thing.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is asked of the lanes of one reactor.
+#[derive(Default)]
+pub(crate) struct Asks {
+    list: RefCell<Vec<Ask>>,
+    /// The reactor is gone.
+    is_over: Cell<bool>,
+}
+
+enum Ask {
+    /// No further piece comes, after this one.
+    Last(LaneId, Option<Work>),
+    /// A piece is to be made.
+    Refill(LaneId),
+}
+
+impl Asks {
+    fn ask(&self, ask: Ask) {
+        match ask {
+            Ask::Last(_, last) if self.is_over.get() => drop(last),
+            ask => self.list.borrow_mut().push(ask),
+        }
+    }
+}
+
+/// The lanes of one reactor, made with the first. What is done with them is named here, so that a program without any links
+/// nothing of it.
+pub(super) struct Lanes<S> {
+    so_far: LaneId,
+    queues: Table<LaneId, Queue<S>>,
+    /// Whose each piece is that has not ended.
+    pieces: Table<Ticket, LaneId>,
+    asks: Rc<Asks>,
+    pub(super) do_asks: fn(&mut Core<S>),
+    pub(super) forget: fn(&mut Core<S>, Ticket),
+    pub(super) drop_all: fn(&mut Core<S>),
+}
+
+/// What is to be done on one thing.
+struct Queue<S> {
+    waiting: VecDeque<Piece<S>>,
+    at_work: Option<AtWork<S>>,
+    /// No further piece comes.
+    is_over: bool,
+    refill: Option<Refill<S>>,
+    pending: Rc<Cell<usize>>,
+}
+
+/// Makes a piece.
+type Refill<S> = Box<dyn FnMut() -> Option<(Work, Done<S>)>>;
+
+struct Piece<S> {
+    ticket: Ticket,
+    work: Work,
+    done: Option<Done<S>>,
+}
+
+struct AtWork<S> {
+    ticket: Ticket,
+    /// Nothing if nobody waits for it (any more).
+    done: Option<Done<S>>,
+}
+
+impl<S> Lanes<S> {
+    pub(super) fn has_asks(&self) -> bool {
+        !self.asks.list.borrow().is_empty()
+    }
+
+    /// Pieces that have not ended; they keep the reactor running.
+    pub(super) fn pending(&self) -> usize {
+        self.pieces.len()
+    }
+}
+
+impl<S> Drop for Lanes<S> {
+    fn drop(&mut self) {
+        self.asks.is_over.set(true);
+    }
+}
+
+impl<S> Net<'_, S> {
+    /// A lane for this thing, which is made over to other threads: see [`Lane`].
+    pub fn lane<T: Send + 'static>(&mut self, thing: T) -> Lane<T> {
+        self.core.lane(thing)
+    }
+}
+
+impl<S> Core<S> {
+    pub(super) fn lane<T: Send + 'static>(&mut self, thing: T) -> Lane<T> {
+        self.on_return[Purpose::Lanes as usize] = Some(Self::piece_returned);
+        let lanes = self.lanes.get_or_insert_with(|| {
+            Box::new(Lanes {
+                so_far: 0,
+                queues: Table::default(),
+                pieces: Table::default(),
+                asks: Rc::default(),
+                do_asks: Self::do_asks,
+                forget: Self::forget_piece,
+                drop_all: Self::drop_all_pieces,
+            })
+        });
+        lanes.so_far += 1;
+        let pending = Rc::<Cell<usize>>::default();
+        let queue = Queue { waiting: VecDeque::new(), at_work: None, is_over: false, refill: None, pending: Rc::clone(&pending) };
+        lanes.queues.put(lanes.so_far, queue);
+        Lane { thing: Some(Arc::new(Mutex::new(Some(thing)))), id: lanes.so_far, asks: Rc::clone(&lanes.asks), pending }
+    }
+
+    fn queue(&mut self, id: LaneId) -> Option<&mut Queue<S>> {
+        self.lanes.as_mut()?.queues.get_mut(id)
+    }
+
+    /// What makes a piece when the lane is asked for one.
+    pub(super) fn refill_by(&mut self, id: LaneId, refill: impl FnMut() -> Option<(Work, Done<S>)> + 'static) {
+        if let Some(queue) = self.queue(id) {
+            queue.refill = Some(Box::new(refill));
+        }
+    }
+
+    fn push_piece(&mut self, id: LaneId, work: Work, done: Option<Done<S>>) {
+        if self.hub.cx.is_shut {
+            self.hub.cx.discard_elsewhere(Purpose::Lanes, work);
+            return discard(FOLLOWS, done);
+        }
+        let ticket = self.hub.cx.threads.ticket(done.as_ref().and_then(Done::owner));
+        let Some(lanes) = &mut self.lanes else { return };
+        let Some(queue) = lanes.queues.get_mut(id) else { return };
+        queue.waiting.push_back(Piece { ticket, work, done });
+        queue.pending.set(queue.pending.get() + 1);
+        lanes.pieces.put(ticket, id);
+        self.go_on(id);
+    }
+
+    /// Gives out the next piece, if none is at work. After the last the lane is gone.
+    fn go_on(&mut self, id: LaneId) {
+        while let Some(queue) = self.queue(id).filter(|queue| queue.at_work.is_none()) {
+            let Some(Piece { ticket, work, done }) = queue.waiting.pop_front() else {
+                if let (true, Some(lanes)) = (queue.is_over, &mut self.lanes) {
+                    lanes.queues.remove(id);
+                }
+                return;
+            };
+            let capacity = Capacity { threads: self.hub.cx.config.lane_threads, queue: usize::MAX };
+            match (self.hub.cx.give_out(Purpose::Lanes, capacity, ticket, work), done) {
+                (Ok(()), done) => {
+                    if let Some(queue) = self.queue(id) {
+                        queue.at_work = Some(AtWork { ticket, done });
+                    }
+                }
+                (Err(refused), Some(done)) => {
+                    self.piece_ended(ticket);
+                    self.refuse_work(ticket, refused, done);
+                }
+                (Err(_), None) => _ = self.piece_ended(ticket),
+            }
+        }
+    }
+
+    /// Of which lane it was.
+    fn piece_ended(&mut self, ticket: Ticket) -> Option<LaneId> {
+        let id = self.lanes.as_mut()?.pieces.remove(ticket)?;
+        if let Some(queue) = self.queue(id) {
+            queue.pending.set(queue.pending.get() - 1);
+        }
+        Some(id)
+    }
+
+    fn piece_returned(&mut self, ticket: Ticket, product: Result<Product, OffloadError>, state: &mut S) {
+        let id = self.piece_ended(ticket);
+        let queue = id.and_then(|id| self.queue(id));
+        let at_work = queue.and_then(|queue| queue.at_work.take_if(|at_work| at_work.ticket == ticket));
+        if let Some(id) = id {
+            self.go_on(id); // before what follows, so that the thread has something to do meanwhile
+        }
+        self.tell_done(Purpose::Lanes, ticket, at_work.and_then(|at_work| at_work.done), product, state);
+    }
+
+    fn do_asks(&mut self) {
+        let asks = self.lanes.as_ref().map(|lanes| lanes.asks.list.take()).unwrap_or_default();
+        for ask in asks {
+            match ask {
+                Ask::Last(id, last) => {
+                    if let Some(last) = last {
+                        self.push_piece(id, last, None);
+                    }
+                    if let Some(queue) = self.queue(id) {
+                        queue.is_over = true;
+                    }
+                    self.go_on(id);
+                }
+                Ask::Refill(id) => {
+                    if let Some((work, done)) = self.queue(id).and_then(|queue| queue.refill.as_mut()?()) {
+                        self.push_piece(id, work, Some(done));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Its connection has ended: if it has begun, nobody is told.
+    fn forget_piece(&mut self, ticket: Ticket) {
+        let id = self.lanes.as_ref().and_then(|lanes| lanes.pieces.get(ticket).copied());
+        let Some(queue) = id.and_then(|id| self.queue(id)) else { return };
+        if let Some(at) = queue.waiting.iter().position(|piece| piece.ticket == ticket) {
+            let piece = queue.waiting.remove(at);
+            self.piece_ended(ticket);
+            self.drop_piece(piece);
+        } else if let Some(at_work) = &mut queue.at_work {
+            discard(FOLLOWS, at_work.done.take());
+        }
+    }
+
+    fn drop_piece(&mut self, piece: Option<Piece<S>>) {
+        let Some(Piece { work, done, .. }) = piece else { return };
+        self.hub.cx.discard_elsewhere(Purpose::Lanes, work);
+        discard(FOLLOWS, done);
+    }
+
+    /// What has begun is not told, what has not is dropped, and what was to be done last is done.
+    fn drop_all_pieces(&mut self) {
+        self.do_asks();
+        let Some(lanes) = &mut self.lanes else { return };
+        lanes.pieces = Table::default();
+        let queues: Vec<_> = lanes.queues.take_all().collect();
+        for (id, mut queue) in queues {
+            queue.pending.set(0);
+            if let Some(AtWork { ticket, done }) = queue.at_work.take() {
+                self.hub.cx.threads.take_back(Purpose::Lanes, ticket);
+                discard(FOLLOWS, done);
+            }
+            for piece in queue.waiting.drain(..) {
+                self.drop_piece(Some(piece));
+            }
+            if let (false, Some(lanes)) = (queue.is_over, &mut self.lanes) {
+                lanes.queues.put(id, queue);
+            }
+        }
+    }
+}
+
+/// What is to be done whatever becomes of it: at the latest when it is dropped.
+struct Last(Option<Job>);
+
+impl Last {
+    fn work(job: impl FnOnce() + Send + 'static) -> Work {
+        let mut last = Self(Some(Box::new(job)));
+        Box::new(move || {
+            last.run();
+            Box::new(())
+        })
+    }
+
+    fn run(&mut self) {
+        if let Some(job) = self.0.take() {
+            job();
+        }
+    }
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.run();
+    }
+}

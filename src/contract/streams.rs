@@ -1,0 +1,402 @@
+//! Bytes to and from what may block, in flat memory: [`Context::save`] and [`Context::send_from`]. A lane each; one piece is at
+//! work on another thread while the next one is gathered, or sent.
+
+use super::{
+    Context, Core, Handler, Lane, Net, Protocol, exceed,
+    offload::{Done, unpack},
+};
+use crate::{
+    endpoint::Conn,
+    flags::*,
+    framing::{Found, Input},
+    hold::Hold,
+    output::{Produced, Producer},
+    reason::{Limit, OffloadError, Outcome, Reason},
+    threads::Product,
+};
+use std::{
+    any::Any,
+    cell::RefCell,
+    io::{self, Read, Write},
+    marker::PhantomData,
+    rc::Rc,
+};
+
+/// A piece has at most about so many bytes.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// What becomes of a handler when its callback is over.
+pub(crate) enum Next<S> {
+    /// Another follows: an upgrade.
+    Successor(Box<dyn Handler<S>>),
+    /// Another stands before it for a while.
+    Behind(Box<dyn FnOnce(Box<dyn Handler<S>>) -> Box<dyn Handler<S>>>),
+    /// That is over.
+    Bare,
+}
+
+/// Whether another handler stands before it.
+pub(crate) enum Behind<S> {
+    /// None does.
+    Itself,
+    /// This one is behind it, which has nothing to do any more.
+    Other(Box<dyn Handler<S>>),
+    /// It is still needed.
+    Busy,
+}
+
+impl<S: 'static> Context<'_, S> {
+    /// Writes what would be delivered next to `writer`, on another thread: up to the end of the frame that comes, or of the
+    /// stream. `received` and `frame` are not called meanwhile, everything else is. At most two pieces of a quarter of a megabyte
+    /// are in memory: if the writer is slower than the peer, reading waits.
+    ///
+    /// Where it ends says the terminator: after `so many bytes` with [`Stream`](crate::Terminator::Stream), at a delimiter with
+    /// [`StreamUntil`](crate::Terminator::StreamUntil), at the end of the stream with [`None`](crate::Terminator::None). Then
+    /// `done` gets the writer back, flushed, before anything else is delivered, `eof` included. The writer is touched on other
+    /// threads alone until then, and dropped on one if that never comes: whose [`Drop`] removes a file that is not complete
+    /// leaves none behind, whenever the connection ends. It is a [`Lane`](crate::Lane).
+    ///
+    /// # Errors
+    /// `done` is told the writer's error at once, or [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when the stream ended
+    /// within a frame; the writer is dropped then. What still comes of the frame is delivered as usual: close, or save it into
+    /// an [`io::sink`]. A `save` while another one is under way ends the connection with [`Reason::Failed`].
+    pub fn save<P: Protocol<S>, W: Write + Send + 'static>(
+        &mut self,
+        writer: W,
+        done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, io::Result<W>) -> Outcome + 'static,
+    ) {
+        let lane = self.net.core.lane(writer);
+        let end = self.pair_if_open().filter(|conn| conn.is(EOF_TOLD)).map(|_| End::of_stream(&[], true));
+        let has_ended = end.is_some();
+        let saved = Saved { lane, gathered: Vec::new(), is_at_work: false, end, hold: None, done: Some(Box::new(done)) };
+        let saved = Rc::new(RefCell::new(saved));
+        if has_ended {
+            go_on(&saved, self);
+        }
+        let put = |behind| -> Box<dyn Handler<S>> { Box::new(Saving { behind: Some(behind), saved, of: PhantomData::<P> }) };
+        self.net.core.next = Some(Next::Behind(Box::new(put)));
+        self.hub().cx.lent.interrupt = true;
+    }
+}
+
+impl<S> Context<'_, S> {
+    /// Queues what `reader` gives, which is read on another thread: it has its place in the output as a
+    /// [producer](Self::produce) has, and is read when its turn has come and there is room, a quarter of a megabyte at a time. What
+    /// is sent afterwards follows behind it. When the reader is at its end, and all of it is queued, `done` is told how many
+    /// bytes it had. It is dropped on another thread. It is a [`Lane`](crate::Lane).
+    ///
+    /// `done` is not called once the connection has begun to end (what is queued leaves nevertheless, if it ends politely) or has
+    /// become something else.
+    ///
+    /// # Errors
+    /// If the reader fails before it has given anything, `done` is told, and may send something else. After that the error ends
+    /// the connection with [`Reason::Failed`]: what was begun cannot be completed.
+    pub fn send_from<P: Protocol<S>, R: Read + Send + 'static>(
+        &mut self,
+        reader: R,
+        done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, io::Result<u64>) -> Outcome + 'static,
+    ) {
+        let lane = self.net.core.lane(reader);
+        let Some((key, life)) = self.pair_if_open().map(|conn| (conn.key, conn.upgrades)) else { return };
+        let feed = Rc::new(RefCell::new(Feed::default()));
+        let read = lane.maker(read_piece);
+        let (of_refill, mut done) = (Rc::clone(&feed), Some(done));
+        let done = Rc::new(RefCell::new(move |core: &mut Core<S>, state: &mut S, result| {
+            if let Some(done) = done.take() {
+                core.tell_life(key, life, "what follows `send_from`", state, |protocol, ctx, state| {
+                    done(protocol, ctx, state, result)
+                });
+            }
+        }));
+        self.net.core.refill_by(lane.id(), move || {
+            let (feed, done) = (Rc::clone(&of_refill), Rc::clone(&done));
+            let arrived = move |net: &mut Net<'_, S>, state: &mut S, product: Result<Product, OffloadError>| {
+                let piece = product.map_err(io::Error::other).and_then(unpack::<io::Result<Vec<u8>>>);
+                let result = feed.borrow_mut().arrives(piece);
+                net.wake(key);
+                if let Some(result) = result {
+                    (done.borrow_mut())(net.core, state, result);
+                }
+            };
+            Some((read()?, Done::Job(Box::new(arrived))))
+        });
+        let pull = lane.puller();
+        self.produce(Sending { feed, pull, _lane: lane });
+    }
+
+    /// This connection, if it has not begun to end.
+    fn pair_if_open(&mut self) -> Option<&mut Conn> {
+        let own = self.own();
+        self.net.core.hub.slots.conn_mut(own).filter(|conn| conn.is_open())
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------ saving
+
+/// Stands before a protocol whose input goes elsewhere.
+struct Saving<S, P, W: Send + 'static> {
+    behind: Option<Box<dyn Handler<S>>>,
+    saved: Rc<RefCell<Saved<S, P, W>>>,
+    of: PhantomData<P>,
+}
+
+type SaveDone<S, P, W> = Box<dyn FnOnce(&mut P, &mut Context<'_, S>, &mut S, io::Result<W>) -> Outcome>;
+
+struct Saved<S, P, W: Send + 'static> {
+    lane: Lane<W>,
+    /// What has come while the piece before was at work.
+    gathered: Vec<u8>,
+    is_at_work: bool,
+    /// Nothing more comes.
+    end: Option<End>,
+    hold: Option<Hold>,
+    /// Nothing once it is over.
+    done: Option<SaveDone<S, P, W>>,
+}
+
+struct End {
+    /// That of the stream: `eof` is still owed, with this.
+    tail: Option<Vec<u8>>,
+    is_whole: bool,
+}
+
+impl End {
+    fn of_stream(tail: &[u8], is_whole: bool) -> Self {
+        Self { tail: Some(tail.to_vec()), is_whole }
+    }
+}
+
+/// Gives out what was gathered, unless a piece is at work; and sees to it that no more comes than may.
+fn go_on<S: 'static, P: Protocol<S>, W: Write + Send + 'static>(saved: &Rc<RefCell<Saved<S, P, W>>>, ctx: &mut Context<'_, S>) {
+    let this = &mut *saved.borrow_mut();
+    let is_last = this.end.is_some();
+    if !this.is_at_work && (is_last || !this.gathered.is_empty()) {
+        this.is_at_work = true;
+        let (mut piece, saved, own) = (std::mem::take(&mut this.gathered), Rc::clone(saved), ctx.own());
+        let write = move |writer: &mut W| -> io::Result<Vec<u8>> {
+            writer.write_all(&piece)?;
+            if is_last {
+                writer.flush()?;
+            }
+            piece.clear();
+            Ok(piece)
+        };
+        let written =
+            move |handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, product: Result<Product, _>| {
+                let result = product.map_err(io::Error::other).and_then(unpack::<io::Result<Vec<u8>>>);
+                written(&saved, handler, ctx, state, result, is_last)
+            };
+        this.lane.push(ctx.net.core, write, Done::Tell(own, Box::new(written)));
+    }
+    if this.hold.is_none() && (is_last || this.gathered.len() >= PIECE_BYTES) {
+        this.hold = Some(ctx.hold());
+    }
+}
+
+fn written<S: 'static, P: Protocol<S>, W: Write + Send + 'static>(
+    saved: &Rc<RefCell<Saved<S, P, W>>>,
+    handler: &mut dyn Handler<S>,
+    ctx: &mut Context<'_, S>,
+    state: &mut S,
+    result: io::Result<Vec<u8>>,
+    is_last: bool,
+) -> Outcome {
+    let mut this = saved.borrow_mut();
+    this.is_at_work = false;
+    let result = match result {
+        Ok(spare) if !is_last => {
+            if this.gathered.is_empty() {
+                this.gathered = spare;
+            }
+            let hold = if this.end.is_none() { this.hold.take() } else { None };
+            drop(this);
+            hold.into_iter().for_each(|hold| ctx.release(hold));
+            go_on(saved, ctx);
+            return Ok(());
+        }
+        Ok(_) if this.end.as_ref().is_some_and(|end| !end.is_whole) => {
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended within a frame"))
+        }
+        Ok(_) => this.lane.take_back().ok_or_else(|| io::Error::other("a writer was not given back")),
+        Err(error) => Err(error),
+    };
+    let (done, end, hold) = (this.done.take(), this.end.take(), this.hold.take());
+    drop(this);
+    ctx.net.core.next = Some(Next::Bare);
+    if let (Some(done), Some(protocol)) = (done, handler.as_any().downcast_mut::<P>()) {
+        done(protocol, &mut ctx.lent(), state, result)?;
+        let owes_eof = end.and_then(|end| end.tail).filter(|_| matches!(ctx.net.core.next, Some(Next::Bare)));
+        if let Some(tail) = owes_eof.filter(|_| ctx.pair_if_open().is_some()) {
+            protocol.eof(&mut ctx.lent(), state, &tail)?;
+        }
+    }
+    hold.into_iter().for_each(|hold| ctx.release(hold));
+    Ok(())
+}
+
+impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Saving<S, P, W> {
+    fn behind(&mut self) -> &mut dyn Handler<S> {
+        &mut **self.behind.as_mut().expect("it is taken out when all is over")
+    }
+
+    fn gather(&mut self, bytes: &[u8], ends: bool) {
+        let this = &mut *self.saved.borrow_mut();
+        this.gathered.extend_from_slice(bytes);
+        if ends {
+            this.end = Some(End { tail: None, is_whole: true });
+        }
+    }
+}
+
+impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Handler<S> for Saving<S, P, W> {
+    fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        self.behind().connected(ctx, state)
+    }
+
+    fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input, frames: &mut usize) -> Outcome {
+        while *frames > 0 && self.saved.borrow().end.is_none() {
+            *frames -= 1;
+            let (conn, cx) = ctx.pair();
+            match conn.next_frame(input, cx) {
+                Found::Piece(range) => self.gather(input.slice(range), false),
+                Found::Frame(range) => {
+                    cx.lent.frame_ended = true;
+                    self.gather(input.slice(range), true);
+                }
+                Found::TooLong => {
+                    cx.lent.frame_ended = true;
+                    exceed(self, ctx, state, Limit::FrameBytes)?;
+                }
+                Found::Broken => return Err(conn.framing.take_fault()),
+                Found::Nothing => {
+                    conn.clear(MAY_HAVE_FRAME);
+                    break;
+                }
+            }
+            if ctx.hub().cx.lent.interrupt || input.is_empty() {
+                break;
+            }
+        }
+        go_on(&self.saved, ctx);
+        Ok(())
+    }
+
+    fn writable(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        self.behind().writable(ctx, state)
+    }
+
+    fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
+        self.behind().exceeded(ctx, state, limit)
+    }
+
+    fn draining(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        self.behind().draining(ctx, state)
+    }
+
+    fn eof(&mut self, ctx: &mut Context<'_, S>, _: &mut S, tail: &[u8]) -> Outcome {
+        let is_whole = ctx.pair().0.is_stream_without_frames();
+        self.saved.borrow_mut().end = Some(End::of_stream(tail, is_whole));
+        go_on(&self.saved, ctx);
+        Ok(())
+    }
+
+    fn closed(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {
+        self.behind().closed(ctx, state, why);
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self.behind().as_any()
+    }
+
+    fn type_name(&self) -> &'static str {
+        self.behind.as_ref().map_or("-", |behind| behind.type_name())
+    }
+
+    fn take_behind(&mut self) -> Behind<S> {
+        match self.saved.borrow().done {
+            Some(_) => Behind::Busy,
+            None => self.behind.take().map_or(Behind::Itself, Behind::Other),
+        }
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------- sending
+
+/// What a reader has given, on its way into the output.
+#[derive(Default)]
+struct Feed {
+    ready: Option<Vec<u8>>,
+    is_reading: bool,
+    has_ended: bool,
+    bytes: u64,
+    /// After something was given.
+    error: Option<io::Error>,
+}
+
+impl Feed {
+    /// What is to be told.
+    fn arrives(&mut self, piece: io::Result<Vec<u8>>) -> Option<io::Result<u64>> {
+        self.is_reading = false;
+        match piece {
+            Ok(piece) if piece.is_empty() => {
+                self.has_ended = true;
+                Some(Ok(self.bytes))
+            }
+            Ok(piece) => {
+                self.bytes += piece.len() as u64;
+                self.ready = Some(piece);
+                None
+            }
+            Err(error) if self.bytes == 0 => {
+                self.has_ended = true;
+                Some(Err(error))
+            }
+            Err(error) => {
+                self.error = Some(error);
+                None
+            }
+        }
+    }
+}
+
+/// Nothing: the end.
+fn read_piece(reader: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        match reader.read(&mut piece) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => {
+                piece.truncate(result?);
+                return Ok(piece);
+            }
+        }
+    }
+}
+
+struct Sending<R: Send + 'static, F> {
+    feed: Rc<RefCell<Feed>>,
+    /// Has the next piece read.
+    pull: F,
+    _lane: Lane<R>,
+}
+
+impl<R: Send + 'static, F: Fn() + 'static> Producer for Sending<R, F> {
+    fn more(&mut self, out: &mut Vec<u8>) -> io::Result<Produced> {
+        let feed = &mut *self.feed.borrow_mut();
+        let ready = feed.ready.take();
+        if let (None, Some(error)) = (&ready, feed.error.take()) {
+            return Err(error);
+        }
+        if !feed.is_reading && !feed.has_ended && feed.error.is_none() {
+            feed.is_reading = true;
+            (self.pull)();
+        }
+        match ready {
+            Some(bytes) if out.is_empty() => *out = bytes,
+            Some(bytes) => out.extend_from_slice(&bytes),
+            None if feed.has_ended => return Ok(Produced::Done),
+            None => return Ok(Produced::NotYet),
+        }
+        Ok(Produced::More)
+    }
+}

@@ -1,0 +1,225 @@
+//! By real threads.
+
+use crate::common::{Ctx, Journal, On, PATIENCE, Recorder, guest, note, quiet, reset, start, start_with, until, until_net};
+use mainspring::{Config, Context, Lane, Outcome, Protocol, Reactor};
+use std::{
+    sync::mpsc::{Receiver, Sender, channel},
+    thread,
+};
+
+/// Says on which thread it is dropped.
+struct Witness(Sender<thread::ThreadId>);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        let _ = self.0.send(thread::current().id());
+    }
+}
+
+fn witness() -> (Witness, Receiver<thread::ThreadId>) {
+    let (drops, dropped) = channel();
+    (Witness(drops), dropped)
+}
+
+/// Gives this connection a lane of numbers, and pieces that each add one and say what there is then.
+fn count_up(
+    reactor: &mut Reactor<Journal>,
+    journal: &mut Journal,
+    key: mainspring::Key,
+    pieces: u32,
+    with: impl FnOnce(Lane<u32>) + 'static,
+) {
+    reactor.net().tell(key, move |_: &mut Recorder<On>, ctx, _| {
+        let mut lane = ctx.net.lane(0);
+        for _ in 0..pieces {
+            lane.offload(
+                ctx,
+                |number| {
+                    *number += 1;
+                    (*number, thread::current().name().map(str::to_owned))
+                },
+                |_: &mut Recorder<On>, ctx, journal, result| {
+                    let (number, name) = result?;
+                    note(journal, ctx.key, format!("{number} {}", name.expect("it has one")));
+                    Ok(())
+                },
+            );
+        }
+        assert_eq!(lane.pending(), pieces as usize);
+        with(lane);
+        Ok(())
+    });
+    reactor.turn(journal, std::time::Duration::ZERO).expect("the selector works");
+}
+
+#[test]
+fn pieces_are_done_one_after_the_other_and_told_in_order() {
+    let (mut reactor, mut journal) = start();
+    let (key, _peer) = guest(&mut reactor, &mut journal, quiet as On);
+    count_up(&mut reactor, &mut journal, key, 20, drop);
+    until(&mut reactor, &mut journal, |journal| journal.frames().len() == 20);
+    let expected: Vec<String> = (1..=20).map(|number| format!("{number} mainspring-lane")).collect();
+    assert_eq!(journal.frames(), expected);
+}
+
+/// However many wait: a lane is one, and no piece of it finds the pool full.
+#[test]
+fn two_thousand_lanes_with_one_thread_are_never_full() {
+    let (mut reactor, mut journal) = start_with(Config::new().lane_threads(1).offload_threads(1).offload_queue(0));
+    let (key, _peer) = guest(&mut reactor, &mut journal, quiet as On);
+    for _ in 0..2_000 {
+        count_up(&mut reactor, &mut journal, key, 3, drop);
+    }
+    until(&mut reactor, &mut journal, |journal| journal.calls.len() >= 6_000);
+    until_net(&mut reactor, &mut journal, |net, _| net.stats().offloads == 0);
+}
+
+/// What was begun is done, what waits is not; then the last comes, on another thread, and what the lane has goes there too.
+#[test]
+fn the_last_of_a_lane_is_done_whatever_becomes_of_its_connection() {
+    for by_shutdown in [false, true] {
+        let (mut reactor, mut journal) = start();
+        let (key, peer) = guest(&mut reactor, &mut journal, quiet as On);
+        let (witness, dropped) = witness();
+        let ((begun, begins), (let_go, wait), (says, said)) = (channel(), channel::<()>(), channel());
+        let also = says.clone();
+        reactor.net().tell(key, move |_: &mut Recorder<On>, ctx, _| {
+            let mut lane = ctx.net.lane(witness);
+            let untold = |_: &mut Recorder<On>, _: &mut Ctx<'_>, _: &mut Journal, _| unreachable!("it has ended");
+            lane.offload(
+                ctx,
+                move |_| {
+                    begun.send(()).expect("the test listens");
+                    let _ = wait.recv();
+                    says.send("first").expect("the test listens");
+                },
+                untold,
+            );
+            lane.offload(ctx, |_| unreachable!("it had not begun"), untold);
+            lane.finish(move |witness| {
+                also.send("last").expect("the test listens");
+                drop(witness);
+            });
+            Ok(())
+        });
+        until(&mut reactor, &mut journal, |_| begins.try_recv().is_ok());
+        if by_shutdown {
+            reactor.shutdown(&mut journal);
+        } else {
+            reset(peer);
+            until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
+        }
+        drop(let_go);
+        let mut both = [(); 2].map(|()| match by_shutdown {
+            true => said.recv_timeout(PATIENCE).expect("it is done"),
+            false => {
+                let mut text = None;
+                until(&mut reactor, &mut journal, |_| {
+                    text = said.try_recv().ok();
+                    text.is_some()
+                });
+                text.expect("it is done")
+            }
+        });
+        assert_eq!(both, ["first", "last"], "by a shutdown: {by_shutdown}");
+        both.sort_unstable();
+        assert_ne!(dropped.recv_timeout(PATIENCE).expect("it is dropped"), thread::current().id());
+    }
+}
+
+#[test]
+fn what_a_lane_has_is_dropped_elsewhere_also_if_nothing_was_done_with_it() {
+    let mut reactor = Reactor::<()>::new().expect("a selector");
+    let (witness, dropped) = witness();
+    drop(reactor.net().lane(witness));
+    reactor.run(&mut ()).expect("the selector works");
+    assert_ne!(dropped.recv_timeout(PATIENCE).expect("it is dropped"), thread::current().id());
+}
+
+#[test]
+fn run_waits_for_the_last_of_a_lane() {
+    let mut reactor = Reactor::<()>::new().expect("a selector");
+    let (says, said) = channel();
+    reactor.net().lane(5).finish(move |number| says.send(number).expect("the test listens"));
+    reactor.run(&mut ()).expect("the selector works");
+    assert_eq!(said.try_recv(), Ok(5));
+}
+
+#[test]
+fn a_lane_that_outlives_its_reactor_is_finished_where_it_is_dropped() {
+    let mut reactor = Reactor::<()>::new().expect("a selector");
+    let (witness, dropped) = witness();
+    let lane = reactor.net().lane(witness);
+    drop(reactor);
+    assert!(dropped.try_recv().is_err());
+    drop(lane);
+    assert_eq!(dropped.try_recv(), Ok(thread::current().id()));
+}
+
+#[test]
+fn a_panic_is_told_and_the_lane_goes_on() {
+    let (mut reactor, mut journal) = start();
+    let (key, _peer) = guest(&mut reactor, &mut journal, quiet as On);
+    reactor.net().tell(key, move |_: &mut Recorder<On>, ctx, _| {
+        let mut lane = ctx.net.lane(1);
+        let told =
+            |_: &mut Recorder<On>, ctx: &mut Ctx<'_>, journal: &mut Journal, result: Result<i32, mainspring::OffloadError>| {
+                note(journal, ctx.key, result.map_or_else(|error| error.to_string(), |number| number.to_string()));
+                Ok(())
+            };
+        lane.offload(
+            ctx,
+            |number| {
+                *number = 2;
+                std::panic::resume_unwind(Box::new("on purpose"))
+            },
+            told,
+        );
+        lane.offload(ctx, |number| *number, told);
+        Ok(())
+    });
+    until(&mut reactor, &mut journal, |journal| journal.frames().len() == 2);
+    assert_eq!(journal.frames(), ["offloaded work panicked: on purpose", "2"]);
+}
+
+/// Neither kind of work stops the other.
+#[test]
+fn offloaded_work_that_never_returns_stops_no_lane_and_no_lane_stops_it() {
+    let (mut reactor, mut journal) = start_with(Config::new().offload_threads(1).lane_threads(1));
+    let (key, _peer) = guest(&mut reactor, &mut journal, quiet as On);
+    let (let_go, wait) = channel::<()>();
+    reactor.net().offload(move || _ = wait.recv(), |_, _, _| ());
+    count_up(&mut reactor, &mut journal, key, 2, drop);
+    until(&mut reactor, &mut journal, |journal| journal.frames().len() == 2);
+    drop(let_go);
+    let (let_go, wait) = channel::<()>();
+    reactor.net().lane(()).finish(move |()| _ = wait.recv());
+    reactor.net().offload(
+        || (),
+        move |_, journal, _| {
+            note(journal, key, "done");
+        },
+    );
+    until(&mut reactor, &mut journal, |journal| journal.frames().len() == 3);
+    drop(let_go);
+}
+
+/// A lane is of one reactor: what is given to it by another's context is not done.
+#[test]
+fn a_lane_does_nothing_for_another_reactor() {
+    struct Holder(Lane<u32>);
+    impl Protocol<Journal> for Holder {
+        fn connected(&mut self, ctx: &mut Context<'_, Journal>, journal: &mut Journal) -> Outcome {
+            self.0.offload(ctx, |_| unreachable!("it is another's"), |_: &mut Self, _, _, _| Ok(()));
+            note(journal, ctx.key, "given");
+            Ok(())
+        }
+    }
+    let mut other = Reactor::<Journal>::new().expect("a selector");
+    let mut lane = Some(other.net().lane(0));
+    let (mut reactor, mut journal) = start();
+    let (_, addr) = crate::common::listen(&mut reactor, move || Holder(lane.take().expect("one comes")));
+    let _peer = crate::common::dial(addr);
+    until(&mut reactor, &mut journal, |journal| journal.frames() == ["given"]);
+    assert_eq!(reactor.stats().offloads, 0);
+}
