@@ -226,5 +226,5 @@ mutation 'a listener that pauses lets in one too many' src/endpoint/listening.rs
 mutation 'a listener that pauses is not woken by who ends' src/hub/opening.rs \
     '        if was_paused {' '        if false && was_paused {'
 mutation 'a drain leaves those who wait at a listener that pauses' src/endpoint/listening.rs \
-    '(!self.may_accept() || self.accepted' '(!self.can_progress() || self.accepted'
+    'most.max(1)) && !self.is_draining()' 'most.max(1))'
 exit $survived

@@ -70,8 +70,8 @@ impl Listen {
     /// until one of them has ended. It is refused nothing and told nothing: to its own eyes it is connected to somebody who does
     /// not answer. A server that can serve everybody in the end, only not at once, wants this; where some stay all day, those
     /// who wait would wait as long: [`connections_max`](Self::connections_max) tells them, and counts the same, without sockets
-    /// that linger. A drain lets in those who wait, one by one as others end, within its grace. Default: no limit but
-    /// descriptors, for want of which who comes is closed.
+    /// that linger. A drain lets in all who wait, at once, and then closes the listener: nobody who had come is lost. Default: no
+    /// limit but descriptors, for want of which who comes is closed.
     #[must_use]
     pub fn pause_at(mut self, connections: usize) -> Self {
         self.pause_at = Some(connections);

@@ -1,10 +1,13 @@
 //! Catching the panics of user code. What was caught is either told (`Reason::Panicked`) or let go on, never swallowed.
 
 use crate::text::OneLine;
+use log::Level;
 use std::{
     any::Any,
+    cell::RefCell,
     mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    time::{Duration, Instant},
 };
 
 /// What somebody panicked with. It is a value of theirs, so its own `drop` may panic too: that goes no further than here.
@@ -36,17 +39,48 @@ pub(crate) fn guard<T>(run: impl FnOnce() -> T) -> Result<T, Payload> {
 }
 
 /// Drops something of yours, whose `drop` may panic.
-pub(crate) fn discard<T>(what: &str, value: T) {
+pub(crate) fn discard<T>(what: &'static str, value: T) {
     if let Err(payload) = guard(|| drop(value)) {
         report(what, "panicked while it was dropped", &payload);
     }
 }
 
-/// One record, so that what is generic in your types need not carry how it is written.
+/// One record, so that what is generic in your types need not carry how it is written. Of each kind one in ten seconds, because
+/// peers may bring it about; by the machine's clock, because who drops something has no other at hand, and it changes nothing
+/// but the level.
 #[cold]
-pub(crate) fn report(what: &str, happened: &str, payload: &Payload) {
-    log::error!(target: "mainspring", "{what} {happened}: {}", OneLine(text(payload)));
+pub(crate) fn report(what: &'static str, happened: &'static str, payload: &Payload) {
+    let (level, left_out) = match left_out(what, happened, Instant::now()) {
+        Some(0) => (Level::Error, String::new()),
+        Some(more) => (Level::Error, format!(" (and {more} more of this kind since the last record of it)")),
+        None => (Level::Debug, String::new()),
+    };
+    log::log!(target: "mainspring", level, "{what} {happened}: {}{left_out}", OneLine(text(payload)));
 }
+
+/// How many records of this kind were left out since the last one; nothing if this one is.
+fn left_out(what: &'static str, happened: &'static str, now: Instant) -> Option<u64> {
+    thread_local! {
+        static REPORTED: RefCell<Vec<(&'static str, &'static str, Instant, u64)>> = const { RefCell::new(Vec::new()) };
+    }
+    REPORTED.with_borrow_mut(|all| match all.iter_mut().find(|kind| (kind.0, kind.1) == (what, happened)) {
+        Some((.., last, left_out)) if now.duration_since(*last) < PAUSE => {
+            *left_out += 1;
+            None
+        }
+        Some((.., last, left_out)) => {
+            *last = now;
+            Some(std::mem::take(left_out))
+        }
+        None => {
+            all.push((what, happened, now, 0));
+            Some(0)
+        }
+    })
+}
+
+/// One record of a kind in so long.
+pub(crate) const PAUSE: Duration = Duration::from_secs(10);
 
 /// What `panic!` was called with.
 pub(crate) fn text(payload: &Payload) -> String {
@@ -80,6 +114,14 @@ mod tests {
             drop(payload);
             discard("a chain", Chain(more));
         }
+    }
+
+    #[test]
+    fn each_kind_is_reported_once_in_ten_seconds_with_how_many_were_left_out() {
+        let now = Instant::now();
+        let say = |what, seconds| left_out(what, "panicked", now + Duration::from_secs(seconds));
+        assert_eq!((say("a", 0), say("a", 1), say("b", 2), say("a", 9)), (Some(0), None, Some(0), None));
+        assert_eq!((say("a", 10), say("a", 20)), (Some(2), Some(0)));
     }
 
     #[test]

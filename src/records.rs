@@ -1,12 +1,9 @@
 //! What peers can make happen is a record once in a while, however often they do it. Nothing is logged here: it is decided at
 //! which level.
 
-use crate::{key::Key, time::Time};
+use crate::{key::Key, panics::PAUSE, time::Time};
 use log::Level;
-use std::{fmt, time::Duration};
-
-/// One record of a kind in so long: enough to see that it goes on, too little to fill a disk.
-const PAUSE: Duration = Duration::from_secs(10);
+use std::fmt;
 
 /// With more kinds than these in the table it is looked for those that are over.
 const KINDS_MIN: usize = 16;
@@ -28,6 +25,8 @@ pub(crate) enum Cause {
     Panicked,
     PanickedInClosed,
     GetsNowhere,
+    /// A tell for another type than its target has.
+    Mistaken,
     /// In this callback.
     Slow(&'static str),
 }
@@ -68,7 +67,7 @@ struct Kind {
 
 impl Records {
     /// At `level` for the first of a kind in ten seconds, and for the program's own connections, which have no listener; the
-    /// others for those who ask.
+    /// others for those who ask. What is no connection's, and may be brought about by any, is of nobody's listener.
     #[cold]
     pub(crate) fn manner(&mut self, listener: Option<Key>, cause: Cause, level: Level, now: Time) -> Manner {
         let Some(listener) = listener else { return Manner::of(level) };
@@ -100,7 +99,7 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::num::NonZeroU32;
+    use std::{num::NonZeroU32, time::Duration};
 
     fn key(index: usize) -> Key {
         Key::new(index, NonZeroU32::MIN)

@@ -262,6 +262,7 @@ impl<S> Core<S> {
             }
             discard("a tell or post", call);
         }
+        self.deferred = VecDeque::new();
         for (index, kept) in std::mem::take(&mut self.later).into_iter().enumerate() {
             let Some((serial, later)) = kept else { continue };
             let timer = Timer { index: u32::try_from(index).expect("the index of a timer"), serial };

@@ -1,7 +1,8 @@
 //! Tells and posts: what is run between callbacks, in one queue.
 
 use super::{Context, Core, Handler, Net, Protocol};
-use crate::{hub::Hub, key::Key, panics::discard, reason::Outcome, room::Room};
+use crate::{hub::Hub, key::Key, panics::discard, reason::Outcome, records::Cause, room::Room};
+use log::Level;
 
 pub(crate) type PostedJob<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S)>;
 pub(crate) type Tell<S> = Box<dyn FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>;
@@ -90,12 +91,14 @@ pub(super) fn addressed<S, P: Protocol<S>>(
     Box::new(move |handler, ctx, state| match handler.as_any().downcast_mut::<P>() {
         Some(protocol) => tell(protocol, ctx, state),
         None => {
-            mistaken::<P>(ctx.key, handler.type_name());
+            mistaken::<S, P>(ctx, handler.type_name());
             Ok(())
         }
     })
 }
 
-pub(super) fn mistaken<P>(key: Key, actual: &str) {
-    log::warn!(target: "mainspring", "{key} is a {actual}: a tell for a {} was dropped", std::any::type_name::<P>());
+pub(super) fn mistaken<S, P>(ctx: &mut Context<'_, S>, actual: &str) {
+    let (key, meant) = (ctx.own(), std::any::type_name::<P>());
+    let manner = ctx.hub().manner(key, Cause::Mistaken, Level::Warn);
+    log::log!(target: "mainspring", manner.level, "{key} is a {actual}: a tell for a {meant} was dropped{manner}");
 }

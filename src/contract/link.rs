@@ -190,7 +190,8 @@ impl Link<'_> {
     /// is what the loop can tell: input that was not delivered, a frame that was begun, output, a `writable`, tell or offload that
     /// is to come, an answer of a request handler, a pause; and the same of those who are tied to it by a
     /// [throttle](crate::Net::throttle). Without a terminator a stream is one frame: it is begun by the first byte, and counts as
-    /// over when something was sent since, or at the peer's end.
+    /// over when something was sent since. A stream of which one direction has ended is under way until the other has: who has
+    /// finished asking waits for the answer.
     pub fn close_when_quiet(&mut self) {
         self.lend_if_open(Conn::close_when_quiet);
     }

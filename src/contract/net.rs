@@ -225,7 +225,7 @@ impl<S> Net<'_, S> {
             Box::new(move |handler, ctx, state| match handler.as_any().downcast_mut::<P>() {
                 Some(protocol) => tell(protocol, ctx, state),
                 None => {
-                    mistaken::<P>(ctx.key, handler.type_name());
+                    mistaken::<S, P>(ctx, handler.type_name());
                     Ok(())
                 }
             }),

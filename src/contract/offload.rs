@@ -126,7 +126,7 @@ pub(super) fn told<S, P: Protocol<S>, T: 'static>(
     Box::new(move |handler, ctx, state, product| match handler.as_any().downcast_mut::<P>() {
         Some(protocol) => done(protocol, ctx, state, product.map(unpack)),
         None => {
-            mistaken::<P>(ctx.key, handler.type_name());
+            mistaken::<S, P>(ctx, handler.type_name());
             Ok(())
         }
     })

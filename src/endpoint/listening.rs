@@ -106,17 +106,13 @@ impl Listening {
 /// Accepting.
 impl Listening {
     pub(crate) fn can_progress(&self) -> bool {
-        self.may_accept() && !self.is_paused()
+        self.socket.is_some() && self.flags.has_any(READABLE) && !self.is_backing_off && !self.is_paused()
     }
 
-    /// Somebody may wait, and the system is not in the way.
-    fn may_accept(&self) -> bool {
-        self.socket.is_some() && self.flags.has_any(READABLE) && !self.is_backing_off
-    }
-
-    /// Who comes is to wait until one of its connections has ended.
+    /// Who comes is to wait until one of its connections has ended. Not in a drain: others would come meanwhile, and be told
+    /// from those who had waited by nobody.
     pub(crate) fn is_paused(&self) -> bool {
-        self.options.pause_at.is_some_and(|most| self.guests >= most.max(1))
+        self.options.pause_at.is_some_and(|most| self.guests >= most.max(1)) && !self.is_draining()
     }
 
     /// The next one, under the key that it will have.
@@ -211,9 +207,9 @@ impl Listening {
         self.flags.has_any(OWES_DRAINING)
     }
 
-    /// Also when nobody can be accepted, or more have come than can have waited; but not while it is paused.
+    /// Also when nobody can be accepted, or more have come than can have waited.
     pub(crate) fn is_drained(&self) -> bool {
-        self.is_draining() && (!self.may_accept() || self.accepted >= self.ends_at)
+        self.is_draining() && (!self.can_progress() || self.accepted >= self.ends_at)
     }
 
     /// What all that it accepts will share.

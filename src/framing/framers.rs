@@ -36,7 +36,7 @@ impl Framer for Netstring {
             return Err("netstring: a length begins with 0".into());
         }
         if digits > LENGTH_DIGITS_MAX {
-            return Ok(Step::Need(usize::MAX)); // no frame is so long
+            return Ok(Step::TooLong { bytes: u64::MAX }); // no frame is so long
         }
         match input.get(digits) {
             None => return Ok(Step::Need(digits + 1)),

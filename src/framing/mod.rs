@@ -163,6 +163,11 @@ impl Framing {
         }
     }
 
+    /// Whether the rest of a refused frame is being dropped.
+    pub(crate) fn is_skipping(&self) -> bool {
+        matches!(self, Self::Skip(_))
+    }
+
     /// What of the unread bytes is handed over with `eof`: all, but for the rest of a frame that was refused.
     pub(crate) fn has_tail(&self) -> bool {
         !matches!(self, Self::Skip(_))

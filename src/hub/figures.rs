@@ -42,12 +42,13 @@ impl Hub {
             Some(Entry::Listener(listening)) => Some(listening.key),
             _ => None,
         };
+        let listener = if key.is_some() { listener } else { Some(Key::NOBODY) };
         let manner = self.cx.manner(listener, Cause::Slow(callback), log::Level::Warn);
         let text = format!("was {took:?} in `{callback}`: all others waited{manner}");
         match (key, conn) {
             (Some(key), Some(conn)) => log::log!(target: "mainspring", manner.level, "{key} {} {protocol} {text}", conn.peer),
             (Some(key), None) => log::log!(target: "mainspring", manner.level, "{key} {protocol} {text}"),
-            (None, _) => log::log!(target: "mainspring", manner.level, "{callback} took {took:?}: all others waited"),
+            (None, _) => log::log!(target: "mainspring", manner.level, "{callback} took {took:?}: all others waited{manner}"),
         }
     }
 

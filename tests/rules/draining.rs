@@ -315,8 +315,9 @@ fn who_had_asked_before_the_drain_is_answered_also_out_of_the_backlog() {
 /// The end that the default of `draining` makes comes when nothing is under way.
 #[cfg(feature = "sim")]
 mod quiet {
+    use crate::common::{Call, Ctx as JournalCtx, Journal, On, Recorder, dialogue};
     use mainspring::{
-        Config, Context, Key, OffloadError, Outcome, Produced, Protocol, Reason, Terminator,
+        Config, Context, Endian, Key, OffloadError, Outcome, Produced, Protocol, Reason, Terminator, Width,
         testing::{Scene, Weather},
     };
     use std::time::Duration;
@@ -547,6 +548,89 @@ mod quiet {
             let is_clean = !scene.state().iter().any(|why| why.contains("shut down"));
             assert_eq!(is_clean, goes_on, "{:?}", scene.state());
         }
+    }
+
+    /// Who has only finished asking waits for the answer, before the first byte of it too.
+    #[test]
+    fn a_response_to_who_has_finished_asking_is_whole_or_not_called_so() {
+        for answers in [true, false] {
+            let mut scene = Scene::new(1, Log::new());
+            let back = scene.serves("10.0.0.2:80");
+            scene.net().listen("10.0.0.1:80", || Side(None)).expect("a free port");
+            let client = scene.dials("10.0.0.1:80");
+            scene.says(client, "GET").ends(client).hears(back, "GET").hears_end(back).net().drain(GRACE);
+            scene.passes(GRACE - SECOND);
+            assert_eq!(scene.connections(), 2);
+            if answers {
+                scene.says(back, "0123456789").ends(back).hears(client, "0123456789").hears_end(client);
+            }
+            scene.passes(2 * SECOND);
+            let is_clean = !scene.state().iter().any(|why| why.contains("shut down"));
+            assert_eq!((scene.connections(), is_clean), (0, answers), "{:?}", scene.state());
+        }
+    }
+
+    #[test]
+    fn a_stream_of_which_one_direction_has_ended_is_under_way() {
+        let ends: [fn(&mut JournalCtx<'_>, &mut Journal, &Call) -> Outcome; 2] = [
+            // The answer comes later.
+            |ctx, _, call| {
+                if matches!(call, Call::Eof(_)) {
+                    ctx.after(SECOND, |_: &mut Recorder<On>, ctx, _| {
+                        ctx.send("answer");
+                        ctx.close();
+                        Ok(())
+                    });
+                }
+                by_default_of_a_drain(ctx, call)
+            },
+            // We have finished asking.
+            |ctx, _, call| {
+                if matches!(call, Call::Connected) {
+                    ctx.half_close();
+                }
+                by_default_of_a_drain(ctx, call)
+            },
+        ];
+        for (on, ends_first) in ends.into_iter().zip([true, false]) {
+            let mut t = dialogue(on as On);
+            if ends_first {
+                t.peer_ends();
+            }
+            t.scene().net().drain(GRACE);
+            if ends_first {
+                assert_eq!(t.passes(2 * SECOND).sent(), b"answer");
+                t.closes(|why| matches!(why, Reason::Eof));
+            } else {
+                t.passes(GRACE - SECOND);
+                t.peer_ends().closes(|why| matches!(why, Reason::Finish));
+            }
+        }
+    }
+
+    fn by_default_of_a_drain(ctx: &mut JournalCtx<'_>, call: &Call) -> Outcome {
+        if *call == Call::Draining {
+            ctx.close_when_quiet();
+        }
+        Ok(())
+    }
+
+    /// Its end, and what stands behind it, come later.
+    #[test]
+    fn a_frame_that_is_skipped_is_under_way() {
+        let mut t = dialogue(
+            (|ctx, journal, call| {
+                match call {
+                    Call::Connected => ctx.set_terminator(Terminator::prefixed(Width::U16, Endian::Big, 4)),
+                    Call::Frame(frame) => ctx.send(frame),
+                    _ => {}
+                }
+                by_default_of_a_drain(ctx, call)
+            }) as On,
+        );
+        t.receives(b"\0\x06too");
+        t.scene().net().drain(GRACE);
+        t.passes(GRACE - SECOND).receives(b"big\0\x02ok").sends("ok").closes(|why| matches!(why, Reason::Drained));
     }
 
     /// Without a bound it could put `draining` off as long as it likes.

@@ -246,3 +246,18 @@ fn a_close_inside_exceeded_is_the_end() {
     t.receives("abcdefgh\nok\n").sends("500 line too long\n").closes(|why| matches!(why, Reason::Finish));
     t.gets(&[TOO_LONG, closed(&Reason::Finish)]);
 }
+
+/// A length of more digits than there can be ended the connection, politely and by a clean reason.
+#[test]
+fn the_rest_of_a_netstring_is_skipped_however_long_it_says_it_is() {
+    for length in ["6", "99999999999999999999999999"] {
+        let mut t = cut_by(|| Terminator::netstring(5));
+        t.receives(format!("{length}:too")).gets(&[TOO_LONG]).receives("big,");
+        t.link(|link| assert_eq!(link.unread(), 0));
+        if length == "6" {
+            t.receives("2:ok,").gets(&[frame("ok")]);
+        } else {
+            t.receives("2:ok,").gets_nothing();
+        }
+    }
+}

@@ -160,15 +160,14 @@ fn a_listener_that_pauses_lets_in_who_waits_when_it_drains() {
     let (listener, peers) = five_at_a_time_where_two_may_be(&mut reactor);
     until(&mut reactor, &mut journal, |journal| connected(journal) == 2);
     reactor.net().drain(PATIENCE);
-    settle(&mut reactor, &mut journal);
-    assert!(reactor.net().is_open(listener), "three wait");
+    until(&mut reactor, &mut journal, |journal| connected(journal) == 5);
+    assert!(!reactor.net().is_open(listener), "nobody else is let in");
     for mut peer in peers {
         peer.shutdown(Shutdown::Write).expect("connected");
         assert_eq!(read_to_end(&mut reactor, &mut journal, &mut peer), b"");
     }
     reactor.run(&mut journal).expect("the selector works");
     assert_eq!((reactor.stats().accepted, reactor.stats().undrained), (5, 0));
-    assert!(!reactor.net().is_open(listener));
 }
 
 /// Under both selectors: it is asked for no event while it pauses, so that the loop can sleep.
@@ -393,4 +392,34 @@ fn clients_gone_before_accept_are_let_in_and_closed_once_each() {
     let still = dial(addr);
     until(&mut reactor, &mut journal, |journal| journal.calls.last().is_some_and(|(_, call)| *call == Call::Connected));
     drop(still);
+}
+
+/// A resolver that has no descriptor says that there is no such name; one that lingers makes room for it.
+#[cfg(unix)]
+#[test]
+fn who_lingers_makes_room_for_who_connects_by_name() {
+    if !is_alone("listening::who_lingers_makes_room_for_who_connects_by_name", "ulimit -n 64 &&") {
+        return;
+    }
+    let (mut reactor, mut journal) = (Reactor::new().expect("a selector"), Journal::default());
+    let (_, at) = listen(&mut reactor, || {
+        recorder(|ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call| {
+            if *call == Call::Connected {
+                ctx.send("bye");
+                ctx.close();
+            }
+            Ok(())
+        })
+    });
+    let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = other.local_addr().expect("bound").port();
+    let _peers: Vec<TcpStream> = (0..20).map(|_| dial(at)).collect();
+    until_net(&mut reactor, &mut journal, |net, _| net.stats().lingering == 20);
+    let mut hoard = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        hoard.push(file);
+    }
+    let key = reactor.net().connect(("localhost", port), recorder(quiet as On));
+    until(&mut reactor, &mut journal, |journal| !journal.of(key).is_empty());
+    assert_eq!(journal.of(key), [Call::Connected]);
 }

@@ -1,10 +1,10 @@
 //! What is logged, of whom, and that no peer can forge it.
 
 use crate::common::{
-    Bare, Call, Ctx, Journal, Stranger, dial, keep_log, listen, logged, note, recorder, say, settle, start, take_log, until,
+    Bare, Call, Ctx, Journal, Stranger, dial, keep_log, listen, logged, ms, note, recorder, say, settle, start, take_log, until,
     until_net,
 };
-use mainspring::{Outcome, Protocol, Reason};
+use mainspring::{Config, Outcome, Protocol, Reactor, Reason};
 use std::{io::Write, panic::resume_unwind, time::Instant};
 
 /// Named in the log.
@@ -138,6 +138,77 @@ fn a_panic_that_peers_bring_about_does_not_fill_the_log() {
         let most = 1 + began.elapsed().as_secs() / 10;
         assert!((1..=most).contains(&told(log::Level::Error)), "{records:?}");
         assert_eq!(told(log::Level::Error) + told(log::Level::Debug), 100, "the others are for those who ask");
+    }
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            resume_unwind(Box::new("an upset"));
+        }
+    }
+}
+
+impl Protocol<Journal> for Bomb {
+    fn connected(&mut self, ctx: &mut Ctx<'_>, _: &mut Journal) -> Outcome {
+        ctx.close();
+        Ok(())
+    }
+}
+
+/// What belongs to no connection is brought about by connections nevertheless; and what is dropped is the program's.
+#[test]
+fn what_peers_bring_about_outside_of_their_connections_does_not_fill_the_log() {
+    type Does = fn(&mut Ctx<'_>);
+    keep_log();
+    let cases: [(&str, Option<Does>); 6] = [
+        ("a protocol panicked while it was dropped: an upset", None),
+        ("a posted job panicked: an upset", Some(|ctx| ctx.net.post(|_, _| resume_unwind(Box::new("an upset"))))),
+        ("a timer panicked: an upset", Some(|ctx| _ = ctx.net.after(ms(0), |_, _| resume_unwind(Box::new("an upset"))))),
+        (
+            "what follows offloaded work panicked: an upset",
+            Some(|ctx| ctx.net.offload(|| (), |_, _, _| resume_unwind(Box::new("an upset")))),
+        ),
+        ("a posted job took", Some(|ctx| ctx.net.post(|_, _| std::thread::sleep(ms(2))))),
+        (
+            "was dropped",
+            Some(|ctx| {
+                let key = ctx.key;
+                ctx.net.tell(key, |_: &mut Bomb, _, _| Ok(()));
+            }),
+        ),
+    ];
+    for (wanted, does) in cases {
+        let config = Config::new().watchdog(ms(1));
+        let (mut reactor, mut journal) = (Reactor::with_config(config).expect("a selector"), Journal::default());
+        let at = match does {
+            None => listen(&mut reactor, || Bomb).1,
+            Some(does) => {
+                let on = move |ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call| {
+                    if *call == Call::Connected {
+                        does(ctx);
+                        ctx.close();
+                    }
+                    Ok(())
+                };
+                listen(&mut reactor, move || recorder(on)).1
+            }
+        };
+        take_log();
+        let began = Instant::now();
+        for number in 1..=30 {
+            let _peer = dial(at);
+            until_net(&mut reactor, &mut journal, |net, _| net.stats().closed.total() == number && net.stats().offloads == 0);
+            settle(&mut reactor, &mut journal);
+        }
+        let records = take_log();
+        let of = |level| records.iter().filter(|(it, text)| *it == level && text.contains(wanted)).count() as u64;
+        let told = of(log::Level::Error) + of(log::Level::Warn);
+        assert!((1..=1 + began.elapsed().as_secs() / 10).contains(&told), "{wanted}: {records:?}");
+        assert!(told + of(log::Level::Debug) >= 20, "{wanted}: the others are for those who ask: {records:?}");
     }
 }
 

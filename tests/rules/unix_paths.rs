@@ -1,13 +1,13 @@
 //! Listening on a path of the file system: who gets it, who removes the file.
 
-use crate::common::{Nothing, ms};
-use mainspring::{Key, Reactor};
+use crate::common::{Nothing, is_alone, ms, until_net};
+use mainspring::{Context, Key, Outcome, Protocol, Reactor};
 use std::{
     fs,
     io::{BufRead, BufReader, ErrorKind, Write},
     os::unix::{
         fs::FileTypeExt,
-        net::{UnixDatagram, UnixListener},
+        net::{UnixDatagram, UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -272,4 +272,61 @@ fn a_file_goes_with_its_listener_unless_it_is_anothers_by_now() {
     let _other = UnixListener::bind(&path).expect("a free path");
     drop(reactor);
     assert!(path.exists(), "it is another's");
+}
+
+/// Every descriptor but so many is taken; the files are to be dropped.
+fn take_descriptors(but: usize) -> Vec<fs::File> {
+    let mut hoard = Vec::new();
+    while let Ok(file) = fs::File::open("/dev/null") {
+        hoard.push(file);
+    }
+    hoard.truncate(hoard.len() - but);
+    hoard
+}
+
+/// What could not be looked at for want of a descriptor was said to be another's.
+#[test]
+fn without_descriptors_a_dead_path_is_nobody_elses() {
+    if !is_alone("unix_paths::without_descriptors_a_dead_path_is_nobody_elses", "ulimit -n 60 &&") {
+        return;
+    }
+    let folder = Folder::new("descriptors");
+    for free in 0..5 {
+        let path = folder.path(&format!("socket{free}"));
+        leave_stale(&path);
+        let mut reactor = Reactor::<()>::new().expect("a selector");
+        let hoard = take_descriptors(free);
+        let kind = reactor.net().listen(path.as_path(), || Nothing).map_err(|error| error.kind());
+        assert_ne!(kind, Err(ErrorKind::AddrInUse), "with {free}");
+        drop(hoard);
+        assert!(kind.is_ok() || reactor.net().listen(path.as_path(), || Nothing).is_ok(), "with {free}: there are some again");
+    }
+}
+
+/// Sockets that linger make room, also while it is looked whether a file is a dead one's.
+#[test]
+fn who_lingers_makes_room_for_who_takes_a_dead_path() {
+    if !is_alone("unix_paths::who_lingers_makes_room_for_who_takes_a_dead_path", "ulimit -n 60 &&") {
+        return;
+    }
+    struct Once;
+    impl Protocol for Once {
+        fn connected(&mut self, ctx: &mut Context<'_>, (): &mut ()) -> Outcome {
+            ctx.send("bye");
+            ctx.close();
+            Ok(())
+        }
+    }
+    let folder = Folder::new("room");
+    for free in 0..4 {
+        let (path, other) = (folder.path(&format!("socket{free}")), folder.path(&format!("other{free}")));
+        leave_stale(&path);
+        let mut reactor = Reactor::<()>::new().expect("a selector");
+        reactor.net().listen(other.as_path(), || Once).expect("a free path");
+        let peers: Vec<_> = (0..10).map(|_| UnixStream::connect(&other).expect("it listens")).collect();
+        until_net(&mut reactor, &mut (), |net, _| net.stats().lingering == 10);
+        let hoard = take_descriptors(free);
+        reactor.net().listen(path.as_path(), || Nothing).expect("one that lingers makes room");
+        drop((hoard, peers));
+    }
 }

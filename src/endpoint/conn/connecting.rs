@@ -3,7 +3,7 @@
 use super::{Conn, Phase};
 use crate::{
     address::Address,
-    cx::Cx,
+    cx::{Cx, Note},
     eyeballs::{ATTEMPT_DELAY, Move, Race},
     flags::*,
     key::Timer,
@@ -13,7 +13,7 @@ use crate::{
     threads::Asker,
     time::Time,
     timers::{Cue, TimerKind},
-    world::Stream,
+    world::{Stream, wants_descriptor},
 };
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -39,6 +39,7 @@ impl ByName {
 pub(super) enum Progress {
     Resolving {
         ticket: Ticket,
+        host: String,
         port: u16,
     },
     /// `next`: when another address is tried.
@@ -141,9 +142,9 @@ impl Conn {
 /// By name.
 impl Conn {
     pub(crate) fn connect_by_name(&mut self, host: String, port: u16, cx: &mut Cx) {
-        match cx.look_up(Question::Addresses(host), Asker::Connection(self.key)) {
+        match cx.look_up(Question::Addresses(host.clone()), Asker::Connection(self.key)) {
             Ok(ticket) => {
-                let progress = Progress::Resolving { ticket, port };
+                let progress = Progress::Resolving { ticket, host, port };
                 let by_name = ByName { progress, serve: Self::serve_race, go_on: Self::race_on, give_up: Self::give_up };
                 self.extra().by_name = Some(Box::new(by_name));
             }
@@ -153,8 +154,8 @@ impl Conn {
 
     /// Its name was looked up; it may have ended meanwhile.
     pub(crate) fn looked_up(&mut self, found: io::Result<Resolved>, cx: &mut Cx) {
-        let Some(Progress::Resolving { port, .. }) = self.progress() else { return };
-        let port = *port;
+        let Some(Progress::Resolving { host, port, .. }) = self.progress() else { return };
+        let (host, port) = (std::mem::take(host), *port);
         match found.and_then(|found| self.choose(found)) {
             Ok(addresses) => {
                 log::debug!(target: "mainspring", "{} {} is at {addresses:?}", self.key, self.peer);
@@ -163,6 +164,11 @@ impl Conn {
                     *progress = Progress::Racing { race, next: None };
                 }
                 self.run_race(cx);
+            }
+            // One that lingers makes room, until there is enough for the resolver too.
+            Err(error) if cx.lingering_now > 0 && wants_descriptor(&error) => {
+                cx.notes.push(Note::Room);
+                self.connect_by_name(host, port, cx);
             }
             Err(error) => _ = self.end(Reason::Resolve(error), cx),
         }

@@ -126,10 +126,14 @@ impl Conn {
     pub(crate) fn is_quiet(&self, cx: &Cx) -> bool {
         let is_owed_writable = self.is(OWES_WRITABLE) && self.takes_output();
         let waits = self.is(OWES_CONNECTED | OWES_DRAINING | HELD | PAUSED) || is_owed_writable || self.tells > 0;
-        let is_amid_input = self.has_unread() || self.held.is_some() || self.framing.is_amid(0) || self.is_amid_stream();
+        let is_amid_frame = self.framing.is_amid(0) || self.framing.is_skipping() || self.is_amid_stream();
+        let is_amid_input = self.has_unread() || self.held.is_some() || is_amid_frame;
+        // One who has only finished asking waits for the answer.
+        let has_one_end = self.is(EOF_TOLD) != self.is(FIN_ASKED);
         self.is_talking()
             && !waits
             && !is_amid_input
+            && !has_one_end
             && self.output.is_none()
             && self.write_error().is_none()
             && !cx.threads.has_work_of(self.key)

@@ -92,6 +92,7 @@ fn look_for_dead(path: &Path) -> io::Result<Option<Identity>> {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             return Err(in_use(&format!("there is a socket that we must not use: {error}")));
         }
+        Err(error) if super::super::wants_descriptor(&error) => return Err(error),
         _ => return Err(in_use("another program listens there")),
     }
     let is_the_same = file_at(path)?.is_some_and(|after| identity(&after) == identity(&file));

@@ -21,6 +21,6 @@ impl Spare {
 }
 
 /// A socket, because it takes as much of the whole system as a connection does (ENFILE).
-fn open_spare() -> io::Result<Socket> {
+pub(super) fn open_spare() -> io::Result<Socket> {
     Socket::new(Domain::IPV4, Type::STREAM, None)
 }

@@ -1,10 +1,17 @@
 //! Threads of the system, and its resolver.
 
+use super::spare::open_spare;
 use crate::{
     names::{Lookup, Question, ask_the_system},
     pool::{Capacity, Job, PURPOSES, Pool, Purpose, Refused, Ticket},
-    world::Workers,
+    world::{Workers, wants_descriptor},
 };
+use std::io;
+
+/// Nothing if there are some.
+fn want_of_descriptors() -> Option<io::Error> {
+    open_spare().err().filter(wants_descriptor)
+}
 
 #[derive(Default)]
 pub(crate) struct OsWorkers {
@@ -20,7 +27,8 @@ impl OsWorkers {
 
 impl Workers for OsWorkers {
     fn lookup(&mut self, question: Question) -> Lookup {
-        Box::new(move || ask_the_system(&question))
+        // A resolver that cannot open its files or sockets may say that there is no such name.
+        Box::new(move || ask_the_system(&question).map_err(|error| want_of_descriptors().unwrap_or(error)))
     }
 
     fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), (Refused, Job)> {
