@@ -22,6 +22,11 @@ impl Alarm {
         }
     }
 
+    /// By the loop's own thread, which does not sleep: it looks in its next turn.
+    pub(crate) fn mark(&self) {
+        self.is_rung.store(true, Ordering::Release);
+    }
+
     #[inline]
     pub(crate) fn is_rung(&self) -> bool {
         self.is_rung.load(Ordering::Acquire)

@@ -178,7 +178,7 @@ impl Cx {
             Purpose::Offload => self.config.offload_threads,
             Purpose::Lanes => self.config.lane_threads,
         };
-        self.threads.do_chore(&*self.world, purpose, threads_max, chore);
+        self.threads.do_chore(purpose, threads_max, chore);
     }
 
     /// A connection ends or becomes something else: its offloads die.

@@ -224,7 +224,7 @@ impl<S> Reactor<S> {
         self.core.forget_the_dead();
         self.core.shrink();
         self.serving.give_back_beyond(self.core.hub.slots.len());
-        let has_work_elsewhere = self.core.offloads() > 0;
+        let has_work_elsewhere = self.core.has_work_elsewhere();
         self.core.hub.advance_drain(has_work_elsewhere);
     }
 

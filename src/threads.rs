@@ -13,7 +13,6 @@ use crate::{
 };
 use std::{
     any::Any,
-    collections::BTreeSet,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -34,7 +33,7 @@ pub(crate) struct Threads {
     /// Work that dies with its connection.
     pub(crate) owned: Table<Ticket, Key>,
     /// Work that has begun, and whose end is not to be told: what it brings is dropped where it was done.
-    unwanted: Arc<Mutex<BTreeSet<Ticket>>>,
+    unwanted: Arc<Mutex<Vec<Ticket>>>,
 }
 
 pub(crate) struct Returned {
@@ -91,7 +90,7 @@ impl Threads {
         let (mailbox, unwanted) = (Arc::clone(self.returned.mailbox()), Arc::clone(&self.unwanted));
         let job: Job = Box::new(move || {
             let product = guard(work).map_err(|payload| OffloadError::Panicked(panics::text(&payload)));
-            if lock(&unwanted).remove(&ticket) {
+            if remove(&mut lock(&unwanted), ticket) {
                 forget(product);
             } else {
                 mailbox.post(Returned { purpose, ticket, product }); // which is dropped once the reactor is gone
@@ -109,13 +108,16 @@ impl Threads {
         let Some(workers) = &mut self.workers else { return };
         match workers.take_back(purpose, ticket) {
             Some(job) => do_chore(&mut **workers, purpose, 1, Box::new(move || discard("offloaded work", job))),
-            None => _ = lock(&self.unwanted).insert(ticket),
+            None => lock(&self.unwanted).push(ticket),
         }
     }
 
-    /// Has another thread do what nobody waits for. If there is none, it is done here.
-    pub(crate) fn do_chore(&mut self, world: &dyn World, purpose: Purpose, threads_max: usize, chore: Job) {
-        do_chore(self.workers(world), purpose, threads_max, chore);
+    /// Has another thread do what nobody waits for. If there is none, because nothing was ever given out, it is done here.
+    pub(crate) fn do_chore(&mut self, purpose: Purpose, threads_max: usize, chore: Job) {
+        match &mut self.workers {
+            Some(workers) => do_chore(&mut **workers, purpose, threads_max, chore),
+            None => chore(),
+        }
     }
 
     pub(crate) fn has_work_of(&self, key: Key) -> bool {
@@ -136,7 +138,7 @@ impl Threads {
     /// What has come back, in that order. Look after [`Alarm::take`].
     pub(crate) fn next_returned(&mut self) -> Option<Returned> {
         let returned = self.returned.next()?;
-        lock(&self.unwanted).remove(&returned.ticket); // it was on its way when it was taken back
+        remove(&mut lock(&self.unwanted), returned.ticket); // it was on its way when it was taken back
         Some(returned)
     }
 }
@@ -160,7 +162,13 @@ pub(crate) fn forget(product: Result<Product, OffloadError>) {
     discard("offloaded work", product);
 }
 
+/// Whether it was there.
+fn remove(unwanted: &mut Vec<Ticket>, ticket: Ticket) -> bool {
+    let at = unwanted.iter().position(|&other| other == ticket);
+    at.map(|at| unwanted.swap_remove(at)).is_some()
+}
+
 /// Nothing that panics runs under the lock.
-fn lock(unwanted: &Mutex<BTreeSet<Ticket>>) -> MutexGuard<'_, BTreeSet<Ticket>> {
+fn lock(unwanted: &Mutex<Vec<Ticket>>) -> MutexGuard<'_, Vec<Ticket>> {
     unwanted.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
 //! What a callback is given: [`Context`] for a connection's own, [`Scope`] for what is no stream.
 
-use super::{Core, Link, Net, Next, Own, Protocol};
+use super::{Core, Link, Net, Next, Protocol};
 use crate::{
     address::Address,
     cx::Cx,
@@ -252,7 +252,7 @@ impl<'a, S> Context<'a, S> {
         if self.conn().is_none() {
             return;
         }
-        self.net.core.next = Some(Next::Successor(Box::new(Own(next))));
+        self.net.core.next = Some(Next::Successor(Box::new((next,))));
         self.hub().cx.lent.interrupt = true;
     }
 

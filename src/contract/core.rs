@@ -2,7 +2,7 @@
 //! callbacks, and never lets a panic of it out of the turn unless you asked for that.
 
 use super::{
-    Behind, Context, Deferred, Dispatcher, Handler, Net, Next, TimerJob,
+    Behind, Context, Deferred, Dispatcher, Handler, Net, Next, Put, TimerJob,
     dispatcher::AnyDispatcher,
     lanes::Lanes,
     offload::{Given, OnReturn, Refusing},
@@ -168,12 +168,13 @@ impl<S> Core<S> {
                 discard("a protocol", predecessor);
             }
             Next::Behind(put) => self.change_handler(key, put),
-            Next::Bare => self.change_handler(key, |handler| handler),
+            Next::Bare => self.change_handler(key, Box::new(|handler| handler)),
         }
     }
 
     /// Puts another before it, in the place of one that has nothing to do any more.
-    fn change_handler(&mut self, key: Key, put: impl FnOnce(Box<dyn Handler<S>>) -> Box<dyn Handler<S>>) {
+    #[inline(never)]
+    fn change_handler(&mut self, key: Key, put: Put<S>) {
         let place = &mut self.handlers[key.index()];
         let Some(mut handler) = place.take() else { return };
         let bare = match handler.take_behind() {
@@ -311,7 +312,17 @@ impl<S> Core<S> {
     // ---------------------------------------------------------------------------------------------------- what is left
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats { offloads: self.offloads(), ..self.hub.stats() }
+        Stats { offloads: self.offloads() + self.pieces(), ..self.hub.stats() }
+    }
+
+    /// Of lanes.
+    fn pieces(&self) -> usize {
+        self.lanes.as_ref().map_or(0, |lanes| lanes.pending())
+    }
+
+    /// Whether other threads have something to bring.
+    pub(crate) fn has_work_elsewhere(&self) -> bool {
+        self.offloads() + self.pieces() > 0
     }
 
     pub(crate) fn remote(&self) -> super::Remote<S> {
@@ -343,6 +354,7 @@ impl<S> Core<S> {
     fn is_awaited(&self) -> bool {
         let is_draining = self.hub.is_draining();
         let is_timed = !is_draining && self.hub.cx.jobs_set > 0;
-        is_timed || self.has_known() || self.inbox.is_awaited(!is_draining)
+        let has_asks = self.lanes.as_ref().is_some_and(|lanes| lanes.has_asks());
+        is_timed || has_asks || self.pieces() > 0 || self.has_known() || self.inbox.is_awaited(!is_draining)
     }
 }

@@ -6,6 +6,8 @@ use super::{
     offload::{Done, FOLLOWS, told},
 };
 use crate::{
+    alarm::Alarm,
+    cx::Cx,
     panics::discard,
     pool::{Capacity, Job, Purpose, Ticket},
     reason::{OffloadError, Outcome},
@@ -150,9 +152,10 @@ fn lock<T>(thing: &Mutex<Option<T>>) -> MutexGuard<'_, Option<T>> {
 }
 
 /// What is asked of the lanes of one reactor.
-#[derive(Default)]
 pub(crate) struct Asks {
     list: RefCell<Vec<Ask>>,
+    /// Has the loop look.
+    alarm: Arc<Alarm>,
     /// The reactor is gone.
     is_over: Cell<bool>,
 }
@@ -168,7 +171,10 @@ impl Asks {
     fn ask(&self, ask: Ask) {
         match ask {
             Ask::Last(_, last) if self.is_over.get() => drop(last),
-            ask => self.list.borrow_mut().push(ask),
+            ask => {
+                self.list.borrow_mut().push(ask);
+                self.alarm.mark();
+            }
         }
     }
 }
@@ -238,12 +244,15 @@ impl<S> Net<'_, S> {
 impl<S> Core<S> {
     pub(super) fn lane<T: Send + 'static>(&mut self, thing: T) -> Lane<T> {
         self.on_return[Purpose::Lanes as usize] = Some(Self::piece_returned);
+        let Cx { threads, world, .. } = &mut self.hub.cx;
+        threads.workers(&**world); // also what is only dropped is dropped there
+        let alarm = &threads.alarm;
         let lanes = self.lanes.get_or_insert_with(|| {
             Box::new(Lanes {
                 so_far: 0,
                 queues: Table::default(),
                 pieces: Table::default(),
-                asks: Rc::default(),
+                asks: Rc::new(Asks { list: RefCell::default(), alarm: Arc::clone(alarm), is_over: Cell::default() }),
                 do_asks: Self::do_asks,
                 forget: Self::forget_piece,
                 drop_all: Self::drop_all_pieces,

@@ -1,7 +1,7 @@
 //! Every socket and timer of one reactor: the same API before the loop as inside a callback.
 
 use super::{
-    Context, Core, Deferred, Dispatcher, Link, Own, Protocol, Remote, TimerJob,
+    Context, Core, Deferred, Dispatcher, Link, Protocol, Remote, TimerJob,
     core::Factory,
     deferred::{addressed, mistaken},
 };
@@ -58,7 +58,7 @@ impl<S> Net<'_, S> {
         mut factory: impl FnMut(&mut Net<'_, S>, &mut S, &Address) -> Result<P, Refusal> + 'static,
     ) -> io::Result<Key> {
         let factory: Factory<S> =
-            Box::new(move |net, state, peer| factory(net, state, peer).map(|protocol| Box::new(Own(protocol)) as Box<_>));
+            Box::new(move |net, state, peer| factory(net, state, peer).map(|protocol| Box::new((protocol,)) as Box<_>));
         let key = self.core.hub.listen(&at.into(), options)?;
         self.core.factories.put(key, factory);
         Ok(key)
@@ -79,7 +79,7 @@ impl<S> Net<'_, S> {
         let Some(key) = self.core.hub.connect(&to.into(), &options) else {
             return self.core.hub.slots.stale_key();
         };
-        self.core.install(key, Box::new(Own(protocol)));
+        self.core.install(key, Box::new((protocol,)));
         if self.core.hub.drains_opened() {
             self.core.hub.owe_draining(key);
         }

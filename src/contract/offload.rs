@@ -234,12 +234,11 @@ impl<S> Core<S> {
     }
 
     pub(super) fn has_known(&self) -> bool {
-        let has_asks = self.lanes.as_ref().is_some_and(|lanes| lanes.has_asks());
-        has_asks || !(self.refused.is_empty() && self.hub.cx.threads.known.is_empty())
+        !(self.refused.is_empty() && self.hub.cx.threads.known.is_empty())
     }
 
     pub(crate) fn offloads(&self) -> usize {
-        self.offloads.len() + self.refused.len() + self.lanes.as_ref().map_or(0, |lanes| lanes.pending())
+        self.offloads.len() + self.refused.len()
     }
 
     /// What other threads have done, so much a turn.

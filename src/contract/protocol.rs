@@ -121,8 +121,9 @@ pub(crate) trait Handler<S> {
     }
 }
 
-/// A protocol of the program.
-pub(crate) struct Own<P>(pub(crate) P);
+/// A protocol of the program. A tuple, because it is compiled where that is: with a type of ours around it, `deliver` would be
+/// compiled elsewhere, and `frame` not inlined.
+pub(crate) type Own<P> = (P,);
 
 impl<S, P: Protocol<S>> Handler<S> for Own<P> {
     fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {

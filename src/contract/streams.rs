@@ -30,10 +30,13 @@ pub(crate) enum Next<S> {
     /// Another follows: an upgrade.
     Successor(Box<dyn Handler<S>>),
     /// Another stands before it for a while.
-    Behind(Box<dyn FnOnce(Box<dyn Handler<S>>) -> Box<dyn Handler<S>>>),
+    Behind(Put<S>),
     /// That is over.
     Bare,
 }
+
+/// Puts another before it.
+pub(crate) type Put<S> = Box<dyn FnOnce(Box<dyn Handler<S>>) -> Box<dyn Handler<S>>>;
 
 /// Whether another handler stands before it.
 pub(crate) enum Behind<S> {

@@ -242,10 +242,10 @@ impl Model {
         let (next, is_skipping) = (conn.framing.next(rest), matches!(conn.framing, Framing::Skip { .. }));
         let is_right = if is_skipping { tail.is_empty() } else { tail == rest };
         let missing = rest.len() - tail.len().min(rest.len());
-        // One that is made to end while its addresses race, or races too long, lets go of their sockets at once, before
-        // `closed`.
+        // One that is made or asked to end while its addresses race, or races too long, lets go of their sockets at once,
+        // before `closed`.
         let is_too_late = other.gives_up_at.is_some_and(|at| now >= at);
-        let has_given_up = !other.was_connected && (other.must.is_some() || is_too_late);
+        let has_given_up = !other.was_connected && (other.must.is_some() || other.is_closing || is_too_late);
         let has_ended = other.is_half_closed || other.closed.is_some() || has_given_up;
         promise!(self.story, is_right, "{id} was told the end, and misses {missing} bytes of {peer}");
         promise!(self.story, next == Next::Nothing, "{id} was told the end before {next:?}");

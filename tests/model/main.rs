@@ -78,7 +78,7 @@ fn the_same_seed_is_the_same_run() {
 fn the_seeds_that_once_failed_hold() {
     let seeds = [
         ("a connect that fails on purpose is a loss", &[44245, 5044926, 5134322, 5251179, 5256759, 5284606][..]),
-        ("who gives up a race ends before `closed`", &[47911, 70801, 5083943, 5211725, 13818102]),
+        ("who gives up a race ends before `closed`", &[47911, 70801, 5083943, 5211725, 13818102, 14326262, 14589843]),
         ("work is taken while a refusal is untold", &[5279817]),
         ("a fault lets a silent address win a race", &[7021198, 7046895]),
         ("output stays queued on who was lost before it was connected", &[7119100]),

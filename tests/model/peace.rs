@@ -145,7 +145,8 @@ impl Model {
             conn.framing,
             Framing::Line { .. } | Framing::Delimiter { .. } | Framing::Prefixed { .. } | Framing::Netstring { .. }
         );
-        let is_quiet = is_framed && !conn.is_off() && !is_tied && queued == 0 && unread == 0 && !conn.has_eof;
+        let is_quiet = is_framed && !conn.is_off() && !is_tied && queued == 0 && unread == 0;
+        let is_quiet = is_quiet && !conn.has_eof && !conn.is_half_closed;
         promise!(self.story, !(conn.asks_quiet && is_quiet), "{id} was to close when it is quiet, and is");
         let (conn, other) = (&self.conns[id], &self.conns[peer]);
         if !conn.has_eof {
