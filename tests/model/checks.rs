@@ -392,7 +392,7 @@ impl Model {
 
     pub(super) fn close_if_both_ended(&mut self, id: usize) {
         let conn = &mut self.conns[id];
-        if conn.is_half_closed && conn.has_eof {
+        if conn.is_half_closed && conn.has_eof && conn.holds.is_empty() {
             (conn.is_closing, conn.is_over) = (true, true);
         }
     }

@@ -68,6 +68,7 @@ impl Model {
             Some(hold) => net.release(hold),
             None => self.conns[id].holds.push(link.hold()),
         }
+        self.close_if_both_ended(id);
         self.story.note(|| format!("      {id} has {} holds", self.conns[id].holds.len()));
     }
 

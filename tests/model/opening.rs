@@ -176,6 +176,7 @@ impl Model {
             self.act(host, net);
         }
         let is_over = self.halls[hall].pauses_at.is_some_and(|most| self.guests_of(hall) >= most);
+        let is_over = is_over && !self.places[host].was_drained; // then all who wait are let in
         promise!(self.story, !is_over, "somebody is let in where {} are, and the listener pauses", self.guests_of(hall));
         let client = peer.and_then(|addr| self.client_at(addr));
         if let Some(client) = client {

@@ -53,6 +53,7 @@ impl Model {
             for hold in std::mem::take(&mut conn.holds) {
                 net.release(hold);
             }
+            self.close_if_both_ended(id);
             let Some(mut link) = net.link(key) else { continue };
             // No more than it takes: what was asked for must come by itself.
             if was_paused {
