@@ -223,6 +223,14 @@ impl<'a, S> Context<'a, S> {
         self.conn().map_or(0, |conn| conn.unread(&self.net.core.hub.cx))
     }
 
+    /// How long the frame that is being delivered took to come: since its first byte, as [`set_frame_timeout`](Self::set_frame_timeout)
+    /// counts, which stands still while reading is off. So what is left of the time for a whole request can be the deadline of
+    /// the rest of it. It is kept for those who have a frame time-out; otherwise it is zero. Outside of `frame` and `received`
+    /// it is that of the frame that was begun.
+    pub fn frame_age(&self) -> Duration {
+        self.conn().map_or(Duration::ZERO, |conn| conn.frame_age(&self.net.core.hub.cx))
+    }
+
     /// [`Link::peer`].
     pub fn peer(&self) -> &Address {
         self.conn().map_or(&NOWHERE, |conn| &conn.peer)

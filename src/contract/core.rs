@@ -30,6 +30,8 @@ pub(crate) struct Core<S> {
     pub(crate) handlers: Vec<Option<Box<dyn Handler<S>>>>,
     /// What the connection whose callback is running is to become.
     pub(crate) next: Option<Box<dyn Handler<S>>>,
+    /// The listener whose factory is running.
+    pub(crate) accepting: Option<Key>,
     /// Apart from these, because there are few of them and many connections.
     pub(crate) factories: Table<Key, Factory<S>>,
     pub(crate) dispatchers: Table<Key, Box<dyn AnyDispatcher<S>>>,
@@ -62,6 +64,7 @@ impl<S> Core<S> {
             hub,
             handlers: Vec::new(),
             next: None,
+            accepting: None,
             factories: Table::default(),
             dispatchers: Table::default(),
             deferred: VecDeque::new(),
@@ -154,6 +157,7 @@ impl<S> Core<S> {
         if self.hub.find_open(key).is_some() {
             self.hub.forget_targets(key);
             self.hub.lend(key, Conn::begin_anew);
+            self.hub.tie_reading_anew(key);
             std::mem::swap(&mut self.handlers[key.index()], &mut self.next);
         }
         discard("a protocol", self.next.take());

@@ -22,8 +22,13 @@ mod keys;
 mod lingering;
 mod listening;
 mod logging;
+mod looking;
 mod nesting;
 mod offloading;
+#[cfg(feature = "sim")]
+mod ownership;
+#[cfg(feature = "sim")]
+mod pairs;
 #[cfg(feature = "sim")]
 mod rates;
 mod reading;
