@@ -245,7 +245,7 @@ impl<'a, S> Context<'a, S> {
     /// `connected`, and starts clean: terminator `None`, not paused, holding back as a new one does, no throttle, and of time-outs,
     /// rate limits and output limits those that its [listener](crate::Listen) has for each, or the
     /// [`Config`](crate::Config::output_limits); none of the timers, tells and offloads
-    /// of its predecessor, which is dropped without `closed`. A deadline of the listener runs on. Queued output stays. In `eof`, `tail` counts as unread: `next`
+    /// of its predecessor, which is dropped without `closed`. A [pair](Net::pair), and what it owns, are the connection's, and stay. A deadline of the listener runs on. Queued output stays. In `eof`, `tail` counts as unread: `next`
     /// is given it, and the end, again. A `writable` that its predecessor was owed comes to it, a `draining` that was told does
     /// not: ask [`Net::is_draining`](crate::Net::is_draining). If the connection has begun to end, `next` is dropped.
     pub fn upgrade(&mut self, next: impl Protocol<S>) {

@@ -172,8 +172,8 @@ impl<S> Net<'_, S> {
     }
 
     /// `reader` (a connection or a dispatcher) is not read while the output of `writer` is congested. Copies nothing, and
-    /// lasts until it is taken back or either is gone. A proxy is two of these, with [`Link::set_hold_back`] off. A writer
-    /// may hold several readers, a reader may hang on several writers.
+    /// lasts until it is taken back or either is gone. A writer may hold
+    /// several readers, a reader may hang on several writers. [`pair`](Self::pair) sets two of them.
     pub fn throttle(&mut self, reader: Key, writer: Key) -> bool {
         self.core.hub.throttle(reader, writer)
     }
@@ -312,7 +312,7 @@ impl<S> Net<'_, S> {
     /// [`run`](crate::Reactor::run) returns when nothing is left; timers and remotes do not keep it any longer. What is left after
     /// `grace` ends with [`Reason::Shutdown`]; called again, it sets another grace. Until then `connect` stays allowed; one that is
     /// still connecting gets `draining` in the turn of its `connected`. [`listen`](Self::listen) does too, for whoever needs
-    /// it to finish: who comes there is waited for and gets no `draining`, and the listener itself does not keep `run`. How
+    /// it to finish, and what was opened before for [one that owns it](Listen::owner) stays open: who comes there is waited for and gets no `draining`, and the listener itself does not keep `run`. How
     /// many there were and how many were left is in [`Stats`] (`to_drain`, `connections`, `undrained`), and in the log.
     ///
     /// Asked for again, it counts the grace anew from then, and asks nobody twice.
