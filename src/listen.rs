@@ -67,10 +67,11 @@ impl Listen {
         self
     }
 
-    /// The listener is this connection's, and closes itself when that has ended, after its `closed`. It is part of what is
-    /// under way there: a [drain](crate::Net::drain) leaves it open as long as its owner is, and it is logged at debug, not
-    /// info. An upgrade of the owner changes nothing: what a successor does not want it closes. Whom it has let in does not
-    /// end with it. Listening fails if the owner has begun to end. Default: nobody's.
+    /// The listener is this connection's, and so is whom it lets in: when the owner has ended, after its `closed`, the listener
+    /// closes itself, and they are aborted, unless they have begun to end by then. It is part of what is under way there: a
+    /// [drain](crate::Net::drain) leaves it open as long as its owner is, and it is logged at debug, not info. An upgrade
+    /// changes nothing: what a successor does not want it closes. Listening fails if the owner has begun to end. Default:
+    /// nobody's.
     #[must_use]
     pub fn owner(mut self, connection: Key) -> Self {
         self.owner = Some(connection);

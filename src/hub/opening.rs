@@ -125,10 +125,13 @@ impl Hub {
         self.cx.stats.accepted += 1;
         let listening = listener.and_then(|listener| self.slots.listener(listener));
         let is_draining = listening.as_ref().is_some_and(|listening| listening.is_draining());
-        let (options, is_last) = match listening {
-            Some(listening) => (Some(listening.for_guests()), listening.admits_the_last()),
-            None => (None, false),
+        let (options, owner, is_last) = match listening {
+            Some(listening) => (Some(listening.for_guests()), listening.options.owner, listening.admits_the_last()),
+            None => (None, None, false),
         };
+        if let Some(owner) = owner {
+            self.own(owner, key);
+        }
         self.lend(key, |conn, cx| {
             if let Some((bounds, rates)) = options {
                 for (way, rate, shared) in rates {
@@ -199,7 +202,10 @@ impl Hub {
         self.slots.insert(conn);
         self.counts.opened += 1;
         self.cx.stats.opened += 1;
-        let is_orphan = options.owner.is_some_and(|owner| !self.own(owner, key));
+        let is_orphan = options.owner.is_some_and(|owner| self.find_open(owner).is_none());
+        if let Some(owner) = options.owner.filter(|_| !is_orphan) {
+            self.own(owner, key);
+        }
         self.lend(key, |conn, cx| {
             match named {
                 _ if is_orphan => _ = conn.end(Reason::Abort, cx),

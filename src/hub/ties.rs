@@ -15,14 +15,13 @@ use crate::{
 
 /// What is owned.
 impl Hub {
-    /// Whether the owner is there, and has not begun to end.
-    pub(super) fn own(&mut self, owner: Key, owned: Key) -> bool {
-        let Some(conn) = self.slots.conn_mut(owner).filter(|conn| conn.is_open()) else { return false };
-        conn.ties().owned.push(owned);
+    /// The owner's `closed` has not run.
+    pub(super) fn own(&mut self, owner: Key, owned: Key) {
+        debug_assert!(self.find(owner).is_some(), "who owns something is there");
+        self.slots.conn_at_mut(owner.index()).ties().owned.push(owned);
         if let Some(conn) = self.slots.conn_mut(owned) {
             conn.ties().owner = Some(owner);
         }
-        true
     }
 
     pub(super) fn disown(&mut self, owner: Key, owned: Key) {

@@ -29,7 +29,7 @@ fn a_listener_closes_when_its_owner_has_ended() {
     for polite in [true, false] {
         let (mut scene, owner, client) = session(quiet);
         let listener = data_port(&mut scene.net(), owner);
-        let _guest = scene.dials(DATA);
+        let guest = scene.dials(DATA);
         assert!(scene.settles().net().is_open(listener));
         if polite {
             scene.net().close(owner);
@@ -38,7 +38,10 @@ fn a_listener_closes_when_its_owner_has_ended() {
         }
         scene.settles();
         assert!(!scene.net().is_open(listener));
-        assert_eq!(scene.connections(), 1, "whom it has let in stays");
+        scene.hears_reset(guest);
+        let last: Vec<Call> = scene.state().calls.iter().rev().take(2).map(|(_, call)| call.clone()).collect();
+        assert_eq!(last[0], Call::Closed(ABORTED.to_owned()), "whom it has let in ends, too, after its owner");
+        assert_eq!(scene.connections(), 0);
         assert!(scene.net().listen(DATA, || recorder(quiet as On)).is_ok(), "the port is free");
     }
 }
@@ -85,15 +88,28 @@ fn a_drain_leaves_a_listener_open_as_long_as_its_owner_is() {
     scene.net().drain(3600 * SECOND);
     scene.passes(SECOND);
     assert!(scene.net().is_open(listener) && scene.net().is_draining());
-    let _guest = scene.dials(DATA);
-    let guest = scene.settles().state().calls.last().expect("it came").clone();
-    assert_eq!(guest.1, Call::Connected, "it is part of what is under way");
+    let guest = scene.dials(DATA);
+    let came = scene.settles().state().calls.last().expect("it came").clone();
+    assert_eq!(came.1, Call::Connected, "it is part of what is under way");
+    scene.net().close(came.0);
+    scene.hears_end(guest).closes(guest).passes(SECOND);
+    assert!(scene.net().is_open(listener) && scene.net().is_draining());
     scene.net().close(owner);
     scene.passes(SECOND);
     assert!(!scene.net().is_open(listener));
-    scene.net().close(guest.0);
-    scene.passes(SECOND);
     assert!(!scene.net().is_draining(), "nothing keeps the reactor any more");
+}
+
+/// It has not ended yet: they go when it has.
+#[test]
+fn who_comes_while_the_owner_still_flushes_ends_with_it() {
+    let (mut scene, owner, client) = session(quiet);
+    data_port(&mut scene.net(), owner);
+    scene.reads(client, false).net().send(owner, vec![b'.'; 1 << 20]);
+    scene.net().close(owner);
+    let guest = scene.dials(DATA);
+    assert_eq!(scene.settles().state().calls.last().map(|(_, call)| call), Some(&Call::Connected));
+    scene.resets(client).hears_reset(guest);
 }
 
 #[test]
