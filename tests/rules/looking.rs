@@ -83,10 +83,10 @@ fn a_reset_ends_who_is_paused_and_needs_no_look() {
 
 #[cfg(feature = "sim")]
 mod simulated {
-    use crate::common::{Call, Ctx, Journal, SECOND, dialogue, quiet};
+    use crate::common::{Call, Ctx, Journal, On, SECOND, dialogue, quiet, recorder};
     use mainspring::{
         Context, Key, Outcome, Protocol, Terminator,
-        testing::{Scene, Transcript},
+        testing::{Fate, Scene, Transcript},
     };
     use std::time::Duration;
 
@@ -104,6 +104,21 @@ mod simulated {
         assert!(!ended(&mut t));
         t.peer_ends();
         assert!(ended(&mut t));
+    }
+
+    /// All sockets of a race share the connection's token.
+    #[test]
+    fn what_became_of_another_address_says_nothing_of_the_one_that_was_reached() {
+        for fate in [Fate::Refused, Fate::Silent] {
+            let mut scene = Scene::new(0, Journal::default());
+            scene.name("two.test", &["10.0.0.8", "10.0.0.9"]).set_fate("10.0.0.8:1", fate);
+            let server = scene.serves("10.0.0.9:1");
+            let key = scene.net().connect("two.test:1", recorder(quiet as On));
+            scene.passes(SECOND).says(server, "hello");
+            assert!(!scene.net().link(key).expect("it is open").peer_ended());
+            scene.ends(server);
+            assert!(scene.net().link(key).expect("it is open").peer_ended());
+        }
     }
 
     // ------------------------------------------------------------------------------------------------------ peek

@@ -4,8 +4,8 @@ use crate::common::{
     ABORTED, Call, Ctx, FINISHED, Journal, On, PEER_FINISHED, SECOND, STUFFED, eof, frame, piece, quiet, recorder,
 };
 use mainspring::{
-    Config, Key, Limit, Listen, Outcome, Reason, Terminator,
-    testing::{Actor, Scene, Weather},
+    Config, Context, Key, Limit, Listen, Outcome, Protocol, Reason, Terminator,
+    testing::{Actor, Scene, Weather, check},
 };
 
 const FRONT: &str = "127.0.0.1:1";
@@ -294,8 +294,6 @@ fn what_waits_for_a_pause_to_be_taken_back_is_passed_on() {
 
 #[test]
 fn an_upgrade_leaves_them_a_pair() {
-    let mut p = proxy();
-    p.scene.net().tell(p.front, |_: &mut crate::common::Recorder<On>, _, _| Ok(())); // of another type: logged and dropped
     let mut scene = Scene::new(0, Journal::default());
     let server = scene.serves(BACK);
     let on = |ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call| {
@@ -342,6 +340,20 @@ fn a_drain_closes_a_pair_on_which_nothing_was_said_and_no_other() {
     assert_eq!(p.scene.connections(), 0);
 }
 
+/// Each was sent something since it received something, and yet neither has had an answer.
+#[test]
+fn a_pair_on_which_both_spoke_at_once_is_not_quiet() {
+    let mut p = proxy();
+    let keys = [p.front, p.back];
+    keys.map(|key| p.scene.net().link(key).expect("it is open").pause());
+    p.scene.says(p.client, "from here").says(p.server, "from there");
+    keys.map(|key| p.scene.net().link(key).expect("it is open").resume());
+    p.scene.hears(p.client, "from there").hears(p.server, "from here");
+    p.scene.net().link(p.front).expect("it is open").close_when_quiet();
+    p.scene.passes(SECOND);
+    assert_eq!(p.scene.connections(), 2);
+}
+
 /// Of one that has lost its connection, while its mate can take no more.
 #[test]
 fn who_is_lost_does_not_wait_for_its_mate() {
@@ -368,4 +380,91 @@ fn without_its_throttle_the_cap_decides() {
         p.scene.says(p.client, vec![b'.'; 4_000]);
     }
     assert_eq!(p.calls()[1], [closed(&Reason::Overflow.to_string())]);
+}
+
+/// In whatever weather: what comes through is a part of it from the front, a clean end means all of it, and nobody is left.
+#[test]
+fn what_comes_through_is_a_prefix_and_a_clean_end_is_all_of_it() {
+    check(0..20, |sim| {
+        let server = sim.host("10.0.0.1", Tally::default());
+        sim.net(server).listen("10.0.0.1:1", || Echo).expect("a simulated port is free");
+        let config = Config::new().output_limits(100, 1_000, 1_000).linger_max(SECOND);
+        let proxy = sim.host_with("10.0.0.2", (), config);
+        sim.net(proxy).listen("10.0.0.2:1", || Front).expect("a simulated port is free");
+        let client = sim.host("10.0.0.3", Tally::default());
+        for _ in 0..5 {
+            sim.net(client).connect("10.0.0.2:1", Caller { heard: 0 });
+        }
+        sim.set_weather(Weather::rough());
+        sim.run_for(60 * SECOND);
+        sim.set_weather(Weather::fair());
+        sim.run_for(600 * SECOND);
+        let Tally { whole, broken } = *sim.state(client);
+        assert_eq!(whole + broken, 5, "{whole} whole");
+        assert_eq!(sim.net(proxy).stats().connections, 0);
+    });
+}
+
+#[derive(Default)]
+struct Tally {
+    whole: u32,
+    broken: u32,
+}
+
+struct Front;
+
+impl Protocol for Front {
+    fn connected(&mut self, ctx: &mut Context<'_>, (): &mut ()) -> Outcome {
+        let (front, back) = (ctx.key, ctx.net.connect("10.0.0.1:1", Back));
+        assert!(ctx.net.pair(front, back));
+        Ok(())
+    }
+}
+
+struct Back;
+
+impl Protocol for Back {}
+
+struct Echo;
+
+impl Protocol<Tally> for Echo {
+    fn received(&mut self, ctx: &mut Context<'_, Tally>, _: &mut Tally, bytes: &[u8]) -> Outcome {
+        ctx.send(bytes);
+        Ok(())
+    }
+}
+
+struct Caller {
+    heard: usize,
+}
+
+const ALL: usize = 100_000;
+
+fn byte(at: usize) -> u8 {
+    (at % 251) as u8
+}
+
+impl Protocol<Tally> for Caller {
+    fn connected(&mut self, ctx: &mut Context<'_, Tally>, _: &mut Tally) -> Outcome {
+        ctx.set_idle_timeout(300 * SECOND);
+        ctx.set_stall_timeout(300 * SECOND);
+        ctx.send((0..ALL).map(byte).collect::<Vec<u8>>());
+        ctx.half_close();
+        Ok(())
+    }
+
+    fn received(&mut self, _: &mut Context<'_, Tally>, _: &mut Tally, bytes: &[u8]) -> Outcome {
+        assert!(bytes.iter().enumerate().all(|(at, &is)| is == byte(self.heard + at)), "none is missing, and none is twice");
+        self.heard += bytes.len();
+        Ok(())
+    }
+
+    fn closed(&mut self, _: &mut Context<'_, Tally>, tally: &mut Tally, why: Reason) {
+        if why.is_clean() {
+            assert_eq!(self.heard, ALL, "{why}");
+            tally.whole += 1;
+        } else {
+            tally.broken += 1;
+        }
+    }
 }
