@@ -345,9 +345,13 @@ fn a_drain_closes_a_pair_on_which_nothing_was_said_and_no_other() {
 fn a_pair_on_which_both_spoke_at_once_is_not_quiet() {
     let mut p = proxy();
     let keys = [p.front, p.back];
-    keys.map(|key| p.scene.net().link(key).expect("it is open").pause());
+    for key in keys {
+        p.scene.net().link(key).expect("it is open").pause();
+    }
     p.scene.says(p.client, "from here").says(p.server, "from there");
-    keys.map(|key| p.scene.net().link(key).expect("it is open").resume());
+    for key in keys {
+        p.scene.net().link(key).expect("it is open").resume();
+    }
     p.scene.hears(p.client, "from there").hears(p.server, "from here");
     p.scene.net().link(p.front).expect("it is open").close_when_quiet();
     p.scene.passes(SECOND);
