@@ -38,7 +38,7 @@ impl Connect {
         self
     }
 
-    /// The connection is this one's, and is aborted when that has ended, after its `closed`, unless it has itself begun to end
+    /// The connection that is made is this one's, and is aborted when that has ended, after its `closed`, unless it has itself begun to end
     /// by then. An upgrade of either changes nothing. If the owner has begun to end before, it is aborted at once: `closed`
     /// comes alone. Default: nobody's.
     #[must_use]
