@@ -358,12 +358,15 @@ fn a_pair_on_which_both_spoke_at_once_is_not_quiet() {
     assert_eq!(p.scene.connections(), 2);
 }
 
+const CAP: usize = 1 << 20;
+
 /// Of one that has lost its connection, while its mate can take no more.
 #[test]
 fn who_is_lost_does_not_wait_for_its_mate() {
     let mut p = proxy();
-    p.scene.reads(p.server, false);
-    p.scene.net().send(p.back, vec![b'.'; STUFFED]);
+    p.scene.reads(p.server, false).net().send(p.back, vec![b'.'; STUFFED]);
+    let queued = p.scene.settles().net().link(p.back).expect("it is open").queued();
+    p.scene.net().send(p.back, vec![b'.'; CAP - queued]);
     p.scene.says(p.client, "never read").resets(p.client);
     let [front, back] = p.calls();
     assert!(matches!(&front[..], [Call::Closed(_)]), "{front:?}");
