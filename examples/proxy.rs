@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Failure, announce, arguments, complain, descriptors_left, drain_on_interrupt, exit, listening, misused};
-use mainspring::{Config, Context, IpProtocol, Key, Listen, Outcome, Protocol, Reactor, Reason, Target, service_port};
+use mainspring::{Config, Context, IpProtocol, Listen, Outcome, Protocol, Reactor, Reason, Target, service_port};
 use std::{
     io::{self, ErrorKind},
     net::{IpAddr, SocketAddr},
@@ -23,7 +23,8 @@ For example: proxy 127.0.0.1:8080 127.0.0.1:80
 
 There are as many connections at a time as the limit of descriptors allows
 (ulimit -n; each takes two), 10,000 at most; who comes then waits until one has
-ended. Ctrl-C lets what is under way go on for 10 seconds; a second one ends it.";
+ended. Ctrl-C closes those through whom nothing was said, and lets the others go
+on for 10 seconds; a second one ends them.";
 
 /// Of names at a time.
 const LOOKUPS_MAX: usize = 2;
@@ -41,57 +42,36 @@ struct Proxy {
     found: Option<io::Result<Vec<IpAddr>>>,
 }
 
-/// Somebody who has just come: calls the target, and becomes one side of the pair.
+/// Somebody who has just come: the target is called, and from then on the loop passes on what either says.
 struct Client;
 
 impl Protocol<Proxy> for Client {
     fn connected(&mut self, ctx: &mut Context<'_, Proxy>, proxy: &mut Proxy) -> Outcome {
-        let other = ctx.net.connect(&proxy.target, Side { other: ctx.key });
-        ctx.upgrade(Side { other });
+        let (client, server) = (ctx.key, ctx.net.connect(&proxy.target, Server));
+        ctx.net.pair(client, server);
+        keep_alive(ctx);
         Ok(())
     }
 }
 
-/// One of the two sides: what it receives goes to the other. That one may still be connecting: what is sent to it then is
-/// kept, and counts for its marks like any other output.
-struct Side {
-    other: Key,
-}
+struct Server;
 
-impl<S> Protocol<S> for Side {
+impl<S> Protocol<S> for Server {
     fn connected(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
-        ctx.throttle(self.other); // read while the other side can take it
-        ctx.set_hold_back(false); // and for no other reason: the two directions do not wait for each other
-        // Either may be silent all day: who has vanished without a word is noticed by TCP.
-        let _ = ctx.link().with_socket(|socket| socket.set_keepalive(true));
+        keep_alive(ctx);
         Ok(())
     }
 
-    fn received(&mut self, ctx: &mut Context<'_, S>, _: &mut S, bytes: &[u8]) -> Outcome {
-        ctx.net.send(self.other, bytes);
-        Ok(())
-    }
-
-    /// The end of one direction is passed on; a stream whose two directions have ended closes itself.
-    fn eof(&mut self, ctx: &mut Context<'_, S>, _: &mut S, _: &[u8]) -> Outcome {
-        ctx.net.half_close(self.other);
-        Ok(())
-    }
-
-    /// Only its two ends know what is under way: it goes on until they end it, or the grace does.
-    fn draining(&mut self, _: &mut Context<'_, S>, _: &mut S) -> Outcome {
-        Ok(())
-    }
-
-    /// What broke off here breaks off there.
-    fn closed(&mut self, ctx: &mut Context<'_, S>, _: &mut S, why: Reason) {
-        if !why.is_clean() {
-            ctx.net.abort(self.other);
-        }
+    fn closed(&mut self, _: &mut Context<'_, S>, _: &mut S, why: Reason) {
         if why.is_connect() {
             complain(why);
         }
     }
+}
+
+/// Either may be silent all day: who has vanished without a word is noticed by TCP.
+fn keep_alive<S>(ctx: &mut Context<'_, S>) {
+    let _ = ctx.link().with_socket(|socket| socket.set_keepalive(true));
 }
 
 fn main() -> ExitCode {

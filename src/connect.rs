@@ -1,5 +1,6 @@
 //! Connecting: the options.
 
+use crate::key::Key;
 use std::{net::SocketAddr, time::Duration};
 
 /// How to connect. All of it has a default.
@@ -7,6 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 pub struct Connect {
     pub(crate) timeout: Option<Duration>,
     pub(crate) local: Option<SocketAddr>,
+    pub(crate) owner: Option<Key>,
 }
 
 impl Connect {
@@ -33,6 +35,15 @@ impl Connect {
     #[must_use]
     pub fn local(mut self, addr: SocketAddr) -> Self {
         self.local = Some(addr);
+        self
+    }
+
+    /// The connection that is made is this one's, and is aborted when that has ended, after its `closed`, unless it has itself begun to end
+    /// by then. An upgrade of either changes nothing. If the owner has begun to end before, it is aborted at once: `closed`
+    /// comes alone. Default: nobody's.
+    #[must_use]
+    pub fn owner(mut self, connection: Key) -> Self {
+        self.owner = Some(connection);
         self
     }
 }

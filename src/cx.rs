@@ -86,6 +86,8 @@ pub(crate) struct Lent {
     pub(crate) interrupt: bool,
     /// A frame ended in this turn.
     pub(crate) frame_ended: bool,
+    /// And one before that which is being delivered. Kept of those who have a frame time-out; otherwise as it was.
+    pub(crate) is_later_frame: bool,
 }
 
 /// What a connection has left behind.
@@ -104,6 +106,8 @@ pub(crate) enum Note {
     /// The one who was lent is to be looked at too. A note, because those above come first: who may read again does so before
     /// the other writes.
     Dirty(Key),
+    /// Its mate has received something.
+    Heard(Key),
     /// It found no descriptor: one that lingers makes room, and it tries again.
     Room,
     /// It waited longest at the rate that it shares, and so many bytes are kept for it now.
@@ -251,6 +255,7 @@ impl Default for Lent {
             unread: 0,
             interrupt: false,
             frame_ended: false,
+            is_later_frame: false,
         }
     }
 }

@@ -78,11 +78,21 @@ flags! {
     THROTTLED = 29,
     /// Something was received since anything was last sent.
     UNANSWERED = 30,
+    /// The selector has said that the peer sends no more; what stands before its end may still be unread.
+    PEER_ENDED = 31,
 }
 
 /// Whoever has one of these takes the general way: everything but what comes and goes in every plain turn.
 pub(crate) const UNUSUAL: Flags = Flags(
-    !(ESTABLISHED.0 | READABLE.0 | WRITABLE.0 | READ_UNTIL_BLOCKED.0 | HOLDS_BACK.0 | IN_READY.0 | IN_DIRTY.0 | UNANSWERED.0),
+    !(ESTABLISHED.0
+        | READABLE.0
+        | WRITABLE.0
+        | READ_UNTIL_BLOCKED.0
+        | HOLDS_BACK.0
+        | IN_READY.0
+        | IN_DIRTY.0
+        | UNANSWERED.0
+        | PEER_ENDED.0),
 );
 
 impl Flags {

@@ -1,6 +1,6 @@
 //! Listening: the options.
 
-use crate::{config::Marks, world};
+use crate::{config::Marks, key::Key, world};
 use std::{borrow::Cow, rc::Rc, time::Duration};
 
 /// How to listen. All of it has a default:
@@ -16,6 +16,8 @@ use std::{borrow::Cow, rc::Rc, time::Duration};
 #[derive(Clone, Debug, Default)]
 pub struct Listen {
     pub(crate) accepts_max: Option<u64>,
+    pub(crate) admits_max: Option<u64>,
+    pub(crate) owner: Option<Key>,
     pub(crate) connections_max: Option<usize>,
     pub(crate) refusal: Option<Rc<[u8]>>,
     pub(crate) pause_at: Option<usize>,
@@ -53,6 +55,26 @@ impl Listen {
     #[must_use]
     pub fn accepts_max(mut self, connections: u64) -> Self {
         self.accepts_max = Some(connections);
+        self
+    }
+
+    /// The same, but refused ones do not count, whether they are given a refusal here or by the factory, nor those whose
+    /// factory panicked. A port that waits for one peer wants `admits_max(1)`: a stranger who knocks first does not close it.
+    /// Default: never.
+    #[must_use]
+    pub fn admits_max(mut self, connections: u64) -> Self {
+        self.admits_max = Some(connections);
+        self
+    }
+
+    /// The listener is this connection's, and so is whom it lets in: when the owner has ended, after its `closed`, the listener
+    /// closes itself, and they are aborted, unless they have begun to end by then. It is part of what is under way there: a
+    /// [drain](crate::Net::drain) leaves it open as long as its owner is, and it is logged at debug, not info. An upgrade
+    /// changes nothing: what a successor does not want it closes. Listening fails if the owner has begun to end. Default:
+    /// nobody's.
+    #[must_use]
+    pub fn owner(mut self, connection: Key) -> Self {
+        self.owner = Some(connection);
         self
     }
 

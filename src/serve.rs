@@ -119,6 +119,7 @@ fn read_and_deliver<S>(
     while ctx.net.core.next.is_none() {
         match ctx.hub().lend(key, |conn, cx| conn.step(buffers, &mut budget, cx)) {
             Next::Deliver => handler.deliver(ctx, state, buffers.input(), &mut budget.frames)?,
+            Next::Forward(mate) => ctx.hub().forward(key, mate, buffers.input()),
             Next::Eof => {
                 tell_eof(handler, ctx, state, buffers.input())?;
                 break;
@@ -134,15 +135,20 @@ fn read_and_deliver<S>(
 fn tell_eof<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input) -> Outcome {
     let (conn, _) = ctx.pair();
     conn.set(EOF_TOLD);
+    let is_forwarded = conn.forwards_to().is_some();
     let has_tail = conn.framing.has_tail();
     let tail = if has_tail { input.unread() } else { &[] };
     ctx.hub().cx.lent.unread = 0;
-    handler.eof(ctx, state, tail)?;
+    if !is_forwarded {
+        handler.eof(ctx, state, tail)?;
+    }
     let is_upgraded = matches!(ctx.net.core.next, Some(contract::Next::Successor(_)));
     if !is_upgraded || !has_tail {
         input.clear(); // a successor would get it again, but nothing of a frame that was refused
     }
     if !is_upgraded {
+        let key = ctx.key;
+        ctx.hub().pass_end_on(key);
         let (conn, cx) = ctx.pair();
         conn.close_if_both_ended(cx);
     }
@@ -170,7 +176,9 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
         return core.hub.refuse(guest, b"");
     };
     let peer = core.hub.slots.conn_at(guest.index()).peer.clone();
+    core.accepting = Some(listener);
     let made = core.run_guarded(Some(listener), "listener", "factory", |net| factory(net, state, &peer));
+    core.accepting = None;
     core.factories.put(listener, factory);
     match made {
         Ok(Ok(handler)) => {

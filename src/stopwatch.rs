@@ -57,6 +57,12 @@ impl Stopwatch {
         }
     }
 
+    /// How long it has run.
+    pub(crate) fn elapsed(&self, now: Time) -> Duration {
+        let running = if self.since == Time::NEVER { Duration::ZERO } else { now.since(self.since) };
+        Duration::from_nanos(self.spent).saturating_add(running)
+    }
+
     /// When it runs out if nothing changes.
     fn ends(&self) -> Time {
         if self.limit == OFF || self.since == Time::NEVER {

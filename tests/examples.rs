@@ -1748,9 +1748,24 @@ fn proxy_lets_what_is_under_way_finish_when_it_is_interrupted() {
 }
 
 #[test]
+fn proxy_keeps_nobody_through_whom_nothing_was_said_when_it_is_interrupted() {
+    let (mut program, addr, listener) = proxy();
+    let (client, target) = (dial(addr), accept(&listener));
+    program.interrupt();
+    assert_eq!((read_all(&client), read_all(&target)), (vec![], vec![]));
+    drop((client, target));
+    assert_eq!(program.end().0.code(), Some(130));
+}
+
+#[test]
 fn proxy_ends_what_is_under_way_at_the_second_interrupt() {
     let both = [proxy(), proxy()];
-    let held = both.each_ref().map(|(_, addr, listener)| (dial(*addr), accept(listener)));
+    let held = both.each_ref().map(|(_, addr, listener)| {
+        let (client, mut target) = (dial(*addr), accept(listener));
+        say(&client, "x"); // where nothing was said nothing is under way
+        target.read_exact(&mut [0]).expect("a byte in time");
+        (client, target)
+    });
     for (program, addr, _) in &both {
         program.interrupt();
         while TcpStream::connect(addr).is_ok() {

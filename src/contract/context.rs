@@ -231,6 +231,14 @@ impl<'a, S> Context<'a, S> {
         self.conn().map_or(0, |conn| conn.unread(&self.net.core.hub.cx))
     }
 
+    /// How long the frame that is being delivered took to come: since its first byte, as [`set_frame_timeout`](Self::set_frame_timeout)
+    /// counts, which stands still while reading is off. So what is left of the time for a whole request can be the deadline of
+    /// the rest of it. It is kept for those who have a frame time-out; otherwise it is zero. Outside of `frame` and `received`
+    /// it is that of the frame that was begun.
+    pub fn frame_age(&self) -> Duration {
+        self.conn().map_or(Duration::ZERO, |conn| conn.frame_age(&self.net.core.hub.cx))
+    }
+
     /// [`Link::peer`].
     pub fn peer(&self) -> &Address {
         self.conn().map_or(&NOWHERE, |conn| &conn.peer)
@@ -245,7 +253,7 @@ impl<'a, S> Context<'a, S> {
     /// `connected`, and starts clean: terminator `None`, not paused, holding back as a new one does, no throttle, and of time-outs,
     /// rate limits and output limits those that its [listener](crate::Listen) has for each, or the
     /// [`Config`](crate::Config::output_limits); none of the timers, tells and offloads
-    /// of its predecessor, which is dropped without `closed`. A deadline of the listener runs on. Queued output stays. In `eof`, `tail` counts as unread: `next`
+    /// of its predecessor, which is dropped without `closed`. A [pair](Net::pair), and what it owns, are the connection's, and stay. A deadline of the listener runs on. Queued output stays. In `eof`, `tail` counts as unread: `next`
     /// is given it, and the end, again. A `writable` that its predecessor was owed comes to it, a `draining` that was told does
     /// not: ask [`Net::is_draining`](crate::Net::is_draining). If the connection has begun to end, `next` is dropped.
     pub fn upgrade(&mut self, next: impl Protocol<S>) {

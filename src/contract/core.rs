@@ -31,6 +31,8 @@ pub(crate) struct Core<S> {
     pub(crate) handlers: Vec<Option<Box<dyn Handler<S>>>>,
     /// What the connection whose callback is running is to become.
     pub(crate) next: Option<Next<S>>,
+    /// The listener whose factory is running.
+    pub(crate) accepting: Option<Key>,
     /// Apart from these, because there are few of them and many connections.
     pub(crate) factories: Table<Key, Factory<S>>,
     pub(crate) dispatchers: Table<Key, Box<dyn AnyDispatcher<S>>>,
@@ -67,6 +69,7 @@ impl<S> Core<S> {
             hub,
             handlers: Vec::new(),
             next: None,
+            accepting: None,
             factories: Table::default(),
             dispatchers: Table::default(),
             deferred: VecDeque::new(),
@@ -164,6 +167,7 @@ impl<S> Core<S> {
             Next::Successor(successor) => {
                 self.hub.forget_targets(key);
                 self.hub.lend(key, Conn::begin_anew);
+                self.hub.tie_reading_anew(key);
                 let predecessor = self.handlers[key.index()].replace(successor);
                 discard("a protocol", predecessor);
             }

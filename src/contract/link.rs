@@ -229,6 +229,19 @@ impl Link<'_> {
         self.conn().map_or(0, |conn| conn.unread(&self.hub.cx))
     }
 
+    /// Since the last byte was received; if none was, since it was accepted or opened. The time is kept for connections that
+    /// have a time-out, a rate, a throttle or anything else beyond the usual, and for those that were asked: of one that is asked
+    /// for the first time, and has talked before, it counts from now.
+    pub fn silent_for(&mut self) -> Duration {
+        self.lend(|conn, cx| conn.silent_for(cx))
+    }
+
+    /// Whether the peer sends no more, as far as the system has said: also while reading is off, and what it sent before waits
+    /// to be read. The end of its side need not be the end of everything: it may still read. A reset counts too.
+    pub fn peer_ended(&self) -> bool {
+        self.conn().is_some_and(|conn| conn.is(EOF_SEEN | PEER_ENDED))
+    }
+
     /// The other end. While connecting, the target that was asked for.
     pub fn peer(&self) -> &Address {
         self.conn().map_or(&NOWHERE, |conn| &conn.peer)

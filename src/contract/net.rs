@@ -64,6 +64,12 @@ impl<S> Net<'_, S> {
         Ok(key)
     }
 
+    /// The listener whose factory is running. A factory that several of them share, or that closes its own, knows by it which
+    /// one that is; what it makes may keep it. `None` everywhere else.
+    pub fn accepting(&self) -> Option<Key> {
+        self.core.accepting
+    }
+
     /// Connects. The key is good at once: what is sent to it is kept, and leaves when it is connected. `connected` or
     /// `closed` alone, with the reason, comes later, never from inside this call.
     ///
@@ -167,8 +173,8 @@ impl<S> Net<'_, S> {
     }
 
     /// `reader` (a connection or a dispatcher) is not read while the output of `writer` is congested. Copies nothing, and
-    /// lasts until it is taken back or either is gone. A proxy is two of these, with [`Link::set_hold_back`] off. A writer
-    /// may hold several readers, a reader may hang on several writers.
+    /// lasts until it is taken back or either is gone. A writer may hold
+    /// several readers, a reader may hang on several writers. [`pair`](Self::pair) sets two of them.
     pub fn throttle(&mut self, reader: Key, writer: Key) -> bool {
         self.core.hub.throttle(reader, writer)
     }
@@ -184,7 +190,37 @@ impl<S> Net<'_, S> {
         self.core.hub.lend_if_there(hold.key, |conn, cx| conn.release(&hold, cx));
     }
 
+    /// Makes one stream of two connections, until one of them has ended: what either receives, and has no terminator, goes to
+    /// the other, by the loop. Its protocol gets neither `received` nor `eof` then, and everything else.
+    ///
+    /// * Each is read while the other can take it: a [`throttle`](Self::throttle) each way, and
+    ///   [hold-back](Link::set_hold_back) off. So a pair alone never brings [`Reason::Overflow`].
+    /// * The peer's end of the one, behind its last byte, is a [`half_close`](Self::half_close) of the other; also an end that
+    ///   was told before they were a pair. When both directions have ended, both close by themselves.
+    /// * When the one has ended otherwise, the other follows after its `closed`: a clean end
+    ///   [closes](Self::close) it, any other [aborts](Self::abort) it; unless it has begun to end itself.
+    /// * `exceeded(Idle)` comes when neither has received a byte for so long.
+    /// * [`close_when_quiet`](Link::close_when_quiet), and with it the default of `draining`, closes a pair on which nothing
+    ///   was ever said. Any other is under way: only its two ends know what they owe each other.
+    ///
+    /// Whoever has to look at what passes, or to count it, sets a terminator: then its protocol gets what that cuts, as ever,
+    /// and sends it on itself, the `tail` in `eof` too; `Terminator::Stream(u64::MAX)` hands everything over in pieces. From
+    /// `Terminator::None` on the loop forwards again. What was queued before stays in front, one that is still connecting is
+    /// sent what it can keep, and pauses, rates and time-outs hold as ever. An upgrade of either leaves them a pair.
+    ///
+    /// `false`, and nothing is changed: they are one and the same, one has begun to end, or has another partner.
+    pub fn pair(&mut self, a: Key, b: Key) -> bool {
+        self.core.hub.join(a, b)
+    }
+
     // ------------------------------------------------------------------------------- speaking to other protocols
+
+    /// Another connection's protocol, to be looked at. `None`: it is of another type, has begun to end, or its own callback is
+    /// running.
+    pub fn peek<P: Protocol<S>>(&self, key: Key) -> Option<&P> {
+        self.core.hub.find_open(key)?;
+        self.core.handlers.get(key.index())?.as_ref()?.as_any_ref().downcast_ref()
+    }
 
     /// Runs `tell` with another connection's protocol, after the entry that is being served. `true` means that it will run,
     /// and before the target's `closed`, also if that is paused, connecting, or begins to end in between, unless an upgrade
@@ -283,7 +319,7 @@ impl<S> Net<'_, S> {
     /// [`run`](crate::Reactor::run) returns when nothing is left; timers and remotes do not keep it any longer. What is left after
     /// `grace` ends with [`Reason::Shutdown`]; called again, it sets another grace. Until then `connect` stays allowed; one that is
     /// still connecting gets `draining` in the turn of its `connected`. [`listen`](Self::listen) does too, for whoever needs
-    /// it to finish: who comes there is waited for and gets no `draining`, and the listener itself does not keep `run`. How
+    /// it to finish, and what was opened before for [one that owns it](Listen::owner) stays open: who comes there is waited for and gets no `draining`, and the listener itself does not keep `run`. How
     /// many there were and how many were left is in [`Stats`] (`to_drain`, `connections`, `undrained`), and in the log.
     ///
     /// Asked for again, it counts the grace anew from then, and asks nobody twice.

@@ -113,6 +113,8 @@ pub(crate) trait Handler<S> {
     fn closed(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason);
     /// For tells, which name their target's type. (Trait upcasting came with Rust 1.86.)
     fn as_any(&mut self) -> &mut dyn Any;
+    /// For who looks at it only.
+    fn as_any_ref(&self) -> &dyn Any;
     /// For the log.
     fn type_name(&self) -> &'static str;
     /// The one that it stands before, if it does.
@@ -186,6 +188,10 @@ impl<S, P: Protocol<S>> Handler<S> for Own<P> {
 
     fn as_any(&mut self) -> &mut dyn Any {
         &mut self.0
+    }
+
+    fn as_any_ref(&self) -> &dyn Any {
+        &self.0
     }
 
     fn type_name(&self) -> &'static str {

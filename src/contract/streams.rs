@@ -311,6 +311,10 @@ impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Handler<S> for Savin
         self.behind().as_any()
     }
 
+    fn as_any_ref(&self) -> &dyn Any {
+        self.behind.as_ref().map_or(&(), |behind| behind.as_any_ref())
+    }
+
     fn type_name(&self) -> &'static str {
         self.behind.as_ref().map_or("-", |behind| behind.type_name())
     }

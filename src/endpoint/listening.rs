@@ -35,6 +35,8 @@ pub(crate) struct Listening {
     /// Errors of single connections in a row.
     passed: usize,
     pub(crate) accepted: u64,
+    /// Of these, those who were let in.
+    admitted: u64,
     /// OWES_DRAINING ∈ flags ⇒ it accepts no more than so many in all.
     ends_at: u64,
     /// Connections accepted and not yet closed.
@@ -58,6 +60,7 @@ impl Listening {
             is_backing_off: false,
             passed: 0,
             accepted: 0,
+            admitted: 0,
             ends_at: 0,
             guests: 0,
             peers: HashMap::new(),
@@ -96,6 +99,12 @@ impl Listening {
                 self.peers.remove(&ip);
             }
         }
+    }
+
+    /// Somebody is let in. Whether he was the last.
+    pub(crate) fn admits_the_last(&mut self) -> bool {
+        self.admitted += 1;
+        self.options.admits_max.is_some_and(|most| self.admitted >= most)
     }
 
     pub(crate) fn has_had_enough(&self) -> bool {

@@ -99,9 +99,12 @@ impl Hub {
         }
     }
 
+    /// One that is somebody's is part of what is under way there.
     fn end_listener_when_drained(&mut self, key: Key) {
-        if let Some(listening) = self.slots.listener(key) {
-            listening.begin_to_drain();
+        match self.slots.listener(key) {
+            Some(listening) if listening.options.owner.is_some() => return,
+            Some(listening) => listening.begin_to_drain(),
+            None => {}
         }
         self.requeue(key);
         self.end_listener_if_drained(key);

@@ -13,6 +13,7 @@ mod lingering;
 #[cfg(debug_assertions)]
 mod soundness;
 mod throttles;
+mod ties;
 
 use crate::{
     config::Config,
@@ -166,6 +167,11 @@ impl Hub {
             Note::Reader(key) => self.look_at_throttles(key),
             Note::Dirty(key) => self.mark_dirty(key),
             Note::Quiet(key) => self.close_if_quiet(key),
+            Note::Heard(key) => {
+                if let Some(conn) = self.slots.conn_mut(key) {
+                    conn.mate_was_heard(&mut self.cx);
+                }
+            }
             Note::Room => _ = self.reset_first_lingering(),
             Note::Share { key, way, shared, bytes } => {
                 let conn = self.slots.conn_mut(key); // it may have made room meanwhile
@@ -387,6 +393,7 @@ impl Hub {
 
     /// `closed` was called, and the handler is gone. The socket goes too, or lingers until the peer has had it all.
     pub(crate) fn after_closed(&mut self, key: Key, is_clean: bool) {
+        self.untie(key, is_clean);
         match self.slots.get_mut(key) {
             Some(Entry::Conn(conn)) => {
                 let (lingers, was_accepted) = (conn.is_to_linger(is_clean), conn.listener.is_some());
@@ -405,8 +412,12 @@ impl Hub {
                 for shared in std::mem::take(&mut listening.shared_rates).into_iter().flatten() {
                     self.cx.leave_shared_rate(shared);
                 }
+                let owner = listening.options.owner;
                 self.counts.listeners -= 1;
                 self.slots.remove(key.index());
+                if let Some(owner) = owner {
+                    self.disown(owner, key);
+                }
             }
             Some(Entry::Dispatcher(dispatching)) => {
                 let targets = std::mem::take(&mut dispatching.targets);

@@ -28,15 +28,29 @@ impl Hub {
     pub(crate) fn listen(&mut self, target: &Target, options: Listen) -> io::Result<Key> {
         self.refuse_if_shut()?;
         let at = target.address()?;
+        self.refuse_if_orphan(&at, &options)?;
         let (key, socket, local) = self
             .listen_at(&at, &options)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {at}: {error}")))?;
-        log::info!(target: "mainspring", "{key} listening on {local}");
+        let owner = options.owner;
+        match owner {
+            None => log::info!(target: "mainspring", "{key} listening on {local}"),
+            Some(owner) => log::debug!(target: "mainspring", "{key} listening on {local} for {owner}"),
+        }
         let mut listening = Listening::new(key, socket, local, options);
         listening.share_rates(&mut self.cx);
         self.slots.insert(listening);
         self.counts.listeners += 1;
+        if let Some(owner) = owner {
+            self.own(owner, key);
+        }
         Ok(key)
+    }
+
+    fn refuse_if_orphan(&self, at: &Address, options: &Listen) -> io::Result<()> {
+        let Some(owner) = options.owner.filter(|&owner| self.find_open(owner).is_none()) else { return Ok(()) };
+        let text = format!("cannot listen on {at} for {owner}: that is no connection, or has begun to end");
+        Err(io::Error::new(io::ErrorKind::NotConnected, text))
     }
 
     /// With the descriptor of one that lingers if there is no other.
@@ -111,7 +125,13 @@ impl Hub {
         self.cx.stats.accepted += 1;
         let listening = listener.and_then(|listener| self.slots.listener(listener));
         let is_draining = listening.as_ref().is_some_and(|listening| listening.is_draining());
-        let options = listening.map(|listening| listening.for_guests());
+        let (options, owner, is_last) = match listening {
+            Some(listening) => (Some(listening.for_guests()), listening.options.owner, listening.admits_the_last()),
+            None => (None, None, false),
+        };
+        if let Some(owner) = owner {
+            self.own(owner, key);
+        }
         self.lend(key, |conn, cx| {
             if let Some((bounds, rates)) = options {
                 for (way, rate, shared) in rates {
@@ -126,6 +146,9 @@ impl Hub {
             }
             conn.settle(cx);
         });
+        if let Some(listener) = listener.filter(|_| is_last) {
+            self.end(listener, Reason::Finish);
+        }
     }
 
     /// It is not let in: some last words, at once if the kernel takes them, and the end.
@@ -179,8 +202,13 @@ impl Hub {
         self.slots.insert(conn);
         self.counts.opened += 1;
         self.cx.stats.opened += 1;
+        let is_orphan = options.owner.is_some_and(|owner| self.find_open(owner).is_none());
+        if let Some(owner) = options.owner.filter(|_| !is_orphan) {
+            self.own(owner, key);
+        }
         self.lend(key, |conn, cx| {
             match named {
+                _ if is_orphan => _ = conn.end(Reason::Abort, cx),
                 Ok(None) => conn.begin_to_connect(cx),
                 Ok(Some((host, port))) => conn.connect_by_name(host, port, cx),
                 Err(error) => _ = conn.end(Reason::Resolve(error), cx),

@@ -135,9 +135,22 @@ impl Hub {
         self.assert_rates_sound(conn, extra.rates.as_deref());
         let is_connecting = !conn.is(ESTABLISHED) && conn.stream.is_none() && conn.phase != Phase::Ended;
         assert!(extra.by_name.is_none() || is_connecting, "{key} is connected or has ended, and still races");
+        self.assert_ties_sound(key, extra);
         for &target in &extra.targets {
             let readers = self.slots.conn(target).and_then(|conn| conn.extra.as_ref()).map(|extra| &extra.readers);
             assert!(readers.is_some_and(|readers| readers.contains(&key)), "{key} hangs on {target}, which does not know it");
+        }
+    }
+
+    fn assert_ties_sound(&self, key: Key, extra: &Extra) {
+        let Some(ties) = &extra.ties else { return };
+        let of = |key| self.slots.conn(key).and_then(|conn| conn.extra.as_ref()).and_then(|extra| extra.ties.as_ref());
+        let is_mutual = ties.mate.is_none_or(|mate| of(mate).is_some_and(|other| other.mate == Some(key)));
+        assert!(is_mutual, "{key} has a mate that does not know it");
+        let is_owned = ties.owner.is_none_or(|owner| of(owner).is_some_and(|other| other.owned.contains(&key)));
+        assert!(is_owned, "{key} has an owner that does not know it");
+        for &owned in &ties.owned {
+            assert!(self.slots.get(owned).is_some(), "{key} owns {owned}, which is gone");
         }
     }
 

@@ -139,7 +139,7 @@ impl<S> Reconnect<S> {
         }
     }
 
-    /// The options of each attempt.
+    /// The options of each attempt. One that has an [owner](Connect::owner) is stopped when that has ended.
     #[must_use]
     pub fn options(mut self, options: Connect) -> Self {
         self.options = options;
@@ -254,7 +254,8 @@ impl<S> Reconnect<S> {
         }
         let net = &mut ctx.net;
         let is_stopped = matches!(self.stage, Stage::Ending { again: false, .. });
-        if is_stopped || net.is_draining() || matches!(why, Reason::Shutdown) {
+        let is_nobodys = self.options.owner.is_some_and(|owner| !net.is_open(owner));
+        if is_stopped || is_nobodys || net.is_draining() || matches!(why, Reason::Shutdown) {
             return self.rest(Stage::Stopped);
         }
         let pause = self.pause(net);

@@ -61,8 +61,8 @@ impl fmt::Debug for Source<'_> {
 pub(crate) struct Event {
     /// [`Key::token`](crate::key::Key::token) of whatever was registered.
     pub(crate) token: usize,
-    /// Of `READABLE`, `WRITABLE`, `READ_UNTIL_BLOCKED`, `FAILED` and `PRIORITY`: what has become possible, as far as the
-    /// selector knows. A hint: the system call decides.
+    /// Of `READABLE`, `WRITABLE`, `READ_UNTIL_BLOCKED`, `PEER_ENDED`, `FAILED` and `PRIORITY`: what has become possible, as far
+    /// as the selector knows. A hint: the system call decides.
     pub(crate) ready: Flags,
 }
 

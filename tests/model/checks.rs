@@ -354,6 +354,7 @@ impl Model {
     pub(super) fn leave(&mut self, id: usize, ctx: &mut Context<'_, Site>, call: &Call<'_>, outcome: &Outcome, upgrades: bool) {
         if matches!(call, Call::Closed(_)) {
             self.conns[id].is_gone = true;
+            self.end_owned(id, &ctx.net);
             return;
         }
         let is_open = ctx.net.is_open(ctx.key);
@@ -387,6 +388,19 @@ impl Model {
         }
         if upgrades {
             self.upgrade(id, &mut ctx.net);
+        }
+    }
+
+    /// What belongs to one that has just ended, and has not begun to end itself.
+    fn end_owned(&mut self, owner: usize, net: &Net<'_, Site>) {
+        for id in 0..self.conns.len() {
+            let conn = &mut self.conns[id];
+            match conn.key {
+                _ if conn.owner != Some(owner) || conn.closed.is_some() => {}
+                Some(key) if net.is_open(key) => self.breaks_off(id, Why::Abort),
+                Some(_) => {}
+                None => conn.may.push(Why::Abort), // nobody has seen it yet
+            }
         }
     }
 
@@ -453,5 +467,6 @@ pub(super) fn with_hall(options: Listen, hall: &Hall) -> Listen {
     let options = hall.limits[1].into_iter().fold(options, Listen::stall_timeout);
     let options = hall.limits[2].into_iter().fold(options, Listen::deadline);
     let options = hall.pauses_at.into_iter().fold(options, Listen::pause_at);
+    let options = hall.admits.into_iter().map(|most| most as u64).fold(options, Listen::admits_max);
     hall.marks.into_iter().fold(options, |options, (low, Marks { high, cap })| options.output_limits(low, high, cap))
 }

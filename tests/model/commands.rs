@@ -278,6 +278,9 @@ impl Model {
         promise!(self.story, is_open || !net.send(key, "x"), "{id} has begun to end, and takes output");
         let is_told = !is_open && net.tell(key, |_: &mut Peer, _, _| Ok(()));
         promise!(self.story, !is_told, "{id} has begun to end, and can be told");
+        let is_owner = |hall: &&Hall| conn.is_gone && hall.owner == Some(id);
+        let left = self.halls.iter().filter(is_owner).find_map(|hall| hall.key.filter(|&key| net.is_open(key)));
+        promise!(self.story, left.is_none(), "{id} is gone, and its {left:?} listens");
         self.look_at_rates(id, net);
     }
 }

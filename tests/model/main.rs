@@ -5,7 +5,7 @@
 //! direction, none twice, none missing, all of them where the end was told; frames as a pure re-framing of those bytes has
 //! them, however they were cut; nothing but tells after the end; who is paused, held back or throttled gets no data;
 //! `writable` after congestion only, once for each; timers never early, never twice, in order; tells and posts in order;
-//! offloaded work told once, unless its connection has ended or become something else, and refused only for lack of room;
+//! what is owned ends with its owner; offloaded work told once, unless its connection has ended or become something else, and refused only for lack of room;
 //! queues within their cap; no more bytes than the rates of each and of all allow; the reason that was caused; nothing left lying when the weather clears; every socket given back.
 //!
 //! `MODEL_SEEDS=n` runs n seeds (from `MODEL_FIRST` on), `MODEL_SEED=n` one, with everything that happened.

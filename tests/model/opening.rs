@@ -4,7 +4,7 @@ use super::{
     checks::with_hall,
     plays::FULL,
     run::{NAMES, Site},
-    shadow::{Alive, Conn, Dialect, Hall, Model, Peer, promise},
+    shadow::{Alive, Conn, Dialect, Hall, Model, Peer, Why, promise},
 };
 use mainspring::{Connect, Endian, Listen, Net, Refusal, Width, testing::NameFate};
 use std::{
@@ -46,8 +46,12 @@ impl Model {
         let mut options = Connect::new().local(own);
         let timeout = self.dice.one_in(4).then(|| self.some_delay());
         options = timeout.into_iter().fold(options, Connect::timeout);
+        let owner = self.some_owner(host, 12);
+        let owner_key = owner.and_then(|owner| self.conns[owner].key);
+        options = owner_key.into_iter().fold(options, Connect::owner);
+        let is_orphan = owner_key.is_some_and(|key| !net.is_open(key));
         let id = self.conns.len();
-        self.story.note(|| format!("      {id} connects from host {host} to {target}"));
+        self.story.note(|| format!("      {id}, of {owner:?}, connects from host {host} to {target}"));
         let key = net.connect_with(target, options, Peer { id, life: 0, _alive: Alive::one_more(&self.alive) });
         if net.peer(key).is_none() {
             let place = &self.places[host];
@@ -58,11 +62,22 @@ impl Model {
         let place = &self.places[host];
         let mut conn = Conn::new(host, false, place.marks, speaks, hears);
         conn.gives_up_at = Some(net.now() + timeout.unwrap_or(place.connect_max));
+        conn.owner = owner;
         self.conns.push(conn);
+        if is_orphan {
+            self.breaks_off(id, Why::Abort);
+        }
         self.figures.connections += 1;
         self.introduce(id, key);
         self.clients.insert(own, id);
         self.observe(id, net);
+    }
+
+    /// One in so many has one.
+    fn some_owner(&mut self, host: usize, one_in: usize) -> Option<usize> {
+        let all = &self.places[host].conns;
+        let has_one = self.ties.one_in(one_in) && !all.is_empty();
+        has_one.then(|| self.ties.pick(all))
     }
 
     pub(super) fn client_at(&self, addr: SocketAddr) -> Option<usize> {
@@ -132,6 +147,10 @@ impl Model {
             _ => Listen::new(),
         };
         let mut hall = self.some_hall();
+        hall.owner = self.some_owner(host, 6);
+        let owner = hall.owner.and_then(|owner| self.conns[owner].key);
+        let is_orphan = owner.is_some_and(|key| !net.is_open(key));
+        let options = owner.into_iter().fold(options, Listen::owner);
         let options = with_hall(options, &hall);
         hall.opened = Some(net.now());
         let number = self.halls.len();
@@ -146,6 +165,8 @@ impl Model {
             model.admit(site.host, net, peer.ip(), number)
         });
         self.story.note(|| format!("      host {host} listens on {port}: {listening:?}"));
+        promise!(self.story, !(is_orphan && listening.is_ok()), "host {host} listens for one that has begun to end");
+        self.halls[number].key = listening.as_ref().ok().copied();
         if let Ok(key) = listening {
             let place = &mut self.places[host];
             place.listeners.push((key, port));
@@ -161,7 +182,8 @@ impl Model {
         let marks = self.dice.one_in(6).then(|| self.some_marks());
         let limits = [(); 3].map(|()| self.dice.one_in(12).then(|| self.some_delay()));
         let pauses_at = self.later.one_in(6).then(|| 1 + self.later.below(3));
-        Hall { rates, total_rates, opened: None, marks, limits, pauses_at }
+        let admits = self.ties.one_in(6).then(|| 1 + self.ties.below(3));
+        Hall { rates, total_rates, marks, limits, pauses_at, admits, ..Hall::default() }
     }
 
     /// A factory is asked.
@@ -178,6 +200,9 @@ impl Model {
         let is_over = self.halls[hall].pauses_at.is_some_and(|most| self.guests_of(hall) >= most);
         let is_over = is_over && !self.places[host].was_drained; // then all who wait are let in
         promise!(self.story, !is_over, "somebody is let in where {} are, and the listener pauses", self.guests_of(hall));
+        let Hall { key, admits, admitted, .. } = self.halls[hall];
+        promise!(self.story, net.accepting() == key, "the factory of {key:?} works for {:?}", net.accepting());
+        promise!(self.story, admits.is_none_or(|most| admitted < most), "{admitted} were let in where {admits:?} are");
         let client = peer.and_then(|addr| self.client_at(addr));
         if let Some(client) = client {
             promise!(self.story, self.conns[client].peer.is_none(), "{client} was accepted twice");
@@ -196,7 +221,8 @@ impl Model {
             client.map_or((Dialect::Raw, Dialect::Raw), |client| (self.conns[client].hears, self.conns[client].speaks));
         let Hall { rates, marks, limits: [idle, stalled, deadline], .. } = self.halls[hall];
         let mut conn = Conn::new(host, true, marks.map_or(self.places[host].marks, |(_, marks)| marks), speaks, hears);
-        (conn.peer, conn.hall) = (client, Some(hall));
+        (conn.peer, conn.hall, conn.owner) = (client, Some(hall), self.halls[hall].owner);
+        self.halls[hall].admitted += 1;
         conn.rates = rates.map(|rate| Some((rate?, net.now(), 0)));
         conn.limits = [idle, stalled, deadline, None].map(|after| Some((after?, net.now())));
         self.conns.push(conn);

@@ -159,6 +159,8 @@ pub(super) struct Conn {
     pub(super) rates: [Option<(u64, Instant, u64)>; 2],
     /// Whose guest it is.
     pub(super) hall: Option<usize>,
+    /// With whom it ends.
+    pub(super) owner: Option<usize>,
     /// How many bytes it had received and sent when it was last seen, and not lost.
     pub(super) moved: [u64; 2],
 
@@ -213,6 +215,7 @@ impl Conn {
             has_own_deadline: false,
             rates: [None; 2],
             hall: None,
+            owner: None,
             moved: [0; 2],
             sent: Vec::new(),
             got: 0,
@@ -300,6 +303,12 @@ pub(super) struct Hall {
     pub(super) limits: [Option<Duration>; 3],
     /// At so many connections who comes waits.
     pub(super) pauses_at: Option<usize>,
+    /// So many it lets in, and so many it has.
+    pub(super) admits: Option<usize>,
+    pub(super) admitted: usize,
+    /// Its own key, once it listens, and whose it is.
+    pub(super) key: Option<Key>,
+    pub(super) owner: Option<usize>,
 }
 
 /// One host.
@@ -371,6 +380,8 @@ pub(super) struct Model {
     pub(super) dice: Dice,
     /// For what was thought of later: the other dice would fall otherwise, and the seeds that once failed be other programs.
     pub(super) later: Dice,
+    /// And for what was thought of after that: owners.
+    pub(super) ties: Dice,
     pub(super) ops_left: u32,
     pub(super) bytes_left: usize,
     /// With it all that is said has come when peace has lasted.
@@ -545,6 +556,7 @@ impl Model {
         Self {
             dice,
             later: Dice(!seed),
+            ties: Dice(!seed.rotate_left(32)),
             ops_left: OPERATIONS,
             bytes_left,
             slow_rate: bytes_left as u64 / 50,

@@ -423,3 +423,21 @@ fn who_lingers_makes_room_for_who_connects_by_name() {
     until(&mut reactor, &mut journal, |journal| !journal.of(key).is_empty());
     assert_eq!(journal.of(key), [Call::Connected]);
 }
+
+#[test]
+fn a_factory_that_panics_lets_nobody_in_and_is_over() {
+    let (mut reactor, mut journal) = start();
+    let mut is_first = true;
+    let factory = move |_: &mut Net<'_, Journal>, _: &mut Journal, _: &Address| {
+        assert!(!std::mem::take(&mut is_first), "on purpose");
+        Ok(recorder(quiet as On))
+    };
+    let listener = reactor.net().listen_with("127.0.0.1:0", Listen::new().admits_max(1), factory).expect("a free port");
+    let addr = reactor.net().local(listener).and_then(|address| address.ip()).expect("an IP listener");
+    let _panics = dial(addr);
+    until_net(&mut reactor, &mut journal, |net, _| net.stats().refused == 1);
+    assert!(reactor.net().is_open(listener) && reactor.net().accepting().is_none());
+    let _guest = dial(addr);
+    until(&mut reactor, &mut journal, |journal| journal.has(&Call::Connected));
+    assert!(!reactor.net().is_open(listener));
+}

@@ -23,8 +23,13 @@ mod lanes;
 mod lingering;
 mod listening;
 mod logging;
+mod looking;
 mod nesting;
 mod offloading;
+#[cfg(feature = "sim")]
+mod ownership;
+#[cfg(feature = "sim")]
+mod pairs;
 #[cfg(feature = "sim")]
 mod rates;
 mod reading;

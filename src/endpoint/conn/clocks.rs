@@ -129,6 +129,39 @@ impl Conn {
         let now = cx.stamp();
         if let Some(extra) = &mut self.extra {
             extra.clocks.idle.restart(now);
+            extra.heard = now;
+        }
+    }
+
+    /// Its mate has received something: as long as one of the two talks, neither is idle.
+    pub(crate) fn mate_was_heard(&mut self, cx: &mut Cx) {
+        let now = cx.stamp();
+        if let Some(extra) = &mut self.extra {
+            extra.clocks.idle.restart(now);
+        }
+    }
+
+    /// Since the last byte came, as far as that is known.
+    pub(crate) fn silent_for(&mut self, cx: &Cx) -> Duration {
+        let now = cx.world.now();
+        let unknown = if self.bytes_in == 0 { self.born } else { now };
+        let heard = match &mut self.extra {
+            Some(extra) => &mut extra.heard,
+            None => &mut self.extra().heard, // it is kept from now on
+        };
+        if *heard == Time::NEVER {
+            *heard = unknown;
+        }
+        now.since(*heard)
+    }
+
+    /// Since the first byte of the frame that is being delivered, or was begun, came; as its stopwatch counts, if it has one.
+    pub(crate) fn frame_age(&self, cx: &Cx) -> Duration {
+        let Some(extra) = self.extra.as_ref().filter(|extra| extra.clocks.frame.is_set()) else { return Duration::ZERO };
+        let now = cx.world.now();
+        match cx.lent.frame_ended && cx.lent.is_later_frame && self.is_current(cx) {
+            true => cx.stamp.map_or(Duration::ZERO, |stamp| now.since(stamp)),
+            false => extra.clocks.frame.elapsed(now),
         }
     }
 

@@ -93,7 +93,7 @@ impl Conn {
                 self.put(OWES_CONNECTED, self.phase == Phase::Open);
                 self.slim_down(cx);
             }
-            Ok(false) => self.clear(WRITABLE | FAILED),
+            Ok(false) => self.clear(WRITABLE | FAILED | PEER_ENDED),
             Err(error) if is_lost_already(&error) => {
                 self.set(ESTABLISHED);
                 self.clear(FAILED);
@@ -254,6 +254,7 @@ impl Conn {
         self.clear(WRITABLE | FAILED);
         let Some(Progress::Racing { race, .. }) = self.progress() else { return None };
         let running: Vec<usize> = race.running().collect();
+        let is_one_of_many = running.len() > 1;
         for number in running {
             let stream = race.attempt(number)?;
             match stream.connected() {
@@ -264,11 +265,15 @@ impl Conn {
                     race.failed(number, error);
                 }
                 won => {
+                    if is_one_of_many {
+                        self.clear(PEER_ENDED); // perhaps it was another's
+                    }
                     self.race_won(number, cx);
                     return Some(won);
                 }
             }
         }
+        self.clear(PEER_ENDED);
         self.run_race(cx);
         None
     }

@@ -102,6 +102,21 @@ pub(crate) struct Extra {
     pub(crate) from: Option<SocketAddr>,
     /// Connecting by name. some ⇒ `stream` is none, and phase ≠ Ended
     pub(crate) by_name: Option<Box<ByName>>,
+    /// When the last byte came. `NEVER`: none has come since this is there. Whoever has it is asked for the time anyway.
+    pub(crate) heard: Time,
+    /// Whom it is tied to beyond a throttle.
+    pub(crate) ties: Option<Box<Ties>>,
+}
+
+/// Whom a connection is tied to until one of them has ended, also over an upgrade.
+#[derive(Default)]
+pub(crate) struct Ties {
+    /// What one of the two receives goes to the other. m = mate(c) ⇔ c = mate(m)
+    pub(crate) mate: Option<Key>,
+    /// It ends with this one. c ∈ owned(o) ⇔ o = owner(c)
+    pub(crate) owner: Option<Key>,
+    /// Connections and listeners that end with it.
+    pub(crate) owned: Vec<Key>,
 }
 
 impl Default for Extra {
@@ -121,6 +136,8 @@ impl Default for Extra {
             write_error: None,
             from: None,
             by_name: None,
+            heard: Time::NEVER,
+            ties: None,
         }
     }
 }
@@ -135,6 +152,7 @@ impl Extra {
             && !self.closes_when_quiet
             && self.write_error.is_none()
             && self.by_name.is_none()
+            && self.ties.as_ref().is_none_or(|ties| ties.mate.is_none())
     }
 
     /// Nothing in it is needed any more.
@@ -150,6 +168,7 @@ impl Extra {
             && self.timers == NO_TIMER
             && self.write_error.is_none()
             && self.by_name.is_none()
+            && self.ties.is_none()
     }
 }
 
@@ -358,6 +377,10 @@ impl Conn {
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.set(NEEDS_SETTLING);
         self.extra.get_or_insert_default()
+    }
+
+    pub(crate) fn ties(&mut self) -> &mut Ties {
+        self.extra().ties.get_or_insert_default()
     }
 
     fn by_name(&mut self) -> Option<&mut ByName> {

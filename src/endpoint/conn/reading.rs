@@ -2,10 +2,11 @@
 
 use super::{Conn, Filled};
 use crate::{
-    cx::Cx,
+    cx::{Cx, Note},
     flags::*,
     framing::{COPY_MAX, Found, Input, ReadBuffers, Terminator},
     hold::Hold,
+    key::Key,
     panics::discard,
     rate::Way,
     reason::Reason,
@@ -23,6 +24,8 @@ pub(crate) struct Budget {
 pub(crate) enum Next {
     /// There may be a frame in what it holds.
     Deliver,
+    /// All that it holds goes to this one.
+    Forward(Key),
     /// Everything was delivered, and the peer's end was seen.
     Eof,
     /// Nothing more in this turn.
@@ -108,7 +111,11 @@ impl Conn {
             }
             if self.is(MAY_HAVE_FRAME) {
                 cx.lent.interrupt = false;
-                return if budget.frames > 0 { Next::Deliver } else { Next::Rest };
+                return match self.forwards_to() {
+                    Some(mate) => Next::Forward(mate),
+                    None if budget.frames > 0 => Next::Deliver,
+                    None => Next::Rest,
+                };
             }
             if !self.is(READABLE) {
                 let owes_eof = self.is(EOF_SEEN) && !self.is(EOF_TOLD);
@@ -140,8 +147,7 @@ impl Conn {
             Filled::Bytes(bytes) => {
                 self.set(MAY_HAVE_FRAME | UNANSWERED);
                 if self.extra.is_some() {
-                    let now = cx.stamp();
-                    self.extra().clocks.idle.restart(now);
+                    self.heard(cx);
                     self.moved(Way::In, bytes, cx);
                 }
                 Filled::Bytes(bytes)
@@ -149,6 +155,15 @@ impl Conn {
             Filled::Lost(error) => self.look_at_loss(error, cx),
             other => other,
         }
+    }
+
+    /// Something came; its mate is not idle either.
+    fn heard(&mut self, cx: &mut Cx) {
+        let now = cx.stamp();
+        let extra = self.extra();
+        extra.clocks.idle.restart(now);
+        extra.heard = now;
+        cx.notes.extend(self.mate().map(Note::Heard));
     }
 
     /// poll(2) lets go of a descriptor with an error, and mio then does not know it.
@@ -167,6 +182,14 @@ impl Conn {
     /// The next frame or piece of what it has received.
     #[inline(always)]
     pub(crate) fn next_frame(&mut self, input: &mut Input, cx: &mut Cx) -> Found {
+        if self.is(NEEDS_SETTLING) {
+            // Whoever has a frame time-out or a mate has it set.
+            cx.lent.is_later_frame = cx.lent.frame_ended;
+            if self.forwards_to().is_some() {
+                cx.lent.interrupt = true; // its terminator is over, or was taken back: what follows is its mate's
+                return Found::Piece(0..0);
+            }
+        }
         let found = self.framing.next(input);
         cx.lent.unread = input.len();
         found

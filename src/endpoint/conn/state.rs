@@ -6,6 +6,7 @@ use crate::{
     cx::Cx,
     flags::*,
     framing::Framing,
+    key::Key,
     stats::{Connection, Kind, timeouts},
     stopwatch::Situation,
     time::Time,
@@ -144,10 +145,29 @@ impl Conn {
         matches!(self.framing, Framing::None)
     }
 
+    /// Whom it is paired with.
+    #[inline]
+    pub(crate) fn mate(&self) -> Option<Key> {
+        self.extra.as_ref()?.ties.as_ref()?.mate
+    }
+
+    /// Where what it receives goes, as long as no terminator cuts it for its protocol.
+    pub(crate) fn forwards_to(&self) -> Option<Key> {
+        self.mate().filter(|_| matches!(self.framing, Framing::None))
+    }
+
+    /// How much more it can be sent before it is congested, and the byte that makes it so; 0 if it is.
+    pub(crate) fn room_below_high(&self, default: Marks) -> usize {
+        let high = self.marks(default).high;
+        if self.is(CONGESTED) { 0 } else { (high + 1).saturating_sub(self.queued()) }
+    }
+
     /// Without a terminator the stream is one frame, which may be over when it was answered. So may be what a length that was
     /// set is for; a stream of a length is not over before that.
     fn is_amid_stream(&self) -> bool {
         let is_begun = match self.framing {
+            // What was answered through a pair is perhaps no answer to anything, and not the last of it.
+            Framing::None if self.mate().is_some() => self.bytes_in > 0,
             Framing::None => self.is(UNANSWERED),
             Framing::Length { bytes, .. } => bytes > 0 && self.is(UNANSWERED),
             Framing::Stream { left, .. } => left > 0,

@@ -53,6 +53,14 @@ impl Conn {
         true
     }
 
+    /// From its mate, no more than it has room for.
+    pub(crate) fn send_below_high(&mut self, bytes: &[u8], cx: &mut Cx) {
+        if self.takes_output() && !bytes.is_empty() {
+            self.output(&mut cx.spares).push(bytes);
+            self.queued_more(cx);
+        }
+    }
+
     /// The parts of one message: whole or not at all.
     pub(crate) fn send_parts(&mut self, parts: &[&[u8]], cx: &mut Cx) -> bool {
         if !self.admit(parts.iter().map(|part| part.len()).sum(), cx) {

@@ -22,7 +22,7 @@ pub(super) fn ready(event: &mio::event::Event) -> Flags {
     ready.insert_if(READABLE, event.is_readable());
     ready.insert_if(WRITABLE, event.is_writable());
     if event.is_read_closed() || event.is_write_closed() || event.is_priority() || event.is_error() {
-        ready.insert_if(READABLE | READ_UNTIL_BLOCKED, event.is_read_closed());
+        ready.insert_if(READABLE | READ_UNTIL_BLOCKED | PEER_ENDED, event.is_read_closed());
         ready.insert_if(WRITABLE, event.is_write_closed());
         ready.insert_if(READ_UNTIL_BLOCKED | PRIORITY, event.is_priority());
         ready.insert_if(READABLE | WRITABLE | FAILED, event.is_error());

@@ -1,9 +1,11 @@
 //! It is stopped, and started again.
 
-use super::{AT, App, Log, MINUTE, Manner, Unready, client, client_with, is_ready, opened, returns, send, server, stop, uplink};
+use super::{
+    AT, App, Log, MINUTE, Manner, Unready, Uplink, client, client_with, is_ready, opened, returns, send, server, stop, uplink,
+};
 use crate::common::SECOND;
 use mainspring::{
-    Context, Protocol, Reason,
+    Connect, Context, Protocol, Reason,
     testing::{Fate, Host, Sim},
 };
 
@@ -63,6 +65,26 @@ fn stop_ends_it_before_and_after_it_is_ready_and_what_was_sent_still_leaves() {
     sim.run_for(SECOND);
     assert_stops(&mut sim, client);
     assert_eq!(sim.state(host).lines, ["0"]);
+}
+
+#[test]
+fn it_stops_when_its_owner_has_ended() {
+    let mut sim = Sim::new(10);
+    server(&mut sim, Manner::Friendly);
+    let client = client(&mut sim);
+    stop(&mut sim, client);
+    let owner = sim.with(client, |net, app| {
+        let owner = net.connect(AT, Unready);
+        app.uplink = uplink(|| Uplink).options(Connect::new().owner(owner));
+        app.uplink.start(net);
+        owner
+    });
+    sim.run_for(SECOND);
+    assert!(is_ready(&mut sim, client));
+    sim.net(client).abort(owner);
+    sim.run_for(60 * MINUTE);
+    assert!(sim.state(client).uplink.is_stopped());
+    assert!(sim.has_stopped(client), "nothing keeps `run` any longer");
 }
 
 #[test]

@@ -184,7 +184,7 @@ impl Network {
         let mut ready = Flags::default();
         ready.insert_if(READABLE, !end.inbox.is_empty() || has_ended);
         ready.insert_if(WRITABLE, (end.is_connected && has_room) || end.is_broken);
-        ready.insert_if(READ_UNTIL_BLOCKED, has_ended);
+        ready.insert_if(READ_UNTIL_BLOCKED | PEER_ENDED, has_ended);
         ready.insert_if(FAILED, end.error.is_some());
         ready
     }
