@@ -226,7 +226,7 @@ impl Reader<'_> {
     fn step(&mut self) -> Option<bool> {
         let rest = &self.script.body[self.at..];
         Some(match self.term.clone() {
-            Term::Delimiter(bytes, _) | Term::Until(bytes, _) if bytes.is_empty() => self.all(),
+            Term::Delimiter(bytes, _) | Term::Through(bytes, _) | Term::Until(bytes, _) if bytes.is_empty() => self.all(),
             Term::None => self.all(),
             Term::Line(limit) => {
                 let end = rest.iter().position(|&byte| byte == b'\n');
@@ -242,6 +242,15 @@ impl Reader<'_> {
                 Some(end) if end <= limit => self.frame(&rest[..end], end + bytes.len(), self.term.clone()),
                 Some(end) => self.exceed(Some(end + bytes.len()), self.term.clone()),
                 None if rest.len() - begun(rest, &bytes) > limit => self.exceed(None, self.term.clone()),
+                None => self.eof(rest),
+            },
+            Term::Through(bytes, limit) => match find(rest, &bytes).map(|at| at + bytes.len()) {
+                Some(end) if end <= limit => self.frame(&rest[..end], end, self.term.clone()),
+                Some(end) => self.exceed(Some(end), self.term.clone()),
+                // The shortest frame that this may still become.
+                None if !rest.is_empty() && rest.len() - begun(rest, &bytes) + bytes.len() > limit => {
+                    self.exceed(None, self.term.clone())
+                }
                 None => self.eof(rest),
             },
             Term::Length(bytes, limit) if bytes > limit => self.exceed((bytes <= rest.len()).then_some(bytes), Term::None),

@@ -18,6 +18,7 @@ pub(super) enum Term {
     None,
     Line(usize),
     Delimiter(Vec<u8>, usize),
+    Through(Vec<u8>, usize),
     Length(usize, usize),
     Stream(u64),
     Until(Vec<u8>, usize),
@@ -29,9 +30,11 @@ pub(super) enum Term {
 
 impl Term {
     pub(super) fn made_up(tape: &mut Tape<'_>) -> Self {
-        match tape.below(10) {
+        let kind = tape.byte();
+        match kind % 10 {
             0 => Self::None,
             1 => Self::Line(limit(tape)),
+            2 if kind >= 128 => Self::Through(delimiter(tape), limit(tape)),
             2 => Self::Delimiter(delimiter(tape), limit(tape)),
             3 => Self::Length(tape.size(), limit(tape)),
             4 => Self::Stream(tape.number()),
@@ -48,6 +51,7 @@ impl Term {
             Self::None => Terminator::None,
             Self::Line(limit) => Terminator::line(*limit),
             Self::Delimiter(bytes, limit) => Terminator::delimiter(bytes.clone(), *limit),
+            Self::Through(bytes, limit) => Terminator::through(bytes.clone(), *limit),
             Self::Length(bytes, limit) => Terminator::declared(*bytes, *limit),
             Self::Stream(bytes) => Terminator::Stream(*bytes),
             Self::Until(bytes, seen) => Terminator::StreamUntil { bytes: bytes.clone().into(), seen: *seen },

@@ -7,8 +7,8 @@ use std::{borrow::Cow, fmt, ops::Range};
 /// Where a frame ends: what `frame` is called with, and what `received`.
 ///
 /// Set it with [`set_terminator`](crate::Context::set_terminator), from any callback: what is already buffered is cut by
-/// the new one. A new connection has [`None`](Self::None). Limits are in bytes of the frame, without its delimiter or
-/// prefix; a frame beyond its limit is `exceeded(Limit::FrameBytes)`.
+/// the new one. A new connection has [`None`](Self::None). Limits are in bytes of the frame as you get it, without its prefix
+/// or a delimiter that is not part of it; a frame beyond its limit is `exceeded(Limit::FrameBytes)`.
 ///
 /// At the end of the stream, the unfinished rest comes with `eof`, the bytes of a half-seen delimiter included.
 #[non_exhaustive]
@@ -27,6 +27,13 @@ pub enum Terminator {
         /// The delimiter.
         bytes: Cow<'static, [u8]>,
         /// The longest frame.
+        limit: usize,
+    },
+    /// A frame ends with exactly these bytes, and they are its last ones. None at all means [`None`](Self::None).
+    Through {
+        /// The delimiter.
+        bytes: Cow<'static, [u8]>,
+        /// The longest frame, its delimiter included.
         limit: usize,
     },
     /// A frame of exactly so many bytes; 0 is a legal frame. It fires once and falls back to [`None`](Self::None).
@@ -73,6 +80,12 @@ impl Terminator {
         Self::Delimiter { bytes: bytes.into(), limit }
     }
 
+    /// Frames up to these bytes and with them: the head of a message with its blank line, for a parser that wants to see it.
+    /// The limit counts the delimiter too, so no frame is longer than `limit`.
+    pub fn through(bytes: impl Into<Cow<'static, [u8]>>, limit: usize) -> Self {
+        Self::Through { bytes: bytes.into(), limit }
+    }
+
     /// One frame of a length that you chose.
     pub fn exactly(bytes: usize) -> Self {
         Self::Length { bytes, limit: bytes }
@@ -113,6 +126,7 @@ impl fmt::Debug for Terminator {
             Self::None => f.write_str("None"),
             Self::Line { limit } => write!(f, "Line(limit {limit})"),
             Self::Delimiter { bytes, limit } => write!(f, "Delimiter(\"{}\", limit {limit})", bytes.escape_ascii()),
+            Self::Through { bytes, limit } => write!(f, "Through(\"{}\", limit {limit})", bytes.escape_ascii()),
             Self::Length { bytes, limit } => write!(f, "Length({bytes}, limit {limit})"),
             Self::Stream(bytes) => write!(f, "Stream({bytes})"),
             Self::StreamUntil { bytes, seen } => write!(f, "StreamUntil(\"{}\", {seen} seen)", bytes.escape_ascii()),

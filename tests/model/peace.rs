@@ -140,7 +140,11 @@ impl Model {
         // Of the others only the loop knows whether something was sent since anything came.
         let is_framed = matches!(
             conn.framing,
-            Framing::Line { .. } | Framing::Delimiter { .. } | Framing::Prefixed { .. } | Framing::Netstring { .. }
+            Framing::Line { .. }
+                | Framing::Delimiter { .. }
+                | Framing::Through { .. }
+                | Framing::Prefixed { .. }
+                | Framing::Netstring { .. }
         );
         let is_quiet = is_framed && !conn.is_paused && !is_tied && queued == 0 && unread == 0 && !conn.has_eof;
         promise!(self.story, !(conn.asks_quiet && is_quiet), "{id} was to close when it is quiet, and is");
