@@ -171,7 +171,7 @@ impl Player<'_> {
 
     /// The rest is to be skipped before the answer is known: a terminator set in the answer holds after that.
     fn exceed(&mut self, call: Call) {
-        let goes_on = self.cutter.skip();
+        let goes_on = self.cutter.skip(call == Call::TooLong);
         self.calls.note(call);
         let answer = self.script.answers.get(self.exceeded);
         self.exceeded += 1;
@@ -208,6 +208,9 @@ fn read(script: &Script) -> Option<Vec<Call>> {
     reader.calls.note(Call::Closed);
     Some(reader.calls.0)
 }
+
+/// The digits of 2^64 - 1.
+const LENGTH_DIGITS_MAX: usize = 20;
 
 /// What nobody can hold is refused whatever the limit.
 const HELD_MAX: u128 = isize::MAX as u128;
@@ -287,7 +290,8 @@ impl Reader<'_> {
                 }
                 let length = prefix.iter().fold(0_u128, |length, &byte| length << 8 | u128::from(byte));
                 match length {
-                    _ if length > limit as u128 || width_bytes as u128 + length > HELD_MAX => self.refuse(),
+                    _ if length > limit as u128 => self.exceed(within(rest, width_bytes as u128 + length), self.term.clone()),
+                    _ if width_bytes as u128 + length > HELD_MAX => self.refuse(),
                     _ if width_bytes as u128 + length > rest.len() as u128 => self.eof(rest),
                     _ => {
                         let end = width_bytes + length as usize;
@@ -303,9 +307,11 @@ impl Reader<'_> {
                     .fold(0_u128, |length, digit| (length * 10 + u128::from(digit - b'0')).min(usize::MAX as u128));
                 match rest.get(digits) {
                     _ if digits > 1 && rest[0] == b'0' => false,
-                    // What is over the limit is refused before its last digit, or whatever else follows.
-                    _ if length > limit as u128 => self.refuse(),
+                    _ if digits > LENGTH_DIGITS_MAX => self.refuse(),
                     None => self.eof(rest),
+                    Some(b':') if digits > 0 && length > limit as u128 => {
+                        self.exceed(within(rest, digits as u128 + length + 2), self.term.clone())
+                    }
                     Some(b':') if digits > 0 => {
                         let from = digits + 1;
                         if from as u128 + length + 1 > HELD_MAX {
@@ -361,11 +367,16 @@ impl Reader<'_> {
         }
     }
 
-    /// Of a custom frame the end is not known, whatever is answered.
+    /// Its end is not known, whatever is answered.
     fn refuse(&mut self) -> bool {
         self.calls.note(Call::TooLong);
         false
     }
+}
+
+/// Where a frame of so many bytes ends, if it comes.
+fn within(rest: &[u8], bytes: u128) -> Option<usize> {
+    usize::try_from(bytes).ok().filter(|&bytes| bytes <= rest.len())
 }
 
 fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
@@ -425,12 +436,16 @@ mod in_a_loop {
         let key = scene.state().key.expect("it is connected");
         scene.set_weather(weather);
         for (piece, events) in pieces(script, &script.cuts) {
-            scene.says(peer, piece);
+            if scene.net().is_open(key) {
+                scene.says(peer, piece);
+            }
             for event in events {
                 happens(&mut scene, key, event);
             }
         }
-        scene.ends(peer);
+        if scene.connections() > 0 {
+            scene.ends(peer); // it has not broken off
+        }
         scene.settles();
         assert_eq!(scene.connections(), 0);
         std::mem::take(&mut scene.state().calls).0
