@@ -62,6 +62,7 @@ impl Cutter {
             framing::Found::Nothing => Found::Nothing,
             framing::Found::TooLong => Found::TooLong,
             framing::Found::Broken => Found::Broken,
+            framing::Found::Asks(_) => unreachable!("it has no protocol to ask"),
         }
     }
 }

@@ -54,7 +54,10 @@ pub(crate) struct Until {
 }
 
 pub(crate) struct Custom {
-    framer: Box<dyn Framer>,
+    /// Nothing: the protocol is asked.
+    framer: Option<Box<dyn Framer>>,
+    /// What the protocol has said, and of how many bytes.
+    said: Option<(Result<Step, Fault>, usize)>,
     limit: usize,
     /// It is not asked before there is so much.
     need: usize,
@@ -88,6 +91,8 @@ pub(crate) enum Found {
     Nothing,
     /// The frame is beyond its limit: `skip` it, or end.
     TooLong,
+    /// The protocol is to say where so many unread bytes are cut, [`Framing::said`], and then this is asked again.
+    Asks(usize),
     /// The framer failed: [`Framing::take_fault`].
     Broken,
 }
@@ -114,11 +119,8 @@ impl From<Terminator> for Framing {
                 let seen = seen.min(bytes.len() - 1);
                 Self::Until(Box::new(Until { needle: Needle::new(&bytes), seen, begun: false }))
             }
-            // More than half of the address space cannot be held: what is declared beyond it is refused.
-            Terminator::Custom { framer, limit } => {
-                let limit = limit.min(isize::MAX as usize);
-                Self::Custom(Box::new(Custom { framer, limit, need: 1, begun: false, refused: None, fault: None }))
-            }
+            Terminator::Own { limit } => Self::Custom(Box::new(Custom::new(None, limit))),
+            Terminator::Custom { framer, limit } => Self::Custom(Box::new(Custom::new(Some(framer), limit))),
         }
     }
 }
@@ -134,6 +136,7 @@ impl Framing {
             Self::Length { .. } => "Length",
             Self::Stream { .. } => "Stream",
             Self::Until(_) => "StreamUntil",
+            Self::Custom(custom) if custom.framer.is_none() => "Own",
             Self::Custom(_) => "Custom",
             Self::Skip(_) => "Skip",
         }
@@ -149,11 +152,28 @@ impl Framing {
         }
     }
 
+    /// What the protocol says of the bytes that it was shown.
+    #[cold]
+    pub(crate) fn said(&mut self, step: Result<Step, Fault>, shown: usize) {
+        let asked = if let Self::Skip(skip) = self { &mut skip.rest } else { self };
+        if let Self::Custom(custom) = asked {
+            custom.said = Some((step, shown));
+        }
+    }
+
     /// What a framer failed with.
     pub(crate) fn take_fault(&mut self) -> Fault {
         let asked = if let Self::Skip(skip) = self { &mut skip.rest } else { self };
         let fault = if let Self::Custom(custom) = asked { custom.fault.take() } else { None };
         fault.unwrap_or_else(|| "a framer failed".into())
+    }
+
+    /// So many bytes of the piece that it has just handed over are unread again. If another terminator was set since then, it
+    /// has counted nothing yet.
+    pub(crate) fn counts_again(&mut self, bytes: usize) {
+        if let Self::Stream { left, begun: true } = self {
+            *left += bytes as u64;
+        }
     }
 
     /// Whether it may find something without any further byte.
@@ -442,6 +462,12 @@ enum Seam {
 }
 
 impl Custom {
+    /// More than half of the address space cannot be held: what is declared beyond it is refused.
+    fn new(framer: Option<Box<dyn Framer>>, limit: usize) -> Self {
+        let limit = limit.min(isize::MAX as usize);
+        Self { framer, said: None, limit, need: 1, begun: false, refused: None, fault: None }
+    }
+
     fn next(&mut self, input: &mut Input) -> Found {
         if input.len() < self.need {
             return Found::Nothing;
@@ -449,15 +475,19 @@ impl Custom {
         if self.limit == 0 {
             return Found::TooLong; // there is nothing that it could be shown
         }
-        self.ask(input).unwrap_or_else(|fault| {
+        let shown = input.len().min(self.limit);
+        let (step, shown) = match (&mut self.framer, self.said.take()) {
+            (Some(framer), _) => (framer.next(&mut input.unread_mut()[..shown]), shown),
+            (None, Some(said)) => said,
+            (None, None) => return Found::Asks(shown),
+        };
+        step.and_then(|step| self.follow(step, shown, input)).unwrap_or_else(|fault| {
             self.fault = Some(fault);
             Found::Broken
         })
     }
 
-    fn ask(&mut self, input: &mut Input) -> Result<Found, Fault> {
-        let shown = input.len().min(self.limit);
-        let step = self.framer.next(&mut input.unread_mut()[..shown])?;
+    fn follow(&mut self, step: Step, shown: usize, input: &mut Input) -> Result<Found, Fault> {
         self.need = 1;
         self.begun = matches!(step, Step::Piece { .. }) || (self.begun && matches!(step, Step::Need(_)));
         Ok(match step {
@@ -487,9 +517,7 @@ fn placed(input: &mut Input, bytes: &Range<usize>, consumed: usize, shown: usize
     if bytes.start > bytes.end || bytes.end > shown || consumed > shown {
         return Err(format!("a framer's step {bytes:?}, consumed {consumed}, is beyond its input of {shown} bytes").into());
     }
-    let start = input.take(0, 0).start;
-    input.consume(consumed);
-    Ok(start + bytes.start..start + bytes.end)
+    Ok(input.take_within(bytes, consumed))
 }
 
 impl fmt::Debug for Framing {
@@ -527,6 +555,7 @@ mod tests {
                     assert!(framing.skip(true));
                 }
                 Found::Broken => panic!("{}", framing.take_fault()),
+                Found::Asks(_) => unreachable!("no protocol cuts"),
             }
         }
     }

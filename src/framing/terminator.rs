@@ -55,6 +55,11 @@ pub enum Terminator {
         /// which is also the begin of an empty mail's CRLF.CRLF (RFC 5321, 4.5.2). At most all but one.
         seen: usize,
     },
+    /// The protocol's own [`cut`](crate::Protocol::cut).
+    Own {
+        /// The most bytes that it is shown at once.
+        limit: usize,
+    },
     /// Your own.
     Custom {
         /// It is asked where the next frame ends.
@@ -114,6 +119,12 @@ impl Terminator {
         Self::custom(Netstring { limit }, limit.saturating_add(LENGTH_DIGITS_MAX + 2))
     }
 
+    /// Frames cut by the protocol itself, in [`Protocol::cut`](crate::Protocol::cut), which is shown at most `limit` bytes at
+    /// once: for a cut that depends on what the protocol knows, or finds what the protocol has to answer.
+    pub fn own(limit: usize) -> Self {
+        Self::Own { limit }
+    }
+
     /// Frames cut by your own code, which is shown at most `limit` bytes at once.
     pub fn custom(framer: impl Framer, limit: usize) -> Self {
         Self::Custom { framer: Box::new(framer), limit }
@@ -130,6 +141,7 @@ impl fmt::Debug for Terminator {
             Self::Length { bytes, limit } => write!(f, "Length({bytes}, limit {limit})"),
             Self::Stream(bytes) => write!(f, "Stream({bytes})"),
             Self::StreamUntil { bytes, seen } => write!(f, "StreamUntil(\"{}\", {seen} seen)", bytes.escape_ascii()),
+            Self::Own { limit } => write!(f, "Own(limit {limit})"),
             Self::Custom { limit, .. } => write!(f, "Custom(limit {limit})"),
         }
     }
