@@ -20,7 +20,7 @@ use crate::{
     world::{Stream, World, wants_descriptor},
 };
 use slab::Slab;
-use std::{collections::VecDeque, io, net::SocketAddr};
+use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 /// No connection's callback is running.
 pub(crate) const NOBODY: usize = usize::MAX;
@@ -90,6 +90,10 @@ pub(crate) struct Lent {
     pub(crate) frame_ended: bool,
     /// The callback is `frame` or `received`.
     pub(crate) is_given: bool,
+    /// `spent` is this turn's.
+    pub(crate) has_spent: bool,
+    /// How long its callbacks took, if that is measured.
+    spent: Duration,
 }
 
 /// What a connection has left behind.
@@ -145,6 +149,19 @@ impl Cx {
     /// The time, read once a turn: good enough for idle clocks, which count in seconds.
     pub(crate) fn stamp(&mut self) -> Time {
         *self.stamp.get_or_insert_with(|| self.world.now())
+    }
+
+    /// A callback took so long. The one who has used its share up is looked at before the next.
+    #[cold]
+    pub(crate) fn spend(&mut self, took: Duration) {
+        let before = if self.lent.has_spent { self.lent.spent } else { Duration::ZERO };
+        (self.lent.has_spent, self.lent.spent) = (true, before.saturating_add(took));
+        self.lent.interrupt |= self.is_share_spent();
+    }
+
+    /// Whether its callbacks have taken all the time that it has in a turn.
+    pub(crate) fn is_share_spent(&self) -> bool {
+        self.lent.has_spent && self.config.turn_time.is_some_and(|most| self.lent.spent > most)
     }
 
     /// The last so many bytes of what the callback that is running was given, `frame` or `received`, are unread again when it
@@ -266,6 +283,8 @@ impl Default for Lent {
             interrupt: false,
             frame_ended: false,
             is_given: false,
+            has_spent: false,
+            spent: Duration::ZERO,
         }
     }
 }

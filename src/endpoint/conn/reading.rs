@@ -95,6 +95,9 @@ impl Conn {
 
     /// Reads until there may be a frame to deliver, within the budget, and as long as delivering is allowed.
     pub(crate) fn step(&mut self, buffers: &mut ReadBuffers, budget: &mut Budget, cx: &mut Cx) -> Next {
+        if cx.is_share_spent() {
+            *budget = Budget { bytes: 0, frames: 0 };
+        }
         loop {
             if buffers.input().is_empty() && self.is(MAY_HAVE_FRAME) {
                 self.put(MAY_HAVE_FRAME, self.framing.fires_on_nothing());
