@@ -150,14 +150,19 @@ impl Player<'_> {
     }
 
     fn deliver(&mut self) {
-        let mut steps = self.cutter.unread().len() + 2 * (self.script.after_frames.len() + self.script.answers.len()) + 8;
+        let mut steps = self.cutter.unread().len() + 10 * (self.script.after_frames.len() + self.script.answers.len()) + 8;
         while !self.has_ended {
             steps = steps.checked_sub(1).expect("each step makes progress");
             match self.cutter.step() {
                 Found::Frame(frame) => {
+                    let length = frame.len();
                     self.calls.note(Call::Frame(frame.to_vec()));
                     if let Some(Some(term)) = self.script.after_frames.get(self.frames) {
                         self.cutter.set(term.make());
+                        match self.script.put_back[self.frames].min(length) {
+                            0 => {}
+                            bytes => self.cutter.put_back(bytes),
+                        }
                     }
                     self.frames += 1;
                 }
@@ -344,6 +349,11 @@ impl Reader<'_> {
     fn frame(&mut self, frame: &[u8], consumed: usize, then: Term) -> bool {
         self.calls.note(Call::Frame(frame.to_vec()));
         self.at += consumed;
+        if let Some(bytes) = self.script.put_back.get(self.frames).map(|bytes| frame.len().min(*bytes)).filter(|&bytes| bytes > 0)
+        {
+            let end = frame.as_ptr_range().end as usize - self.script.body.as_ptr() as usize;
+            self.at = end - bytes;
+        }
         self.term = self.script.after_frames.get(self.frames).cloned().flatten().unwrap_or(then);
         self.frames += 1;
         true
@@ -492,6 +502,7 @@ mod in_a_loop {
         fn frame(&mut self, ctx: &mut Context<'_, Journal>, journal: &mut Journal, frame: &[u8]) -> Outcome {
             journal.calls.note(Call::Frame(frame.to_vec()));
             if let Some(Some(term)) = self.script.after_frames.get(self.frames) {
+                ctx.put_back(self.script.put_back[self.frames].min(frame.len()));
                 ctx.set_terminator(term.make());
             }
             self.frames += 1;

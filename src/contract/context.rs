@@ -129,8 +129,8 @@ impl<'a, S> Context<'a, S> {
 
     /// The last `bytes` bytes of what this [`frame`](Protocol::frame) or [`received`](Protocol::received) was given are unread
     /// again, for the next terminator or a [successor](Self::upgrade): so one port finds out by the first bytes which protocol
-    /// is spoken. With them comes what stands behind them, the delimiter that ended the frame. Called again, it puts back so
-    /// many more.
+    /// is spoken. With them comes what stands behind them, the delimiter that ended the frame (which counts as
+    /// [`unread`](Self::unread) only when the callback has returned). Called again, it puts back so many more.
     ///
     /// If no other terminator follows, nothing is delivered until more comes, or reading goes on after a pause; then they are
     /// cut together with what is new. At the end of the stream they are the tail of `eof`. Who puts back what has no bound

@@ -58,15 +58,16 @@ pub trait Protocol<S = ()>: Any {
         Err("unexpected bytes: no terminator is set, and `received` is not implemented".into())
     }
 
-    /// A frame is complete, by the [`Terminator`](crate::Terminator) that is set; without its delimiter. Default: an
-    /// `Err`, unexpected frame.
+    /// A frame is complete, by the [`Terminator`](crate::Terminator) that is set; without its delimiter, unless that is a
+    /// [`through`](crate::Terminator::through). Default: an `Err`, unexpected frame.
     fn frame(&mut self, ctx: &mut Context<'_, S>, state: &mut S, frame: &[u8]) -> Outcome {
         Err("unexpected frame: a terminator is set, and `frame` is not implemented".into())
     }
 
-    /// Says where the next frame or piece is, as a [`Framer`](crate::Framer) does, under [`Terminator::own`](crate::Terminator::own):
-    /// what it finds out stays in the protocol, for the `frame` or `received` that follows at once, which can answer. `input`
-    /// is yours to decode in place. Default: an `Err`.
+    /// Says where the next frame or piece is, as a [`Framer`](crate::Framer) does, under
+    /// [`Terminator::own`](crate::Terminator::own): what it finds out stays in the protocol, for the `frame` or `received` that
+    /// follows at once, which can answer. (While the rest of a refused frame is skipped it is asked too, and nothing follows.)
+    /// `input` is yours to decode in place. Default: an `Err`.
     ///
     /// # Errors
     /// As of [`Framer::next`](crate::Framer::next).

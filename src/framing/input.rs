@@ -86,7 +86,7 @@ impl Input {
     /// The last so many bytes of it are unread again, and what stands behind them.
     pub(crate) fn put_back(&mut self, bytes: usize) {
         self.given.end -= bytes;
-        debug_assert!(self.given.start <= self.given.end, "put back more than was given");
+        debug_assert!(bytes > 0 && self.given.start <= self.given.end, "put back nothing, or more than was given");
         (self.start, self.searched) = (self.given.end, self.given.end);
     }
 

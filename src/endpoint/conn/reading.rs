@@ -62,11 +62,14 @@ impl Conn {
     /// Whether there is no more to deliver and to read, nor anything else to think of; then its input is returned.
     #[inline(always)]
     pub(crate) fn ends_plainly(&mut self, buffers: &mut ReadBuffers, cx: &Cx) -> bool {
+        if cx.lent.interrupt {
+            return false; // some may have been put back
+        }
         let is_used_up = buffers.input().is_empty();
         if is_used_up {
             self.put(MAY_HAVE_FRAME, self.framing.fires_on_nothing());
         }
-        if cx.lent.interrupt || self.is(MAY_HAVE_FRAME | READABLE | EOF_SEEN) {
+        if self.is(MAY_HAVE_FRAME | READABLE | EOF_SEEN) {
             return false;
         }
         if !is_used_up {

@@ -100,6 +100,7 @@ fn lines_and_blocks(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome 
             ctx.set_terminator(Terminator::exactly(usize::from(line[0] - b'0')));
         }
         Call::Frame(_) => ctx.set_terminator(Terminator::line(99)),
+        Call::Eof(_) => ctx.close(),
         _ => {}
     }
     Ok(())
@@ -158,6 +159,14 @@ fn of_a_delimiter_a_framer_and_a_through_the_last_bytes_come_back_with_what_stan
         });
         t.receives(input).gets(&[frame(first), piece(rest)]).holds(0);
     }
+}
+
+#[test]
+fn the_next_terminator_finds_a_frame_in_what_was_put_back_alone() {
+    let mut t = dialogue(lines_and_blocks);
+    t.receives("2ab\n").gets(&[frame("2ab"), frame("ab"), frame("")]).holds(0);
+    t.receives("3ab\n").gets(&[frame("3ab"), frame("ab\n")]).holds(0);
+    t.receives("9ab\n").gets(&[frame("9ab")]).holds(3).peer_ends().gets(&[eof("ab\n"), closed(&Reason::Eof)]);
 }
 
 /// Pairs of letters, of what comes as it comes: what is half is put back.
