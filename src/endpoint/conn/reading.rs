@@ -62,14 +62,11 @@ impl Conn {
     /// Whether there is no more to deliver and to read, nor anything else to think of; then its input is returned.
     #[inline(always)]
     pub(crate) fn ends_plainly(&mut self, buffers: &mut ReadBuffers, cx: &Cx) -> bool {
-        if cx.lent.interrupt {
-            return false; // some may have been put back
-        }
         let is_used_up = buffers.input().is_empty();
         if is_used_up {
             self.put(MAY_HAVE_FRAME, self.framing.fires_on_nothing());
         }
-        if self.is(MAY_HAVE_FRAME | READABLE | EOF_SEEN) {
+        if cx.lent.interrupt || self.is(MAY_HAVE_FRAME | READABLE | EOF_SEEN) {
             return false;
         }
         if !is_used_up {
@@ -188,10 +185,11 @@ impl Conn {
         let given = input.given().len();
         assert!(bytes <= given, "put_back({bytes}): `frame` or `received` was given only {given} bytes");
         input.put_back(bytes);
-        if cx.lent.recut != cx.stats.callbacks {
+        let is_recut = cx.lent.recut == cx.stats.callbacks;
+        if !is_recut {
             self.framing.counts_again(bytes);
-            self.put(MAY_HAVE_FRAME, !self.reads());
         }
+        self.put(MAY_HAVE_FRAME, is_recut || !self.reads());
     }
 
     pub(crate) fn set_terminator(&mut self, terminator: Terminator, cx: &mut Cx) {
