@@ -23,6 +23,7 @@ pub struct Config {
     pub(crate) turn_tells: usize,
     pub(crate) turn_timers: usize,
     pub(crate) turn_closings: usize,
+    pub(crate) turn_time: Option<Duration>,
     pub(crate) linger_max: Duration,
     pub(crate) lingering_max: usize,
     pub(crate) waits_for_lingering: bool,
@@ -36,6 +37,8 @@ pub struct Config {
     pub(crate) lane_threads: usize,
     pub(crate) panics: Panics,
     pub(crate) watchdog: Option<Duration>,
+    /// is_timed ⇔ turn_time or watchdog is some
+    pub(crate) is_timed: bool,
     pub(crate) spin: Duration,
 }
 
@@ -93,6 +96,8 @@ impl Default for Config {
             turn_tells: 1024,
             turn_timers: 1024,
             turn_closings: 1024,
+            // Two looks at the clock for each callback, as for the watchdog.
+            turn_time: None,
             // What RFC 9293 leaves to us: long enough for a slow line's last window, short enough for a restart.
             linger_max: Duration::from_secs(10),
             // Each is a descriptor without a user.
@@ -118,6 +123,7 @@ impl Default for Config {
             panics: Panics::Isolate,
             // Two looks at the clock for each callback: about 40 ns.
             watchdog: None,
+            is_timed: false,
             // A sleeping loop costs nothing; a spinning one a whole core.
             spin: Duration::ZERO,
         }
@@ -195,6 +201,17 @@ impl Config {
     #[must_use]
     pub fn turn_closings(mut self, closings: usize) -> Self {
         self.turn_closings = closings.max(1);
+        self
+    }
+
+    /// How long the callbacks of one connection may take together before the others have their turn: for those whose frames cost
+    /// very different times, where no [number of frames](Self::turn_frames) is right. The callback that goes beyond it is the
+    /// last one of this turn; what else has come waits for the next. Default: off, because it looks at the clock twice for each
+    /// callback. (On the simulated network no time passes inside a callback, so there it ends nothing.)
+    #[must_use]
+    pub fn turn_time(mut self, most: impl Into<Option<Duration>>) -> Self {
+        self.turn_time = most.into();
+        self.is_timed = self.turn_time.is_some() || self.watchdog.is_some();
         self
     }
 
@@ -307,6 +324,7 @@ impl Config {
     #[must_use]
     pub fn watchdog(mut self, longer_than: impl Into<Option<Duration>>) -> Self {
         self.watchdog = longer_than.into();
+        self.is_timed = self.turn_time.is_some() || self.watchdog.is_some();
         self
     }
 

@@ -20,7 +20,7 @@ use crate::{
     world::{Stream, World, wants_descriptor},
 };
 use slab::Slab;
-use std::{collections::VecDeque, io, net::SocketAddr};
+use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 /// No connection's callback is running.
 pub(crate) const NOBODY: usize = usize::MAX;
@@ -82,12 +82,22 @@ pub(crate) struct Lent {
     pub(crate) has_whole_queue: bool,
     /// Received and not delivered, of the connection that is being delivered to.
     pub(crate) unread: usize,
+    /// What a callback was given and has put back, with that callback's number: so it need not be taken back before the next.
+    put_back: (u64, usize),
+    /// The number of the last callback that set a terminator of its own connection.
+    pub(crate) recut: u64,
     /// Something happened, to whomever, that may end delivering to the one that is being served: look again.
     pub(crate) interrupt: bool,
     /// A frame ended in this turn.
     pub(crate) frame_ended: bool,
     /// And one before that which is being delivered. Kept of those who have a frame time-out; otherwise as it was.
     pub(crate) is_later_frame: bool,
+    /// The callback is `frame` or `received`.
+    pub(crate) is_given: bool,
+    /// `spent` is this turn's.
+    pub(crate) has_spent: bool,
+    /// How long its callbacks took, if that is measured.
+    spent: Duration,
 }
 
 /// What a connection has left behind.
@@ -146,6 +156,40 @@ impl Cx {
     /// The time, read once a turn: good enough for idle clocks, which count in seconds.
     pub(crate) fn stamp(&mut self) -> Time {
         *self.stamp.get_or_insert_with(|| self.world.now())
+    }
+
+    /// A callback took so long. The one who has used its share up is looked at before the next.
+    #[cold]
+    pub(crate) fn spend(&mut self, took: Duration) {
+        let before = if self.lent.has_spent { self.lent.spent } else { Duration::ZERO };
+        (self.lent.has_spent, self.lent.spent) = (true, before.saturating_add(took));
+        self.lent.interrupt |= self.is_share_spent();
+    }
+
+    /// Whether its callbacks have taken all the time that it has in a turn.
+    pub(crate) fn is_share_spent(&self) -> bool {
+        self.lent.has_spent && self.config.turn_time.is_some_and(|most| self.lent.spent > most)
+    }
+
+    /// The last so many bytes of what the callback that is running was given, `frame` or `received`, are unread again when it
+    /// has returned.
+    #[track_caller]
+    pub(crate) fn put_back(&mut self, bytes: usize) {
+        assert!(self.lent.is_given || bytes == 0, "put_back({bytes}): only `frame` and `received` are given something");
+        self.lent.put_back = (self.stats.callbacks, self.put_back_so_far() + bytes);
+        self.lent.interrupt = true;
+    }
+
+    /// How much the callback that is running, or ran last, has put back.
+    pub(crate) fn put_back_so_far(&self) -> usize {
+        let (callback, bytes) = self.lent.put_back;
+        if callback == self.stats.callbacks { bytes } else { 0 }
+    }
+
+    pub(crate) fn take_put_back(&mut self) -> usize {
+        let bytes = self.put_back_so_far();
+        self.lent.put_back.1 = 0;
+        bytes
     }
 
     /// Whether the next wait must not sleep.
@@ -253,9 +297,14 @@ impl Default for Lent {
             room: 0,
             has_whole_queue: false,
             unread: 0,
+            put_back: (0, 0),
+            recut: 0,
             interrupt: false,
             frame_ended: false,
             is_later_frame: false,
+            is_given: false,
+            has_spent: false,
+            spent: Duration::ZERO,
         }
     }
 }

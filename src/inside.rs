@@ -36,7 +36,8 @@ impl Cutter {
     pub fn set(&mut self, terminator: Terminator) { _ = self.0.set(terminator) }
     pub fn search_anew(&mut self) { self.1.search_anew() }
     pub fn take_fault(&mut self) -> Fault { self.0.take_fault() }
-    pub fn skip(&mut self) -> bool { self.0.skip(true) }
+    pub fn skip(&mut self, is_refused: bool) -> bool { self.0.skip(is_refused) }
+    pub fn put_back(&mut self, bytes: usize) { self.1.put_back(bytes) }
     pub fn is_amid(&self) -> bool { self.0.is_amid(self.1.len()) }
     pub fn has_tail(&self) -> bool { self.0.has_tail() }
     pub fn unread(&self) -> &[u8] { self.1.unread() }
@@ -62,6 +63,7 @@ impl Cutter {
             framing::Found::Nothing => Found::Nothing,
             framing::Found::TooLong => Found::TooLong,
             framing::Found::Broken => Found::Broken,
+            framing::Found::Asks(_) => unreachable!("it has no protocol to ask"),
         }
     }
 }

@@ -161,6 +161,35 @@ impl Reason {
         matches!(self, Self::Resolve(_) | Self::Connect(_) | Self::Tls(_))
     }
 
+    /// The error of your own that a callback returned as its `Err`, or that [`fail`](crate::Net::fail) was given, if it is an
+    /// `E`: so `closed` learns what exactly went wrong.
+    ///
+    /// ```
+    /// # use mainspring::{Context, Protocol, Reason};
+    /// # #[derive(Debug)]
+    /// # struct DiskFull { missing: u64 }
+    /// # impl std::fmt::Display for DiskFull {
+    /// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{} bytes are missing", self.missing) }
+    /// # }
+    /// # impl std::error::Error for DiskFull {}
+    /// # struct Upload;
+    /// impl Protocol<u64> for Upload {
+    ///     // A callback returns `Err(DiskFull { missing }.into())` …
+    ///     fn closed(&mut self, _: &mut Context<'_, u64>, missing: &mut u64, why: Reason) {
+    ///         if let Some(full) = why.downcast_ref::<DiskFull>() {
+    ///             *missing = full.missing;
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        match self {
+            Self::Failed(fault) => fault.downcast_ref(),
+            Self::Limit(limit) => (limit as &(dyn Error + 'static)).downcast_ref(),
+            _ => None,
+        }
+    }
+
     /// What a callback's `Err` means: a [`Limit`] that is handed back keeps its own name.
     pub(crate) fn from_fault(fault: Fault) -> Self {
         match fault.downcast::<Limit>() {
@@ -240,6 +269,14 @@ mod tests {
     fn a_limit_handed_back_keeps_its_name() {
         assert!(matches!(Reason::from_fault(Limit::Idle.into()), Reason::Limit(Limit::Idle)));
         assert!(matches!(Reason::from_fault("own".into()), Reason::Failed(_)));
+    }
+
+    #[test]
+    fn what_an_err_gave_can_be_had_again() {
+        let reason = Reason::from_fault(ConnectError::new(vec![]).into());
+        assert!(reason.downcast_ref::<ConnectError>().is_some() && reason.downcast_ref::<Limit>().is_none());
+        assert_eq!(Reason::from_fault(Limit::Idle.into()).downcast_ref(), Some(&Limit::Idle));
+        assert!(Reason::Io(io::ErrorKind::TimedOut.into()).downcast_ref::<io::Error>().is_none(), "nobody returned it");
     }
 
     #[test]

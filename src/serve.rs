@@ -36,7 +36,9 @@ pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mu
 /// The common case, which is to cost little: something was read, and nothing else is to be thought of.
 fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut ReadBuffers, bytes: usize) {
     core.call(key, state, Hub::write_current, |handler, ctx, state| {
-        let mut frames = ctx.hub().cx.config.turn_frames;
+        let cx = &mut ctx.hub().cx;
+        cx.lent.is_given = true;
+        let mut frames = cx.config.turn_frames;
         handler.deliver(ctx, state, buffers.input(), &mut frames)?;
         let (conn, cx) = ctx.pair();
         if conn.ends_plainly(buffers, cx) {
@@ -102,6 +104,7 @@ fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &m
     let budget = Budget { bytes: cx.config.turn_bytes, frames: cx.config.turn_frames };
     read_and_deliver(handler, ctx, state, buffers, budget)?;
     if ctx.net.core.next.is_none() && ctx.pair().0.takes_owed_draining() {
+        ctx.hub().cx.lent.is_given = false;
         handler.draining(ctx, state)?;
     }
     Ok(())
@@ -116,9 +119,19 @@ fn read_and_deliver<S>(
     mut budget: Budget,
 ) -> Outcome {
     let key = ctx.key;
-    while ctx.net.core.next.is_none() {
+    loop {
+        if ctx.hub().cx.put_back_so_far() > 0 {
+            let (conn, cx) = ctx.pair();
+            conn.put_back(buffers.input(), cx);
+        }
+        if ctx.net.core.next.is_some() {
+            break;
+        }
         match ctx.hub().lend(key, |conn, cx| conn.step(buffers, &mut budget, cx)) {
-            Next::Deliver => handler.deliver(ctx, state, buffers.input(), &mut budget.frames)?,
+            Next::Deliver => {
+                ctx.hub().cx.lent.is_given = true;
+                handler.deliver(ctx, state, buffers.input(), &mut budget.frames)?;
+            }
             Next::Forward(mate) => ctx.hub().forward(key, mate, buffers.input()),
             Next::Eof => {
                 tell_eof(handler, ctx, state, buffers.input())?;
@@ -138,7 +151,7 @@ fn tell_eof<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &m
     let is_forwarded = conn.forwards_to().is_some();
     let has_tail = conn.framing.has_tail();
     let tail = if has_tail { input.unread() } else { &[] };
-    ctx.hub().cx.lent.unread = 0;
+    (ctx.hub().cx.lent.unread, ctx.hub().cx.lent.is_given) = (0, false);
     if !is_forwarded {
         handler.eof(ctx, state, tail)?;
     }

@@ -150,14 +150,19 @@ impl Player<'_> {
     }
 
     fn deliver(&mut self) {
-        let mut steps = self.cutter.unread().len() + 2 * (self.script.after_frames.len() + self.script.answers.len()) + 8;
+        let mut steps = self.cutter.unread().len() + 10 * (self.script.after_frames.len() + self.script.answers.len()) + 8;
         while !self.has_ended {
             steps = steps.checked_sub(1).expect("each step makes progress");
             match self.cutter.step() {
                 Found::Frame(frame) => {
+                    let length = frame.len();
                     self.calls.note(Call::Frame(frame.to_vec()));
                     if let Some(Some(term)) = self.script.after_frames.get(self.frames) {
                         self.cutter.set(term.make());
+                        match self.script.put_back[self.frames].min(length) {
+                            0 => {}
+                            bytes => self.cutter.put_back(bytes),
+                        }
                     }
                     self.frames += 1;
                 }
@@ -171,7 +176,7 @@ impl Player<'_> {
 
     /// The rest is to be skipped before the answer is known: a terminator set in the answer holds after that.
     fn exceed(&mut self, call: Call) {
-        let goes_on = self.cutter.skip();
+        let goes_on = self.cutter.skip(call == Call::TooLong);
         self.calls.note(call);
         let answer = self.script.answers.get(self.exceeded);
         self.exceeded += 1;
@@ -209,6 +214,9 @@ fn read(script: &Script) -> Option<Vec<Call>> {
     Some(reader.calls.0)
 }
 
+/// The digits of 2^64 - 1.
+const LENGTH_DIGITS_MAX: usize = 20;
+
 /// What nobody can hold is refused whatever the limit.
 const HELD_MAX: u128 = isize::MAX as u128;
 
@@ -226,7 +234,7 @@ impl Reader<'_> {
     fn step(&mut self) -> Option<bool> {
         let rest = &self.script.body[self.at..];
         Some(match self.term.clone() {
-            Term::Delimiter(bytes, _) | Term::Until(bytes, _) if bytes.is_empty() => self.all(),
+            Term::Delimiter(bytes, _) | Term::Through(bytes, _) | Term::Until(bytes, _) if bytes.is_empty() => self.all(),
             Term::None => self.all(),
             Term::Line(limit) => {
                 let end = rest.iter().position(|&byte| byte == b'\n');
@@ -242,6 +250,15 @@ impl Reader<'_> {
                 Some(end) if end <= limit => self.frame(&rest[..end], end + bytes.len(), self.term.clone()),
                 Some(end) => self.exceed(Some(end + bytes.len()), self.term.clone()),
                 None if rest.len() - begun(rest, &bytes) > limit => self.exceed(None, self.term.clone()),
+                None => self.eof(rest),
+            },
+            Term::Through(bytes, limit) => match find(rest, &bytes).map(|at| at + bytes.len()) {
+                Some(end) if end <= limit => self.frame(&rest[..end], end, self.term.clone()),
+                Some(end) => self.exceed(Some(end), self.term.clone()),
+                // The shortest frame that this may still become.
+                None if !rest.is_empty() && rest.len() - begun(rest, &bytes) + bytes.len() > limit => {
+                    self.exceed(None, self.term.clone())
+                }
                 None => self.eof(rest),
             },
             Term::Length(bytes, limit) if bytes > limit => self.exceed((bytes <= rest.len()).then_some(bytes), Term::None),
@@ -278,7 +295,8 @@ impl Reader<'_> {
                 }
                 let length = prefix.iter().fold(0_u128, |length, &byte| length << 8 | u128::from(byte));
                 match length {
-                    _ if length > limit as u128 || width_bytes as u128 + length > HELD_MAX => self.refuse(),
+                    _ if length > limit as u128 => self.exceed(within(rest, width_bytes as u128 + length), self.term.clone()),
+                    _ if width_bytes as u128 + length > HELD_MAX => self.refuse(),
                     _ if width_bytes as u128 + length > rest.len() as u128 => self.eof(rest),
                     _ => {
                         let end = width_bytes + length as usize;
@@ -294,9 +312,11 @@ impl Reader<'_> {
                     .fold(0_u128, |length, digit| (length * 10 + u128::from(digit - b'0')).min(usize::MAX as u128));
                 match rest.get(digits) {
                     _ if digits > 1 && rest[0] == b'0' => false,
-                    // What is over the limit is refused before its last digit, or whatever else follows.
-                    _ if length > limit as u128 => self.refuse(),
+                    _ if digits > LENGTH_DIGITS_MAX => self.refuse(),
                     None => self.eof(rest),
+                    Some(b':') if digits > 0 && length > limit as u128 => {
+                        self.exceed(within(rest, digits as u128 + length + 2), self.term.clone())
+                    }
                     Some(b':') if digits > 0 => {
                         let from = digits + 1;
                         if from as u128 + length + 1 > HELD_MAX {
@@ -329,6 +349,11 @@ impl Reader<'_> {
     fn frame(&mut self, frame: &[u8], consumed: usize, then: Term) -> bool {
         self.calls.note(Call::Frame(frame.to_vec()));
         self.at += consumed;
+        if let Some(bytes) = self.script.put_back.get(self.frames).map(|bytes| frame.len().min(*bytes)).filter(|&bytes| bytes > 0)
+        {
+            let end = frame.as_ptr_range().end as usize - self.script.body.as_ptr() as usize;
+            self.at = end - bytes;
+        }
         self.term = self.script.after_frames.get(self.frames).cloned().flatten().unwrap_or(then);
         self.frames += 1;
         true
@@ -352,11 +377,16 @@ impl Reader<'_> {
         }
     }
 
-    /// Of a custom frame the end is not known, whatever is answered.
+    /// Its end is not known, whatever is answered.
     fn refuse(&mut self) -> bool {
         self.calls.note(Call::TooLong);
         false
     }
+}
+
+/// Where a frame of so many bytes ends, if it comes.
+fn within(rest: &[u8], bytes: u128) -> Option<usize> {
+    usize::try_from(bytes).ok().filter(|&bytes| bytes <= rest.len())
 }
 
 fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
@@ -416,12 +446,16 @@ mod in_a_loop {
         let key = scene.state().key.expect("it is connected");
         scene.set_weather(weather);
         for (piece, events) in pieces(script, &script.cuts) {
-            scene.says(peer, piece);
+            if scene.net().is_open(key) {
+                scene.says(peer, piece);
+            }
             for event in events {
                 happens(&mut scene, key, event);
             }
         }
-        scene.ends(peer);
+        if scene.connections() > 0 {
+            scene.ends(peer); // it has not broken off
+        }
         scene.settles();
         assert_eq!(scene.connections(), 0);
         std::mem::take(&mut scene.state().calls).0
@@ -468,6 +502,7 @@ mod in_a_loop {
         fn frame(&mut self, ctx: &mut Context<'_, Journal>, journal: &mut Journal, frame: &[u8]) -> Outcome {
             journal.calls.note(Call::Frame(frame.to_vec()));
             if let Some(Some(term)) = self.script.after_frames.get(self.frames) {
+                ctx.put_back(self.script.put_back[self.frames].min(frame.len()));
                 ctx.set_terminator(term.make());
             }
             self.frames += 1;

@@ -18,6 +18,7 @@ pub(super) enum Term {
     None,
     Line(usize),
     Delimiter(Vec<u8>, usize),
+    Through(Vec<u8>, usize),
     Length(usize, usize),
     Stream(u64),
     Until(Vec<u8>, usize),
@@ -29,9 +30,11 @@ pub(super) enum Term {
 
 impl Term {
     pub(super) fn made_up(tape: &mut Tape<'_>) -> Self {
-        match tape.below(10) {
+        let kind = tape.byte();
+        match kind % 10 {
             0 => Self::None,
             1 => Self::Line(limit(tape)),
+            2 if kind >= 128 => Self::Through(delimiter(tape), limit(tape)),
             2 => Self::Delimiter(delimiter(tape), limit(tape)),
             3 => Self::Length(tape.size(), limit(tape)),
             4 => Self::Stream(tape.number()),
@@ -48,6 +51,7 @@ impl Term {
             Self::None => Terminator::None,
             Self::Line(limit) => Terminator::line(*limit),
             Self::Delimiter(bytes, limit) => Terminator::delimiter(bytes.clone(), *limit),
+            Self::Through(bytes, limit) => Terminator::through(bytes.clone(), *limit),
             Self::Length(bytes, limit) => Terminator::declared(*bytes, *limit),
             Self::Stream(bytes) => Terminator::Stream(*bytes),
             Self::Until(bytes, seen) => Terminator::StreamUntil { bytes: bytes.clone().into(), seen: *seen },
@@ -133,6 +137,8 @@ pub(super) struct Script {
     pub(super) first: Term,
     /// Set after each frame, one by one; `None` sets nothing. What was set last stays.
     pub(super) after_frames: Vec<Option<Term>>,
+    /// So many bytes of that frame are put back before.
+    pub(super) put_back: Vec<usize>,
     /// To each `exceeded`; then `Err`.
     pub(super) answers: Vec<Answer>,
     /// After so many bytes, in order.
@@ -145,7 +151,7 @@ pub(super) struct Script {
 impl Script {
     pub(super) fn made_up(tape: &mut Tape<'_>) -> Self {
         let first = Term::made_up(tape);
-        let after_frames = (0..tape.below(7)).map(|_| tape.once_in(2).then(|| Term::made_up(tape))).collect();
+        let (after_frames, put_back) = (0..tape.below(7)).map(|_| after_frame(tape)).unzip();
         let answers = (0..tape.below(4)).map(|_| answer(tape)).collect();
         let events: Vec<_> = (0..tape.below(8).saturating_sub(4)).map(|_| (tape.size(), event(tape))).collect();
         let wanted: Vec<usize> = (0..tape.below(9)).map(|_| tape.size()).collect();
@@ -160,8 +166,15 @@ impl Script {
         }
         cuts.sort_unstable();
         cuts.dedup();
-        Self { first, after_frames, answers, events, cuts, body }
+        Self { first, after_frames, put_back, answers, events, cuts, body }
     }
+}
+
+/// Another terminator, and how much is put back for it.
+fn after_frame(tape: &mut Tape<'_>) -> (Option<Term>, usize) {
+    let byte = tape.byte();
+    let sets = byte % 2 == 1;
+    (sets.then(|| Term::made_up(tape)), if sets && byte >= 128 { usize::from(byte >> 1) % 8 } else { 0 })
 }
 
 fn answer(tape: &mut Tape<'_>) -> Answer {

@@ -122,6 +122,24 @@ impl<'a, S> Context<'a, S> {
         self.link().set_terminator(terminator);
     }
 
+    /// The last `bytes` bytes of what this [`frame`](Protocol::frame) or [`received`](Protocol::received) was given are unread
+    /// again, for the next terminator or a [successor](Self::upgrade): so one port finds out by the first bytes which protocol
+    /// is spoken. With them comes what stands behind them, the delimiter that ended the frame (which counts as
+    /// [`unread`](Self::unread) only when the callback has returned). Called again, it puts back so many more.
+    ///
+    /// If no other terminator follows, nothing is delivered until more comes, or reading goes on after a pause; then they are
+    /// cut together with what is new. At the end of the stream they are the tail of `eof`. Who puts back what has no bound
+    /// keeps what the peer wants it to keep. What a framer has decoded in place comes back decoded.
+    ///
+    /// # Panics
+    /// If the call was given less. Only `frame` and `received` are given anything, so it is a mistake in every other callback.
+    #[track_caller]
+    pub fn put_back(&mut self, bytes: usize) {
+        if self.conn().is_some_and(Conn::is_open) {
+            self.hub().cx.put_back(bytes);
+        }
+    }
+
     /// [`Link::set_idle_timeout`].
     pub fn set_idle_timeout(&mut self, after: impl Into<Option<Duration>>) {
         self.link().set_idle_timeout(after);

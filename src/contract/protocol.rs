@@ -3,8 +3,8 @@
 use super::{Behind, Context};
 use crate::{
     flags::*,
-    framing::{Found, Input},
-    reason::{Limit, Outcome, Reason},
+    framing::{Found, Input, Step},
+    reason::{Fault, Limit, Outcome, Reason},
     text::OneLine,
 };
 use std::any::Any;
@@ -58,10 +58,21 @@ pub trait Protocol<S = ()>: Any {
         Err("unexpected bytes: no terminator is set, and `received` is not implemented".into())
     }
 
-    /// A frame is complete, by the [`Terminator`](crate::Terminator) that is set; without its delimiter. Default: an
-    /// `Err`, unexpected frame.
+    /// A frame is complete, by the [`Terminator`](crate::Terminator) that is set; without its delimiter, unless that is a
+    /// [`through`](crate::Terminator::through). Default: an `Err`, unexpected frame.
     fn frame(&mut self, ctx: &mut Context<'_, S>, state: &mut S, frame: &[u8]) -> Outcome {
         Err("unexpected frame: a terminator is set, and `frame` is not implemented".into())
+    }
+
+    /// Says where the next frame or piece is, as a [`Framer`](crate::Framer) does, under
+    /// [`Terminator::own`](crate::Terminator::own): what it finds out stays in the protocol, for the `frame` or `received` that
+    /// follows at once, which can answer. (While the rest of a refused frame is skipped it is asked too, and nothing follows.)
+    /// `input` is yours to decode in place. Default: an `Err`.
+    ///
+    /// # Errors
+    /// As of [`Framer::next`](crate::Framer::next).
+    fn cut(&mut self, input: &mut [u8]) -> Result<Step, Fault> {
+        Err("`Terminator::own` is set, and `cut` is not implemented".into())
     }
 
     /// The output was above its high mark, and has fallen to the low one: send on. Once for each time it was congested.
@@ -148,10 +159,16 @@ impl<S, P: Protocol<S>> Handler<S> for Own<P> {
                     ctx.timed(std::any::type_name::<P>(), "received", |ctx| Protocol::received(&mut self.0, ctx, state, piece))?;
                 }
                 Found::TooLong => {
-                    ctx.hub().cx.lent.frame_ended = true;
+                    (cx.lent.is_given, cx.lent.frame_ended) = (false, true);
                     exceed(self, ctx, state, Limit::FrameBytes)?;
+                    ctx.hub().cx.lent.is_given = true;
                 }
                 Found::Broken => return Err(conn.framing.take_fault()),
+                Found::Asks(bytes) => {
+                    let step = Protocol::cut(&mut self.0, &mut input.unread_mut()[..bytes]);
+                    ctx.pair().0.framing.said(step, bytes);
+                    continue;
+                }
                 Found::Nothing => {
                     conn.clear(MAY_HAVE_FRAME);
                     break;

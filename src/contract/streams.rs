@@ -258,7 +258,6 @@ impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Handler<S> for Savin
 
     fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input, frames: &mut usize) -> Outcome {
         while *frames > 0 && self.saved.borrow().end.is_none() {
-            *frames -= 1;
             let (conn, cx) = ctx.pair();
             match conn.next_frame(input, cx) {
                 Found::Piece(range) => self.gather(input.slice(range), false),
@@ -267,8 +266,18 @@ impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Handler<S> for Savin
                     self.gather(input.slice(range), true);
                 }
                 Found::TooLong => {
-                    cx.lent.frame_ended = true;
+                    (cx.lent.is_given, cx.lent.frame_ended) = (false, true);
                     exceed(self, ctx, state, Limit::FrameBytes)?;
+                    ctx.hub().cx.lent.is_given = true;
+                }
+                Found::Asks(bytes) => {
+                    let asked = &mut input.unread_mut()[..bytes];
+                    let step = match self.behind().as_any().downcast_mut::<P>() {
+                        Some(protocol) => protocol.cut(asked),
+                        None => Err("it has become another".into()),
+                    };
+                    ctx.pair().0.framing.said(step, bytes);
+                    continue;
                 }
                 Found::Broken => return Err(conn.framing.take_fault()),
                 Found::Nothing => {
@@ -276,6 +285,7 @@ impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Handler<S> for Savin
                     break;
                 }
             }
+            *frames -= 1;
             if ctx.hub().cx.lent.interrupt || input.is_empty() {
                 break;
             }

@@ -1,6 +1,7 @@
 //! Bytes received and not yet consumed: one buffer, three offsets. No socket, no callback, no clock.
 
 use memchr::memchr;
+use std::ops::Range;
 
 /// What the terminator works on. The reactor has one such buffer and lends it to each connection for the time of its
 /// turn; a connection keeps one of its own only while something of it is unfinished.
@@ -13,6 +14,9 @@ pub(crate) struct Input {
     start: usize,
     searched: usize,
     end: usize,
+    /// What was given out last.
+    /// given.start <= given.end <= start
+    given: Range<usize>,
 }
 
 impl Input {
@@ -36,7 +40,7 @@ impl Input {
 
     /// A range that [`take`](Self::take) gave. Good until the next [`room`](Self::room).
     #[inline]
-    pub(crate) fn slice(&self, range: std::ops::Range<usize>) -> &[u8] {
+    pub(crate) fn slice(&self, range: Range<usize>) -> &[u8] {
         &self.buf[range]
     }
 
@@ -74,6 +78,18 @@ impl Input {
         self.searched = self.end;
     }
 
+    /// What [`take`](Self::take) gave last. Good as long as that is.
+    pub(crate) fn given(&self) -> Range<usize> {
+        self.given.clone()
+    }
+
+    /// The last so many bytes of it are unread again, and what stands behind them.
+    pub(crate) fn put_back(&mut self, bytes: usize) {
+        self.given.end -= bytes;
+        debug_assert!(bytes > 0 && self.given.start <= self.given.end, "put back nothing, or more than was given");
+        (self.start, self.searched) = (self.given.end, self.given.end);
+    }
+
     /// For another terminator.
     pub(crate) fn search_anew(&mut self) {
         self.searched = self.start;
@@ -82,12 +98,21 @@ impl Input {
     /// Consumes `through` bytes, in which a frame or piece has ended, and says where the first `keep` of them stand. Nothing
     /// behind them was searched yet.
     #[inline]
-    pub(crate) fn take(&mut self, keep: usize, through: usize) -> std::ops::Range<usize> {
+    pub(crate) fn take(&mut self, keep: usize, through: usize) -> Range<usize> {
         let range = self.start..self.start + keep;
+        self.given = range.clone();
         self.start += through;
         self.searched = self.start;
         debug_assert!(self.start <= self.end, "took more than there was");
         range
+    }
+
+    /// The same for a range in the midst of what is consumed.
+    pub(crate) fn take_within(&mut self, range: &Range<usize>, through: usize) -> Range<usize> {
+        let start = self.start;
+        self.take(0, through);
+        self.given = start + range.start..start + range.end;
+        self.given()
     }
 
     #[inline]

@@ -25,7 +25,7 @@ pub(crate) enum Framing {
     },
     Delimiter {
         needle: Needle,
-        limit: usize,
+        bound: Bound,
     },
     Length {
         bytes: usize,
@@ -42,6 +42,10 @@ pub(crate) enum Framing {
     Skip(Box<Skip>),
 }
 
+/// How long a frame may be, and whether its delimiter is part of it: one word, because every connection has room for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Bound(usize);
+
 pub(crate) struct Until {
     needle: Needle,
     /// Bytes of the delimiter that came before what is unread, and were not held back.
@@ -50,7 +54,10 @@ pub(crate) struct Until {
 }
 
 pub(crate) struct Custom {
-    framer: Box<dyn Framer>,
+    /// Nothing: the protocol is asked.
+    framer: Option<Box<dyn Framer>>,
+    /// What the protocol has said, and of how many bytes.
+    said: Option<(Result<Step, Fault>, usize)>,
     limit: usize,
     /// It is not asked before there is so much.
     need: usize,
@@ -84,6 +91,8 @@ pub(crate) enum Found {
     Nothing,
     /// The frame is beyond its limit: `skip` it, or end.
     TooLong,
+    /// The protocol is to say where so many unread bytes are cut, [`Framing::said`], and then this is asked again.
+    Asks(usize),
     /// The framer failed: [`Framing::take_fault`].
     Broken,
 }
@@ -93,19 +102,25 @@ impl From<Terminator> for Framing {
         match terminator {
             Terminator::None => Self::None,
             Terminator::Line { limit } => Self::Line { limit },
-            Terminator::Delimiter { bytes, .. } | Terminator::StreamUntil { bytes, .. } if bytes.is_empty() => Self::None,
-            Terminator::Delimiter { bytes, limit } => Self::Delimiter { needle: Needle::new(&bytes), limit },
+            Terminator::Delimiter { bytes, .. } | Terminator::Through { bytes, .. } | Terminator::StreamUntil { bytes, .. }
+                if bytes.is_empty() =>
+            {
+                Self::None
+            }
+            Terminator::Delimiter { bytes, limit } => {
+                Self::Delimiter { needle: Needle::new(&bytes), bound: Bound::new(limit, false) }
+            }
+            Terminator::Through { bytes, limit } => {
+                Self::Delimiter { needle: Needle::new(&bytes), bound: Bound::new(limit, true) }
+            }
             Terminator::Length { bytes, limit } => Self::Length { bytes, limit },
             Terminator::Stream(left) => Self::Stream { left, begun: false },
             Terminator::StreamUntil { bytes, seen } => {
                 let seen = seen.min(bytes.len() - 1);
                 Self::Until(Box::new(Until { needle: Needle::new(&bytes), seen, begun: false }))
             }
-            // More than half of the address space cannot be held: what is declared beyond it is refused.
-            Terminator::Custom { framer, limit } => {
-                let limit = limit.min(isize::MAX as usize);
-                Self::Custom(Box::new(Custom { framer, limit, need: 1, begun: false, refused: None, fault: None }))
-            }
+            Terminator::Own { limit } => Self::Custom(Box::new(Custom::new(None, limit))),
+            Terminator::Custom { framer, limit } => Self::Custom(Box::new(Custom::new(Some(framer), limit))),
         }
     }
 }
@@ -116,10 +131,12 @@ impl Framing {
         match self {
             Self::None => "None",
             Self::Line { .. } => "Line",
+            Self::Delimiter { bound, .. } if bound.is_through() => "Through",
             Self::Delimiter { .. } => "Delimiter",
             Self::Length { .. } => "Length",
             Self::Stream { .. } => "Stream",
             Self::Until(_) => "StreamUntil",
+            Self::Custom(custom) if custom.framer.is_none() => "Own",
             Self::Custom(_) => "Custom",
             Self::Skip(_) => "Skip",
         }
@@ -135,11 +152,28 @@ impl Framing {
         }
     }
 
+    /// What the protocol says of the bytes that it was shown.
+    #[cold]
+    pub(crate) fn said(&mut self, step: Result<Step, Fault>, shown: usize) {
+        let asked = if let Self::Skip(skip) = self { &mut skip.rest } else { self };
+        if let Self::Custom(custom) = asked {
+            custom.said = Some((step, shown));
+        }
+    }
+
     /// What a framer failed with.
     pub(crate) fn take_fault(&mut self) -> Fault {
         let asked = if let Self::Skip(skip) = self { &mut skip.rest } else { self };
         let fault = if let Self::Custom(custom) = asked { custom.fault.take() } else { None };
         fault.unwrap_or_else(|| "a framer failed".into())
+    }
+
+    /// So many bytes of the piece that it has just handed over are unread again. If another terminator was set since then, it
+    /// has counted nothing yet.
+    pub(crate) fn counts_again(&mut self, bytes: usize) {
+        if let Self::Stream { left, begun: true } = self {
+            *left += bytes as u64;
+        }
     }
 
     /// Whether it may find something without any further byte.
@@ -178,7 +212,7 @@ impl Framing {
     pub(crate) fn skip(&mut self, is_refused: bool) -> bool {
         let then = match self {
             Self::Line { limit } => Some(Self::Line { limit: *limit }),
-            Self::Delimiter { needle, limit } => Some(Self::Delimiter { needle: needle.clone(), limit: *limit }),
+            Self::Delimiter { needle, bound } => Some(Self::Delimiter { needle: needle.clone(), bound: *bound }),
             Self::Until(until) => Some(Self::Until(Box::new(Until { needle: until.needle.clone(), seen: 0, begun: false }))),
             Self::Length { .. } | Self::Stream { .. } => Some(Self::None),
             Self::Custom(custom) if is_refused && custom.refused.is_none() => return false,
@@ -205,7 +239,7 @@ impl Framing {
     fn next_other(&mut self, input: &mut Input) -> Found {
         match self {
             Self::None | Self::Line { .. } => unreachable!("`next` knows them"),
-            Self::Delimiter { needle, limit } => next_delimited(needle, *limit, input),
+            Self::Delimiter { needle, bound } => next_delimited(needle, *bound, input),
             Self::Length { bytes, limit } if *bytes > *limit => Found::TooLong,
             Self::Length { bytes, .. } if input.len() < *bytes => Found::Nothing,
             Self::Length { bytes, .. } => {
@@ -326,17 +360,37 @@ fn line_length(input: &Input, end: usize) -> usize {
     end - usize::from(input.ends_with_at(b'\r', end))
 }
 
-fn next_delimited(needle: &Needle, limit: usize, input: &mut Input) -> Found {
+fn next_delimited(needle: &Needle, bound: Bound, input: &mut Input) -> Found {
+    let delimiter = needle.bytes().len();
+    let (kept, limit) = (if bound.is_through() { delimiter } else { 0 }, bound.limit());
     let found = needle.find_in(input);
     // The search for the half-seen delimiter is worth its time only where it decides.
     let is_too_long = match found {
-        Some(end) => end > limit,
-        None => input.len() > limit && input.len() - needle.begun(input.unread()) > limit,
+        Some(end) => end + kept > limit,
+        None if input.is_empty() => false,
+        None => input.len() + kept > limit && input.len() - needle.begun(input.unread()) + kept > limit,
     };
     match found {
         _ if is_too_long => Found::TooLong,
-        Some(end) => Found::Frame(input.take(end, end + needle.bytes().len())),
+        Some(end) => Found::Frame(input.take(end + kept, end + delimiter)),
         None => Found::Nothing,
+    }
+}
+
+impl Bound {
+    const THROUGH: usize = 1 << (usize::BITS - 1);
+
+    /// More than half of the address space cannot be held, so one bit is free.
+    fn new(limit: usize, is_through: bool) -> Self {
+        Self(limit.min(!Self::THROUGH) | if is_through { Self::THROUGH } else { 0 })
+    }
+
+    fn limit(self) -> usize {
+        self.0 & !Self::THROUGH
+    }
+
+    fn is_through(self) -> bool {
+        self.0 & Self::THROUGH != 0
     }
 }
 
@@ -413,6 +467,12 @@ enum Seam {
 }
 
 impl Custom {
+    /// More than half of the address space cannot be held: what is declared beyond it is refused.
+    fn new(framer: Option<Box<dyn Framer>>, limit: usize) -> Self {
+        let limit = limit.min(isize::MAX as usize);
+        Self { framer, said: None, limit, need: 1, begun: false, refused: None, fault: None }
+    }
+
     fn next(&mut self, input: &mut Input) -> Found {
         if input.len() < self.need {
             return Found::Nothing;
@@ -420,15 +480,19 @@ impl Custom {
         if self.limit == 0 {
             return Found::TooLong; // there is nothing that it could be shown
         }
-        self.ask(input).unwrap_or_else(|fault| {
+        let shown = input.len().min(self.limit);
+        let (step, shown) = match (&mut self.framer, self.said.take()) {
+            (Some(framer), _) => (framer.next(&mut input.unread_mut()[..shown]), shown),
+            (None, Some(said)) => said,
+            (None, None) => return Found::Asks(shown),
+        };
+        step.and_then(|step| self.follow(step, shown, input)).unwrap_or_else(|fault| {
             self.fault = Some(fault);
             Found::Broken
         })
     }
 
-    fn ask(&mut self, input: &mut Input) -> Result<Found, Fault> {
-        let shown = input.len().min(self.limit);
-        let step = self.framer.next(&mut input.unread_mut()[..shown])?;
+    fn follow(&mut self, step: Step, shown: usize, input: &mut Input) -> Result<Found, Fault> {
         self.need = 1;
         self.begun = matches!(step, Step::Piece { .. }) || (self.begun && matches!(step, Step::Need(_)));
         Ok(match step {
@@ -458,9 +522,7 @@ fn placed(input: &mut Input, bytes: &Range<usize>, consumed: usize, shown: usize
     if bytes.start > bytes.end || bytes.end > shown || consumed > shown {
         return Err(format!("a framer's step {bytes:?}, consumed {consumed}, is beyond its input of {shown} bytes").into());
     }
-    let start = input.take(0, 0).start;
-    input.consume(consumed);
-    Ok(start + bytes.start..start + bytes.end)
+    Ok(input.take_within(bytes, consumed))
 }
 
 impl fmt::Debug for Framing {
@@ -498,6 +560,7 @@ mod tests {
                     assert!(framing.skip(true));
                 }
                 Found::Broken => panic!("{}", framing.take_fault()),
+                Found::Asks(_) => unreachable!("no protocol cuts"),
             }
         }
     }
@@ -547,6 +610,21 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_through_its_delimiter_has_it_and_its_limit_counts_it() {
+        let through = |bytes: &'static [u8], limit| move || Terminator::through(bytes, limit);
+        assert_eq!(every_cut(through(b"\n", 9), b"a\r\n\nb").0, frames(&["a\r\n", "\n"]));
+        assert_eq!(every_cut(through(b"\r\n", 9), b"a\n\r\n\r\r\n").0, frames(&["a\n\r\n", "\r\r\n"]));
+        assert_eq!(every_cut(through(b"abab", 9), b"ababab abab"), (frames(&["abab", "ab abab"]), vec![]));
+        assert_eq!(
+            every_cut(through(b"--==", 7), b"abc--==abcd----==x--==--"),
+            ([frames(&["abc--=="]), vec![Call::TooLong], frames(&["x--=="])].into_iter().flatten().collect(), b"--".to_vec())
+        );
+        assert_eq!(every_cut(through(b"--==", 3), b"--==").0, [Call::TooLong], "not even the delimiter alone is so short");
+        assert_eq!(every_cut(through(b"--==", usize::MAX), b"x--==").0, frames(&["x--=="]));
+        assert!(matches!(after(through(b"--==", 0)(), b"").2, Found::Nothing), "what has not come is not too long");
+    }
+
+    #[test]
     fn a_frame_as_long_as_its_limit_passes_and_one_byte_more_is_skipped() {
         assert_eq!(
             every_cut(|| Terminator::line(3), b"abc\r\nabcd\nx\n"),
@@ -571,10 +649,27 @@ mod tests {
     fn a_frame_beyond_its_limit_is_refused_before_its_end_comes_and_a_delimiter_may_take_its_time() {
         let line = || Terminator::line(3);
         let long = || Terminator::delimiter(&b"--=="[..], 3);
-        for (terminator, bytes) in [(line(), &b"abcd"[..]), (line(), b"abc\rd"), (long(), b"abcd"), (long(), b"abc--d")] {
+        let through = || Terminator::through(&b"--=="[..], 7);
+        let too_long: [(Terminator, &[u8]); 6] = [
+            (line(), b"abcd"),
+            (line(), b"abc\rd"),
+            (long(), b"abcd"),
+            (long(), b"abc--d"),
+            (through(), b"abcd"),
+            (through(), b"abc--d"),
+        ];
+        for (terminator, bytes) in too_long {
             assert!(matches!(after(terminator, bytes).2, Found::TooLong), "{}", bytes.escape_ascii());
         }
-        for (terminator, bytes) in [(line(), &b"abc"[..]), (line(), b"abc\r"), (long(), b"abc"), (long(), b"abc--=")] {
+        let not_yet: [(Terminator, &[u8]); 6] = [
+            (line(), b"abc"),
+            (line(), b"abc\r"),
+            (long(), b"abc"),
+            (long(), b"abc--="),
+            (through(), b"abc"),
+            (through(), b"abc--="),
+        ];
+        for (terminator, bytes) in not_yet {
             assert!(matches!(after(terminator, bytes).2, Found::Nothing), "{}", bytes.escape_ascii());
         }
     }
@@ -582,6 +677,7 @@ mod tests {
     #[test]
     fn no_delimiter_at_all_is_no_terminator() {
         assert!(matches!(Framing::from(Terminator::delimiter(&b""[..], 9)), Framing::None));
+        assert!(matches!(Framing::from(Terminator::through(&b""[..], 9)), Framing::None));
         assert!(matches!(Framing::from(Terminator::stream_until(&b""[..])), Framing::None));
     }
 
@@ -591,6 +687,7 @@ mod tests {
         assert_eq!(name(Terminator::None), "None");
         assert_eq!(name(Terminator::line(9)), "Line");
         assert_eq!(name(Terminator::crlf(9)), "Delimiter");
+        assert_eq!(name(Terminator::through(&b"\n"[..], 9)), "Through");
         assert_eq!(name(Terminator::exactly(9)), "Length");
         assert_eq!(name(Terminator::Stream(9)), "Stream");
         assert_eq!(name(Terminator::stream_until(&b"."[..])), "StreamUntil");
@@ -647,9 +744,10 @@ mod tests {
 
     #[test]
     fn the_rest_of_what_is_skipped_is_no_tail_and_ends_where_its_frame_would() {
-        let kinds: [(fn() -> Terminator, &[u8], &[u8]); 5] = [
+        let kinds: [(fn() -> Terminator, &[u8], &[u8]); 6] = [
             (|| Terminator::line(9), b"ab", b"c\n"),
             (|| Terminator::delimiter(&b"--"[..], 9), b"ab-", b"-"),
+            (|| Terminator::through(&b"--"[..], 9), b"ab-", b"-"),
             (|| Terminator::stream_until(&b"--"[..]), b"ab", b"cd--"),
             (|| Terminator::exactly(5), b"ab", b"cde"),
             (|| Terminator::Stream(5), b"ab", b"cde"),
@@ -836,7 +934,10 @@ mod tests {
 
     #[test]
     fn everything_that_came_counts_as_searched() {
-        for terminator in [Terminator::line(99), Terminator::crlf(99), Terminator::delimiter(&b"--=="[..], 99)] {
+        let long = &b"--=="[..];
+        let searching =
+            [Terminator::line(99), Terminator::crlf(99), Terminator::delimiter(long, 99), Terminator::through(long, 99)];
+        for terminator in searching {
             let (mut framing, mut input, mut calls) = (Framing::from(terminator), Input::default(), vec![]);
             feed(&mut framing, &mut input, b"neither here nor there\r--=", &mut calls);
             assert_eq!(input.searched(), input.len());
@@ -846,12 +947,15 @@ mod tests {
     #[test]
     fn what_was_searched_is_not_searched_again() {
         // A megabyte of lone CR, one byte a read: quadratic searching would take minutes.
-        let mut framing = Framing::from(Terminator::delimiter(&b"\r\r\n"[..], usize::MAX));
-        let (mut input, mut calls) = (Input::default(), vec![]);
-        for _ in 0..1 << 20 {
-            feed(&mut framing, &mut input, b"\r", &mut calls);
+        let needle = &b"\r\r\n"[..];
+        for (terminator, kept) in [(Terminator::delimiter(needle, usize::MAX), 0), (Terminator::through(needle, usize::MAX), 3)] {
+            let mut framing = Framing::from(terminator);
+            let (mut input, mut calls) = (Input::default(), vec![]);
+            for _ in 0..1 << 20 {
+                feed(&mut framing, &mut input, b"\r", &mut calls);
+            }
+            feed(&mut framing, &mut input, b"\n", &mut calls);
+            assert!(matches!(&calls[..], [Call::Frame(frame)] if frame.len() == (1 << 20) - 2 + kept));
         }
-        feed(&mut framing, &mut input, b"\n", &mut calls);
-        assert!(matches!(&calls[..], [Call::Frame(frame)] if frame.len() == (1 << 20) - 2));
     }
 }

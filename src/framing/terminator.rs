@@ -7,8 +7,8 @@ use std::{borrow::Cow, fmt, ops::Range};
 /// Where a frame ends: what `frame` is called with, and what `received`.
 ///
 /// Set it with [`set_terminator`](crate::Context::set_terminator), from any callback: what is already buffered is cut by
-/// the new one. A new connection has [`None`](Self::None). Limits are in bytes of the frame, without its delimiter or
-/// prefix; a frame beyond its limit is `exceeded(Limit::FrameBytes)`.
+/// the new one. A new connection has [`None`](Self::None). Limits are in bytes of the frame as you get it, without its prefix
+/// or a delimiter that is not part of it; a frame beyond its limit is `exceeded(Limit::FrameBytes)`.
 ///
 /// At the end of the stream, the unfinished rest comes with `eof`, the bytes of a half-seen delimiter included.
 #[non_exhaustive]
@@ -29,6 +29,13 @@ pub enum Terminator {
         /// The longest frame.
         limit: usize,
     },
+    /// A frame ends with exactly these bytes, and they are its last ones. None at all means [`None`](Self::None).
+    Through {
+        /// The delimiter.
+        bytes: Cow<'static, [u8]>,
+        /// The longest frame, its delimiter included.
+        limit: usize,
+    },
     /// A frame of exactly so many bytes; 0 is a legal frame. It fires once and falls back to [`None`](Self::None).
     Length {
         /// How long the frame is.
@@ -47,6 +54,11 @@ pub enum Terminator {
         /// So many bytes of the first delimiter came before, with something else: 2 for the CRLF of SMTP's DATA line,
         /// which is also the begin of an empty mail's CRLF.CRLF (RFC 5321, 4.5.2). At most all but one.
         seen: usize,
+    },
+    /// The protocol's own [`cut`](crate::Protocol::cut).
+    Own {
+        /// The most bytes that it is shown at once.
+        limit: usize,
     },
     /// Your own.
     Custom {
@@ -71,6 +83,12 @@ impl Terminator {
     /// Frames that end with exactly these bytes.
     pub fn delimiter(bytes: impl Into<Cow<'static, [u8]>>, limit: usize) -> Self {
         Self::Delimiter { bytes: bytes.into(), limit }
+    }
+
+    /// Frames up to these bytes and with them: the head of a message with its blank line, for a parser that wants to see it.
+    /// The limit counts the delimiter too, so no frame is longer than `limit`.
+    pub fn through(bytes: impl Into<Cow<'static, [u8]>>, limit: usize) -> Self {
+        Self::Through { bytes: bytes.into(), limit }
     }
 
     /// One frame of a length that you chose.
@@ -101,6 +119,12 @@ impl Terminator {
         Self::custom(Netstring { limit }, limit.saturating_add(LENGTH_DIGITS_MAX + 2))
     }
 
+    /// Frames cut by the protocol itself, in [`Protocol::cut`](crate::Protocol::cut), which is shown at most `limit` bytes at
+    /// once: for a cut that depends on what the protocol knows, or finds what the protocol has to answer.
+    pub fn own(limit: usize) -> Self {
+        Self::Own { limit }
+    }
+
     /// Frames cut by your own code, which is shown at most `limit` bytes at once.
     pub fn custom(framer: impl Framer, limit: usize) -> Self {
         Self::Custom { framer: Box::new(framer), limit }
@@ -113,9 +137,11 @@ impl fmt::Debug for Terminator {
             Self::None => f.write_str("None"),
             Self::Line { limit } => write!(f, "Line(limit {limit})"),
             Self::Delimiter { bytes, limit } => write!(f, "Delimiter(\"{}\", limit {limit})", bytes.escape_ascii()),
+            Self::Through { bytes, limit } => write!(f, "Through(\"{}\", limit {limit})", bytes.escape_ascii()),
             Self::Length { bytes, limit } => write!(f, "Length({bytes}, limit {limit})"),
             Self::Stream(bytes) => write!(f, "Stream({bytes})"),
             Self::StreamUntil { bytes, seen } => write!(f, "StreamUntil(\"{}\", {seen} seen)", bytes.escape_ascii()),
+            Self::Own { limit } => write!(f, "Own(limit {limit})"),
             Self::Custom { limit, .. } => write!(f, "Custom(limit {limit})"),
         }
     }

@@ -14,26 +14,28 @@ use crate::{
 const IN_VAIN_MAX: u8 = u8::MAX - 1;
 
 impl Hub {
-    /// Before a callback: counts it, and looks at the clock if the watchdog is on.
+    /// Before a callback: counts it, and looks at the clock if somebody wants to know.
     #[inline]
     pub(crate) fn begin_timing(&mut self) -> Option<Time> {
         self.cx.stats.callbacks += 1;
-        self.cx.config.watchdog.map(|_| self.cx.world.now())
+        self.cx.config.is_timed.then(|| self.cx.world.now())
     }
 
     /// After one.
     #[inline]
     pub(crate) fn end_timing(&mut self, key: Option<Key>, protocol: &str, callback: &'static str, began: Option<Time>) {
         if let Some(began) = began {
-            self.look_at_watchdog(key, protocol, callback, began);
+            self.look_at_clock(key, protocol, callback, began);
         }
     }
 
-    /// Names it if it took too long.
-    fn look_at_watchdog(&mut self, key: Option<Key>, protocol: &str, callback: &'static str, began: Time) {
+    /// Takes what it took off its share of the turn, and names it if that was too long.
+    fn look_at_clock(&mut self, key: Option<Key>, protocol: &str, callback: &'static str, began: Time) {
         let took = self.cx.world.now().since(began);
+        self.cx.spend(took);
+        let Some(most) = self.cx.config.watchdog else { return };
         self.cx.stats.longest_callback = self.cx.stats.longest_callback.max(took);
-        if self.cx.config.watchdog.is_none_or(|most| took <= most) {
+        if took <= most {
             return;
         }
         let conn = key.and_then(|key| self.slots.conn(key));

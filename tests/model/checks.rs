@@ -14,6 +14,7 @@ impl Model {
     pub(super) fn enter(&mut self, me: &Peer, ctx: &mut Context<'_, Site>, call: &Call<'_>) {
         self.figures.callbacks += 1;
         let (id, key) = (me.id, ctx.key);
+        self.conns[id].came_back = 0;
         self.story.note(|| format!("   {id} on {} {call:?}", key));
         if self.conns[id].key.is_none() {
             self.introduce(id, key);
@@ -181,13 +182,14 @@ impl Model {
         self.skip(id);
         let rest = self.rest(id);
         let next = self.conns[id].framing.next(rest);
-        let through = match &next {
-            Next::Frame { bytes, through } if rest[bytes.clone()] == *frame => *through,
-            Next::Block { is_frame: true, bytes } if is_unmasked(frame, &rest[1..=*bytes]) => bytes + 1,
+        let (through, behind) = match &next {
+            Next::Frame { bytes, through } if rest[bytes.clone()] == *frame => (*through, Some(through - bytes.end)),
+            Next::Block { is_frame: true, bytes } if is_unmasked(frame, &rest[1..=*bytes]) => (bytes + 1, None),
             _ => return self.misread(id, "frame", frame, &next),
         };
         let conn = &mut self.conns[id];
         conn.got += through;
+        conn.behind = behind;
         conn.framing.after_frame();
     }
 
@@ -418,7 +420,8 @@ impl Model {
             let key = self.conns[id].key;
             let come = net.connections().into_iter().find(|one| Some(one.key) == key).map_or(0, |one| one.bytes_in as usize);
             let unread = key.and_then(|key| net.link(key)).map_or(0, |link| link.unread());
-            let (conn, told) = (&mut self.conns[id], come - unread);
+            let conn = &mut self.conns[id];
+            let told = come - unread - conn.came_back;
             let may_be_skipping = matches!(conn.framing, Framing::Skip { .. }) || conn.got == conn.skipped_to;
             promise!(
                 self.story,

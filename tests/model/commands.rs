@@ -12,6 +12,21 @@ use std::collections::BTreeMap;
 
 impl Model {
     pub(super) fn some_framing(&mut self) -> Framing {
+        match self.some_older_framing() {
+            Framing::Delimiter { bytes, limit } if self.later.one_in(2) => Framing::Through { bytes, limit },
+            framing => framing,
+        }
+    }
+
+    /// By the other dice.
+    pub(super) fn some_later_framing(&mut self) -> Framing {
+        std::mem::swap(&mut self.dice, &mut self.later);
+        let framing = self.some_older_framing();
+        std::mem::swap(&mut self.dice, &mut self.later);
+        framing
+    }
+
+    fn some_older_framing(&mut self) -> Framing {
         let dice = &mut self.dice;
         let limit = dice.pick(&[0, 4, 20, 20, 100, 100_000]);
         match dice.below(16) {

@@ -14,6 +14,10 @@ pub(super) enum Framing {
         bytes: &'static [u8],
         limit: usize,
     },
+    Through {
+        bytes: &'static [u8],
+        limit: usize,
+    },
     Length {
         bytes: usize,
         limit: usize,
@@ -95,6 +99,7 @@ impl Framing {
             Self::None => Terminator::None,
             Self::Line { limit } => Terminator::line(limit),
             Self::Delimiter { bytes, limit } => Terminator::delimiter(bytes, limit),
+            Self::Through { bytes, limit } => Terminator::through(bytes, limit),
             Self::Length { bytes, limit } => Terminator::declared(bytes, limit),
             Self::Stream { left } => Terminator::Stream(left as u64),
             Self::Until { bytes, seen } => Terminator::StreamUntil { bytes: bytes.into(), seen },
@@ -114,6 +119,13 @@ impl Framing {
                 Some(at) if at > limit => Next::TooLong,
                 Some(at) => Next::Frame { bytes: 0..at, through: at + bytes.len() },
                 None if rest.len() - begun(bytes, rest) > limit => Next::TooLong,
+                None => Next::Nothing,
+            },
+            Self::Through { bytes, limit } => match find(bytes, rest).map(|at| at + bytes.len()) {
+                Some(end) if end > limit => Next::TooLong,
+                Some(end) => Next::Frame { bytes: 0..end, through: end },
+                // The shortest frame that this may still become.
+                None if !rest.is_empty() && rest.len() - begun(bytes, rest) + bytes.len() > limit => Next::TooLong,
                 None => Next::Nothing,
             },
             Self::Length { bytes, limit } if bytes > limit => Next::TooLong,
@@ -154,7 +166,7 @@ impl Framing {
     pub(super) fn skip_end(&self, rest: &[u8]) -> Option<usize> {
         match *self {
             Self::Line { .. } => Some(find(b"\n", rest)? + 1),
-            Self::Delimiter { bytes, .. } => Some(find(bytes, rest)? + bytes.len()),
+            Self::Delimiter { bytes, .. } | Self::Through { bytes, .. } => Some(find(bytes, rest)? + bytes.len()),
             Self::Length { bytes, .. } => (rest.len() >= bytes).then_some(bytes),
             Self::Stream { left } => (rest.len() >= left).then_some(left),
             Self::Until { bytes, seen } => until_end(bytes, seen, rest).map(|(_, end)| end),
@@ -182,7 +194,7 @@ impl Framing {
     /// The frame that stands next is refused; whether its end can be told.
     pub(super) fn skip(&mut self) -> bool {
         let then = match *self {
-            Self::Line { .. } | Self::Delimiter { .. } => self.clone(),
+            Self::Line { .. } | Self::Delimiter { .. } | Self::Through { .. } => self.clone(),
             Self::Until { bytes, .. } => Self::Until { bytes, seen: 0 },
             Self::Length { .. } | Self::Stream { .. } => Self::None,
             Self::Prefixed { .. } | Self::Netstring { .. } | Self::Blocks => self.clone(),

@@ -144,7 +144,11 @@ impl Model {
         // Of the others only the loop knows whether something was sent since anything came.
         let is_framed = matches!(
             conn.framing,
-            Framing::Line { .. } | Framing::Delimiter { .. } | Framing::Prefixed { .. } | Framing::Netstring { .. }
+            Framing::Line { .. }
+                | Framing::Delimiter { .. }
+                | Framing::Through { .. }
+                | Framing::Prefixed { .. }
+                | Framing::Netstring { .. }
         );
         let is_quiet = is_framed && !conn.is_off() && !is_tied && queued == 0 && unread == 0;
         let is_quiet = is_quiet && !conn.has_eof && !conn.is_half_closed;

@@ -3,7 +3,7 @@
 use super::{
     framing::Framing,
     run::Site,
-    shadow::{Alive, Call, Dialect, Model, Peer, Why},
+    shadow::{Alive, Call, Dialect, Model, Peer, Why, promise},
 };
 use mainspring::{Context, Net, Outcome};
 use std::time::Duration;
@@ -19,6 +19,9 @@ impl Model {
         let mut upgrades = false;
         if let Call::Connected = call {
             self.set_first_terminator(id, ctx);
+        }
+        if let Call::Frame(frame) = call {
+            self.put_back(id, ctx, frame.len());
         }
         if !self.quiet.get() {
             for _ in 0..self.dice.pick(&[0, 0, 1, 1, 2]) {
@@ -50,6 +53,29 @@ impl Model {
         };
         self.story.note(|| format!("   {id} {outcome:?}"));
         (outcome, upgrades)
+    }
+
+    /// Some of what it was given, for another terminator.
+    pub(super) fn put_back(&mut self, id: usize, ctx: &mut Context<'_, Site>, given: usize) {
+        let conn = &self.conns[id];
+        let Some(behind) = conn.behind.filter(|_| given > 0 && conn.hears == Dialect::Raw && !self.quiet.get()) else { return };
+        if !self.later.one_in(8) {
+            return;
+        }
+        let bytes = 1 + self.later.below(given);
+        let framing = self.some_later_framing();
+        self.story.note(|| format!("      {id} puts {bytes} bytes back"));
+        let (was_unread, is_first) = (ctx.unread(), self.later.one_in(2));
+        if is_first {
+            ctx.put_back(bytes);
+        }
+        self.conns[id].got -= behind + bytes;
+        self.conns[id].came_back = behind;
+        self.set_framing(id, &mut ctx.net, framing);
+        if !is_first {
+            ctx.put_back(bytes);
+        }
+        promise!(self.story, ctx.unread() == was_unread + bytes, "{id} has put {bytes} back, and they are not unread");
     }
 
     /// As the other end speaks.

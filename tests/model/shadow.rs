@@ -170,6 +170,10 @@ pub(super) struct Conn {
     /// So much of what the peer sent was told.
     pub(super) got: usize,
     pub(super) framing: Framing,
+    /// So many bytes of a delimiter or the like stood behind the last frame; unless a framer has decoded that.
+    pub(super) behind: Option<usize>,
+    /// And so many came back with what the last callback put back.
+    pub(super) came_back: usize,
     /// Where the last refused frame ends; it may not have come so far.
     pub(super) skipped_to: usize,
     /// A frame was refused whose end only its framer could tell.
@@ -220,6 +224,8 @@ impl Conn {
             sent: Vec::new(),
             got: 0,
             framing: Framing::None,
+            behind: None,
+            came_back: 0,
             skipped_to: 0,
             cannot_skip: false,
         }

@@ -49,7 +49,8 @@ fn every_size_of_a_config_may_be_anything() {
 #[test]
 fn every_time_of_a_config_may_be_anything() {
     type Set = fn(Config, Duration) -> Config;
-    let times: [(&str, Set); 5] = [
+    let times: [(&str, Set); 6] = [
+        ("turn_time", |config, time| config.turn_time(time)),
         ("linger_max", Config::linger_max),
         ("connect_max", Config::connect_max),
         ("accept_back_off", Config::accept_back_off),

@@ -99,6 +99,9 @@ impl Conn {
 
     /// Reads until there may be a frame to deliver, within the budget, and as long as delivering is allowed.
     pub(crate) fn step(&mut self, buffers: &mut ReadBuffers, budget: &mut Budget, cx: &mut Cx) -> Next {
+        if cx.is_share_spent() {
+            *budget = Budget { bytes: 0, frames: 0 };
+        }
         loop {
             if buffers.input().is_empty() && self.is(MAY_HAVE_FRAME) {
                 self.put(MAY_HAVE_FRAME, self.framing.fires_on_nothing());
@@ -195,6 +198,24 @@ impl Conn {
         found
     }
 
+    /// After a callback: what it put back of what it was given. The terminator that has found it would find it again: that one
+    /// waits for more to come, or for reading to go on.
+    #[cold]
+    pub(crate) fn put_back(&mut self, input: &mut Input, cx: &mut Cx) {
+        let bytes = cx.take_put_back();
+        if !self.is_open() {
+            return;
+        }
+        let given = input.given().len();
+        assert!(bytes <= given, "put_back({bytes}): `frame` or `received` was given only {given} bytes");
+        input.put_back(bytes);
+        let is_recut = cx.lent.recut == cx.stats.callbacks;
+        if !is_recut {
+            self.framing.counts_again(bytes);
+        }
+        self.put(MAY_HAVE_FRAME, is_recut || !self.reads());
+    }
+
     pub(crate) fn set_terminator(&mut self, terminator: Terminator, cx: &mut Cx) {
         if let Some(framer) = self.framing.set(terminator) {
             discard("a framer", framer);
@@ -203,6 +224,9 @@ impl Conn {
             held.search_anew();
         }
         self.set_if(MAY_HAVE_FRAME, !self.is(EOF_TOLD) && (self.held.is_some() || self.framing.fires_on_nothing()));
+        if self.is_current(cx) {
+            cx.lent.recut = cx.stats.callbacks;
+        }
         self.touch(cx);
     }
 
@@ -215,7 +239,7 @@ impl Conn {
 
     /// Bytes received and not yet delivered.
     pub(crate) fn unread(&self, cx: &Cx) -> usize {
-        if self.is_current(cx) { cx.lent.unread } else { self.held.as_ref().map_or(0, |held| held.len()) }
+        if self.is_current(cx) { cx.lent.unread + cx.put_back_so_far() } else { self.held.as_ref().map_or(0, |held| held.len()) }
     }
 
     /// `by`: its protocol's pause, or its holds, neither of which takes the other back.

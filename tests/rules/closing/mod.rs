@@ -5,6 +5,8 @@ mod after_the_end;
 mod half_close;
 #[cfg(feature = "sim")]
 mod lingering;
+#[cfg(feature = "sim")]
+mod own_errors;
 mod polite;
 mod shutdown;
 

@@ -6,6 +6,10 @@ mod changing;
 mod framers;
 #[cfg(feature = "sim")]
 mod limits;
+#[cfg(feature = "sim")]
+mod own;
+#[cfg(feature = "sim")]
+mod put_back;
 mod sockets;
 #[cfg(feature = "sim")]
 mod terminators;

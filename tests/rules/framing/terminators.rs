@@ -40,8 +40,22 @@ fn a_delimiter_may_have_any_length() {
 }
 
 #[test]
+fn a_frame_through_its_delimiter_ends_with_it() {
+    let mut t = cut_by(|| Terminator::through(&b"\r\n\r\n"[..], 20));
+    t.receives("GET /\r\nHost: a\r").gets_nothing().holds(15);
+    t.receives("\n\r\n\r\n\r\nb").gets(&[frame("GET /\r\nHost: a\r\n\r\n"), frame("\r\n\r\n")]).holds(1);
+    t.receives("\r\n\r").peer_ends().gets(&[eof("b\r\n\r"), closed(&Reason::Eof)]);
+    for (delimiter, input, frames) in [("\n", "a\r\n\nb", ["a\r\n", "\n"]), ("\r\n", "a\n\r\n\r\r\nb", ["a\n\r\n", "\r\r\n"])] {
+        let mut t = cut_by(move || Terminator::through(delimiter.as_bytes(), 9));
+        t.receives(input).gets(&frames.map(frame)).holds(1);
+    }
+}
+
+#[test]
 fn no_delimiter_at_all_means_none() {
-    for terminator in [|| Terminator::delimiter(&b""[..], 9), || Terminator::stream_until(&b""[..])] {
+    let none: [fn() -> Terminator; 3] =
+        [|| Terminator::delimiter(&b""[..], 9), || Terminator::through(&b""[..], 9), || Terminator::stream_until(&b""[..])];
+    for terminator in none {
         cut_by(terminator).receives("abc").gets(&[piece("abc")]);
     }
 }

@@ -1,9 +1,14 @@
 //! What is over a budget comes in the next turn.
 
 use super::{dial, free_path, guest, say};
-use crate::common::{Call, Ctx, Journal, On, lines, note, quiet, recorder, settle, start_with, turn, until};
+use crate::common::{Call, Ctx, Journal, On, PATIENCE, lines, note, quiet, recorder, settle, start_with, turn, until};
 use mainspring::{Config, Listen, Net, Outcome, Protocol, Reason, Terminator};
-use std::{cell::Cell, io::Write, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    io::Write,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 #[test]
 fn frames_over_the_budget_come_in_the_next_turns() {
@@ -15,6 +20,71 @@ fn frames_over_the_budget_come_in_the_next_turns() {
         assert_eq!(journal.frames().len(), frames);
     }
     assert_eq!(journal.frames(), ["1", "2", "3", "4", "5"]);
+}
+
+/// Each frame takes longer than this.
+const LONG: Duration = Duration::from_micros(50);
+
+/// Lines, each of which takes its time.
+fn slow_lines(ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call) -> Outcome {
+    let began = Instant::now();
+    while matches!(call, Call::Frame(line) if line != b"quick") && began.elapsed() <= LONG {}
+    lines(ctx, journal, call)
+}
+
+#[test]
+fn frames_over_the_time_of_a_turn_come_in_the_next_turns() {
+    let (mut reactor, mut journal) = start_with(Config::new().turn_time(LONG));
+    let (_, peer) = guest(&mut reactor, &mut journal, slow_lines);
+    say(&peer, "1\n2\n3\n4");
+    for frames in 1..=3 {
+        turn(&mut reactor, &mut journal, None);
+        assert_eq!(journal.frames().len(), frames, "one alone takes all of it");
+    }
+    drop(peer);
+    until(&mut reactor, &mut journal, |journal| journal.has(&Call::Eof(b"4".to_vec())));
+}
+
+#[test]
+fn one_whose_frames_take_long_leaves_the_others_their_turn() {
+    let (mut reactor, mut journal) = start_with(Config::new().turn_time(LONG));
+    let (slow, peer_of_slow) = guest(&mut reactor, &mut journal, slow_lines);
+    let (_, peer) = guest(&mut reactor, &mut journal, lines);
+    say(&peer_of_slow, "slow\n".repeat(1000));
+    turn(&mut reactor, &mut journal, None);
+    say(&peer, "ping\n");
+    turn(&mut reactor, &mut journal, None);
+    assert!(journal.frames().contains(&"ping".to_owned()));
+    let slow = journal.of(slow).iter().filter(|call| matches!(call, Call::Frame(_))).count();
+    assert_eq!(slow, 2);
+}
+
+/// The time is one turn's: what earlier ones took does not count, nor what others take.
+#[test]
+fn what_takes_no_time_comes_in_one_turn() {
+    let (mut reactor, mut journal) = start_with(Config::new().turn_time(PATIENCE));
+    let (_, peer) = guest(&mut reactor, &mut journal, slow_lines);
+    say(&peer, "quick\n".repeat(500));
+    turn(&mut reactor, &mut journal, None);
+    assert_eq!(journal.frames().len(), 500);
+    assert_eq!(reactor.stats().longest_callback, Duration::ZERO, "nobody asked for times");
+}
+
+#[test]
+fn a_turns_time_is_each_turns_own() {
+    const SHARE: Duration = Duration::from_millis(50);
+    let (mut reactor, mut journal) = start_with(Config::new().turn_time(SHARE));
+    let (_, peer) = guest(&mut reactor, &mut journal, |ctx, journal, call| {
+        let began = Instant::now();
+        while matches!(call, Call::Frame(line) if line == b"long") && began.elapsed() <= SHARE {}
+        lines(ctx, journal, call)
+    });
+    say(&peer, format!("long\n{}", "quick\n".repeat(500)));
+    turn(&mut reactor, &mut journal, None);
+    assert_eq!(journal.frames(), ["long"]);
+    let before = reactor.stats().turns;
+    until(&mut reactor, &mut journal, |journal| journal.frames().len() == 501);
+    assert!(reactor.stats().turns - before < 100, "what the long one took counts no more");
 }
 
 #[test]
