@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::{Failure, announce, arguments, complain, descriptors_left, drain_on_interrupt, exit, listening, misused};
-use mainspring::{Config, Context, IpProtocol, Key, Listen, Outcome, Protocol, Reactor, Reason, Target, service_port};
+use common::{Failure, announce, arguments, callee, complain, descriptors_left, drain_on_interrupt, exit, listening, misused};
+use mainspring::{Config, Context, Key, Listen, Outcome, Protocol, Reactor, Reason, Target};
 use std::{
     io::{self, ErrorKind},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     process::ExitCode,
     time::Duration,
 };
@@ -103,7 +103,7 @@ fn run() -> Result<(), Failure> {
     let (Some(at), Some(target)) = (given.text()?, given.text()?) else {
         return Err(misused("LISTEN and TARGET are both needed"));
     };
-    let target = target_of(&target).map_err(|why| misused(format!("TARGET: {why}")))?;
+    let target = callee("TARGET", &target)?;
     // Nothing need linger here: who is closed has ended, or is reset.
     let mut reactor = Reactor::with_config(Config::new().lingering_max(0).resolve_threads(LOOKUPS_MAX))?;
     drain_on_interrupt(&reactor, GRACE)?;
@@ -115,27 +115,6 @@ fn run() -> Result<(), Failure> {
     let listener = listening(reactor.net().listen_with(at, options, |_, _, _| Ok(Client)))?;
     announce(&reactor.net(), listener)?;
     Ok(reactor.run(&mut proxy)?)
-}
-
-/// What is written there.
-fn target_of(text: &str) -> Result<Target, Failure> {
-    if text.strip_prefix("unix:").is_some_and(|path| !path.is_empty()) {
-        return Ok(text.into());
-    }
-    if let Ok(addr) = text.parse::<SocketAddr>() {
-        return Ok(addr.into());
-    }
-    let parts = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once("]:"), // with a zone
-        None => text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains([':', '/'])),
-    };
-    let (host, port) =
-        parts.ok_or_else(|| format!("'{text}' is no address: write HOST:PORT, IP:PORT, [IPv6]:PORT or unix:/path"))?;
-    let port = match port.parse() {
-        Ok(port) => port,
-        Err(_) => service_port(port, IpProtocol::Tcp)?,
-    };
-    Ok((host, port).into())
 }
 
 /// Whether TARGET's host was found: a wrong one is known now, and not to the first client. If not, we were interrupted.

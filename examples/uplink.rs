@@ -7,8 +7,8 @@ mod common;
 #[path = "common/printable.rs"]
 mod printable;
 
-use common::{Failure, arguments, complain, exit, misused, print, stop_on_interrupt};
-use mainspring::{Context, Keep, Net, Outcome, Protocol, Reactor, Reason, Reconnect, Remote, Terminator};
+use common::{Failure, arguments, callee, complain, exit, misused, print, stop_on_interrupt};
+use mainspring::{Context, Keep, Limit, Link, Net, Outcome, Protocol, Reactor, Reason, Reconnect, Remote, Target, Terminator};
 use printable::printable;
 use std::{
     io::{self, BufRead, ErrorKind, Read},
@@ -31,8 +31,9 @@ ADDR is HOST:PORT or unix:/path. In two terminals:
 
 While there is no connection the newest 64 KiB of lines are kept; a line that
 was on its way when the connection broke may be lost. After N failures in a row
-it gives up; if N is not given, never. At the end of its input it waits until
-what is kept has been sent, and ends.";
+it gives up; if N is not given, never. At the end of its input it sends what is
+kept, and prints what is still answered, until the server ends too or has said
+nothing for 5 seconds.";
 
 /// A server that says more than this in one line is left, and called again later.
 const LINE_MAX: usize = 4096;
@@ -43,6 +44,9 @@ const KEPT_MAX: usize = 64 << 10;
 
 /// A server that for so long takes nothing of what is sent is gone, or as good as that.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// When all has been sent: so long the server may say nothing before it is known that it has answered.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What the program has one of; every callback is lent it.
 struct App {
@@ -56,7 +60,7 @@ struct App {
 }
 
 impl App {
-    fn new(to: &str, tries_max: u32) -> Self {
+    fn new(to: impl Into<Target>, tries_max: u32) -> Self {
         let uplink = Reconnect::new(to, |app: &mut App| &mut app.uplink, || Uplink).keep(Keep::Last { bytes_max: KEPT_MAX });
         Self { uplink, tries_max, is_complete: false, held_up: None, ending: Ok(()) }
     }
@@ -72,8 +76,8 @@ impl App {
 
     fn input_ended(&mut self, net: &mut Net<'_, Self>) {
         self.is_complete = true;
-        if self.uplink.is_ready() {
-            self.uplink.stop(net); // politely: what was sent leaves first
+        if let Some(mut link) = self.uplink.key().filter(|_| self.uplink.is_ready()).and_then(|key| net.link(key)) {
+            say_that_it_was_all(&mut link);
         }
     }
 
@@ -84,6 +88,13 @@ impl App {
             net.stop(); // otherwise a last `closed` is to come
         }
     }
+}
+
+/// Once what was sent has left. The answers to the last lines are still to come, so this direction alone ends; the idle clock
+/// stands still until then.
+fn say_that_it_was_all(link: &mut Link<'_>) {
+    link.half_close();
+    link.set_idle_timeout(GRACE);
 }
 
 /// A connection; there is a new one for each attempt.
@@ -98,7 +109,7 @@ impl Protocol<App> for Uplink {
         let _ = ctx.link().with_socket(|socket| socket.set_keepalive(true));
         app.uplink.ready(ctx); // what was kept leaves
         if app.is_complete {
-            app.uplink.stop(&mut ctx.net);
+            say_that_it_was_all(&mut ctx.link());
         }
         Ok(())
     }
@@ -116,8 +127,20 @@ impl Protocol<App> for Uplink {
         Ok(())
     }
 
+    /// The only idle time-out is that of a server that was told all.
+    fn exceeded(&mut self, ctx: &mut Context<'_, App>, _: &mut App, limit: Limit) -> Outcome {
+        if limit != Limit::Idle {
+            return Err(limit.into());
+        }
+        ctx.close();
+        Ok(())
+    }
+
     fn closed(&mut self, ctx: &mut Context<'_, App>, app: &mut App, why: Reason) {
         app.held_up = None;
+        if app.is_complete && app.uplink.is_ready() {
+            app.uplink.stop(&mut ctx.net); // it was told all
+        }
         app.uplink.closed(ctx, &why); // and again, after a pause
         let is_nonsense = matches!(&why, Reason::Resolve(error) if error.kind() == ErrorKind::InvalidInput);
         if app.uplink.is_stopped() {
@@ -163,9 +186,10 @@ fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 1, &["tries"])? else { return Ok(()) };
     let to = given.text()?.ok_or_else(|| misused("ADDR is missing: whom to call?"))?;
     let tries_max = given.number("tries", 1..=u32::MAX)?.unwrap_or(u32::MAX);
+    let to = callee("ADDR", &to)?;
     let mut reactor = Reactor::new()?;
     stop_on_interrupt(&reactor)?;
-    let mut app = App::new(&to, tries_max);
+    let mut app = App::new(to, tries_max);
     app.uplink.start(&mut reactor.net());
     let remote = reactor.remote();
     thread::spawn(move || read_input(&remote));

@@ -8,7 +8,7 @@ use crate::{
     printable::printable,
     server::LINE_MAX,
 };
-use mainspring::{Connect, Context, Key, Limit, Outcome, Protocol, Reactor, Reason, Remote, Terminator};
+use mainspring::{Connect, Context, Key, Limit, Outcome, Protocol, Reactor, Reason, Remote, Target, Terminator};
 use std::{
     io::{self, ErrorKind, IsTerminal},
     iter,
@@ -63,7 +63,7 @@ impl Protocol<Ending> for Client {
 }
 
 /// Asks `text`, or what is typed.
-pub(crate) fn ask(server: String, text: Option<String>, timeout: Duration) -> Ending {
+pub(crate) fn ask(server: Target, text: Option<String>, timeout: Duration) -> Ending {
     let mut reactor = Reactor::new()?;
     stop_on_interrupt(&reactor)?;
     let (ready, may_ask) = sync_channel(1);

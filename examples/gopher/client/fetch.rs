@@ -93,16 +93,16 @@ struct Kept {
 impl Kept {
     fn new(path: PathBuf) -> Result<Self, Failure> {
         if fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
-            return Err(format!("cannot write {}: it is there, and no plain file", path.display()).into());
+            return Err(format!("cannot write '{}': it is there, and no plain file", path.display()).into());
         }
         let mut part = path.clone().into_os_string();
         part.push(".part");
-        let file = File::create(&part).map_err(|error| format!("cannot write {}: {error}", Path::new(&part).display()))?;
+        let file = File::create(&part).map_err(|error| format!("cannot write '{}': {error}", Path::new(&part).display()))?;
         Ok(Self { path, part: part.into(), file, bytes: 0, is_complete: false })
     }
 
     fn fails(&self, error: &io::Error) -> Failure {
-        format!("cannot write {}: {error}", self.path.display()).into()
+        format!("cannot write '{}': {error}", self.path.display()).into()
     }
 
     fn complete(&mut self) -> io::Result<()> {
