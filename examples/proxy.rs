@@ -2,14 +2,11 @@
 
 mod common;
 
-use common::{Failure, announce, arguments, callee, complain, descriptors_left, drain_on_interrupt, exit, listening, misused};
-use mainspring::{Config, Context, Key, Listen, Outcome, Protocol, Reactor, Reason, Target};
-use std::{
-    io::{self, ErrorKind},
-    net::IpAddr,
-    process::ExitCode,
-    time::Duration,
+use common::{
+    Failure, announce, arguments, callee, complain, descriptors_left, drain_on_interrupt, exit, is_misused, listening, misused,
 };
+use mainspring::{Config, Context, Key, Listen, Outcome, Protocol, Reactor, Reason, Target};
+use std::{io, net::IpAddr, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
 Forwards each connection to a target, and holds back whoever sends faster than
@@ -127,7 +124,7 @@ fn is_found(reactor: &mut Reactor<Proxy>, proxy: &mut Proxy) -> Result<bool, Fai
     reactor.run(proxy)?;
     match proxy.found.take() {
         Some(Ok(_)) => Ok(true),
-        Some(Err(error)) if error.kind() == ErrorKind::InvalidInput => Err(misused(format!("TARGET: {error}"))),
+        Some(Err(error)) if is_misused(&error) => Err(misused(format!("TARGET: {error}"))),
         Some(Err(error)) => Err(format!("TARGET: {error}").into()),
         None => Ok(false),
     }

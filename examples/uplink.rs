@@ -7,11 +7,11 @@ mod common;
 #[path = "common/printable.rs"]
 mod printable;
 
-use common::{Failure, arguments, callee, complain, exit, misused, print, stop_on_interrupt};
+use common::{Failure, arguments, callee, complain, exit, is_misused, misused, print, stop_on_interrupt};
 use mainspring::{Context, Keep, Limit, Link, Net, Outcome, Protocol, Reactor, Reason, Reconnect, Remote, Target, Terminator};
 use printable::printable;
 use std::{
-    io::{self, BufRead, ErrorKind, Read},
+    io::{self, BufRead, Read},
     process::ExitCode,
     sync::mpsc::{SyncSender, sync_channel},
     thread,
@@ -52,6 +52,7 @@ const GRACE: Duration = Duration::from_secs(5);
 struct App {
     uplink: Reconnect<App>,
     tries_max: u32,
+    was_connected: bool,
     /// Standard input has ended.
     is_complete: bool,
     /// Who waits until the connection can take more. Dropping it says so.
@@ -62,7 +63,7 @@ struct App {
 impl App {
     fn new(to: impl Into<Target>, tries_max: u32) -> Self {
         let uplink = Reconnect::new(to, |app: &mut App| &mut app.uplink, || Uplink).keep(Keep::Last { bytes_max: KEPT_MAX });
-        Self { uplink, tries_max, is_complete: false, held_up: None, ending: Ok(()) }
+        Self { uplink, tries_max, was_connected: false, is_complete: false, held_up: None, ending: Ok(()) }
     }
 
     /// A line of input, and who waits until the next one is wanted.
@@ -103,6 +104,7 @@ struct Uplink;
 impl Protocol<App> for Uplink {
     fn connected(&mut self, ctx: &mut Context<'_, App>, app: &mut App) -> Outcome {
         complain(format_args!("connected to {}", ctx.peer()));
+        app.was_connected = true;
         ctx.set_terminator(Terminator::line(LINE_MAX));
         ctx.set_stall_timeout(PATIENCE);
         // A server that has vanished without a word is noticed by TCP. A heart beat of your protocol would notice it sooner.
@@ -142,7 +144,8 @@ impl Protocol<App> for Uplink {
             app.uplink.stop(&mut ctx.net); // it was told all
         }
         app.uplink.closed(ctx, &why); // and again, after a pause
-        let is_nonsense = matches!(&why, Reason::Resolve(error) if error.kind() == ErrorKind::InvalidInput);
+        // A network interface may come back where there was one.
+        let is_nonsense = !app.was_connected && matches!(&why, Reason::Resolve(error) if is_misused(error));
         if app.uplink.is_stopped() {
             if app.ending.is_ok() && !why.is_clean() {
                 app.ending = Err(format!("the last lines may be lost: {why}").into());
@@ -263,6 +266,22 @@ mod tests {
         assert!(!scene.state().uplink.is_stopped());
         let server = scene.serves(SERVER);
         scene.passes(MINUTE).hears(server, "one\n").hears_end(server).ends(server);
+        assert!(scene.state().uplink.is_stopped() && scene.state().ending.is_ok());
+    }
+
+    #[test]
+    fn a_server_has_all_the_time_to_take_the_last_lines_and_some_to_answer_them() {
+        let mut scene = started(u32::MAX);
+        let server = found(&mut scene);
+        scene.reads(server, false);
+        types_until_it_waits(&mut scene);
+        ends_input(&mut scene);
+        scene.passes(3 * GRACE);
+        assert_eq!(scene.connections(), 1, "it takes its time");
+        scene.reads(server, true).takes(server);
+        scene.passes(GRACE / 2).says(server, "well\n").passes(GRACE / 2 + SECOND);
+        assert!(!scene.state().uplink.is_stopped(), "it may answer more");
+        scene.passes(GRACE).hears_end(server);
         assert!(scene.state().uplink.is_stopped() && scene.state().ending.is_ok());
     }
 

@@ -457,7 +457,8 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
 fn an_address_that_is_none_is_a_wrong_command_line_of_whoever_is_given_it() {
     let long = format!("unix:/tmp/{}", "x".repeat(150));
     let both = ["nonsense", "", "unix:", long.as_str(), "127.0.0.1:", "127.0.0.1:0x", "127.0.0.1:+80", "127.0.0.1:99999"];
-    for at in both.iter().chain(&["localhost:7001", "localhost:0"]) {
+    let zoned = ["[fe80::1%no-such-link]:80", "[::1%lo]:80"]; // RFC 4007
+    for at in both.iter().chain(&zoned).chain(&["localhost:7001", "localhost:0"]) {
         let servers: [(&str, &[&str]); 9] = [
             ("timestamp", &["serve", at]),
             ("chat", &[at]),
@@ -477,7 +478,7 @@ fn an_address_that_is_none_is_a_wrong_command_line_of_whoever_is_given_it() {
             assert!(!complaint.contains("HOST"), "{name}: it is told no form that it cannot use: {complaint}");
         }
     }
-    for to in both.iter().chain(&["127.0.0.1:0", "[::1]:0", "localhost:0", "no..host:80", "a b:80", "a/b:80"]) {
+    for to in both.iter().chain(&zoned).chain(&["127.0.0.1:0", "[::1]:0", "localhost:0", "no..host:80", "a b:80", "a/b:80"]) {
         let clients: [(&str, &[&str]); 4] = [
             ("timestamp", &["ask", to, "hello"]),
             ("transfer", &["send", to, "Cargo.toml"]),

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each program uses a part of it
 
 use lexopt::prelude::*;
-use mainspring::{Gone, IpProtocol, Key, Net, Reactor, Remote, Target, service_port};
+use mainspring::{Gone, IpProtocol, Key, NameError, Net, Reactor, Remote, Target, service_port};
 use signal_hook::{
     consts::{SIGINT, SIGPIPE, SIGTERM},
     iterator::Signals,
@@ -206,6 +206,15 @@ fn callee_of(text: &str) -> Result<Target, String> {
         return Err(format!("`{text}`: nobody can be called at port 0, which is for who listens"));
     }
     Ok(text.parse::<SocketAddr>().map_or_else(|_| (host, port).into(), Target::from))
+}
+
+/// Whether a name or an address was wrong by itself, whatever a name server would say to it: it may have a zone that is none.
+pub(crate) fn is_misused(error: &io::Error) -> bool {
+    match error.kind() {
+        ErrorKind::InvalidInput => true,
+        ErrorKind::NotFound => error.raw_os_error().is_none() && NameError::of(error).is_none(),
+        _ => false,
+    }
 }
 
 /// The outcome of listening: where that was no address, the command line was wrong.

@@ -1,7 +1,7 @@
 //! The sender: one file after the other, on one connection.
 
 use crate::{
-    common::{Failure, complain, misused, say, stop_on_interrupt},
+    common::{Failure, complain, is_misused, misused, say, stop_on_interrupt},
     line::{Answer, Header, LINE_MAX, TICK, check_name},
     printable::printable,
     sha256::Sha256,
@@ -155,7 +155,7 @@ impl Protocol<Report> for Sender {
         ctx.net.stop();
         let (again, seconds) = ("; send it again, and it goes on", self.timeout.as_secs());
         let why = match why {
-            Reason::Resolve(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Reason::Resolve(error) if is_misused(&error) => {
                 report.misused = Some(misused(error));
                 return;
             }

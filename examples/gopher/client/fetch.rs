@@ -1,7 +1,7 @@
 //! One question and its answer, and the ways in which that can fail.
 
 use crate::{
-    common::{Failure, complain, misused, own_up, print, stop_on_interrupt, unwritten},
+    common::{Failure, complain, is_misused, misused, own_up, print, stop_on_interrupt, unwritten},
     gopher::Kind,
     reply::{Reply, Verdict},
 };
@@ -238,7 +238,7 @@ fn unresolved(error: &io::Error) -> Failed {
     match NameError::of(error) {
         Some(NameError::TimedOut) => Failed::TimedOut(error.to_string()),
         Some(NameError::NotFound) => Failed::NoSuchHost(format!("no such host: {error}")),
-        None if error.kind() == io::ErrorKind::InvalidInput => Failed::Here(misused(error)),
+        None if is_misused(error) => Failed::Here(misused(error)),
         // It may exist, only that nobody could say so. (Without the feature `names` only the resolver's text can tell.)
         _ => Failed::NoSuchHost(format!("could not look the host up: {error}")),
     }
