@@ -619,7 +619,7 @@ mod quiet {
     #[test]
     fn a_frame_that_is_skipped_is_under_way() {
         let mut t = dialogue(
-            (|ctx, journal, call| {
+            (|ctx, _, call| {
                 match call {
                     Call::Connected => ctx.set_terminator(Terminator::prefixed(Width::U16, Endian::Big, 4)),
                     Call::Frame(frame) => ctx.send(frame),

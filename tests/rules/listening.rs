@@ -409,7 +409,7 @@ fn without_a_descriptor_a_reactor_says_what_could_not_be_made() {
     }
     let mut hoard: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
     for _ in 0..2 {
-        let error = Reactor::<()>::new().err().expect("it wants some descriptors").to_string();
+        let error = Reactor::<()>::new().expect_err("it wants some descriptors").to_string();
         assert!(error.starts_with("cannot make an event loop: "), "{error}");
         hoard.pop();
     }
