@@ -407,12 +407,10 @@ fn without_a_descriptor_a_reactor_says_what_could_not_be_made() {
     if !is_alone("listening::without_a_descriptor_a_reactor_says_what_could_not_be_made", "ulimit -n 64 &&") {
         return;
     }
-    let mut hoard: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
-    for _ in 0..2 {
-        let error = Reactor::<()>::new().expect_err("it wants some descriptors").to_string();
-        assert!(error.starts_with("cannot make an event loop: "), "{error}");
-        hoard.pop();
-    }
+    let hoard: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    let error = Reactor::<()>::new().expect_err("it wants one at least").to_string();
+    drop(hoard);
+    assert!(error.starts_with("cannot make an event loop: "), "{error}");
 }
 
 /// asyncore's servers died of clients that had gone before they were accepted (CVE-2010-3492, CVE-2010-3493): accept gave
