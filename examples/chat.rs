@@ -6,7 +6,7 @@ mod printable;
 
 use common::{Failure, address, announce, drain_on_interrupt, exit, listening};
 use mainspring::{Config, Context, Key, Limit, Listen, Net, Outcome, Protocol, Reactor, Reason, Terminator};
-use printable::{is_unseen, printable};
+use printable::{is_mark, is_unseen, printable};
 use std::{collections::BTreeMap, process::ExitCode, rc::Rc, time::Duration};
 
 const HELP: &str = "\
@@ -43,7 +43,7 @@ impl Room {
     fn enter(&mut self, ctx: &mut Context<'_, Room>, name: String) {
         if name.is_empty() || name.chars().count() > NAME_MAX {
             writeln!(ctx, "A name has 1 to {NAME_MAX} characters. Your name?");
-        } else if name.contains(is_doubtful) {
+        } else if name.contains(is_doubtful) || name.starts_with(is_mark) {
             writeln!(ctx, "A name is UTF-8, and all of it can be seen. Your name?");
         } else if name.starts_with('/') || name.contains(['<', '>', '*']) {
             writeln!(ctx, "A name has none of < > * in it, and no / in front. Your name?");
@@ -124,7 +124,8 @@ impl Protocol<Room> for Guest {
     }
 }
 
-/// What would let two names look alike, or one like nothing.
+/// What would let two names look alike, or one like nothing. (So would one that begins with a mark, which is shown on what
+/// stands before it.)
 fn is_doubtful(c: char) -> bool {
     c == char::REPLACEMENT_CHARACTER || is_unseen(c) || (c.is_whitespace() && c != ' ')
 }

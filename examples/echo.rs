@@ -12,7 +12,8 @@ impl<S> Protocol<S> for Echo {
 }
 
 fn main() -> std::io::Result<()> {
-    let at = std::env::args().nth(1).unwrap_or("127.0.0.1:7000".into());
+    let at = std::env::args_os().nth(1).unwrap_or("127.0.0.1:7000".into());
+    let at = at.into_string().map_err(|at| std::io::Error::other(format!("an address is text, not {at:?}")))?;
     let mut reactor = Reactor::new()?;
     let listener = reactor.net().listen(at, || Echo)?;
     writeln!(std::io::stdout(), "listening on {}", reactor.net().local(listener).expect("it listens"))?;

@@ -2,14 +2,11 @@
 
 mod common;
 
-use common::{Failure, announce, arguments, complain, descriptors_left, drain_on_interrupt, exit, listening, misused};
-use mainspring::{Config, Context, IpProtocol, Listen, Outcome, Protocol, Reactor, Reason, Target, service_port};
-use std::{
-    io::{self, ErrorKind},
-    net::{IpAddr, SocketAddr},
-    process::ExitCode,
-    time::Duration,
+use common::{
+    Failure, announce, arguments, callee, complain, descriptors_left, drain_on_interrupt, exit, is_misused, listening, misused,
 };
+use mainspring::{Config, Context, Listen, Outcome, Protocol, Reactor, Reason, Target};
+use std::{io, net::IpAddr, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
 Forwards each connection to a target, and holds back whoever sends faster than
@@ -83,7 +80,7 @@ fn run() -> Result<(), Failure> {
     let (Some(at), Some(target)) = (given.text()?, given.text()?) else {
         return Err(misused("LISTEN and TARGET are both needed"));
     };
-    let target = target_of(&target).map_err(|why| misused(format!("TARGET: {why}")))?;
+    let target = callee("TARGET", &target)?;
     // Nothing need linger here: who is closed has ended, or is reset.
     let mut reactor = Reactor::with_config(Config::new().lingering_max(0).resolve_threads(LOOKUPS_MAX))?;
     drain_on_interrupt(&reactor, GRACE)?;
@@ -97,27 +94,6 @@ fn run() -> Result<(), Failure> {
     Ok(reactor.run(&mut proxy)?)
 }
 
-/// What is written there.
-fn target_of(text: &str) -> Result<Target, Failure> {
-    if text.strip_prefix("unix:").is_some_and(|path| !path.is_empty()) {
-        return Ok(text.into());
-    }
-    if let Ok(addr) = text.parse::<SocketAddr>() {
-        return Ok(addr.into());
-    }
-    let parts = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once("]:"), // with a zone
-        None => text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains([':', '/'])),
-    };
-    let (host, port) =
-        parts.ok_or_else(|| format!("'{text}' is no address: write HOST:PORT, IP:PORT, [IPv6]:PORT or unix:/path"))?;
-    let port = match port.parse() {
-        Ok(port) => port,
-        Err(_) => service_port(port, IpProtocol::Tcp)?,
-    };
-    Ok((host, port).into())
-}
-
 /// Whether TARGET's host was found: a wrong one is known now, and not to the first client. If not, we were interrupted.
 fn is_found(reactor: &mut Reactor<Proxy>, proxy: &mut Proxy) -> Result<bool, Failure> {
     let Target::Name(host, _) = proxy.target.clone() else { return Ok(true) };
@@ -128,7 +104,7 @@ fn is_found(reactor: &mut Reactor<Proxy>, proxy: &mut Proxy) -> Result<bool, Fai
     reactor.run(proxy)?;
     match proxy.found.take() {
         Some(Ok(_)) => Ok(true),
-        Some(Err(error)) if error.kind() == ErrorKind::InvalidInput => Err(misused(format!("TARGET: {error}"))),
+        Some(Err(error)) if is_misused(&error) => Err(misused(format!("TARGET: {error}"))),
         Some(Err(error)) => Err(format!("TARGET: {error}").into()),
         None => Ok(false),
     }

@@ -10,7 +10,7 @@ use std::{
     fs::{self, File},
     io::{self, ErrorKind, Read},
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     rc::Rc,
     time::Duration,
@@ -176,9 +176,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 2, &[])? else { return Ok(()) };
-    let path = given.word().map(PathBuf::from).ok_or_else(|| misused("SOURCE is missing: what to follow?"))?;
+    let path = given.path("SOURCE")?.ok_or_else(|| misused("SOURCE is missing: what to follow?"))?;
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7002".into());
-    let cannot = |error: io::Error| format!("cannot follow {}: {error}", path.display());
+    let cannot = |error: io::Error| format!("cannot follow '{}': {error}", path.display());
     let file = open(&path).map_err(cannot)?;
 
     let mut reactor = Reactor::new()?;

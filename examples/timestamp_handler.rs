@@ -100,5 +100,8 @@ fn run() -> Result<(), Failure> {
     drain_on_interrupt(&reactor, GRACE)?;
     let listener = listening(reactor.net().serve(at, Listen::new(), Stamper::default))?;
     announce(&reactor.net(), listener)?;
-    Ok(reactor.run(&mut Counter { clients: 0, clients_max })?)
+    let mut counter = Counter { clients: 0, clients_max };
+    reactor.run(&mut counter)?;
+    reactor.shutdown(&mut counter); // who is left at a second Ctrl-C is told of too
+    Ok(())
 }

@@ -7,11 +7,11 @@ mod common;
 #[path = "common/printable.rs"]
 mod printable;
 
-use common::{Failure, arguments, complain, exit, misused, print, stop_on_interrupt};
-use mainspring::{Context, Keep, Net, Outcome, Protocol, Reactor, Reason, Reconnect, Remote, Terminator};
+use common::{Failure, arguments, callee, complain, exit, is_misused, misused, print, stop_on_interrupt};
+use mainspring::{Context, Keep, Limit, Link, Net, Outcome, Protocol, Reactor, Reason, Reconnect, Remote, Target, Terminator};
 use printable::printable;
 use std::{
-    io::{self, BufRead, ErrorKind, Read},
+    io::{self, BufRead, Read},
     process::ExitCode,
     sync::mpsc::{SyncSender, sync_channel},
     thread,
@@ -31,8 +31,9 @@ ADDR is HOST:PORT or unix:/path. In two terminals:
 
 While there is no connection the newest 64 KiB of lines are kept; a line that
 was on its way when the connection broke may be lost. After N failures in a row
-it gives up; if N is not given, never. At the end of its input it waits until
-what is kept has been sent, and ends.";
+it gives up; if N is not given, never. At the end of its input it sends what is
+kept, and prints what is still answered, until the server ends too or has said
+nothing for 5 seconds.";
 
 /// A server that says more than this in one line is left, and called again later.
 const LINE_MAX: usize = 4096;
@@ -44,10 +45,14 @@ const KEPT_MAX: usize = 64 << 10;
 /// A server that for so long takes nothing of what is sent is gone, or as good as that.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// When all has been sent: so long the server may say nothing before it is known that it has answered.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// What the program has one of; every callback is lent it.
 struct App {
     uplink: Reconnect<App>,
     tries_max: u32,
+    was_connected: bool,
     /// Standard input has ended.
     is_complete: bool,
     /// Who waits until the connection can take more. Dropping it says so.
@@ -56,9 +61,9 @@ struct App {
 }
 
 impl App {
-    fn new(to: &str, tries_max: u32) -> Self {
+    fn new(to: impl Into<Target>, tries_max: u32) -> Self {
         let uplink = Reconnect::new(to, |app: &mut App| &mut app.uplink, || Uplink).keep(Keep::Last { bytes_max: KEPT_MAX });
-        Self { uplink, tries_max, is_complete: false, held_up: None, ending: Ok(()) }
+        Self { uplink, tries_max, was_connected: false, is_complete: false, held_up: None, ending: Ok(()) }
     }
 
     /// A line of input, and who waits until the next one is wanted.
@@ -72,8 +77,8 @@ impl App {
 
     fn input_ended(&mut self, net: &mut Net<'_, Self>) {
         self.is_complete = true;
-        if self.uplink.is_ready() {
-            self.uplink.stop(net); // politely: what was sent leaves first
+        if let Some(mut link) = self.uplink.key().filter(|_| self.uplink.is_ready()).and_then(|key| net.link(key)) {
+            say_that_it_was_all(&mut link);
         }
     }
 
@@ -86,19 +91,27 @@ impl App {
     }
 }
 
+/// Once what was sent has left. The answers to the last lines are still to come, so this direction alone ends; the idle clock
+/// stands still until then.
+fn say_that_it_was_all(link: &mut Link<'_>) {
+    link.half_close();
+    link.set_idle_timeout(GRACE);
+}
+
 /// A connection; there is a new one for each attempt.
 struct Uplink;
 
 impl Protocol<App> for Uplink {
     fn connected(&mut self, ctx: &mut Context<'_, App>, app: &mut App) -> Outcome {
         complain(format_args!("connected to {}", ctx.peer()));
+        app.was_connected = true;
         ctx.set_terminator(Terminator::line(LINE_MAX));
         ctx.set_stall_timeout(PATIENCE);
         // A server that has vanished without a word is noticed by TCP. A heart beat of your protocol would notice it sooner.
         let _ = ctx.link().with_socket(|socket| socket.set_keepalive(true));
         app.uplink.ready(ctx); // what was kept leaves
         if app.is_complete {
-            app.uplink.stop(&mut ctx.net);
+            say_that_it_was_all(&mut ctx.link());
         }
         Ok(())
     }
@@ -116,10 +129,23 @@ impl Protocol<App> for Uplink {
         Ok(())
     }
 
+    /// The only idle time-out is that of a server that was told all.
+    fn exceeded(&mut self, ctx: &mut Context<'_, App>, _: &mut App, limit: Limit) -> Outcome {
+        if limit != Limit::Idle {
+            return Err(limit.into());
+        }
+        ctx.close();
+        Ok(())
+    }
+
     fn closed(&mut self, ctx: &mut Context<'_, App>, app: &mut App, why: Reason) {
         app.held_up = None;
+        if app.is_complete && app.uplink.is_ready() {
+            app.uplink.stop(&mut ctx.net); // it was told all
+        }
         app.uplink.closed(ctx, &why); // and again, after a pause
-        let is_nonsense = matches!(&why, Reason::Resolve(error) if error.kind() == ErrorKind::InvalidInput);
+        // A network interface may come back where there was one.
+        let is_nonsense = !app.was_connected && matches!(&why, Reason::Resolve(error) if is_misused(error));
         if app.uplink.is_stopped() {
             if app.ending.is_ok() && !why.is_clean() {
                 app.ending = Err(format!("the last lines may be lost: {why}").into());
@@ -163,9 +189,10 @@ fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 1, &["tries"])? else { return Ok(()) };
     let to = given.text()?.ok_or_else(|| misused("ADDR is missing: whom to call?"))?;
     let tries_max = given.number("tries", 1..=u32::MAX)?.unwrap_or(u32::MAX);
+    let to = callee("ADDR", &to)?;
     let mut reactor = Reactor::new()?;
     stop_on_interrupt(&reactor)?;
-    let mut app = App::new(&to, tries_max);
+    let mut app = App::new(to, tries_max);
     app.uplink.start(&mut reactor.net());
     let remote = reactor.remote();
     thread::spawn(move || read_input(&remote));
@@ -239,6 +266,22 @@ mod tests {
         assert!(!scene.state().uplink.is_stopped());
         let server = scene.serves(SERVER);
         scene.passes(MINUTE).hears(server, "one\n").hears_end(server).ends(server);
+        assert!(scene.state().uplink.is_stopped() && scene.state().ending.is_ok());
+    }
+
+    #[test]
+    fn a_server_has_all_the_time_to_take_the_last_lines_and_some_to_answer_them() {
+        let mut scene = started(u32::MAX);
+        let server = found(&mut scene);
+        scene.reads(server, false);
+        types_until_it_waits(&mut scene);
+        ends_input(&mut scene);
+        scene.passes(3 * GRACE);
+        assert_eq!(scene.connections(), 1, "it takes its time");
+        scene.reads(server, true).takes(server);
+        scene.passes(GRACE / 2).says(server, "well\n").passes(GRACE / 2 + SECOND);
+        assert!(!scene.state().uplink.is_stopped(), "it may answer more");
+        scene.passes(GRACE).hears_end(server);
         assert!(scene.state().uplink.is_stopped() && scene.state().ending.is_ok());
     }
 

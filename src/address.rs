@@ -59,14 +59,26 @@ impl Address {
                 io::ErrorKind::InvalidInput,
                 "a path has no zero byte (an abstract name is written unix:@name)",
             )),
-            Self::Unix(Some(path)) => socket2::SockAddr::unix(path),
+            Self::Unix(Some(path)) => {
+                let len = path.as_os_str().len();
+                socket2::SockAddr::unix(path).map_err(|_| too_long("path", len))
+            }
             Self::Abstract(name) if cfg!(any(target_os = "linux", target_os = "android")) => {
-                let name: Vec<u8> = [&[0], &name[..]].concat();
-                socket2::SockAddr::unix(std::ffi::OsString::from_vec(name))
+                let bytes: Vec<u8> = [&[0], &name[..]].concat();
+                socket2::SockAddr::unix(std::ffi::OsString::from_vec(bytes)).map_err(|_| too_long("name", name.len()))
             }
             _ => Err(io::Error::new(io::ErrorKind::Unsupported, format!("`{self}` is no address on this system"))),
         }
     }
+}
+
+/// What the system has for a Unix socket's path, without the zero byte that ends it, or begins an abstract name.
+#[cfg(unix)]
+const PATH_BYTES_MAX: usize = size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path) - 1;
+
+#[cfg(unix)]
+fn too_long(what: &str, bytes: usize) -> io::Error {
+    invalid(format!("a Unix socket's {what} has at most {PATH_BYTES_MAX} bytes, and this one has {bytes}"))
 }
 
 impl From<SocketAddr> for Address {
@@ -141,7 +153,7 @@ impl Target {
             Self::Unix(path) => Ok(Place::At(Address::Unix(Some(path.clone())))),
             Self::Abstract(name) => Ok(Place::At(Address::Abstract(name.clone()))),
             Self::Name(host, port) => place_of(host, *port),
-            Self::Text(text) => parse(text),
+            Self::Text(text) => parse(text, "HOST:PORT, IP:PORT, [IPv6]:PORT or unix:/path"),
         }
     }
 
@@ -159,7 +171,11 @@ impl Target {
     /// # Errors
     /// For a host name, and for what leads nowhere.
     pub(crate) fn address(&self) -> io::Result<Address> {
-        match self.place()? {
+        let place = match self {
+            Self::Text(text) => parse(text, "IP:PORT, [IPv6]:PORT or unix:/path"),
+            other => other.place(),
+        };
+        match place? {
             Place::At(address) => Ok(address),
             Place::Named(host, _) => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -169,7 +185,8 @@ impl Target {
     }
 }
 
-fn parse(text: &str) -> io::Result<Place> {
+/// What is none of these forms is told them.
+fn parse(text: &str, forms: &str) -> io::Result<Place> {
     if let Some(name) = text.strip_prefix("unix:@") {
         return Ok(Place::At(Address::Abstract(name.into())));
     }
@@ -180,17 +197,17 @@ fn parse(text: &str) -> io::Result<Place> {
         return Ok(Place::At(Address::Ip(addr)));
     }
     let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once("]:").filter(|(host, _)| host.contains(':')).ok_or_else(|| malformed(text))?,
-        None => text.rsplit_once(':').filter(|(host, _)| !host.contains(':')).ok_or_else(|| malformed(text))?,
+        Some(rest) => rest.split_once("]:").filter(|(host, _)| host.contains(':')).ok_or_else(|| malformed(text, forms))?,
+        None => text.rsplit_once(':').filter(|(host, _)| !host.contains(':')).ok_or_else(|| malformed(text, forms))?,
     };
     if host.is_empty() || port.is_empty() || text.contains('/') {
-        return Err(malformed(text));
+        return Err(malformed(text, forms));
     }
     place_of(host, parse_port(port)?)
 }
 
-fn malformed(text: &str) -> io::Error {
-    invalid(format!("`{}` is no address: write HOST:PORT, IP:PORT, [IPv6]:PORT or unix:/path", text.escape_debug()))
+fn malformed(text: &str, forms: &str) -> io::Error {
+    invalid(format!("`{}` is no address: write {forms}", text.escape_debug()))
 }
 
 fn invalid(text: String) -> io::Error {
@@ -466,9 +483,24 @@ mod tests {
         ] {
             assert!(error(text).contains("HOST:PORT, IP:PORT, [IPv6]:PORT or unix:/path"), "{text}: {}", error(text));
         }
+        // Where a name cannot be used nobody is told to write one.
+        let error_of_address = Target::from("7000").address().expect_err("no address").to_string();
+        assert_eq!(error_of_address, "`7000` is no address: write IP:PORT, [IPv6]:PORT or unix:/path");
         assert!(error("example.org:htpp").contains("no service is called `htpp`"));
         assert!(error("example.org:70000").contains("65535"));
         assert!(error("example.org:+80").contains("no service"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn too_long_a_path_is_told_how_long_it_may_be() {
+        let error = |address: Address| address.to_socket().expect_err("too long").to_string();
+        let long = "x".repeat(108);
+        assert!(Address::Unix(Some(long[1..].into())).to_socket().is_ok());
+        assert!(Address::Abstract(long[1..].into()).to_socket().is_ok());
+        let told = error(Address::Unix(Some(long.as_str().into())));
+        assert_eq!(told, "a Unix socket's path has at most 107 bytes, and this one has 108");
+        assert_eq!(error(Address::Abstract(long.into())), told.replace("path", "name"));
     }
 
     #[test]

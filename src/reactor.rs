@@ -47,7 +47,8 @@ impl<S> Reactor<S> {
     /// # Errors
     /// When the system has no descriptor for a selector.
     pub fn with_config(config: Config) -> io::Result<Self> {
-        Self::with_world(Box::new(OsWorld::new(config.spin)?), config)
+        let made = OsWorld::new(config.spin).and_then(|world| Self::with_world(Box::new(world), config));
+        made.map_err(|error| io::Error::new(error.kind(), format!("cannot make an event loop: {error}")))
     }
 
     #[cfg(feature = "sim")]

@@ -61,6 +61,10 @@ fn a_name_that_shows_as_another_one_is_refused_and_what_turns_a_line_around_is_s
             t.receives(format!("{name}\n")).sends("A name is UTF-8, and all of it can be seen. Your name?\n");
         }
     }
+    // Of private use, or shown on what stands before the name alone.
+    for unseen in ["\u{e000}", "anna\u{f0000}", "\u{307}", &"\u{301}".repeat(32), "\u{20dd}a", "\u{64b}", "\u{3099}"] {
+        t.receives(format!("{unseen}\n")).sends("A name is UTF-8, and all of it can be seen. Your name?\n");
+    }
     for nothing in ["\u{2800}", "\u{2028}", "\u{a0}", "\u{85}"] {
         t.receives(format!("{nothing}\n")).sends("A name has 1 to 32 characters. Your name?\n");
     }

@@ -11,12 +11,14 @@ mod common;
 use common::{PATIENCE, dial, say};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::{
         fd::OwnedFd,
         unix::{
+            ffi::OsStrExt,
             net::{UnixListener, UnixStream},
             process::ExitStatusExt,
         },
@@ -393,7 +395,7 @@ fn help_tells_after_how_long_who_says_nothing_is_let_go() {
 
 #[test]
 fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
-    let wrong: [(&str, &[&str], &str); 47] = [
+    let wrong: [(&str, &[&str], &str); 50] = [
         ("in_a_game", &["--nonsense"], "--nonsense"),
         ("in_a_game", &["127.0.0.1:0", "surplus"], "surplus"),
         ("in_a_game", &["--steps", "-1"], "--steps takes a whole number from 1 to 18446744073709551615, not '-1'"),
@@ -436,11 +438,14 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
         ("proxy", &["127.0.0.1:0"], "TARGET"),
         ("proxy", &["127.0.0.1:0", "127.0.0.1:1", "surplus"], "surplus"),
         ("proxy", &["nonsense", "127.0.0.1:1"], "nonsense"),
-        ("proxy", &["127.0.0.1:0", "nonsense"], "TARGET: 'nonsense' is no address"),
+        ("proxy", &["127.0.0.1:0", "nonsense"], "TARGET: `nonsense` is no address"),
         ("proxy", &["127.0.0.1:0", "http://example.org:80"], "TARGET: "),
         ("proxy", &["127.0.0.1:0", "127.0.0.1:99999"], "TARGET: "),
         ("proxy", &["127.0.0.1:0", "host:no-such-service"], "no-such-service"),
         ("proxy", &["127.0.0.1:0", "no..host:80"], "TARGET: "),
+        ("tail", &["", "127.0.0.1:0"], "SOURCE '' names nothing"),
+        ("transfer", &["receive", "", "127.0.0.1:0"], "FOLDER '' names nothing"),
+        ("transfer", &["send", "127.0.0.1:1", "Cargo.toml", ""], "FILE '' names nothing"),
     ];
     for (name, arguments, word) in wrong {
         let complaint = Program::start(name, arguments).ends_misused();
@@ -449,13 +454,97 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
 }
 
 #[test]
+fn an_address_that_is_none_is_a_wrong_command_line_of_whoever_is_given_it() {
+    let long = format!("unix:/tmp/{}", "x".repeat(150));
+    let both = ["nonsense", "", "unix:", long.as_str(), "127.0.0.1:", "127.0.0.1:0x", "127.0.0.1:+80", "127.0.0.1:99999"];
+    let zoned = ["[fe80::1%no-such-link]:80", "[::1%lo]:80"]; // RFC 4007
+    for at in both.iter().chain(&zoned).chain(&["localhost:7001", "localhost:0"]) {
+        let servers: [(&str, &[&str]); 9] = [
+            ("timestamp", &["serve", at]),
+            ("chat", &[at]),
+            ("proxy", &[at, "127.0.0.1:1"]),
+            ("guess", &[at]),
+            ("timestamp_handler", &[at]),
+            ("in_a_game", &[at]),
+            ("gopher_server", &["examples", at]),
+            ("transfer", &["receive", "/tmp", at]),
+            ("tail", &["/dev/tty", at]),
+        ];
+        for (name, arguments) in servers {
+            if name == "tail" && File::open("/dev/tty").is_err() {
+                continue; // no terminal to follow
+            }
+            let complaint = Program::start(name, arguments).ends_misused();
+            assert!(!complaint.contains("HOST"), "{name}: it is told no form that it cannot use: {complaint}");
+        }
+    }
+    for to in both.iter().chain(&zoned).chain(&["127.0.0.1:0", "[::1]:0", "localhost:0", "no..host:80", "a b:80", "a/b:80"]) {
+        let clients: [(&str, &[&str]); 4] = [
+            ("timestamp", &["ask", to, "hello"]),
+            ("transfer", &["send", to, "Cargo.toml"]),
+            ("uplink", &[to]),
+            ("proxy", &["127.0.0.1:0", to]),
+        ];
+        for (name, arguments) in clients {
+            let complaint = Program::start(name, arguments).ends_misused();
+            assert!(!complaint.contains("SUN_LEN"), "{name}: {complaint}");
+        }
+    }
+}
+
+/// Whoever has too few descriptors says what it could not do; and whoever listens has one for who comes.
+#[test]
+fn however_few_descriptors_there_are_nobody_waits_for_nothing() {
+    let (target, to) = listener();
+    thread::spawn(move || while target.accept().is_ok() {}); // each is closed at once; it ends with the test
+    let proxy = format!("127.0.0.1:0 {to}");
+    let servers = [
+        ("echo", "127.0.0.1:0"),
+        ("chat", "127.0.0.1:0"),
+        ("guess", "127.0.0.1:0"),
+        ("in_a_game", "127.0.0.1:0"),
+        ("timestamp", "serve 127.0.0.1:0"),
+        ("timestamp_handler", "127.0.0.1:0"),
+        ("proxy", &proxy),
+        ("gopher_server", "examples 127.0.0.1:0"),
+        ("transfer", "receive /tmp 127.0.0.1:0"),
+    ];
+    for (name, arguments) in servers {
+        let mut heard = 0;
+        for most in 4..=14 {
+            let program = start_with_descriptors(most, name, arguments);
+            match program.stdout.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    let addr = line.strip_prefix("listening on ").and_then(|addr| addr.parse().ok()).expect("an IP address");
+                    let mut client = dial(addr);
+                    let _ = client.write_all(b"x\n"); // it may be reset already
+                    let outcome = client.read(&mut [0; 100]).map_err(|error| error.kind());
+                    assert_ne!(outcome, Err(ErrorKind::WouldBlock), "{name} with {most}: an answer, an end or a reset");
+                    heard += 1;
+                }
+                Err(_) => {
+                    let (_, complaint) = program.ends_badly();
+                    let said = complaint.to_lowercase();
+                    assert!(
+                        said.starts_with("error: c") && said.contains("too many open files"),
+                        "{name} with {most}: {complaint}"
+                    );
+                }
+            }
+        }
+        assert!(heard > 0, "{name}: so many descriptors are enough");
+    }
+}
+
+#[test]
 fn what_is_not_there_or_will_not_do_is_another_error_than_a_wrong_command_line() {
-    let wrong: [(&str, &[&str], &str); 5] = [
-        ("tail", &["/nowhere/at/all"], "/nowhere/at/all: No such file"),
-        ("tail", &["Cargo.toml"], "Cargo.toml: a file cannot be waited for"),
-        ("tail", &["src"], "src: a file cannot be waited for"),
+    let wrong: [(&str, &[&str], &str); 6] = [
+        ("tail", &["/nowhere/at/all"], "'/nowhere/at/all': No such file"),
+        ("tail", &["Cargo.toml"], "'Cargo.toml': a file cannot be waited for"),
+        ("tail", &["src"], "'src': a file cannot be waited for"),
         ("proxy", &["127.0.0.1:0", "no-such-host.invalid:80"], "error: TARGET: "), // RFC 6761: never resolved
-        ("transfer", &["receive", "/nowhere/at/all", "127.0.0.1:0"], "/nowhere/at/all"),
+        ("transfer", &["receive", "/nowhere/at/all", "127.0.0.1:0"], "'/nowhere/at/all' is no folder"),
+        ("chat", &["unix:/nowhere/at/all"], "unix:/nowhere/at/all: No such file"),
     ];
     for (name, arguments, word) in wrong {
         let (stdout, complaint) = Program::start(name, arguments).ends_badly();
@@ -525,6 +614,31 @@ fn echo_sends_back_what_it_gets() {
     let mut rest = String::new();
     caller.lines.read_to_string(&mut rest).expect("an orderly end");
     assert_eq!(rest, "the end");
+}
+
+#[test]
+fn echo_is_told_no_address_that_is_no_text() {
+    let mut command = Command::new(path("echo"));
+    let output = command.arg(OsStr::from_bytes(b"\xff:1")).output().expect("it was built");
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), complaint.lines().count()), (Some(1), 1), "{complaint}");
+    assert!(complaint.contains("an address is text"), "{complaint}");
+}
+
+/// Those that are a name alone.
+#[test]
+fn the_limits_that_the_readme_says_are_set_in_config_are() {
+    let (readme, config) = (include_str!("../README.md"), include_str!("../src/config.rs"));
+    let (_, limits) = readme.split_once("\n## Limits\n").expect("a chapter");
+    let (limits, _) = limits.split_once("\n## ").expect("it ends");
+    let names: Vec<&str> = limits.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+    let (of_config, others): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| !name.contains("::"));
+    assert!(of_config.len() > 15 && !others.is_empty(), "{names:?}");
+    for name in of_config {
+        assert!(config.contains(&format!("pub fn {name}(")), "{name}");
+    }
+    let has_no_number = ["last six", "last seven", "last eight", "all but"].iter().all(|words| !limits.contains(words));
+    assert!(has_no_number, "a row more, and a number would be wrong");
 }
 
 #[test]
@@ -754,6 +868,26 @@ fn uplink_sends_what_is_typed_and_comes_back_after_it_was_reset() {
     drop(second);
     let (status, stdout, complaints) = program.end();
     assert_eq!((status.code(), stdout, complaints.len()), (Some(0), vec![], 1), "{complaints:?}");
+}
+
+#[test]
+fn uplink_prints_what_is_answered_after_the_end_of_its_input() {
+    for is_ended_by_server in [true, false] {
+        let (mut program, server) = uplink(&[]);
+        program.types("one\ntwo\n");
+        program.end_of_input();
+        let mut peer = Caller::of(accept(&server));
+        peer.hears("one");
+        peer.hears("two");
+        peer.hears_the_end();
+        peer.says("answers\nto both\n");
+        if is_ended_by_server {
+            peer.hangs_up();
+        }
+        let (status, said, complaints) = program.end(); // otherwise when it has said nothing for a while
+        assert_eq!((status.code(), complaints.len()), (Some(0), 1), "{complaints:?}");
+        assert_eq!(said, ["answers", "to both"]);
+    }
 }
 
 #[test]
@@ -1788,8 +1922,14 @@ fn proxy_finds_its_target_by_name() {
     Caller::of(accept(&target)).hears("hello");
 }
 
-/// A program that may have no more than so many descriptors.
+/// A server that may have no more than so many descriptors.
 fn serve_with_descriptors(most: u32, name: &str, arguments: &str) -> (Program, SocketAddr) {
+    let program = start_with_descriptors(most, name, arguments);
+    let addr = program.address().parse().expect("an IP address");
+    (program, addr)
+}
+
+fn start_with_descriptors(most: u32, name: &str, arguments: &str) -> Program {
     let line = format!("ulimit -n {most} && exec '{}' {arguments}", path(name).display());
     let mut child = Command::new("sh")
         .args(["-c", &line])
@@ -1800,9 +1940,7 @@ fn serve_with_descriptors(most: u32, name: &str, arguments: &str) -> (Program, S
         .expect("sh(1)");
     let stdout = lines_of(child.stdout.take().expect("piped"));
     let stderr = lines_of(child.stderr.take().expect("piped"));
-    let program = Program { stdin: child.stdin.take(), child, stdout, stderr };
-    let addr = program.address().parse().expect("an IP address");
-    (program, addr)
+    Program { stdin: child.stdin.take(), child, stdout, stderr }
 }
 
 #[test]
@@ -1956,4 +2094,21 @@ fn timestamp_handler_answers_in_order_refuses_beyond_its_limit_and_counts() {
     let mut third = Caller::new(addr);
     third.says("three\n");
     assert!(third.line().ends_with("] three"));
+}
+
+#[test]
+fn timestamp_handler_tells_of_whom_a_second_interrupt_cuts_off() {
+    let (mut program, addr) = Program::serve("timestamp_handler", &["127.0.0.1:0"]);
+    let mut client = Caller::new(addr);
+    client.says("one\nhalf of ");
+    assert!(client.line().ends_with("] one"));
+    program.interrupt();
+    while TcpStream::connect(addr).is_ok() {
+        thread::yield_now(); // until it listens no more
+    }
+    program.interrupt();
+    let (status, told, complaints) = program.end();
+    assert_eq!((status.code(), complaints), (Some(130), vec![]));
+    let is_client = |line: &String| line.contains(": 1 requests; ");
+    assert_eq!(told.iter().filter(|line| is_client(line)).count(), 1, "{told:?}");
 }

@@ -328,7 +328,7 @@ fn a_killed_receiver_loses_nothing_that_it_had() {
 }
 
 #[test]
-fn hostile_names_and_headers_are_refused_and_the_connection_goes_on() {
+fn hostile_names_are_refused_and_the_connection_goes_on() {
     let outer = Folder::new();
     let into = Folder(outer.0.join("in"));
     fs::create_dir(&into.0).expect("a new name");
@@ -350,8 +350,6 @@ fn hostile_names_and_headers_are_refused_and_the_connection_goes_on() {
         hand.says(header(name, b"x").line());
         hand.is_refused("a name");
     }
-    hand.says("GET / HTTP/1.1\r\n");
-    hand.is_refused("JSON");
     hand.says(header("long", &[0; 101]).line());
     hand.is_refused("too many");
     hand.says(header("good", b"content").line());
@@ -364,6 +362,50 @@ fn hostile_names_and_headers_are_refused_and_the_connection_goes_on() {
     let mut rest = Vec::new();
     let _ = hand.lines.read_to_end(&mut rest); // an end or a reset
     assert!(rest.is_empty());
+}
+
+#[test]
+fn who_says_a_line_that_is_no_header_is_refused_and_let_go() {
+    let into = Folder::new();
+    let receiving = Receiving::into(&into, &[]);
+    for (line, word) in [("x\n", "JSON"), ("GET / HTTP/1.1\r\n", "JSON"), ("\n", "JSON"), ("{\"name\":\"a\"}\n", "size")] {
+        let mut hand = Hand::to(&receiving);
+        hand.says(line);
+        hand.is_refused(word);
+        let mut rest = Vec::new();
+        hand.lines.read_to_end(&mut rest).expect("an orderly end in time");
+        assert!(rest.is_empty());
+    }
+}
+
+#[test]
+fn what_answers_without_being_a_receiver_is_said_to_be_none() {
+    let from = Folder::new().with("file", b"content");
+    for said in [&b"220 hello\r\n"[..], &[b'x'; 10_000], &[0; 5000], b"{\"state\":\"well\"}\n"] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let at = listener.local_addr().expect("it listens").to_string();
+        let server = thread::spawn(move || {
+            let mut sender = listener.accept().expect("it comes").0;
+            let _ = sender.write_all(said); // it may have gone
+            let _ = sender.read_to_end(&mut Vec::new());
+        });
+        let sent = run(&["send", &at, &from.path("file")]);
+        server.join().expect("it has played its part");
+        assert_eq!(sent.status.code(), Some(1));
+        let complaints = text(&sent.stderr);
+        assert!(complaints.contains("file: what answers is no receiver of files: "), "{complaints}");
+        assert!(!complaints.contains("send it again"), "{complaints}");
+    }
+}
+
+#[test]
+fn what_a_sender_says_on_the_way_may_be_lost_and_the_files_arrive() {
+    let (from, into) = (Folder::new().with("file", b"content"), Folder::new());
+    let receiving = Receiving::into(&into, &[]);
+    let Ok(full) = fs::File::options().write(true).open("/dev/full") else { return }; // full(4)
+    let sent = program().args(["send", &receiving.at.to_string(), &from.path("file")]).stdout(full).output();
+    assert_eq!(sent.expect("it was built").status.code(), Some(0));
+    assert_eq!(into.content("file"), b"content");
 }
 
 #[test]
@@ -614,7 +656,7 @@ fn help_mistakes_and_an_interrupt() {
         (&["nonsense"], 2, "'nonsense' is neither"),
         (&["--nonsense"], 2, "--nonsense"),
         (&["receive"], 2, "FOLDER"),
-        (&["receive", "/nowhere"], 1, "/nowhere is no folder"),
+        (&["receive", "/nowhere"], 1, "'/nowhere' is no folder"),
         (&["receive", "/", "127.0.0.1:0", "surplus"], 2, "surplus"),
         (&["send", "127.0.0.1:1"], 2, "FILE"),
         (&["send", "nonsense", "file"], 2, "`nonsense` is no address"),

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each program uses a part of it
 
 use lexopt::prelude::*;
-use mainspring::{Gone, Key, Net, Reactor, Remote};
+use mainspring::{Gone, IpProtocol, Key, NameError, Net, Reactor, Remote, Target, service_port};
 use signal_hook::{
     consts::{SIGINT, SIGPIPE, SIGTERM},
     iterator::Signals,
@@ -14,7 +14,10 @@ use std::{
     fmt::{self, Display},
     fs,
     io::{self, ErrorKind, Write},
+    net::SocketAddr,
     ops::RangeInclusive,
+    os::unix::net::SocketAddr as UnixAddr,
+    path::PathBuf,
     process::{Command, ExitCode, Stdio},
     str::FromStr,
     sync::atomic::{AtomicU8, Ordering},
@@ -132,6 +135,11 @@ impl Arguments {
         self.words.pop_front()
     }
 
+    /// The next word, as the name of a file or a folder.
+    pub(crate) fn path(&mut self, what: &str) -> Result<Option<PathBuf>, Failure> {
+        self.word().map(|word| path(what, word)).transpose()
+    }
+
     /// The next word, as text.
     pub(crate) fn text(&mut self) -> Result<Option<String>, Failure> {
         self.word().map(|word| word.string().map_err(misused)).transpose()
@@ -164,10 +172,57 @@ impl Arguments {
     }
 }
 
+/// The name of a file or a folder.
+pub(crate) fn path(what: &str, word: OsString) -> Result<PathBuf, Failure> {
+    if word.is_empty() { Err(misused(format!("{what} '' names nothing"))) } else { Ok(word.into()) }
+}
+
+/// Whom to call: what nobody could be called by is a wrong command line, whatever the network would say to it.
+pub(crate) fn callee(what: &str, text: &str) -> Result<Target, Failure> {
+    callee_of(text).map_err(|why| misused(format!("{what}: {why}")))
+}
+
+fn callee_of(text: &str) -> Result<Target, String> {
+    if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+        let name = path.strip_prefix('@').unwrap_or(path);
+        return match UnixAddr::from_pathname(name) {
+            Ok(_) => Ok(text.into()),
+            Err(_) => Err(format!("a Unix socket's path of {} bytes is too long for this system", name.len())),
+        };
+    }
+    let parts = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once("]:"),
+        None => text.rsplit_once(':').filter(|(host, _)| !host.contains([':', '/'])),
+    };
+    let Some((host, port)) = parts.filter(|(host, port)| !host.is_empty() && !port.is_empty()) else {
+        return Err(format!("`{text}` is no address: write HOST:PORT, IP:PORT, [IPv6]:PORT or unix:/path"));
+    };
+    let port = if port.bytes().all(|byte| byte.is_ascii_digit()) {
+        port.parse().map_err(|_| format!("there is no port {port}: the highest is 65535"))?
+    } else {
+        service_port(port, IpProtocol::Tcp).map_err(|error| error.to_string())?
+    };
+    if port == 0 {
+        return Err(format!("`{text}`: nobody can be called at port 0, which is for who listens"));
+    }
+    Ok(text.parse::<SocketAddr>().map_or_else(|_| (host, port).into(), Target::from))
+}
+
+/// Whether a name or an address was wrong by itself, whatever a name server would say to it: it may have a zone that is none.
+pub(crate) fn is_misused(error: &io::Error) -> bool {
+    match error.kind() {
+        ErrorKind::InvalidInput => true,
+        ErrorKind::NotFound => error.raw_os_error().is_none() && NameError::of(error).is_none(),
+        _ => false,
+    }
+}
+
 /// The outcome of listening: where that was no address, the command line was wrong.
 pub(crate) fn listening(outcome: io::Result<Key>) -> Result<Key, Failure> {
     outcome.map_err(|error| match error.kind() {
         ErrorKind::InvalidInput | ErrorKind::Unsupported => misused(error),
+        // An unknown service, and no folder that is not there: what the system has said begins with the address.
+        ErrorKind::NotFound if !error.to_string().starts_with("cannot listen on ") => misused(error),
         _ => error.into(),
     })
 }
@@ -225,7 +280,8 @@ fn on_interrupt<S: 'static>(
     mut then: impl FnMut(&Remote<S>) -> Result<(), Gone> + Send + 'static,
 ) -> io::Result<()> {
     let remote = reactor.remote();
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let signals = Signals::new([SIGINT, SIGTERM]);
+    let mut signals = signals.map_err(|error| io::Error::new(error.kind(), format!("cannot wait for Ctrl-C: {error}")))?;
     thread::spawn(move || {
         for signal in signals.forever() {
             SIGNAL.store(signal as u8, Ordering::Relaxed);

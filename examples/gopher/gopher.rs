@@ -1,7 +1,7 @@
 //! What both ends of Gopher know (RFC 1436): kinds of items, lines of a menu, requests, and how text is sent. Pure: no
 //! socket, no file.
 
-use std::{fmt, path::Path, str};
+use std::{fmt, net::IpAddr, path::Path, str};
 
 /// A selector has 255 bytes at most.
 pub(crate) const SELECTOR_MAX: usize = 255;
@@ -134,6 +134,14 @@ pub(crate) fn refusal(answer: &[u8]) -> Option<String> {
     let item = Item::parse(lines.next()?).filter(|item| item.kind == Kind::Error)?;
     let is_alone = matches!((lines.next(), lines.next()), (None | Some("."), None));
     is_alone.then_some(item.shown)
+}
+
+/// Whether a client could be told to go there: an IP address, or what may be the name of a host.
+pub(crate) fn is_host(text: &str) -> bool {
+    let is_label =
+        |label: &str| (1..=63).contains(&label.len()) && label.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'));
+    let name = text.strip_suffix('.').unwrap_or(text);
+    text.parse::<IpAddr>().is_ok() || name.len() <= 253 && name.split('.').all(is_label)
 }
 
 // --------------------------------------------------------------------------------------------------------- requests

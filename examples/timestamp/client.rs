@@ -4,13 +4,13 @@
 //! that it was answered: so the prompt comes after the answer, and no more than one line is ever under way.
 
 use crate::{
-    common::{Failure, misused, print, put, say, stop_on_interrupt},
+    common::{Failure, is_misused, misused, print, put, say, stop_on_interrupt},
     printable::printable,
     server::LINE_MAX,
 };
-use mainspring::{Connect, Context, Key, Limit, Outcome, Protocol, Reactor, Reason, Remote, Terminator};
+use mainspring::{Connect, Context, Key, Limit, Outcome, Protocol, Reactor, Reason, Remote, Target, Terminator};
 use std::{
-    io::{self, ErrorKind, IsTerminal},
+    io::{self, IsTerminal},
     iter,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
@@ -52,7 +52,7 @@ impl Protocol<Ending> for Client {
         *ending = match why {
             Reason::Finish => Ok(()),
             Reason::Failed(fault) => Err(fault),
-            Reason::Resolve(error) if error.kind() == ErrorKind::InvalidInput => Err(misused(error)),
+            Reason::Resolve(error) if is_misused(&error) => Err(misused(error)),
             Reason::Limit(Limit::Deadline) => {
                 Err(format!("the server {} has not answered for {} seconds", ctx.peer(), self.timeout.as_secs()).into())
             }
@@ -63,7 +63,7 @@ impl Protocol<Ending> for Client {
 }
 
 /// Asks `text`, or what is typed.
-pub(crate) fn ask(server: String, text: Option<String>, timeout: Duration) -> Ending {
+pub(crate) fn ask(server: Target, text: Option<String>, timeout: Duration) -> Ending {
     let mut reactor = Reactor::new()?;
     stop_on_interrupt(&reactor)?;
     let (ready, may_ask) = sync_channel(1);

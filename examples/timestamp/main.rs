@@ -10,7 +10,8 @@ mod printable;
 mod server;
 mod show;
 
-use common::{Failure, arguments, exit, misused};
+use common::{Failure, arguments, callee, exit, misused};
+use mainspring::Target;
 use std::{process::ExitCode, time::Duration};
 
 const HELP: &str = "\
@@ -54,7 +55,7 @@ enum Command {
         idle_max: Duration,
     },
     Ask {
-        server: String,
+        server: Target,
         text: Option<String>,
         timeout: Duration,
     },
@@ -81,7 +82,7 @@ fn command() -> Result<Command, Failure> {
         (Some("ask"), []) => Err(misused("whom to ask? an address is missing")),
         (Some("ask"), [server, text @ ..]) => {
             let text = (!text.is_empty()).then(|| text.join(" "));
-            Ok(Command::Ask { server: server.clone(), text, timeout: timeout.unwrap_or(client::TIMEOUT) })
+            Ok(Command::Ask { server: callee("ADDR", server)?, text, timeout: timeout.unwrap_or(client::TIMEOUT) })
         }
         (Some(what), _) => Err(misused(format!("serve or ask? '{what}' is neither"))),
     }

@@ -12,7 +12,8 @@ mod receive;
 mod send;
 mod sha256;
 
-use common::{Failure, arguments, exit, misused};
+use common::{Failure, arguments, callee, exit, misused, path};
+use mainspring::Target;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
@@ -54,7 +55,7 @@ enum Command {
         limit: u64,
     },
     Send {
-        to: String,
+        to: Target,
         files: Vec<PathBuf>,
         timeout: Duration,
     },
@@ -68,14 +69,15 @@ fn command() -> Result<Command, Failure> {
         (Some("receive"), Some(folder)) => {
             let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7015".into());
             match given.word() {
-                None => Ok(Command::Receive { folder: folder.into(), at, limit: limit.unwrap_or(u64::MAX) }),
+                None => Ok(Command::Receive { folder: path("FOLDER", folder)?, at, limit: limit.unwrap_or(u64::MAX) }),
                 Some(surplus) => Err(misused(format!("'{}' is too much", surplus.to_string_lossy()))),
             }
         }
         (Some("receive"), None) => Err(misused("a FOLDER is missing")),
         (Some("send"), Some(to)) if limit.is_none() => {
             let to = to.into_string().map_err(|_| misused("ADDR is no text"))?;
-            let files: Vec<PathBuf> = std::iter::from_fn(|| given.word().map(PathBuf::from)).collect();
+            let to = callee("ADDR", &to)?;
+            let files = std::iter::from_fn(|| given.path("FILE").transpose()).collect::<Result<Vec<_>, _>>()?;
             if files.is_empty() {
                 return Err(misused("a FILE is missing"));
             }

@@ -3,7 +3,7 @@
 
 use crate::{
     common::{Failure, announce, drain_on_interrupt, listening, say},
-    line::{Answer, Header, LINE_MAX, TICK},
+    line::{Answer, Header, LINE_MAX, TICK, check_name},
     sha256::Sha256,
 };
 use mainspring::{Context, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
@@ -28,7 +28,7 @@ type Ctx<'a> = Context<'a, ()>;
 
 pub(crate) fn receive(folder: PathBuf, at: String, limit: u64) -> Result<(), Failure> {
     if !folder.is_dir() {
-        return Err(format!("{} is no folder", folder.display()).into());
+        return Err(format!("'{}' is no folder", folder.display()).into());
     }
     let depot = Rc::new(Depot { folder, limit, coming: Arc::default() });
     let mut reactor = Reactor::new()?;
@@ -114,9 +114,13 @@ impl Protocol for Receiver {
         if Answer::parse(line) == Ok(Answer::Busy) {
             return Ok(()); // it reads the next file for its checksum
         }
-        match Header::parse(line).and_then(|header| self.depot.admit(header)) {
-            Ok(job) => self.begin(ctx, job),
-            Err(why) => refuse(ctx, why),
+        match Header::parse(line).map(|header| self.depot.admit(header)) {
+            Ok(Ok(job)) => self.begin(ctx, job),
+            Ok(Err(why)) => refuse(ctx, why),
+            Err(why) => {
+                refuse(ctx, why);
+                ctx.close(); // it is no sender of files, or not one of ours: nothing that it says later would be a header
+            }
         }
         Ok(())
     }
@@ -203,6 +207,7 @@ impl Receiver {
 
 impl Depot {
     fn admit(&self, header: Header) -> Result<Job, String> {
+        check_name(&header.name)?;
         if header.size > self.limit {
             return Err(format!("{} bytes are too many: {} at most", header.size, self.limit));
         }

@@ -1,12 +1,12 @@
 //! The sender: one file after the other, on one connection.
 
 use crate::{
-    common::{Failure, complain, misused, say, stop_on_interrupt},
+    common::{Failure, complain, is_misused, misused, say, stop_on_interrupt},
     line::{Answer, Header, LINE_MAX, TICK, check_name},
     printable::printable,
     sha256::Sha256,
 };
-use mainspring::{Connect, Context, Limit, OffloadError, Outcome, Protocol, Reactor, Reason, Terminator};
+use mainspring::{Connect, Context, Limit, OffloadError, Outcome, Protocol, Reactor, Reason, Target, Terminator};
 use std::{
     collections::VecDeque,
     fs::{self, File},
@@ -35,7 +35,7 @@ struct Report {
     misused: Option<Failure>,
 }
 
-pub(crate) fn send(to: String, files: Vec<PathBuf>, timeout: Duration) -> Result<(), Failure> {
+pub(crate) fn send(to: Target, files: Vec<PathBuf>, timeout: Duration) -> Result<(), Failure> {
     let mut reactor = Reactor::new()?;
     stop_on_interrupt(&reactor)?;
     let how = Connect::new().timeout(timeout);
@@ -155,7 +155,7 @@ impl Protocol<Report> for Sender {
         ctx.net.stop();
         let (again, seconds) = ("; send it again, and it goes on", self.timeout.as_secs());
         let why = match why {
-            Reason::Resolve(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Reason::Resolve(error) if is_misused(&error) => {
                 report.misused = Some(misused(error));
                 return;
             }
@@ -164,6 +164,9 @@ impl Protocol<Report> for Sender {
             Reason::Limit(Limit::Stalled) => format!("the receiver has taken nothing for {seconds} seconds{again}"),
             Reason::Limit(Limit::Idle | Limit::FrameTime) => {
                 format!("the receiver has said nothing for {seconds} seconds{again}")
+            }
+            Reason::Limit(Limit::FrameBytes) => {
+                format!("what answers is no receiver of files: its line is longer than {LINE_MAX} bytes")
             }
             Reason::Failed(fault) => fault.to_string(),
             why if why.is_connect() => why.to_string(),

@@ -3,10 +3,10 @@
 #![no_main]
 
 #[allow(dead_code)]
-#[allow(dead_code)]
 #[path = "../../examples/common/printable.rs"]
 mod printable;
 
+#[allow(dead_code)]
 #[path = "../../examples/gopher/gopher.rs"]
 mod gopher;
 #[allow(dead_code)]

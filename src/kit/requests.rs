@@ -82,7 +82,8 @@ pub trait RequestHandler<S = ()>: Any + Sized {
     }
 
     /// The end, exactly once, for everybody who was verified; unless the connection became something else by an
-    /// [`upgrade`](Context::upgrade): then its end is the successor's, and what stands in your state for it too.
+    /// [`upgrade`](Context::upgrade): then its end is the successor's, and what stands in your state for it too; or the reactor
+    /// is dropped without a [`shutdown`](crate::Reactor::shutdown), which calls nobody.
     fn finish(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {}
 }
 

@@ -367,6 +367,52 @@ fn flaw_06_a_lack_of_descriptors_does_not_close_the_listener() {
     }
 }
 
+/// A listener that can neither let in nor send away who comes would have each wait for ever.
+#[cfg(unix)]
+#[test]
+fn who_listens_has_a_descriptor_for_who_comes_or_is_told_that_there_is_none() {
+    let name = "listening::who_listens_has_a_descriptor_for_who_comes_or_is_told_that_there_is_none";
+    if !is_alone(name, "ulimit -n 64 &&") {
+        return;
+    }
+    let path = std::env::temp_dir().join(format!("mainspring-spare-{}", std::process::id()));
+    for at in ["127.0.0.1:0".to_owned(), format!("unix:{}", path.display())] {
+        let mut listened = 0;
+        for free in 0..4 {
+            let mut reactor = Reactor::<()>::new().expect("a selector");
+            let domain = if at.starts_with("unix") { socket2::Domain::UNIX } else { socket2::Domain::IPV4 };
+            let client = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a descriptor");
+            let mut hoard = Vec::new();
+            let take_all = |hoard: &mut Vec<_>| hoard.extend(std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()));
+            take_all(&mut hoard);
+            hoard.truncate(hoard.len() - free);
+            let Ok(listener) = reactor.net().listen(at.as_str(), || Nothing) else {
+                assert!(!path.exists(), "what was not listened on leaves nothing behind");
+                continue;
+            };
+            take_all(&mut hoard);
+            let to = reactor.net().local(listener).and_then(Address::ip);
+            let to = to.map_or_else(|| socket2::SockAddr::unix(&path).expect("a short path"), Into::into);
+            client.connect(&to).expect("it listens");
+            until_net(&mut reactor, &mut (), |net, ()| net.stats().shed == 1);
+            listened += 1;
+        }
+        assert!(listened > 0, "{at}: so many descriptors are enough");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn without_a_descriptor_a_reactor_says_what_could_not_be_made() {
+    if !is_alone("listening::without_a_descriptor_a_reactor_says_what_could_not_be_made", "ulimit -n 64 &&") {
+        return;
+    }
+    let hoard: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    let error = Reactor::<()>::new().expect_err("it wants one at least").to_string();
+    drop(hoard);
+    assert!(error.starts_with("cannot make an event loop: "), "{error}");
+}
+
 /// asyncore's servers died of clients that had gone before they were accepted (CVE-2010-3492, CVE-2010-3493): accept gave
 /// nothing, or getpeername failed. Ours takes the address from accept, and goes on.
 #[test]

@@ -1,7 +1,7 @@
 //! One question and its answer, and the ways in which that can fail.
 
 use crate::{
-    common::{Failure, complain, misused, own_up, print, stop_on_interrupt, unwritten},
+    common::{Failure, complain, is_misused, misused, own_up, print, stop_on_interrupt, unwritten},
     gopher::Kind,
     reply::{Reply, Verdict},
 };
@@ -93,16 +93,16 @@ struct Kept {
 impl Kept {
     fn new(path: PathBuf) -> Result<Self, Failure> {
         if fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
-            return Err(format!("cannot write {}: it is there, and no plain file", path.display()).into());
+            return Err(format!("cannot write '{}': it is there, and no plain file", path.display()).into());
         }
         let mut part = path.clone().into_os_string();
         part.push(".part");
-        let file = File::create(&part).map_err(|error| format!("cannot write {}: {error}", Path::new(&part).display()))?;
+        let file = File::create(&part).map_err(|error| format!("cannot write '{}': {error}", Path::new(&part).display()))?;
         Ok(Self { path, part: part.into(), file, bytes: 0, is_complete: false })
     }
 
     fn fails(&self, error: &io::Error) -> Failure {
-        format!("cannot write {}: {error}", self.path.display()).into()
+        format!("cannot write '{}': {error}", self.path.display()).into()
     }
 
     fn complete(&mut self) -> io::Result<()> {
@@ -238,7 +238,7 @@ fn unresolved(error: &io::Error) -> Failed {
     match NameError::of(error) {
         Some(NameError::TimedOut) => Failed::TimedOut(error.to_string()),
         Some(NameError::NotFound) => Failed::NoSuchHost(format!("no such host: {error}")),
-        None if error.kind() == io::ErrorKind::InvalidInput => Failed::Here(misused(error)),
+        None if is_misused(error) => Failed::Here(misused(error)),
         // It may exist, only that nobody could say so. (Without the feature `names` only the resolver's text can tell.)
         _ => Failed::NoSuchHost(format!("could not look the host up: {error}")),
     }

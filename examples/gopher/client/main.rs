@@ -12,14 +12,10 @@ mod gopher;
 mod printable;
 mod reply;
 
-use common::{Failure, arguments, misused, status};
+use common::{Failure, arguments, misused, path, status};
 use fetch::{Asked, Failed, fetch};
-use gopher::{Kind, SELECTOR_MAX};
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use gopher::{Kind, SELECTOR_MAX, is_host};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
 Fetches what a Gopher server has (RFC 1436): shows menus and texts, writes what
@@ -65,7 +61,8 @@ fn main() -> ExitCode {
 fn asked() -> Result<Option<Asked>, Failure> {
     let Some(mut given) = arguments(HELP, 2, &["port", "output", "search", "type", "timeout"])? else { return Ok(None) };
     let (host, selector, words) = (given.text()?, given.text()?, given.option_text("search")?);
-    let output = given.option("output").map(PathBuf::from).filter(|path| *path != Path::new("-"));
+    let output = given.option("output").map(|file| path("--output", file.clone())).transpose()?;
+    let output = output.filter(|path| *path != Path::new("-"));
     let port = given.number("port", 1..=u16::MAX)?.unwrap_or(70);
     let kind = given.option_text("type")?.map(|text| kind_of(&text)).transpose()?;
     let timeout = given.seconds("timeout")?.unwrap_or(Duration::from_secs(30));
@@ -73,8 +70,8 @@ fn asked() -> Result<Option<Asked>, Failure> {
     if host.contains('/') {
         return Err(misused(format!("HOST is no URL, but a name or an IP address alone, not '{host}'")));
     }
-    // An IPv6 address has two of them at least.
-    if let Some((name, port)) = host.split_once(':').filter(|(_, rest)| !rest.contains(':')) {
+    let is_port = |port: &str| port.parse().is_ok_and(|port: u16| port > 0);
+    if let Some((name, port)) = host.split_once(':').filter(|(name, port)| is_host(name) && is_port(port)) {
         return Err(misused(format!("HOST has no port in it: write {name} --port {port}")));
     }
     let selector = selector.unwrap_or_default();

@@ -11,10 +11,11 @@ mod server;
 mod site;
 
 use common::{Failure, announce, arguments, descriptors_left, drain_on_interrupt, exit, listening, misused};
+use gopher::is_host;
 use mainspring::{Config, Listen, Reactor};
 use server::{Server, Visitor};
 use site::Site;
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 const HELP: &str = "\
 Serves a folder by Gopher (RFC 1436): menus, texts, binaries, and a search of
@@ -57,10 +58,13 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 2, &["host", "patience"])? else { return Ok(()) };
-    let root = given.word().map(PathBuf::from).ok_or_else(|| misused("ROOT is missing: which folder?"))?;
+    let root = given.path("ROOT")?.ok_or_else(|| misused("ROOT is missing: which folder?"))?;
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7070".into());
+    if let Some(host) = given.option_text("host")?.filter(|host| !is_host(host)) {
+        return Err(misused(format!("--host takes the name of a host or an IP address, not '{host}'")));
+    }
     let (host, patience) = (given.option_text("host")?, given.seconds("patience")?.unwrap_or(Duration::from_secs(60)));
-    let site = Site::new(&root).map_err(|error| format!("cannot serve {}: {error}", root.display()))?;
+    let site = Site::new(&root).map_err(|error| format!("cannot serve '{}': {error}", root.display()))?;
     // An answer is closed politely as soon as it is queued: so it is the linger clock that waits for slow readers.
     let (connections_max, lingering_max) = bounds();
     let config = Config::new().linger_max(patience).lingering_max(lingering_max).offload_threads(OFFLOAD_THREADS);

@@ -12,7 +12,6 @@ use mainspring::{Answer, Config, Context, Fault, Limit, Listen, Outcome, Reactor
 use printable::printable;
 use std::{
     fmt::Write,
-    path::PathBuf,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -138,10 +137,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 2, &[])? else { return Ok(()) };
-    let file = given.word().filter(|file| !file.is_empty()).map(PathBuf::from);
-    let file = file.ok_or_else(|| misused("a FILE is missing"))?;
+    let file = given.path("FILE")?.ok_or_else(|| misused("a FILE is missing"))?;
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7016".into());
-    let store = Store::open(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let store = Store::open(&file).map_err(|error| format!("cannot open '{}': {error}", file.display()))?;
     // One connection to the database, so one thread is enough.
     let mut reactor = Reactor::with_config(Config::new().offload_threads(1))?;
     drain_on_interrupt(&reactor, GRACE)?;

@@ -115,7 +115,8 @@ impl World for OsWorld {
             Address::Unix(Some(_)) | Address::Abstract(_) => unix::listen(at, how, registry, spare, token),
             _ => Err(unsupported(at)),
         }?;
-        self.spare.keep();
+        // Without it nobody could be let in, nor sent away: who comes would wait for ever.
+        self.spare.fill()?;
         Ok(listening)
     }
 

@@ -9,9 +9,15 @@ use std::{cell::Cell, io};
 pub(super) struct Spare(Cell<Option<Socket>>);
 
 impl Spare {
+    /// # Errors
+    /// When there is no descriptor.
+    pub(super) fn fill(&self) -> io::Result<()> {
+        self.0.set(Some(self.0.take().map_or_else(open_spare, Ok)?));
+        Ok(())
+    }
+
     pub(super) fn keep(&self) {
-        // Nothing, if there is no descriptor now: it is looked for again when it is needed.
-        self.0.set(self.0.take().or_else(|| open_spare().ok()));
+        let _ = self.fill(); // if there is no descriptor now, it is looked for again when it is needed
     }
 
     /// There is a descriptor for what comes next.

@@ -8,9 +8,10 @@ use crate::{
 };
 use std::io;
 
-/// Nothing if there are some.
+/// Nothing if there are as many as a resolver has open at a time.
 fn want_of_descriptors() -> Option<io::Error> {
-    open_spare().err().filter(wants_descriptor)
+    let all: io::Result<Vec<_>> = (0..3).map(|_| open_spare()).collect();
+    all.err().filter(wants_descriptor)
 }
 
 #[derive(Default)]
@@ -28,7 +29,10 @@ impl OsWorkers {
 impl Workers for OsWorkers {
     fn lookup(&mut self, question: Question) -> Lookup {
         // A resolver that cannot open its files or sockets may say that there is no such name.
-        Box::new(move || ask_the_system(&question).map_err(|error| want_of_descriptors().unwrap_or(error)))
+        Box::new(move || match want_of_descriptors() {
+            Some(want) => Err(want),
+            None => ask_the_system(&question).map_err(|error| want_of_descriptors().unwrap_or(error)),
+        })
     }
 
     fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), (Refused, Job)> {

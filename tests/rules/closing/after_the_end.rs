@@ -121,7 +121,8 @@ fn by_key_a_connection_that_ends_is_not_open_any_more() {
     assert!(!net.throttle(key, key));
     let timer = net.tell_after(key, Duration::ZERO, |_: &mut Recorder<On>, _, _| Ok(()));
     assert!(!net.cancel(timer), "it was never set");
-    assert!(net.abort(key), "only `abort` still works");
+    assert!(net.peer(key).is_some() && net.local(key).is_some() && net.wake(key), "it is flushing, and still there");
+    assert!(net.abort(key));
     assert!(!net.abort(key));
     ends_with(&mut reactor, &mut journal, key, ABORTED);
 }

@@ -303,6 +303,22 @@ fn stopping_from_inside_a_handler_is_safe_and_its_answer_leaves() {
 }
 
 #[test]
+fn who_is_connected_when_the_reactor_is_stopped_finishes_by_a_shutdown_and_not_by_a_drop() {
+    for is_shut_down in [true, false] {
+        let (mut reactor, mut log) = start();
+        let at = serve(&mut reactor, Worker::default);
+        let peer = dial(at);
+        say(&peer, "stop\n");
+        reactor.run(&mut log).expect("the selector works");
+        if is_shut_down {
+            reactor.shutdown(&mut log);
+        }
+        drop(reactor);
+        assert_eq!(has(&log, "finish: the reactor was shut down"), is_shut_down, "{log:?}");
+    }
+}
+
+#[test]
 fn serve_lines_lends_the_state_and_knows_the_peer() {
     let (mut reactor, mut log) = start();
     let mut net = reactor.net();
