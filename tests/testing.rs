@@ -462,16 +462,81 @@ fn a_host_of_another_simulation_is_none_of_this_one() {
     assert!(complaint(|| ignore(sim.state(stranger).len())).contains("no such host"), "its state is of another type");
 }
 
+type Spin = fn(&mut Context<'_>) -> Outcome;
+
+/// Does it when it is connected, and again with each frame.
+struct Spins(Spin);
+
+impl Protocol for Spins {
+    fn connected(&mut self, ctx: &mut Context<'_>, _: &mut ()) -> Outcome {
+        (self.0)(ctx)
+    }
+
+    fn frame(&mut self, ctx: &mut Context<'_>, _: &mut (), _: &[u8]) -> Outcome {
+        (self.0)(ctx)
+    }
+}
+
+/// Whatever a turn of it is: a thousand callbacks, one of them, none. With the bounds that a reactor has by default.
 #[test]
 fn a_spinning_program_is_told_at_the_line_that_lets_time_pass() {
-    fn again(net: &mut mainspring::Net<'_>, _: &mut ()) {
-        net.post(again);
+    fn post(net: &mut mainspring::Net<'_>, _: &mut ()) {
+        net.post(post);
+    }
+    fn timer(_: &mut Spins, ctx: &mut Context<'_>, _: &mut ()) -> Outcome {
+        ctx.after(Duration::ZERO, timer);
+        Ok(())
+    }
+    let spins: [(&str, Spin); 4] = [
+        ("a post that posts itself", |ctx| Ok(ctx.net.post(post))),
+        ("a timer that sets itself", |ctx| timer(&mut Spins(|_| Ok(())), ctx, &mut ())),
+        ("frames of nothing", |ctx| Ok(ctx.set_terminator(Terminator::exactly(0)))),
+        ("a producer without end", |ctx| {
+            ctx.produce(|out: &mut Vec<u8>| {
+                out.resize(out.len() + 1000, b'.');
+                Ok(mainspring::Produced::More)
+            });
+            Ok(())
+        }),
+    ];
+    for (name, spin) in spins {
+        let mut scene = Scene::new(9, ());
+        scene.set_weather(Weather::fair().window(1)).sim().keep_trace(false); // a turn for each byte
+        scene.net().listen("10.0.0.1:7", move || Spins(spin)).expect("a free port");
+        let text = complaint(|| ignore(scene.dials("10.0.0.1:7")));
+        assert!(text.contains("seed 9: a host spins: at 0ns 127.0.0.1 has had"), "{name}: {text}");
     }
     let mut sim = Sim::new(9);
     sim.keep_trace(false);
     let host = sim.host_with("10.0.0.1", (), Config::new().turn_tells(1));
-    sim.net(host).post(again);
-    assert!(complaint(|| ignore(sim.run_for(SECOND))).contains("seed 9: a host spins"));
+    sim.run_for(SECOND).net(host).post(post);
+    assert!(complaint(|| ignore(sim.run_for(SECOND))).contains("seed 9: a host spins: at 1s 10.0.0.1"));
+}
+
+/// What is done at one moment counts, not what is done in all; and much may be done at one.
+#[test]
+fn a_long_simulation_is_no_spin() {
+    let mut t = Transcript::<Lines>::new(Lines);
+    let many = b"x\n".repeat(100_000);
+    t.receives(&many);
+    assert_eq!(t.sent().len(), 300_000);
+    let mut sim = Sim::new(0);
+    let host = sim.host("10.0.0.1", 0_u32);
+    sim.keep_trace(false).net(host).every(Duration::from_millis(1), |_, count| *count += 1);
+    sim.run_for(150 * SECOND);
+    assert_eq!(*sim.state(host), 150_000, "more turns than are a spin at one moment");
+}
+
+/// An actor is no program, so no event can be wrong for it.
+#[test]
+fn events_may_be_as_wrong_as_they_like() {
+    for often in [1000, u32::MAX] {
+        let mut scene = Scene::new(0, ());
+        scene.set_weather(Weather::fair().spurious(often));
+        scene.net().listen("10.0.0.1:7", || Lines).expect("a free port");
+        let client = scene.dials("10.0.0.1:7");
+        scene.says(client, "one\n").hears(client, "one!\n").passes(SECOND).ends(client).hears_end(client);
+    }
 }
 
 #[test]
@@ -492,6 +557,20 @@ fn an_empty_range_tests_nothing_and_a_failing_check_is_told_at_its_own_line() {
 }
 
 #[test]
+fn time_passes_also_when_nothing_happens() {
+    let mut sim = Sim::new(0);
+    let host = sim.host("10.0.0.1", 0);
+    sim.net(host).after(10 * SECOND, |_, fired| *fired += 1);
+    assert!(!sim.run_until(6 * SECOND, |_| false));
+    assert_eq!(sim.now(), 6 * SECOND);
+    sim.run_for(5 * SECOND);
+    assert_eq!((sim.now(), *sim.state(host)), (11 * SECOND, 1));
+    assert!(sim.run_until(SECOND, |sim| sim.now() == 12 * SECOND), "the time itself may be what is waited for");
+    assert!(sim.run_until(SECOND, |_| true));
+    assert_eq!(sim.now(), 12 * SECOND, "it is so already");
+}
+
+#[test]
 fn time_without_end_is_no_overflow() {
     let mut t = talk();
     t.receives("one\n").sends("one!\n").passes(SECOND);
@@ -503,4 +582,27 @@ fn time_without_end_is_no_overflow() {
     assert!(!sim.run_until(Duration::MAX, |_| false));
     let mut scene = Scene::new(0, ());
     scene.passes(SECOND).passes(Duration::MAX);
+}
+
+/// What takes for ever never arrives, and whoever waits for it gives up in time.
+#[test]
+fn a_latency_without_end_is_no_overflow() {
+    for (least, jitter) in [(Duration::MAX, SECOND), (Duration::MAX, Duration::MAX), (SECOND, Duration::MAX)] {
+        let mut sim = Sim::new(0);
+        sim.set_weather(Weather::fair().latency(least, jitter).bandwidth(1));
+        sim.name("a.example", &["10.0.0.1"]);
+        let host = sim.host("10.0.0.1", ());
+        sim.net(host).listen_with("10.0.0.1:7", Listen::new().backlog(1), |_, _, _| Ok(Lines)).expect("a free port");
+        for to in ["10.0.0.1:7", "a.example:7", "10.0.0.2:7"] {
+            sim.net(host).connect(to, Lines);
+        }
+        sim.run_for(31 * SECOND);
+        assert_eq!(sim.net(host).stats().closed.connect, 3, "{}", sim.trace());
+        sim.run_for(Duration::MAX).run_for(SECOND);
+    }
+    // What does not need time happens also when there is none left.
+    let mut scene = Scene::new(0, ());
+    scene.net().listen("10.0.0.1:7", || Lines).expect("a free port");
+    let client = scene.passes(Duration::MAX).dials("10.0.0.1:7");
+    scene.says(client, "one\n").hears(client, "one!\n");
 }

@@ -392,7 +392,7 @@ impl<S: 'static> Scene<S> {
     /// Lets time pass, and everything happen that happens meanwhile.
     ///
     /// # Panics
-    /// If the reactor spins: a million turns in which no time passes.
+    /// If the reactor spins, as [`Sim::settle`].
     #[track_caller]
     pub fn passes(&mut self, time: Duration) -> &mut Self {
         self.settles();
@@ -407,11 +407,12 @@ impl<S: 'static> Scene<S> {
     /// Lets everything happen that happens without time passing.
     ///
     /// # Panics
-    /// If the reactor spins: a million turns in which no time passes.
+    /// If the reactor spins, as [`Sim::settle`].
     #[track_caller]
     pub fn settles(&mut self) -> &mut Self {
+        let mut moment = self.sim.moment();
         loop {
-            self.sim.settle();
+            self.sim.settle_in(&mut moment);
             let acted = (0..self.actors.len()).filter(|&actor| self.act(actor)).count();
             if acted == 0 {
                 return self;

@@ -51,6 +51,7 @@ type Crews = Rc<RefCell<[Crew; PURPOSES]>>;
 
 impl SimWorld {
     pub(crate) fn new(network: SharedNetwork, host: HostId, sleeps_until: WakeTime) -> Self {
+        network.borrow_mut().machines[host].has_reactor = true;
         Self { network, host, sleeps_until, epoch: Instant::now(), was_interrupted: false, crews: Crews::default() }
     }
 }

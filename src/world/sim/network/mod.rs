@@ -132,6 +132,10 @@ pub(crate) struct Machine {
     is_anywhere: bool,
     /// It was switched off: nothing arrives, nothing leaves, nobody is told.
     is_dead: bool,
+    /// It has a reactor, and so a selector; scripted peers have none.
+    pub(crate) has_reactor: bool,
+    /// Received and sent so far.
+    pub(crate) bytes: u64,
     /// Operations so far, and the one that is to fail.
     pub(crate) operations: u64,
     /// Jobs that it gave to other threads, and names that it looked up.
@@ -176,12 +180,19 @@ impl Network {
             connects: 0,
             is_anywhere,
             is_dead: false,
+            has_reactor: false,
+            bytes: 0,
             operations: 0,
             jobs: 0,
             lookups: 0,
             torture: None,
         });
         self.machines.len() - 1
+    }
+
+    /// Time goes on to this moment, and never to the one that never comes.
+    pub(super) fn reach(&mut self, moment: Time) {
+        self.now = self.now.max(moment).min(Time::LAST);
     }
 
     pub(crate) fn note(&mut self, host: HostId, what: std::fmt::Arguments<'_>) {
