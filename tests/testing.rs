@@ -4,7 +4,7 @@
 #![allow(clippy::unit_arg)] // a row of a table is one expression
 
 use mainspring::{
-    Config, Context, Limit, Listen, Outcome, Protocol, Reason, Terminator,
+    Config, Connect, Context, Kind, Limit, Listen, Outcome, Protocol, Reason, Terminator,
     testing::{Errno, Fate, Scene, Sim, Transcript, Weather, check, every_cut, every_cut_with},
 };
 use std::{
@@ -193,6 +193,66 @@ fn an_actor_has_an_address_and_what_it_heard_can_be_looked_at_first() {
     assert!(scene.net().connections().iter().any(|connection| connection.peer == own));
     let connections = scene.resets(client).closes(server).connections();
     assert_eq!((connections, scene.address(client), scene.address(server)), (0, own, at));
+}
+
+/// Whether the reactor answers who comes there.
+fn is_reached(scene: &mut Scene<()>, at: &str) -> bool {
+    let client = scene.dials(at);
+    panic::catch_unwind(AssertUnwindSafe(|| ignore(scene.says(client, "one\n").hears(client, "one!\n").closes(client)))).is_ok()
+}
+
+#[test]
+fn who_listens_on_every_address_is_reached_at_any() {
+    let mut scene = Scene::new(0, ());
+    for (at, options) in [
+        ("0.0.0.0:7", Listen::new()),
+        ("[::]:7", Listen::new().v6only(true)),
+        ("[::]:8", Listen::new()),
+        ("0.0.0.0:9", Listen::new()),
+    ] {
+        let key = scene.net().listen_with(at, options, |_, _, _| Ok(Lines)).expect("a free port");
+        assert_eq!(scene.net().local(key).map(ToString::to_string).as_deref(), Some(at), "as the real one says");
+    }
+    for at in ["10.9.8.7:7", "127.0.0.1:7", "0.0.0.0:7", "[fd00::1]:7", "[::1]:8", "[::]:8", "10.9.8.7:8", "0.0.0.0:8"] {
+        assert!(is_reached(&mut scene, at), "{at}");
+    }
+    for at in ["[fd00::1]:9", "[::]:9", "10.9.8.7:10", "0.0.0.0:10"] {
+        assert!(!is_reached(&mut scene, at), "{at}");
+    }
+    for at in ["0.0.0.0:7", "10.0.0.1:7", "[::]:9", "0.0.0.0:8", "[fd00::1]:7"] {
+        assert!(scene.net().listen(at, || Lines).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse), "{at}");
+    }
+    // It is itself that is there for its own connects, and else who serves.
+    let (any, one) = (scene.serves("0.0.0.0:5"), scene.serves("10.0.0.9:7"));
+    assert_eq!(scene.address(any).to_string(), "0.0.0.0:5");
+    scene.net().connect("10.3.3.3:5", Begins(|ctx: &mut Context<'_>| Ok(ctx.send("hello"))));
+    scene.net().connect("10.0.0.9:7", Begins(|ctx: &mut Context<'_>| Ok(ctx.send("hello"))));
+    scene.hears(any, "hello").hears(one, "hello");
+    let before = scene.connections();
+    scene.net().connect("10.0.0.10:7", Begins(|ctx: &mut Context<'_>| Ok(ctx.send("nobody is there"))));
+    assert_eq!(scene.connections(), before, "refused: a server has not every address of the world");
+    scene.net().connect("0.0.0.0:7", Begins(|_: &mut Context<'_>| Ok(())));
+    assert_eq!(scene.connections(), before + 2, "both ends are its own");
+}
+
+#[test]
+fn a_host_listens_on_all_its_addresses() {
+    let mut sim = Sim::new(0);
+    let hosts = ["10.0.0.1", "10.0.0.2"].map(|ip| sim.host(ip, ()));
+    for host in hosts {
+        let key = sim.net(host).listen("0.0.0.0:7", || Lines).expect("each has its own");
+        assert_eq!(sim.net(host).local(key).map(ToString::to_string).as_deref(), Some("0.0.0.0:7"));
+        assert!(sim.net(host).listen("[::]:7", || Lines).is_err(), "which is also IPv4's");
+    }
+    let from = "0.0.0.0:99".parse().expect("an address");
+    sim.net(hosts[0]).connect_with("10.0.0.2:7", Connect::new().local(from), Begins(|_: &mut Context<'_>| Ok(())));
+    sim.net(hosts[0]).connect("0.0.0.0:7", Begins(|_: &mut Context<'_>| Ok(())));
+    sim.settle();
+    let peers = hosts.map(|host| {
+        let all = sim.net(host).connections();
+        all.iter().filter(|one| one.kind == Kind::Accepted).map(|one| one.peer.to_string()).collect::<Vec<_>>()
+    });
+    assert_eq!(peers, [["10.0.0.1:32768"], ["10.0.0.1:99"]]);
 }
 
 #[test]
@@ -421,10 +481,16 @@ fn what_a_write_was_told_is_not_forgotten() {
 
 #[test]
 fn a_simulation_says_what_was_wrong() {
-    let mistakes: [(&str, fn(&mut Sim)); 9] = [
+    let mistakes: [(&str, fn(&mut Sim)); 15] = [
         ("`nonsense` is no IP address", |sim| ignore(sim.host("nonsense", ()))),
         ("`10.0.0.1:7` is no IP address", |sim| ignore(sim.host("10.0.0.1:7", ()))),
         ("`0.0.0.0` is every address", |sim| ignore(sim.host("0.0.0.0", ()))),
+        ("`::` is every address", |sim| ignore(sim.host("::", ()))),
+        ("`::ffff:10.0.0.1` is 10.0.0.1", |sim| ignore((sim.host("10.0.0.1", ()), sim.host("::ffff:10.0.0.1", ())))),
+        ("`224.0.0.1` is no address of one host", |sim| ignore(sim.host("224.0.0.1", ()))),
+        ("`ff02::1` is no address of one host", |sim| ignore(sim.host("ff02::1", ()))),
+        ("`255.255.255.255` is no address of one host", |sim| ignore(sim.host_with("255.255.255.255", (), Config::new()))),
+        ("`0.0.0.1` is no address of one host", |sim| ignore(sim.host("0.0.0.1", ()))),
         ("10.0.0.1 is another host's", |sim| ignore((sim.host("10.0.0.1", ()), sim.host("10.0.0.1", 0)))),
         ("fd00::1 is another host's", |sim| ignore((sim.host("fd00::1", ()), sim.host("fd00:0::0:1", 0)))),
         ("`x` is no IP address", |sim| ignore(sim.set_fate("x", Fate::Silent))),

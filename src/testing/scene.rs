@@ -5,7 +5,10 @@ use crate::{
     address::{Address, Target},
     config::Config,
     contract::Net,
-    world::sim::{EndId, Errno, Fate, HostId, NameFate, PortId, Weather},
+    world::{
+        ListenHow,
+        sim::{EndId, Errno, Fate, HostId, NameFate, PortId, Weather},
+    },
 };
 use std::{fmt, io::IoSlice, time::Duration};
 
@@ -15,7 +18,8 @@ const SHOWN_MAX: usize = 200;
 /// A simulated network around a reactor: you play the peers, by a script.
 ///
 /// The reactor may listen on and connect to any IP address; whatever it listens on you can dial, whatever it connects to you
-/// can serve. Time passes only when you say so.
+/// can serve. Who listens on `0.0.0.0` or `::`, it or you, is reached at any address from the other side. Time passes only
+/// when you say so.
 pub struct Scene<S> {
     sim: Sim,
     host: Host<S>,
@@ -210,7 +214,8 @@ impl<S: 'static> Scene<S> {
     #[track_caller]
     pub fn serves(&mut self, address: &str) -> Actor {
         let at = literal(address);
-        let listening = self.sim.network().borrow_mut().listen(self.outside, &at, 1024, usize::MAX);
+        let how = ListenHow { backlog: 1024, reuse_port: false, v6only: None };
+        let listening = self.sim.network().borrow_mut().listen(self.outside, &at, how, usize::MAX);
         let actor = match listening {
             Ok((port, local)) => self.add(local, Some(port), None),
             Err(Errno::AddressInUse) => panic!("`{address}` cannot be served: somebody else listens there"),

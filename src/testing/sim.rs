@@ -157,7 +157,7 @@ impl Sim {
     #[track_caller]
     pub fn host_with<S: 'static>(&mut self, ip: &str, state: S, config: Config) -> Host<S> {
         let address = ip_address(ip);
-        assert!(!address.is_unspecified(), "`{ip}` is every address of a host, and no host's own");
+        assert_can_be_a_host(address);
         let name = address.to_string(); // in one spelling
         assert!(self.network.borrow().machines.iter().all(|machine| machine.name != name), "{name} is another host's");
         self.seat(&name, false, state, config)
@@ -501,6 +501,16 @@ fn ip_address(text: &str) -> IpAddr {
         Ok(ip) => ip,
         Err(_) => panic!("`{}` is no IP address", text.escape_debug()),
     }
+}
+
+/// RFC 1122, 3.2.1.3, and RFC 4291, 2.5.2, 2.5.5.2 and 2.7.
+#[track_caller]
+fn assert_can_be_a_host(ip: IpAddr) {
+    let own = ip.to_canonical();
+    assert!(own == ip, "`{ip}` is {own} in the form of IPv6: name the host by that");
+    assert!(!ip.is_unspecified(), "`{ip}` is every address of a host, and no host's own");
+    let is_reserved = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || ip.octets()[0] == 0);
+    assert!(!ip.is_multicast() && !is_reserved, "`{ip}` is no address of one host");
 }
 
 /// That it would be looked up.

@@ -94,7 +94,7 @@ impl World for SimWorld {
     }
 
     fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)> {
-        let listening = self.network.borrow_mut().listen(self.host, at, how.backlog as usize, token);
+        let listening = self.network.borrow_mut().listen(self.host, at, how, token);
         let (port, local) = listening.map_err(Errno::to_error)?;
         Ok((Box::new(SimListener { network: Rc::clone(&self.network), port }), local))
     }

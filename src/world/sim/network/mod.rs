@@ -18,7 +18,7 @@ pub use names::NameFate;
 pub use opening::Fate;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -114,6 +114,7 @@ struct Port {
     host: HostId,
     token: usize,
     backlog: usize,
+    only_v6: bool,
     waiting: VecDeque<EndId>,
 }
 
@@ -213,6 +214,15 @@ impl Network {
         let home = || self.homes.get(&ip).copied();
         let anywhere = || self.machines.iter().position(|machine| machine.is_anywhere);
         listening.or_else(owner).or_else(home).or_else(anywhere)
+    }
+
+    /// What `0.0.0.0` and `::` are to a host that connects: itself, as Linux has it.
+    fn destination(&self, host: HostId, to: SocketAddr) -> SocketAddr {
+        match to.ip() {
+            ip if !ip.is_unspecified() => to,
+            IpAddr::V6(_) if self.machines[host].is_anywhere => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), to.port()),
+            _ => SocketAddr::new(self.ip_of(host), to.port()),
+        }
     }
 
     fn ip_of(&self, host: HostId) -> IpAddr {
