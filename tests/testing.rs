@@ -5,7 +5,7 @@
 
 use mainspring::{
     Config, Connect, Context, Kind, Limit, Listen, Outcome, Protocol, Reason, Terminator,
-    testing::{Errno, Fate, Scene, Sim, Transcript, Weather, check, every_cut, every_cut_with},
+    testing::{Actor, Errno, Fate, Scene, Sim, Transcript, Weather, check, every_cut, every_cut_with},
 };
 use std::{
     any::Any,
@@ -384,6 +384,74 @@ fn what_a_peer_may_do_after_the_end_it_may_do() {
     assert!(ended().passes(SECOND).peer_resets().end().is_some());
 }
 
+/// Its output is on its way, because the peer does not read, or its rate is low: the input is not read any more.
+#[test]
+fn a_protocol_that_has_closed_receives_nothing() {
+    let mut t = talk();
+    let key = t.peer_stops_reading().receives("one\n").key();
+    t.scene().net().send(key, vec![b'.'; 300_000]);
+    t.scene().net().close(key);
+    assert!(complaint(|| ignore(t.receives("lost"))).contains("it has closed, and "));
+    assert!(complaint(|| ignore(t.receives_bytewise("lost"))).contains("it receives nothing any more"));
+    assert!(t.receives("").end().is_none(), "nothing is not lost");
+    assert_eq!(t.peer_reads().sent().len(), 300_005);
+    t.closes(Reason::is_clean);
+
+    fn slowly(ctx: &mut Context<'_>) -> Outcome {
+        ctx.set_write_rate(1);
+        ctx.send("bye");
+        Ok(ctx.close())
+    }
+    every_cut("abc", || Begins(slowly));
+}
+
+#[test]
+fn what_is_asserted_when_it_is_dropped_fails_the_test() {
+    /// Does as it is told, and panics when it is dropped.
+    struct Asserts(Beginning);
+    impl Protocol for Asserts {
+        fn received(&mut self, ctx: &mut Context<'_>, _: &mut (), _: &[u8]) -> Outcome {
+            (self.0)(ctx)
+        }
+    }
+    impl Drop for Asserts {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "asserted in drop");
+        }
+    }
+    let endings: [Beginning; 5] = [
+        |ctx| Ok(ctx.close()),
+        |ctx| Ok(ctx.abort()),
+        |_| Err("no".into()),
+        |ctx| Ok(ctx.upgrade(Begins(|_: &mut Context<'_>| Ok(())))),
+        |_| Ok(()), // it is there to the last
+    ];
+    for ending in endings {
+        let text = complaint(|| {
+            let mut t = Transcript::new(Asserts(ending));
+            t.receives("x");
+        });
+        assert!(text.contains("asserted in drop"), "{text}");
+    }
+    let text = complaint(|| {
+        let mut sim = Sim::new(0);
+        let host = sim.host("10.0.0.1", ());
+        sim.net(host).listen("10.0.0.1:7", || Asserts(|_| Ok(()))).expect("a free port");
+        sim.net(host).connect("10.0.0.1:7", Begins(|_: &mut Context<'_>| Ok(())));
+        sim.run_for(SECOND).shutdown(host);
+    });
+    assert!(text.contains("asserted in drop"), "{text}");
+    let text = complaint(|| {
+        check(0..1, |sim| {
+            let host = sim.host("10.0.0.1", ());
+            sim.net(host).connect("10.0.0.1:7", Asserts(|_| Ok(())));
+        });
+    });
+    assert!(text.contains("seed 0: asserted in drop (at tests"), "{text}");
+    // Where it has failed already, that is what is told.
+    assert!(complaint(|| ignore(Transcript::new(Asserts(|_| Ok(()))).sends("more"))).contains("4 were expected"));
+}
+
 #[test]
 fn a_scene_says_what_was_wrong() {
     let mistakes: [(&str, fn(&mut Scene<()>)); 22] = [
@@ -465,6 +533,38 @@ fn a_scene_says_what_was_wrong() {
     assert!(complaint(|| ignore(Scene::new(0, ()).hears(stranger, ""))).contains("no such actor"));
     assert!(complaint(|| ignore(Scene::new(0, ()).address(stranger))).contains("no such actor"));
     assert!(complaint(|| ignore(Scene::new(0, ()).takes(stranger))).contains("no such actor"));
+}
+
+/// Whether it is never answered, or the answer is still on its way.
+#[test]
+fn a_client_that_nobody_has_answered_is_not_connected() {
+    let mistakes: [(&str, fn(&mut Scene<()>, Actor)); 5] = [
+        ("cannot say anything: it is not connected", |scene, who| ignore(scene.says(who, "one\n"))),
+        ("cannot end its side: it is not connected", |scene, who| ignore(scene.ends(who))),
+        ("no end has come: it is not connected", |scene, who| ignore(scene.hears_end(who))),
+        ("no end has come: it is not connected", |scene, who| ignore(scene.hears_reset(who))),
+        ("(it is not connected: nobody has answered it yet)", |scene, who| ignore(scene.hears(who, "one!\n"))),
+    ];
+    for latency in [Duration::ZERO, SECOND] {
+        for deaf in [false, true] {
+            for (words, mistake) in mistakes {
+                let mut scene = Scene::new(0, ());
+                scene.set_weather(Weather::fair().latency(latency, Duration::ZERO));
+                scene.net().listen("10.0.0.1:7", || Lines).expect("a free port");
+                if latency.is_zero() {
+                    scene.set_fate("10.0.0.1:7", Fate::Silent);
+                }
+                let client = if deaf { scene.dials_deaf("10.0.0.1:7") } else { scene.dials("10.0.0.1:7") };
+                let text = complaint(|| mistake(&mut scene, client));
+                assert!(text.contains(words), "\"{words}\" is not in: {text}");
+                scene.hears(client, "").passes(2 * SECOND);
+                if !latency.is_zero() {
+                    scene.reads(client, true).says(client, "one\n").passes(2 * SECOND).hears(client, "one!\n");
+                }
+                assert_eq!(scene.closes(client).passes(2 * SECOND).connections(), 0, "it may always give up");
+            }
+        }
+    }
 }
 
 /// A deaf actor does not know yet that it was reset; then it hears what it had been sent before, and the reset.
@@ -620,6 +720,60 @@ fn an_empty_range_tests_nothing_and_a_failing_check_is_told_at_its_own_line() {
         });
     });
     assert!(differs.contains("two different traces"), "{differs}");
+}
+
+/// Nothing in the simulation decides, so no seed has it again.
+#[test]
+fn a_failure_that_does_not_come_again_is_told_as_that() {
+    for failing in 1..=4 {
+        let runs = std::cell::Cell::new(0);
+        let text = complaint(|| {
+            check(0..2, |sim| {
+                sim.host("10.0.0.1", ());
+                runs.set(runs.get() + 1);
+                assert!(runs.get() != failing, "now and then");
+            });
+        });
+        let words = ["fails only once of two times", "the first time it failed: now and then"];
+        let words = if failing > 2 { ["it did not fail when it was run again", ": now and then (at tests"] } else { words };
+        let words = words.map(|words| if failing == 2 { words.replace("first", "second") } else { words.to_owned() });
+        assert!(words.iter().all(|words| text.contains(words)), "{failing}: {text}");
+        assert!(!text.contains("MAINSPRING_SEED"), "a command that cannot fail: {text}");
+    }
+    // What always fails has its command, also if it is not the same that fails.
+    let runs = std::cell::Cell::new(0);
+    let text = complaint(|| {
+        check(0..2, |_| {
+            runs.set(runs.get() + 1);
+            panic!("run {}", runs.get());
+        });
+    });
+    assert!(text.contains("MAINSPRING_SEED=0"), "{text}");
+}
+
+#[test]
+fn another_simulation_cannot_take_the_place_of_its_own() {
+    let mistakes: [fn(&mut Transcript<Lines>); 9] = [
+        |t| ignore(t.receives("x")),
+        |t| ignore(t.protocol().is_some()),
+        |t| ignore(t.protocol_as::<Spins>().is_some()),
+        |t| *t.state() = (),
+        |t| ignore(t.end()),
+        |t| ignore(t.scene().net().stats()),
+        |t| ignore(t.scene().dials("10.0.0.1:7")),
+        |t| ignore(t.scene().serves("10.0.0.1:7")),
+        |t| ignore(t.scene().passes(SECOND).connections()),
+    ];
+    for mistake in mistakes {
+        let (mut one, mut other) = (talk(), talk());
+        std::mem::swap(one.scene().sim(), other.scene().sim());
+        assert!(complaint(|| mistake(&mut one)).contains("has been replaced by another one"));
+        std::mem::swap(one.scene().sim(), other.scene().sim());
+        one.receives("one\n").sends("one!\n");
+        *one.scene().sim() = Sim::new(1);
+        assert!(complaint(|| mistake(&mut one)).contains("has been replaced by another one"));
+    }
+    assert!(complaint(|| check(0..2, |sim| *sim = Sim::new(5))).contains("another simulation in the place of the one"));
 }
 
 #[test]

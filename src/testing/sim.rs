@@ -5,6 +5,7 @@ use crate::{
     address,
     config::{Config, Panics},
     contract::Net,
+    panics::with_those_of_drops,
     reactor::Reactor,
     time::Time,
     world::sim::{Errno, Fate, HostId, NameFate, Network, SharedNetwork, SimWorld, Torture, WakeTime, Weather},
@@ -102,7 +103,8 @@ struct Seated<S> {
 impl<S: 'static> Seat for Seated<S> {
     fn turn(&mut self) {
         // Not for ever: a reactor of which nothing is left to wait for would not wait at all.
-        let goes_on = self.reactor.turn(&mut self.state, Duration::MAX).expect("a simulated wait does not fail");
+        let goes_on = with_those_of_drops(|| self.reactor.turn(&mut self.state, Duration::MAX));
+        let goes_on = goes_on.expect("a simulated wait does not fail");
         self.has_stopped |= !goes_on;
     }
 
@@ -229,7 +231,7 @@ impl Sim {
     #[track_caller]
     pub fn shutdown<S: 'static>(&mut self, host: Host<S>) {
         let seated = self.seated(host);
-        seated.reactor.shutdown(&mut seated.state);
+        with_those_of_drops(|| seated.reactor.shutdown(&mut seated.state));
     }
 
     /// Whether its `run` would have returned by now.
@@ -539,6 +541,16 @@ impl Losses {
 impl fmt::Debug for Losses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Losses").field("count", &self.network.borrow().losses.len()).finish()
+    }
+}
+
+/// What the program asserts when it is dropped counts also at the end of a test, unless that has failed already.
+impl Drop for Sim {
+    fn drop(&mut self) {
+        let seats = std::mem::take(&mut self.seats);
+        if !std::thread::panicking() {
+            with_those_of_drops(|| drop(seats));
+        }
     }
 }
 

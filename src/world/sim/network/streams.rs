@@ -163,6 +163,11 @@ impl Network {
         self.ends.get(&id).map(|end| end.local.clone())
     }
 
+    /// Nothing has come back of its connect.
+    pub(crate) fn is_unanswered(&self, id: EndId) -> bool {
+        self.ends.get(&id).is_some_and(|end| end.peer.is_none() && !end.is_broken)
+    }
+
     pub(super) fn is_readable(&self, id: EndId) -> bool {
         let end = &self.ends[&id];
         !end.inbox.is_empty() || end.fin_arrived || end.is_broken
