@@ -233,6 +233,10 @@ fn who_listens_on_every_address_is_reached_at_any() {
     assert_eq!(scene.connections(), before, "refused: a server has not every address of the world");
     scene.net().connect("0.0.0.0:7", Begins(|_: &mut Context<'_>| Ok(())));
     assert_eq!(scene.connections(), before + 2, "both ends are its own");
+    let other = scene.serves("0.0.0.0:9");
+    scene.net().connect("127.0.0.1:9", Begins(|ctx: &mut Context<'_>| Ok(ctx.send("hello"))));
+    scene.hears(other, "hello");
+    assert!(is_reached(&mut scene, "127.0.0.1:9"));
 }
 
 #[test]
@@ -246,13 +250,13 @@ fn a_host_listens_on_all_its_addresses() {
     }
     let from = "0.0.0.0:99".parse().expect("an address");
     sim.net(hosts[0]).connect_with("10.0.0.2:7", Connect::new().local(from), Begins(|_: &mut Context<'_>| Ok(())));
-    sim.net(hosts[0]).connect("0.0.0.0:7", Begins(|_: &mut Context<'_>| Ok(())));
+    sim.net(hosts[1]).connect("0.0.0.0:7", Begins(|_: &mut Context<'_>| Ok(())));
     sim.settle();
     let peers = hosts.map(|host| {
         let all = sim.net(host).connections();
         all.iter().filter(|one| one.kind == Kind::Accepted).map(|one| one.peer.to_string()).collect::<Vec<_>>()
     });
-    assert_eq!(peers, [["10.0.0.1:32768"], ["10.0.0.1:99"]]);
+    assert_eq!(peers, [vec![], vec!["10.0.0.1:99".to_owned(), "10.0.0.2:32768".to_owned()]], "it is itself to who connects");
 }
 
 #[test]
@@ -454,7 +458,7 @@ fn what_is_asserted_when_it_is_dropped_fails_the_test() {
 
 #[test]
 fn a_scene_says_what_was_wrong() {
-    let mistakes: [(&str, fn(&mut Scene<()>)); 22] = [
+    let mistakes: [(&str, fn(&mut Scene<()>)); 23] = [
         ("`nonsense` is no IP address and port", |scene| ignore(scene.dials("nonsense"))),
         ("`localhost:80` is no IP address and port", |scene| ignore(scene.dials_deaf("localhost:80"))),
         ("`unix:/x` is no IP address and port", |scene| ignore(scene.serves("unix:/x"))),
@@ -485,6 +489,10 @@ fn a_scene_says_what_was_wrong() {
         }),
         ("cannot say anything: its connection is no more: ConnectionRefused", |scene| {
             let client = scene.dials("10.0.0.1:8");
+            scene.says(client, "one\n");
+        }),
+        ("cannot say anything: its connection is no more: ConnectionRefused", |scene| {
+            let client = scene.dials_deaf("10.0.0.1:8");
             scene.says(client, "one\n");
         }),
         ("cannot say anything: it has closed", |scene| {
@@ -653,11 +661,11 @@ fn a_spinning_program_is_told_at_the_line_that_lets_time_pass() {
         ctx.after(Duration::ZERO, timer);
         Ok(())
     }
-    let spins: [(&str, Spin); 4] = [
-        ("a post that posts itself", |ctx| Ok(ctx.net.post(post))),
-        ("a timer that sets itself", |ctx| timer(&mut Spins(|_| Ok(())), ctx, &mut ())),
-        ("frames of nothing", |ctx| Ok(ctx.set_terminator(Terminator::exactly(0)))),
-        ("a producer without end", |ctx| {
+    let spins: [(&str, bool, Spin); 4] = [
+        ("a post that posts itself", false, |ctx| Ok(ctx.net.post(post))),
+        ("a timer that sets itself", true, |ctx| timer(&mut Spins(|_| Ok(())), ctx, &mut ())),
+        ("frames of nothing", false, |ctx| Ok(ctx.set_terminator(Terminator::exactly(0)))),
+        ("a producer without end", true, |ctx| {
             ctx.produce(|out: &mut Vec<u8>| {
                 out.resize(out.len() + 1000, b'.');
                 Ok(mainspring::Produced::More)
@@ -665,12 +673,13 @@ fn a_spinning_program_is_told_at_the_line_that_lets_time_pass() {
             Ok(())
         }),
     ];
-    for (name, spin) in spins {
+    for (name, is_told_by_turns, spin) in spins {
         let mut scene = Scene::new(9, ());
         scene.set_weather(Weather::fair().window(1)).sim().keep_trace(false); // a turn for each byte
         scene.net().listen("10.0.0.1:7", move || Spins(spin)).expect("a free port");
         let text = complaint(|| ignore(scene.dials("10.0.0.1:7")));
         assert!(text.contains("seed 9: a host spins: at 0ns 127.0.0.1 has had"), "{name}: {text}");
+        assert_eq!(text.contains("has had 100001 turns"), is_told_by_turns, "{name}: {text}");
     }
     let mut sim = Sim::new(9);
     sim.keep_trace(false);
