@@ -34,9 +34,9 @@ const TRACE_LINES: usize = 60;
 /// The first seed is run twice and must give the same trace, and fail both times if it fails, or nothing could be replayed.
 ///
 /// # Panics
-/// If there is no seed in the range. If the test panics with a seed. First the run is repeated with ever fewer of its faults; the message says what panicked
-/// and where, the seed, which faults are left, the end of the trace, and the command that runs just that again; or that the
-/// same did not fail again.
+/// If there is no seed in the range. If the test panics with a seed. First the run is repeated with ever fewer of its faults;
+/// the message says what panicked and where, the seed, which faults are left, the end of the trace, and the command that
+/// runs just that again; or that the same did not fail again.
 ///
 /// ```
 /// # use mainspring::{testing::{check, Weather}, Context, Outcome, Protocol};
