@@ -42,6 +42,30 @@ pub(crate) fn guard<T>(run: impl FnOnce() -> T) -> Result<T, Payload> {
 pub(crate) fn discard<T>(what: &'static str, value: T) {
     if let Err(payload) = guard(|| drop(value)) {
         report(what, "panicked while it was dropped", &payload);
+        #[cfg(feature = "sim")]
+        DROPPED.with_borrow_mut(|first| {
+            if let Some(first) = first {
+                first.get_or_insert(payload);
+            }
+        });
+    }
+}
+
+#[cfg(feature = "sim")]
+thread_local! {
+    /// The first panic of what was dropped, as long as somebody waits for it.
+    static DROPPED: RefCell<Option<Option<Payload>>> = const { RefCell::new(None) };
+}
+
+/// Runs this, and lets the first panic of what was dropped meanwhile go on afterwards: in a test it is a failure.
+#[cfg(feature = "sim")]
+pub(crate) fn with_those_of_drops<T>(run: impl FnOnce() -> T) -> T {
+    let outer = DROPPED.replace(Some(None));
+    let outcome = guard(run);
+    let dropped = DROPPED.replace(outer).flatten();
+    match (outcome, dropped) {
+        (Err(payload), _) | (Ok(_), Some(payload)) => payload.go_on(),
+        (Ok(done), None) => done,
     }
 }
 

@@ -11,6 +11,10 @@ impl Time {
     /// So far off that it never comes.
     pub(crate) const NEVER: Self = Self(u64::MAX);
 
+    /// The last moment that a simulated clock shows.
+    #[cfg(feature = "sim")]
+    pub(crate) const LAST: Self = Self(Self::NEVER.0 - 1);
+
     /// Zero if `earlier` is not earlier.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -4,8 +4,8 @@
 #![allow(clippy::unit_arg)] // a row of a table is one expression
 
 use mainspring::{
-    Config, Context, Limit, Listen, Outcome, Protocol, Reason, Terminator,
-    testing::{Errno, Fate, Scene, Sim, Transcript, Weather, check, every_cut, every_cut_with},
+    Config, Connect, Context, Kind, Limit, Listen, Outcome, Protocol, Reason, Terminator,
+    testing::{Actor, Errno, Fate, Scene, Sim, Transcript, Weather, check, every_cut, every_cut_with},
 };
 use std::{
     any::Any,
@@ -195,6 +195,70 @@ fn an_actor_has_an_address_and_what_it_heard_can_be_looked_at_first() {
     assert_eq!((connections, scene.address(client), scene.address(server)), (0, own, at));
 }
 
+/// Whether the reactor answers who comes there.
+fn is_reached(scene: &mut Scene<()>, at: &str) -> bool {
+    let client = scene.dials(at);
+    panic::catch_unwind(AssertUnwindSafe(|| ignore(scene.says(client, "one\n").hears(client, "one!\n").closes(client)))).is_ok()
+}
+
+#[test]
+fn who_listens_on_every_address_is_reached_at_any() {
+    let mut scene = Scene::new(0, ());
+    for (at, options) in [
+        ("0.0.0.0:7", Listen::new()),
+        ("[::]:7", Listen::new().v6only(true)),
+        ("[::]:8", Listen::new()),
+        ("0.0.0.0:9", Listen::new()),
+    ] {
+        let key = scene.net().listen_with(at, options, |_, _, _| Ok(Lines)).expect("a free port");
+        assert_eq!(scene.net().local(key).map(ToString::to_string).as_deref(), Some(at), "as the real one says");
+    }
+    for at in ["10.9.8.7:7", "127.0.0.1:7", "0.0.0.0:7", "[fd00::1]:7", "[::1]:8", "[::]:8", "10.9.8.7:8", "0.0.0.0:8"] {
+        assert!(is_reached(&mut scene, at), "{at}");
+    }
+    for at in ["[fd00::1]:9", "[::]:9", "10.9.8.7:10", "0.0.0.0:10"] {
+        assert!(!is_reached(&mut scene, at), "{at}");
+    }
+    for at in ["0.0.0.0:7", "10.0.0.1:7", "[::]:9", "0.0.0.0:8", "[fd00::1]:7"] {
+        assert!(scene.net().listen(at, || Lines).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse), "{at}");
+    }
+    // It is itself that is there for its own connects, and else who serves.
+    let (any, one) = (scene.serves("0.0.0.0:5"), scene.serves("10.0.0.9:7"));
+    assert_eq!(scene.address(any).to_string(), "0.0.0.0:5");
+    scene.net().connect("10.3.3.3:5", Begins(|ctx: &mut Context<'_>| Ok(ctx.send("hello"))));
+    scene.net().connect("10.0.0.9:7", Begins(|ctx: &mut Context<'_>| Ok(ctx.send("hello"))));
+    scene.hears(any, "hello").hears(one, "hello");
+    let before = scene.connections();
+    scene.net().connect("10.0.0.10:7", Begins(|ctx: &mut Context<'_>| Ok(ctx.send("nobody is there"))));
+    assert_eq!(scene.connections(), before, "refused: a server has not every address of the world");
+    scene.net().connect("0.0.0.0:7", Begins(|_: &mut Context<'_>| Ok(())));
+    assert_eq!(scene.connections(), before + 2, "both ends are its own");
+    let other = scene.serves("0.0.0.0:9");
+    scene.net().connect("127.0.0.1:9", Begins(|ctx: &mut Context<'_>| Ok(ctx.send("hello"))));
+    scene.hears(other, "hello");
+    assert!(is_reached(&mut scene, "127.0.0.1:9"));
+}
+
+#[test]
+fn a_host_listens_on_all_its_addresses() {
+    let mut sim = Sim::new(0);
+    let hosts = ["10.0.0.1", "10.0.0.2"].map(|ip| sim.host(ip, ()));
+    for host in hosts {
+        let key = sim.net(host).listen("0.0.0.0:7", || Lines).expect("each has its own");
+        assert_eq!(sim.net(host).local(key).map(ToString::to_string).as_deref(), Some("0.0.0.0:7"));
+        assert!(sim.net(host).listen("[::]:7", || Lines).is_err(), "which is also IPv4's");
+    }
+    let from = "0.0.0.0:99".parse().expect("an address");
+    sim.net(hosts[0]).connect_with("10.0.0.2:7", Connect::new().local(from), Begins(|_: &mut Context<'_>| Ok(())));
+    sim.net(hosts[1]).connect("0.0.0.0:7", Begins(|_: &mut Context<'_>| Ok(())));
+    sim.settle();
+    let peers = hosts.map(|host| {
+        let all = sim.net(host).connections();
+        all.iter().filter(|one| one.kind == Kind::Accepted).map(|one| one.peer.to_string()).collect::<Vec<_>>()
+    });
+    assert_eq!(peers, [vec![], vec!["10.0.0.1:99".to_owned(), "10.0.0.2:32768".to_owned()]], "it is itself to who connects");
+}
+
 #[test]
 fn a_reset_and_a_proper_end_are_told_apart() {
     let mut scene = Scene::new(0, ());
@@ -324,9 +388,77 @@ fn what_a_peer_may_do_after_the_end_it_may_do() {
     assert!(ended().passes(SECOND).peer_resets().end().is_some());
 }
 
+/// Its output is on its way, because the peer does not read, or its rate is low: the input is not read any more.
+#[test]
+fn a_protocol_that_has_closed_receives_nothing() {
+    let mut t = talk();
+    let key = t.peer_stops_reading().receives("one\n").key();
+    t.scene().net().send(key, vec![b'.'; 300_000]);
+    t.scene().net().close(key);
+    assert!(complaint(|| ignore(t.receives("lost"))).contains("it has closed, and "));
+    assert!(complaint(|| ignore(t.receives_bytewise("lost"))).contains("it receives nothing any more"));
+    assert!(t.receives("").end().is_none(), "nothing is not lost");
+    assert_eq!(t.peer_reads().sent().len(), 300_005);
+    t.closes(Reason::is_clean);
+
+    fn slowly(ctx: &mut Context<'_>) -> Outcome {
+        ctx.set_write_rate(1);
+        ctx.send("bye");
+        Ok(ctx.close())
+    }
+    every_cut("abc", || Begins(slowly));
+}
+
+#[test]
+fn what_is_asserted_when_it_is_dropped_fails_the_test() {
+    /// Does as it is told, and panics when it is dropped.
+    struct Asserts(Beginning);
+    impl Protocol for Asserts {
+        fn received(&mut self, ctx: &mut Context<'_>, _: &mut (), _: &[u8]) -> Outcome {
+            (self.0)(ctx)
+        }
+    }
+    impl Drop for Asserts {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "asserted in drop");
+        }
+    }
+    let endings: [Beginning; 5] = [
+        |ctx| Ok(ctx.close()),
+        |ctx| Ok(ctx.abort()),
+        |_| Err("no".into()),
+        |ctx| Ok(ctx.upgrade(Begins(|_: &mut Context<'_>| Ok(())))),
+        |_| Ok(()), // it is there to the last
+    ];
+    for ending in endings {
+        let text = complaint(|| {
+            let mut t = Transcript::new(Asserts(ending));
+            t.receives("x");
+        });
+        assert!(text.contains("asserted in drop"), "{text}");
+    }
+    let text = complaint(|| {
+        let mut sim = Sim::new(0);
+        let host = sim.host("10.0.0.1", ());
+        sim.net(host).listen("10.0.0.1:7", || Asserts(|_| Ok(()))).expect("a free port");
+        sim.net(host).connect("10.0.0.1:7", Begins(|_: &mut Context<'_>| Ok(())));
+        sim.run_for(SECOND).shutdown(host);
+    });
+    assert!(text.contains("asserted in drop"), "{text}");
+    let text = complaint(|| {
+        check(0..1, |sim| {
+            let host = sim.host("10.0.0.1", ());
+            sim.net(host).connect("10.0.0.1:7", Asserts(|_| Ok(())));
+        });
+    });
+    assert!(text.contains("seed 0: asserted in drop (at tests"), "{text}");
+    // Where it has failed already, that is what is told.
+    assert!(complaint(|| ignore(Transcript::new(Asserts(|_| Ok(()))).sends("more"))).contains("4 were expected"));
+}
+
 #[test]
 fn a_scene_says_what_was_wrong() {
-    let mistakes: [(&str, fn(&mut Scene<()>)); 22] = [
+    let mistakes: [(&str, fn(&mut Scene<()>)); 23] = [
         ("`nonsense` is no IP address and port", |scene| ignore(scene.dials("nonsense"))),
         ("`localhost:80` is no IP address and port", |scene| ignore(scene.dials_deaf("localhost:80"))),
         ("`unix:/x` is no IP address and port", |scene| ignore(scene.serves("unix:/x"))),
@@ -357,6 +489,10 @@ fn a_scene_says_what_was_wrong() {
         }),
         ("cannot say anything: its connection is no more: ConnectionRefused", |scene| {
             let client = scene.dials("10.0.0.1:8");
+            scene.says(client, "one\n");
+        }),
+        ("cannot say anything: its connection is no more: ConnectionRefused", |scene| {
+            let client = scene.dials_deaf("10.0.0.1:8");
             scene.says(client, "one\n");
         }),
         ("cannot say anything: it has closed", |scene| {
@@ -407,6 +543,38 @@ fn a_scene_says_what_was_wrong() {
     assert!(complaint(|| ignore(Scene::new(0, ()).takes(stranger))).contains("no such actor"));
 }
 
+/// Whether it is never answered, or the answer is still on its way.
+#[test]
+fn a_client_that_nobody_has_answered_is_not_connected() {
+    let mistakes: [(&str, fn(&mut Scene<()>, Actor)); 5] = [
+        ("cannot say anything: it is not connected", |scene, who| ignore(scene.says(who, "one\n"))),
+        ("cannot end its side: it is not connected", |scene, who| ignore(scene.ends(who))),
+        ("no end has come: it is not connected", |scene, who| ignore(scene.hears_end(who))),
+        ("no end has come: it is not connected", |scene, who| ignore(scene.hears_reset(who))),
+        ("(it is not connected: nobody has answered it yet)", |scene, who| ignore(scene.hears(who, "one!\n"))),
+    ];
+    for latency in [Duration::ZERO, SECOND] {
+        for deaf in [false, true] {
+            for (words, mistake) in mistakes {
+                let mut scene = Scene::new(0, ());
+                scene.set_weather(Weather::fair().latency(latency, Duration::ZERO));
+                scene.net().listen("10.0.0.1:7", || Lines).expect("a free port");
+                if latency.is_zero() {
+                    scene.set_fate("10.0.0.1:7", Fate::Silent);
+                }
+                let client = if deaf { scene.dials_deaf("10.0.0.1:7") } else { scene.dials("10.0.0.1:7") };
+                let text = complaint(|| mistake(&mut scene, client));
+                assert!(text.contains(words), "\"{words}\" is not in: {text}");
+                scene.hears(client, "").passes(2 * SECOND);
+                if !latency.is_zero() {
+                    scene.reads(client, true).says(client, "one\n").passes(2 * SECOND).hears(client, "one!\n");
+                }
+                assert_eq!(scene.closes(client).passes(2 * SECOND).connections(), 0, "it may always give up");
+            }
+        }
+    }
+}
+
 /// A deaf actor does not know yet that it was reset; then it hears what it had been sent before, and the reset.
 #[test]
 fn what_a_write_was_told_is_not_forgotten() {
@@ -421,10 +589,16 @@ fn what_a_write_was_told_is_not_forgotten() {
 
 #[test]
 fn a_simulation_says_what_was_wrong() {
-    let mistakes: [(&str, fn(&mut Sim)); 9] = [
+    let mistakes: [(&str, fn(&mut Sim)); 15] = [
         ("`nonsense` is no IP address", |sim| ignore(sim.host("nonsense", ()))),
         ("`10.0.0.1:7` is no IP address", |sim| ignore(sim.host("10.0.0.1:7", ()))),
         ("`0.0.0.0` is every address", |sim| ignore(sim.host("0.0.0.0", ()))),
+        ("`::` is every address", |sim| ignore(sim.host("::", ()))),
+        ("`::ffff:10.0.0.1` is 10.0.0.1", |sim| ignore((sim.host("10.0.0.1", ()), sim.host("::ffff:10.0.0.1", ())))),
+        ("`224.0.0.1` is no address of one host", |sim| ignore(sim.host("224.0.0.1", ()))),
+        ("`ff02::1` is no address of one host", |sim| ignore(sim.host("ff02::1", ()))),
+        ("`255.255.255.255` is no address of one host", |sim| ignore(sim.host_with("255.255.255.255", (), Config::new()))),
+        ("`0.0.0.1` is no address of one host", |sim| ignore(sim.host("0.0.0.1", ()))),
         ("10.0.0.1 is another host's", |sim| ignore((sim.host("10.0.0.1", ()), sim.host("10.0.0.1", 0)))),
         ("fd00::1 is another host's", |sim| ignore((sim.host("fd00::1", ()), sim.host("fd00:0::0:1", 0)))),
         ("`x` is no IP address", |sim| ignore(sim.set_fate("x", Fate::Silent))),
@@ -462,16 +636,82 @@ fn a_host_of_another_simulation_is_none_of_this_one() {
     assert!(complaint(|| ignore(sim.state(stranger).len())).contains("no such host"), "its state is of another type");
 }
 
+type Spin = fn(&mut Context<'_>) -> Outcome;
+
+/// Does it when it is connected, and again with each frame.
+struct Spins(Spin);
+
+impl Protocol for Spins {
+    fn connected(&mut self, ctx: &mut Context<'_>, _: &mut ()) -> Outcome {
+        (self.0)(ctx)
+    }
+
+    fn frame(&mut self, ctx: &mut Context<'_>, _: &mut (), _: &[u8]) -> Outcome {
+        (self.0)(ctx)
+    }
+}
+
+/// Whatever a turn of it is: a thousand callbacks, one of them, none. With the bounds that a reactor has by default.
 #[test]
 fn a_spinning_program_is_told_at_the_line_that_lets_time_pass() {
-    fn again(net: &mut mainspring::Net<'_>, _: &mut ()) {
-        net.post(again);
+    fn post(net: &mut mainspring::Net<'_>, _: &mut ()) {
+        net.post(post);
+    }
+    fn timer(_: &mut Spins, ctx: &mut Context<'_>, _: &mut ()) -> Outcome {
+        ctx.after(Duration::ZERO, timer);
+        Ok(())
+    }
+    let spins: [(&str, bool, Spin); 4] = [
+        ("a post that posts itself", false, |ctx| Ok(ctx.net.post(post))),
+        ("a timer that sets itself", true, |ctx| timer(&mut Spins(|_| Ok(())), ctx, &mut ())),
+        ("frames of nothing", false, |ctx| Ok(ctx.set_terminator(Terminator::exactly(0)))),
+        ("a producer without end", true, |ctx| {
+            ctx.produce(|out: &mut Vec<u8>| {
+                out.resize(out.len() + 1000, b'.');
+                Ok(mainspring::Produced::More)
+            });
+            Ok(())
+        }),
+    ];
+    for (name, is_told_by_turns, spin) in spins {
+        let mut scene = Scene::new(9, ());
+        scene.set_weather(Weather::fair().window(1)).sim().keep_trace(false); // a turn for each byte
+        scene.net().listen("10.0.0.1:7", move || Spins(spin)).expect("a free port");
+        let text = complaint(|| ignore(scene.dials("10.0.0.1:7")));
+        assert!(text.contains("seed 9: a host spins: at 0ns 127.0.0.1 has had"), "{name}: {text}");
+        assert_eq!(text.contains("has had 100001 turns"), is_told_by_turns, "{name}: {text}");
     }
     let mut sim = Sim::new(9);
     sim.keep_trace(false);
     let host = sim.host_with("10.0.0.1", (), Config::new().turn_tells(1));
-    sim.net(host).post(again);
-    assert!(complaint(|| ignore(sim.run_for(SECOND))).contains("seed 9: a host spins"));
+    sim.run_for(SECOND).net(host).post(post);
+    assert!(complaint(|| ignore(sim.run_for(SECOND))).contains("seed 9: a host spins: at 1s 10.0.0.1"));
+}
+
+/// What is done at one moment counts, not what is done in all; and much may be done at one.
+#[test]
+fn a_long_simulation_is_no_spin() {
+    let mut t = Transcript::<Lines>::new(Lines);
+    let many = b"x\n".repeat(100_000);
+    t.receives(&many);
+    assert_eq!(t.sent().len(), 300_000);
+    let mut sim = Sim::new(0);
+    let host = sim.host("10.0.0.1", 0_u32);
+    sim.keep_trace(false).net(host).every(Duration::from_millis(1), |_, count| *count += 1);
+    sim.run_for(150 * SECOND);
+    assert_eq!(*sim.state(host), 150_000, "more turns than are a spin at one moment");
+}
+
+/// An actor is no program, so no event can be wrong for it.
+#[test]
+fn events_may_be_as_wrong_as_they_like() {
+    for often in [1000, u32::MAX] {
+        let mut scene = Scene::new(0, ());
+        scene.set_weather(Weather::fair().spurious(often));
+        scene.net().listen("10.0.0.1:7", || Lines).expect("a free port");
+        let client = scene.dials("10.0.0.1:7");
+        scene.says(client, "one\n").hears(client, "one!\n").passes(SECOND).ends(client).hears_end(client);
+    }
 }
 
 #[test]
@@ -491,6 +731,74 @@ fn an_empty_range_tests_nothing_and_a_failing_check_is_told_at_its_own_line() {
     assert!(differs.contains("two different traces"), "{differs}");
 }
 
+/// Nothing in the simulation decides, so no seed has it again.
+#[test]
+fn a_failure_that_does_not_come_again_is_told_as_that() {
+    for failing in 1..=4 {
+        let runs = std::cell::Cell::new(0);
+        let text = complaint(|| {
+            check(0..2, |sim| {
+                sim.host("10.0.0.1", ());
+                runs.set(runs.get() + 1);
+                assert!(runs.get() != failing, "now and then");
+            });
+        });
+        let words = ["fails only once of two times", "the first time it failed: now and then"];
+        let words = if failing > 2 { ["it did not fail when it was run again", ": now and then (at tests"] } else { words };
+        let words = words.map(|words| if failing == 2 { words.replace("first", "second") } else { words.to_owned() });
+        assert!(words.iter().all(|words| text.contains(words)), "{failing}: {text}");
+        assert!(!text.contains("MAINSPRING_SEED"), "a command that cannot fail: {text}");
+    }
+    // What always fails has its command, also if it is not the same that fails.
+    let runs = std::cell::Cell::new(0);
+    let text = complaint(|| {
+        check(0..2, |_| {
+            runs.set(runs.get() + 1);
+            panic!("run {}", runs.get());
+        });
+    });
+    assert!(text.contains("MAINSPRING_SEED=0"), "{text}");
+}
+
+#[test]
+fn another_simulation_cannot_take_the_place_of_its_own() {
+    let mistakes: [fn(&mut Transcript<Lines>); 9] = [
+        |t| ignore(t.receives("x")),
+        |t| ignore(t.protocol().is_some()),
+        |t| ignore(t.protocol_as::<Spins>().is_some()),
+        |t| *t.state() = (),
+        |t| ignore(t.end()),
+        |t| ignore(t.scene().net().stats()),
+        |t| ignore(t.scene().dials("10.0.0.1:7")),
+        |t| ignore(t.scene().serves("10.0.0.1:7")),
+        |t| ignore(t.scene().passes(SECOND).connections()),
+    ];
+    for mistake in mistakes {
+        let (mut one, mut other) = (talk(), talk());
+        std::mem::swap(one.scene().sim(), other.scene().sim());
+        assert!(complaint(|| mistake(&mut one)).contains("has been replaced by another one"));
+        std::mem::swap(one.scene().sim(), other.scene().sim());
+        one.receives("one\n").sends("one!\n");
+        *one.scene().sim() = Sim::new(1);
+        assert!(complaint(|| mistake(&mut one)).contains("has been replaced by another one"));
+    }
+    assert!(complaint(|| check(0..2, |sim| *sim = Sim::new(5))).contains("another simulation in the place of the one"));
+}
+
+#[test]
+fn time_passes_also_when_nothing_happens() {
+    let mut sim = Sim::new(0);
+    let host = sim.host("10.0.0.1", 0);
+    sim.net(host).after(10 * SECOND, |_, fired| *fired += 1);
+    assert!(!sim.run_until(6 * SECOND, |_| false));
+    assert_eq!(sim.now(), 6 * SECOND);
+    sim.run_for(5 * SECOND);
+    assert_eq!((sim.now(), *sim.state(host)), (11 * SECOND, 1));
+    assert!(sim.run_until(SECOND, |sim| sim.now() == 12 * SECOND), "the time itself may be what is waited for");
+    assert!(sim.run_until(SECOND, |_| true));
+    assert_eq!(sim.now(), 12 * SECOND, "it is so already");
+}
+
 #[test]
 fn time_without_end_is_no_overflow() {
     let mut t = talk();
@@ -503,4 +811,27 @@ fn time_without_end_is_no_overflow() {
     assert!(!sim.run_until(Duration::MAX, |_| false));
     let mut scene = Scene::new(0, ());
     scene.passes(SECOND).passes(Duration::MAX);
+}
+
+/// What takes for ever never arrives, and whoever waits for it gives up in time.
+#[test]
+fn a_latency_without_end_is_no_overflow() {
+    for (least, jitter) in [(Duration::MAX, SECOND), (Duration::MAX, Duration::MAX), (SECOND, Duration::MAX)] {
+        let mut sim = Sim::new(0);
+        sim.set_weather(Weather::fair().latency(least, jitter).bandwidth(1));
+        sim.name("a.example", &["10.0.0.1"]);
+        let host = sim.host("10.0.0.1", ());
+        sim.net(host).listen_with("10.0.0.1:7", Listen::new().backlog(1), |_, _, _| Ok(Lines)).expect("a free port");
+        for to in ["10.0.0.1:7", "a.example:7", "10.0.0.2:7"] {
+            sim.net(host).connect(to, Lines);
+        }
+        sim.run_for(31 * SECOND);
+        assert_eq!(sim.net(host).stats().closed.connect, 3, "{}", sim.trace());
+        sim.run_for(Duration::MAX).run_for(SECOND);
+    }
+    // What does not need time happens also when there is none left.
+    let mut scene = Scene::new(0, ());
+    scene.net().listen("10.0.0.1:7", || Lines).expect("a free port");
+    let client = scene.passes(Duration::MAX).dials("10.0.0.1:7");
+    scene.says(client, "one\n").hears(client, "one!\n");
 }

@@ -6,7 +6,7 @@ use crate::{
     panics::{guard, text},
     world::sim::{Mercy, Question, question_of, question_text},
 };
-use std::{cell::RefCell, collections::BTreeSet, env, ffi::OsStr, fmt, ops::Range, panic, path::Path, sync::Once};
+use std::{cell::RefCell, collections::BTreeSet, env, ffi::OsStr, fmt, ops::Range, panic, path::Path, rc::Rc, sync::Once};
 
 /// The environment variable that names one seed to be run alone.
 const SEED: &str = "MAINSPRING_SEED";
@@ -20,6 +20,9 @@ const FAULTS_SHOWN: usize = 20;
 /// How many runs are spent on making the faults of a failing one fewer.
 const SHRINKING_RUNS: usize = 400;
 
+/// What makes two runs with one seed differ.
+const OUTSIDE: &str = "something depends on a clock, a thread, the order of a HashMap, or on what was run before";
+
 /// How much of the trace is shown with a failure.
 const TRACE_LINES: usize = 60;
 
@@ -28,11 +31,12 @@ const TRACE_LINES: usize = 60;
 /// With `MAINSPRING_SEED=17` in the environment only that seed is run, with its whole trace; with `MAINSPRING_FAULTS=…` beside
 /// it, as a failing check prints it, only these faults strike.
 ///
-/// The first seed is run twice and must give the same trace, or nothing could be replayed.
+/// The first seed is run twice and must give the same trace, and fail both times if it fails, or nothing could be replayed.
 ///
 /// # Panics
-/// If there is no seed in the range. If the test panics with a seed. First the run is repeated with ever fewer of its faults; the message says what panicked
-/// and where, the seed, which faults are left, the end of the trace, and the command that runs just that again.
+/// If there is no seed in the range. If the test panics with a seed. First the run is repeated with ever fewer of its faults;
+/// the message says what panicked and where, the seed, which faults are left, the end of the trace, and the command that
+/// runs just that again; or that the same did not fail again.
 ///
 /// ```
 /// # use mainspring::{testing::{check, Weather}, Context, Outcome, Protocol};
@@ -79,15 +83,21 @@ pub fn check(seeds: Range<u64>, test: impl Fn(&mut Sim)) {
 /// A run that cannot be repeated cannot be replayed either: better to hear of it now.
 #[track_caller]
 fn assert_same_twice(seed: u64, test: &impl Fn(&mut Sim)) {
-    let traces = [(); 2].map(|()| attempt(seed, Mercy::None, true, test).trace);
-    let lines = traces[0].lines().zip(traces[1].lines()).find(|(one, two)| one != two);
-    if traces[0] != traces[1] {
+    let runs = [(); 2].map(|()| attempt(seed, Mercy::None, true, test));
+    let lines = runs[0].trace.lines().zip(runs[1].trace.lines()).find(|(one, two)| one != two);
+    if runs[0].trace != runs[1].trace {
         let (one, two) = lines.unwrap_or(("(the end)", "(more)"));
-        panic!(
-            "seed {seed} gives two different traces: something depends on a clock, a thread or the order of a HashMap; \
-             they part here:\n    {one}\n    {two}"
-        );
+        panic!("seed {seed} gives two different traces: {OUTSIDE}; they part here:\n    {one}\n    {two}{}", failures(&runs));
     }
+    if runs[0].why.is_some() != runs[1].why.is_some() {
+        panic!("seed {seed} fails only once of two times, with the same trace: {OUTSIDE}{}", failures(&runs));
+    }
+}
+
+/// Which of two runs failed.
+fn failures(runs: &[Trial; 2]) -> String {
+    let line = |(number, run): (&str, &Trial)| run.why.as_ref().map(|why| format!("\nthe {number} time it failed: {why}"));
+    ["first", "second"].into_iter().zip(runs).filter_map(line).collect()
 }
 
 #[track_caller]
@@ -136,15 +146,23 @@ fn attempt(seed: u64, mercy: Mercy, with_trace: bool, test: &impl Fn(&mut Sim)) 
     quieten_attempts();
     let mut sim = Sim::new(seed);
     sim.keep_trace(with_trace);
-    sim.network().borrow_mut().mercy = mercy;
+    let network = Rc::clone(sim.network());
+    network.borrow_mut().mercy = mercy;
+    let why = complaint_of(|| test(&mut sim));
+    let is_replaced = !Rc::ptr_eq(&network, sim.network());
+    let replaced =
+        is_replaced.then(|| "the test has put another simulation in the place of the one that it was given".to_owned());
+    let why_at_last = complaint_of(|| drop(sim)); // something of the program may be asserted when it is dropped
+    let network = network.borrow();
+    Trial { why: replaced.or(why).or(why_at_last), struck: network.struck.clone(), trace: network.trace.text() }
+}
+
+/// What it panics with, and where.
+fn complaint_of(run: impl FnOnce()) -> Option<String> {
     TRIED.set(Some(String::new()));
-    let outcome = guard(|| test(&mut sim));
+    let outcome = guard(run);
     let place = TRIED.take().unwrap_or_default();
-    let (struck, trace) = {
-        let network = sim.network().borrow();
-        (network.struck.clone(), network.trace.text())
-    };
-    Trial { why: outcome.err().map(|payload| text(&payload) + &place), struck, trace }
+    outcome.err().map(|payload| text(&payload) + &place)
 }
 
 /// Leaves out ever smaller parts of the faults, as long as it still fails without them (delta debugging).
@@ -174,6 +192,10 @@ fn shrink(seed: u64, first: &Trial, test: &impl Fn(&mut Sim)) -> BTreeSet<Questi
 fn report(seed: u64, first: Trial, test: &impl Fn(&mut Sim)) -> ! {
     let chosen = shrink(seed, &first, test);
     let last = attempt(seed, Mercy::AllBut(chosen.clone()), true, test);
+    let Some(why) = last.why else {
+        let why = first.why.unwrap_or_default();
+        panic!("seed {seed}: {why}\nit did not fail when it was run again, with the same faults: {OUTSIDE}");
+    };
     let faults = match (chosen.len(), first.struck.len()) {
         (0, 0) => "no fault was needed".to_owned(),
         (left, all) => format!("{left} of its {all} faults are enough"),
@@ -188,9 +210,8 @@ fn report(seed: u64, first: Trial, test: &impl Fn(&mut Sim)) -> ! {
     };
     let name = std::thread::current().name().unwrap_or("the_test").to_owned();
     panic!(
-        "seed {seed}: {}\n{faults}{}\n{}the end of the trace:\n{tail}\nto run it again, with the features that your tests need:\n    \
+        "seed {seed}: {why}\n{faults}{}\n{}the end of the trace:\n{tail}\nto run it again, with the features that your tests need:\n    \
          {SEED}={seed}{replay} cargo test{} {name} -- --exact --nocapture",
-        last.why.or(first.why).unwrap_or_default(),
         if lines.is_empty() { "." } else { ":" },
         lines.concat(),
         env::current_exe().map(|program| options_of(&program)).unwrap_or_default(),
@@ -261,7 +282,7 @@ impl Played {
         let (protocol, state) = make();
         let mut t = Transcript::with_state(protocol, state);
         for piece in pieces {
-            if t.end().is_none() {
+            if t.deafness().is_none() {
                 t.receives(piece);
             }
         }

@@ -5,9 +5,12 @@ use crate::{
     address::{Address, Target},
     config::Config,
     contract::Net,
-    world::sim::{EndId, Errno, Fate, HostId, NameFate, PortId, Weather},
+    world::{
+        ListenHow,
+        sim::{EndId, Errno, Fate, HostId, NameFate, Network, PortId, SharedNetwork, Weather},
+    },
 };
-use std::{fmt, io::IoSlice, time::Duration};
+use std::{fmt, io::IoSlice, rc::Rc, time::Duration};
 
 /// How many bytes of a mismatch are shown.
 const SHOWN_MAX: usize = 200;
@@ -15,9 +18,12 @@ const SHOWN_MAX: usize = 200;
 /// A simulated network around a reactor: you play the peers, by a script.
 ///
 /// The reactor may listen on and connect to any IP address; whatever it listens on you can dial, whatever it connects to you
-/// can serve. Time passes only when you say so.
+/// can serve. Who listens on `0.0.0.0` or `::`, it or you, is reached at any address from the other side. Time passes only
+/// when you say so.
 pub struct Scene<S> {
     sim: Sim,
+    /// That of `sim`, as long as nobody has put another one in its place.
+    network: SharedNetwork,
     host: Host<S>,
     outside: HostId,
     actors: Vec<Role>,
@@ -53,13 +59,15 @@ enum Ending {
 }
 
 impl Role {
-    /// What keeps the actor from doing anything more with its connection.
-    fn obstacle(&self) -> Option<String> {
+    /// What keeps the actor from doing anything with its connection.
+    fn obstacle(&self, network: &Network) -> Option<String> {
         let broken = match (self.ending, self.error) {
             (Some(Ending::Broken(errno)), _) | (_, Some(errno)) => Some(format!("its connection is no more: {errno:?}")),
             _ => None,
         };
-        self.absence().or(broken)
+        let is_unanswered = self.end.is_some_and(|end| network.is_unanswered(end));
+        let unanswered = || is_unanswered.then(|| "it is not connected: nobody has answered it yet".to_owned());
+        self.absence().or(broken).or_else(unanswered)
     }
 
     /// Why it has no connection.
@@ -72,8 +80,8 @@ impl Role {
     }
 
     /// What explains that something did not come.
-    fn remark(&self) -> String {
-        match (self.obstacle(), self.ending) {
+    fn remark(&self, network: &Network) -> String {
+        match (self.obstacle(network), self.ending) {
             (Some(obstacle), _) => format!(" ({obstacle})"),
             (None, Some(_)) => " (the reactor has ended its side)".to_owned(),
             (None, None) if !self.reads => " (the actor does not read)".to_owned(),
@@ -95,20 +103,34 @@ impl<S: 'static> Scene<S> {
         let mut sim = Sim::new(seed);
         let host = sim.seat("127.0.0.1", true, state, config);
         let outside = sim.add_machine("outside", true);
-        Self { sim, host, outside, actors: Vec::new() }
+        let network = Rc::clone(sim.network());
+        Self { sim, network, host, outside, actors: Vec::new() }
+    }
+
+    #[track_caller]
+    pub(super) fn assert_own_sim(&self) {
+        let is_own = Rc::ptr_eq(&self.network, self.sim.network());
+        assert!(
+            is_own,
+            "the simulation of this scene has been replaced by another one, in which there is neither its reactor nor an actor"
+        );
     }
 
     /// Everything of the reactor, as before the loop.
+    #[track_caller]
     pub fn net(&mut self) -> Net<'_, S> {
+        self.assert_own_sim();
         self.sim.net(self.host)
     }
 
     /// The reactor's state.
+    #[track_caller]
     pub fn state(&mut self) -> &mut S {
+        self.assert_own_sim();
         self.sim.state(self.host)
     }
 
-    /// The simulation below, for everything that a scene has no word for.
+    /// The simulation below, for everything that a scene has no word for. Another one cannot take its place.
     pub fn sim(&mut self) -> &mut Sim {
         &mut self.sim
     }
@@ -175,6 +197,12 @@ impl<S: 'static> Scene<S> {
         }
     }
 
+    #[track_caller]
+    fn with_network<T>(&mut self, who: Actor, ask: impl FnOnce(&Role, &Network) -> T) -> T {
+        self.role(who);
+        ask(&self.actors[who.0], &self.sim.network().borrow())
+    }
+
     /// A client that connects to something the reactor listens on.
     ///
     /// # Panics
@@ -192,6 +220,7 @@ impl<S: 'static> Scene<S> {
     /// If `address` is no IP address and port.
     #[track_caller]
     pub fn dials_deaf(&mut self, address: &str) -> Actor {
+        self.assert_own_sim();
         let to = literal(address);
         let mut network = self.sim.network().borrow_mut();
         let end = network.connect(self.outside, &to, None, usize::MAX).expect("nothing fails outside");
@@ -209,8 +238,10 @@ impl<S: 'static> Scene<S> {
     /// If `address` is no IP address and port, or somebody else listens there.
     #[track_caller]
     pub fn serves(&mut self, address: &str) -> Actor {
+        self.assert_own_sim();
         let at = literal(address);
-        let listening = self.sim.network().borrow_mut().listen(self.outside, &at, 1024, usize::MAX);
+        let how = ListenHow { backlog: 1024, reuse_port: false, v6only: None };
+        let listening = self.sim.network().borrow_mut().listen(self.outside, &at, how, usize::MAX);
         let actor = match listening {
             Ok((port, local)) => self.add(local, Some(port), None),
             Err(Errno::AddressInUse) => panic!("`{address}` cannot be served: somebody else listens there"),
@@ -326,7 +357,7 @@ impl<S: 'static> Scene<S> {
         let role = self.role(who);
         let heard = std::mem::take(&mut role.heard);
         if heard != bytes {
-            let seen = role.remark();
+            let seen = self.with_network(who, Role::remark);
             let remark = remark(self).unwrap_or(seen);
             panic!("{}{remark}", difference(&heard, bytes));
         }
@@ -354,8 +385,7 @@ impl<S: 'static> Scene<S> {
     #[track_caller]
     pub fn hears_end(&mut self, who: Actor) -> &mut Self {
         self.hears(who, b"");
-        let role = self.role(who);
-        match (role.ending, role.obstacle()) {
+        match (self.role(who).ending, self.with_network(who, Role::obstacle)) {
             (Some(Ending::Broken(Errno::ConnectionRefused | Errno::HostUnreachable)), Some(obstacle)) => {
                 panic!("there was no connection that could end: {obstacle}")
             }
@@ -392,7 +422,7 @@ impl<S: 'static> Scene<S> {
     /// Lets time pass, and everything happen that happens meanwhile.
     ///
     /// # Panics
-    /// If the reactor spins: a million turns in which no time passes.
+    /// If the reactor spins, as [`Sim::settle`].
     #[track_caller]
     pub fn passes(&mut self, time: Duration) -> &mut Self {
         self.settles();
@@ -407,11 +437,13 @@ impl<S: 'static> Scene<S> {
     /// Lets everything happen that happens without time passing.
     ///
     /// # Panics
-    /// If the reactor spins: a million turns in which no time passes.
+    /// If the reactor spins, as [`Sim::settle`].
     #[track_caller]
     pub fn settles(&mut self) -> &mut Self {
+        self.assert_own_sim();
+        let mut moment = self.sim.moment();
         loop {
-            self.sim.settle();
+            self.sim.settle_in(&mut moment);
             let acted = (0..self.actors.len()).filter(|&actor| self.act(actor)).count();
             if acted == 0 {
                 return self;
@@ -431,8 +463,7 @@ impl<S: 'static> Scene<S> {
     #[track_caller]
     fn connected(&mut self, who: Actor, in_vain: &str) -> EndId {
         self.settles();
-        let role = self.role(who);
-        match (role.obstacle(), role.end) {
+        match (self.with_network(who, Role::obstacle), self.role(who).end) {
             (None, Some(end)) => end,
             (obstacle, _) => panic!("the actor {in_vain}: {}", obstacle.unwrap_or_default()),
         }

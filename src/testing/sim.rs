@@ -5,6 +5,7 @@ use crate::{
     address,
     config::{Config, Panics},
     contract::Net,
+    panics::with_those_of_drops,
     reactor::Reactor,
     time::Time,
     world::sim::{Errno, Fate, HostId, NameFate, Network, SharedNetwork, SimWorld, Torture, WakeTime, Weather},
@@ -20,8 +21,9 @@ use std::{
     time::Duration,
 };
 
-/// Turns without time passing that no program needs: it spins.
-const SPIN_MAX: u32 = 1_000_000;
+/// What no host needs to do at one moment: it spins. One turn may be a thousand callbacks, or a quarter of a megabyte, so
+/// turns alone would be noticed only after minutes.
+const MOST: Work = Work { turns: 100_000, callbacks: 5_000_000, bytes: 1 << 30 };
 
 const NO_SUCH_HOST: &str = "there is no such host in this simulation: it is another one's";
 
@@ -53,10 +55,37 @@ pub struct Sim {
     seats: Vec<Option<Box<dyn Seat>>>,
 }
 
+/// What a host has done.
+#[derive(Clone, Copy, Default)]
+struct Work {
+    turns: u64,
+    callbacks: u64,
+    bytes: u64,
+}
+
+impl Work {
+    fn since(self, before: Self) -> Self {
+        Self { turns: self.turns - before.turns, callbacks: self.callbacks - before.callbacks, bytes: self.bytes - before.bytes }
+    }
+
+    fn exceeds(self, most: Self) -> bool {
+        self.turns > most.turns || self.callbacks > most.callbacks || self.bytes > most.bytes
+    }
+}
+
+/// A moment of virtual time.
+pub(super) struct Moment {
+    at: Time,
+    /// What each host had done when it began.
+    done: Vec<Work>,
+}
+
 /// A reactor and its state, of whatever type.
 trait Seat {
     /// One turn that does not sleep.
     fn turn(&mut self);
+    /// Turns and callbacks so far.
+    fn work(&mut self) -> (u64, u64);
     /// Until when it would sleep.
     fn sleeps_until(&self) -> Time;
     /// Something was done to it from outside.
@@ -74,8 +103,14 @@ struct Seated<S> {
 impl<S: 'static> Seat for Seated<S> {
     fn turn(&mut self) {
         // Not for ever: a reactor of which nothing is left to wait for would not wait at all.
-        let goes_on = self.reactor.turn(&mut self.state, Duration::MAX).expect("a simulated wait does not fail");
+        let goes_on = with_those_of_drops(|| self.reactor.turn(&mut self.state, Duration::MAX));
+        let goes_on = goes_on.expect("a simulated wait does not fail");
         self.has_stopped |= !goes_on;
+    }
+
+    fn work(&mut self) -> (u64, u64) {
+        let stats = &self.reactor.core().hub.cx.stats;
+        (stats.turns, stats.callbacks)
     }
 
     fn sleeps_until(&self) -> Time {
@@ -124,7 +159,7 @@ impl Sim {
     #[track_caller]
     pub fn host_with<S: 'static>(&mut self, ip: &str, state: S, config: Config) -> Host<S> {
         let address = ip_address(ip);
-        assert!(!address.is_unspecified(), "`{ip}` is every address of a host, and no host's own");
+        assert_can_be_a_host(address);
         let name = address.to_string(); // in one spelling
         assert!(self.network.borrow().machines.iter().all(|machine| machine.name != name), "{name} is another host's");
         self.seat(&name, false, state, config)
@@ -196,7 +231,7 @@ impl Sim {
     #[track_caller]
     pub fn shutdown<S: 'static>(&mut self, host: Host<S>) {
         let seated = self.seated(host);
-        seated.reactor.shutdown(&mut seated.state);
+        with_those_of_drops(|| seated.reactor.shutdown(&mut seated.state));
     }
 
     /// Whether its `run` would have returned by now.
@@ -215,16 +250,31 @@ impl Sim {
     /// Lets everything happen that happens without time passing. (Time does pass when an operation fails on purpose.)
     ///
     /// # Panics
-    /// If a host spins: a million turns in which no time passes.
+    /// If a host spins: no time passes, and it has had more than a hundred thousand turns, or five million callbacks, or has
+    /// moved more than a gigabyte.
     #[track_caller]
     pub fn settle(&mut self) -> &mut Self {
+        let mut moment = self.moment();
+        self.settle_in(&mut moment)
+    }
+
+    /// The moment that it is, of which nothing has been spent yet.
+    pub(super) fn moment(&mut self) -> Moment {
+        let done = (0..self.seats.len()).map(|host| self.work(host)).collect();
+        Moment { at: self.network.borrow().now, done }
+    }
+
+    /// The same as [`settle`](Self::settle), as a part of what happens at one moment.
+    #[track_caller]
+    pub(super) fn settle_in(&mut self, moment: &mut Moment) -> &mut Self {
         let now = self.network.borrow().now;
+        if now > moment.at {
+            *moment = self.moment();
+        }
         self.network.borrow_mut().advance(now);
-        let mut turns = 0;
         while let Some(host) = self.choose_runnable() {
-            turns += 1;
-            assert!(turns < SPIN_MAX, "seed {}: a host spins: {turns} turns at {:?}", self.seed, self.now());
             self.seats[host].as_mut().expect("chosen among seats").turn();
+            self.assert_no_spin(host, moment);
             let mut network = self.network.borrow_mut();
             if network.now > now {
                 break;
@@ -234,10 +284,28 @@ impl Sim {
         self
     }
 
+    fn work(&mut self, host: HostId) -> Work {
+        let (turns, callbacks) = self.seats[host].as_mut().map_or((0, 0), |seat| seat.work());
+        Work { turns, callbacks, bytes: self.network.borrow().machines[host].bytes }
+    }
+
+    #[track_caller]
+    fn assert_no_spin(&mut self, host: HostId, moment: &Moment) {
+        let work = self.work(host).since(moment.done[host]);
+        if work.exceeds(MOST) {
+            let Work { turns, callbacks, bytes } = work;
+            let (seed, now, name) = (self.seed, self.now(), self.network.borrow().machines[host].name.clone());
+            panic!(
+                "seed {seed}: a host spins: at {now:?} {name} has had {turns} turns and {callbacks} callbacks, and moved {bytes} \
+                 bytes, and no time has passed; if so much is meant, let the weather take time for it (latency, bandwidth)"
+            );
+        }
+    }
+
     /// Lets time pass, and everything happen that happens meanwhile.
     ///
     /// # Panics
-    /// If a host spins: a million turns in which no time passes.
+    /// If a host spins, as [`settle`](Self::settle).
     #[track_caller]
     pub fn run_for(&mut self, time: Duration) -> &mut Self {
         let end = self.network.borrow().now + time;
@@ -247,10 +315,10 @@ impl Sim {
         self.settle()
     }
 
-    /// Until `done`, for at most so long; whether it came true.
+    /// Until `done`, for at most so long; whether it came true. If not, all of that time has passed.
     ///
     /// # Panics
-    /// If a host spins: a million turns in which no time passes.
+    /// If a host spins, as [`settle`](Self::settle).
     #[track_caller]
     pub fn run_until(&mut self, most: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
         let end = self.network.borrow().now + most;
@@ -261,7 +329,8 @@ impl Sim {
             }
             self.settle(); // `done` may have poked somebody
             if !self.step(end) {
-                return false;
+                self.network.borrow_mut().advance(end);
+                return done(self.settle()); // it may ask for the time
             }
         }
     }
@@ -288,9 +357,8 @@ impl Sim {
     fn choose_runnable(&mut self) -> Option<HostId> {
         let mut network = self.network.borrow_mut();
         let now = network.now;
-        let is_awake = |until: Time| until <= now && until != Time::NEVER; // it may be as late as that
         let is_runnable =
-            |id: HostId, seat: &dyn Seat| !network.is_dead(id) && (network.has_events(id) || is_awake(seat.sleeps_until()));
+            |id: HostId, seat: &dyn Seat| !network.is_dead(id) && (network.has_events(id) || seat.sleeps_until() <= now);
         let runnable: Vec<HostId> =
             self.seats.iter().enumerate().filter_map(|(id, seat)| is_runnable(id, seat.as_deref()?).then_some(id)).collect();
         match runnable.len() {
@@ -437,6 +505,16 @@ fn ip_address(text: &str) -> IpAddr {
     }
 }
 
+/// RFC 1122, 3.2.1.3, and RFC 4291, 2.5.2, 2.5.5.2 and 2.7.
+#[track_caller]
+fn assert_can_be_a_host(ip: IpAddr) {
+    let own = ip.to_canonical();
+    assert!(own == ip, "`{ip}` is {own} in the form of IPv6: name the host by that");
+    assert!(!ip.is_unspecified(), "`{ip}` is every address of a host, and no host's own");
+    let is_reserved = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || ip.octets()[0] == 0);
+    assert!(!ip.is_multicast() && !is_reserved, "`{ip}` is no address of one host");
+}
+
 /// That it would be looked up.
 #[track_caller]
 fn assert_name(host: &str) {
@@ -466,8 +544,35 @@ impl fmt::Debug for Losses {
     }
 }
 
+/// What the program asserts when it is dropped counts also at the end of a test, unless that has failed already.
+impl Drop for Sim {
+    fn drop(&mut self) {
+        let seats = std::mem::take(&mut self.seats);
+        if !std::thread::panicking() {
+            with_those_of_drops(|| drop(seats));
+        }
+    }
+}
+
 impl fmt::Debug for Sim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sim").field("seed", &self.seed).field("hosts", &self.seats.len()).field("now", &self.now()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_much_of_anything_is_a_spin() {
+        let just = |turns, callbacks, bytes| Work { turns, callbacks, bytes };
+        assert!(!MOST.exceeds(MOST));
+        for more in [just(1, 0, 0), just(0, 1, 0), just(0, 0, 1)] {
+            let before = just(7, 8, 9);
+            let Work { turns, callbacks, bytes } = MOST;
+            let after = just(7 + turns + more.turns, 8 + callbacks + more.callbacks, 9 + bytes + more.bytes);
+            assert!(after.since(before).exceeds(MOST));
+        }
     }
 }

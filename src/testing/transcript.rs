@@ -74,8 +74,9 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
     /// The peer sends this, in one piece.
     ///
     /// # Panics
-    /// If the protocol has ended, or the peer's side has; ask [`end`](Self::end) where you do not know. If it does not read,
-    /// and this is more than a window takes.
+    /// If the protocol has ended, or the peer's side has; ask [`end`](Self::end) where you do not know. If the protocol has
+    /// closed, and its output is still on its way: it reads no more. If it does not read for now, and this is more than a
+    /// window takes.
     #[track_caller]
     pub fn receives(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.assert_receiving(bytes.as_ref());
@@ -91,7 +92,7 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
     pub fn receives_bytewise(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.assert_receiving(bytes.as_ref());
         for byte in bytes.as_ref() {
-            if self.end().is_none() {
+            if self.deafness().is_none() {
                 self.scene.says(self.peer, [*byte]);
             }
         }
@@ -100,10 +101,22 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
 
     #[track_caller]
     fn assert_receiving(&mut self, bytes: &[u8]) {
-        match self.end() {
-            Some(reason) if !bytes.is_empty() => panic!("it has ended, so it receives nothing: {reason}"),
+        match self.deafness() {
+            Some(why) if !bytes.is_empty() => panic!("{why}"),
             _ => {}
         }
+    }
+
+    /// Why nothing that the peer says would reach the protocol.
+    #[track_caller]
+    pub(super) fn deafness(&mut self) -> Option<String> {
+        if let Some(reason) = self.end() {
+            return Some(format!("it has ended, so it receives nothing: {reason}"));
+        }
+        let connections = self.scene.net().connections();
+        let own = connections.iter().find(|connection| connection.key == self.key && connection.is_ending)?;
+        let queued = own.queued;
+        Some(format!("it has closed, and {queued} bytes of its output are still to leave: it receives nothing any more"))
     }
 
     /// The peer ends its side.
@@ -211,17 +224,21 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
     }
 
     /// The state.
+    #[track_caller]
     pub fn state(&mut self) -> &mut S {
         self.scene.state()
     }
 
     /// The protocol itself; nothing once it has ended, or has become something else.
+    #[track_caller]
     pub fn protocol(&mut self) -> Option<&mut P> {
         self.protocol_as()
     }
 
     /// What it has become by an [upgrade](crate::Context::upgrade); nothing once it has ended, or if it is no `Q`.
+    #[track_caller]
     pub fn protocol_as<Q: Protocol<S>>(&mut self) -> Option<&mut Q> {
+        self.scene.assert_own_sim();
         let (host, key) = (self.scene.host(), self.key);
         self.scene.sim().reactor(host).core().protocol(key)
     }

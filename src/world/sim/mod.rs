@@ -51,6 +51,7 @@ type Crews = Rc<RefCell<[Crew; PURPOSES]>>;
 
 impl SimWorld {
     pub(crate) fn new(network: SharedNetwork, host: HostId, sleeps_until: WakeTime) -> Self {
+        network.borrow_mut().machines[host].has_reactor = true;
         Self { network, host, sleeps_until, epoch: Instant::now(), was_interrupted: false, crews: Crews::default() }
     }
 }
@@ -93,7 +94,7 @@ impl World for SimWorld {
     }
 
     fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)> {
-        let listening = self.network.borrow_mut().listen(self.host, at, how.backlog as usize, token);
+        let listening = self.network.borrow_mut().listen(self.host, at, how, token);
         let (port, local) = listening.map_err(Errno::to_error)?;
         Ok((Box::new(SimListener { network: Rc::clone(&self.network), port }), local))
     }

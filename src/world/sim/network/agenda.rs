@@ -56,7 +56,7 @@ impl Network {
     /// Behind everything that this end has sent before.
     pub(super) fn send_after(&mut self, from: EndId, bytes: usize, happening: Happening) {
         let delay = self.delay(from);
-        let takes = self.weather.bandwidth.map_or(0, |rate| bytes as u64 * 1_000_000_000 / rate.max(1));
+        let takes = self.weather.bandwidth.map_or(0, |rate| (bytes as u64).saturating_mul(1_000_000_000) / rate.max(1));
         let earliest = self.now + delay;
         let Some(end) = self.ends.get_mut(&from) else { return };
         let at = end.busy_until.max(earliest) + Duration::from_nanos(takes);
@@ -65,12 +65,12 @@ impl Network {
     }
 
     pub(crate) fn next_time(&self) -> Option<Time> {
-        self.agenda.keys().next().map(|&(at, _)| at)
+        self.agenda.keys().next().map(|&(at, _)| at).filter(|&at| at != Time::NEVER)
     }
 
     /// Everything that happens up to `now`.
     pub(crate) fn advance(&mut self, now: Time) {
-        self.now = self.now.max(now);
+        self.reach(now);
         while let Some(entry) = self.agenda.first_entry() {
             if entry.key().0 > self.now {
                 return;

@@ -107,7 +107,7 @@ impl Network {
         match machine.torture {
             Some(torture) if number == torture.at || (torture.is_persistent && number > torture.at) => {
                 let errno = torture.errno;
-                self.now = self.now + FAILURE_TAKES;
+                self.reach(self.now + FAILURE_TAKES);
                 self.note(host, format_args!("{what} fails on purpose: {errno:?}"));
                 Err(errno)
             }
@@ -118,7 +118,10 @@ impl Network {
     pub(super) fn delay(&mut self, from: EndId) -> Duration {
         match nanos(self.weather.jitter) {
             0 => self.weather.latency,
-            jitter => self.weather.latency + Duration::from_nanos(self.ask(from, Chance::Delay).1.u64(0..jitter)),
+            jitter => {
+                let by_chance = self.ask(from, Chance::Delay).1.u64(0..jitter);
+                self.weather.latency.saturating_add(Duration::from_nanos(by_chance))
+            }
         }
     }
 

@@ -18,7 +18,7 @@ pub use names::NameFate;
 pub use opening::Fate;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -114,6 +114,7 @@ struct Port {
     host: HostId,
     token: usize,
     backlog: usize,
+    only_v6: bool,
     waiting: VecDeque<EndId>,
 }
 
@@ -132,6 +133,10 @@ pub(crate) struct Machine {
     is_anywhere: bool,
     /// It was switched off: nothing arrives, nothing leaves, nobody is told.
     is_dead: bool,
+    /// It has a reactor, and so a selector; scripted peers have none.
+    pub(crate) has_reactor: bool,
+    /// Received and sent so far.
+    pub(crate) bytes: u64,
     /// Operations so far, and the one that is to fail.
     pub(crate) operations: u64,
     /// Jobs that it gave to other threads, and names that it looked up.
@@ -176,12 +181,19 @@ impl Network {
             connects: 0,
             is_anywhere,
             is_dead: false,
+            has_reactor: false,
+            bytes: 0,
             operations: 0,
             jobs: 0,
             lookups: 0,
             torture: None,
         });
         self.machines.len() - 1
+    }
+
+    /// Time goes on to this moment, and never to the one that never comes.
+    pub(super) fn reach(&mut self, moment: Time) {
+        self.now = self.now.max(moment).min(Time::LAST);
     }
 
     pub(crate) fn note(&mut self, host: HostId, what: std::fmt::Arguments<'_>) {
@@ -202,6 +214,15 @@ impl Network {
         let home = || self.homes.get(&ip).copied();
         let anywhere = || self.machines.iter().position(|machine| machine.is_anywhere);
         listening.or_else(owner).or_else(home).or_else(anywhere)
+    }
+
+    /// What `0.0.0.0` and `::` are to a host that connects: itself, as Linux has it.
+    fn destination(&self, host: HostId, to: SocketAddr) -> SocketAddr {
+        match to.ip() {
+            ip if !ip.is_unspecified() => to,
+            IpAddr::V6(_) if self.machines[host].is_anywhere => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), to.port()),
+            _ => SocketAddr::new(self.ip_of(host), to.port()),
+        }
     }
 
     fn ip_of(&self, host: HostId) -> IpAddr {

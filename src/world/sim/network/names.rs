@@ -40,7 +40,7 @@ impl Network {
     pub(crate) fn look_up(&mut self, host: HostId, question: &Question) -> (io::Result<Resolved>, Duration) {
         self.machines[host].lookups += 1;
         let id = LOOKING_UP | (host as EndId) << 32 | EndId::from(self.machines[host].lookups);
-        let takes = self.delay(id) + self.weather.latency;
+        let takes = self.delay(id).saturating_add(self.weather.latency);
         let (found, fate) = self.find(question);
         let asked = found.as_ref().map_or_else(ToString::to_string, |found| format!("{found:?}"));
         self.note(host, format_args!("looks up {question:?}: {asked}"));

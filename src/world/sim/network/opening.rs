@@ -8,7 +8,7 @@ use super::{
     chance::{CHANCES, Chance},
     merge,
 };
-use crate::{address::Address, flags::*, time::Time};
+use crate::{address::Address, flags::*, time::Time, world::ListenHow};
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 /// What connecting to an address comes to.
@@ -27,7 +27,7 @@ impl Network {
         &mut self,
         host: HostId,
         at: &Address,
-        backlog: usize,
+        how: ListenHow,
         token: usize,
     ) -> Result<(PortId, Address), Errno> {
         self.operate(host, "listen")?;
@@ -36,19 +36,23 @@ impl Network {
         if addr.port() == 0 {
             addr.set_port(self.choose_port(host));
         }
-        if addr.ip().is_unspecified() {
-            addr.set_ip(self.ip_of(host));
-        }
-        if !self.machines[host].is_anywhere && self.ip_of(host) != addr.ip() {
+        let has_it = self.machines[host].is_anywhere || addr.ip().is_unspecified() || self.ip_of(host) == addr.ip();
+        if !has_it {
             return Err(Errno::AddressNotAvailable);
         }
         let local = Address::Ip(addr);
-        if self.ports.values().any(|(taken, _)| *taken == local) {
+        let only_v6 = how.v6only == Some(true);
+        let is_taken = |(taken, port): &(Address, Port)| match port.host == host {
+            true => *taken == local || is_one_of(&local, taken, port.only_v6) || is_one_of(taken, &local, only_v6),
+            false => *taken == local && !addr.ip().is_unspecified(),
+        };
+        if self.ports.values().any(is_taken) {
             return Err(Errno::AddressInUse);
         }
         self.port_names += 1;
         self.machines[host].sockets += 1;
-        let port = Port { host, token, backlog: backlog.max(1), waiting: VecDeque::new() };
+        let backlog = (how.backlog as usize).max(1);
+        let port = Port { host, token, backlog, only_v6, waiting: VecDeque::new() };
         self.ports.insert(self.port_names, (local.clone(), port));
         self.note(host, format_args!("listens on {local}"));
         Ok((self.port_names, local))
@@ -103,10 +107,13 @@ impl Network {
     pub(crate) fn connect(&mut self, host: HostId, to: &Address, from: Option<SocketAddr>, token: usize) -> Result<EndId, Errno> {
         self.operate(host, "connect")?;
         self.spend_socket(host)?;
-        if !matches!(to, Address::Ip(_)) {
-            return Err(Errno::AddressNotAvailable);
-        }
+        let asked = to;
+        let Address::Ip(to) = *asked else { return Err(Errno::AddressNotAvailable) };
+        let to = Address::Ip(self.destination(host, to));
         let mut local = from.unwrap_or_else(|| SocketAddr::new(self.ip_of(host), 0));
+        if local.ip().is_unspecified() {
+            local.set_ip(self.ip_of(host));
+        }
         self.homes.insert(local.ip(), host);
         if local.port() == 0 {
             local.set_port(self.choose_port(host));
@@ -117,20 +124,20 @@ impl Network {
         self.ends.get_mut(&client).expect("just made").token = Some(token);
         self.note(host, format_args!("connects to {to}"));
         let (refused, silent) = (self.weather.refusals, self.weather.silences);
-        let fate = self.fates.get(to).copied();
+        let fate = self.fates.get(asked).or_else(|| self.fates.get(&to)).copied();
         let is_silent = fate == Some(Fate::Silent) || self.strikes(client, Chance::Silence, silent).is_some();
         let errno = match fate {
             Some(Fate::Silent) => None,
             Some(Fate::Refused) => Some(Errno::ConnectionRefused),
             Some(Fate::Unreachable) => Some(Errno::HostUnreachable),
             _ if self.strikes(client, Chance::Refusal, refused).is_some() => Some(Errno::ConnectionRefused),
-            _ if self.host_of(to).is_none() => Some(Errno::HostUnreachable),
+            _ if self.host_of(&to).is_none() => Some(Errno::HostUnreachable),
             _ => None,
         };
         if let Some(errno) = errno {
             self.send_after(client, 0, Happening::Refuse { client, errno });
         } else if !is_silent {
-            self.send_after(client, 0, Happening::Knock { client, to: to.clone() });
+            self.send_after(client, 0, Happening::Knock { client, to });
         }
         Ok(client)
     }
@@ -138,12 +145,12 @@ impl Network {
     pub(super) fn knock(&mut self, client: EndId, to: &Address) {
         let Some(end) = self.ends.get(&client) else { return };
         let remote = end.local.clone();
-        let found = self.ports.iter().find(|(_, (at, _))| at == to).map(|(&id, (_, port))| (id, port.host, port.token));
-        let Some((id, host, token)) = found else {
+        let Some(id) = self.listener_at(to, end.host) else {
             self.send_after(client, 0, Happening::Refuse { client, errno: Errno::ConnectionRefused });
             return;
         };
         let (_, port) = self.ports.get(&id).expect("just found");
+        let (host, token) = (port.host, port.token);
         if port.waiting.len() >= port.backlog {
             // As Linux does: it is not answered, and the client asks again.
             let again = self.now + Duration::from_secs(1);
@@ -160,6 +167,16 @@ impl Network {
         self.ports.get_mut(&id).expect("just found").1.waiting.push_back(server);
         merge(&mut self.machines[host].ready, token, READABLE);
         self.send_after(server, 0, Happening::Welcome { client });
+    }
+
+    /// Who listens there: at just this address, or at every one of a machine that has it. Of two that have every address it is
+    /// the other one.
+    fn listener_at(&self, to: &Address, from: HostId) -> Option<PortId> {
+        let ip = to.ip()?.ip();
+        let has_it = |host: HostId| self.ip_of(host) == ip || (self.machines[host].is_anywhere && host != from);
+        let just_there = self.ports.iter().find(|(_, (at, _))| at == to);
+        let everywhere = self.ports.iter().filter(|(_, (at, port))| is_one_of(to, at, port.only_v6) && has_it(port.host));
+        just_there.or_else(|| everywhere.min_by_key(|(_, (_, port))| port.host == from)).map(|(&id, _)| id)
     }
 
     pub(super) fn welcome(&mut self, client: EndId) {
@@ -213,4 +230,12 @@ impl Network {
         machine.next_port = machine.next_port.checked_add(1).unwrap_or(EPHEMERAL);
         port
     }
+}
+
+/// Whether every address is listened on there, and this is one of them. `::` has those of IPv4 too, unless it is told not to
+/// (ipv6(7)).
+fn is_one_of(address: &Address, every: &Address, only_v6: bool) -> bool {
+    let (Some(address), Some(every)) = (address.ip(), every.ip()) else { return false };
+    let is_its_kind = address.is_ipv4() == every.is_ipv4() || (every.is_ipv6() && !only_v6);
+    every.ip().is_unspecified() && is_its_kind && address.port() == every.port()
 }

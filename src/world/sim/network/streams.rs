@@ -31,7 +31,8 @@ impl Network {
             *to = from;
         }
         let is_drained = end.inbox.is_empty() && bytes < buf.len();
-        let peer = end.peer;
+        let (peer, host) = (end.peer, end.host);
+        self.machines[host].bytes += bytes as u64;
         self.note_end(id, format_args!("receives {bytes} from"));
         if let Some(peer) = peer.filter(|peer| self.ends.get(peer).is_some_and(|peer| peer.is_awaited)) {
             self.ends.get_mut(&peer).expect("just seen").is_awaited = false;
@@ -66,7 +67,9 @@ impl Network {
             _ => possible,
         };
         let is_full = taken == free && taken < offered;
-        self.ends.get_mut(&id).expect("an open socket").is_awaited = is_full;
+        let end = self.ends.get_mut(&id).expect("an open socket");
+        end.is_awaited = is_full;
+        self.machines[end.host].bytes += taken as u64;
         if let Some(peer) = self.ends.get_mut(&peer) {
             peer.arriving += taken;
         }
@@ -160,6 +163,11 @@ impl Network {
         self.ends.get(&id).map(|end| end.local.clone())
     }
 
+    /// Nothing has come back of its connect.
+    pub(crate) fn is_unanswered(&self, id: EndId) -> bool {
+        self.ends.get(&id).is_some_and(|end| end.peer.is_none() && !end.is_broken)
+    }
+
     pub(super) fn is_readable(&self, id: EndId) -> bool {
         let end = &self.ends[&id];
         !end.inbox.is_empty() || end.fin_arrived || end.is_broken
@@ -207,6 +215,9 @@ impl Network {
     /// An event that means nothing: selectors are allowed to lie.
     fn nudge_by_chance(&mut self, id: EndId) {
         let (spurious, host) = (self.weather.spurious, self.ends[&id].host);
+        if !self.machines[host].has_reactor {
+            return; // nobody is told
+        }
         if let Some(mut rng) = self.strikes(id, Chance::Spurious, spurious) {
             let token = rng.usize(0..8) | rng.usize(0..4) << 32;
             let mut ready = Flags::default();
