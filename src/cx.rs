@@ -83,7 +83,7 @@ pub(crate) struct Lent {
     /// Received and not delivered, of the connection that is being delivered to.
     pub(crate) unread: usize,
     /// What a callback was given and has put back, with that callback's number: so it need not be taken back before the next.
-    put_back: (u64, usize),
+    pub(crate) put_back: (u64, usize),
     /// The number of the last callback that set a terminator of its own connection.
     pub(crate) recut: u64,
     /// Something happened, to whomever, that may end delivering to the one that is being served: look again.

@@ -84,6 +84,7 @@ fn the_seeds_that_once_failed_hold() {
         ("output stays queued on who was lost before it was connected", &[7119100]),
         ("an empty line behind a skipped frame is all that a refusal leaves", &[7473283]),
         ("a long turn lets the deadline of a known answer pass", &[12161871]),
+        ("what a failed one has put back is put back of another's", &[14834664, 14840495, 14851224, 14898638]),
     ];
     for (fault, seeds) in seeds {
         for &seed in seeds {

@@ -364,3 +364,36 @@ fn what_was_put_back_before_an_err_or_a_panic_is_gone() {
         assert_eq!(t.scene().net().link(other).expect("it is open").unread(), 0);
     }
 }
+
+/// Both are served in one turn, and nobody had looked between them: it was put back of what the next one was given.
+#[test]
+fn what_was_put_back_before_an_err_is_nobody_elses() {
+    struct Server;
+    impl Protocol<Vec<u8>> for Server {
+        fn connected(&mut self, ctx: &mut Context<'_, Vec<u8>>, _: &mut Vec<u8>) -> Outcome {
+            ctx.set_frame_timeout(Duration::from_secs(9)); // so that it is served the long way
+            Ok(())
+        }
+
+        fn received(&mut self, ctx: &mut Context<'_, Vec<u8>>, heard: &mut Vec<u8>, bytes: &[u8]) -> Outcome {
+            if bytes == b"bad" {
+                ctx.put_back(2);
+                return Err("of its own".into());
+            }
+            heard.extend(bytes);
+            Ok(())
+        }
+    }
+    struct Client;
+    impl<S> Protocol<S> for Client {}
+    let mut sim = mainspring::testing::Sim::new(1);
+    let (server, client) = (sim.host("10.0.0.1", Vec::new()), sim.host("10.0.0.2", ()));
+    sim.net(server).listen("10.0.0.1:7", || Server).expect("a free port");
+    let keys = [(); 2].map(|()| sim.net(client).connect("10.0.0.1:7", Client));
+    sim.run_for(Duration::from_secs(1));
+    for (key, text) in keys.into_iter().zip(["bad", "good"]) {
+        sim.net(client).send(key, text);
+    }
+    sim.run_for(Duration::from_secs(1));
+    assert_eq!(sim.state(server), b"good");
+}
