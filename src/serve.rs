@@ -148,11 +148,16 @@ fn read_and_deliver<S>(
 fn tell_eof<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input) -> Outcome {
     let (conn, _) = ctx.pair();
     conn.set(EOF_TOLD);
-    let is_forwarded = conn.forwards_to().is_some();
+    let mate = conn.forwards_to();
+    if let Some(mate) = mate.filter(|_| !input.is_empty()) {
+        let key = ctx.key;
+        ctx.hub().forward(key, mate, input);
+    }
+    let (conn, _) = ctx.pair();
     let has_tail = conn.framing.has_tail();
     let tail = if has_tail { input.unread() } else { &[] };
     (ctx.hub().cx.lent.unread, ctx.hub().cx.lent.is_given) = (0, false);
-    if !is_forwarded {
+    if mate.is_none() {
         handler.eof(ctx, state, tail)?;
     }
     let is_upgraded = matches!(ctx.net.core.next, Some(contract::Next::Successor(_)));

@@ -105,11 +105,17 @@ impl Threads {
 
     /// Work that nobody waits for any more does not begin. If it has, its end is not told.
     pub(crate) fn take_back(&mut self, purpose: Purpose, ticket: Ticket) {
-        let Some(workers) = &mut self.workers else { return };
-        match workers.take_back(purpose, ticket) {
-            Some(job) => do_chore(&mut **workers, purpose, 1, Box::new(move || discard("offloaded work", job))),
-            None => lock(&self.unwanted).push(ticket),
+        if self.workers.is_some() && !self.take_back_unless_begun(purpose, ticket) {
+            lock(&self.unwanted).push(ticket);
         }
+    }
+
+    /// The same, but what has begun is told. Whether it had not.
+    pub(crate) fn take_back_unless_begun(&mut self, purpose: Purpose, ticket: Ticket) -> bool {
+        let Some(workers) = &mut self.workers else { return false };
+        let Some(job) = workers.take_back(purpose, ticket) else { return false };
+        do_chore(&mut **workers, purpose, 1, Box::new(move || discard("offloaded work", job)));
+        true
     }
 
     /// Has another thread do what nobody waits for. If there is none, because nothing was ever given out, it is done here.

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     alarm::Alarm,
     cx::Cx,
-    panics::discard,
+    panics::{discard, guard, report},
     pool::{Capacity, Job, Purpose, Ticket},
     reason::{OffloadError, Outcome},
     table::Table,
@@ -19,7 +19,10 @@ use std::{
     collections::VecDeque,
     fmt,
     rc::Rc,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Something that other threads work on, one piece of work after another, in order: a file, a database, a socket that
@@ -37,8 +40,32 @@ pub struct Lane<T: Send + 'static> {
     pending: Rc<Cell<usize>>,
 }
 
-/// Locked by who works on it, never by two. Nothing once it is finished.
-type Thing<T> = Arc<Mutex<Option<T>>>;
+type Thing<T> = Arc<Worked<T>>;
+
+/// What is worked on.
+struct Worked<T> {
+    /// Locked by who works on it, never by two. Nothing once it is finished.
+    thing: Mutex<Option<T>>,
+    /// What is to be done with it last.
+    last: Mutex<Option<Box<dyn FnOnce(T) + Send>>>,
+    /// That is due: if somebody is at work, he does it when he is through. Nobody waits for him.
+    is_due: AtomicBool,
+}
+
+impl<T> Worked<T> {
+    /// Unless somebody is at work.
+    fn finish(&self) {
+        let thing = match self.thing.try_lock() {
+            Ok(mut thing) => thing.take(),
+            Err(TryLockError::Poisoned(thing)) => thing.into_inner().take(),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        if let Some(thing) = thing {
+            let last = lock(&self.last).take();
+            last.map_or_else(|| (), |last| last(thing));
+        }
+    }
+}
 
 pub(crate) type LaneId = u64;
 
@@ -102,11 +129,10 @@ impl<T: Send + 'static> Lane<T> {
 
     fn end(&mut self, last: impl FnOnce(T) + Send + 'static) {
         let Some(thing) = self.thing.take() else { return };
+        *lock(&thing.last) = Some(Box::new(last));
         let last = Last::work(move || {
-            let thing = lock(&thing).take();
-            if let Some(thing) = thing {
-                last(thing);
-            }
+            thing.is_due.store(true, Ordering::SeqCst);
+            thing.finish();
         });
         self.asks.ask(Ask::Last(self.id, Some(last)));
     }
@@ -115,7 +141,7 @@ impl<T: Send + 'static> Lane<T> {
     pub(super) fn take_back(&mut self) -> Option<T> {
         let thing = self.thing.take()?;
         self.asks.ask(Ask::Last(self.id, None));
-        thing.try_lock().ok()?.take()
+        thing.thing.try_lock().ok()?.take()
     }
 
     /// Has the piece made that the lane was [set up](Core::refill_by) to make.
@@ -143,11 +169,21 @@ impl<T: Send + 'static> fmt::Debug for Lane<T> {
 
 fn work_on<T: Send + 'static, R: Send + 'static>(thing: &Thing<T>, work: impl FnOnce(&mut T) -> R + Send + 'static) -> Work {
     let thing = Arc::clone(thing);
-    Box::new(move || Box::new(work(lock(&thing).as_mut().expect("the last piece of a lane comes last"))))
+    Box::new(move || {
+        let result = guard(|| lock(&thing.thing).as_mut().map(work));
+        if thing.is_due.load(Ordering::SeqCst) {
+            thing.finish();
+        }
+        match result {
+            Ok(Some(result)) => Box::new(result),
+            Ok(None) => Box::new(()), // it is finished: nobody waits for this
+            Err(payload) => payload.go_on(),
+        }
+    })
 }
 
 /// A panic of a piece leaves the thing to the next.
-fn lock<T>(thing: &Mutex<Option<T>>) -> MutexGuard<'_, Option<T>> {
+fn lock<T>(thing: &Mutex<T>) -> MutexGuard<'_, T> {
     thing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -231,6 +267,9 @@ impl<S> Lanes<S> {
 impl<S> Drop for Lanes<S> {
     fn drop(&mut self) {
         self.asks.is_over.set(true);
+        for queue in self.queues.take_all() {
+            discard(FOLLOWS, queue);
+        }
     }
 }
 
@@ -262,7 +301,8 @@ impl<S> Core<S> {
         let pending = Rc::<Cell<usize>>::default();
         let queue = Queue { waiting: VecDeque::new(), at_work: None, is_over: false, refill: None, pending: Rc::clone(&pending) };
         lanes.queues.put(lanes.so_far, queue);
-        Lane { thing: Some(Arc::new(Mutex::new(Some(thing)))), id: lanes.so_far, asks: Rc::clone(&lanes.asks), pending }
+        let worked = Worked { thing: Mutex::new(Some(thing)), last: Mutex::new(None), is_due: AtomicBool::new(false) };
+        Lane { thing: Some(Arc::new(worked)), id: lanes.so_far, asks: Rc::clone(&lanes.asks), pending }
     }
 
     fn queue(&mut self, id: LaneId) -> Option<&mut Queue<S>> {
@@ -295,7 +335,7 @@ impl<S> Core<S> {
         while let Some(queue) = self.queue(id).filter(|queue| queue.at_work.is_none()) {
             let Some(Piece { ticket, work, done }) = queue.waiting.pop_front() else {
                 if let (true, Some(lanes)) = (queue.is_over, &mut self.lanes) {
-                    lanes.queues.remove(id);
+                    discard(FOLLOWS, lanes.queues.remove(id));
                 }
                 return;
             };
@@ -360,12 +400,19 @@ impl<S> Core<S> {
     fn forget_piece(&mut self, ticket: Ticket) {
         let id = self.lanes.as_ref().and_then(|lanes| lanes.pieces.get(ticket).copied());
         let Some(queue) = id.and_then(|id| self.queue(id)) else { return };
-        if let Some(at) = queue.waiting.iter().position(|piece| piece.ticket == ticket) {
+        // From the back: many are forgotten in that order.
+        if let Some(at) = queue.waiting.iter().rposition(|piece| piece.ticket == ticket) {
             let piece = queue.waiting.remove(at);
             self.piece_ended(ticket);
             self.drop_piece(piece);
         } else if let Some(at_work) = &mut queue.at_work {
-            discard(FOLLOWS, at_work.done.take());
+            let done = at_work.done.take();
+            if self.hub.cx.threads.take_back_unless_begun(Purpose::Lanes, ticket) {
+                let id = self.piece_ended(ticket);
+                id.and_then(|id| self.queue(id)).and_then(|queue| queue.at_work.take());
+                id.into_iter().for_each(|id| self.go_on(id));
+            }
+            discard(FOLLOWS, done);
         }
     }
 
@@ -390,8 +437,9 @@ impl<S> Core<S> {
             for piece in queue.waiting.drain(..) {
                 self.drop_piece(Some(piece));
             }
-            if let (false, Some(lanes)) = (queue.is_over, &mut self.lanes) {
-                lanes.queues.put(id, queue);
+            match &mut self.lanes {
+                Some(lanes) if !queue.is_over => lanes.queues.put(id, queue),
+                _ => discard(FOLLOWS, queue),
             }
         }
     }
@@ -410,8 +458,8 @@ impl Last {
     }
 
     fn run(&mut self) {
-        if let Some(job) = self.0.take() {
-            job();
+        if let Some(Err(payload)) = self.0.take().map(guard) {
+            report("the last piece of a lane", "panicked", &payload);
         }
     }
 }

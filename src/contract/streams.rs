@@ -6,6 +6,7 @@ use super::{
     offload::{Done, unpack},
 };
 use crate::{
+    cx::Cx,
     endpoint::Conn,
     flags::*,
     framing::{Found, Input},
@@ -69,7 +70,16 @@ impl<S: 'static> Context<'_, S> {
         done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, io::Result<W>) -> Outcome + 'static,
     ) {
         let lane = self.net.core.lane(writer);
-        let end = self.pair_if_open().filter(|conn| conn.is(EOF_TOLD)).map(|_| End::of_stream(&[], true));
+        let owed = self.net.core.owed_eof.take();
+        let Some((conn, cx)) = self.pair_if_open() else { return };
+        if conn.is_saving() {
+            self.fail("a `save` before the one that is under way has ended");
+            return;
+        }
+        conn.extra().is_saving = true;
+        conn.set_if(MAY_HAVE_FRAME, conn.held.is_some() && !conn.is(EOF_TOLD));
+        cx.lent.recut = cx.stats.callbacks; // what was put back goes there too
+        let end = conn.is(EOF_TOLD).then(|| End { tail: owed, error: conn.cut_short() });
         let has_ended = end.is_some();
         let saved = Saved { lane, gathered: Vec::new(), is_at_work: false, end, hold: None, done: Some(Box::new(done)) };
         let saved = Rc::new(RefCell::new(saved));
@@ -100,7 +110,7 @@ impl<S> Context<'_, S> {
         done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, io::Result<u64>) -> Outcome + 'static,
     ) {
         let lane = self.net.core.lane(reader);
-        let Some((key, life)) = self.pair_if_open().map(|conn| (conn.key, conn.upgrades)) else { return };
+        let Some((key, life)) = self.pair_if_open().map(|(conn, _)| (conn.key, conn.upgrades)) else { return };
         let feed = Rc::new(RefCell::new(Feed::default()));
         let read = lane.maker(read_piece);
         let (of_refill, mut done) = (Rc::clone(&feed), Some(done));
@@ -127,10 +137,11 @@ impl<S> Context<'_, S> {
         self.produce(Sending { feed, pull, _lane: lane });
     }
 
-    /// This connection, if it has not begun to end.
-    fn pair_if_open(&mut self) -> Option<&mut Conn> {
+    /// This connection, if it has not begun to end, with what it needs of the loop.
+    fn pair_if_open(&mut self) -> Option<(&mut Conn, &mut Cx)> {
         let own = self.own();
-        self.net.core.hub.slots.conn_mut(own).filter(|conn| conn.is_open())
+        self.net.core.hub.find_open(own)?;
+        Some(self.net.core.hub.pair(own))
     }
 }
 
@@ -160,13 +171,8 @@ struct Saved<S, P, W: Send + 'static> {
 struct End {
     /// That of the stream: `eof` is still owed, with this.
     tail: Option<Vec<u8>>,
-    is_whole: bool,
-}
-
-impl End {
-    fn of_stream(tail: &[u8], is_whole: bool) -> Self {
-        Self { tail: Some(tail.to_vec()), is_whole }
-    }
+    /// What came is not whole.
+    error: Option<io::Error>,
 }
 
 /// Gives out what was gathered, unless a piece is at work; and sees to it that no more comes than may.
@@ -217,18 +223,24 @@ fn written<S: 'static, P: Protocol<S>, W: Write + Send + 'static>(
             go_on(saved, ctx);
             return Ok(());
         }
-        Ok(_) if this.end.as_ref().is_some_and(|end| !end.is_whole) => {
-            Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended within a frame"))
-        }
-        Ok(_) => this.lane.take_back().ok_or_else(|| io::Error::other("a writer was not given back")),
+        Ok(_) => match this.end.as_mut().and_then(|end| end.error.take()) {
+            Some(error) => Err(error),
+            None => this.lane.take_back().ok_or_else(|| io::Error::other("a writer was not given back")),
+        },
         Err(error) => Err(error),
     };
     let (done, end, hold) = (this.done.take(), this.end.take(), this.hold.take());
     drop(this);
     ctx.net.core.next = Some(Next::Bare);
+    ctx.net.core.owed_eof = end.and_then(|end| end.tail);
+    if let Some((conn, _)) = ctx.pair_if_open() {
+        conn.extra().is_saving = false;
+    }
     if let (Some(done), Some(protocol)) = (done, handler.as_any().downcast_mut::<P>()) {
-        done(protocol, &mut ctx.lent(), state, result)?;
-        let owes_eof = end.and_then(|end| end.tail).filter(|_| matches!(ctx.net.core.next, Some(Next::Bare)));
+        let outcome = done(protocol, &mut ctx.lent(), state, result);
+        let owed = ctx.net.core.owed_eof.take();
+        outcome?;
+        let owes_eof = owed.filter(|_| matches!(ctx.net.core.next, Some(Next::Bare)));
         if let Some(tail) = owes_eof.filter(|_| ctx.pair_if_open().is_some()) {
             protocol.eof(&mut ctx.lent(), state, &tail)?;
         }
@@ -246,7 +258,7 @@ impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Saving<S, P, W> {
         let this = &mut *self.saved.borrow_mut();
         this.gathered.extend_from_slice(bytes);
         if ends {
-            this.end = Some(End { tail: None, is_whole: true });
+            this.end = Some(End { tail: None, error: None });
         }
     }
 }
@@ -299,7 +311,13 @@ impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Handler<S> for Savin
     }
 
     fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
-        self.behind().exceeded(ctx, state, limit)
+        self.behind().exceeded(ctx, state, limit)?;
+        if matches!(limit, Limit::FrameBytes | Limit::FrameTime) {
+            // The rest of the frame is skipped, and what comes behind it is no part of this.
+            self.saved.borrow_mut().end.get_or_insert(End { tail: None, error: Some(io::Error::other(limit)) });
+            go_on(&self.saved, ctx);
+        }
+        Ok(())
     }
 
     fn draining(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
@@ -307,8 +325,12 @@ impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Handler<S> for Savin
     }
 
     fn eof(&mut self, ctx: &mut Context<'_, S>, _: &mut S, tail: &[u8]) -> Outcome {
-        let is_whole = ctx.pair().0.is_stream_without_frames();
-        self.saved.borrow_mut().end = Some(End::of_stream(tail, is_whole));
+        let error = ctx.pair().0.cut_short();
+        let mut tail = tail.to_vec();
+        if error.is_none() {
+            self.gather(&std::mem::take(&mut tail), false); // it was put back
+        }
+        self.saved.borrow_mut().end = Some(End { tail: Some(tail), error });
         go_on(&self.saved, ctx);
         Ok(())
     }

@@ -78,7 +78,10 @@ impl Hub {
     /// It is read while its mate can take it, and for no other reason: the two directions do not wait for each other.
     fn tie_reading(&mut self, key: Key, mate: Key) {
         self.throttle(key, mate);
-        self.lend(key, |conn, cx| conn.set_hold_back(false, cx));
+        self.lend(key, |conn, cx| {
+            conn.set_if(MAY_HAVE_FRAME, conn.held.is_some()); // it goes another way from now on
+            conn.set_hold_back(false, cx);
+        });
     }
 
     /// What was received goes to the mate, as much as that takes before it is congested; the rest waits like any input of one

@@ -1,7 +1,8 @@
 //! Two connections that are one stream: what passes, and how they end together.
 
 use crate::common::{
-    ABORTED, Call, Ctx, FINISHED, Journal, On, PEER_FINISHED, SECOND, STUFFED, eof, frame, piece, quiet, recorder,
+    ABORTED, Call, Ctx, FINISHED, Journal, On, PEER_FINISHED, Recorded, SECOND, STUFFED, dialogue, eof, frame, piece, quiet,
+    recorder,
 };
 use mainspring::{
     Config, Context, Key, Limit, Listen, Outcome, Protocol, Reason, Terminator,
@@ -473,5 +474,33 @@ impl Protocol<Tally> for Caller {
         } else {
             tally.broken += 1;
         }
+    }
+}
+
+/// One looks at the first bytes, and then knows where they belong: what it put back stayed behind, and was lost with the end.
+#[test]
+fn what_was_put_back_goes_to_the_partner_whenever_they_become_a_pair() {
+    for later in [false, true] {
+        let shared = std::rc::Rc::new(std::cell::Cell::new(None));
+        let found = std::rc::Rc::clone(&shared);
+        let mut t = dialogue(move |ctx, _, call| {
+            if let Call::Received(bytes) = call {
+                ctx.put_back(bytes.len());
+                if let Some(partner) = found.get().filter(|_| !later) {
+                    let own = ctx.key;
+                    assert!(ctx.net.pair(own, partner));
+                }
+            }
+            Ok(())
+        });
+        let (other, peer) = t.beside();
+        shared.set(Some(other));
+        t.receives("hello");
+        if later {
+            let key = t.key();
+            assert!(t.scene().net().pair(key, other));
+        }
+        t.peer_ends();
+        t.scene().hears(peer, "hello").hears_end(peer);
     }
 }

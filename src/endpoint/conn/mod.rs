@@ -81,6 +81,8 @@ pub(crate) struct Extra {
     pub(crate) marks: Option<Marks>,
     /// Not empty ⇔ HELD ∈ flags
     pub(crate) holds: Holds,
+    /// What it receives is written elsewhere.
+    pub(crate) is_saving: bool,
     /// What its listener has for each that it accepts.
     pub(crate) bounds: Option<Rc<Bounds>>,
     /// It has set a deadline, or taken the listener's back.
@@ -125,6 +127,7 @@ impl Default for Extra {
             clocks: Clocks::default(),
             marks: None,
             holds: Holds::default(),
+            is_saving: false,
             bounds: None,
             has_own_deadline: false,
             rates: None,
@@ -164,6 +167,7 @@ impl Extra {
             && self.readers.is_empty()
             && !self.closes_when_quiet
             && self.holds.is_empty()
+            && !self.is_saving
             && self.drains_at == 0
             && self.timers == NO_TIMER
             && self.write_error.is_none()
@@ -419,7 +423,7 @@ impl Conn {
         self.set_if(FAILED, self.is(LOST));
         if let Some(extra) = &mut self.extra {
             extra.marks = extra.bounds.as_ref().and_then(|bounds| bounds.marks);
-            extra.holds = Holds::default();
+            (extra.holds, extra.is_saving) = (Holds::default(), false);
         }
         self.put(OWES_CONNECTED, self.is(ESTABLISHED));
         self.clear(EOF_TOLD);

@@ -213,7 +213,7 @@ impl Conn {
         if !is_recut {
             self.framing.counts_again(bytes);
         }
-        self.put(MAY_HAVE_FRAME, is_recut || !self.reads());
+        self.put(MAY_HAVE_FRAME, is_recut || !self.reads() || self.forwards_to().is_some());
     }
 
     pub(crate) fn set_terminator(&mut self, terminator: Terminator, cx: &mut Cx) {

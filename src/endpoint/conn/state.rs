@@ -11,6 +11,7 @@ use crate::{
     stopwatch::Situation,
     time::Time,
 };
+use std::io;
 
 /// The common case, told apart by one compare each.
 impl Conn {
@@ -127,6 +128,7 @@ impl Conn {
     pub(crate) fn is_quiet(&self, cx: &Cx) -> bool {
         let is_owed_writable = self.is(OWES_WRITABLE) && self.takes_output();
         let waits = self.is(OWES_CONNECTED | OWES_DRAINING | HELD | PAUSED) || is_owed_writable || self.tells > 0;
+        let waits = waits || self.is_saving();
         let is_amid_frame = self.framing.is_amid(0) || self.framing.is_skipping() || self.is_amid_stream();
         let is_amid_input = self.has_unread() || self.held.is_some() || is_amid_frame;
         // One who has only finished asking waits for the answer.
@@ -140,9 +142,10 @@ impl Conn {
             && !cx.threads.has_work_of(self.key)
     }
 
-    /// Its end is no frame's that was cut short.
-    pub(crate) fn is_stream_without_frames(&self) -> bool {
-        matches!(self.framing, Framing::None)
+    /// What the end of the stream is to who wants a whole frame; nothing if the stream is one.
+    pub(crate) fn cut_short(&self) -> Option<io::Error> {
+        let is_one = matches!(self.framing, Framing::None);
+        (!is_one).then(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended within a frame"))
     }
 
     /// Whom it is paired with.
@@ -151,9 +154,14 @@ impl Conn {
         self.extra.as_ref()?.ties.as_ref()?.mate
     }
 
+    /// What it receives is written elsewhere.
+    pub(crate) fn is_saving(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.is_saving)
+    }
+
     /// Where what it receives goes, as long as no terminator cuts it for its protocol.
     pub(crate) fn forwards_to(&self) -> Option<Key> {
-        self.mate().filter(|_| matches!(self.framing, Framing::None))
+        self.mate().filter(|_| matches!(self.framing, Framing::None) && !self.is_saving())
     }
 
     /// How much more it can be sent before it is congested, and the byte that makes it so; 0 if it is.

@@ -225,3 +225,71 @@ fn what_follows_may_save_again() {
     });
     t.receives("abcd").gets(&[frame("a"), frame("b"), frame("c"), piece("d")]);
 }
+
+/// What came behind the frame that was given up went into the same writer, and that was called whole.
+#[test]
+fn a_frame_that_takes_too_long_ends_the_saving_with_that() {
+    for terminator in [Terminator::Stream(10), Terminator::stream_until(&b"."[..])] {
+        let (mut t, said) = saving(terminator, 1000);
+        t.link(|link| link.set_frame_timeout(SECOND)).receives("12345").passes(2 * SECOND);
+        t.gets(&[Call::Exceeded(mainspring::Limit::FrameTime), frame(mainspring::Limit::FrameTime.to_string())]);
+        assert_said(&said, &["flushed 5", "dropped 5"]);
+    }
+}
+
+#[test]
+fn a_frame_that_is_too_long_ends_the_saving_with_that() {
+    let (mut t, _) = saving(Terminator::line(3), 1000);
+    t.receives("too long\nok\n");
+    t.gets(&[Call::Exceeded(mainspring::Limit::FrameBytes), frame(mainspring::Limit::FrameBytes.to_string()), frame("ok")]);
+}
+
+/// What was put back is what comes next.
+#[test]
+fn what_was_put_back_is_saved() {
+    let mut t = dialogue(
+        (|ctx, _, call| {
+            if let Call::Received(bytes) = call {
+                ctx.put_back(bytes.len());
+                save(ctx, 1000, &Said::default());
+            }
+            Ok(())
+        }) as On,
+    );
+    t.receives("one").peer_ends().gets(&[piece("one"), frame("saved one"), eof("")]);
+}
+
+#[test]
+fn an_end_that_was_told_is_not_told_again() {
+    let (mut t, _) = saving(Terminator::None, 1000);
+    t.peer_ends().gets(&[frame("saved "), eof("")]);
+    begin(&mut t, Terminator::None, 1000);
+    t.gets(&[frame("saved ")]);
+    begin(&mut t, Terminator::Stream(5), 1000);
+    t.gets(&[frame("the stream ended within a frame")]);
+}
+
+/// The default of `draining` closed in the midst of it, with a clean reason.
+#[test]
+fn a_drain_waits_for_it() {
+    let (mut t, _) = saving(Terminator::None, 1000);
+    let key = t.key();
+    t.receives("one").link(|link| {
+        link.send("progress");
+        link.close_when_quiet();
+    });
+    t.passes(SECOND).sends("progress");
+    assert!(t.scene().net().is_open(key));
+    t.receives("two").peer_ends().gets(&[frame("saved onetwo"), eof("")]);
+}
+
+/// A pair passes on what nobody else wants.
+#[test]
+fn a_pair_passes_on_what_comes_behind_it() {
+    let (mut t, _) = saving(Terminator::Stream(3), 1000);
+    let (key, (other, _peer)) = (t.key(), t.beside());
+    let (mut t2, _) = (t, ());
+    assert!(t2.scene().net().pair(key, other));
+    t2.receives("onerest").gets(&[frame("saved one")]);
+    assert_eq!(t2.scene().net().link(other).expect("open").unread(), 0);
+}

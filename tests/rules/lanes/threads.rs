@@ -223,3 +223,68 @@ fn a_lane_does_nothing_for_another_reactor() {
     until(&mut reactor, &mut journal, |journal| journal.frames() == ["given"]);
     assert_eq!(reactor.stats().offloads, 0);
 }
+
+/// It waited for the thing behind it, and everybody else's last piece behind that.
+#[test]
+fn a_piece_that_never_returns_keeps_only_its_own_lane_from_its_last() {
+    let (mut reactor, mut journal) = start_with(Config::new().lane_threads(1));
+    let (key, _peer) = guest(&mut reactor, &mut journal, quiet as On);
+    let ((begun, begins), (let_go, wait), (says, said)) = (channel(), channel::<()>(), channel());
+    let also = says.clone();
+    reactor.net().tell(key, move |_: &mut Recorder<On>, ctx, _| {
+        let (mut stuck, other) = (ctx.net.lane(()), ctx.net.lane(()));
+        stuck.offload(
+            ctx,
+            move |()| {
+                begun.send(()).expect("the test listens");
+                let _ = wait.recv();
+            },
+            |_: &mut Recorder<On>, _, _, _| unreachable!("it has ended"),
+        );
+        stuck.finish(move |()| also.send("stuck").expect("the test listens"));
+        other.finish(move |()| says.send("other").expect("the test listens"));
+        Ok(())
+    });
+    until(&mut reactor, &mut journal, |_| begins.try_recv().is_ok());
+    reactor.shutdown(&mut journal);
+    assert_eq!(said.recv_timeout(PATIENCE), Ok("other"));
+    drop(let_go);
+    assert_eq!(said.recv_timeout(PATIENCE), Ok("stuck"));
+}
+
+#[test]
+fn a_last_piece_that_panics_after_its_reactor_has_gone_panics_nobody() {
+    let mut reactor = Reactor::<()>::new().expect("a selector");
+    let lane = reactor.net().lane(0);
+    drop(reactor);
+    lane.finish(|_| std::panic::resume_unwind(Box::new("on purpose")));
+}
+
+/// It stood behind another lane's, in the pool.
+#[test]
+fn a_piece_that_waits_for_a_thread_dies_with_its_connection() {
+    let (mut reactor, mut journal) = start_with(Config::new().lane_threads(1));
+    let (key, _peer) = guest(&mut reactor, &mut journal, quiet as On);
+    let ((begun, begins), (let_go, wait)) = (channel(), channel::<()>());
+    let mut stuck = Some(reactor.net().lane(()));
+    reactor.net().tell(key, move |_: &mut Recorder<On>, ctx, _| {
+        let mut other = ctx.net.lane(());
+        let untold = |_: &mut Recorder<On>, _: &mut Ctx<'_>, _: &mut Journal, _| unreachable!("it has ended");
+        let mut stuck = stuck.take().expect("once");
+        stuck.offload(
+            ctx,
+            move |()| {
+                begun.send(()).expect("the test listens");
+                let _ = wait.recv();
+            },
+            untold,
+        );
+        other.offload(ctx, |()| unreachable!("its connection has ended"), untold);
+        ctx.abort();
+        Ok(())
+    });
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
+    let _ = begins;
+    drop(let_go);
+    until_net(&mut reactor, &mut journal, |net, _| net.stats().offloads == 0);
+}
