@@ -358,7 +358,6 @@ impl Conn {
         debug_assert!(lent.to == NOBODY && lent.out.is_empty(), "no callback runs inside another");
         lent.to = self.key.index();
         (lent.interrupt, lent.frame_ended, lent.is_given, lent.has_spent) = (false, false, false, false);
-        lent.put_back.1 = 0; // of one whose callback has failed
         lent.has_out = self.output.is_none() && self.takes_output();
         lent.room = if lent.has_out { self.marks(cx.config.marks).high } else { 0 };
         lent.unread = self.held.as_ref().map_or(0, |held| held.len());
