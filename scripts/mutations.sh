@@ -137,7 +137,7 @@ mutation 'the straight way reads on while an answer is owed' src/endpoint/conn/s
     'self.is_plain(READABLE)' \
     'self.flags.has_just(ESTABLISHED | READABLE, (ESTABLISHED | READABLE | UNUSUAL).without(OWES_ANSWER))'
 mutation 'a resume lets a request in before the answer that is owed' src/endpoint/conn/state.rs \
-    '!self.is(PAUSED | OWES_ANSWER) &&' '!self.is(PAUSED) &&'
+    '!self.is(PAUSED | HELD) &&' '!self.is(PAUSED) &&'
 mutation 'the straight way loses what is left of a frame' src/endpoint/conn/reading.rs \
     '        if !is_used_up {
             self.held = Some(buffers.hold());' '        if false {
@@ -157,9 +157,9 @@ mutation 'others may send to who is half-closed' src/endpoint/conn/state.rs \
     'self.is_plain(ESTABLISHED) && self.queued()' \
     'self.flags.has_just(ESTABLISHED, (ESTABLISHED | UNUSUAL).without(FIN_ASKED)) && self.queued()'
 mutation 'the straight way is taken by who has half-closed' src/flags.rs \
-    '| UNANSWERED.0),' '| UNANSWERED.0 | FIN_ASKED.0),'
+    '        | UNANSWERED.0' '        | UNANSWERED.0 | FIN_ASKED.0'
 mutation 'the straight way is taken by who is lost' src/flags.rs \
-    '| UNANSWERED.0),' '| UNANSWERED.0 | LOST.0),'
+    '        | UNANSWERED.0' '        | UNANSWERED.0 | LOST.0'
 # What a stranger planted, and nothing noticed at first.
 mutation 'an upgrade fills the bucket of a rate again' src/endpoint/conn/rates.rs \
     'Some(bucket) => bucket.at_rate(rate, now)' 'Some(_) => Bucket::new(rate, now)'
@@ -195,10 +195,9 @@ mutation 'work of the predecessor is told to its successor' src/endpoint/conn/mo
         discard("a framer"' '        self.stop_timers(cx);
         discard("a framer"'
 mutation 'refused work of the predecessor is told to its successor' src/contract/offload.rs \
-    'Done::Tell(key, done) if self.hub.cx.threads.owned.remove(ticket).is_some() => {
-                self.tell_now(key, FOLLOWS, state, |handler, ctx, state| done(handler, ctx, state, Err(error)));' 'Done::Tell(key, done) => {
-                self.hub.cx.threads.owned.remove(ticket);
-                self.tell_now(key, FOLLOWS, state, |handler, ctx, state| done(handler, ctx, state, Err(error)));'
+    'Some(Done::Tell(key, done)) if self.hub.cx.threads.owned.remove(ticket).is_some() => {' \
+    'Some(Done::Tell(key, done)) => {
+                self.hub.cx.threads.owned.remove(ticket);'
 mutation 'every counts from when it was called, not from when it was due' src/contract/timing.rs \
     'set_again(timer, deadline + period.saturating_mul(periods))' 'set_again(timer, now + period.saturating_mul(periods.min(1)))'
 mutation 'a timer that cancels itself leaves its job behind' src/contract/timing.rs \
