@@ -2,7 +2,7 @@
 //! callbacks, and never lets a panic of it out of the turn unless you asked for that.
 
 use super::{
-    Behind, Context, Deferred, Dispatcher, Handler, Net, Next, Put, TimerJob,
+    Context, Deferred, Dispatcher, Handler, Net, Next, Put, TimerJob,
     dispatcher::AnyDispatcher,
     lanes::Lanes,
     offload::{Given, OnReturn, Refusing},
@@ -184,16 +184,7 @@ impl<S> Core<S> {
     fn change_handler(&mut self, key: Key, put: Put<S>) {
         let place = &mut self.handlers[key.index()];
         let Some(mut handler) = place.take() else { return };
-        let bare = match handler.take_behind() {
-            Behind::Itself => handler,
-            Behind::Other(behind) => behind,
-            Behind::Busy => {
-                *place = Some(handler);
-                let why = "a `save` before the one that is under way has ended";
-                self.hub.end_failed(key, Ok(why.into()));
-                return;
-            }
-        };
+        let bare = handler.take_behind().unwrap_or(handler);
         *place = Some(put(bare));
     }
 

@@ -25,5 +25,5 @@ pub use net::Net;
 pub use protocol::Protocol;
 pub(crate) use protocol::{Handler, exceed};
 pub use remote::{Gone, Remote};
-pub(crate) use streams::{Behind, Next, Put};
+pub(crate) use streams::{Next, Put};
 pub(crate) use timing::TimerJob;

@@ -1,6 +1,6 @@
 //! The asynchat half: [`Protocol`], which you write, and `Handler`, which the loop sees of it.
 
-use super::{Behind, Context};
+use super::Context;
 use crate::{
     flags::*,
     framing::{Found, Input, Step},
@@ -128,9 +128,9 @@ pub(crate) trait Handler<S> {
     fn as_any_ref(&self) -> &dyn Any;
     /// For the log.
     fn type_name(&self) -> &'static str;
-    /// The one that it stands before, if it does.
-    fn take_behind(&mut self) -> Behind<S> {
-        Behind::Itself
+    /// The one that it stands before, if it does. It has nothing to do any more.
+    fn take_behind(&mut self) -> Option<Box<dyn Handler<S>>> {
+        None
     }
 }
 

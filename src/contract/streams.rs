@@ -39,16 +39,6 @@ pub(crate) enum Next<S> {
 /// Puts another before it.
 pub(crate) type Put<S> = Box<dyn FnOnce(Box<dyn Handler<S>>) -> Box<dyn Handler<S>>>;
 
-/// Whether another handler stands before it.
-pub(crate) enum Behind<S> {
-    /// None does.
-    Itself,
-    /// This one is behind it, which has nothing to do any more.
-    Other(Box<dyn Handler<S>>),
-    /// It is still needed.
-    Busy,
-}
-
 impl<S: 'static> Context<'_, S> {
     /// Writes what would be delivered next to `writer`, on another thread: up to the end of the frame that comes, or of the
     /// stream. `received` and `frame` are not called meanwhile, everything else is. At most two pieces of a quarter of a megabyte
@@ -351,11 +341,8 @@ impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Handler<S> for Savin
         self.behind.as_ref().map_or("-", |behind| behind.type_name())
     }
 
-    fn take_behind(&mut self) -> Behind<S> {
-        match self.saved.borrow().done {
-            Some(_) => Behind::Busy,
-            None => self.behind.take().map_or(Behind::Itself, Behind::Other),
-        }
+    fn take_behind(&mut self) -> Option<Box<dyn Handler<S>>> {
+        self.behind.take()
     }
 }
 
