@@ -3,6 +3,7 @@
 
 use super::{
     Context, Deferred, Dispatcher, Handler, Net, Next, Put, TimerJob,
+    deferred::to_protocol,
     dispatcher::AnyDispatcher,
     lanes::Lanes,
     offload::{Given, OnReturn, Refusing},
@@ -198,9 +199,8 @@ impl<S> Core<S> {
         tell: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S) -> Outcome,
     ) {
         if self.hub.find_open(key).is_some_and(|conn| conn.upgrades == life) {
-            self.tell_now(key, what, state, |handler, ctx, state| match handler.as_any().downcast_mut::<P>() {
-                Some(protocol) => tell(protocol, &mut ctx.lent(), state),
-                None => Ok(()),
+            self.tell_now(key, what, state, |handler, ctx, state| {
+                to_protocol(handler, ctx, |protocol, ctx| tell(protocol, ctx, state))
             });
         }
     }

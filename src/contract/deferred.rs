@@ -88,16 +88,25 @@ impl<S> Core<S> {
 pub(super) fn addressed<S, P: Protocol<S>>(
     tell: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
 ) -> Tell<S> {
-    Box::new(move |handler, ctx, state| match handler.as_any().downcast_mut::<P>() {
-        Some(protocol) => tell(protocol, ctx, state),
+    Box::new(move |handler, ctx, state| to_protocol(handler, ctx, |protocol, ctx| tell(protocol, ctx, state)))
+}
+
+/// Runs `run` with the protocol, if it is of this type; otherwise that is logged.
+pub(super) fn to_protocol<S, P: Protocol<S>>(
+    handler: &mut dyn Handler<S>,
+    ctx: &mut Context<'_, S>,
+    run: impl FnOnce(&mut P, &mut Context<'_, S>) -> Outcome,
+) -> Outcome {
+    match handler.as_any().downcast_mut::<P>() {
+        Some(protocol) => run(protocol, ctx),
         None => {
             mistaken::<S, P>(ctx, handler.type_name());
             Ok(())
         }
-    })
+    }
 }
 
-pub(super) fn mistaken<S, P>(ctx: &mut Context<'_, S>, actual: &str) {
+fn mistaken<S, P>(ctx: &mut Context<'_, S>, actual: &str) {
     let (key, meant) = (ctx.own(), std::any::type_name::<P>());
     let manner = ctx.hub().manner(key, Cause::Mistaken, Level::Warn);
     log::log!(target: "mainspring", manner.level, "{key} is a {actual}: a tell for a {meant} was dropped{manner}");

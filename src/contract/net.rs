@@ -3,7 +3,7 @@
 use super::{
     Context, Core, Deferred, Dispatcher, Link, Protocol, Remote, TimerJob,
     core::Factory,
-    deferred::{addressed, mistaken},
+    deferred::{addressed, to_protocol},
 };
 use crate::{
     address::{Address, Target},
@@ -258,13 +258,7 @@ impl<S> Net<'_, S> {
         let period = period.max(PAUSE_MIN);
         let later = TimerJob::TellEvery(
             period,
-            Box::new(move |handler, ctx, state| match handler.as_any().downcast_mut::<P>() {
-                Some(protocol) => tell(protocol, ctx, state),
-                None => {
-                    mistaken::<S, P>(ctx, handler.type_name());
-                    Ok(())
-                }
-            }),
+            Box::new(move |handler, ctx, state| to_protocol(handler, ctx, |protocol, ctx| tell(protocol, ctx, state))),
         );
         self.core.set_owned_timer(key, period, later)
     }

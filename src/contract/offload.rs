@@ -1,6 +1,6 @@
 //! Blocking work on other threads: given out here, done there, told here.
 
-use super::{Context, Core, Handler, Net, Protocol, deferred::mistaken};
+use super::{Context, Core, Handler, Net, Protocol, deferred::to_protocol};
 use crate::{
     config::Config,
     key::Key,
@@ -123,12 +123,8 @@ impl<S> Context<'_, S> {
 pub(super) fn told<S, P: Protocol<S>, T: 'static>(
     done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Outcome + 'static,
 ) -> DoneTell<S> {
-    Box::new(move |handler, ctx, state, product| match handler.as_any().downcast_mut::<P>() {
-        Some(protocol) => done(protocol, ctx, state, product.map(unpack)),
-        None => {
-            mistaken::<S, P>(ctx, handler.type_name());
-            Ok(())
-        }
+    Box::new(move |handler, ctx, state, product| {
+        to_protocol(handler, ctx, |protocol, ctx| done(protocol, ctx, state, product.map(unpack)))
     })
 }
 
