@@ -8,13 +8,13 @@ use crate::{
     key::{Key, Timer},
     names::{Lookup, NameError, Question},
     output::Spares,
-    panics::{Payload, discard},
+    panics::Payload,
     pool::{Capacity, Job, Purpose, Refused, Ticket},
     rate::{SharedRate, Way},
     reason::Reason,
     records::{Cause, Manner, Records},
     stats::Stats,
-    threads::{Asker, LookedUp, Threads, Work},
+    threads::{Asker, LookedUp, Threads, Work, discarding},
     time::Time,
     timers::Timers,
     world::{Stream, World, wants_descriptor},
@@ -209,23 +209,28 @@ impl Cx {
         }
     }
 
-    /// Has another thread do it; it comes back with the ticket.
-    pub(crate) fn give_out(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, work: Work) -> Result<(), Refused> {
+    /// Has another thread do it; it comes back with the ticket. At most `queue` wait for a thread.
+    pub(crate) fn give_out(&mut self, purpose: Purpose, queue: usize, ticket: Ticket, work: Work) -> Result<(), Refused> {
+        let capacity = Capacity { threads: self.threads_max(purpose), queue };
         self.threads.give_out(&*self.world, purpose, capacity, ticket, work)
+    }
+
+    fn threads_max(&self, purpose: Purpose) -> usize {
+        match purpose {
+            Purpose::Names => self.config.resolve_threads,
+            Purpose::Offload => self.config.offload_threads,
+            Purpose::Lanes => self.config.lane_threads,
+        }
     }
 
     /// Has another thread drop what may block while it is dropped.
     pub(crate) fn discard_elsewhere(&mut self, purpose: Purpose, what: impl Send + 'static) {
-        self.do_chore(purpose, Box::new(move || discard("offloaded work", what)));
+        self.do_chore(purpose, discarding(what));
     }
 
     /// Has another thread do what nobody waits for.
     pub(crate) fn do_chore(&mut self, purpose: Purpose, chore: Job) {
-        let threads_max = match purpose {
-            Purpose::Names => self.config.resolve_threads,
-            Purpose::Offload => self.config.offload_threads,
-            Purpose::Lanes => self.config.lane_threads,
-        };
+        let threads_max = self.threads_max(purpose);
         self.threads.do_chore(purpose, threads_max, chore);
     }
 
@@ -249,15 +254,14 @@ impl Cx {
 
     /// On another thread; a [`LookedUp`] comes back.
     pub(crate) fn look_up(&mut self, question: Question, asker: Asker) -> io::Result<Ticket> {
-        let capacity = Capacity { threads: self.config.resolve_threads, queue: self.config.resolve_queue };
+        let queue = self.config.resolve_queue;
         let asked = question.to_string();
         let lookup: Lookup = match (&self.config.resolver, &question) {
             (Some(own), Question::Addresses(host)) => own.lookup(host),
             _ => self.threads.workers(&*self.world).lookup(question),
         };
         let ticket = self.threads.ticket(None);
-        let given =
-            self.give_out(Purpose::Names, capacity, ticket, Box::new(move || Box::new(LookedUp { asker, found: lookup() })));
+        let given = self.give_out(Purpose::Names, queue, ticket, Box::new(move || Box::new(LookedUp { asker, found: lookup() })));
         given.map(|()| ticket).map_err(|refused| match refused {
             Refused::Full => {
                 let text = "too many names are being looked up: every thread is busy, and the queue is full";

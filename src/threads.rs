@@ -98,7 +98,7 @@ impl Threads {
         });
         let workers = self.workers(world);
         workers.spawn(purpose, capacity, ticket, job).map_err(|(refused, job)| {
-            do_chore(workers, purpose, capacity.threads, Box::new(move || discard("offloaded work", job)));
+            do_chore(workers, purpose, capacity.threads, discarding(job));
             refused
         })
     }
@@ -114,7 +114,7 @@ impl Threads {
     pub(crate) fn take_back_unless_begun(&mut self, purpose: Purpose, ticket: Ticket) -> bool {
         let Some(workers) = &mut self.workers else { return false };
         let Some(job) = workers.take_back(purpose, ticket) else { return false };
-        do_chore(&mut **workers, purpose, 1, Box::new(move || discard("offloaded work", job)));
+        do_chore(&mut **workers, purpose, 1, discarding(job)); // its pool is there, with its number of threads
         true
     }
 
@@ -149,12 +149,12 @@ impl Threads {
     }
 }
 
+/// A chore: it drops what may block while it is dropped.
+pub(crate) fn discarding(what: impl Send + 'static) -> Job {
+    Box::new(move || discard("offloaded work", what))
+}
+
 fn do_chore(workers: &mut dyn Workers, purpose: Purpose, threads_max: usize, chore: Job) {
-    let chore: Job = Box::new(move || {
-        if let Err(payload) = guard(chore) {
-            panics::report("offloaded work", "panicked", &payload);
-        }
-    });
     if let Err(chore) = workers.do_chore(purpose, threads_max, chore) {
         chore();
     }

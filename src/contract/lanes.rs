@@ -9,7 +9,7 @@ use crate::{
     alarm::Alarm,
     cx::Cx,
     panics::{discard, guard, report},
-    pool::{Capacity, Job, Purpose, Ticket},
+    pool::{Job, Purpose, Ticket},
     reason::{OffloadError, Outcome},
     table::Table,
     threads::{Product, Work},
@@ -97,15 +97,10 @@ impl<T: Send + 'static> Lane<T> {
         work: impl FnOnce(&mut T) -> R + Send + 'static,
         done: Done<S>,
     ) {
-        if let Some(work) =
-            self.work(work).filter(|_| core.lanes.as_ref().is_some_and(|lanes| Rc::ptr_eq(&self.asks, &lanes.asks)))
-        {
-            core.push_piece(self.id, work, Some(done));
+        let is_of_this = core.lanes.as_ref().is_some_and(|lanes| Rc::ptr_eq(&self.asks, &lanes.asks));
+        if let Some(thing) = self.thing.as_ref().filter(|_| is_of_this) {
+            core.push_piece(self.id, work_on(thing, work), Some(done));
         }
-    }
-
-    fn work<R: Send + 'static>(&self, work: impl FnOnce(&mut T) -> R + Send + 'static) -> Option<Work> {
-        Some(work_on(self.thing.as_ref()?, work))
     }
 
     /// Makes pieces of work that are always the same.
@@ -318,8 +313,7 @@ impl<S> Core<S> {
 
     fn push_piece(&mut self, id: LaneId, work: Work, done: Option<Done<S>>) {
         if self.hub.cx.is_shut {
-            self.hub.cx.discard_elsewhere(Purpose::Lanes, work);
-            return discard(FOLLOWS, done);
+            return self.drop_piece(work, done);
         }
         let ticket = self.hub.cx.threads.ticket(done.as_ref().and_then(Done::owner));
         let Some(lanes) = &mut self.lanes else { return };
@@ -339,8 +333,7 @@ impl<S> Core<S> {
                 }
                 return;
             };
-            let capacity = Capacity { threads: self.hub.cx.config.lane_threads, queue: usize::MAX };
-            match (self.hub.cx.give_out(Purpose::Lanes, capacity, ticket, work), done) {
+            match (self.hub.cx.give_out(Purpose::Lanes, usize::MAX, ticket, work), done) {
                 (Ok(()), done) => {
                     if let Some(queue) = self.queue(id) {
                         queue.at_work = Some(AtWork { ticket, done });
@@ -404,7 +397,7 @@ impl<S> Core<S> {
         if let Some(at) = queue.waiting.iter().rposition(|piece| piece.ticket == ticket) {
             let piece = queue.waiting.remove(at);
             self.piece_ended(ticket);
-            self.drop_piece(piece);
+            piece.into_iter().for_each(|piece| self.drop_piece(piece.work, piece.done));
         } else if let Some(at_work) = &mut queue.at_work {
             let done = at_work.done.take();
             if self.hub.cx.threads.take_back_unless_begun(Purpose::Lanes, ticket) {
@@ -416,8 +409,7 @@ impl<S> Core<S> {
         }
     }
 
-    fn drop_piece(&mut self, piece: Option<Piece<S>>) {
-        let Some(Piece { work, done, .. }) = piece else { return };
+    fn drop_piece(&mut self, work: Work, done: Option<Done<S>>) {
         self.hub.cx.discard_elsewhere(Purpose::Lanes, work);
         discard(FOLLOWS, done);
     }
@@ -435,7 +427,7 @@ impl<S> Core<S> {
                 discard(FOLLOWS, done);
             }
             for piece in queue.waiting.drain(..) {
-                self.drop_piece(Some(piece));
+                self.drop_piece(piece.work, piece.done);
             }
             match &mut self.lanes {
                 Some(lanes) if !queue.is_over => lanes.queues.put(id, queue),

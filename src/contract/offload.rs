@@ -5,7 +5,7 @@ use crate::{
     config::Config,
     key::Key,
     panics::discard,
-    pool::{Capacity, Purpose, Refused, Ticket},
+    pool::{Purpose, Refused, Ticket},
     reason::{OffloadError, Outcome},
     table::Table,
     threads::{Product, Returned, Work, forget},
@@ -151,7 +151,7 @@ impl<S> Core<S> {
                 hub.cx.discard_elsewhere(Purpose::Offload, work);
                 Err(Refused::Full)
             }
-            false => hub.cx.give_out(Purpose::Offload, Capacity { threads, queue }, ticket, work),
+            false => hub.cx.give_out(Purpose::Offload, queue, ticket, work),
         };
         match given {
             Ok(()) => {
