@@ -37,8 +37,6 @@ pub struct Config {
     pub(crate) lane_threads: usize,
     pub(crate) panics: Panics,
     pub(crate) watchdog: Option<Duration>,
-    /// is_timed ⇔ turn_time or watchdog is some
-    pub(crate) is_timed: bool,
     pub(crate) spin: Duration,
 }
 
@@ -123,7 +121,6 @@ impl Default for Config {
             panics: Panics::Isolate,
             // Two looks at the clock for each callback: about 40 ns.
             watchdog: None,
-            is_timed: false,
             // A sleeping loop costs nothing; a spinning one a whole core.
             spin: Duration::ZERO,
         }
@@ -211,7 +208,6 @@ impl Config {
     #[must_use]
     pub fn turn_time(mut self, most: impl Into<Option<Duration>>) -> Self {
         self.turn_time = most.into();
-        self.is_timed = self.turn_time.is_some() || self.watchdog.is_some();
         self
     }
 
@@ -324,7 +320,6 @@ impl Config {
     #[must_use]
     pub fn watchdog(mut self, longer_than: impl Into<Option<Duration>>) -> Self {
         self.watchdog = longer_than.into();
-        self.is_timed = self.turn_time.is_some() || self.watchdog.is_some();
         self
     }
 

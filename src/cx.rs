@@ -28,6 +28,8 @@ pub(crate) const NOBODY: usize = usize::MAX;
 /// What everybody is lent: see above.
 pub(crate) struct Cx {
     pub(crate) config: Config,
+    /// It has a `turn_time` or a watchdog: how long callbacks take is looked at.
+    pub(crate) is_timed: bool,
     pub(crate) world: Box<dyn World>,
     /// The time of this turn, once somebody has asked: [`stamp`](Self::stamp).
     pub(crate) stamp: Option<Time>,
@@ -128,6 +130,7 @@ impl Cx {
     pub(crate) fn new(config: Config, mut world: Box<dyn World>) -> io::Result<Self> {
         let threads = Threads::new(world.waker()?);
         Ok(Self {
+            is_timed: config.turn_time.is_some() || config.watchdog.is_some(),
             config,
             world,
             stamp: None,

@@ -23,7 +23,7 @@ pub use lanes::Lane;
 pub use link::Link;
 pub use net::Net;
 pub use protocol::Protocol;
-pub(crate) use protocol::{Handler, exceed};
+pub(crate) use protocol::{Handler, exceed, refuse_frame};
 pub use remote::{Gone, Remote};
 pub(crate) use streams::{Next, Put};
 pub(crate) use timing::TimerJob;

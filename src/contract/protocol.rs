@@ -158,11 +158,7 @@ impl<S, P: Protocol<S>> Handler<S> for Own<P> {
                     let piece = input.slice(range);
                     ctx.timed(std::any::type_name::<P>(), "received", |ctx| Protocol::received(&mut self.0, ctx, state, piece))?;
                 }
-                Found::TooLong => {
-                    (cx.lent.is_given, cx.lent.frame_ended) = (false, true);
-                    exceed(self, ctx, state, Limit::FrameBytes)?;
-                    ctx.hub().cx.lent.is_given = true;
-                }
+                Found::TooLong => refuse_frame(self, ctx, state)?,
                 Found::Broken => return Err(conn.framing.take_fault()),
                 Found::Asks(bytes) => {
                     let step = Protocol::cut(&mut self.0, &mut input.unread_mut()[..bytes]);
@@ -214,6 +210,15 @@ impl<S, P: Protocol<S>> Handler<S> for Own<P> {
     fn type_name(&self) -> &'static str {
         std::any::type_name::<P>()
     }
+}
+
+/// In the midst of delivering.
+pub(crate) fn refuse_frame<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+    let lent = &mut ctx.hub().cx.lent;
+    (lent.is_given, lent.frame_ended) = (false, true);
+    exceed(handler, ctx, state, Limit::FrameBytes)?;
+    ctx.hub().cx.lent.is_given = true;
+    Ok(())
 }
 
 /// Tells of a limit. Of a frame that exceeds one the rest is to be skipped, and that is arranged before the callback, so

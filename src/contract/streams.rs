@@ -2,8 +2,9 @@
 //! work on another thread while the next one is gathered, or sent.
 
 use super::{
-    Context, Core, Handler, Lane, Net, Protocol, exceed,
+    Context, Core, Handler, Lane, Net, Protocol,
     offload::{Done, unpack},
+    refuse_frame,
 };
 use crate::{
     cx::Cx,
@@ -25,6 +26,11 @@ use std::{
 
 /// A piece has at most about so many bytes.
 const PIECE_BYTES: usize = 256 << 10;
+
+/// What a thread has brought: bytes, or room for some.
+fn piece_of(product: Result<Product, OffloadError>) -> io::Result<Vec<u8>> {
+    product.map_err(io::Error::other).and_then(unpack)
+}
 
 /// What becomes of a handler when its callback is over.
 pub(crate) enum Next<S> {
@@ -114,8 +120,7 @@ impl<S> Context<'_, S> {
         self.net.core.refill_by(lane.id(), move || {
             let (feed, done) = (Rc::clone(&of_refill), Rc::clone(&done));
             let arrived = move |net: &mut Net<'_, S>, state: &mut S, product: Result<Product, OffloadError>| {
-                let piece = product.map_err(io::Error::other).and_then(unpack::<io::Result<Vec<u8>>>);
-                let result = feed.borrow_mut().arrives(piece);
+                let result = feed.borrow_mut().arrives(piece_of(product));
                 net.wake(key);
                 if let Some(result) = result {
                     (done.borrow_mut())(net.core, state, result);
@@ -182,8 +187,7 @@ fn go_on<S: 'static, P: Protocol<S>, W: Write + Send + 'static>(saved: &Rc<RefCe
         };
         let written =
             move |handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, product: Result<Product, _>| {
-                let result = product.map_err(io::Error::other).and_then(unpack::<io::Result<Vec<u8>>>);
-                written(&saved, handler, ctx, state, result, is_last)
+                written(&saved, handler, ctx, state, piece_of(product), is_last)
             };
         this.lane.push(ctx.net.core, write, Done::Tell(own, Box::new(written)));
     }
@@ -267,11 +271,7 @@ impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Handler<S> for Savin
                     cx.lent.frame_ended = true;
                     self.gather(input.slice(range), true);
                 }
-                Found::TooLong => {
-                    (cx.lent.is_given, cx.lent.frame_ended) = (false, true);
-                    exceed(self, ctx, state, Limit::FrameBytes)?;
-                    ctx.hub().cx.lent.is_given = true;
-                }
+                Found::TooLong => refuse_frame(self, ctx, state)?,
                 Found::Asks(bytes) => {
                     let asked = &mut input.unread_mut()[..bytes];
                     let step = match self.behind().as_any().downcast_mut::<P>() {

@@ -18,7 +18,7 @@ impl Hub {
     #[inline]
     pub(crate) fn begin_timing(&mut self) -> Option<Time> {
         self.cx.stats.callbacks += 1;
-        self.cx.config.is_timed.then(|| self.cx.world.now())
+        self.cx.is_timed.then(|| self.cx.world.now())
     }
 
     /// After one.
