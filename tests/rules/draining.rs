@@ -318,7 +318,7 @@ mod quiet {
     use crate::common::{Call, Ctx as JournalCtx, Journal, On, Recorder, dialogue};
     use mainspring::{
         Config, Context, Endian, Key, OffloadError, Outcome, Produced, Protocol, Reason, Terminator, Width,
-        testing::{Scene, Weather},
+        testing::{Actor, Scene, Weather},
     };
     use std::time::Duration;
 
@@ -529,13 +529,19 @@ mod quiet {
         }
     }
 
+    /// With the client before the proxy, and who is behind it.
+    fn proxied() -> (Scene<Log>, Actor, Actor) {
+        let mut scene = Scene::new(1, Log::new());
+        let back = scene.serves("10.0.0.2:80");
+        scene.net().listen("10.0.0.1:80", || Side(None)).expect("a free port");
+        let client = scene.dials("10.0.0.1:80");
+        (scene, client, back)
+    }
+
     #[test]
     fn a_response_through_a_proxy_is_whole_or_not_called_so() {
         for goes_on in [true, false] {
-            let mut scene = Scene::new(1, Log::new());
-            let back = scene.serves("10.0.0.2:80");
-            scene.net().listen("10.0.0.1:80", || Side(None)).expect("a free port");
-            let client = scene.dials("10.0.0.1:80");
+            let (mut scene, client, back) = proxied();
             scene.says(client, "GET\n").hears(back, "GET\n").says(back, "0123456789").hears(client, "0123456789");
             scene.net().drain(GRACE);
             scene.passes(GRACE - SECOND);
@@ -554,10 +560,7 @@ mod quiet {
     #[test]
     fn a_response_to_who_has_finished_asking_is_whole_or_not_called_so() {
         for answers in [true, false] {
-            let mut scene = Scene::new(1, Log::new());
-            let back = scene.serves("10.0.0.2:80");
-            scene.net().listen("10.0.0.1:80", || Side(None)).expect("a free port");
-            let client = scene.dials("10.0.0.1:80");
+            let (mut scene, client, back) = proxied();
             scene.says(client, "GET").ends(client).hears(back, "GET").hears_end(back).net().drain(GRACE);
             scene.passes(GRACE - SECOND);
             assert_eq!(scene.connections(), 2);
