@@ -204,7 +204,7 @@ impl Framing {
 
     /// What of the unread bytes is handed over with `eof`: all, but for the rest of a frame that was refused.
     pub(crate) fn has_tail(&self) -> bool {
-        !matches!(self, Self::Skip(_))
+        !self.is_skipping()
     }
 
     /// Drops the rest of the frame that has begun, as it comes. `false`: that cannot be told, because a framer refused it and

@@ -22,7 +22,9 @@ impl Spare {
 
     /// There is a descriptor for what comes next.
     pub(super) fn give_way(&self) -> io::Result<()> {
-        self.0.take().map_or_else(open_spare, Ok).map(drop)
+        self.fill()?;
+        self.0.take();
+        Ok(())
     }
 }
 
