@@ -220,6 +220,12 @@ mutation 'one that lingers is reset before it is known whether anybody waits' sr
             return Arrived::NoRoom;
         }
         match socket.accept_on_spare(next.token()) {'
+mutation 'who is lost is answered until nothing is left to read' src/endpoint/conn/writing.rs \
+    'if extra.unheard > most {' 'if extra.unheard > usize::MAX - most {'
+mutation 'who is lost has a whole turn' src/endpoint/conn/reading.rs \
+    'frames: frames.min(LOST_FRAMES)' 'frames: frames.max(LOST_FRAMES)'
+mutation 'a turn goes on however much is said in it' src/reactor.rs \
+    'callbacks >= enough {' 'callbacks >= u64::MAX - enough {'
 mutation 'a listener that pauses lets in one too many' src/endpoint/listening.rs \
     'self.guests >= most.max(1)' 'self.guests > most.max(1)'
 mutation 'a listener that pauses is not woken by who ends' src/hub/opening.rs \

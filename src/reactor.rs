@@ -17,6 +17,9 @@ use crate::{
 };
 use std::{fmt, io, time::Duration};
 
+/// After so many callbacks the sockets are looked at again: many who have much to say may be long gone.
+const SERVED_MAX: u64 = 4096;
+
 /// The loop: it owns the sockets, the buffers and the time, and calls your protocols.
 ///
 /// It has one thread, and is neither `Send` nor `Sync`; other threads reach it by a [`Remote`]. `S` is what your program
@@ -172,14 +175,20 @@ impl<S> Reactor<S> {
         self.core.run_deferred(state);
     }
 
+    /// Each ready key once; but if many have much to say, it looks at the sockets again before the rest have their turn.
     #[inline]
     fn serve_ready(&mut self, state: &mut S) {
         debug_assert!(self.serving.is_empty());
-        std::mem::swap(&mut self.serving, &mut self.core.hub.cx.ready);
+        let cx = &mut self.core.hub.cx;
+        std::mem::swap(&mut self.serving, &mut cx.ready);
+        let enough = cx.stats.callbacks + SERVED_MAX;
         let mut at = 0;
         while let Some(&key) = self.serving.get(at) {
             at += 1;
             serve(&mut self.core, key, state, &mut self.buffers);
+            if self.core.hub.cx.stats.callbacks >= enough {
+                self.core.hub.cx.ready.splice(..0, self.serving.drain(at..));
+            }
         }
         self.serving.clear();
     }

@@ -101,7 +101,7 @@ fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &m
     }
     let (conn, cx) = ctx.pair();
     conn.lend_input(buffers);
-    let budget = Budget { bytes: cx.config.turn_bytes, frames: cx.config.turn_frames };
+    let budget = conn.budget(cx);
     read_and_deliver(handler, ctx, state, buffers, budget)?;
     if ctx.net.core.next.is_none() && ctx.pair().0.takes_owed_draining() {
         ctx.hub().cx.lent.is_given = false;

@@ -119,6 +119,53 @@ fn answers_to_who_is_lost_do_not_pile_up() {
     }
 }
 
+/// Each answer was small enough, so all that it had sent was read and answered for nobody.
+#[test]
+fn who_answers_a_peer_that_is_lost_is_not_read_on_for_long() {
+    for (answers, holds_back) in [(true, true), (true, false), (false, true)] {
+        let mut talk = Talk::new(move |ctx, _, call| {
+            match call {
+                Call::Connected => {
+                    ctx.set_terminator(Terminator::line(9));
+                    ctx.set_hold_back(holds_back);
+                }
+                Call::Frame(_) if answers => ctx.send(&ANSWER[..100]),
+                _ => {}
+            }
+            Ok(())
+        });
+        say(&talk.peer, "a\n".repeat(3000));
+        reset(talk.peer);
+        until(&mut talk.reactor, &mut talk.journal, |journal| journal.closings() == 1);
+        assert!(closing_of(&talk.journal, talk.key).expect("closed").starts_with("connection lost"));
+        let served = talk.journal.frames().len();
+        if answers && holds_back {
+            // A turn's, if the first write meets the reset; then 4096 bytes.
+            assert!((40..=1024 + 41).contains(&served), "{served} of 3000 lines were answered");
+        } else {
+            assert_eq!(served, 3000, "answers: {answers}, holds back: {holds_back}");
+        }
+    }
+}
+
+#[test]
+fn the_last_words_of_many_do_not_keep_who_lives_waiting() {
+    const DEAD: usize = 20;
+    let (mut reactor, mut journal) = start();
+    let dead: Vec<_> = (0..DEAD).map(|_| guest(&mut reactor, &mut journal, lines).1).collect();
+    let (_, peer) = guest(&mut reactor, &mut journal, lines);
+    for peer in dead {
+        say(&peer, "a\n".repeat(1000));
+        reset(peer);
+    }
+    say(&peer, "ping\n");
+    until(&mut reactor, &mut journal, |journal| journal.frames().contains(&"ping".to_owned()));
+    let before = journal.frames().len();
+    assert!(before <= 2 * DEAD * 8, "{before} lines of the dead came first");
+    until(&mut reactor, &mut journal, |journal| journal.closings() == DEAD);
+    assert_eq!(journal.frames().len(), DEAD * 1000 + 1);
+}
+
 /// The same of what was held back when the reset came.
 #[cfg(feature = "sim")]
 #[test]

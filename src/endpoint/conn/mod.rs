@@ -100,6 +100,8 @@ pub(crate) struct Extra {
     pub(crate) timers: u32,
     /// What the first failed write said.
     pub(crate) write_error: Option<io::Error>,
+    /// Bytes that it was sent since then.
+    pub(crate) unheard: usize,
     /// Connect from here.
     pub(crate) from: Option<SocketAddr>,
     /// Connecting by name. some ⇒ `stream` is none, and phase ≠ Ended
@@ -137,6 +139,7 @@ impl Default for Extra {
             drains_at: 0,
             timers: NO_TIMER,
             write_error: None,
+            unheard: 0,
             from: None,
             by_name: None,
             heard: Time::NEVER,

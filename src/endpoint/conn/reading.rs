@@ -14,6 +14,9 @@ use crate::{
 };
 use std::{io, panic::Location};
 
+/// Of who is lost, in one turn.
+const LOST_FRAMES: usize = 8;
+
 /// What a turn of a connection may still read and deliver.
 pub(crate) struct Budget {
     pub(crate) bytes: usize,
@@ -77,6 +80,15 @@ impl Conn {
             self.held = Some(buffers.hold());
         }
         true
+    }
+
+    /// What a turn may read and deliver. The last words of many who are gone must not keep who lives waiting.
+    pub(crate) fn budget(&self, cx: &Cx) -> Budget {
+        let (bytes, frames) = (cx.config.turn_bytes, cx.config.turn_frames);
+        if self.is(LOST) {
+            return Budget { bytes: bytes.min(cx.config.read_bytes), frames: frames.min(LOST_FRAMES) };
+        }
+        Budget { bytes, frames }
     }
 
     pub(crate) fn lend_input(&mut self, buffers: &mut ReadBuffers) {
@@ -285,7 +297,7 @@ impl Conn {
     }
 
     /// There is nothing more to read of a connection that can no more be written to. Whether that was its end.
-    fn end_if_lost(&mut self, cx: &mut Cx) -> bool {
+    pub(super) fn end_if_lost(&mut self, cx: &mut Cx) -> bool {
         let Some(extra) = &mut self.extra else { return false };
         let Some(error) = extra.write_error.take() else { return false };
         self.end(Reason::Io(error), cx)

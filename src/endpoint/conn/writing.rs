@@ -23,6 +23,9 @@ const COPY_MAX: usize = 1024;
 /// More producers than these in a queue, and it is congested.
 const PRODUCERS_MAX: usize = 1;
 
+/// Who can no more be written to is read on, but not to be answered for ever.
+const UNHEARD_MAX: usize = 4 << 10;
+
 /// A lent buffer that is not full is copied into the queue up to here, and beyond it becomes part of the queue.
 const MOVE_MIN: usize = 4096;
 
@@ -96,6 +99,7 @@ impl Conn {
 
     pub(crate) fn produce(&mut self, producer: Box<dyn Producer>, cx: &mut Cx) -> bool {
         if !self.takes_output() {
+            self.count_unheard(UNHEARD_MAX, cx);
             return false;
         }
         self.queue_lent(cx);
@@ -119,6 +123,7 @@ impl Conn {
     fn admit(&mut self, bytes: usize, cx: &mut Cx) -> bool {
         let queued = self.queued_in(cx);
         if !self.takes_output() {
+            self.count_unheard(bytes, cx);
             return false;
         }
         let marks = self.marks(cx.config.marks);
@@ -131,6 +136,18 @@ impl Conn {
             self.end_by_failure(cx); // it would be congested now, and not be read on
         }
         fits
+    }
+
+    /// A write has failed, and it is still sent something: who would be congested by it is not read on.
+    #[cold]
+    fn count_unheard(&mut self, bytes: usize, cx: &mut Cx) {
+        let most = self.marks(cx.config.marks).high.min(UNHEARD_MAX);
+        let holds_back = self.is_open() && self.is(HOLDS_BACK);
+        let Some(extra) = self.extra.as_mut().filter(|extra| holds_back && extra.write_error.is_some()) else { return };
+        extra.unheard = extra.unheard.saturating_add(bytes);
+        if extra.unheard > most {
+            self.end_if_lost(cx);
+        }
     }
 
     /// Something was queued, or the marks changed.

@@ -1,7 +1,7 @@
 //! What is over a budget comes in the next turn.
 
 use super::{dial, free_path, guest, say};
-use crate::common::{Call, Ctx, Journal, On, PATIENCE, lines, note, quiet, recorder, settle, start_with, turn, until};
+use crate::common::{Call, Ctx, Journal, On, PATIENCE, lines, note, quiet, recorder, settle, start, start_with, turn, until};
 use mainspring::{Config, Listen, Net, Outcome, Protocol, Reason, Terminator};
 use std::{
     cell::Cell,
@@ -234,6 +234,28 @@ fn one_that_floods_leaves_the_others_their_turn() {
     assert!(journal.frames().contains(&"ping".to_owned()));
     let floods = journal.of(flood).iter().filter(|call| matches!(call, Call::Frame(_))).count();
     assert_eq!(floods, 2 * BUDGET);
+}
+
+/// Or many who flood could keep the loop from seeing that they are gone.
+#[test]
+fn after_4096_callbacks_the_sockets_are_looked_at_again_and_the_rest_come_first() {
+    const EACH: usize = 1000;
+    let (mut reactor, mut journal) = start();
+    let guests: Vec<_> = (0..7).map(|_| guest(&mut reactor, &mut journal, lines)).collect();
+    for (_, peer) in &guests {
+        say(peer, "a\n".repeat(EACH));
+    }
+    let frames = |journal: &Journal, key| journal.of(key).iter().filter(|call| matches!(call, Call::Frame(_))).count();
+    turn(&mut reactor, &mut journal, None);
+    assert_eq!(journal.frames().len(), 5 * EACH);
+    let late =
+        |journal: &Journal| -> Vec<_> { guests.iter().map(|&(key, _)| key).filter(|&key| frames(journal, key) == 0).collect() };
+    assert_eq!(late(&journal).len(), 2);
+    let first = guests.iter().find(|&&(key, _)| !late(&journal).contains(&key)).expect("five were served");
+    say(&first.1, "again\n");
+    turn(&mut reactor, &mut journal, None);
+    assert_eq!(late(&journal), []);
+    assert_eq!(journal.frames().last().map(String::as_str), Some("again"));
 }
 
 /// Can be named by a tell.
