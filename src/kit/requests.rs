@@ -180,6 +180,9 @@ impl<S, H: RequestHandler<S>> Protocol<S> for Served<H> {
     }
 }
 
+/// # Serving
+///
+/// The chapter is [serving](crate::manual::serving).
 impl<S> Net<'_, S> {
     /// Listens, and answers requests: each connection gets a handler of its own, which may refuse it.
     ///
