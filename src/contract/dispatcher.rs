@@ -33,6 +33,12 @@ use std::any::Any;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a dispatcher for the state `{S}`",
+    label = "this has to be a `Dispatcher<{S}>`",
+    note = "write `impl Dispatcher<{S}> for {Self}`: its `source` is what the loop waits for, and reading and writing that is yours",
+    note = "a socket that the loop reads and writes by itself is no dispatcher: `Net::listen` and `Net::connect` take a `Protocol`"
+)]
 #[allow(unused_variables)]
 pub trait Dispatcher<S = ()>: Any {
     /// The source, always the same one: for registering it, and for letting it go.

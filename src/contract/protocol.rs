@@ -44,6 +44,12 @@ use std::any::Any;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a protocol for the state `{S}`",
+    label = "this has to be a `Protocol<{S}>`",
+    note = "write `impl Protocol<{S}> for {Self}`, or `impl<S> Protocol<S> for {Self}` for any state; every callback has a default",
+    note = "the state is the `S` of `Reactor<S>`, of which `run` and `turn` are lent one"
+)]
 #[allow(unused_variables)]
 pub trait Protocol<S = ()>: Any {
     /// The connection is there: the first callback, once; and once for each protocol that follows by

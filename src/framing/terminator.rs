@@ -148,6 +148,12 @@ impl fmt::Debug for Terminator {
 }
 
 /// Cuts frames in a way of its own.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a framer",
+    label = "this has to be a `Framer`",
+    note = "write `impl Framer for {Self}`: its `next` says where the next frame ends",
+    note = "lines, lengths and delimiters need none: `Terminator` has functions for them"
+)]
 pub trait Framer: 'static {
     /// Says where the next frame or piece is, or how many bytes it takes to tell.
     ///

@@ -47,6 +47,12 @@ use std::{any::Any, cell::RefCell, fmt, io, rc::Rc};
 /// reactor.net().serve("127.0.0.1:0", Listen::new(), Count::default)?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a request handler for the state `{S}`",
+    label = "this has to be a `RequestHandler<{S}>`",
+    note = "write `impl RequestHandler<{S}> for {Self}`: all but its `handle` has a default",
+    note = "what is a `Protocol` is given to `Net::listen` instead of `Net::serve`"
+)]
 #[allow(unused_variables)]
 pub trait RequestHandler<S = ()>: Any + Sized {
     /// Before the connection is a connection: whether this peer is served. It runs between callbacks. Default: it is.
