@@ -206,10 +206,10 @@ impl<S> Context<'_, S> {
     /// [`draining`](Protocol::draining) does by itself.
     ///
     /// Under way is what the loop can tell: input that was not delivered, a frame that was begun, output, a `writable`,
-    /// tell or offload that is to come, an answer of a request handler, a pause or a hold; and the same of those who
-    /// are tied to it by a [throttle](Self::throttle). Without a terminator a stream is one frame: it is begun by the
-    /// first byte, and counts as over when something was sent since. A stream of which one direction has ended is under
-    /// way until the other has: who has finished asking waits for the answer.
+    /// tell or offload that is to come, an answer of a request handler, a pause, a hold or a [save](Self::save); and
+    /// the same of those who are tied to it by a [throttle](Self::throttle). Without a terminator a stream is one
+    /// frame: it is begun by the first byte, and counts as over when something was sent since. A stream of which one
+    /// direction has ended is under way until the other has: who has finished asking waits for the answer.
     pub fn close_when_quiet(&mut self) {
         self.link().close_when_quiet();
     }
@@ -295,9 +295,9 @@ impl<S> Context<'_, S> {
 /// # Flow
 ///
 /// A connection is read, and given what it holds, while nobody has a reason against it: a pause, a hold, its own
-/// congestion, a throttle, its rate. Each lifts only itself. While reading is off `received`, `frame` and `eof` wait,
-/// also for what is already buffered; a connection that is reset ends nevertheless. The chapter is
-/// [back-pressure](crate::manual::back_pressure).
+/// congestion, a throttle. Each lifts only itself. While reading is off `received`, `frame` and `eof` wait, also for what
+/// is already buffered; a connection that is reset ends nevertheless. A rate puts off only what is not read yet. The
+/// chapter is [back-pressure](crate::manual::back_pressure).
 impl<S> Context<'_, S> {
     /// Stops reading, at once, until [`resume`](Self::resume).
     pub fn pause(&mut self) {
@@ -322,9 +322,9 @@ impl<S> Context<'_, S> {
         self.net.release(hold);
     }
 
-    /// Stops reading this connection while the output of `writer` is congested: for who passes on to it what comes
-    /// here. It lasts until [`Net::unthrottle`], an upgrade of this one, or the end of either. Copies nothing.
-    /// [`Net::pair`] sets it both ways, and passes on by itself.
+    /// Stops reading this connection while the output of `writer` is congested: what comes here and is passed on to it
+    /// does not pile up there. Copies nothing. It lasts until [`Net::unthrottle`], an upgrade of this one, or the end of
+    /// either. [`Net::pair`] sets it both ways, and passes on by itself.
     pub fn throttle(&mut self, writer: Key) {
         let own = self.own();
         self.net.throttle(own, writer);

@@ -11,7 +11,9 @@ use std::any::Any;
 /// is ready; reading and writing it is yours. Registered with [`Net::watch`](crate::Net::watch).
 ///
 /// Readiness comes as edges, and is a hint: act on what the system call says. The loop remembers an edge until you say
-/// [`Drained::Yes`], and does not tell you of what is [`Unwanted`](Drained::Unwanted). An `Err` ends the dispatcher with [`Reason::Failed`], a panic with [`Reason::Panicked`].
+/// [`Drained::Yes`], and does not tell you of what is [`Unwanted`](Drained::Unwanted). An `Err` ends the dispatcher
+/// with [`Reason::Failed`], a panic with [`Reason::Panicked`]. More has
+/// [the chapter](crate::manual::protocols#dispatchers-your-own-sources).
 ///
 /// ```no_run
 /// # use mainspring::{Dispatcher, Drained, Fault, Scope, Source};

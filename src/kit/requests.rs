@@ -24,8 +24,9 @@ use std::{any::Any, cell::RefCell, fmt, io, rc::Rc};
 /// When the reactor is [drained](Net::drain), a connection closes after the answer it is at. An `Err` ends the connection,
 /// without an answer; a panic too.
 ///
-/// Everything may be called from inside a handler, [`drain`](Net::drain) and [`stop`](Net::stop) too. For answers without a
-/// request, requests that are answered together, and for being told things by other connections, write a [`Protocol`].
+/// Everything may be called from inside a handler, [`drain`](Net::drain) and [`stop`](Net::stop) too. For answers
+/// without a request, requests that are answered together, and for being told things by other connections, write a
+/// [`Protocol`]. The chapter is [serving](crate::manual::serving#a-request-handler).
 ///
 /// ```
 /// use mainspring::{Answer, Context, Fault, Listen, Reactor, RequestHandler};
@@ -79,7 +80,7 @@ pub trait RequestHandler<S = ()>: Any + Sized {
     /// End the connection.
     fn handle(&mut self, ctx: &mut Context<'_, S>, state: &mut S, request: &[u8]) -> Result<Answer<Self, S>, Fault>;
 
-    /// As [`Protocol::exceeded`]: a time-out passed, or a request is too long. Default: an `Err`.
+    /// A time-out passed, or a request is too long; what `Ok` does then says [`Protocol::exceeded`]. Default: an `Err`.
     ///
     /// # Errors
     /// End the connection.
@@ -93,7 +94,7 @@ pub trait RequestHandler<S = ()>: Any + Sized {
     fn finish(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {}
 }
 
-/// The answer to one request.
+/// The answer to one request; [a table](crate::manual::serving#a-request-handler) compares them.
 pub struct Answer<H, S = ()>(Reply<H, S>);
 
 enum Reply<H, S> {
