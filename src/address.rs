@@ -111,9 +111,10 @@ impl fmt::Display for Address {
 /// `"[fe80::1%eth0]:7000"` (an address of one link needs its zone, RFC 4007), `"unix:/run/me.sock"`, `"unix:@name"` (Linux's
 /// abstract names), a [`SocketAddr`], `(IpAddr, port)`, `(host, port)`, a [`Path`].
 ///
-/// A port is a number or the name of a service ([`service_port`](crate::service_port)); port 0 lets the system choose one when
-/// listening. Host names are for connecting only: looking one up takes time, so listening on one is an error. A host name has
-/// at most 253 bytes, and 63 between two dots (RFC 1123, 2.1); what else a name may be is the resolver's to say.
+/// A port is a number or the name of a service ([`service_port`](crate::service_port)); port 0 lets the system choose
+/// one when listening. Host names are for connecting only: looking one up takes time, so listening on one is an error.
+/// A host name has at most 253 bytes, and 63 between two dots (RFC 1123, 2.1); what else a name may be is the
+/// resolver's to say. The chapter is [connecting](crate::manual::connecting#what-you-may-write).
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {

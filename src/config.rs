@@ -3,7 +3,8 @@
 use crate::{names::Resolver, time::PAUSE_MIN};
 use std::{io, net::IpAddr, time::Duration};
 
-/// The bounds of one reactor. Each has a default that suits a server of a few thousand connections; change what you must:
+/// The bounds of one reactor. Each has a default that suits a server of a few thousand connections; why the loop bounds
+/// everything says [the chapter](crate::manual::the_loop#everything-has-its-bound). Change what you must:
 ///
 /// ```
 /// # use mainspring::{Config, Reactor};
@@ -61,7 +62,7 @@ impl Marks {
     }
 }
 
-/// What becomes of a panic in your code.
+/// What becomes of a panic in your code. The chapter is [protocols](crate::manual::protocols#errors-and-panics).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Panics {
     /// It ends the connection whose callback it was, with [`Reason::Panicked`](crate::Reason::Panicked), and is logged

@@ -3,7 +3,7 @@
 use crate::key::Key;
 use std::{net::SocketAddr, time::Duration};
 
-/// How to connect. All of it has a default.
+/// How to connect. All of it has a default. The chapter is [connecting](crate::manual::connecting#bounds-and-options).
 #[derive(Clone, Debug, Default)]
 pub struct Connect {
     pub(crate) timeout: Option<Duration>,

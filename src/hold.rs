@@ -4,8 +4,9 @@ use crate::{key::Key, time::Time};
 use std::{panic::Location, time::Duration};
 
 /// Keeps a connection from being read: [`Context::hold`](crate::Context::hold). Give it back with
-/// [`Context::release`](crate::Context::release) or [`Net::release`](crate::Net::release); one that is dropped instead holds for
-/// as long as the connection lives.
+/// [`Context::release`](crate::Context::release) or [`Net::release`](crate::Net::release); one that is dropped instead
+/// holds for as long as the connection lives, or until it is [upgraded](crate::Context::upgrade). Other reasons not to
+/// read are in the chapter on [back-pressure](crate::manual::back_pressure#pausing-four-reasons-not-to-read).
 #[must_use = "nothing is read or delivered until it is released"]
 #[derive(Debug, PartialEq, Eq)]
 pub struct Hold {

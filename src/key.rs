@@ -55,9 +55,10 @@ fn count(serial: NonZeroU32) -> u32 {
 
 /// Names a connection, a listener or a dispatcher of one reactor.
 ///
-/// It stays valid until `closed` has run, and finds nothing afterwards: slots are used again, keys are not
-/// (a serial number tells the owners of a slot apart, and a slot whose serial is used up is retired). It finds nothing in
-/// another reactor either, as far as 256 of a process are told apart.
+/// It stays valid until `closed` has run, and finds nothing afterwards: slots are used again, keys are not (a serial
+/// number tells the owners of a slot apart, and a slot whose serial is used up is retired). It finds nothing in another
+/// reactor either, as far as 256 of a process are told apart. The chapter is
+/// [sharing state](crate::manual::sharing_state#keys-not-references).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     index: u32,
@@ -99,8 +100,9 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Names a timer of one reactor, to [`cancel`](crate::Net::cancel) it. Never used again for another, and no name of a timer of
-/// another reactor, as far as 256 of a process are told apart.
+/// Names a timer of one reactor, to [`cancel`](crate::Net::cancel) it. Never used again for another, and no name of a
+/// timer of another reactor, as far as 256 of a process are told apart. The chapter is
+/// [timers and threads](crate::manual::timers_and_threads).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timer {
     pub(crate) index: u32,

@@ -19,9 +19,10 @@
 //! }
 //! ```
 //!
-//! It is what asyncore, asynchat, select and socketserver were for Python, with what Twisted, libuv and pyftpdlib taught
-//! since: no futures, no pinning, no `Send`, no `Rc<RefCell<_>>`. mio gives you readiness; this gives you bytes and frames,
-//! back-pressure, time-outs, and an end that is told exactly once.
+//! It is what asyncore, asynchat, select and socketserver were for Python ([from asyncore](manual::from_asyncore)),
+//! with what Twisted, libuv and pyftpdlib taught since: no futures, no pinning, no `Send`, no `Rc<RefCell<_>>`. mio
+//! gives you readiness; this gives you bytes and frames, back-pressure, time-outs, and an end that is told exactly
+//! once.
 //!
 //! # The way of a byte
 //!
@@ -42,15 +43,31 @@
 //! connect". Every callback is called with the same three things: what you may do ([`Context`]), what you have (your
 //! state, lent as `&mut`), what happened. No callback runs inside another, whatever you call in one.
 //!
+//! # How do I …
+//!
+//! | … | |
+//! |---|---|
+//! | send one message to many? | [`Net::send_shared`]; [one message for many](manual::sharing_state#one-message-for-many) |
+//! | answer later? | [`Context::offload_held`], [`Answer::later`]; or keep the [`Key`], and [`Net::tell`](manual::sharing_state#telling-another-protocol-something) |
+//! | time a request out? | [`Context::set_frame_timeout`] until it is there, [`Context::set_deadline`] for all of it; [four time-outs](manual::timers_and_threads#four-time-outs-of-a-connection) |
+//! | stop on Ctrl-C? | [`Net::drain`] by a [`Remote`]; [going down](manual::serving#going-down) |
+//! | use several cores? | [one reactor in each thread](Reactor#in-several-threads) |
+//! | wait for two connections? | keep in the state what is still to come, or [`Net::tell`] who waits; [telling another protocol something](manual::sharing_state#telling-another-protocol-something) |
+//! | use a library that blocks? | [`Context::offload`], [`Net::lane`]; [work elsewhere](manual::blocking_work) |
+//! | put it into a game, or a GUI? | [`Reactor::turn`]; [in a loop of your own](manual::the_loop#in-a-loop-of-your-own) |
+//! | see what it does? | the [`log`] crate, target `mainspring`: [logging](manual::logging); [`Net::stats`] |
+//! | test what I wrote? | [testing](manual::testing) |
+//!
 //! # Where to go on
 //!
 //! * [`Protocol`] is what you write, [`Context`] and [`Net`] what you are given, [`Terminator`] says where a frame ends,
 //!   [`Reason`] why a connection ended, [`Reactor`] is the loop.
-//! * The [manual] has a chapter on each subject.
+//! * The [manual] has a chapter on each subject. Begin with [the loop](manual::the_loop) and
+//!   [protocols](manual::protocols).
 //! * With the feature `sim` there is also `testing`: your protocols on a simulated network. `cargo doc --features sim --open`
 //!   shows it, or `--features mainspring/sim` in a crate that depends on this one; the chapter
 //!   [`manual::testing`] says what it is good for.
-//! * Log records go to the target `mainspring` of the [`log`] crate; nothing is printed by itself.
+//! * Nothing is printed by itself.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -114,43 +131,5 @@ pub use services::{IpProtocol, service_port};
 pub use stats::{Closed, Connection, Kind, Stats};
 pub use world::Source;
 
-/// The manual, a chapter on each subject; its programs are compiled and run as tests.
 #[cfg(any(doc, doctest))]
-pub mod manual {
-    #[doc = include_str!("../docs/the-loop.md")]
-    pub mod the_loop {}
-    #[doc = include_str!("../docs/protocols.md")]
-    pub mod protocols {}
-    #[doc = include_str!("../docs/connecting.md")]
-    pub mod connecting {}
-    #[doc = include_str!("../docs/errors.md")]
-    pub mod errors {}
-    #[doc = include_str!("../docs/framing.md")]
-    pub mod framing {}
-    #[doc = include_str!("../docs/closing.md")]
-    pub mod closing {}
-    #[doc = include_str!("../docs/back-pressure.md")]
-    pub mod back_pressure {}
-    #[doc = include_str!("../docs/sharing-state.md")]
-    pub mod sharing_state {}
-    #[doc = include_str!("../docs/timers-and-threads.md")]
-    pub mod timers_and_threads {}
-    #[doc = include_str!("../docs/reconnecting.md")]
-    pub mod reconnecting {}
-    #[doc = include_str!("../docs/serving.md")]
-    pub mod serving {}
-    #[doc = include_str!("../docs/blocking-work.md")]
-    pub mod blocking_work {}
-    // Its programs need the feature; whoever looks for how to test must find the chapter without.
-    #[cfg(any(feature = "sim", not(doctest)))]
-    #[doc = include_str!("../docs/testing.md")]
-    pub mod testing {}
-    #[doc = include_str!("../docs/logging.md")]
-    pub mod logging {}
-    #[doc = include_str!("../docs/from-asyncore.md")]
-    pub mod from_asyncore {}
-}
-
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-mod readme {}
+pub mod manual;

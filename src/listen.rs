@@ -3,7 +3,8 @@
 use crate::{config::Marks, key::Key, world};
 use std::{borrow::Cow, rc::Rc, time::Duration};
 
-/// How to listen. All of it has a default:
+/// How to listen. All of it has a default; which bounds a public server wants says
+/// [the chapter](crate::manual::serving#bounds-that-a-public-server-wants).
 ///
 /// ```
 /// # use mainspring::Listen;
@@ -58,9 +59,9 @@ impl Listen {
         self
     }
 
-    /// The same, but refused ones do not count, whether they are given a refusal here or by the factory, nor those whose
-    /// factory panicked. A port that waits for one peer wants `admits_max(1)`: a stranger who knocks first does not close it.
-    /// Default: never.
+    /// After so many connections that it has let in the listener closes itself: refused ones do not count, whether they
+    /// are given a refusal here or by the factory, nor those whose factory panicked. A port that waits for one peer
+    /// wants `admits_max(1)`: a stranger who knocks first does not close it. Default: never.
     #[must_use]
     pub fn admits_max(mut self, connections: u64) -> Self {
         self.admits_max = Some(connections);
@@ -109,7 +110,7 @@ impl Listen {
         self
     }
 
-    /// [`Context::set_idle_timeout`](crate::Context::set_idle_timeout) of each connection that is let in, before `connected`,
+    /// The [idle time-out](crate::Context::set_idle_timeout) of each connection that is let in, before `connected`,
     /// which may change it. A successor by [`upgrade`](crate::Context::upgrade) begins with it again. Default: none.
     #[must_use]
     pub fn idle_timeout(mut self, after: Duration) -> Self {
@@ -117,29 +118,33 @@ impl Listen {
         self
     }
 
-    /// The same for [`Context::set_stall_timeout`](crate::Context::set_stall_timeout). Default: none.
+    /// The [stall time-out](crate::Context::set_stall_timeout) of each connection that is let in, set as
+    /// [`idle_timeout`](Self::idle_timeout) is. Default: none.
     #[must_use]
     pub fn stall_timeout(mut self, after: Duration) -> Self {
         self.bounds.stalled = Some(after);
         self
     }
 
-    /// The same for [`Context::set_frame_timeout`](crate::Context::set_frame_timeout). Default: none.
+    /// The [frame time-out](crate::Context::set_frame_timeout) of each connection that is let in, set as
+    /// [`idle_timeout`](Self::idle_timeout) is. Default: none.
     #[must_use]
     pub fn frame_timeout(mut self, after: Duration) -> Self {
         self.bounds.frame = Some(after);
         self
     }
 
-    /// The same for [`Context::set_deadline`](crate::Context::set_deadline); but no upgrade gives a connection more time: it
-    /// runs on, unless a predecessor has set another one or taken it back. Default: none.
+    /// The [deadline](crate::Context::set_deadline) of each connection that is let in. No upgrade gives a connection
+    /// more time: it runs on, unless a predecessor has set another one or taken it back. Default: none.
     #[must_use]
     pub fn deadline(mut self, after: Duration) -> Self {
         self.bounds.deadline = Some(after);
         self
     }
 
-    /// The same for [`Context::set_output_limits`](crate::Context::set_output_limits), in bytes. Default: those of [`Config::output_limits`](crate::Config::output_limits).
+    /// The [marks of the output](crate::Context::set_output_limits) of each connection that is let in, in bytes, set as
+    /// [`idle_timeout`](Self::idle_timeout) is. Default: those of
+    /// [`Config::output_limits`](crate::Config::output_limits).
     #[must_use]
     pub fn output_limits(mut self, low: usize, high: usize, cap: usize) -> Self {
         self.bounds.marks = Some(Marks::new(low, high, cap));
@@ -155,42 +160,45 @@ impl Listen {
     }
 
     /// Several listeners, of several reactors or processes, share one address, and the kernel deals connections out
-    /// (SO_REUSEPORT, socket(7)). Default: off.
+    /// (SO_REUSEPORT, socket(7)). On Unix; elsewhere listening fails. Default: off.
+    /// [`Reactor`](crate::Reactor#in-several-threads) has a program.
     #[must_use]
     pub fn reuse_port(mut self) -> Self {
         self.reuse_port = true;
         self
     }
 
-    /// Each connection that it accepts begins with this rate of reading, in bytes per second, and so does what it becomes by
-    /// an upgrade: [`Link::set_read_rate`](crate::Link::set_read_rate). Default: no limit.
+    /// Each connection that it accepts begins with this rate of reading, in bytes per second, and so does what it
+    /// becomes by an upgrade: [`Context::set_read_rate`](crate::Context::set_read_rate). Default: no limit.
     #[must_use]
     pub fn read_rate(mut self, bytes_per_second: u64) -> Self {
         self.read_rate = Some(bytes_per_second);
         self
     }
 
-    /// The same for writing: [`Link::set_write_rate`](crate::Link::set_write_rate). Default: no limit.
+    /// Each connection that it accepts begins with this rate of writing, in bytes per second, and so does what it
+    /// becomes by an upgrade: [`Context::set_write_rate`](crate::Context::set_write_rate). Default: no limit.
     #[must_use]
     pub fn write_rate(mut self, bytes_per_second: u64) -> Self {
         self.write_rate = Some(bytes_per_second);
         self
     }
 
-    /// All connections that it accepts read no more than so many bytes per second together in the long run, and a quarter of a
-    /// second's worth at once after silence. Those who want more than there is take turns of equal size: each of them has an
-    /// equal share, and what one does not want the others have. Each keeps to its [own rate](Self::read_rate) besides, and
-    /// [the same](crate::Link::set_read_rate) is held back, or is not. But the limit is the listener's: no protocol takes it
-    /// back, a successor has it too, and those who were let in share it also when the listener is closed. Zero counts as one.
-    /// Default: no limit.
+    /// All connections that it accepts read no more than so many bytes per second together in the long run, and a
+    /// quarter of a second's worth at once after silence. Those who want more than there is take turns of equal size:
+    /// each of them has an equal share, and what one does not want the others have. Each keeps to its
+    /// [own rate](Self::read_rate) besides, and [the same](crate::Context::set_read_rate) is held back, or is not. But
+    /// the limit is the listener's: no protocol takes it back, a successor has it too, and those who were let in share
+    /// it also when the listener is closed. Zero counts as one. Default: no limit.
     #[must_use]
     pub fn total_read_rate(mut self, bytes_per_second: u64) -> Self {
         self.total_read_rate = Some(bytes_per_second);
         self
     }
 
-    /// The same for writing: [`Link::set_write_rate`](crate::Link::set_write_rate) says what does not wait for it; nor do the
-    /// last words to those who are not let in. Default: no limit.
+    /// All connections that it accepts write no more than so many bytes per second together, dealt out as by
+    /// [`total_read_rate`](Self::total_read_rate). [`Context::set_write_rate`](crate::Context::set_write_rate) says
+    /// what does not wait for it; nor do the last words to those who are not let in. Default: no limit.
     #[must_use]
     pub fn total_write_rate(mut self, bytes_per_second: u64) -> Self {
         self.total_write_rate = Some(bytes_per_second);

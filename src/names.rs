@@ -54,7 +54,8 @@ impl Resolved {
 pub(crate) type Lookup = Box<dyn FnOnce() -> io::Result<Resolved> + Send>;
 
 /// Why a name was not resolved: inside the [`io::Error`] of [`Reason::Resolve`](crate::Reason::Resolve) and of
-/// [`Net::resolve`](crate::Net::resolve).
+/// [`Net::resolve`](crate::Net::resolve). What to do about each says
+/// [the chapter](crate::manual::errors#could-not-resolve).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NameError {

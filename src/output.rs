@@ -5,8 +5,14 @@ use std::{collections::VecDeque, fmt, io, io::IoSlice, rc::Rc};
 
 /// Makes output when there is room for it, so that a large answer never stands in memory as a whole.
 ///
-/// It is called by the loop, never from inside one of your calls. Any
-/// `FnMut(&mut Vec<u8>) -> io::Result<Produced>` is one.
+/// It is called by the loop, never from inside one of your calls. Any `FnMut(&mut Vec<u8>) -> io::Result<Produced>` is
+/// one. The chapter is [back-pressure](crate::manual::back_pressure#producers).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a producer",
+    label = "this has to be a `Producer`",
+    note = "a producer is a closure `|out: &mut Vec<u8>| -> io::Result<Produced> {{ … }}`, its types written out, or has `impl Producer`",
+    note = "what is there already is sent, not produced: `send`; what is read from a file or the like: `send_from`"
+)]
 pub trait Producer: 'static {
     /// Appends the next bytes to `out`, tens of kilobytes at best.
     ///

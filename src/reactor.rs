@@ -22,11 +22,42 @@ const SERVED_MAX: u64 = 4096;
 
 /// The loop: it owns the sockets, the buffers and the time, and calls your protocols.
 ///
-/// It has one thread, and is neither `Send` nor `Sync`; other threads reach it by a [`Remote`]. `S` is what your program
-/// has one of, lent to every callback as `&mut`; it need not be `'static`.
+/// `S` is what your program has one of, lent to every callback as `&mut`; it need not be `'static`. The chapter is
+/// [the loop](crate::manual::the_loop).
 ///
 /// Dropping a reactor drops everything in it without a callback, because there is no state to lend;
 /// [`shutdown`](Self::shutdown) calls `closed` on all.
+///
+/// # In several threads
+///
+/// A reactor stays in the thread that made it: `thread::spawn(move || reactor.run(…))` does not compile ("cannot be
+/// sent between threads safely"), because the protocols and closures in it need not be `Send`. What goes to other
+/// threads is its [`Remote`]. For several cores, each thread makes a reactor of its own, and the kernel deals the
+/// connections out:
+///
+/// ```
+/// use mainspring::{Listen, Reactor};
+/// use std::{io, thread};
+/// # struct Echo;
+/// # impl<S> mainspring::Protocol<S> for Echo {}
+///
+/// fn serve(at: &str) -> io::Result<()> {
+///     let mut reactor = Reactor::new()?; // here, and not outside of the thread
+///     reactor.net().listen_with(at, Listen::new().reuse_port(), |_, _, _| Ok(Echo))?;
+/// #   reactor.net().stop(); // or nobody would
+///     reactor.run(&mut ())
+/// }
+///
+/// # #[cfg(unix)]
+/// # fn main() -> io::Result<()> {
+/// let at = "127.0.0.1:7000";
+/// # let at = "127.0.0.1:0";
+/// let threads: Vec<_> = (0..4).map(|_| thread::spawn(move || serve(at))).collect();
+/// threads.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
+/// # }
+/// # #[cfg(not(unix))]
+/// # fn main() {}
+/// ```
 pub struct Reactor<S = ()> {
     core: Core<S>,
     events: Vec<Event>,
@@ -187,10 +218,16 @@ impl<S> Reactor<S> {
             at += 1;
             serve(&mut self.core, key, state, &mut self.buffers);
             if self.core.hub.cx.stats.callbacks >= enough {
-                self.core.hub.cx.ready.splice(..0, self.serving.drain(at..));
+                self.put_off(at);
             }
         }
         self.serving.clear();
+    }
+
+    /// Who has had no turn has the first ones of the next.
+    #[cold]
+    fn put_off(&mut self, at: usize) {
+        self.core.hub.cx.ready.splice(..0, self.serving.drain(at..));
     }
 
     #[inline]

@@ -14,7 +14,8 @@ pub type Fault = Box<dyn Error + Send + Sync>;
 /// What a callback returns: `Err` ends its own connection, and nothing else.
 pub type Outcome = Result<(), Fault>;
 
-/// A bound of one connection, set by you or by its terminator.
+/// A bound of one connection, set by you or by its terminator; [a table](crate::manual::errors#a-bound-was-reached)
+/// says by what.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
@@ -47,7 +48,8 @@ impl fmt::Display for Limit {
 
 impl Error for Limit {}
 
-/// Why a connection could not be made: each address that was tried, with its error. As text it is one line.
+/// Why a connection could not be made: each address that was tried, with its error. As text it is one line. What each
+/// means says [the chapter](crate::manual::errors#could-not-connect).
 #[derive(Debug)]
 pub struct ConnectError {
     tried: Vec<(Address, io::Error)>,
@@ -90,7 +92,8 @@ impl fmt::Display for ConnectError {
 
 impl Error for ConnectError {}
 
-/// Why [offloaded](crate::Net::offload) work brought nothing.
+/// Why [offloaded](crate::Net::offload) work brought nothing. The chapter is
+/// [work elsewhere](crate::manual::blocking_work#how-much).
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum OffloadError {
@@ -116,7 +119,9 @@ impl Error for OffloadError {}
 
 /// Why a connection ended, by what happened. Each connection gets exactly one, with its last callback, `closed`.
 ///
-/// As text it is one line, whatever the text of an error or a panic has in it: control characters are escaped.
+/// As text it is one line, whatever the text of an error or a panic has in it: control characters are escaped. What
+/// leads to which says the chapter on [closing](crate::manual::closing#the-reasons), what to do about each the one on
+/// [which error means what](crate::manual::errors).
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum Reason {

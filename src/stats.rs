@@ -8,7 +8,8 @@ use crate::{
 };
 use std::{panic::Location, time::Duration};
 
-/// What one reactor has done since it was made: [`Net::stats`](crate::Net::stats).
+/// What one reactor has done since it was made: [`Net::stats`](crate::Net::stats). One connection's life is in the
+/// [log](crate::manual::logging).
 #[non_exhaustive]
 #[derive(Clone, Debug, Default)]
 pub struct Stats {

@@ -19,13 +19,18 @@ pub(super) static NOWHERE: Address = Address::Fd;
 
 /// What a connection's callback may do: the commands of its own connection, and everything else through `net`.
 ///
-/// `net` and `key` are fields, so that the borrow checker sees them apart: you can read one while you use the other. They
-/// are there to be read: a command of this context goes to the connection whose callback is running, whatever you write into
-/// `key`; and does nothing while another reactor's net is in the place of `net`. When the callback returns, the loop goes on
-/// with what it has served.
+/// In this order: [sending](#sending), [framing](#framing), [ending](#ending), [time](#time), [flow](#flow),
+/// [this connection and others](#this-connection-and-others), [work elsewhere](#work-elsewhere). The manual goes on
+/// with [protocols](crate::manual::protocols).
 ///
-/// Commands of its own say nothing back, and do nothing once the connection has begun to end; [`link`](Self::link) has
-/// the same ones with their answers.
+/// * Nothing here calls your code, and nothing waits: what a command leads to happens after the callback that is
+///   running.
+/// * Commands say nothing back, and but for [`abort`](Self::abort) and [`wake`](Self::wake) do nothing once the
+///   connection has begun to end; [`link`](Self::link) has the same ones with their answers.
+/// * `net` and `key` are fields, so that the borrow checker sees them apart: you can read one while you use the other.
+///   They are there to be read: a command goes to the connection whose callback is running, whatever you write into
+///   `key`, and does nothing while another reactor's net is in the place of `net`. When the callback returns, the loop
+///   goes on with what it has served.
 #[non_exhaustive]
 pub struct Context<'a, S = ()> {
     /// Every other connection, timers, the loop itself.
@@ -74,58 +79,85 @@ impl<'a, S> Context<'a, S> {
     fn conn(&self) -> Option<&Conn> {
         self.net.core.hub.current()
     }
+}
 
-    /// This connection's commands, with their answers.
-    pub fn link(&mut self) -> Link<'_> {
-        Link { key: self.own(), hub: &mut self.net.core.hub }
-    }
-
-    /// [`Link::send`].
+/// # Sending
+///
+/// What is sent while the connection has its turn (`connected`, `received`, `frame`, `draining`, `eof`) leaves when
+/// these callbacks are over, in one system call; what is sent from elsewhere (`writable`, a time-out, a timer, a tell),
+/// at the end of the turn. Queued bytes beyond the hard cap ([`set_output_limits`](Self::set_output_limits)) end the
+/// connection with [`Reason::Overflow`](crate::Reason::Overflow); but one message of any size is taken on an empty
+/// queue. After a [`half_close`](Self::half_close) nothing is queued any more.
+impl<S> Context<'_, S> {
+    /// Queues bytes for the peer. They are copied.
     #[inline]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.net.core.hub.send_current(bytes.as_ref());
     }
 
-    /// For `writeln!(ctx, "{} points", n)`: formats into the output.
+    /// Formats into the output, as one message: `writeln!(ctx, "{} points", n)`. It returns nothing, so no `?` follows.
+    ///
+    /// # Panics
+    /// If a `Display` fails: half a message must not pass for a whole one.
     pub fn write_fmt(&mut self, args: fmt::Arguments<'_>) {
         // It fails when the connection has begun to end, where sending does nothing.
         let _ = io::Write::write_fmt(&mut self.link(), args);
     }
 
-    /// [`Link::send_shared`].
+    /// Queues bytes that many connections are sent: they are not copied, but for 1,024 or fewer. [`Net::send_shared`]
+    /// sends them to the others.
     pub fn send_shared(&mut self, bytes: &Rc<[u8]>) {
         self.link().send_shared(bytes);
     }
 
-    /// [`Link::send_prefixed`].
+    /// Queues the bytes after their length: what [`Terminator::prefixed`] reads. More than the width can say ends the
+    /// connection with [`Reason::Overflow`](crate::Reason::Overflow).
     pub fn send_prefixed(&mut self, width: Width, order: Endian, bytes: impl AsRef<[u8]>) {
         self.link().send_prefixed(width, order, bytes);
     }
 
-    /// [`Link::send_netstring`].
+    /// Queues the bytes as a netstring, `5:hello,`: what [`Terminator::netstring`] reads.
     pub fn send_netstring(&mut self, bytes: impl AsRef<[u8]>) {
         self.link().send_netstring(bytes);
     }
 
-    /// [`Link::produce`].
+    /// Queues what a [`Producer`] makes, so that a large answer never stands in memory as a whole. It is asked when its
+    /// turn has come and the kernel takes more, by the loop, never from inside a call; what is sent afterwards leaves
+    /// behind it.
+    ///
+    /// What it makes counts for the marks, not for the cap; more than one producer that waits is
+    /// [congestion](Self::is_congested). `closed` may come first, and drops it.
+    ///
+    /// # Errors
+    /// An `Err` of it ends the connection with [`Reason::Failed`](crate::Reason::Failed).
     pub fn produce(&mut self, producer: impl Producer) {
         self.link().produce(producer);
     }
 
-    /// [`Link::wake`].
+    /// Has a producer asked again that said [`NotYet`](crate::Produced::NotYet), at the latest in the next turn. After
+    /// a polite close, or when both ends have ended, only [`Net::wake`] still finds it, and it has until the linger
+    /// deadline.
     pub fn wake(&mut self) {
         self.link().wake();
     }
+}
 
-    /// [`Link::set_terminator`].
+/// # Framing
+///
+/// Where a frame ends is said once, and changed in any callback; the chapter on [framing](crate::manual::framing) has
+/// all that can be said.
+impl<S> Context<'_, S> {
+    /// Says where the next frame ends. What is already received is cut by it; nothing is lost. In
+    /// [`exceeded`](Protocol::exceeded), of a frame: it holds behind what is skipped.
     pub fn set_terminator(&mut self, terminator: Terminator) {
         self.link().set_terminator(terminator);
     }
 
-    /// The last `bytes` bytes of what this [`frame`](Protocol::frame) or [`received`](Protocol::received) was given are unread
-    /// again, for the next terminator or a [successor](Self::upgrade): so one port finds out by the first bytes which protocol
-    /// is spoken. With them comes what stands behind them, the delimiter that ended the frame (which counts as
-    /// [`unread`](Self::unread) only when the callback has returned). Called again, it puts back so many more.
+    /// Makes the last `bytes` bytes of what this [`frame`](Protocol::frame) or [`received`](Protocol::received) was
+    /// given unread again, for the next terminator or a [successor](Self::upgrade): so one port finds out by the first
+    /// bytes which protocol is spoken. With them comes what stands behind them, the delimiter that ended the frame
+    /// (which counts as [`unread`](Self::unread) only when the callback has returned). Called again, it puts back so
+    /// many more.
     ///
     /// If no other terminator follows, nothing is delivered until more comes, or reading goes on after a pause; then they are
     /// cut together with what is new. At the end of the stream they are the tail of `eof`. Who puts back what has no bound
@@ -140,59 +172,146 @@ impl<'a, S> Context<'a, S> {
         }
     }
 
-    /// [`Link::set_idle_timeout`].
+    /// How many bytes were received and are not delivered: of an unfinished frame, or of what waits for reading to be
+    /// on again. Inside `frame` and `received`, what stands behind this one in the same read. What the kernel still
+    /// holds does not count.
+    pub fn unread(&self) -> usize {
+        self.conn().map_or(0, |conn| conn.unread(&self.net.core.hub.cx))
+    }
+}
+
+/// # Ending
+///
+/// Each connection ends once, with `closed` and one [`Reason`](crate::Reason). From `close`, `abort`, `fail` and an
+/// `Err` on nothing more is delivered, its timers and what was to follow its work elsewhere are dropped, and only tells
+/// that were accepted before still come. The first cause counts, but a polite close that is still flushing is overtaken
+/// by an abort, an error or a limit. The chapter on [closing](crate::manual::closing) compares the ways.
+impl<S> Context<'_, S> {
+    /// Closes politely: what is queued is flushed, then `closed` comes with [`Reason::Finish`](crate::Reason::Finish),
+    /// or [`Eof`](crate::Reason::Eof) if the peer had ended before. A peer that takes nothing for
+    /// [`Config::linger_max`](crate::Config::linger_max) is reset, with `Limit(Linger)`; a
+    /// [deadline](Self::set_deadline) runs on.
+    pub fn close(&mut self) {
+        self.link().close();
+    }
+
+    /// Ends our side: a FIN after what is queued. Reading goes on; what is sent from here on is not queued. A stream
+    /// whose two directions have ended closes itself, once no [hold](Self::hold) is out.
+    pub fn half_close(&mut self) {
+        self.link().half_close();
+    }
+
+    /// Closes, as [`close`](Self::close) does, once nothing is under way, with
+    /// [`Reason::Drained`](crate::Reason::Drained) (or `Eof`). Until then everything goes on. It is what
+    /// [`draining`](Protocol::draining) does by itself.
+    ///
+    /// Under way is what the loop can tell: input that was not delivered, a frame that was begun, output, a `writable`,
+    /// tell or offload that is to come, an answer of a request handler, a pause, a hold or a [save](Self::save); and
+    /// the same of those who are tied to it by a [throttle](Self::throttle). Without a terminator a stream is one
+    /// frame: it is begun by the first byte, and counts as over when something was sent since. A stream of which one
+    /// direction has ended is under way until the other has: who has finished asking waits for the answer.
+    pub fn close_when_quiet(&mut self) {
+        self.link().close_when_quiet();
+    }
+
+    /// Breaks off, with a reset (RST): what is queued is dropped, and `closed` comes at the end of the turn with
+    /// [`Reason::Abort`](crate::Reason::Abort). Also while a polite close is flushing.
+    pub fn abort(&mut self) {
+        self.link().abort();
+    }
+
+    /// Ends it as if this callback had returned this `Err`: one write of what is queued is tried, and `closed` comes at
+    /// the end of the turn with [`Reason::Failed`](crate::Reason::Failed); of a [`Limit`](crate::Limit), with
+    /// [`Reason::Limit`](crate::Reason::Limit).
+    pub fn fail(&mut self, why: impl Into<Fault>) {
+        self.link().fail(why);
+    }
+}
+
+/// # Time
+///
+/// **Time-outs** are four, and off unless they are set, here or by the [listener](crate::Listen::idle_timeout) for
+/// each. One that runs out is told to [`exceeded`](Protocol::exceeded), whose default ends the connection with
+/// [`Reason::Limit`](crate::Reason::Limit). `None` takes it back, and 1 ms is the least.
+///
+/// **Timers** are never early. They call the protocol as a callback does: an `Err` ends the connection. They are gone
+/// when it begins to end, or is [upgraded](Self::upgrade), and by [`Net::cancel`]. The chapter on
+/// [timers and threads](crate::manual::timers_and_threads) has more of both.
+impl<S> Context<'_, S> {
+    /// Calls `exceeded(Idle)` when no byte was received for so long. The clock stands still while reading is off or
+    /// held back by its [rate](Self::set_read_rate), or output is queued.
     pub fn set_idle_timeout(&mut self, after: impl Into<Option<Duration>>) {
         self.link().set_idle_timeout(after);
     }
 
-    /// [`Link::set_stall_timeout`].
+    /// Calls `exceeded(Stalled)` when output was queued and the peer took no byte of it for so long. What stands behind
+    /// a producer that said [`NotYet`](crate::Produced::NotYet) does not count: nobody could take it.
     pub fn set_stall_timeout(&mut self, after: impl Into<Option<Duration>>) {
         self.link().set_stall_timeout(after);
     }
 
-    /// [`Link::set_deadline`].
-    pub fn set_deadline(&mut self, after: impl Into<Option<Duration>>) {
-        self.link().set_deadline(after);
-    }
-
-    /// [`Link::set_frame_timeout`].
+    /// Calls `exceeded(FrameTime)` when a frame is not finished so long after its first byte: the answer to peers that
+    /// drip. The clock is off between frames, and stands still while reading is off.
     pub fn set_frame_timeout(&mut self, after: impl Into<Option<Duration>>) {
         self.link().set_frame_timeout(after);
     }
 
-    /// [`Link::set_read_rate`].
-    pub fn set_read_rate(&mut self, bytes_per_second: impl Into<Option<u64>>) {
-        self.link().set_read_rate(bytes_per_second);
+    /// Calls `exceeded(Deadline)` so long from now, once, whatever happens. A connection that is still connecting then,
+    /// or flushing after a polite close, ends at once, with `Limit(Deadline)`.
+    pub fn set_deadline(&mut self, after: impl Into<Option<Duration>>) {
+        self.link().set_deadline(after);
     }
 
-    /// [`Link::set_write_rate`].
-    pub fn set_write_rate(&mut self, bytes_per_second: impl Into<Option<u64>>) {
-        self.link().set_write_rate(bytes_per_second);
+    /// How long the frame that is being delivered took to come: since its first byte, as
+    /// [`set_frame_timeout`](Self::set_frame_timeout) counts. So what is left of the time for a whole request can be
+    /// the deadline of the rest of it. It is kept for those who have a frame time-out; otherwise it is zero. Outside of
+    /// `frame` and `received` it is that of the frame that was begun.
+    pub fn frame_age(&self) -> Duration {
+        self.conn().map_or(Duration::ZERO, |conn| conn.frame_age(&self.net.core.hub.cx))
     }
 
-    /// [`Link::set_output_limits`].
-    pub fn set_output_limits(&mut self, low: usize, high: usize, cap: usize) {
-        self.link().set_output_limits(low, high, cap);
+    /// Calls this protocol after `delay`, unless the connection has begun to end by then.
+    pub fn after<P: Protocol<S>>(
+        &mut self,
+        delay: Duration,
+        then: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
+    ) -> Timer {
+        let own = self.own();
+        self.net.tell_after(own, delay, then)
     }
 
-    /// [`Link::set_hold_back`].
-    pub fn set_hold_back(&mut self, on: bool) {
-        self.link().set_hold_back(on);
+    /// Calls this protocol every `period` (at least 1 ms) until the connection begins to end. It keeps its phase: what
+    /// a long callback made it miss is skipped.
+    pub fn every<P: Protocol<S>>(
+        &mut self,
+        period: Duration,
+        then: impl FnMut(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
+    ) -> Timer {
+        let own = self.own();
+        self.net.tell_every(own, period, then)
     }
+}
 
-    /// [`Link::pause`].
+/// # Flow
+///
+/// A connection is read, and given what it holds, while nobody has a reason against it: a pause, a hold, its own
+/// congestion, a throttle. Each lifts only itself. While reading is off `received`, `frame` and `eof` wait, also for what
+/// is already buffered; a connection that is reset ends nevertheless. A rate puts off only what is not read yet. The
+/// chapter is [back-pressure](crate::manual::back_pressure).
+impl<S> Context<'_, S> {
+    /// Stops reading, at once, until [`resume`](Self::resume).
     pub fn pause(&mut self) {
         self.link().pause();
     }
 
-    /// [`Link::resume`].
+    /// Takes [`pause`](Self::pause) back; other reasons not to read stay.
     pub fn resume(&mut self) {
         self.link().resume();
     }
 
-    /// Stops reading until this hold is [released](Self::release): `received`, `frame` and `eof` wait, also for what is already
-    /// buffered. Any number may be out, of whoever has a reason; none takes another back, nor does [`resume`](Self::resume).
-    /// [`Link::hold`] has the fine print.
+    /// Stops reading, at once, until this hold is [released](Self::release). Any number may be out, of whoever has a
+    /// reason; none takes another back, nor does [`resume`](Self::resume). A successor by [`upgrade`](Self::upgrade)
+    /// begins without any. Where each was taken, and when, stands in [`Connection::holds`](crate::Connection::holds).
     #[track_caller]
     pub fn hold(&mut self) -> Hold {
         self.link().hold()
@@ -203,104 +322,93 @@ impl<'a, S> Context<'a, S> {
         self.net.release(hold);
     }
 
-    /// [`Net::throttle`]: this connection is not read while `writer` is congested.
+    /// Stops reading this connection while the output of `writer` is congested: what comes here and is passed on to it
+    /// does not pile up there. Copies nothing. It lasts until [`Net::unthrottle`], an upgrade of this one, or the end of
+    /// either. [`Net::pair`] sets it both ways, and passes on by itself.
     pub fn throttle(&mut self, writer: Key) {
         let own = self.own();
         self.net.throttle(own, writer);
     }
 
-    /// [`Link::half_close`].
-    pub fn half_close(&mut self) {
-        self.link().half_close();
+    /// Says whether reading stops while our own output is congested. It does for accepted connections, so that a server
+    /// survives a reader that is slower than its own questions; it does not for opened ones, because two ends that both
+    /// hold back can wait for each other for ever.
+    pub fn set_hold_back(&mut self, on: bool) {
+        self.link().set_hold_back(on);
     }
 
-    /// [`Link::close_when_quiet`].
-    pub fn close_when_quiet(&mut self) {
-        self.link().close_when_quiet();
-    }
-
-    /// [`Link::close`].
-    pub fn close(&mut self) {
-        self.link().close();
-    }
-
-    /// [`Link::abort`].
-    pub fn abort(&mut self) {
-        self.link().abort();
-    }
-
-    /// [`Link::fail`].
-    pub fn fail(&mut self, why: impl Into<Fault>) {
-        self.link().fail(why);
-    }
-
-    /// [`Link::is_congested`].
+    /// Whether the output is above the high mark, or was and is not yet down to the low one, at which
+    /// [`writable`](Protocol::writable) is called. Also when nothing can be sent any more, so that
+    /// `while !ctx.is_congested() { ctx.send(…) }` ends.
     pub fn is_congested(&self) -> bool {
         self.conn().is_none_or(Conn::is_congested)
     }
 
-    /// [`Link::queued`].
+    /// How many bytes were sent and are not yet taken by the kernel. What a producer has still to make does not count.
     pub fn queued(&self) -> usize {
         self.conn().map_or(0, |conn| conn.queued_in(&self.net.core.hub.cx))
     }
 
-    /// [`Link::unread`].
-    pub fn unread(&self) -> usize {
-        self.conn().map_or(0, |conn| conn.unread(&self.net.core.hub.cx))
+    /// Sets the marks of the output, in bytes: above `high` it is congested, at `low` it is no more, and what would
+    /// lead beyond `cap` ends the connection. `high` is at most `cap`, `low` at most `high`. Default: those of its
+    /// [listener](crate::Listen::output_limits), or of the [`Config`](crate::Config::output_limits).
+    pub fn set_output_limits(&mut self, low: usize, high: usize, cap: usize) {
+        self.link().set_output_limits(low, high, cap);
     }
 
-    /// How long the frame that is being delivered took to come: since its first byte, as [`set_frame_timeout`](Self::set_frame_timeout)
-    /// counts, which stands still while reading is off. So what is left of the time for a whole request can be the deadline of
-    /// the rest of it. It is kept for those who have a frame time-out; otherwise it is zero. Outside of `frame` and `received`
-    /// it is that of the frame that was begun.
-    pub fn frame_age(&self) -> Duration {
-        self.conn().map_or(Duration::ZERO, |conn| conn.frame_age(&self.net.core.hub.cx))
+    /// Reads no more than so many bytes per second in the long run, and a quarter of a second's worth at once after
+    /// silence (a token bucket). What is not read stays with the kernel, which slows the peer down; the idle and frame
+    /// clocks stand still meanwhile. What was read is delivered at once, and a connection that was reset ends at once,
+    /// with what it still has. Zero counts as one; `None` takes it back, but not what its listener has
+    /// [for all](crate::Listen::total_read_rate).
+    pub fn set_read_rate(&mut self, bytes_per_second: impl Into<Option<u64>>) {
+        self.link().set_read_rate(bytes_per_second);
     }
 
-    /// [`Link::peer`].
+    /// Writes no more than so many bytes per second, counted as for [`set_read_rate`](Self::set_read_rate). What is
+    /// more stays queued, and counts for the marks; the stall clock and the linger deadline stand still meanwhile. A
+    /// polite close flushes at this rate, however long it takes; a FIN, a reset and the one last write after an `Err`
+    /// do not wait for it.
+    pub fn set_write_rate(&mut self, bytes_per_second: impl Into<Option<u64>>) {
+        self.link().set_write_rate(bytes_per_second);
+    }
+}
+
+/// # This connection and others
+///
+/// All others are reached through the field [`net`](Net), by their [`Key`]s.
+impl<S> Context<'_, S> {
+    /// This connection's commands, with their answers; and what is asked more rarely, its socket among it.
+    pub fn link(&mut self) -> Link<'_> {
+        Link { key: self.own(), hub: &mut self.net.core.hub }
+    }
+
+    /// The address of the other end. While connecting, the target that was asked for.
     pub fn peer(&self) -> &Address {
         self.conn().map_or(&NOWHERE, |conn| &conn.peer)
     }
 
-    /// [`Link::local`].
+    /// The address of our end. [`Address::Fd`] if there is no socket (yet).
     pub fn local(&self) -> &Address {
         self.conn().map_or(&NOWHERE, Conn::local)
     }
 
-    /// This connection becomes something else when the callback returns `Ok`: `next` gets the unread bytes and its own
-    /// `connected`, and starts clean: terminator `None`, not paused, holding back as a new one does, no throttle, and of time-outs,
-    /// rate limits and output limits those that its [listener](crate::Listen) has for each, or the
-    /// [`Config`](crate::Config::output_limits); none of the timers, tells and offloads
-    /// of its predecessor, which is dropped without `closed`. A [pair](Net::pair), and what it owns, are the connection's, and stay. A deadline of the listener runs on. Queued output stays. In `eof`, `tail` counts as unread: `next`
-    /// is given it, and the end, again. A `writable` that its predecessor was owed comes to it, a `draining` that was told does
-    /// not: ask [`Net::is_draining`](crate::Net::is_draining). If the connection has begun to end, `next` is dropped.
+    /// Makes this connection something else when the callback returns `Ok`: `next` gets the unread bytes and its own
+    /// [`connected`](Protocol::connected), in a later turn, and the predecessor is dropped without `closed`. If the
+    /// connection has begun to end, `next` is dropped.
+    ///
+    /// `next` starts clean: terminator `None`, not paused, holding back as a new one does, no throttle, and of
+    /// time-outs, rate limits and output limits those that its [listener](crate::Listen) has for each, or the
+    /// [`Config`](crate::Config::output_limits); none of the timers, tells and offloads of its predecessor. Queued
+    /// output stays, a deadline of the listener runs on, and a [pair](Net::pair), and what it owns, are the
+    /// connection's, and stay. In `eof`, `tail` counts as unread: `next` is given it, and the end, again. A `writable`
+    /// that its predecessor was owed comes to it, a `draining` that was told does not: ask [`Net::is_draining`].
     pub fn upgrade(&mut self, next: impl Protocol<S>) {
         if self.conn().is_none() {
             return;
         }
         self.net.core.next = Some(Next::Successor(Box::new((next,))));
         self.hub().cx.lent.interrupt = true;
-    }
-
-    /// Calls back after `delay`, unless the connection has begun to end by then. Never early.
-    pub fn after<P: Protocol<S>>(
-        &mut self,
-        delay: Duration,
-        then: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
-    ) -> Timer {
-        let own = self.own();
-        self.net.tell_after(own, delay, then)
-    }
-
-    /// Calls back every `period` (at least 1 ms) until it is cancelled or the connection begins to end. It keeps its phase:
-    /// what a long callback made it miss is skipped.
-    pub fn every<P: Protocol<S>>(
-        &mut self,
-        period: Duration,
-        then: impl FnMut(&mut P, &mut Context<'_, S>, &mut S) -> Outcome + 'static,
-    ) -> Timer {
-        let own = self.own();
-        self.net.tell_every(own, period, then)
     }
 }
 

@@ -11,7 +11,9 @@ use std::any::Any;
 /// is ready; reading and writing it is yours. Registered with [`Net::watch`](crate::Net::watch).
 ///
 /// Readiness comes as edges, and is a hint: act on what the system call says. The loop remembers an edge until you say
-/// [`Drained::Yes`], and does not tell you of what is [`Unwanted`](Drained::Unwanted). An `Err` ends the dispatcher with [`Reason::Failed`], a panic with [`Reason::Panicked`].
+/// [`Drained::Yes`], and does not tell you of what is [`Unwanted`](Drained::Unwanted). An `Err` ends the dispatcher
+/// with [`Reason::Failed`], a panic with [`Reason::Panicked`]. More has
+/// [the chapter](crate::manual::protocols#dispatchers-your-own-sources).
 ///
 /// ```no_run
 /// # use mainspring::{Dispatcher, Drained, Fault, Scope, Source};
@@ -33,6 +35,12 @@ use std::any::Any;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a dispatcher for the state `{S}`",
+    label = "this has to be a `Dispatcher<{S}>`",
+    note = "write `impl Dispatcher<{S}> for {Self}`: its `source` is what the loop waits for, and reading and writing that is yours",
+    note = "a socket that the loop reads and writes by itself is no dispatcher: `Net::listen` and `Net::connect` take a `Protocol`"
+)]
 #[allow(unused_variables)]
 pub trait Dispatcher<S = ()>: Any {
     /// The source, always the same one: for registering it, and for letting it go.

@@ -29,9 +29,10 @@ use std::{
 /// blocks. Made by [`Net::lane`].
 ///
 /// At most one piece is at work, however many wait, so a lane never takes more than one of the
-/// [`Config::lane_threads`](crate::Config::lane_threads), and never finds them [full](OffloadError::Full). The thing itself is
-/// touched and dropped on these threads alone: closing a file may block too. A lane that is dropped is
-/// [finished](Self::finish) with nothing to do.
+/// [`Config::lane_threads`](crate::Config::lane_threads), and never finds them [full](OffloadError::Full). The thing
+/// itself is touched and dropped on these threads alone: closing a file may block too. A lane that is dropped is
+/// [finished](Self::finish) with nothing to do. The chapter is
+/// [work elsewhere](crate::manual::blocking_work#things-that-are-worked-on-lanes).
 pub struct Lane<T: Send + 'static> {
     /// Nothing once it is finished.
     thing: Option<Thing<T>>,
@@ -109,15 +110,15 @@ impl<T: Send + 'static> Lane<T> {
         move || Some(work_on(thing.as_ref()?, work))
     }
 
-    /// Pieces of work that were given and have not ended.
+    /// How many pieces of work were given and have not ended.
     pub fn pending(&self) -> usize {
         self.pending.get()
     }
 
-    /// After the last piece of work, `last` is done, always: also when the connection is gone, the reactor drained or shut down.
-    /// The place to remove a file that was not completed, for fsync(2), for closing. Nobody is told of its end; a panic is
-    /// logged. [`run`](crate::Reactor::run) waits for it, but not beyond the grace of a drain or a shutdown: the program may end
-    /// before it does.
+    /// Has `last` done after the last piece of work, always: also when the connection is gone, the reactor drained or
+    /// shut down. The place to remove a file that was not completed, for fsync(2), for closing. Nobody is told of its
+    /// end; a panic is logged. [`run`](crate::Reactor::run) waits for it, but not beyond the grace of a drain or a
+    /// shutdown: the program may end before it does.
     pub fn finish(mut self, last: impl FnOnce(T) + Send + 'static) {
         self.end(last);
     }
@@ -269,7 +270,8 @@ impl<S> Drop for Lanes<S> {
 }
 
 impl<S> Net<'_, S> {
-    /// A lane for this thing, which is made over to other threads: see [`Lane`].
+    /// Makes a thing over to other threads, which work on it one piece after another, in order, and drop it: a file, a
+    /// database, a socket that blocks. The [`Lane`] gives them the work.
     pub fn lane<T: Send + 'static>(&mut self, thing: T) -> Lane<T> {
         self.core.lane(thing)
     }

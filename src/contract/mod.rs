@@ -1,18 +1,19 @@
 //! What you write and what you are given. The only folder whose files know each other in a ring: a protocol is called with
 //! a context, a context holds the net, the net keeps protocols.
 
+// In the order in which rustdoc shows what each adds to `Context` and `Net`.
+mod protocol;
 mod context;
+mod net;
+mod link;
+mod offload;
+mod lanes;
+mod streams;
+mod resolve;
+mod dispatcher;
+mod remote;
 mod core;
 mod deferred;
-mod dispatcher;
-mod lanes;
-mod link;
-mod net;
-mod offload;
-mod protocol;
-mod remote;
-mod resolve;
-mod streams;
 mod timing;
 
 pub use context::{Context, Scope};

@@ -24,7 +24,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Every connection, listener, dispatcher and timer of a reactor.
+/// Every connection, listener, dispatcher and timer of a reactor: the same before the loop as inside a callback.
+///
+/// In this order: [serving](#serving), [listening and connecting](#listening-and-connecting), [by key](#by-key),
+/// [between connections](#between-connections), [other protocols](#other-protocols), [timers](#timers),
+/// [the loop itself](#the-loop-itself), [work elsewhere](#work-elsewhere), [names](#names). The manual goes on with
+/// [the loop](crate::manual::the_loop) and [sharing state](crate::manual::sharing_state).
 ///
 /// It never calls your code (but for [`Dispatcher::source`]): what you ask for happens after the callback that is running. By
 /// key, a `bool` tells only whether there was something open of that name; a stale [`Key`] finds nothing.
@@ -32,25 +37,28 @@ pub struct Net<'a, S = ()> {
     pub(crate) core: &'a mut Core<S>,
 }
 
+/// # Listening and connecting
+///
+/// The chapters are [protocols](crate::manual::protocols), [serving](crate::manual::serving) and
+/// [connecting](crate::manual::connecting).
 impl<S> Net<'_, S> {
-    // ------------------------------------------------------------------------------------------------ opening
-
     /// Listens; each connection that comes gets a protocol of its own from the factory.
     ///
     /// A Unix socket file that a dead server left is replaced, by one of those who start, and the file goes with the listener.
     ///
     /// # Errors
-    /// For a target that is no address, an address in use, a lack of descriptors or rights; the text says where.
+    /// For a target that is no address, an address in use, a lack of descriptors or rights, and during a shutdown; the
+    /// text says where.
     pub fn listen<P: Protocol<S>>(&mut self, at: impl Into<Target>, mut factory: impl FnMut() -> P + 'static) -> io::Result<Key> {
         self.listen_with(at, Listen::new(), move |_, _, _| Ok(factory()))
     }
 
-    /// The same with options, and a factory that sees the state and the peer, and may refuse it, with some last words.
-    /// The factory runs between callbacks; if it panics, the connection is reset. By key that is not open before it is let
-    /// in: what is to be said or asked of it belongs into its `connected`.
+    /// Listens with options, and a factory that sees the state and the peer, and may refuse it, with some last words.
+    /// The factory runs between callbacks; if it panics, the connection is reset. By key that is not open before it is
+    /// let in: what is to be said or asked of it belongs into its `connected`.
     ///
     /// # Errors
-    /// As [`listen`](Self::listen).
+    /// As [`listen`](Self::listen); and if the [owner](Listen::owner) has begun to end.
     pub fn listen_with<P: Protocol<S>>(
         &mut self,
         at: impl Into<Target>,
@@ -79,7 +87,7 @@ impl<S> Net<'_, S> {
         self.connect_with(to, Connect::new(), protocol)
     }
 
-    /// The same with options.
+    /// Connects with options: how long it may take, from where, for whom. Otherwise as [`connect`](Self::connect).
     pub fn connect_with(&mut self, to: impl Into<Target>, options: Connect, protocol: impl Protocol<S>) -> Key {
         self.core.on_return[Purpose::Names as usize] = Some(Core::looked_up); // by name, perhaps
         let Some(key) = self.core.hub.connect(&to.into(), &options) else {
@@ -92,10 +100,10 @@ impl<S> Net<'_, S> {
         key
     }
 
-    /// Watches a source that you own.
+    /// Watches a source that you own: its [`Dispatcher`] is told when it is ready.
     ///
     /// # Errors
-    /// If the system cannot wait for it, or if it is a terminal that blocks.
+    /// If the system cannot wait for it, if it is a terminal that blocks, and during a shutdown.
     pub fn watch(&mut self, dispatcher: impl Dispatcher<S>) -> io::Result<Key> {
         let mut dispatcher = Core::dispatcher(dispatcher);
         let key = self.core.hub.watch(dispatcher.source())?;
@@ -103,19 +111,25 @@ impl<S> Net<'_, S> {
         Ok(key)
     }
 
-    /// A dispatcher that answered `readable` by [`Drained::Unwanted`](crate::Drained::Unwanted) is told of it again, and
-    /// first in the next turn. `false`: there is no such dispatcher, or it has begun to end.
+    /// Has a dispatcher told of `readable` again, which it has answered by
+    /// [`Drained::Unwanted`](crate::Drained::Unwanted), and first in the next turn. `false`: there is no such
+    /// dispatcher, or it has begun to end.
     pub fn want_readable(&mut self, dispatcher: Key) -> bool {
         self.core.hub.dispatcher_wants(dispatcher, READABLE)
     }
 
-    /// The same for `writable`: a write met `WouldBlock`.
+    /// Has a dispatcher told of `writable` again, because a write of its own met `WouldBlock`. Otherwise as
+    /// [`want_readable`](Self::want_readable).
     pub fn want_writable(&mut self, dispatcher: Key) -> bool {
         self.core.hub.dispatcher_wants(dispatcher, WRITABLE)
     }
+}
 
-    // ------------------------------------------------------------------------------------------------- by key
-
+/// # By key
+///
+/// The answer is whether there was something open of that name; of `send` and `send_shared`, whether it is queued. A
+/// [`Link`] has every command of one connection.
+impl<S> Net<'_, S> {
     /// A connection that is open (or connecting), for several commands at once.
     pub fn link(&mut self, key: Key) -> Option<Link<'_>> {
         self.core.hub.find_open(key)?;
@@ -127,54 +141,65 @@ impl<S> Net<'_, S> {
         self.core.hub.slots.get(key).is_some_and(Entry::is_open)
     }
 
-    /// [`Link::send`].
-    pub fn send(&mut self, key: Key, bytes: impl AsRef<[u8]>) -> bool {
-        self.core.hub.lend_if_open(key, |conn, cx| conn.send(bytes.as_ref(), cx))
-    }
-
-    /// [`Link::send_shared`]: one message for many, framed once and queued by reference.
-    pub fn send_shared(&mut self, key: Key, bytes: &Rc<[u8]>) -> bool {
-        self.core.hub.lend_if_open(key, |conn, cx| conn.send_shared(bytes, cx))
-    }
-
-    /// [`Link::close`]; also closes a listener or a dispatcher.
-    pub fn close(&mut self, key: Key) -> bool {
-        self.core.hub.close(key)
-    }
-
-    /// [`Link::half_close`].
-    pub fn half_close(&mut self, key: Key) -> bool {
-        self.link(key).map(|mut link| link.half_close()).is_some()
-    }
-
-    /// [`Link::wake`]; also for a connection that is still flushing after a polite close. Whether it was there.
-    pub fn wake(&mut self, key: Key) -> bool {
-        self.core.hub.lend_if_there(key, Conn::wake).unwrap_or(false)
-    }
-
-    /// [`Link::abort`]; also for a connection that is still flushing after a polite close, a listener, a dispatcher.
-    pub fn abort(&mut self, key: Key) -> bool {
-        self.core.hub.abort(key)
-    }
-
-    /// [`Link::fail`]; also for a dispatcher or a listener.
-    pub fn fail(&mut self, key: Key, why: impl Into<Fault>) -> bool {
-        self.is_open(key) && self.core.hub.end(key, Reason::from_fault(why.into()))
-    }
-
-    /// Our end of a connection, or where a listener really listens (port 0).
+    /// The address of our end of a connection, or where a listener really listens (port 0).
     pub fn local(&self, key: Key) -> Option<&Address> {
         self.core.hub.slots.get(key)?.local()
     }
 
-    /// The other end of a connection; while connecting, the target that was asked for.
+    /// The address of the other end of a connection; while connecting, the target that was asked for.
     pub fn peer(&self, key: Key) -> Option<&Address> {
         self.core.hub.find(key).map(|conn| &conn.peer)
     }
 
-    /// `reader` (a connection or a dispatcher) is not read while the output of `writer` is congested. Copies nothing, and
-    /// lasts until it is taken back or either is gone. A writer may hold
-    /// several readers, a reader may hang on several writers. [`pair`](Self::pair) sets two of them.
+    /// Queues bytes for a connection; they leave at the end of the turn, or when it is connected. `false`: not queued,
+    /// because it has begun to end, by this call perhaps ([`Reason::Overflow`]), or was half-closed. As [`Link::send`].
+    pub fn send(&mut self, key: Key, bytes: impl AsRef<[u8]>) -> bool {
+        self.core.hub.lend_if_open(key, |conn, cx| conn.send(bytes.as_ref(), cx))
+    }
+
+    /// Queues one message for many, by reference: framed once, and not copied, but for 1,024 bytes or fewer. Otherwise
+    /// as [`send`](Self::send).
+    pub fn send_shared(&mut self, key: Key, bytes: &Rc<[u8]>) -> bool {
+        self.core.hub.lend_if_open(key, |conn, cx| conn.send_shared(bytes, cx))
+    }
+
+    /// Has a producer asked again that said [`NotYet`](crate::Produced::NotYet): also of a connection that is still
+    /// flushing after a polite close. Whether that was there. As [`Link::wake`].
+    pub fn wake(&mut self, key: Key) -> bool {
+        self.core.hub.lend_if_there(key, Conn::wake).unwrap_or(false)
+    }
+
+    /// Closes a connection politely, or a listener or a dispatcher. What is queued is flushed, and `closed` comes at
+    /// the end of a turn, never from inside this call. As [`Link::close`].
+    pub fn close(&mut self, key: Key) -> bool {
+        self.core.hub.close(key)
+    }
+
+    /// Ends our side of a connection: a FIN after what is queued, and reading goes on. As [`Link::half_close`].
+    pub fn half_close(&mut self, key: Key) -> bool {
+        self.link(key).map(|mut link| link.half_close()).is_some()
+    }
+
+    /// Breaks a connection off with a reset, or ends a listener or a dispatcher, with [`Reason::Abort`] at the end of
+    /// the turn. Also a connection that is still flushing after a polite close. As [`Link::abort`].
+    pub fn abort(&mut self, key: Key) -> bool {
+        self.core.hub.abort(key)
+    }
+
+    /// Ends a connection as if its callback had returned this `Err`, or a dispatcher, or a listener. As [`Link::fail`].
+    pub fn fail(&mut self, key: Key, why: impl Into<Fault>) -> bool {
+        self.is_open(key) && self.core.hub.end(key, Reason::from_fault(why.into()))
+    }
+}
+
+/// # Between connections
+///
+/// Who is read while whom; the chapter is [back-pressure](crate::manual::back_pressure).
+impl<S> Net<'_, S> {
+    /// Stops reading `reader` (a connection or a dispatcher) while the output of `writer` is congested. Copies nothing,
+    /// and lasts until it is taken back, the reader is [upgraded](Context::upgrade), or either is gone. A writer may
+    /// hold several readers, a reader may hang on several writers. [`pair`](Self::pair) sets two of them. `false`: one
+    /// of them is not open.
     pub fn throttle(&mut self, reader: Key, writer: Key) -> bool {
         self.core.hub.throttle(reader, writer)
     }
@@ -212,11 +237,15 @@ impl<S> Net<'_, S> {
     pub fn pair(&mut self, a: Key, b: Key) -> bool {
         self.core.hub.join(a, b)
     }
+}
 
-    // ------------------------------------------------------------------------------- speaking to other protocols
-
-    /// Another connection's protocol, to be looked at. `None`: it is of another type, has begun to end, or its own callback is
-    /// running.
+/// # Other protocols
+///
+/// What is told or posted runs between callbacks, never inside the call. The chapter is
+/// [sharing state](crate::manual::sharing_state).
+impl<S> Net<'_, S> {
+    /// Lends another connection's protocol, to be looked at. `None`: it is of another type, has begun to end, or its
+    /// own callback is running.
     pub fn peek<P: Protocol<S>>(&self, key: Key) -> Option<&P> {
         self.core.hub.find_open(key)?;
         self.core.handlers.get(key.index())?.as_ref()?.as_any_ref().downcast_ref()
@@ -238,8 +267,8 @@ impl<S> Net<'_, S> {
         self.core.deferred.push_back(Deferred::Post(Box::new(job)));
     }
 
-    /// [`tell`](Self::tell), after `delay`, unless the target has begun to end by then. If it has already, the timer is not
-    /// set.
+    /// Runs `tell` with another connection's protocol after `delay`, unless the target has begun to end, or was
+    /// upgraded, by then. If it has already begun to end, the timer is not set.
     pub fn tell_after<P: Protocol<S>>(
         &mut self,
         key: Key,
@@ -262,18 +291,17 @@ impl<S> Net<'_, S> {
         );
         self.core.set_owned_timer(key, period, later)
     }
+}
 
-    // -------------------------------------------------------------------------------- time, threads, the loop itself
-
-    /// The time, read from the clock now.
+/// # Timers
+///
+/// The chapter is [timers and threads](crate::manual::timers_and_threads). A timer keeps [`run`](crate::Reactor::run)
+/// running, but not during a [drain](Self::drain).
+impl<S> Net<'_, S> {
+    /// The time, read from the clock now; of a simulated world, its own.
     pub fn now(&self) -> Instant {
         let world = &self.core.hub.cx.world;
         world.instant(world.now())
-    }
-
-    /// For jitter, not for secrets. Seeded where the world is simulated, so that a failing run comes again.
-    pub fn random(&mut self) -> u64 {
-        self.core.hub.cx.world.random()
     }
 
     /// Runs `then` after `delay`: never early, and in the order of deadlines, then of setting.
@@ -292,6 +320,41 @@ impl<S> Net<'_, S> {
     pub fn cancel(&mut self, timer: Timer) -> bool {
         self.core.cancel(timer)
     }
+}
+
+/// # The loop itself
+impl<S> Net<'_, S> {
+    /// A handle for other threads, which [posts](Remote::post) jobs into this loop.
+    pub fn remote(&self) -> Remote<S> {
+        self.core.inbox.remote()
+    }
+
+    /// Ends [`run`](crate::Reactor::run) when this turn is done; [`turn`](crate::Reactor::turn) says `false`.
+    /// Connections stay as they are.
+    pub fn stop(&mut self) {
+        self.core.is_stopped = true;
+    }
+
+    /// Lets the program end: listeners close once who waits in their backlog was accepted, accepted connections get
+    /// `draining` once what had arrived is delivered, those that we opened get it when no accepted one remains, and
+    /// [`run`](crate::Reactor::run) returns when nothing is left; timers and remotes do not keep it any longer. What is
+    /// left after `grace` ends with [`Reason::Shutdown`]. Asked for again, it counts the grace anew from then, and asks
+    /// nobody twice.
+    ///
+    /// Until then [`connect`](Self::connect) stays allowed; one that is still connecting gets `draining` in the turn of
+    /// its `connected`. [`listen`](Self::listen) does too, for whoever needs it to finish, and what was opened before
+    /// for [one that owns it](Listen::owner) stays open: who comes there is waited for and gets no `draining`, and the
+    /// listener itself does not keep `run`. How many there were and how many were left is in [`Stats`] (`to_drain`,
+    /// `connections`, `undrained`), and in the log. The chapter on [serving](crate::manual::serving#going-down) has
+    /// more.
+    pub fn drain(&mut self, grace: Duration) {
+        self.core.begin_drain(grace);
+    }
+
+    /// Whether [`drain`](Self::drain) was called, and something is left.
+    pub fn is_draining(&self) -> bool {
+        self.core.hub.is_draining()
+    }
 
     /// What this reactor has done, and what it holds. Takes a look at every connection.
     pub fn stats(&self) -> Stats {
@@ -303,33 +366,10 @@ impl<S> Net<'_, S> {
         self.core.hub.connections(|key| self.core.type_name(key))
     }
 
-    /// A handle for other threads.
-    pub fn remote(&self) -> Remote<S> {
-        self.core.inbox.remote()
-    }
-
-    /// Lets the program end: listeners close once who waits in their backlog was accepted, accepted connections get `draining`
-    /// once what had arrived is delivered, those that we opened get it when no accepted one remains, and
-    /// [`run`](crate::Reactor::run) returns when nothing is left; timers and remotes do not keep it any longer. What is left after
-    /// `grace` ends with [`Reason::Shutdown`]; called again, it sets another grace. Until then `connect` stays allowed; one that is
-    /// still connecting gets `draining` in the turn of its `connected`. [`listen`](Self::listen) does too, for whoever needs
-    /// it to finish, and what was opened before for [one that owns it](Listen::owner) stays open: who comes there is waited for and gets no `draining`, and the listener itself does not keep `run`. How
-    /// many there were and how many were left is in [`Stats`] (`to_drain`, `connections`, `undrained`), and in the log.
-    ///
-    /// Asked for again, it counts the grace anew from then, and asks nobody twice.
-    pub fn drain(&mut self, grace: Duration) {
-        self.core.begin_drain(grace);
-    }
-
-    /// Whether [`drain`](Self::drain) was called, and something is left.
-    pub fn is_draining(&self) -> bool {
-        self.core.hub.is_draining()
-    }
-
-    /// [`run`](crate::Reactor::run) returns when this turn is done, and [`turn`](crate::Reactor::turn) says `false`.
-    /// Connections stay as they are.
-    pub fn stop(&mut self) {
-        self.core.is_stopped = true;
+    /// A number by chance, for jitter, not for secrets. Seeded where the world is simulated, so that a failing run
+    /// comes again.
+    pub fn random(&mut self) -> u64 {
+        self.core.hub.cx.world.random()
     }
 }
 

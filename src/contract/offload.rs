@@ -52,6 +52,9 @@ const NO_TICKET: Ticket = 0;
 /// For the log.
 pub(super) const FOLLOWS: &str = "what follows offloaded work";
 
+/// # Work elsewhere
+///
+/// The chapter is [work elsewhere](crate::manual::blocking_work).
 impl<S> Net<'_, S> {
     /// Has another thread do `work`, which may block: a file, a database, a long calculation. When it is done, `done` runs
     /// on the loop, where it needs to be neither `Send` nor quick to get at: it has the network and your state.
@@ -76,7 +79,8 @@ impl<S> Net<'_, S> {
         self.core.offload(false, Box::new(move || Box::new(work())), done);
     }
 
-    /// [`Context::offload`], for the connection of this key. `false`: it is not open (any more), and nothing is done.
+    /// Has another thread do `work` for the connection of this key: `done` is called like a callback of its own, and
+    /// dies with it. `false`: it is not open (any more), and nothing is done. As [`Context::offload`].
     pub fn offload_for<P: Protocol<S>, T: Send + 'static>(
         &mut self,
         key: Key,
@@ -87,12 +91,19 @@ impl<S> Net<'_, S> {
     }
 }
 
+/// # Work elsewhere
+///
+/// What may block (a disk, a database, a long calculation) is done by other threads, and `done` is called like a
+/// callback of this connection: never inside the call, and its `Err` ends the connection. Once that has begun to end,
+/// or has become something else, `done` is dropped uncalled, and so is work that has not begun. The chapter is
+/// [work elsewhere](crate::manual::blocking_work).
 impl<S> Context<'_, S> {
-    /// [`Net::offload`] for this connection: `done` is called like a callback of its own, and its `Err` ends the connection.
+    /// Has another thread do `work`, and then calls `done` with what came of it. Frames go on being delivered
+    /// meanwhile, so a peer decides how much is given out; [`offload_held`](Self::offload_held) answers one after the
+    /// other. How much runs and waits at a time says [`Net::offload`].
     ///
-    /// It dies with the connection: once that has begun to end, or has become something else, `done` is dropped uncalled,
-    /// and so is work that has not begun. Frames go on being delivered meanwhile; call [`pause`](Self::pause) and, in
-    /// `done`, [`resume`](Self::resume) to answer one after the other.
+    /// # Errors
+    /// `done` is told in [`OffloadError`] when the work panicked, and when there was no room for it.
     pub fn offload<P: Protocol<S>, T: Send + 'static>(
         &mut self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -102,8 +113,12 @@ impl<S> Context<'_, S> {
         self.net.core.offload_for(false, own, work, done);
     }
 
-    /// [`Context::offload`], and nothing is read or delivered until `done` has returned, whatever it returns: requests are
-    /// answered one after the other, in order. It is a [hold](Self::hold), so a [`resume`](Self::resume) meanwhile does not end it.
+    /// Has another thread do `work`, and reads and delivers nothing until `done` has returned, whatever it returns:
+    /// requests are answered one after the other, in order. It is a [hold](Self::hold), so a [`resume`](Self::resume)
+    /// meanwhile does not end it. It always finds room in the queue.
+    ///
+    /// # Errors
+    /// `done` is told in [`OffloadError`] when the work panicked, and when the system gives no thread.
     #[track_caller]
     pub fn offload_held<P: Protocol<S>, T: Send + 'static>(
         &mut self,

@@ -24,9 +24,10 @@ use std::any::Any;
 /// while it was flushing (`Io`).
 ///
 /// Every callback gets what you may do (`ctx`), what you have (`state`: what your program has one of, lent to every
-/// callback) and what happened. No callback ever runs inside another, and none must block: the loop has one thread.
-/// An `Err` ends this connection with [`Reason::Failed`], and a panic with [`Reason::Panicked`]; neither ends another.
-/// After [`close`](Context::close), [`abort`](Context::abort) or an `Err`, nothing follows but `closed`.
+/// callback) and what happened. No callback ever runs inside another, and none must block: the loop has one thread. An
+/// `Err` ends this connection with [`Reason::Failed`], and a panic with [`Reason::Panicked`]; neither ends another.
+/// After [`close`](Context::close), [`abort`](Context::abort) or an `Err`, nothing follows but `closed`. The chapter is
+/// [protocols](crate::manual::protocols).
 ///
 /// ```
 /// use mainspring::{Context, Outcome, Protocol, Terminator};
@@ -44,6 +45,12 @@ use std::any::Any;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a protocol for the state `{S}`",
+    label = "this has to be a `Protocol<{S}>`",
+    note = "write `impl Protocol<{S}> for {Self}`, or `impl<S> Protocol<S> for {Self}` for any state; every callback has a default",
+    note = "the state is the `S` of `Reactor<S>`, of which `run` and `turn` are lent one"
+)]
 #[allow(unused_variables)]
 pub trait Protocol<S = ()>: Any {
     /// The connection is there: the first callback, once; and once for each protocol that follows by

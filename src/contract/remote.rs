@@ -18,6 +18,8 @@ use std::{
 pub(super) type RemoteJob<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S) + Send>;
 
 /// Posts jobs into a reactor, from any thread. While one exists, [`run`](crate::Reactor::run) does not end by itself.
+/// [`Reactor::remote`](crate::Reactor::remote) and [`Net::remote`] make one. The chapter is
+/// [timers and threads](crate::manual::timers_and_threads#other-threads).
 ///
 /// Jobs of one thread run in the order in which they were posted, each between callbacks. Many posts are one wake-up.
 pub struct Remote<S = ()> {

@@ -17,6 +17,9 @@ use std::{io, net::IpAddr};
 /// What to do with what was found.
 pub(crate) type Then<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S, io::Result<Resolved>)>;
 
+/// # Names
+///
+/// The chapter is [connecting](crate::manual::connecting).
 impl<S> Net<'_, S> {
     /// Looks a host's addresses up, without a connection: all of them, in the order in which the system prefers them. `done`
     /// runs later on the loop, never inside this call, and once. A [shutdown](crate::Reactor::shutdown) drops it uncalled; so

@@ -45,6 +45,10 @@ pub(crate) enum Next<S> {
 /// Puts another before it.
 pub(crate) type Put<S> = Box<dyn FnOnce(Box<dyn Handler<S>>) -> Box<dyn Handler<S>>>;
 
+/// # To and from what blocks
+///
+/// Files, in flat memory, read and written by other threads;
+/// [the chapter](crate::manual::blocking_work#files-in-and-out) has an example.
 impl<S: 'static> Context<'_, S> {
     /// Writes what would be delivered next to `writer`, on another thread: up to the end of the frame that comes, or of the
     /// stream. `received` and `frame` are not called meanwhile, everything else is. At most two pieces of a quarter of a megabyte

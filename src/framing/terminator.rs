@@ -10,7 +10,8 @@ use std::{borrow::Cow, fmt, ops::Range};
 /// the new one. A new connection has [`None`](Self::None). Limits are in bytes of the frame as you get it, without its prefix
 /// or a delimiter that is not part of it; a frame beyond its limit is `exceeded(Limit::FrameBytes)`.
 ///
-/// At the end of the stream, the unfinished rest comes with `eof`, the bytes of a half-seen delimiter included.
+/// At the end of the stream, the unfinished rest comes with `eof`, the bytes of a half-seen delimiter included. The
+/// chapter is [framing](crate::manual::framing).
 #[non_exhaustive]
 #[derive(Default)]
 pub enum Terminator {
@@ -147,7 +148,14 @@ impl fmt::Debug for Terminator {
     }
 }
 
-/// Cuts frames in a way of its own.
+/// Cuts frames in a way of its own, under [`Terminator::custom`]; [the chapter](crate::manual::framing#your-own) has
+/// one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a framer",
+    label = "this has to be a `Framer`",
+    note = "write `impl Framer for {Self}`: its `next` says where the next frame ends",
+    note = "lines, lengths and delimiters need none: `Terminator` has functions for them"
+)]
 pub trait Framer: 'static {
     /// Says where the next frame or piece is, or how many bytes it takes to tell.
     ///
@@ -170,7 +178,7 @@ pub enum Step {
         /// How much is done with, at least 1.
         consumed: usize,
     },
-    /// The same for `received`: a part of a frame that is handed over as it comes.
+    /// A part of a frame that is handed over as it comes: `bytes` of the input go to `received`.
     Piece {
         /// Where the piece stands in the input.
         bytes: Range<usize>,

@@ -24,9 +24,9 @@ const PIECE_BYTES: usize = 64 << 10;
 
 /// A client's connection that is made again whenever it ends, with a growing pause, until you stop it.
 ///
-/// It lives in your state. Your protocol calls [`ready`](Self::ready) when it may be used, and [`closed`](Self::closed) from
-/// its own `closed`; what is sent through [`send`](Self::send) leaves at once, or is kept while there is no connection, as
-/// [`Keep`] says.
+/// It lives in your state. Your protocol calls [`ready`](Self::ready) when it may be used, and [`closed`](Self::closed)
+/// from its own `closed`; what is sent through [`send`](Self::send) leaves at once, or is kept while there is no
+/// connection, as [`Keep`] says. The chapter is [reconnecting](crate::manual::reconnecting).
 ///
 /// * The pause after the first failure is `first` (500 ms), after each further one twice as long, up to `cap` (60 s); of that
 ///   a random part of at most one half is taken off, so that a thousand clients of a server that restarts do not come back

@@ -24,8 +24,9 @@ use std::{any::Any, cell::RefCell, fmt, io, rc::Rc};
 /// When the reactor is [drained](Net::drain), a connection closes after the answer it is at. An `Err` ends the connection,
 /// without an answer; a panic too.
 ///
-/// Everything may be called from inside a handler, [`drain`](Net::drain) and [`stop`](Net::stop) too. For answers without a
-/// request, requests that are answered together, and for being told things by other connections, write a [`Protocol`].
+/// Everything may be called from inside a handler, [`drain`](Net::drain) and [`stop`](Net::stop) too. For answers
+/// without a request, requests that are answered together, and for being told things by other connections, write a
+/// [`Protocol`]. The chapter is [serving](crate::manual::serving#a-request-handler).
 ///
 /// ```
 /// use mainspring::{Answer, Context, Fault, Listen, Reactor, RequestHandler};
@@ -47,6 +48,12 @@ use std::{any::Any, cell::RefCell, fmt, io, rc::Rc};
 /// reactor.net().serve("127.0.0.1:0", Listen::new(), Count::default)?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a request handler for the state `{S}`",
+    label = "this has to be a `RequestHandler<{S}>`",
+    note = "write `impl RequestHandler<{S}> for {Self}`: all but its `handle` has a default",
+    note = "what is a `Protocol` is given to `Net::listen` instead of `Net::serve`"
+)]
 #[allow(unused_variables)]
 pub trait RequestHandler<S = ()>: Any + Sized {
     /// Before the connection is a connection: whether this peer is served. It runs between callbacks. Default: it is.
@@ -73,7 +80,7 @@ pub trait RequestHandler<S = ()>: Any + Sized {
     /// End the connection.
     fn handle(&mut self, ctx: &mut Context<'_, S>, state: &mut S, request: &[u8]) -> Result<Answer<Self, S>, Fault>;
 
-    /// As [`Protocol::exceeded`]: a time-out passed, or a request is too long. Default: an `Err`.
+    /// A time-out passed, or a request is too long; what `Ok` does then says [`Protocol::exceeded`]. Default: an `Err`.
     ///
     /// # Errors
     /// End the connection.
@@ -87,7 +94,7 @@ pub trait RequestHandler<S = ()>: Any + Sized {
     fn finish(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {}
 }
 
-/// The answer to one request.
+/// The answer to one request; [a table](crate::manual::serving#a-request-handler) compares them.
 pub struct Answer<H, S = ()>(Reply<H, S>);
 
 enum Reply<H, S> {
@@ -180,6 +187,9 @@ impl<S, H: RequestHandler<S>> Protocol<S> for Served<H> {
     }
 }
 
+/// # Serving
+///
+/// The chapter is [serving](crate::manual::serving).
 impl<S> Net<'_, S> {
     /// Listens, and answers requests: each connection gets a handler of its own, which may refuse it.
     ///

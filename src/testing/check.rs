@@ -31,7 +31,8 @@ const TRACE_LINES: usize = 60;
 /// With `MAINSPRING_SEED=17` in the environment only that seed is run, with its whole trace; with `MAINSPRING_FAULTS=…` beside
 /// it, as a failing check prints it, only these faults strike.
 ///
-/// The first seed is run twice and must give the same trace, and fail both times if it fails, or nothing could be replayed.
+/// How a failure is read says [the chapter](crate::manual::testing#a-bug-that-no-dialogue-finds). The first seed is run
+/// twice and must give the same trace, and fail both times if it fails, or nothing could be replayed.
 ///
 /// # Panics
 /// If there is no seed in the range. If the test panics with a seed. First the run is repeated with ever fewer of its faults;
@@ -249,7 +250,7 @@ where
     every_cut_with(bytes, || (protocol(), S::default()));
 }
 
-/// The same with a state for each.
+/// Feeds a protocol the same bytes in every cutting, as [`every_cut`] does, with a state for each.
 ///
 /// # Panics
 /// As [`every_cut`].

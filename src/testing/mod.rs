@@ -7,6 +7,8 @@
 //! * [`check`] runs many seeds, and makes the faults of one that fails as few as it can.
 //! * [`every_cut`] and [`every_cut_with`] feed a protocol the same bytes in every cutting.
 //!
+//! The chapter is [testing](crate::manual::testing).
+//!
 //! The protocols are the ones that you ship, unchanged; an hour of time-outs takes milliseconds; the same seed gives the
 //! same trace, byte for byte. A panic, also of an assertion inside a callback, leaves the simulation.
 

@@ -17,9 +17,9 @@ const SHOWN_MAX: usize = 200;
 
 /// A simulated network around a reactor: you play the peers, by a script.
 ///
-/// The reactor may listen on and connect to any IP address; whatever it listens on you can dial, whatever it connects to you
-/// can serve. Who listens on `0.0.0.0` or `::`, it or you, is reached at any address from the other side. Time passes only
-/// when you say so.
+/// The reactor may listen on and connect to any IP address; whatever it listens on you can dial, whatever it connects
+/// to you can serve. Who listens on `0.0.0.0` or `::`, it or you, is reached at any address from the other side. Time
+/// passes only when you say so. More has [the chapter](crate::manual::testing#several-peers).
 pub struct Scene<S> {
     sim: Sim,
     /// That of `sim`, as long as nobody has put another one in its place.
@@ -97,7 +97,7 @@ impl<S: 'static> Scene<S> {
         Self::with_config(seed, state, Config::default())
     }
 
-    /// The same with bounds of the reactor.
+    /// A reactor with bounds of its own, its state, and a network of which the seed draws what happens by chance.
     #[track_caller]
     pub fn with_config(seed: u64, state: S, config: Config) -> Self {
         let mut sim = Sim::new(seed);
@@ -214,7 +214,8 @@ impl<S: 'static> Scene<S> {
         actor
     }
 
-    /// The same of a client that reads nothing until [`reads`](Self::reads) says so: it does not take even a greeting.
+    /// A client that connects, and reads nothing until [`reads`](Self::reads) says so: it does not take even a
+    /// greeting.
     ///
     /// # Panics
     /// If `address` is no IP address and port.

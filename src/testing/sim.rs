@@ -47,7 +47,8 @@ impl<S> fmt::Debug for Host<S> {
     }
 }
 
-/// Several hosts on one simulated network, in one thread and virtual time.
+/// Several hosts on one simulated network, in one thread and virtual time. More has
+/// [the chapter](crate::manual::testing#weather-and-what-you-do-yourself).
 pub struct Sim {
     seed: u64,
     network: SharedNetwork,
@@ -152,7 +153,7 @@ impl Sim {
         self.host_with(ip, state, Config::default())
     }
 
-    /// The same with bounds of its reactor. Panics always leave the simulation.
+    /// Another host, with an IP address and bounds of its own. Panics always leave the simulation.
     ///
     /// # Panics
     /// As [`host`](Self::host).
@@ -227,7 +228,7 @@ impl Sim {
         &self.network
     }
 
-    /// [`Reactor::shutdown`] of one host.
+    /// Ends everything of one host now, by its [`Reactor::shutdown`].
     #[track_caller]
     pub fn shutdown<S: 'static>(&mut self, host: Host<S>) {
         let seated = self.seated(host);

@@ -12,8 +12,8 @@ use std::{cell::Cell, fmt, marker::PhantomData, rc::Rc, time::Duration};
 /// Where the protocol under test listens.
 const AT: &str = "127.0.0.1:7";
 
-/// One protocol and a peer that you play, in virtual time. The protocol runs in a real loop, as an accepted connection; only
-/// the world is simulated.
+/// One protocol and a peer that you play, in virtual time. The protocol runs in a real loop, as an accepted connection;
+/// only the world is simulated. More has [the chapter](crate::manual::testing#a-dialogue).
 ///
 /// ```
 /// # use mainspring::{testing::Transcript, Context, Outcome, Protocol, Reason, Terminator};
@@ -84,7 +84,8 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
         self
     }
 
-    /// The same, one byte at a time. What follows the end, if that comes in the midst of it, is lost, as in one piece.
+    /// The peer sends this, one byte at a time. What follows the end, if that comes in the midst of it, is lost, as in
+    /// one piece.
     ///
     /// # Panics
     /// As [`receives`](Self::receives).

@@ -41,7 +41,7 @@ pub enum Errno {
 }
 
 impl Errno {
-    /// The same error as the system would report it, with its number where there is one.
+    /// This error as the system would report it, with its number where there is one.
     pub fn to_error(self) -> io::Error {
         #[cfg(unix)]
         {

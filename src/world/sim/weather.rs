@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 /// How the network behaves by chance. Probabilities are in thousandths of each operation or message; the default is a
-/// perfect network: everything arrives at once and whole.
+/// perfect network: everything arrives at once and whole. The chapter has
+/// [a table](crate::manual::testing#weather-and-what-you-do-yourself).
 #[derive(Clone, Debug)]
 pub struct Weather {
     pub(crate) latency: Duration,

@@ -1,0 +1,154 @@
+//! The manual: a chapter on each subject. Its programs are compiled and run as tests.
+//!
+//! | chapter | says |
+//! |---|---|
+//! | [the loop](the_loop) | what a turn does in which order, when it ends, how to embed it |
+//! | [protocols] | what is called when, connecting, refusing, upgrading, your own sources |
+//! | [connecting] | names, services, several addresses at once, time-outs |
+//! | [which error means what](errors) | each reason, each errno, what to do |
+//! | [framing] | terminators, limits, putting back, your own framer, the unfinished rest |
+//! | [closing] | the ways to end, what follows, the reasons |
+//! | [back-pressure](back_pressure) | marks, producers, pausing, hold-back, throttles, rate limits (bandwidth) |
+//! | [sharing state](sharing_state) | the state, keys, tells, posts |
+//! | [timers and threads](timers_and_threads) | timers, time-outs, other threads |
+//! | [reconnecting] | a client that comes back: pauses, what is kept meanwhile, stopping |
+//! | [serving] | a server from a function, request handlers, letting in, bounds, going down |
+//! | [work elsewhere](blocking_work) | disks and databases on other threads, results on the loop; files in and out; lanes |
+//! | [testing] | your protocol as a dialogue, among scripted peers, in a thousand storms; a failure again, by its seed |
+//! | [logging] | records and their levels |
+//! | [from asyncore](from_asyncore) | what each name has become, or why it has not, and what behaves differently |
+//!
+//! Beside the sources, in docs/, are three more: reliability, what was tried, and the figures; benchmarks, what it costs; and
+//! the flaws, what its ancestors got wrong, with the test that holds each here.
+//!
+//! A line of a program that begins with `# ` is for the test alone, and is not shown here.
+
+/// What the chapters link to. Each has the same labels at its end, with the files that they are in a repository: here these
+/// come first, and of several the first one counts.
+macro_rules! links {
+    () => {
+        "\
+[the loop]: crate::manual::the_loop
+[protocols]: crate::manual::protocols
+[connecting]: crate::manual::connecting
+[which error means what]: crate::manual::errors
+[framing]: crate::manual::framing
+[closing]: crate::manual::closing
+[back-pressure]: crate::manual::back_pressure
+[sharing state]: crate::manual::sharing_state
+[timers and threads]: crate::manual::timers_and_threads
+[reconnecting]: crate::manual::reconnecting
+[serving]: crate::manual::serving
+[work elsewhere]: crate::manual::blocking_work
+[testing]: crate::manual::testing
+[logging]: crate::manual::logging
+[from asyncore]: crate::manual::from_asyncore
+[`Reactor`]: crate::Reactor
+[`Net`]: crate::Net
+[`Link`]: crate::Link
+[`Context`]: crate::Context
+[`Protocol`]: crate::Protocol
+[`Dispatcher`]: crate::Dispatcher
+[`Remote`]: crate::Remote
+[`Lane`]: crate::Lane
+[`RequestHandler`]: crate::RequestHandler
+[`Reconnect`]: crate::Reconnect
+[`Keep`]: crate::Keep
+[`Terminator`]: crate::Terminator
+[`Framer`]: crate::Framer
+[`Listen`]: crate::Listen
+[`Listen::backlog`]: crate::Listen::backlog
+[`Connect::timeout`]: crate::Connect::timeout
+[`Config`]: crate::Config
+[`Config::watchdog`]: crate::Config::watchdog
+[`Config::offload_threads`]: crate::Config::offload_threads
+[`Reason`]: crate::Reason
+[`Limit`]: crate::Limit
+[`NameError`]: crate::NameError
+[`ConnectError`]: crate::ConnectError
+[`OffloadError`]: crate::OffloadError
+[`Producer`]: crate::Producer
+[`Key`]: crate::Key
+[`Timer`]: crate::Timer
+[`Stats`]: crate::Stats
+[`Target`]: crate::Target
+"
+    };
+}
+
+#[cfg(feature = "sim")]
+macro_rules! links_to_testing {
+    () => {
+        "\
+[`Transcript`]: crate::testing::Transcript
+[`Scene`]: crate::testing::Scene
+[`Sim`]: crate::testing::Sim
+[`check`]: crate::testing::check
+[`every_cut`]: crate::testing::every_cut
+"
+    };
+}
+
+/// The module is not there.
+#[cfg(not(feature = "sim"))]
+macro_rules! links_without_testing {
+    () => {
+        "\
+[`Transcript`]: crate::manual::testing
+[`Scene`]: crate::manual::testing
+[`Sim`]: crate::manual::testing
+[`check`]: crate::manual::testing
+[`every_cut`]: crate::manual::testing
+"
+    };
+}
+
+#[doc = links!()]
+#[doc = include_str!("../docs/the-loop.md")]
+pub mod the_loop {}
+#[doc = links!()]
+#[doc = include_str!("../docs/protocols.md")]
+pub mod protocols {}
+#[doc = links!()]
+#[doc = include_str!("../docs/connecting.md")]
+pub mod connecting {}
+#[doc = links!()]
+#[doc = include_str!("../docs/errors.md")]
+pub mod errors {}
+#[doc = links!()]
+#[doc = include_str!("../docs/framing.md")]
+pub mod framing {}
+#[doc = links!()]
+#[doc = include_str!("../docs/closing.md")]
+pub mod closing {}
+#[doc = links!()]
+#[doc = include_str!("../docs/back-pressure.md")]
+pub mod back_pressure {}
+#[doc = links!()]
+#[doc = include_str!("../docs/sharing-state.md")]
+pub mod sharing_state {}
+#[doc = links!()]
+#[doc = include_str!("../docs/timers-and-threads.md")]
+pub mod timers_and_threads {}
+#[doc = links!()]
+#[doc = include_str!("../docs/reconnecting.md")]
+pub mod reconnecting {}
+#[doc = links!()]
+#[doc = include_str!("../docs/serving.md")]
+pub mod serving {}
+#[doc = links!()]
+#[doc = include_str!("../docs/blocking-work.md")]
+pub mod blocking_work {}
+// Its programs need the feature; whoever looks for how to test must find the chapter without.
+#[cfg(any(feature = "sim", not(doctest)))]
+#[doc = links!()]
+#[cfg_attr(feature = "sim", doc = links_to_testing!())]
+#[cfg_attr(not(feature = "sim"), doc = links_without_testing!())]
+#[doc = include_str!("../docs/testing.md")]
+pub mod testing {}
+#[doc = links!()]
+#[doc = include_str!("../docs/logging.md")]
+pub mod logging {}
+#[doc = links!()]
+#[doc = include_str!("../docs/from-asyncore.md")]
+pub mod from_asyncore {}
