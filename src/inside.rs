@@ -58,8 +58,8 @@ impl Cutter {
     #[inline(always)]
     pub fn step(&mut self) -> Found<'_> {
         match self.0.next(&mut self.1) {
-            framing::Found::Frame(range) => Found::Frame(self.1.slice(range)),
-            framing::Found::Piece(range) => Found::Piece(self.1.slice(range)),
+            framing::Found::Frame => Found::Frame(self.1.given()),
+            framing::Found::Piece => Found::Piece(self.1.given()),
             framing::Found::Nothing => Found::Nothing,
             framing::Found::TooLong => Found::TooLong,
             framing::Found::Broken => Found::Broken,

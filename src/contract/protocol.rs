@@ -155,14 +155,14 @@ impl<S, P: Protocol<S>> Handler<S> for Own<P> {
         while left > 0 {
             let (conn, cx) = ctx.pair();
             match conn.next_frame(input, cx) {
-                Found::Frame(range) => {
+                Found::Frame => {
                     cx.lent.frame_ended = true;
-                    let frame = input.slice(range);
+                    let frame = input.given();
                     ctx.timed(std::any::type_name::<P>(), "frame", |ctx| Protocol::frame(&mut self.0, ctx, state, frame))?;
                 }
-                Found::Piece(range) if range.is_empty() => {}
-                Found::Piece(range) => {
-                    let piece = input.slice(range);
+                Found::Piece if input.given().is_empty() => {}
+                Found::Piece => {
+                    let piece = input.given();
                     ctx.timed(std::any::type_name::<P>(), "received", |ctx| Protocol::received(&mut self.0, ctx, state, piece))?;
                 }
                 Found::TooLong => refuse_frame(self, ctx, state)?,

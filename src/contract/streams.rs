@@ -270,10 +270,10 @@ impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Handler<S> for Savin
         while *frames > 0 && self.saved.borrow().end.is_none() {
             let (conn, cx) = ctx.pair();
             match conn.next_frame(input, cx) {
-                Found::Piece(range) => self.gather(input.slice(range), false),
-                Found::Frame(range) => {
+                Found::Piece => self.gather(input.given(), false),
+                Found::Frame => {
                     cx.lent.frame_ended = true;
-                    self.gather(input.slice(range), true);
+                    self.gather(input.given(), true);
                 }
                 Found::TooLong => refuse_frame(self, ctx, state)?,
                 Found::Asks(bytes) => {

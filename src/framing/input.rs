@@ -38,10 +38,10 @@ impl Input {
         self.buf.len()
     }
 
-    /// A range that [`take`](Self::take) gave. Good until the next [`room`](Self::room).
+    /// What [`take`](Self::take) gave last. Good until the next [`room`](Self::room).
     #[inline]
-    pub(crate) fn slice(&self, range: Range<usize>) -> &[u8] {
-        &self.buf[range]
+    pub(crate) fn given(&self) -> &[u8] {
+        &self.buf[self.given.clone()]
     }
 
     #[inline]
@@ -78,11 +78,6 @@ impl Input {
         self.searched = self.end;
     }
 
-    /// What [`take`](Self::take) gave last. Good as long as that is.
-    pub(crate) fn given(&self) -> Range<usize> {
-        self.given.clone()
-    }
-
     /// The last so many bytes of it are unread again, and what stands behind them.
     pub(crate) fn put_back(&mut self, bytes: usize) {
         self.given.end -= bytes;
@@ -95,24 +90,20 @@ impl Input {
         self.searched = self.start;
     }
 
-    /// Consumes `through` bytes, in which a frame or piece has ended, and says where the first `keep` of them stand. Nothing
-    /// behind them was searched yet.
+    /// Consumes `through` bytes, in which a frame or piece has ended, and gives the first `keep` of them. Nothing behind them was
+    /// searched yet.
     #[inline]
-    pub(crate) fn take(&mut self, keep: usize, through: usize) -> Range<usize> {
-        let range = self.start..self.start + keep;
-        self.given = range.clone();
-        self.start += through;
-        self.searched = self.start;
-        debug_assert!(self.start <= self.end, "took more than there was");
-        range
+    pub(crate) fn take(&mut self, keep: usize, through: usize) {
+        self.take_within(&(0..keep), through);
     }
 
     /// The same for a range in the midst of what is consumed.
-    pub(crate) fn take_within(&mut self, range: &Range<usize>, through: usize) -> Range<usize> {
-        let start = self.start;
-        self.take(0, through);
-        self.given = start + range.start..start + range.end;
-        self.given()
+    #[inline]
+    pub(crate) fn take_within(&mut self, range: &Range<usize>, through: usize) {
+        self.given = self.start + range.start..self.start + range.end;
+        self.start += through;
+        self.searched = self.start;
+        debug_assert!(self.start <= self.end, "took more than there was");
     }
 
     #[inline]
@@ -179,7 +170,8 @@ mod tests {
     fn what_is_unread_survives_consuming_moving_and_growing() {
         let mut input = Input::with_capacity(8);
         push(&mut input, b"abcdef");
-        assert_eq!(input.take(3, 4), 0..3);
+        input.take(3, 4);
+        assert_eq!(input.given(), b"abc");
         input.mark_searched();
         push(&mut input, b"ghijkl");
         assert_eq!(input.unread(), b"efghijkl");
@@ -207,7 +199,7 @@ mod tests {
         push(&mut input, b"abcde");
         input.consume(3);
         push(&mut input, b"fgh");
-        assert_eq!((input.take(0, 0).start, input.capacity()), (3, 8));
+        assert_eq!((input.start, input.capacity()), (3, 8));
         assert_eq!(input.unread(), b"defgh");
     }
 
@@ -217,7 +209,7 @@ mod tests {
         push(&mut input, b"abcdef");
         input.consume(3);
         push(&mut input, b"ghijk");
-        assert_eq!((input.take(0, 0).start, input.capacity()), (0, 8));
+        assert_eq!((input.start, input.capacity()), (0, 8));
         assert_eq!(input.unread(), b"defghijk");
     }
 
@@ -227,7 +219,7 @@ mod tests {
         push(&mut input, b"abcdef");
         input.consume(2);
         push(&mut input, b"ghi");
-        assert_eq!((input.take(0, 0).start, input.capacity()), (2, 16));
+        assert_eq!((input.start, input.capacity()), (2, 16));
         assert_eq!(input.unread(), b"cdefghi");
     }
 

@@ -83,10 +83,10 @@ enum Dropped {
     Stuck(Found),
 }
 
-/// What stands next in the input. Ranges are for [`Input::slice`].
+/// What stands next in the input: a frame or piece is [`Input::given`].
 pub(crate) enum Found {
-    Frame(Range<usize>),
-    Piece(Range<usize>),
+    Frame,
+    Piece,
     /// Nothing until more bytes come.
     Nothing,
     /// The frame is beyond its limit: `skip` it, or end.
@@ -230,7 +230,10 @@ impl Framing {
     pub(crate) fn next(&mut self, input: &mut Input) -> Found {
         match self {
             Self::None if input.is_empty() => Found::Nothing,
-            Self::None => Found::Piece(input.take(input.len(), input.len())),
+            Self::None => {
+                input.take(input.len(), input.len());
+                Found::Piece
+            }
             Self::Line { limit } => next_line(*limit, input),
             _ => self.next_other(input),
         }
@@ -243,20 +246,22 @@ impl Framing {
             Self::Length { bytes, limit } if *bytes > *limit => Found::TooLong,
             Self::Length { bytes, .. } if input.len() < *bytes => Found::Nothing,
             Self::Length { bytes, .. } => {
-                let frame = input.take(*bytes, *bytes);
+                input.take(*bytes, *bytes);
                 *self = Self::None;
-                Found::Frame(frame)
+                Found::Frame
             }
             Self::Stream { left: 0, .. } => {
                 *self = Self::None;
-                Found::Frame(input.take(0, 0))
+                input.take(0, 0);
+                Found::Frame
             }
             Self::Stream { .. } if input.is_empty() => Found::Nothing,
             Self::Stream { left, begun } => {
                 let piece = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
                 *left -= piece as u64;
                 *begun = true;
-                Found::Piece(input.take(piece, piece))
+                input.take(piece, piece);
+                Found::Piece
             }
             Self::Until(until) => until.next(input),
             Self::Custom(custom) => custom.next(input),
@@ -317,8 +322,8 @@ impl Framing {
     fn drop_found(&mut self, input: &mut Input) -> Dropped {
         loop {
             match self.next(input) {
-                Found::Frame(_) => return Dropped::All,
-                Found::Piece(_) => {}
+                Found::Frame => return Dropped::All,
+                Found::Piece => {}
                 Found::Nothing => return Dropped::NotYet,
                 stuck => return Dropped::Stuck(stuck),
             }
@@ -345,7 +350,11 @@ impl Skip {
 fn next_line(limit: usize, input: &mut Input) -> Found {
     let Some(end) = input.find(b'\n') else { return unfinished_line(limit, input) };
     let length = line_length(input, end);
-    if length > limit { Found::TooLong } else { Found::Frame(input.take(length, end + 1)) }
+    if length > limit {
+        return Found::TooLong;
+    }
+    input.take(length, end + 1);
+    Found::Frame
 }
 
 #[inline(never)]
@@ -372,7 +381,10 @@ fn next_delimited(needle: &Needle, bound: Bound, input: &mut Input) -> Found {
     };
     match found {
         _ if is_too_long => Found::TooLong,
-        Some(end) => Found::Frame(input.take(end + kept, end + delimiter)),
+        Some(end) => {
+            input.take(end + kept, end + delimiter);
+            Found::Frame
+        }
         None => Found::Nothing,
     }
 }
@@ -429,14 +441,15 @@ impl Until {
 
     fn piece(&mut self, input: &mut Input, bytes: usize) -> Found {
         self.begun = true;
-        let piece = input.take(bytes, bytes);
+        input.take(bytes, bytes);
         input.search_anew(); // another terminator may be set now, and has not seen what is held back
-        Found::Piece(piece)
+        Found::Piece
     }
 
     fn end(&mut self, input: &mut Input, bytes: usize) -> Found {
         (self.begun, self.seen) = (false, 0);
-        Found::Frame(input.take(0, bytes))
+        input.take(0, bytes);
+        Found::Frame
     }
 
     /// Whether a delimiter that began in what was seen before goes on here.
@@ -509,20 +522,27 @@ impl Custom {
                 self.refused = Some(bytes);
                 Found::TooLong
             }
-            Step::Frame { bytes, consumed } => Found::Frame(placed(input, &bytes, consumed, shown)?),
-            Step::Piece { bytes, consumed } => Found::Piece(placed(input, &bytes, consumed, shown)?),
+            Step::Frame { bytes, consumed } => {
+                take_checked(input, &bytes, consumed, shown)?;
+                Found::Frame
+            }
+            Step::Piece { bytes, consumed } => {
+                take_checked(input, &bytes, consumed, shown)?;
+                Found::Piece
+            }
         })
     }
 }
 
-fn placed(input: &mut Input, bytes: &Range<usize>, consumed: usize, shown: usize) -> Result<Range<usize>, Fault> {
+fn take_checked(input: &mut Input, bytes: &Range<usize>, consumed: usize, shown: usize) -> Result<(), Fault> {
     if consumed == 0 {
         return Err("a framer's step consumed nothing: no progress".into());
     }
     if bytes.start > bytes.end || bytes.end > shown || consumed > shown {
         return Err(format!("a framer's step {bytes:?}, consumed {consumed}, is beyond its input of {shown} bytes").into());
     }
-    Ok(input.take_within(bytes, consumed))
+    input.take_within(bytes, consumed);
+    Ok(())
 }
 
 impl fmt::Debug for Framing {
@@ -549,10 +569,10 @@ mod tests {
         input.filled(bytes.len());
         loop {
             match framing.next(input) {
-                Found::Frame(range) => calls.push(Call::Frame(input.slice(range).to_vec())),
-                Found::Piece(range) => match calls.last_mut() {
-                    Some(Call::Pieces(pieces)) => pieces.extend_from_slice(input.slice(range)),
-                    _ => calls.push(Call::Pieces(input.slice(range).to_vec())),
+                Found::Frame => calls.push(Call::Frame(input.given().to_vec())),
+                Found::Piece => match calls.last_mut() {
+                    Some(Call::Pieces(pieces)) => pieces.extend_from_slice(input.given()),
+                    _ => calls.push(Call::Pieces(input.given().to_vec())),
                 },
                 Found::Nothing => break,
                 Found::TooLong => {

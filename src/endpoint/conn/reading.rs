@@ -202,7 +202,8 @@ impl Conn {
             cx.lent.is_later_frame = cx.lent.frame_ended;
             if self.forwards_to().is_some() {
                 cx.lent.interrupt = true; // its terminator is over, or was taken back: what follows is its mate's
-                return Found::Piece(0..0);
+                input.take(0, 0);
+                return Found::Piece;
             }
         }
         let found = self.framing.next(input);
