@@ -30,6 +30,8 @@ pub(crate) struct Cx {
     pub(crate) config: Config,
     /// It has a `turn_time` or a watchdog: how long callbacks take is looked at.
     pub(crate) is_timed: bool,
+    /// When the callback that is running, or ran last, began, if that is so.
+    pub(crate) began: Time,
     pub(crate) world: Box<dyn World>,
     /// The time of this turn, once somebody has asked: [`stamp`](Self::stamp).
     pub(crate) stamp: Option<Time>,
@@ -131,6 +133,7 @@ impl Cx {
         let threads = Threads::new(world.waker()?);
         Ok(Self {
             is_timed: config.turn_time.is_some() || config.watchdog.is_some(),
+            began: Time::default(),
             config,
             world,
             stamp: None,

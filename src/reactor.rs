@@ -232,10 +232,14 @@ impl<S> Reactor<S> {
 
     #[inline]
     fn fire_timers(&mut self, state: &mut S) {
-        let hub = &mut self.core.hub;
-        if hub.cx.timers.next().is_none() {
-            return;
+        if self.core.hub.cx.timers.next().is_some() {
+            self.fire_due(state);
         }
+    }
+
+    #[inline(never)]
+    fn fire_due(&mut self, state: &mut S) {
+        let hub = &mut self.core.hub;
         let (now, mark) = (hub.cx.world.now(), hub.cx.timers.mark());
         for _ in 0..hub.cx.config.turn_timers {
             let Some(due) = self.core.hub.cx.timers.due(now, mark) else { break };
@@ -254,9 +258,13 @@ impl<S> Reactor<S> {
     /// Only what was to be closed when the phase began, once its tells have run.
     #[inline]
     fn reap(&mut self, state: &mut S) {
-        if self.core.hub.cx.closing.is_empty() && !self.core.has_to_tidy() {
-            return;
+        if !self.core.hub.cx.closing.is_empty() || self.core.has_to_tidy() {
+            self.close_and_tidy(state);
         }
+    }
+
+    #[inline(never)]
+    fn close_and_tidy(&mut self, state: &mut S) {
         let count = self.core.hub.cx.closing.len().min(self.core.hub.cx.config.turn_closings);
         for _ in 0..count {
             let Some((key, why)) = self.core.hub.cx.closing.pop_front() else { break };

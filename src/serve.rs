@@ -35,7 +35,7 @@ pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mu
 
 /// The common case, which is to cost little: something was read, and nothing else is to be thought of.
 fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut ReadBuffers, bytes: usize) {
-    core.call(key, state, Hub::write_current, |handler, ctx, state| {
+    let is_idle = core.call(key, state, Hub::write_current, |handler, ctx, state| {
         let cx = &mut ctx.hub().cx;
         cx.lent.is_given = true;
         let mut frames = cx.config.turn_frames;
@@ -47,7 +47,7 @@ fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut R
         let bytes = ctx.hub().cx.config.turn_bytes.saturating_sub(bytes);
         read_and_deliver(handler, ctx, state, buffers, Budget { bytes, frames })
     });
-    if !core.hub.slots.conn_at(key.index()).is_plainly_idle() {
+    if !is_idle {
         finish_turn(core, key, state);
     }
 }

@@ -57,10 +57,10 @@ impl<'a, S> Context<'a, S> {
     /// Runs one callback, with a context that is its own; the watchdog, if it is on, looks at the clock.
     #[inline(always)]
     pub(crate) fn timed<T>(&mut self, protocol: &str, callback: &'static str, run: impl FnOnce(&mut Context<'_, S>) -> T) -> T {
-        let began = self.hub().begin_timing();
+        self.hub().begin_timing();
         let result = run(&mut self.lent());
         let key = self.key;
-        self.hub().end_timing(Some(key), protocol, callback, began);
+        self.hub().end_timing(Some(key), protocol, callback);
         result
     }
 

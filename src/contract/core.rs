@@ -138,17 +138,17 @@ impl<S> Core<S> {
     // ----------------------------------------------------------------------------------------------------- calling you
 
     /// Runs callbacks of one connection, whose handler is checked out meanwhile, so that they may do anything to the rest;
-    /// then obeys: an upgrade, an `Err`, a panic. `leave` says how the output leaves: written now, or queued.
+    /// then obeys: an upgrade, an `Err`, a panic. `leave` says how the output leaves: written now, or queued; and whether nothing
+    /// is to be done for the connection afterwards.
     pub(crate) fn call(
         &mut self,
         key: Key,
         state: &mut S,
-        leave: fn(&mut Hub),
+        leave: fn(&mut Hub) -> bool,
         run: impl FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome,
-    ) {
+    ) -> bool {
         let index = key.index();
-        let Some(place) = self.handlers.get_mut(index) else { return };
-        let Some(mut handler) = place.take() else { return };
+        let Some(mut handler) = self.handlers.get_mut(index).and_then(Option::take) else { return false };
         let (conn, cx) = self.hub.pair(key);
         conn.lend_output(cx);
         let mut ctx = Context::new(self, key);
@@ -160,7 +160,7 @@ impl<S> Core<S> {
         if self.next.is_some() {
             self.succeed(key);
         }
-        leave(&mut self.hub);
+        leave(&mut self.hub)
     }
 
     /// The handler is followed by another, unless the connection has begun to end.
@@ -213,9 +213,9 @@ impl<S> Core<S> {
         callback: &'static str,
         run: impl FnOnce(&mut Net<'_, S>) -> T,
     ) -> Result<T, Payload> {
-        let began = self.hub.begin_timing();
+        self.hub.begin_timing();
         let result = guard(|| run(&mut Net { core: self }));
-        self.hub.end_timing(key, protocol, callback, began);
+        self.hub.end_timing(key, protocol, callback);
         result
     }
 
@@ -342,17 +342,19 @@ impl<S> Core<S> {
 
     /// Whether anything is left that could ever happen.
     pub(crate) fn is_alive(&self) -> bool {
-        let has_no_work = self.hub.cx.closing.is_empty() && self.deferred.is_empty() && self.offloads() == 0;
-        let is_busy = self.hub.counts.handlers() > 0 || !has_no_work || self.hub.waits_for_lingering();
-        is_busy || self.is_awaited()
+        self.hub.counts.handlers() > 0 || self.is_awaited()
     }
 
     /// Whether something may come that no connection brings.
     #[inline(never)]
     fn is_awaited(&self) -> bool {
+        let has_work = !self.hub.cx.closing.is_empty() || !self.deferred.is_empty() || self.offloads() + self.pieces() > 0;
+        if has_work || self.hub.waits_for_lingering() {
+            return true;
+        }
         let is_draining = self.hub.is_draining();
         let is_timed = !is_draining && self.hub.cx.jobs_set > 0;
         let has_asks = self.lanes.as_ref().is_some_and(|lanes| lanes.has_asks());
-        is_timed || has_asks || self.pieces() > 0 || self.has_known() || self.inbox.is_awaited(!is_draining)
+        is_timed || has_asks || self.has_known() || self.inbox.is_awaited(!is_draining)
     }
 }

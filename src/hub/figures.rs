@@ -7,7 +7,6 @@ use crate::{
     key::Key,
     records::{Cause, Manner},
     stats::{Connection, Stats},
-    time::Time,
 };
 
 /// A connection that was ready so often and got nowhere is named in the log.
@@ -16,22 +15,24 @@ const IN_VAIN_MAX: u8 = u8::MAX - 1;
 impl Hub {
     /// Before a callback: counts it, and looks at the clock if somebody wants to know.
     #[inline]
-    pub(crate) fn begin_timing(&mut self) -> Option<Time> {
+    pub(crate) fn begin_timing(&mut self) {
         self.cx.stats.callbacks += 1;
-        self.cx.is_timed.then(|| self.cx.world.now())
+        if self.cx.is_timed {
+            self.cx.began = self.cx.world.now();
+        }
     }
 
     /// After one.
     #[inline]
-    pub(crate) fn end_timing(&mut self, key: Option<Key>, protocol: &str, callback: &'static str, began: Option<Time>) {
-        if let Some(began) = began {
-            self.look_at_clock(key, protocol, callback, began);
+    pub(crate) fn end_timing(&mut self, key: Option<Key>, protocol: &str, callback: &'static str) {
+        if self.cx.is_timed {
+            self.look_at_clock(key, protocol, callback);
         }
     }
 
     /// Takes what it took off its share of the turn, and names it if that was too long.
-    fn look_at_clock(&mut self, key: Option<Key>, protocol: &str, callback: &'static str, began: Time) {
-        let took = self.cx.world.now().since(began);
+    fn look_at_clock(&mut self, key: Option<Key>, protocol: &str, callback: &'static str) {
+        let took = self.cx.world.now().since(self.cx.began);
         self.cx.spend(took);
         let Some(most) = self.cx.config.watchdog else { return };
         self.cx.stats.longest_callback = self.cx.stats.longest_callback.max(took);

@@ -284,17 +284,20 @@ impl Hub {
         sent
     }
 
-    /// The callbacks of the connection that is being served are over: what they sent leaves now.
+    /// The callbacks of the connection that is being served are over: what they sent leaves now. Whether nothing is to be done
+    /// for it any more.
     #[inline]
-    pub(crate) fn write_current(&mut self) {
-        self.slots.conn_at_mut(self.cx.lent.to).write_lent(&mut self.cx);
+    pub(crate) fn write_current(&mut self) -> bool {
+        let is_idle = self.slots.conn_at_mut(self.cx.lent.to).write_lent(&mut self.cx);
         self.work_off_notes();
+        is_idle
     }
 
     /// The same for a callback outside its turn: it leaves with the others at the end of the turn.
-    pub(crate) fn queue_current(&mut self) {
+    pub(crate) fn queue_current(&mut self) -> bool {
         self.slots.conn_at_mut(self.cx.lent.to).queue_lent(&mut self.cx);
         self.cx.lent.end();
+        false
     }
 
     // -------------------------------------------------------------------------------------------------- timers

@@ -206,23 +206,24 @@ impl Conn {
 /// Writing.
 impl Conn {
     /// Its callbacks are over: what they sent leaves now, in one system call, straight from the lent buffer if the kernel
-    /// takes it.
+    /// takes it. Whether nothing is to be done for it afterwards.
     #[inline(always)]
-    pub(crate) fn write_lent(&mut self, cx: &mut Cx) {
+    pub(crate) fn write_lent(&mut self, cx: &mut Cx) -> bool {
         if !(cx.lent.has_out && self.can_write_all()) {
             self.queue_lent(cx);
             cx.lent.end();
-            return self.flush(cx);
+            self.flush(cx);
+            return false;
         }
         let written = if cx.lent.out.is_empty() { Ok(0) } else { self.write(&cx.lent.out) };
-        let is_plain = self.is_plainly_sent();
         cx.lent.end();
         match written {
             Ok(sent) if sent == cx.lent.out.len() => {
                 cx.lent.out.clear();
-                if !is_plain {
-                    self.wrote(sent, cx);
+                if self.is_plainly_idle() {
+                    return true;
                 }
+                self.wrote(sent, cx);
             }
             Ok(sent) => {
                 let out = std::mem::take(&mut cx.lent.out);
@@ -234,6 +235,7 @@ impl Conn {
                 self.write_failed(error, cx);
             }
         }
+        false
     }
 
     /// The lent buffer becomes part of the queue, so that something else can stand behind it.
