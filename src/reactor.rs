@@ -227,7 +227,11 @@ impl<S> Reactor<S> {
     /// Who has had no turn has the first ones of the next.
     #[cold]
     fn put_off(&mut self, at: usize) {
-        self.core.hub.cx.ready.splice(..0, self.serving.drain(at..));
+        let ready = &mut self.core.hub.cx.ready;
+        let meanwhile = ready.len();
+        ready.extend_from_slice(&self.serving[at..]);
+        ready.rotate_left(meanwhile);
+        self.serving.clear();
     }
 
     #[inline]
