@@ -23,6 +23,7 @@ pub struct Listen {
     pub(crate) refusal: Option<Rc<[u8]>>,
     pub(crate) pause_at: Option<usize>,
     pub(crate) per_peer_max: Option<(usize, Rc<[u8]>)>,
+    pub(crate) behind_proxy: bool,
     pub(crate) backlog: Option<u32>,
     pub(crate) reuse_port: bool,
     pub(crate) read_rate: Option<u64>,
@@ -107,6 +108,15 @@ impl Listen {
     #[must_use]
     pub fn per_peer_max(mut self, connections: usize, refusal: impl AsRef<[u8]>) -> Self {
         self.per_peer_max = Some((connections, refusal.as_ref().into()));
+        self
+    }
+
+    /// Who connects is a proxy, and says for whom: by the header of the PROXY protocol, or one of your own. Once your protocol has
+    /// read it, [`Link::set_peer`](crate::Link::set_peer) names the client, and [`per_peer_max`](Self::per_peer_max) counts the
+    /// connection from then on, and for him; until then it counts for nobody. Default: who connects is the client.
+    #[must_use]
+    pub fn behind_proxy(mut self) -> Self {
+        self.behind_proxy = true;
         self
     }
 

@@ -16,7 +16,7 @@ use crate::{
     reason::{Fault, Limit, Reason},
 };
 use socket2::SockRef;
-use std::{fmt, io, panic::Location, rc::Rc, time::Duration};
+use std::{fmt, io, net::SocketAddr, panic::Location, rc::Rc, time::Duration};
 
 /// One connection: every command of it, with its answer. An [`io::Write`].
 ///
@@ -266,6 +266,14 @@ impl Link<'_> {
     /// The address of the other end. While connecting, the target that was asked for.
     pub fn peer(&self) -> &Address {
         self.conn().map_or(&NOWHERE, |conn| &conn.peer)
+    }
+
+    /// Says whose connection it is that a proxy has brought to a listener [`behind_proxy`](crate::Listen::behind_proxy):
+    /// [`peer`](Self::peer), the log and [`per_peer_max`](crate::Listen::per_peer_max) speak of this address from now on. It may
+    /// be said again. `false`, and nothing has changed: no such listener accepted it, or it has begun to end. `false` too if there
+    /// are as many connections of this address as may be: then it is sent the refusal, and closed politely.
+    pub fn set_peer(&mut self, peer: SocketAddr) -> bool {
+        self.hub.set_peer(self.key, peer)
     }
 
     /// The address of our end. [`Address::Fd`] if there is no socket (yet).

@@ -73,25 +73,25 @@ impl Listening {
         if self.options.connections_max.is_some_and(|most| self.guests >= most) {
             return Some((self.options.refusal.clone().unwrap_or_default(), Cause::Full));
         }
+        let peer = peer.filter(|_| !self.options.behind_proxy);
+        Some((self.peer_refusal(peer)?, Cause::PeerFull))
+    }
+
+    /// The last words to somebody of whose address there are enough.
+    pub(crate) fn peer_refusal(&self, peer: Option<SocketAddr>) -> Option<Rc<[u8]>> {
         let (most, refusal) = self.options.per_peer_max.as_ref()?;
         let has = self.peers.get(&counted(peer)?).copied().unwrap_or_default();
-        (has >= *most).then(|| (Rc::clone(refusal), Cause::PeerFull))
+        (has >= *most).then(|| Rc::clone(refusal))
     }
 
-    pub(crate) fn count_guest(&mut self, peer: Option<SocketAddr>) {
-        self.guests += 1;
-        if self.options.per_peer_max.is_some() {
-            if let Some(ip) = counted(peer) {
-                *self.peers.entry(ip).or_default() += 1;
-            }
-        }
+    /// Whether it is counted.
+    pub(crate) fn count_peer(&mut self, peer: Option<SocketAddr>) -> bool {
+        let Some(ip) = counted(peer).filter(|_| self.options.per_peer_max.is_some()) else { return false };
+        *self.peers.entry(ip).or_default() += 1;
+        true
     }
 
-    pub(crate) fn uncount_guest(&mut self, peer: Option<SocketAddr>) {
-        self.guests -= 1;
-        if self.peers.is_empty() {
-            return;
-        }
+    pub(crate) fn uncount_peer(&mut self, peer: Option<SocketAddr>) {
         let Some(ip) = counted(peer) else { return };
         if let Some(has) = self.peers.get_mut(&ip) {
             *has -= 1;
@@ -324,15 +324,15 @@ mod tests {
         let mut listening = Listening::new(Key::new(0, NonZeroU32::MIN), Box::new(Deserted), Address::Fd, options);
         let peers: Vec<_> = (0..1_000u32).map(|n| Some(SocketAddr::from((n.to_be_bytes(), 7)))).collect();
         for &peer in &peers {
-            listening.count_guest(peer);
-            listening.count_guest(peer);
+            listening.count_peer(peer);
+            listening.count_peer(peer);
             assert!(listening.refusal(peer).is_some(), "it has as many as one may");
-            listening.uncount_guest(peer);
+            listening.uncount_peer(peer);
             assert!(listening.refusal(peer).is_none());
         }
         assert_eq!(listening.peers.len(), 1_000);
-        peers.iter().for_each(|&peer| listening.uncount_guest(peer));
-        assert!(listening.peers.is_empty() && listening.guests == 0);
+        peers.iter().for_each(|&peer| listening.uncount_peer(peer));
+        assert!(listening.peers.is_empty());
     }
 
     #[test]

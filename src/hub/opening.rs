@@ -12,7 +12,7 @@ use crate::{
     records::Cause,
     world::{Listener, Stream, wants_descriptor},
 };
-use std::io;
+use std::{io, net::SocketAddr};
 
 /// What accepting brought.
 pub(crate) enum Accepted {
@@ -103,17 +103,41 @@ impl Hub {
     }
 
     fn admit_guest(&mut self, key: Key, listener: Key, stream: Stream, peer: Address) {
-        let ip = peer.ip();
         let mut conn = Conn::new(key, Some(stream), peer, self.cx.stamp());
         conn.listener = Some(listener);
         conn.enter(Phase::Guest);
         conn.set(HOLDS_BACK | ESTABLISHED | WRITABLE);
+        if let Some(listening) = self.slots.listener(listener) {
+            listening.guests += 1;
+            conn.is_by_proxy = listening.options.behind_proxy;
+            conn.counts_for_peer = !conn.is_by_proxy && listening.count_peer(conn.peer.ip());
+        }
         self.slots.insert(conn);
         // Before its factory runs, which may ask for a drain: it is somebody to wait for.
         self.counts.accepted += 1;
-        if let Some(listening) = self.slots.listener(listener) {
-            listening.count_guest(ip);
+    }
+
+    /// The proxy has said for whom it came. `false`: none did, or it is over, or there are enough of this address.
+    pub(crate) fn set_peer(&mut self, key: Key, peer: SocketAddr) -> bool {
+        let Some(conn) = self.find_open(key).filter(|conn| conn.is_by_proxy) else { return false };
+        let (listener, counted_for) = (conn.listener, conn.counted_for());
+        let (mut counts, mut refusal) = (false, None);
+        if let Some(listening) = listener.and_then(|listener| self.slots.listener(listener)) {
+            listening.uncount_peer(counted_for);
+            refusal = listening.peer_refusal(Some(peer));
+            counts = refusal.is_none() && listening.count_peer(Some(peer));
         }
+        let (conn, cx) = self.pair(key);
+        log::debug!(target: "mainspring", "{key} {} is a proxy, and comes for {peer}", conn.peer);
+        (conn.peer, conn.counts_for_peer) = (Address::Ip(peer), counts);
+        let Some(last_words) = refusal else { return true };
+        let manner = cx.manner(listener, Cause::PeerFull, log::Level::Warn);
+        log::log!(target: "mainspring", manner.level, "{key} {peer} refused: there are enough of its address{manner}");
+        self.lend(key, |conn, cx| {
+            conn.send(&last_words, cx);
+            conn.close(cx);
+        });
+        false
     }
 
     /// It is let in: `connected` is owed.
@@ -175,11 +199,12 @@ impl Hub {
     pub(super) fn uncount_guest(&mut self, key: Key) {
         self.counts.accepted -= 1;
         let conn = self.slots.conn_at(key.index());
-        let (listener, peer) = (conn.listener, conn.peer.ip());
+        let (listener, counted_for) = (conn.listener, conn.counted_for());
         let Some(listener) = listener else { return };
         let Some(listening) = self.slots.listener(listener) else { return };
         let was_paused = listening.is_paused();
-        listening.uncount_guest(peer);
+        listening.guests -= 1;
+        listening.uncount_peer(counted_for);
         if was_paused {
             self.requeue(listener);
         }

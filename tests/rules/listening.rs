@@ -1,14 +1,14 @@
 //! Listeners: whom they let in, with what, whom they refuse, and what they outlive.
 
 use crate::common::{
-    Call, Ctx, Journal, Nothing, On, PATIENCE, TICK, by_default, dial, hang_up, is_alone, listen, quiet, read_to_end, recorder,
-    reset, say, settle, skip, start, until, until_net,
+    Call, Ctx, Journal, Nothing, On, PATIENCE, TICK, by_default, dial, hang_up, is_alone, lines, listen, note, quiet,
+    read_to_end, recorder, reset, say, settle, skip, start, until, until_net,
 };
 use mainspring::{Address, Config, Key, Kind, Limit, Listen, Net, Outcome, Protocol, Reactor, Refusal};
 use std::{
     cell::Cell,
     io::Read,
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     rc::Rc,
     time::Duration,
 };
@@ -71,6 +71,78 @@ fn one_address_has_so_many_connections_and_the_next_is_told_its_last_words() {
     assert_eq!(read_to_end(&mut reactor, &mut journal, &mut from([127, 0, 0, 3])), b"full\r\n", "the limit of all comes first");
     drop((second, third, other));
     until(&mut reactor, &mut journal, |journal| journal.closings() == 4);
+}
+
+const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 4711);
+
+/// Each line names the peer.
+fn behind_proxy(ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call) -> Outcome {
+    lines(ctx, journal, call)?;
+    hang_up(ctx, journal, call)?;
+    if let Call::Frame(line) = call {
+        let is_set = ctx.link().set_peer(String::from_utf8_lossy(line).parse().expect("an address"));
+        note(journal, ctx.key, format!("{is_set} {}", ctx.peer()));
+    }
+    Ok(())
+}
+
+fn answers(journal: &Journal) -> Vec<String> {
+    journal.frames().into_iter().filter(|frame| frame.starts_with("true ") || frame.starts_with("false ")).collect()
+}
+
+#[test]
+fn behind_a_proxy_each_client_counts_for_itself_once_it_is_named() {
+    let (mut reactor, mut journal) = start();
+    let options = Listen::new().behind_proxy().per_peer_max(2, "enough\r\n");
+    let addr = listen_how(&mut reactor, "127.0.0.1:0", options, behind_proxy);
+    let mut unnamed: Vec<_> = (0..4).map(|_| dial(addr)).collect();
+    until(&mut reactor, &mut journal, |journal| connected(journal) == 4);
+    let name = |reactor: &mut Reactor<Journal>, journal: &mut Journal, peer: &TcpStream, of: &str| {
+        let before = answers(journal).len();
+        say(peer, format!("{of}\n"));
+        until(reactor, journal, |journal| answers(journal).len() > before);
+        answers(journal).pop().expect("answered")
+    };
+    for peer in &unnamed[..2] {
+        assert_eq!(name(&mut reactor, &mut journal, peer, "192.0.2.7:4711"), format!("true {CLIENT}"));
+    }
+    assert_eq!(name(&mut reactor, &mut journal, &unnamed[2], "192.0.2.8:4711"), "true 192.0.2.8:4711");
+    // One too many: it keeps its name, for the log, and is sent away.
+    let mut third = unnamed.remove(3);
+    assert_eq!(name(&mut reactor, &mut journal, &third, "[::ffff:192.0.2.7]:1"), "false [::ffff:192.0.2.7]:1");
+    assert_eq!(read_to_end(&mut reactor, &mut journal, &mut third), b"enough\r\n");
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
+    // Who was refused did not count; who is named anew leaves a place; so does who ends.
+    assert_eq!(name(&mut reactor, &mut journal, &unnamed[0], "192.0.2.9:4711"), "true 192.0.2.9:4711");
+    let fourth = dial(addr);
+    assert_eq!(name(&mut reactor, &mut journal, &fourth, "192.0.2.7:4712"), "true 192.0.2.7:4712");
+    drop(unnamed.remove(1));
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 2);
+    assert_eq!(name(&mut reactor, &mut journal, &dial(addr), "192.0.2.7:4713"), "true 192.0.2.7:4713");
+}
+
+#[test]
+fn only_who_was_accepted_behind_a_proxy_and_is_open_has_its_peer_named() {
+    let (mut reactor, mut journal) = start();
+    let addr = listen_how(&mut reactor, "127.0.0.1:0", Listen::new().per_peer_max(1, "enough"), behind_proxy);
+    let peer = dial(addr);
+    say(&peer, "192.0.2.7:4711\n");
+    until(&mut reactor, &mut journal, |journal| !answers(journal).is_empty());
+    assert_eq!(answers(&journal), [format!("false {}", peer.local_addr().expect("connected"))]);
+
+    // Its listener has gone: it is named all the same, and counts for nobody.
+    let mut options = Listen::new().behind_proxy().per_peer_max(1, "enough");
+    options = options.accepts_max(2);
+    let addr = listen_how(&mut reactor, "127.0.0.1:0", options, behind_proxy);
+    for peer in [dial(addr), dial(addr)] {
+        let before = answers(&journal).len();
+        say(&peer, "192.0.2.7:4711\n");
+        until(&mut reactor, &mut journal, |journal| answers(journal).len() > before);
+        assert_eq!(answers(&journal).pop(), Some(format!("true {CLIENT}")));
+    }
+    let key = *journal.keys().last().expect("connected");
+    reactor.net().close(key);
+    assert!(reactor.net().link(key).is_none_or(|mut link| !link.set_peer(CLIENT)), "it has begun to end");
 }
 
 #[test]

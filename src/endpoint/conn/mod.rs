@@ -74,6 +74,10 @@ pub(crate) struct Conn {
     pub(crate) flags: Flags,
     /// Turns in a row in which nothing was achieved; it stops counting at the top.
     pub(crate) in_vain: u8,
+    /// A proxy came, and may say for whom.
+    pub(crate) is_by_proxy: bool,
+    /// It counts for its peer's address at its listener.
+    pub(crate) counts_for_peer: bool,
 }
 
 pub(crate) struct Extra {
@@ -217,6 +221,8 @@ impl Conn {
             phase: Phase::Open,
             flags: Flags::default(),
             in_vain: 0,
+            is_by_proxy: false,
+            counts_for_peer: false,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     stopwatch::Situation,
     time::Time,
 };
-use std::io;
+use std::{io, net::SocketAddr};
 
 /// The common case, told apart by one compare each.
 impl Conn {
@@ -231,6 +231,11 @@ impl Conn {
             is_out_of_rate: self.is(SPENT_OUT),
             is_amid_frame: self.framing.is_amid(held),
         }
+    }
+
+    /// For whom its listener counts it.
+    pub(crate) fn counted_for(&self) -> Option<SocketAddr> {
+        self.peer.ip().filter(|_| self.counts_for_peer)
     }
 
     pub(crate) fn is_racing(&self) -> bool {
