@@ -92,7 +92,8 @@ impl<S> Context<'_, S> {
     /// Queues what `reader` gives, which is read on another thread: it has its place in the output as a
     /// [producer](Self::produce) has, and is read when its turn has come and there is room, a quarter of a megabyte at a time. What
     /// is sent afterwards follows behind it. When the reader is at its end, and all of it is queued, `done` is told how many
-    /// bytes it had. It is dropped on another thread. It is a [`Lane`](crate::Lane).
+    /// bytes it had; the peer may have taken them all by then, and have answered, because the end is found by one read more. It
+    /// is dropped on another thread. It is a [`Lane`](crate::Lane).
     ///
     /// `done` is not called once the connection has begun to end (what is queued leaves nevertheless, if it ends politely) or has
     /// become something else.
