@@ -308,13 +308,13 @@ const SERVERS: [(&str, &[&str]); 9] = [
 ];
 
 /// All that are built beside this test and have help: a file or a folder each, but `gopher`, which is two, and `echo`.
-/// (`notes` is a package of its own, with a test of its own.)
+/// (`notes`, `ftp` and `web` are packages of their own, with tests of their own.)
 fn all_with_help() -> Vec<String> {
     let mut all = vec!["gopher_server".to_owned(), "gopher_client".to_owned()];
     for entry in std::fs::read_dir("examples").expect("where Cargo runs tests") {
         let name = entry.expect("readable").file_name().into_string().expect("ASCII");
         let name = name.trim_end_matches(".rs").to_owned();
-        if !["README.md", "common", "echo", "gopher", "notes"].contains(&name.as_str()) {
+        if !["README.md", "common", "echo", "gopher", "notes", "ftp", "web"].contains(&name.as_str()) {
             all.push(name);
         }
     }
@@ -331,10 +331,20 @@ fn help_tells_how_each_is_used_and_fits_a_terminal() {
             assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         }
     }
-    let notes = include_str!("../examples/notes/src/main.rs");
-    let (_, help) = notes.split_once("const HELP: &str = \"\\\n").expect("it has help");
-    let (help, _) = help.split_once("\";").expect("it ends");
-    assert!(help.contains("usage: notes") && help.lines().all(|line| line.chars().count() <= 80), "{help}");
+    let packages = [
+        ("notes", include_str!("../examples/notes/src/main.rs")),
+        ("web", include_str!("../examples/web/src/main.rs")),
+        ("ftpd", include_str!("../examples/ftp/src/bin/ftpd.rs")),
+        ("smtpd", include_str!("../examples/ftp/src/bin/smtpd.rs")),
+        ("balancer", include_str!("../examples/ftp/src/bin/balancer.rs")),
+        ("ftpload", include_str!("../examples/ftp/src/bin/ftpload.rs")),
+    ];
+    for (name, source) in packages {
+        let (_, help) = source.split_once("const HELP: &str = \"\\\n").expect("it has help");
+        let (help, _) = help.split_once("\";").expect("it ends");
+        assert!(help.contains(&format!("usage: {name}")), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+    }
 }
 
 #[test]

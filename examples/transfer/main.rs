@@ -1,7 +1,7 @@
 //! Files from one machine to another, whole or not at all: both ends in one program.
 //!
 //! What goes over the line is in `line.rs`. The ends are in `receive.rs` and `send.rs`: whatever touches a disk is done on
-//! another thread, by `ctx.offload`, and the loop never waits for one.
+//! another thread, by `ctx.offload_held` and `ctx.send_from`, and the loop never waits for one.
 
 #[path = "../common/mod.rs"]
 mod common;

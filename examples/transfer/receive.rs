@@ -84,15 +84,11 @@ impl Protocol for Receiver {
     fn received(&mut self, ctx: &mut Ctx<'_>, _: &mut (), bytes: &[u8]) -> Outcome {
         let part = self.part.take().expect("bytes come for a file that is coming");
         let (bytes, what) = (bytes.to_vec(), part.to_string());
-        ctx.pause();
-        ctx.offload(
+        ctx.offload_held(
             move || part.write(&bytes),
             move |me: &mut Self, ctx, _, written: Result<io::Result<Part>, OffloadError>| {
                 match written? {
-                    Ok(part) => {
-                        me.part = Some(part);
-                        ctx.resume();
-                    }
+                    Ok(part) => me.part = Some(part),
                     Err(error) => {
                         say(format_args!("{what}, from {}: cannot be written, and is removed: {error}", ctx.peer()));
                         refuse(ctx, format!("the receiver cannot write it: {error}"));
@@ -147,11 +143,9 @@ impl Receiver {
     /// Looks at what is there already.
     fn begin(&mut self, ctx: &mut Ctx<'_>, job: Job) {
         self.work = Work::Busy;
-        ctx.pause();
-        ctx.offload(
+        ctx.offload_held(
             || job.begin(),
             |me: &mut Self, ctx, _, begun: Result<Result<Option<Part>, String>, OffloadError>| {
-                ctx.resume();
                 me.work = Work::None;
                 match begun? {
                     Ok(Some(part)) => {
@@ -173,11 +167,9 @@ impl Receiver {
         let what = format!("{}: {} bytes", part.job.header.name, part.size());
         ctx.set_terminator(Terminator::line(LINE_MAX));
         self.work = Work::Busy;
-        ctx.pause();
-        ctx.offload(
+        ctx.offload_held(
             || part.finish(),
             move |me: &mut Self, ctx, _, finished: Result<Result<(), String>, OffloadError>| {
-                ctx.resume();
                 me.work = Work::None;
                 match finished? {
                     Ok(()) => {

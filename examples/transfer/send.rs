@@ -19,9 +19,6 @@ use std::{
     time::Duration,
 };
 
-/// How much is read from the disk at a time; as much as the output may hold before it is congested.
-const PIECE: usize = 64 << 10;
-
 /// A receiver that cannot be reached, says nothing or takes nothing for so long is given up.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -76,16 +73,8 @@ enum Stage {
     Opening(String, Arc<AtomicU64>),
     /// The header is sent.
     Asking(Source),
-    /// `None` while another thread reads the next piece.
-    Sending(Option<Source>, Progress),
-    /// All is sent.
-    Awaiting(Progress),
-}
-
-struct Progress {
-    name: String,
-    sent: u64,
-    size: u64,
+    /// Another thread reads it, and has read so much. With all of it, the receiver has to answer.
+    Sending(Header, Arc<AtomicU64>),
 }
 
 struct Source {
@@ -116,22 +105,22 @@ impl Protocol<Report> for Sender {
             self.tell_that_it_is_busy();
             return Ok(());
         }
-        self.refused = self.now.name().filter(|_| matches!(self.now, Stage::Awaiting(_))).map(str::to_owned);
+        let waits = self.now.waits();
+        self.refused = self.now.name().filter(|_| waits && matches!(self.now, Stage::Sending(..))).map(str::to_owned);
         match (answer, std::mem::replace(&mut self.now, Stage::Idle)) {
-            (Answer::Ready { offset }, Stage::Asking(source)) if offset <= source.header.size => self.begin(ctx, source, offset),
+            (Answer::Ready { offset }, Stage::Asking(source)) if offset <= source.header.size => {
+                self.begin(ctx, source, offset)?;
+            }
             (Answer::Done, Stage::Asking(source)) => {
                 say(format_args!("{}: is there already", source.header.name));
                 self.next(ctx);
             }
-            (Answer::Done, Stage::Awaiting(Progress { name, size, .. })) => {
+            (Answer::Done, Stage::Sending(Header { name, size, .. }, _)) if waits => {
                 say(format_args!("{name}: sent, {size} bytes"));
                 self.next(ctx);
             }
-            (
-                Answer::Refused { why },
-                Stage::Asking(Source { header: Header { name, .. }, .. }) | Stage::Awaiting(Progress { name, .. }),
-            ) => {
-                report.fails(&name, &why);
+            (Answer::Refused { why }, now) if waits => {
+                report.fails(now.name().unwrap_or_default(), &why);
                 self.next(ctx);
             }
             // It cannot go on with this file, nor with this connection.
@@ -143,11 +132,6 @@ impl Protocol<Report> for Sender {
                 });
             }
         }
-        Ok(())
-    }
-
-    fn writable(&mut self, ctx: &mut Ctx<'_>, _: &mut Report) -> Outcome {
-        self.pump(ctx);
         Ok(())
     }
 
@@ -190,10 +174,17 @@ impl Stage {
     fn name(&self) -> Option<&str> {
         match self {
             Self::Idle => None,
-            Self::Opening(name, _) | Self::Sending(_, Progress { name, .. }) | Self::Awaiting(Progress { name, .. }) => {
-                Some(name)
-            }
-            Self::Asking(source) => Some(&source.header.name),
+            Self::Opening(name, _) => Some(name),
+            Self::Asking(Source { header, .. }) | Self::Sending(header, _) => Some(&header.name),
+        }
+    }
+
+    /// The receiver has to say something.
+    fn waits(&self) -> bool {
+        match self {
+            Self::Asking(_) => true,
+            Self::Sending(header, read) => read.load(Ordering::Relaxed) == header.size,
+            _ => false,
         }
     }
 }
@@ -211,13 +202,17 @@ impl Sender {
         let is_told = std::mem::replace(&mut self.is_told, true);
         let seconds = self.timeout.as_secs();
         match &self.now {
+            now if now.waits() => {
+                if let Some(name) = now.name().filter(|_| !is_told) {
+                    say(format_args!("{name}: waiting for the receiver's answer, for {seconds} seconds at most"));
+                }
+            }
             Stage::Opening(name, read) => {
                 let read = read.load(Ordering::Relaxed);
                 say(format_args!("{}: read for its checksum, {read} bytes so far", printable(name)));
             }
-            Stage::Sending(_, Progress { name, sent, size }) => say(format_args!("{name}: {sent} of {size} bytes")),
-            Stage::Asking(Source { header: Header { name, .. }, .. }) | Stage::Awaiting(Progress { name, .. }) if !is_told => {
-                say(format_args!("{name}: waiting for the receiver's answer, for {seconds} seconds at most"));
+            Stage::Sending(Header { name, size, .. }, read) => {
+                say(format_args!("{name}: {} of {size} bytes", read.load(Ordering::Relaxed)));
             }
             _ => {}
         }
@@ -231,10 +226,9 @@ impl Sender {
         }
     }
 
-    /// From here on the receiver has to say something, or has not.
+    /// Until the receiver has to say something, it need not.
     fn enter(&mut self, ctx: &mut Ctx<'_>, stage: Stage) {
-        let waits = matches!(stage, Stage::Asking(_) | Stage::Awaiting(_));
-        ctx.set_idle_timeout(waits.then_some(self.timeout));
+        ctx.set_idle_timeout(stage.waits().then_some(self.timeout));
         (self.now, self.is_told) = (stage, false);
     }
 
@@ -264,40 +258,27 @@ impl Sender {
         );
     }
 
-    fn begin(&mut self, ctx: &mut Ctx<'_>, source: Source, offset: u64) {
-        let Header { name, size, .. } = source.header.clone();
+    fn begin(&mut self, ctx: &mut Ctx<'_>, Source { header, mut file }: Source, offset: u64) -> Outcome {
+        let Header { name, size, .. } = &header;
         if offset > 0 {
             say(format_args!("{name}: goes on at {offset} of {size} bytes"));
         }
-        self.enter(ctx, Stage::Sending(Some(source), Progress { name, sent: offset, size }));
-        self.pump(ctx);
-    }
-
-    /// Reads the next piece, unless one is being read, or the receiver is slow.
-    fn pump(&mut self, ctx: &mut Ctx<'_>) {
-        let Stage::Sending(source, progress) = &mut self.now else { return };
-        let Progress { sent, size, .. } = *progress;
-        if sent == size {
-            let Stage::Sending(_, progress) = std::mem::replace(&mut self.now, Stage::Idle) else { return };
-            self.enter(ctx, Stage::Awaiting(progress));
-            return;
-        }
-        if ctx.is_congested() {
-            return; // `writable` goes on
-        }
-        let Some(mut source) = source.take() else { return };
-        ctx.offload(
-            move || source.read(sent).map(|piece| (source, piece)),
-            |me: &mut Self, ctx, _, read: Result<io::Result<(Source, Vec<u8>)>, OffloadError>| {
-                let (source, piece) = read??;
-                let Stage::Sending(place, progress) = &mut me.now else { return Ok(()) };
-                progress.sent += piece.len() as u64;
-                *place = Some(source);
-                ctx.send(piece);
-                me.pump(ctx);
-                Ok(())
-            },
-        );
+        file.seek(SeekFrom::Start(offset))?; // the disk has nothing to do with it
+        let (left, read) = (size - offset, Arc::new(AtomicU64::new(offset)));
+        let reader = Counted { reader: file.take(left), read: Arc::clone(&read) };
+        self.enter(ctx, Stage::Sending(header, Arc::clone(&read)));
+        ctx.send_from(reader, move |me: &mut Self, ctx, _, sent| {
+            if sent? < left {
+                return Err("it has become shorter while it was sent".into());
+            }
+            // Unless it was answered already, and this is about another file.
+            if matches!(&me.now, Stage::Sending(_, now) if Arc::ptr_eq(now, &read)) {
+                ctx.set_idle_timeout(me.timeout);
+                me.is_told = false;
+            }
+            Ok(())
+        });
+        Ok(())
     }
 }
 
@@ -311,7 +292,7 @@ fn open(path: &Path, counted: &AtomicU64) -> io::Result<Source> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file")); // to open a pipe waits for its writer
     }
     let mut file = File::open(path)?;
-    let (mut sha, mut size, mut buf) = (Sha256::new(), 0, vec![0; PIECE]);
+    let (mut sha, mut size, mut buf) = (Sha256::new(), 0, vec![0; 64 << 10]);
     loop {
         match file.read(&mut buf)? {
             0 => break,
@@ -325,15 +306,16 @@ fn open(path: &Path, counted: &AtomicU64) -> io::Result<Source> {
     Ok(Source { header: Header { name: name.to_owned(), size, sha256: sha.digest() }, file })
 }
 
-impl Source {
-    /// The next piece, from this place on; never an empty one.
-    fn read(&mut self, from: u64) -> io::Result<Vec<u8>> {
-        let mut piece = Vec::new();
-        self.file.seek(SeekFrom::Start(from))?;
-        (&mut self.file).take((self.header.size - from).min(PIECE as u64)).read_to_end(&mut piece)?;
-        if piece.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it has become shorter while it was sent"));
-        }
-        Ok(piece)
+/// Says elsewhere how much it has read.
+struct Counted<R> {
+    reader: R,
+    read: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buf)?;
+        self.read.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
     }
 }

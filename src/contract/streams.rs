@@ -96,14 +96,15 @@ impl<S> Context<'_, S> {
     /// Queues what `reader` gives, which is read on another thread: it has its place in the output as a
     /// [producer](Self::produce) has, and is read when its turn has come and there is room, a quarter of a megabyte at a time. What
     /// is sent afterwards follows behind it. When the reader is at its end, and all of it is queued, `done` is told how many
-    /// bytes it had. It is dropped on another thread. It is a [`Lane`](crate::Lane).
+    /// bytes it had; the peer may have taken them all by then, and have answered, because the end is found by one read more. It
+    /// is dropped on another thread. It is a [`Lane`](crate::Lane).
     ///
     /// `done` is not called once the connection has begun to end (what is queued leaves nevertheless, if it ends politely) or has
     /// become something else.
     ///
     /// # Errors
-    /// If the reader fails before it has given anything, `done` is told, and may send something else. After that the error ends
-    /// the connection with [`Reason::Failed`]: what was begun cannot be completed.
+    /// If the reader fails before it has given anything, `done` is told, and may send something else. After that, or when `done`
+    /// is not called any more, the error ends the connection with [`Reason::Failed`]: what was begun cannot be completed.
     pub fn send_from<P: Protocol<S>, R: Read + Send + 'static>(
         &mut self,
         reader: R,
@@ -124,7 +125,8 @@ impl<S> Context<'_, S> {
         self.net.core.refill_by(lane.id(), move || {
             let (feed, done) = (Rc::clone(&of_refill), Rc::clone(&done));
             let arrived = move |net: &mut Net<'_, S>, state: &mut S, product: Result<Product, OffloadError>| {
-                let result = feed.borrow_mut().arrives(piece_of(product));
+                let is_heard = net.core.hub.find_open(key).is_some_and(|conn| conn.upgrades == life);
+                let result = feed.borrow_mut().arrives(piece_of(product), is_heard);
                 net.wake(key);
                 if let Some(result) = result {
                     (done.borrow_mut())(net.core, state, result);
@@ -359,13 +361,13 @@ struct Feed {
     is_reading: bool,
     has_ended: bool,
     bytes: u64,
-    /// After something was given.
+    /// After something was given, or that nobody hears of.
     error: Option<io::Error>,
 }
 
 impl Feed {
-    /// What is to be told.
-    fn arrives(&mut self, piece: io::Result<Vec<u8>>) -> Option<io::Result<u64>> {
+    /// What is to be told, if anybody is there to hear it.
+    fn arrives(&mut self, piece: io::Result<Vec<u8>>, is_heard: bool) -> Option<io::Result<u64>> {
         self.is_reading = false;
         match piece {
             Ok(piece) if piece.is_empty() => {
@@ -377,7 +379,7 @@ impl Feed {
                 self.ready = Some(piece);
                 None
             }
-            Err(error) if self.bytes == 0 => {
+            Err(error) if self.bytes == 0 && is_heard => {
                 self.has_ended = true;
                 Some(Err(error))
             }

@@ -67,11 +67,10 @@ impl Protocol<Server> for Visitor {
             give(ctx, Answer::Error("too many are searching, try again later".into()));
             return Ok(());
         }
-        ctx.pause(); // one question, one answer
         ctx.set_deadline(None);
         let (site, place) = (Arc::clone(&server.site), server.place(ctx));
-        // To list and to search folders takes a disk's time, which is not the loop's.
-        ctx.offload(
+        // To list and to search folders takes a disk's time, which is not the loop's. One question, one answer.
+        ctx.offload_held(
             move || {
                 let answer = site.answer(&request, &place);
                 drop(search);

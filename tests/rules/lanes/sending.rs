@@ -109,6 +109,26 @@ fn an_error_after_the_first_byte_ends_the_connection() {
     }
 }
 
+/// Of a connection that closes, or has become something else.
+#[test]
+fn an_error_before_the_first_byte_that_nobody_hears_of_ends_the_connection_too() {
+    for closes in [false, true] {
+        let mut t = sending(move |ctx| {
+            send_from(ctx, Source { left: 0, piece: 1, fails: true });
+            ctx.send("behind it");
+            if closes {
+                ctx.close();
+            } else {
+                ctx.upgrade(recorder(quiet as On));
+            }
+        });
+        assert_eq!(t.sent(), b"", "nobody is to take it for all");
+        let calls = t.calls();
+        let Some(Call::Closed(why)) = calls.last() else { panic!("{calls:?}") };
+        assert!(why.contains("the disk is broken"), "{why}");
+    }
+}
+
 #[test]
 fn a_polite_close_sends_it_all() {
     let mut t = sending(|ctx| {

@@ -1,0 +1,78 @@
+//! A body that comes in chunks (RFC 9112, 7.1), cut as one frame: what is no part of it is skipped. Pure.
+
+use mainspring::Step;
+
+pub const BODY_MAX: u64 = 1 << 30;
+
+/// Of what stands between chunks.
+pub const LINE_MAX: usize = 1024;
+const TRAILERS_MAX: usize = 32;
+
+#[derive(Default)]
+pub struct Chunked {
+    part: Part,
+    /// Of all chunks so far.
+    pub bytes: u64,
+    /// The status to refuse it with. It ends here then.
+    pub fault: Option<u16>,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Part {
+    #[default]
+    Size,
+    Chunk {
+        left: u64,
+    },
+    Trailer(usize),
+}
+
+impl Chunked {
+    pub fn cut(&mut self, input: &[u8]) -> Step {
+        self.next(input).unwrap_or_else(|status| {
+            self.fault = Some(status);
+            Step::Frame { bytes: 0..0, consumed: 1 }
+        })
+    }
+
+    fn next(&mut self, input: &[u8]) -> Result<Step, u16> {
+        if let Part::Chunk { left: left @ 1.. } = &mut self.part {
+            let n = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= n as u64;
+            return Ok(Step::Piece { bytes: 0..n, consumed: n });
+        }
+        let Some(length) = input.windows(2).position(|two| two == b"\r\n") else {
+            let most = if let Part::Chunk { .. } = self.part { 2 } else { LINE_MAX };
+            return if input.len() < most { Ok(Step::Need(input.len() + 1)) } else { Err(400) };
+        };
+        let line = &input[..length];
+        self.part = match self.part {
+            Part::Trailer(_) if line.is_empty() => return Ok(Step::Frame { bytes: 0..0, consumed: length + 2 }),
+            Part::Trailer(TRAILERS_MAX) => return Err(431),
+            Part::Trailer(n) => Part::Trailer(n + 1),
+            Part::Chunk { .. } if line.is_empty() => Part::Size,
+            Part::Chunk { .. } => return Err(400),
+            Part::Size => match chunk_size(line).ok_or(400u16)? {
+                0 => Part::Trailer(0),
+                n => Part::Chunk { left: n },
+            },
+        };
+        if let Part::Chunk { left } = self.part {
+            self.bytes += left;
+        }
+        if self.bytes > BODY_MAX { Err(413) } else { Ok(Step::Piece { bytes: 0..0, consumed: length + 2 }) }
+    }
+}
+
+/// The size in a chunk's first line, extensions dropped.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    if line.iter().any(|&b| b == b'\r' || b == b'\n') {
+        return None;
+    }
+    let end = line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len());
+    let rest = line[end..].trim_ascii_start();
+    if end == 0 || end > 15 || !(rest.is_empty() || rest[0] == b';') {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(&line[..end]).ok()?, 16).ok()
+}

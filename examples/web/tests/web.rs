@@ -1,0 +1,216 @@
+use mainspring::{
+    Reason,
+    testing::{Scene, Transcript, every_cut},
+};
+use std::{fs, path::PathBuf, time::Duration};
+use web::{App, http::Http, ws};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn root(name: &str) -> PathBuf {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("web-{name}-{}", std::process::id()));
+    fs::create_dir_all(dir.join("upload")).unwrap();
+    fs::write(dir.join("index.html"), "hello\n").unwrap();
+    fs::write(dir.join("big"), vec![b'x'; 300_000]).unwrap();
+    dir
+}
+
+fn app(name: &str) -> App {
+    App { root: root(name), ..App::default() }
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn a_file_and_the_next() {
+    let mut t = Transcript::with_state(Http::default(), app("a"));
+    t.receives(get("/") + &get("/nope") + &get("/"));
+    let heard = text(t.sent());
+    let statuses: Vec<&str> = heard.lines().filter(|l| l.starts_with("HTTP")).collect();
+    assert_eq!(statuses, ["HTTP/1.1 200 OK", "HTTP/1.1 404 Not Found", "HTTP/1.1 200 OK"]);
+    t.passes(15 * SECOND).closes(Reason::is_clean);
+}
+
+#[test]
+fn a_drip_is_cut_after_ten_seconds() {
+    let mut t = Transcript::with_state(Http::default(), app("b"));
+    for byte in get("/").bytes().take(9) {
+        t.receives([byte]).passes(SECOND).sends("");
+    }
+    t.receives("x").passes(SECOND);
+    assert!(text(t.sent()).starts_with("HTTP/1.1 408"));
+    t.closes(Reason::is_clean);
+}
+
+#[test]
+fn a_body_that_drips_is_cut_after_a_minute() {
+    let mut t = Transcript::with_state(Http::default(), app("b2"));
+    t.receives("POST /c HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
+    for _ in 0..59 {
+        t.receives("x").passes(SECOND).sends("");
+    }
+    t.receives("x").passes(SECOND);
+    assert!(text(t.sent()).starts_with("HTTP/1.1 408"));
+    t.closes(Reason::is_clean);
+}
+
+#[test]
+fn every_cutting_gives_the_same_answers() {
+    let chunked = "POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1;x\r\n\n\r\n0\r\nA: b\r\n\r\n";
+    let length = "POST /c HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /";
+    // (no Range of a file here: `every_cut` wants `App: Default`, so the root is the current directory)
+    every_cut(format!("{chunked}{length}{}{chunked}{}", get("/Cargo.toml"), get("/nowhere")), Http::default);
+}
+
+fn status(t: &mut Transcript<Http, App>, request: impl AsRef<[u8]>) -> String {
+    t.receives(request);
+    text(t.sent()).lines().next().unwrap_or_default().trim_start_matches("HTTP/1.1 ").to_owned()
+}
+
+#[test]
+fn an_upload_is_kept_once_it_is_whole_however_it_is_framed() {
+    let mut t = Transcript::with_state(Http::default(), app("up"));
+    let root = t.state().root.clone();
+    let upload = |name: &str| fs::read(root.join("upload").join(name)).ok();
+    t.receives("PUT /upload/a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    t.sends("HTTP/1.1 100 Continue\r\n\r\n").receives("hel").sends("");
+    assert_eq!(upload("a.done"), None);
+    assert_eq!(status(&mut t, "lo"), "201 Created");
+    assert_eq!((upload("a.done"), upload("a")), (Some(b"hello".to_vec()), None));
+    let head = "PUT /upload/b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    t.receives_bytewise(format!("{head}3\r\nabc\r\n2;x\r\nde\r\n0\r\nA: b\r\n\r\n{}", get("/")));
+    let heard = text(t.sent());
+    assert!(heard.starts_with("HTTP/1.1 201") && heard.contains("5 bytes\n") && heard.ends_with("hello\n"), "{heard}");
+    assert_eq!(upload("b.done"), Some(b"abcde".to_vec()));
+    assert_eq!(status(&mut t, "PUT /upload/c HTTP/1.1\r\nHost: a\r\n\r\n"), "201 Created");
+    assert_eq!(upload("c.done"), Some(Vec::new()));
+    assert_eq!(status(&mut t, "PUT /upload/../d HTTP/1.1\r\nHost: a\r\n\r\n"), "404 Not Found");
+}
+
+#[test]
+fn what_is_no_chunk_is_refused_in_words() {
+    let (long, many) = (format!("2;{}", "x".repeat(2000)), format!("0\r\n{}", "A: b\r\n".repeat(40)));
+    for (body, answer) in [
+        ("x\r\n", "400 Bad Request"),
+        ("3\r\nabcde", "400 Bad Request"),
+        ("3\r\nabcde\r\n", "400 Bad Request"),
+        ("3\nabc", ""),
+        (&long, "400 Bad Request"),
+        ("40000001\r\n", "413 Content Too Large"),
+        (&many, "431 Request Header Fields Too Large"),
+    ] {
+        for path in ["/count", "/upload/x"] {
+            let method = if path == "/count" { "POST" } else { "PUT" };
+            let mut t = Transcript::with_state(Http::default(), app("chunks"));
+            let head = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+            assert_eq!(status(&mut t, head + body), answer, "{method} {body:?}");
+        }
+    }
+}
+
+#[test]
+fn a_part_of_a_file_and_what_was_asked_behind_it_come_in_order() {
+    for is_inline in [false, true] {
+        let state = App { is_inline, ..app("parts") };
+        let letters: String = ('a'..='w').cycle().take(300_000).collect();
+        fs::write(state.root.join("letters"), &letters).unwrap();
+        let mut t = Transcript::with_state(Http::default(), state);
+        let part = "\r\n\r\nGET /letters HTTP/1.1\r\nHost: a\r\nRange: bytes=1-200000\r\n\r\n".to_owned();
+        t.receives(part + &get("/") + &get("/nope"));
+        let heard = text(t.sent());
+        let (head, rest) = heard.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 206") && head.contains("Content-Range: bytes 1-200000/300000\r\n"), "{head}");
+        let rest = rest.strip_prefix(&letters[1..200_001]).expect("these bytes of it");
+        assert!(rest.starts_with("HTTP/1.1 200 OK") && rest.contains("hello\nHTTP/1.1 404"), "{rest}");
+    }
+}
+
+fn client(opcode: u8, is_final: bool, payload: &[u8]) -> Vec<u8> {
+    let mask = [1, 2, 3, 4];
+    let mut out = vec![opcode | if is_final { 0x80 } else { 0 }];
+    match payload.len() {
+        n @ 0..=125 => out.push(0x80 | n as u8),
+        n => {
+            out.push(0x80 | 126);
+            out.extend((n as u16).to_be_bytes());
+        }
+    }
+    out.extend(mask);
+    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b));
+    out
+}
+
+fn hello() -> String {
+    "GET /echo HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        .into()
+}
+
+#[test]
+fn the_handshake_of_the_standard_and_frames_in_the_same_packet() {
+    let mut bytes = hello().into_bytes();
+    bytes.extend(client(1, false, "hé".as_bytes()));
+    bytes.extend(client(9, true, b"ping"));
+    bytes.extend(client(0, true, "llo".as_bytes()));
+    bytes.extend(client(8, true, &1000u16.to_be_bytes()));
+    every_cut(&bytes, Http::default);
+    let mut t = Transcript::<_, App>::new(Http::default());
+    t.receives(&bytes);
+    let heard = t.sent();
+    let end = heard.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+    assert!(text(heard[..end].to_vec()).contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    let mut want = ws::frame(10, b"ping");
+    want.extend(ws::frame(1, "héllo".as_bytes()));
+    want.extend(ws::frame(8, &1000u16.to_be_bytes()));
+    assert_eq!(heard[end..], want);
+    t.closes(Reason::is_clean);
+}
+
+#[test]
+fn a_ping_after_silence_and_the_end_after_more() {
+    let mut t = Transcript::<_, App>::new(Http::default());
+    t.receives(hello());
+    t.sent();
+    t.passes(20 * SECOND).sends(ws::frame(9, b"?")).receives(client(10, true, b"?"));
+    t.passes(20 * SECOND).sends(ws::frame(9, b"?")).passes(20 * SECOND).closes(|why| matches!(why, Reason::Limit(_)));
+}
+
+#[test]
+fn a_drain_ends_the_idle_at_once_and_the_busy_after_their_answer() {
+    let mut scene = Scene::new(1, app("c"));
+    scene.net().listen("10.0.0.1:80", Http::default).unwrap();
+    let [idle, busy, socket] = [(); 3].map(|()| scene.dials("10.0.0.1:80"));
+    scene.says(socket, hello()).takes(socket);
+    scene.says(busy, "POST /c HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabc").hears(busy, "");
+    scene.net().drain(30 * SECOND);
+    scene.passes(SECOND).hears_end(idle);
+    scene.hears(socket, ws::frame(8, &1001u16.to_be_bytes())).hears_end(socket);
+    scene.says(busy, "de");
+    let heard = text(scene.takes(busy));
+    assert!(heard.contains("Connection: close") && heard.ends_with("5 bytes\n"), "{heard}");
+    scene.hears_end(busy);
+    assert_eq!(scene.connections(), 0);
+}
+
+#[test]
+fn who_does_not_read_a_file_is_ended_after_the_stall_time() {
+    let mut app = app("d");
+    fs::write(app.root.join("huge"), vec![b'x'; 30_000_000]).unwrap();
+    for is_inline in [false, true] {
+        app.is_inline = is_inline;
+        let state = App { root: app.root.clone(), is_inline, ..App::default() };
+        let mut t = Transcript::with_state(Http::default(), state);
+        t.peer_stops_reading().receives(get("/huge")).passes(29 * SECOND).stays_open();
+        let queued = t.scene().net().stats().queued;
+        assert!(queued < 300_000, "{queued}");
+        t.passes(SECOND);
+        t.sent();
+        t.closes(|why| matches!(why, Reason::Limit(_)));
+    }
+}
