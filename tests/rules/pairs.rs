@@ -504,3 +504,24 @@ fn what_was_put_back_goes_to_the_partner_whenever_they_become_a_pair() {
         t.scene().hears(peer, "hello").hears_end(peer);
     }
 }
+
+/// What comes behind it has no terminator any more, and was given to the protocol.
+#[test]
+fn what_comes_behind_a_frame_that_was_refused_is_passed_on() {
+    let refuses: On = |ctx, _, call| {
+        if *call == Call::Connected {
+            ctx.set_terminator(Terminator::declared(5, 0));
+        }
+        Ok(())
+    };
+    for together in [true, false] {
+        let mut p = Proxy::with(Config::new(), Listen::new(), refuses, quiet);
+        if together {
+            p.scene.says(p.client, "12345rest");
+        } else {
+            p.scene.says(p.client, "123").says(p.client, "45rest");
+        }
+        p.scene.hears(p.server, "rest");
+        assert_eq!(p.calls()[0], [Call::Exceeded(Limit::FrameBytes)]);
+    }
+}
