@@ -525,3 +525,22 @@ fn what_comes_behind_a_frame_that_was_refused_is_passed_on() {
         assert_eq!(p.calls()[0], [Call::Exceeded(Limit::FrameBytes)]);
     }
 }
+
+/// Who is lost is read whatever its mate can take, and what that could not take is gone: nothing behind it may be passed on, and
+/// no end, or the server takes it for all.
+#[test]
+fn nothing_is_passed_on_behind_what_was_lost() {
+    let all: Vec<u8> = (0..20_000_u32).map(|n| (n % 251) as u8).collect();
+    for ends in [false, true] {
+        let config = Config::new().output_limits(0, 10, 1_000).read_bytes(4096).turn_bytes(1);
+        let mut p = Proxy::with(config, Listen::new(), quiet, quiet);
+        p.scene.net().link(p.front).expect("it is open").set_read_rate(1);
+        p.scene.says(p.client, &all);
+        if ends {
+            p.scene.ends(p.client);
+        }
+        let heard = p.scene.resets(p.client).takes(p.server);
+        p.scene.hears_reset(p.server);
+        assert!(all.starts_with(&heard) && heard.len() < all.len(), "{} bytes, which are not the first", heard.len());
+    }
+}

@@ -293,6 +293,16 @@ impl Conn {
 
     /// The selector reported an error. Who reads will meet it behind the last bytes; who does not read is told now.
     pub(crate) fn look_at_failure(&mut self, cx: &mut Cx) {
+    /// It is lost, and what it still has is nobody's.
+    pub(crate) fn end_lost_now(&mut self, cx: &mut Cx) {
+        if !self.end_if_lost(cx) {
+            self.end_by_failure(cx);
+        }
+        if self.is_open() {
+            self.end(Reason::Io(io::ErrorKind::ConnectionReset.into()), cx);
+        }
+    }
+
         if !self.take(FAILED) {
             return;
         }
