@@ -98,8 +98,8 @@ impl<S> Context<'_, S> {
     /// become something else.
     ///
     /// # Errors
-    /// If the reader fails before it has given anything, `done` is told, and may send something else. After that the error ends
-    /// the connection with [`Reason::Failed`]: what was begun cannot be completed.
+    /// If the reader fails before it has given anything, `done` is told, and may send something else. After that, or if `done` is
+    /// not called any more, the error ends the connection with [`Reason::Failed`]: what was begun cannot be completed.
     pub fn send_from<P: Protocol<S>, R: Read + Send + 'static>(
         &mut self,
         reader: R,
@@ -120,7 +120,8 @@ impl<S> Context<'_, S> {
         self.net.core.refill_by(lane.id(), move || {
             let (feed, done) = (Rc::clone(&of_refill), Rc::clone(&done));
             let arrived = move |net: &mut Net<'_, S>, state: &mut S, product: Result<Product, OffloadError>| {
-                let result = feed.borrow_mut().arrives(piece_of(product));
+                let is_heard = net.core.hub.find_open(key).is_some_and(|conn| conn.upgrades == life);
+                let result = feed.borrow_mut().arrives(piece_of(product), is_heard);
                 net.wake(key);
                 if let Some(result) = result {
                     (done.borrow_mut())(net.core, state, result);
@@ -355,13 +356,13 @@ struct Feed {
     is_reading: bool,
     has_ended: bool,
     bytes: u64,
-    /// After something was given.
+    /// After something was given, or when nobody hears of it.
     error: Option<io::Error>,
 }
 
 impl Feed {
-    /// What is to be told.
-    fn arrives(&mut self, piece: io::Result<Vec<u8>>) -> Option<io::Result<u64>> {
+    /// What is to be told. An error of which nobody hears is not passed over: what is sent would lack this.
+    fn arrives(&mut self, piece: io::Result<Vec<u8>>, is_heard: bool) -> Option<io::Result<u64>> {
         self.is_reading = false;
         match piece {
             Ok(piece) if piece.is_empty() => {
@@ -373,7 +374,7 @@ impl Feed {
                 self.ready = Some(piece);
                 None
             }
-            Err(error) if self.bytes == 0 => {
+            Err(error) if self.bytes == 0 && is_heard => {
                 self.has_ended = true;
                 Some(Err(error))
             }

@@ -140,3 +140,23 @@ fn a_drain_waits_for_it() {
     t.passes(50 * SECOND);
     assert_eq!(t.sent().len(), 700_000);
 }
+
+/// Who has begun to end politely, or has become something else, is not told: then the peer must not take what is left for all.
+#[test]
+fn an_error_of_which_nobody_hears_ends_the_connection() {
+    for upgrades in [false, true] {
+        let mut t = sending(move |ctx| {
+            send_from(ctx, Source { left: 0, piece: 1, fails: true });
+            ctx.send("end");
+            if upgrades {
+                ctx.upgrade(recorder(quiet as On));
+            } else {
+                ctx.close();
+            }
+        });
+        assert_eq!(t.sent(), b"");
+        let calls = t.calls();
+        let Some(Call::Closed(why)) = calls.last() else { panic!("{calls:?}") };
+        assert!(why.contains("the disk is broken"), "{why}");
+    }
+}
