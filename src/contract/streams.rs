@@ -172,6 +172,9 @@ struct End {
 }
 
 /// Gives out what was gathered, unless a piece is at work; and sees to it that no more comes than may.
+    if ctx.pair_if_open().is_none() {
+        return; // nobody waits for it any more
+    }
 fn go_on<S: 'static, P: Protocol<S>, W: Write + Send + 'static>(saved: &Rc<RefCell<Saved<S, P, W>>>, ctx: &mut Context<'_, S>) {
     let this = &mut *saved.borrow_mut();
     let is_last = this.end.is_some();

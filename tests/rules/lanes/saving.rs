@@ -293,3 +293,22 @@ fn a_pair_passes_on_what_comes_behind_it() {
     t2.receives("onerest").gets(&[frame("saved one")]);
     assert_eq!(t2.scene().net().link(other).expect("open").unread(), 0);
 }
+
+/// It was given another piece all the same.
+#[test]
+fn who_closes_because_the_frame_is_too_long_saves_no_more() {
+    let mut t = dialogue(
+        (|ctx, _, call| {
+            if let Call::Exceeded(_) = call {
+                ctx.close();
+            }
+            Ok(())
+        }) as On,
+    );
+    let said = begin(&mut t, Terminator::line(3), 1000);
+    t.receives("too long\n").peer_ends();
+    let calls = t.calls();
+    assert!(matches!(calls[..], [Call::Exceeded(_), Call::Closed(_)]), "{calls:?}");
+    t.scene().passes(SECOND);
+    assert_said(&said, &["dropped 0"]);
+}
