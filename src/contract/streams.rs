@@ -66,7 +66,6 @@ impl<S: 'static> Context<'_, S> {
         done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, io::Result<W>) -> Outcome + 'static,
     ) {
         let lane = self.net.core.lane(writer);
-        let owed = self.net.core.owed_eof.take();
         let Some((conn, cx)) = self.pair_if_open() else { return };
         if conn.is_saving() {
             self.fail("a `save` before the one that is under way has ended");
@@ -75,7 +74,7 @@ impl<S: 'static> Context<'_, S> {
         conn.extra().is_saving = true;
         conn.set_if(MAY_HAVE_FRAME, conn.held.is_some() && !conn.is(EOF_TOLD));
         cx.lent.recut = cx.stats.callbacks; // what was put back goes there too
-        let end = conn.is(EOF_TOLD).then(|| End { tail: owed, error: conn.cut_short() });
+        let end = conn.is(EOF_TOLD).then(|| End { tail: None, error: conn.cut_short() });
         let has_ended = end.is_some();
         let saved = Saved { lane, gathered: Vec::new(), is_at_work: false, end, hold: None, done: Some(Box::new(done)) };
         let saved = Rc::new(RefCell::new(saved));
@@ -165,17 +164,17 @@ struct Saved<S, P, W: Send + 'static> {
 }
 
 struct End {
-    /// That of the stream: `eof` is still owed, with this.
+    /// That of the stream: `eof` is owed to the protocol, with this.
     tail: Option<Vec<u8>>,
     /// What came is not whole.
     error: Option<io::Error>,
 }
 
 /// Gives out what was gathered, unless a piece is at work; and sees to it that no more comes than may.
+fn go_on<S: 'static, P: Protocol<S>, W: Write + Send + 'static>(saved: &Rc<RefCell<Saved<S, P, W>>>, ctx: &mut Context<'_, S>) {
     if ctx.pair_if_open().is_none() {
         return; // nobody waits for it any more
     }
-fn go_on<S: 'static, P: Protocol<S>, W: Write + Send + 'static>(saved: &Rc<RefCell<Saved<S, P, W>>>, ctx: &mut Context<'_, S>) {
     let this = &mut *saved.borrow_mut();
     let is_last = this.end.is_some();
     if !this.is_at_work && (is_last || !this.gathered.is_empty()) {
@@ -230,18 +229,14 @@ fn written<S: 'static, P: Protocol<S>, W: Write + Send + 'static>(
     let (done, end, hold) = (this.done.take(), this.end.take(), this.hold.take());
     drop(this);
     ctx.net.core.next = Some(Next::Bare);
-    ctx.net.core.owed_eof = end.and_then(|end| end.tail);
-    if let Some((conn, _)) = ctx.pair_if_open() {
+    if let Some((conn, cx)) = ctx.pair_if_open() {
         conn.extra().is_saving = false;
+        if let Some(tail) = end.and_then(|end| end.tail) {
+            conn.owe_eof(&tail, cx);
+        }
     }
     if let (Some(done), Some(protocol)) = (done, handler.as_any().downcast_mut::<P>()) {
-        let outcome = done(protocol, &mut ctx.lent(), state, result);
-        let owed = ctx.net.core.owed_eof.take();
-        outcome?;
-        let owes_eof = owed.filter(|_| matches!(ctx.net.core.next, Some(Next::Bare)));
-        if let Some(tail) = owes_eof.filter(|_| ctx.pair_if_open().is_some()) {
-            protocol.eof(&mut ctx.lent(), state, &tail)?;
-        }
+        done(protocol, &mut ctx.lent(), state, result)?;
     }
     hold.into_iter().for_each(|hold| ctx.release(hold));
     Ok(())

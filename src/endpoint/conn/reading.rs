@@ -216,6 +216,15 @@ impl Conn {
         self.put(MAY_HAVE_FRAME, is_recut || !self.reads() || self.forwards_to().is_some());
     }
 
+    /// Who stood before its protocol was told the end: that comes again, with this tail, once reading is on.
+    pub(crate) fn owe_eof(&mut self, tail: &[u8], cx: &mut Cx) {
+        self.clear(EOF_TOLD);
+        if !tail.is_empty() {
+            self.held = Some(Box::new(Input::of(tail)));
+        }
+        cx.lent.unread = tail.len();
+    }
+
     pub(crate) fn set_terminator(&mut self, terminator: Terminator, cx: &mut Cx) {
         if let Some(framer) = self.framing.set(terminator) {
             discard("a framer", framer);
@@ -284,15 +293,6 @@ impl Conn {
         self.end(Reason::Io(error), cx);
     }
 
-    /// There is nothing more to read of a connection that can no more be written to. Whether that was its end.
-    fn end_if_lost(&mut self, cx: &mut Cx) -> bool {
-        let Some(extra) = &mut self.extra else { return false };
-        let Some(error) = extra.write_error.take() else { return false };
-        self.end(Reason::Io(error), cx)
-    }
-
-    /// The selector reported an error. Who reads will meet it behind the last bytes; who does not read is told now.
-    pub(crate) fn look_at_failure(&mut self, cx: &mut Cx) {
     /// It is lost, and what it still has is nobody's.
     pub(crate) fn end_lost_now(&mut self, cx: &mut Cx) {
         if !self.end_if_lost(cx) {
@@ -303,6 +303,15 @@ impl Conn {
         }
     }
 
+    /// There is nothing more to read of a connection that can no more be written to. Whether that was its end.
+    fn end_if_lost(&mut self, cx: &mut Cx) -> bool {
+        let Some(extra) = &mut self.extra else { return false };
+        let Some(error) = extra.write_error.take() else { return false };
+        self.end(Reason::Io(error), cx)
+    }
+
+    /// The selector reported an error. Who reads will meet it behind the last bytes; who does not read is told now.
+    pub(crate) fn look_at_failure(&mut self, cx: &mut Cx) {
         if !self.take(FAILED) {
             return;
         }
