@@ -286,7 +286,13 @@ impl Sent {
 impl Model {
     /// Something of all this, in a callback; seldom, or never.
     pub(super) fn act_elsewhere(&mut self, id: usize, ctx: &mut Context<'_, Site>) {
-        if self.often == 0 || self.quiet.get() || self.story.broken.is_some() || !self.elsewhere.one_in(self.often) {
+        if self.often == 0 || self.quiet.get() || self.story.broken.is_some() {
+            return;
+        }
+        if self.conns[id].peer.is_some_and(|peer| self.conns[peer].has_big) && self.conns[id].saving.is_none() {
+            return self.save(id, ctx); // or it would seldom be saved
+        }
+        if !self.elsewhere.one_in(self.often) {
             return;
         }
         match self.elsewhere.below(10) {
@@ -389,7 +395,8 @@ impl Model {
         }
         self.skip(id);
         if !is_second && self.conns[id].hears == Dialect::Raw {
-            let framing = self.some_framing_to_save();
+            let has_big = self.conns[id].peer.is_some_and(|peer| self.conns[peer].has_big);
+            let framing = if has_big { Framing::None } else { self.some_framing_to_save() };
             self.set_framing(id, &mut ctx.net, framing);
         }
         let conn = &self.conns[id];
@@ -476,6 +483,7 @@ impl Model {
         self.sources.push(Source { owner: (id, conn.life), is_pending: takes, is_told: !takes, at, bytes, fails_at, log });
         if takes {
             conn.has_sources = true;
+            conn.has_big |= is_big;
             conn.sent.extend_from_slice(&wire[..fails_at.unwrap_or(bytes)]);
             if fails_at.is_some() {
                 conn.may.push(Why::Failed);
@@ -488,7 +496,7 @@ impl Model {
 
     /// A big one needs its time.
     pub(super) fn allow_big(&mut self) {
-        if self.often > 0 && self.window >= 8_000 && self.elsewhere.one_in(8) {
+        if self.often > 0 && self.window >= 100_000 && self.elsewhere.one_in(2) {
             self.big_left = 2;
             self.slow_rate += (2 * BIG) as u64 / 50;
         }

@@ -168,6 +168,8 @@ pub(super) struct Conn {
     pub(super) saving: Option<usize>,
     /// Something was sent from elsewhere.
     pub(super) has_sources: bool,
+    /// More than a piece of it.
+    pub(super) has_big: bool,
     /// With whom it is a pair, or was when that one ended.
     pub(super) mate: Option<usize>,
     /// Nothing more of what its mate receives is sent, and all that was is known.
@@ -240,6 +242,7 @@ impl Conn {
             moved: [0; 2],
             saving: None,
             has_sources: false,
+            has_big: false,
             mate: None,
             feed_is_over: false,
             ahead: 0,
@@ -733,6 +736,9 @@ impl Model {
             }
         };
         let weather = weather.window(window);
+        if self.big_left > 0 && self.elsewhere.one_in(2) {
+            return weather.work(SECOND);
+        }
         if self.often > 0 && self.elsewhere.one_in(60) {
             self.had_long_work = true;
             self.story.note(|| "      work may last for hours".to_owned());
