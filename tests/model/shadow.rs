@@ -682,6 +682,7 @@ impl Model {
             .linger_max(dice.pick(&[SECOND, 10 * SECOND]))
             .lingering_max(dice.pick(&[0, 1, 1024]));
         let connect_max = dice.pick(&[SECOND, 30 * SECOND]);
+        let lane_threads = if self.often > 0 { self.elsewhere.pick(&[1, 1, 8]) } else { 8 };
         self.places.push(Place {
             connect_max,
             marks: Marks { high, cap },
@@ -710,6 +711,7 @@ impl Model {
         });
         config
             .connect_max(connect_max)
+            .lane_threads(lane_threads)
             .offload_threads(threads)
             .offload_queue(queue)
             .resolve_threads(dice.pick(&[1, 3, 8]))
