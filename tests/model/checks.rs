@@ -483,7 +483,11 @@ impl Model {
             );
             conn.got = told;
         } else if let Framing::Skip { .. } = self.conns[id].framing {
-            self.conns[id].got += self.rest(id).len();
+            let rest = self.rest(id).len();
+            let read = self.conns[id].key.and_then(|key| moved(key, net)).map_or(0, |moved| moved[0] as usize);
+            let conn = &mut self.conns[id];
+            // Of a refusal nobody has told yet what it says.
+            conn.got = if conn.peer.is_some() { conn.got + rest } else { read };
         }
         let host = self.conns[id].host;
         self.forget_elsewhere(id);
