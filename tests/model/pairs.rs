@@ -16,7 +16,7 @@ use mainspring::{Key, Net};
 impl Model {
     pub(super) fn pair_some(&mut self, id: usize, net: &mut Net<'_, Site>) {
         let dice: &mut Dice = &mut self.pairs;
-        if self.often == 0 || !dice.one_in(25) {
+        if self.often == 0 || !dice.one_in(8) {
             return;
         }
         let all = &self.places[self.conns[id].host].conns;
