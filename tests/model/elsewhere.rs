@@ -446,6 +446,15 @@ impl Model {
         }
         let (is_open, takes) = (ctx.net.is_open(ctx.key), ctx.net.send(ctx.key, b""));
         let is_big = self.big_left > 0 && self.elsewhere.one_in(4) && self.conns[id].speaks == Dialect::Raw;
+        let queued = ctx.queued();
+        if is_big && takes && queued == 0 {
+            // At once, so that who saves it has to hold.
+            self.big_left -= 1;
+            let wire = words(id * 7919 + self.conns[id].sent.len(), BIG - self.elsewhere.below(BIG / 8));
+            self.conns[id].has_big = true;
+            let accepted = ctx.net.send(ctx.key, &wire);
+            return self.sent(id, &mut ctx.net, queued, is_open, accepted, &wire);
+        }
         let dice = &mut self.elsewhere;
         let bytes = if is_big {
             self.big_left -= 1;
