@@ -15,7 +15,7 @@ impl Model {
         self.figures.callbacks += 1;
         let (id, key) = (me.id, ctx.key);
         self.look_at_pairs(self.conns[id].host, &mut ctx.net);
-        self.look_ahead(id, call.bytes());
+        self.look_ahead(id, key, &ctx.net);
         self.conns[id].came_back = 0;
         self.story.note(|| format!("   {id} on {} {call:?}", key));
         if self.conns[id].key.is_none() {

@@ -563,10 +563,15 @@ impl Model {
         let (range, through) = save.framing.saved(rest);
         let log = look(&save.log);
         let (kept, is_flushed, has_failed) = (log.kept.len(), log.is_flushed, log.has_failed);
+        // Where the end was passed on before, nobody was told.
+        let may_be_at_the_end = self.conns[id].mate.is_some() && through == Some(0);
         let is_right = match saved {
             Saved::Whole => is_flushed && !has_failed && log.is_back,
             Saved::CutShort => {
-                is_flushed && !has_failed && (is_murky || through.is_none()) && !matches!(save.framing, Framing::None)
+                is_flushed
+                    && !has_failed
+                    && (is_murky || may_be_at_the_end || through.is_none())
+                    && !matches!(save.framing, Framing::None)
             }
             Saved::Exceeded => save.has_exceeded,
             Saved::NoThread => self.had_faults,

@@ -127,6 +127,9 @@ impl Model {
 
     fn look_at_pair(&mut self, id: usize, mate: usize, net: &mut Net<'_, Site>) {
         let (Some(key), Some(other)) = (self.conns[id].key, self.conns[mate].key) else { return };
+        if self.conns[id].peer.is_none() {
+            self.meet_peer(id, read_of(key, net) > 0); // it was refused
+        }
         self.skip(id);
         let read = net.link(key).map(|link| link.unread()).map(|unread| read_of(key, net) - unread);
         if !net.is_open(other) {
@@ -188,18 +191,17 @@ impl Model {
     }
 
     /// What comes to this one may have been passed on to its peer, by whom that was told.
-    pub(super) fn look_ahead(&mut self, id: usize, has: usize) {
+    pub(super) fn look_ahead(&mut self, id: usize, key: Key, net: &Net<'_, Site>) {
         let Some(feed) = self.conns[id].peer else { return };
         let Some(source) = self.conns[feed].mate else { return };
-        self.skip(source);
         if self.conns[feed].host == self.conns[id].host {
             return; // somebody has just looked
         }
+        self.meet_peer(source, read_of(key, net) > self.conns[feed].sent.len()); // it was refused
+        self.skip(source);
         if self.conns[feed].feed_is_over || self.conns[feed].is_half_closed || !self.forwards(source) {
             return;
         }
-        let is_unknown = self.conns[id].got + has > self.conns[feed].sent.len();
-        self.meet_peer(source, is_unknown);
         let Some(peer) = self.conns[source].peer else { return };
         let got = self.conns[source].got;
         let more = self.conns[peer].sent[got..].to_vec();

@@ -133,7 +133,7 @@ impl Model {
         }
         let conn = &self.conns[id];
         let is_owed = conn.was_congested && !conn.is_half_closed && !is_congested;
-        let is_stuck = is_congested && queued == 0 && !conn.is_half_closed;
+        let is_stuck = is_congested && queued == 0 && !conn.is_half_closed && !conn.may_be_half_closed;
         promise!(self.story, !is_stuck, "{id} is congested, and nothing is queued");
         promise!(self.story, !is_owed, "{id} was congested, and is not told that it is no more");
         let conn = &self.conns[id];
@@ -156,7 +156,11 @@ impl Model {
         let has_passed_on = conn.mate.is_some_and(|mate| self.conns[mate].is_half_closed);
         let is_told = conn.has_eof || has_passed_on || self.forwards(id) || (self.had_long_work && conn.saving.is_some());
         promise!(self.story, is_told || !has_ended, "{peer} has ended, and {id} was not told");
-        let is_passed_on = !self.forwards(id) || conn.mate.is_none_or(|mate| self.conns[mate].is_half_closed);
+        let is_passed_on = !self.forwards(id)
+            || conn.mate.is_none_or(|mate| {
+                let mate = &self.conns[mate];
+                mate.is_half_closed || mate.may_be_half_closed
+            });
         promise!(self.story, is_passed_on || !has_ended, "{peer} has ended, and that of {id} was not passed on");
         let is_tied = !conn.targets.is_empty() || self.conns.iter().any(|one| one.targets.contains(&id));
         // Of the others only the loop knows whether something was sent since anything came.

@@ -476,16 +476,6 @@ pub(super) enum Call<'a> {
     Closed(Why),
 }
 
-impl Call<'_> {
-    /// That it was given.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Received(bytes) | Self::Frame(bytes) | Self::Eof(bytes) => bytes.len(),
-            _ => 0,
-        }
-    }
-}
-
 /// The protocol: it tells the model, and does what the model says.
 pub(super) struct Peer {
     pub(super) id: usize,
