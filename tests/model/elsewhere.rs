@@ -445,7 +445,8 @@ impl Model {
             return; // what its mate has would stand somewhere in between
         }
         let (is_open, takes) = (ctx.net.is_open(ctx.key), ctx.net.send(ctx.key, b""));
-        let is_big = self.big_left > 0 && self.elsewhere.one_in(4) && self.conns[id].speaks == Dialect::Raw;
+        let has_pair = self.conns[id].peer.is_some_and(|peer| self.conns[peer].mate.is_some());
+        let is_big = self.big_left > 0 && !has_pair && self.elsewhere.one_in(4) && self.conns[id].speaks == Dialect::Raw;
         let queued = ctx.queued();
         if is_big && takes && queued == 0 {
             // At once, so that who saves it has to hold.

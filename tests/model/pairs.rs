@@ -33,7 +33,9 @@ impl Model {
     fn may_be_paired(&self, id: usize, other: usize) -> bool {
         let conn = &self.conns[id];
         let has_free_peer = conn.peer != Some(other) && conn.peer.is_none_or(|peer| self.conns[peer].mate.is_none());
-        has_free_peer && [conn.speaks, conn.hears] == [Dialect::Raw; 2]
+        // Much in small pieces looks like spinning.
+        let has_big = conn.has_big || conn.peer.is_some_and(|peer| self.conns[peer].has_big);
+        has_free_peer && !has_big && [conn.speaks, conn.hears] == [Dialect::Raw; 2]
     }
 
     fn pair(&mut self, id: usize, other: usize, net: &mut Net<'_, Site>) {

@@ -131,6 +131,9 @@ impl Model {
         if self.had_long_work && has_sources {
             return; // what stands in front is still read
         }
+        if conn.mate.is_some_and(|mate| self.conns[mate].peer.is_none()) {
+            return; // what it passes on waits in the backlog of a listener that pauses
+        }
         let conn = &self.conns[id];
         let is_owed = conn.was_congested && !conn.is_half_closed && !is_congested;
         let is_stuck = is_congested && queued == 0 && !conn.is_half_closed && !conn.may_be_half_closed;
@@ -178,6 +181,9 @@ impl Model {
         let (conn, other) = (&self.conns[id], &self.conns[peer]);
         if queued == 0 && !other.is_over && !is_congested && !self.places[conn.host].was_drained {
             self.look_at_sources_at_rest(id);
+        }
+        if has_passed_on && has_ended {
+            return; // nobody was told, and nothing more is read
         }
         if self.conns[id].saving.is_some() {
             return self.look_at_save_at_rest(id, unread);
