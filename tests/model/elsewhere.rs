@@ -558,7 +558,8 @@ impl Model {
         let from = self.saves[number].from;
         self.meet_peer(id, read > from);
         let has_end = self.has_said_its_end(self.conns[id].peer);
-        let is_murky = self.is_murky(id);
+        // Also where a refused frame ends of which the rest never came.
+        let is_murky = self.is_murky(id) || (from > 0 && self.conns[id].skipped_to == from);
         let save = &self.saves[number];
         let rest = self.conns[id].peer.map_or(&[][..], |peer| &self.conns[peer].sent[from.min(self.conns[peer].sent.len())..]);
         let (range, through) = save.framing.saved(rest);
@@ -572,7 +573,7 @@ impl Model {
                 is_flushed
                     && !has_failed
                     && (is_murky || may_be_at_the_end || through.is_none())
-                    && !matches!(save.framing, Framing::None)
+                    && (is_murky || !matches!(save.framing, Framing::None))
             }
             Saved::Exceeded => save.has_exceeded,
             Saved::NoThread => self.had_faults,
