@@ -54,8 +54,8 @@ sed -n 's/^[0-9]* seeds from [0-9]* on: //p' "$results"/*.out | awk -F'; ' -v se
     }
     END {
         printf "seeds        %d (from %d on), all passed\ntime         %d s on %d cores\n", seeds, first, took, cores
-        split("operations callbacks connections bytes frames", order, " ")
-        for (n = 1; n <= 5; n++) printf "%-12s %.0f\n", order[n], sums[order[n]]
+        count = split("operations callbacks connections bytes frames offloads pieces saves sources pairs", order, " ")
+        for (n = 1; n <= count; n++) printf "%-12s %.0f\n", order[n], sums[order[n]]
         printf "closed      "
         split("finish eof drained abort shutdown resolve connect io limit overflow failed", names, " ")
         for (n = 1; n <= 11; n++) printf " %s %.0f", names[n], reasons[names[n]]

@@ -16,7 +16,7 @@ place=${CARGO_TARGET_DIR:-$PWD/target}/mutations
 copy=$place/tree
 mkdir -p "$place"
 survived=0
-tests=(--features sim --lib --test asynchat --test rules --test sim --test matrix)
+tests=(--features sim --lib --test asynchat --test rules --test sim --test matrix --test model)
 
 # How long the tests may take: they need a fraction of it, but a bug may make them wait for what never comes.
 seconds_max=240
@@ -232,4 +232,77 @@ mutation 'a listener that pauses is not woken by who ends' src/hub/opening.rs \
     '        if was_paused {' '        if false && was_paused {'
 mutation 'a drain leaves those who wait at a listener that pauses' src/endpoint/listening.rs \
     'most.max(1)) && !self.is_draining()' 'most.max(1))'
+# What is worked on elsewhere, and pairs.
+mutation 'the last of a lane is not done when it is dropped' src/contract/lanes.rs \
+    'impl Drop for Last {
+    fn drop(&mut self) {
+        self.run();' 'impl Drop for Last {
+    fn drop(&mut self) {'
+mutation 'a lane has two pieces at work' src/contract/lanes.rs \
+    'self.queue(id).filter(|queue| queue.at_work.is_none())' 'self.queue(id)'
+mutation 'pieces of a lane are given out from the wrong end' src/contract/lanes.rs \
+    'queue.waiting.pop_front()' 'queue.waiting.pop_back()'
+mutation 'a lane stops when a piece was refused' src/contract/lanes.rs \
+    '                (Err(refused), Some(done)) => {
+                    self.piece_ended(ticket);
+                    self.refuse_work(ticket, refused, done);
+                }' '                (Err(refused), Some(done)) => {
+                    self.piece_ended(ticket);
+                    self.refuse_work(ticket, refused, done);
+                    return;
+                }'
+mutation 'a lane is not gone on with when the piece at work is forgotten' src/contract/lanes.rs \
+    'id.into_iter().for_each(|id| self.go_on(id));' 'let _ = id;'
+mutation 'what a lane was asked at a shutdown is forgotten' src/contract/lanes.rs \
+    '    fn drop_all_pieces(&mut self) {
+        self.do_asks();' '    fn drop_all_pieces(&mut self) {'
+mutation 'a save loses what was gathered when it begins to hold' src/contract/streams.rs \
+    '        this.hold = Some(ctx.hold());' '        if !is_last {
+            this.gathered.clear();
+        }
+        this.hold = Some(ctx.hold());'
+mutation 'a save that holds never goes on' src/contract/streams.rs \
+    'let hold = if this.end.is_none() { this.hold.take() } else { None };' 'let hold: Option<Hold> = None;'
+mutation 'a save writes a piece again' src/contract/streams.rs \
+    '            piece.clear();
+' ''
+mutation 'a save goes on behind the end of its frame' src/contract/streams.rs \
+    'self.gather(input.slice(range), true);' 'self.gather(input.slice(range), false);'
+mutation 'the end behind what is saved is not told' src/contract/streams.rs \
+    'conn.owe_eof(&tail, cx);' 'let _ = (&tail, cx);'
+mutation 'a connection that was closed in `exceeded` saves on' src/contract/streams.rs \
+    '    if ctx.pair_if_open().is_none() {
+        return; // nobody waits for it any more' '    if false {
+        return; // nobody waits for it any more'
+mutation 'an error of `send_from` of which nobody hears is passed over' src/contract/streams.rs \
+    'Err(error) if self.bytes == 0 && is_heard => {' 'Err(error) if self.bytes == 0 => {'
+mutation 'an error in the midst of `send_from` is taken for the end' src/contract/streams.rs \
+    '                self.error = Some(error);
+                None' '                self.has_ended = true;
+                drop(error);
+                None'
+mutation 'a pair forgets the half-close' src/hub/ties.rs \
+    'mate() {
+            self.half_close(mate);' 'mate() {
+            let _ = mate;'
+mutation 'a pair loses what its mate has no room for' src/hub/ties.rs \
+    'Some(some.len())' 'Some(all.len())'
+mutation 'something is passed on behind what was lost' src/hub/ties.rs \
+    'if taken.is_none() {' 'if false {'
+mutation 'an unclean end closes the partner politely' src/hub/ties.rs \
+    '        if is_clean {
+            self.lend_if_open(key, Conn::close);' '        if is_clean || true {
+            self.lend_if_open(key, Conn::close);'
+mutation 'an end before the pair is not passed on' src/hub/ties.rs \
+    '            if self.slots.conn_at(key.index()).is(EOF_TOLD) {
+                self.half_close(mate);' '            if self.slots.conn_at(key.index()).is(EOF_TOLD) {
+                let _ = mate;'
+mutation 'a pair is not throttled' src/hub/ties.rs \
+    '        self.throttle(key, mate);
+' '        let _ = mate;
+'
+mutation 'what comes behind a refused frame goes to the protocol of a pair' src/framing/mod.rs \
+    '                if let Self::None = self {
+                    return Found::Piece' '                if false {
+                    return Found::Piece'
 exit $survived

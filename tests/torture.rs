@@ -8,8 +8,8 @@
 #![allow(dead_code)] // as a module it is used for its other half
 
 use mainspring::{
-    Address, Config, Connect, Context, Endian, Key, Limit, Listen, Net, Outcome, Panics, Produced, Protocol, Reactor, Reason,
-    Terminator, Width,
+    Address, Config, Connect, Context, Endian, Key, Limit, Listen, Net, OffloadError, Outcome, Panics, Produced, Protocol,
+    Reactor, Reason, Terminator, Width,
     testing::{Errno, Fate, Host, NameFate, Sim, Weather},
 };
 use std::{
@@ -105,6 +105,8 @@ pub(crate) struct Page {
     peer: Option<Address>,
     sent: Vec<u8>,
     got: Vec<u8>,
+    /// What it sends is what its partner was sent: that is looked at from end to end.
+    passes_on: bool,
 }
 
 impl Page {
@@ -152,6 +154,22 @@ impl Page {
 thread_local! {
     /// Protocols that were made and not yet dropped.
     static ALIVE: Cell<i64> = const { Cell::new(0) };
+}
+
+/// Counts as one of them. In the simulation other threads are this one.
+struct Alive;
+
+impl Alive {
+    fn one_more() -> Self {
+        ALIVE.with(|alive| alive.set(alive.get() + 1));
+        Self
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        ALIVE.with(|alive| alive.set(alive.get() - 1));
+    }
 }
 
 /// The state of each host.
@@ -266,13 +284,13 @@ pub(crate) struct Player {
 }
 
 pub(crate) fn player(label: &'static str, role: impl FnMut(&mut Me<'_, '_>, &Call) -> Outcome + 'static) -> Player {
-    ALIVE.with(|alive| alive.set(alive.get() + 1));
+    std::mem::forget(Alive::one_more());
     Player { label, cut: Cut::None, role: Box::new(role) }
 }
 
 impl Drop for Player {
     fn drop(&mut self) {
-        ALIVE.with(|alive| alive.set(alive.get() - 1));
+        drop(Alive);
     }
 }
 
@@ -717,6 +735,7 @@ pub(crate) type Journals = Vec<(usize, &'static str, Vec<Call>)>;
 
 /// What was received is a prefix of what the other end sent, and all of it if its end was seen.
 fn assert_whole(pages: &[(usize, Page)]) {
+    assert_whole_through(pages);
     for (_, page) in pages {
         assert_eq!(page.phase, Phase::Closed, "{}: {:?}", page.label, page.calls);
         let Some((_, other)) =
@@ -725,10 +744,26 @@ fn assert_whole(pages: &[(usize, Page)]) {
             assert!(REFUSAL.starts_with(&page.got), "{} was given bytes that nobody sent", page.label);
             continue;
         };
+        if other.passes_on {
+            continue;
+        }
         assert!(other.sent.starts_with(&page.got), "{} was given other bytes than were sent", page.label);
         if page.saw_end {
             assert_eq!(page.got.len(), other.sent.len(), "{} saw the end, and something is missing", page.label);
         }
+    }
+}
+
+/// The same of the two ends of a pair.
+fn assert_whole_through(pages: &[(usize, Page)]) {
+    let of = |label| pages.iter().map(|(_, page)| page).find(|page| page.label == label);
+    let (true, Some(one)) = (pages.iter().any(|(_, page)| page.passes_on), of("this end")) else { return };
+    let Some(other) = of("that end") else { return assert_eq!(one.got, b"", "nobody has said that") };
+    for (page, other) in [(one, other), (other, one)] {
+        assert!(other.sent.starts_with(&page.got), "{} was given other bytes than were sent", page.label);
+        // A connect that was given up has ended without a word.
+        let is_whole = !page.saw_end || page.got.is_empty() || page.got.len() == other.sent.len();
+        assert!(is_whole, "{} saw the end, and something is missing: {:?}", page.label, page.got.len());
     }
 }
 
@@ -870,6 +905,122 @@ fn answers_from_other_threads(stage: &mut Stage) {
         call => me.usual(call),
     });
     stage.connect(THIRD, &door, leaves);
+}
+
+/// What is uploaded is written elsewhere, and sent back from there; a lane beside it has work that fails and panics.
+fn an_upload_that_is_kept_elsewhere(stage: &mut Stage) {
+    /// Of which no piece may be done behind the last.
+    fn works(me: &mut Me<'_, '_>) {
+        let mut lane = me.ctx.net.lane(0);
+        for piece in 0..4 {
+            lane.offload(
+                me.ctx,
+                move |done| {
+                    assert!(*done <= piece, "in order");
+                    *done = piece + 1;
+                    if piece % 2 == 0 {
+                        std::panic::resume_unwind(Box::new("on purpose"));
+                    }
+                    piece
+                },
+                move |_: &mut Player, _, _, made| {
+                    match made {
+                        Ok(made) => assert_eq!(made, piece),
+                        Err(OffloadError::Panicked(text)) => assert_eq!(text, "on purpose"),
+                        Err(_) => {} // no thread
+                    }
+                    Ok(())
+                },
+            );
+        }
+        let alive = Alive::one_more();
+        lane.finish(move |_| drop(alive));
+    }
+    let keeps = || {
+        player("keeper", |me, call| match call {
+            Call::Connected => {
+                works(me);
+                me.ctx.save(Vec::new(), |_: &mut Player, ctx, book, saved| {
+                    let (kept, key) = (saved?, ctx.key);
+                    let page = book.pages.entry(key).or_default();
+                    page.got.extend_from_slice(&kept);
+                    page.sent.extend_from_slice(&kept);
+                    page.was_congested = true;
+                    let bytes = kept.len() as u64;
+                    ctx.send_from(std::io::Cursor::new(kept), move |_: &mut Player, ctx, book, sent| {
+                        assert_eq!(sent?, bytes);
+                        let key = ctx.key;
+                        book.close(&mut ctx.net, key);
+                        Ok(())
+                    });
+                    Ok(())
+                });
+                Ok(())
+            }
+            Call::Eof(_) => Ok(()), // the answer is under way
+            call => me.usual(call),
+        })
+    };
+    let door = stage.listen(SERVER, keeps);
+    let uploads = player("uploader", |me, call| {
+        if *call == Call::Connected {
+            let whole = pattern(BULK);
+            me.page().sent.extend_from_slice(&whole);
+            me.page().was_congested = true;
+            me.ctx.send_from(std::io::Cursor::new(whole), |_: &mut Player, ctx, book, sent| {
+                if sent.is_err() {
+                    book.pages.entry(ctx.key).or_default().sent.clear(); // no thread: it ends without a word
+                }
+                sent?;
+                ctx.half_close();
+                Ok(())
+            });
+        }
+        me.usual(call)
+    });
+    stage.connect(CLIENT, &door, uploads);
+}
+
+fn a_pair(stage: &mut Stage) {
+    let server = stage.listen(SERVER, || {
+        player("that end", |me, call| match call {
+            Call::Eof(_) => {
+                let got = me.got();
+                me.send(format!("{got}\n"));
+                me.send(pattern(BULK));
+                me.close();
+                Ok(())
+            }
+            call => me.usual(call),
+        })
+    });
+    fn passes_on(label: &'static str, to: Option<String>) -> Player {
+        player(label, move |me, call| {
+            me.page().passes_on = true;
+            me.page().was_congested = true; // by what nobody tells it of
+            if let (Call::Connected, Some(to)) = (call, &to) {
+                let (inside, outside) = (me.ctx.key, me.connect(to, passes_on("outside", None)));
+                if !me.ctx.net.pair(inside, outside) {
+                    me.abort(); // it could not even begin
+                }
+            }
+            if let Call::Exceeded(_) = call {
+                me.abort(); // an `Err` would end well towards its own peer
+                return Ok(());
+            }
+            me.usual(call)
+        })
+    }
+    let to = server.address;
+    let proxy = stage.listen(THIRD, move || passes_on("inside", Some(to.clone())));
+    let client = player("this end", |me, call| {
+        if *call == Call::Connected {
+            me.send(pattern(BULK));
+            me.ctx.half_close();
+        }
+        me.usual(call)
+    });
+    stage.connect(CLIENT, &proxy, client);
 }
 
 fn a_chat_of_four(stage: &mut Stage) {
@@ -1824,6 +1975,7 @@ mod tests {
             echo
             lines_both_ways
             answers_from_other_threads
+            a_pair
             a_chat_of_four
             a_proxy_with_throttles
             a_large_producer_with_a_slow_reader
@@ -1843,6 +1995,7 @@ mod tests {
             resets_while_paused;
         Timed:
             abort_in_mid_transfer
+            an_upload_that_is_kept_elsewhere
             drain_under_load
             shutdown_while_busy;
         Simulated:

@@ -32,8 +32,6 @@ pub(crate) struct Core<S> {
     pub(crate) handlers: Vec<Option<Box<dyn Handler<S>>>>,
     /// What the connection whose callback is running is to become.
     pub(crate) next: Option<Next<S>>,
-    /// An end that a save has met, whose `done` is running: `eof` is still owed, with this.
-    pub(super) owed_eof: Option<Vec<u8>>,
     /// The listener whose factory is running.
     pub(crate) accepting: Option<Key>,
     /// Apart from these, because there are few of them and many connections.
@@ -72,7 +70,6 @@ impl<S> Core<S> {
             hub,
             handlers: Vec::new(),
             next: None,
-            owed_eof: None,
             accepting: None,
             factories: Table::default(),
             dispatchers: Table::default(),

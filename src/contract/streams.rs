@@ -70,7 +70,6 @@ impl<S: 'static> Context<'_, S> {
         done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, io::Result<W>) -> Outcome + 'static,
     ) {
         let lane = self.net.core.lane(writer);
-        let owed = self.net.core.owed_eof.take();
         let Some((conn, cx)) = self.pair_if_open() else { return };
         if conn.is_saving() {
             self.fail("a `save` before the one that is under way has ended");
@@ -79,7 +78,7 @@ impl<S: 'static> Context<'_, S> {
         conn.extra().is_saving = true;
         conn.set_if(MAY_HAVE_FRAME, conn.held.is_some() && !conn.is(EOF_TOLD));
         cx.lent.recut = cx.stats.callbacks; // what was put back goes there too
-        let end = conn.is(EOF_TOLD).then(|| End { tail: owed, error: conn.cut_short() });
+        let end = conn.is(EOF_TOLD).then(|| End { tail: None, error: conn.cut_short() });
         let has_ended = end.is_some();
         let saved = Saved { lane, gathered: Vec::new(), is_at_work: false, end, hold: None, done: Some(Box::new(done)) };
         let saved = Rc::new(RefCell::new(saved));
@@ -103,8 +102,8 @@ impl<S> Context<'_, S> {
     /// become something else.
     ///
     /// # Errors
-    /// If the reader fails before it has given anything, `done` is told, and may send something else. After that, or when `done`
-    /// is not called any more, the error ends the connection with [`Reason::Failed`]: what was begun cannot be completed.
+    /// If the reader fails before it has given anything, `done` is told, and may send something else. After that, or if `done` is
+    /// not called any more, the error ends the connection with [`Reason::Failed`]: what was begun cannot be completed.
     pub fn send_from<P: Protocol<S>, R: Read + Send + 'static>(
         &mut self,
         reader: R,
@@ -170,7 +169,7 @@ struct Saved<S, P, W: Send + 'static> {
 }
 
 struct End {
-    /// That of the stream: `eof` is still owed, with this.
+    /// That of the stream: `eof` is owed to the protocol, with this.
     tail: Option<Vec<u8>>,
     /// What came is not whole.
     error: Option<io::Error>,
@@ -178,6 +177,9 @@ struct End {
 
 /// Gives out what was gathered, unless a piece is at work; and sees to it that no more comes than may.
 fn go_on<S: 'static, P: Protocol<S>, W: Write + Send + 'static>(saved: &Rc<RefCell<Saved<S, P, W>>>, ctx: &mut Context<'_, S>) {
+    if ctx.pair_if_open().is_none() {
+        return; // nobody waits for it any more
+    }
     let this = &mut *saved.borrow_mut();
     let is_last = this.end.is_some();
     if !this.is_at_work && (is_last || !this.gathered.is_empty()) {
@@ -232,18 +234,14 @@ fn written<S: 'static, P: Protocol<S>, W: Write + Send + 'static>(
     let (done, end, hold) = (this.done.take(), this.end.take(), this.hold.take());
     drop(this);
     ctx.net.core.next = Some(Next::Bare);
-    ctx.net.core.owed_eof = end.and_then(|end| end.tail);
-    if let Some((conn, _)) = ctx.pair_if_open() {
+    if let Some((conn, cx)) = ctx.pair_if_open() {
         conn.extra().is_saving = false;
+        if let Some(tail) = end.and_then(|end| end.tail) {
+            conn.owe_eof(&tail, cx);
+        }
     }
     if let (Some(done), Some(protocol)) = (done, handler.as_any().downcast_mut::<P>()) {
-        let outcome = done(protocol, &mut ctx.lent(), state, result);
-        let owed = ctx.net.core.owed_eof.take();
-        outcome?;
-        let owes_eof = owed.filter(|_| matches!(ctx.net.core.next, Some(Next::Bare)));
-        if let Some(tail) = owes_eof.filter(|_| ctx.pair_if_open().is_some()) {
-            protocol.eof(&mut ctx.lent(), state, &tail)?;
-        }
+        done(protocol, &mut ctx.lent(), state, result)?;
     }
     hold.into_iter().for_each(|hold| ctx.release(hold));
     Ok(())
@@ -361,12 +359,12 @@ struct Feed {
     is_reading: bool,
     has_ended: bool,
     bytes: u64,
-    /// After something was given, or that nobody hears of.
+    /// After something was given, or when nobody hears of it.
     error: Option<io::Error>,
 }
 
 impl Feed {
-    /// What is to be told, if anybody is there to hear it.
+    /// What is to be told. An error of which nobody hears is not passed over: what is sent would lack this.
     fn arrives(&mut self, piece: io::Result<Vec<u8>>, is_heard: bool) -> Option<io::Result<u64>> {
         self.is_reading = false;
         match piece {

@@ -24,6 +24,11 @@ impl Input {
         Self { buf: vec![0; bytes], ..Self::default() }
     }
 
+    /// With just these, of which nothing was consumed.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self { buf: bytes.to_vec(), end: bytes.len(), ..Self::default() }
+    }
+
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.end - self.start

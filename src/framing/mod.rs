@@ -274,7 +274,14 @@ impl Framing {
     fn next_behind_skip(&mut self, input: &mut Input) -> Found {
         let Self::Skip(skip) = self else { unreachable!("`next_other` knows it") };
         match skip.rest.drop_rest(input) {
-            Dropped::All => self.end_skip(),
+            Dropped::All => {
+                self.end_skip();
+                if let Self::None = self {
+                    // whose what follows is, is to be asked anew
+                    input.take(0, 0);
+                    return Found::Piece;
+                }
+            }
             Dropped::NotYet => return Found::Nothing,
             Dropped::Stuck(Found::TooLong) if skip.learns_its_length() => {}
             Dropped::Stuck(found) => return found,

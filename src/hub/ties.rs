@@ -90,22 +90,26 @@ impl Hub {
         let is_lost = self.slots.conn_at(from.index()).is(LOST);
         let all = input.unread();
         let forward = |conn: &mut Conn, cx: &mut Cx| match conn.room_below_high(cx.config.marks) {
-            0 if is_lost => all.len(), // it breaks off, and its mate with it: this is dropped
+            0 if is_lost => None,
             0 => {
                 conn.send(all, cx); // somebody took the throttle back: the cap decides
-                all.len()
+                Some(all.len())
             }
             room => {
                 let some = &all[..all.len().min(room)];
                 conn.send_below_high(some, cx);
-                some.len()
+                Some(some.len())
             }
         };
         let taken = match self.find_open(to) {
             Some(_) => self.lend(to, forward),
-            None => all.len(), // nobody is to have it any more
+            None => Some(all.len()), // nobody is to have it any more
         };
-        input.consume(taken);
+        input.consume(taken.unwrap_or(all.len()));
+        if taken.is_none() {
+            // It breaks off, and its mate with it: nothing is passed on behind this, and no end.
+            self.lend(from, Conn::end_lost_now);
+        }
         let (conn, cx) = self.pair(from);
         conn.put(MAY_HAVE_FRAME, !input.is_empty());
         cx.lent.unread = input.len();

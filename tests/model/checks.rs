@@ -14,6 +14,8 @@ impl Model {
     pub(super) fn enter(&mut self, me: &Peer, ctx: &mut Context<'_, Site>, call: &Call<'_>) {
         self.figures.callbacks += 1;
         let (id, key) = (me.id, ctx.key);
+        self.look_at_pairs(self.conns[id].host, &mut ctx.net);
+        self.look_ahead(id, key, &ctx.net);
         self.conns[id].came_back = 0;
         self.story.note(|| format!("   {id} on {} {call:?}", key));
         if self.conns[id].key.is_none() {
@@ -31,6 +33,8 @@ impl Model {
             let is_over = self.conns[id].is_over || !ctx.net.is_open(key);
             promise!(self.story, !is_over, "{call:?} of {id}, which has begun to end");
         }
+        let is_timed = self.conns[id].limits[3].is_some();
+        promise!(self.story, is_timed || ctx.frame_age().is_zero(), "{id} has no frame time-out, and a frame has an age");
         match call {
             Call::Connected => self.on_connected(id, ctx),
             Call::Received(bytes) => {
@@ -60,6 +64,9 @@ impl Model {
             }
             Call::Alarm(alarm) => self.on_alarm(self.conns[id].host, *alarm, &ctx.net),
             Call::Done(work, result) => self.on_done(self.conns[id].host, *work, result),
+            Call::Piece(lane, piece, made) => self.on_made(self.conns[id].host, *lane, *piece, made),
+            Call::Saved(save, saved) => self.on_saved(id, *save, saved, ctx),
+            Call::Sent(source, sent) => self.on_sent(id, *source, sent),
             Call::Tell(errand) => self.on_errand(self.conns[id].host, *errand),
             Call::Closed(why) => self.on_closed(id, *why),
         }
@@ -118,12 +125,14 @@ impl Model {
         let (is_connected, has_eof, is_paused) = (conn.is_connected, conn.has_eof, conn.is_off());
         promise!(self.story, is_connected && !has_eof, "data for {id} before `connected` or after `eof`");
         promise!(self.story, !is_paused, "data for {id}, which is paused");
+        let saving = self.conns[id].saving;
+        promise!(self.story, saving.is_none(), "data for {id}, which saves it by {saving:?}");
         let (got, unread) = (self.conns[id].got, ctx.unread());
         self.meet_peer(id, is_of_peer || unread > 0);
         let sent = got + self.rest(id).len();
         promise!(
             self.story,
-            got + unread <= sent || matches!(self.conns[id].framing, Framing::Skip { .. }),
+            got + unread <= sent || matches!(self.conns[id].framing, Framing::Skip { .. }) || self.is_murky(id),
             "{id} holds {unread} bytes after {got} of {sent}"
         );
     }
@@ -131,7 +140,7 @@ impl Model {
     /// What the other end has sent, or will, and was not told yet.
     pub(super) fn rest(&self, id: usize) -> &[u8] {
         let conn = &self.conns[id];
-        conn.peer.map_or(&[], |peer| &self.conns[peer].sent[conn.got..])
+        conn.peer.and_then(|peer| self.conns[peer].sent.get(conn.got..)).unwrap_or_default()
     }
 
     /// Something came, and nobody was told of this connection there: it was refused without being asked.
@@ -163,6 +172,10 @@ impl Model {
 
     pub(super) fn on_piece(&mut self, id: usize, bytes: &[u8]) {
         self.figures.bytes += bytes.len() as u64;
+        promise!(self.story, !self.forwards(id), "`received` of {id}, whose input goes to its partner");
+        if self.is_murky(id) {
+            return;
+        }
         self.skip(id);
         let rest = self.rest(id);
         let next = self.conns[id].framing.next(rest);
@@ -179,6 +192,9 @@ impl Model {
     pub(super) fn on_frame(&mut self, id: usize, frame: &[u8]) {
         self.figures.bytes += frame.len() as u64;
         self.figures.frames += 1;
+        if self.is_murky(id) {
+            return;
+        }
         self.skip(id);
         let rest = self.rest(id);
         let next = self.conns[id].framing.next(rest);
@@ -204,6 +220,7 @@ impl Model {
     pub(super) fn on_writable(&mut self, id: usize, ctx: &Context<'_, Site>) {
         let conn = &mut self.conns[id];
         let was_congested = std::mem::take(&mut conn.was_congested) | (conn.pulls.take() > 0);
+        let was_congested = was_congested || conn.has_sources || conn.mate.is_some(); // nobody looks at what comes so
         let (is_connected, is_half_closed) = (conn.is_connected, conn.is_half_closed);
         promise!(self.story, is_connected, "`writable` of {id}, which is not connected");
         promise!(self.story, !is_half_closed, "`writable` of {id}, which is half-closed");
@@ -216,7 +233,7 @@ impl Model {
         let is_right = match (limit, limit_index(limit)) {
             (Limit::FrameBytes, _) => {
                 let conn = &self.conns[id];
-                conn.is_connected && conn.framing.next(self.rest(id)) == Next::TooLong
+                conn.is_connected && (conn.framing.next(self.rest(id)) == Next::TooLong || self.is_murky(id))
             }
             (_, Some(index)) => {
                 let conn = &mut self.conns[id];
@@ -229,8 +246,12 @@ impl Model {
         promise!(self.story, is_right, "`exceeded` of {id}: {limit:?}, which is not so");
         promise!(self.story, self.conns[id].is_connected, "`exceeded` of {id}: {limit:?}, which is not connected");
         if matches!(limit, Limit::FrameBytes | Limit::FrameTime) {
+            let is_murky = self.is_murky(id);
             let conn = &mut self.conns[id];
-            conn.cannot_skip = !conn.framing.skip();
+            conn.cannot_skip = !conn.framing.skip() && !is_murky;
+            if let Some(save) = conn.saving {
+                self.exceeds_save(save);
+            }
         }
     }
 
@@ -239,6 +260,13 @@ impl Model {
         let conn = &mut self.conns[id];
         (conn.has_eof, conn.had_eof) = (true, true);
         let Some(peer) = conn.peer else { return };
+        if self.is_murky(id) {
+            return;
+        }
+        if std::mem::take(&mut self.conns[id].is_loose) && self.conns[peer].sent.ends_with(tail) {
+            self.conns[id].got = self.conns[peer].sent.len() - tail.len();
+        }
+        let has_passed_on = self.has_said_its_end(Some(peer)) && self.conns[peer].mate.is_some();
         let (conn, other) = (&self.conns[id], &self.conns[peer]);
         let rest = &other.sent[conn.got..];
         let (next, is_skipping) = (conn.framing.next(rest), matches!(conn.framing, Framing::Skip { .. }));
@@ -248,7 +276,7 @@ impl Model {
         // before `closed`.
         let is_too_late = other.gives_up_at.is_some_and(|at| now >= at);
         let has_given_up = !other.was_connected && (other.must.is_some() || other.is_closing || is_too_late);
-        let has_ended = other.is_half_closed || other.closed.is_some() || has_given_up;
+        let has_ended = other.is_half_closed || other.closed.is_some() || has_given_up || has_passed_on;
         promise!(self.story, is_right, "{id} was told the end, and misses {missing} bytes of {peer}");
         promise!(self.story, next == Next::Nothing, "{id} was told the end before {next:?}");
         promise!(self.story, has_ended, "{id} was told the end, which {peer} did not say");
@@ -301,6 +329,14 @@ impl Model {
         }
     }
 
+    /// Nobody knows what its peer has passed on last.
+    pub(super) fn is_murky(&self, id: usize) -> bool {
+        let Some(peer) = self.conns[id].peer else { return false };
+        let peer = &self.conns[peer];
+        let is_broken = peer.closed.is_some_and(|why| !why.is_clean()) || (peer.is_over && !peer.is_closing);
+        peer.is_muddled || (is_broken && peer.ahead > 0)
+    }
+
     /// The first of its queue that was not dropped by an upgrade.
     pub(super) fn on_errand(&mut self, host: usize, errand: u64) {
         while let Some(first) = self.places[host].errands.first_entry() {
@@ -324,25 +360,32 @@ impl Model {
             conn.was_connected && (skip_breaks || conn.framing.next(heard) == Next::Broken)
         };
         let is_shut = self.places[conn.host].is_shutting_down || self.places[conn.host].was_drained;
+        let both_ended = self.both_have_ended(id);
+        let may_lack_a_thread = conn.has_sources && self.had_faults;
         let is_caused = match (conn.must, why) {
             (Some(must), why) => must == why,
             (None, why) if conn.may.contains(&why) => true,
-            (None, Why::Finish) => conn.is_closing && conn.peer_was_first == Some(false),
-            (None, Why::Eof | Why::Limit(Limit::Linger)) => conn.is_closing || conn.asks_quiet,
+            (None, Why::Finish) => (conn.is_closing && conn.peer_was_first == Some(false)) || both_ended || self.is_murky(id),
+            (None, Why::Eof | Why::Limit(Limit::Linger)) => conn.is_closing || conn.asks_quiet || both_ended || self.is_murky(id),
             (None, Why::Drained) => conn.asks_quiet && !conn.is_closing && !conn.is_off(),
             (None, Why::Shutdown) => is_shut,
             (None, Why::Resolve | Why::Connect) => !conn.is_accepted && !conn.was_connected,
             (None, Why::Io) => true,
             (None, Why::Limit(Limit::Deadline)) => {
-                (!conn.was_connected || conn.is_closing || conn.asks_quiet) && conn.limits[2].is_some()
+                (!conn.was_connected || conn.is_closing || conn.asks_quiet || both_ended) && conn.limits[2].is_some()
             }
-            (None, Why::Failed) => is_broken(),
-            (None, _) => false,
+            (None, Why::Failed) => is_broken() || may_lack_a_thread || self.is_murky(id),
+            (None, _) => self.is_murky(id),
         };
         let (must, first) = (conn.must, conn.peer_was_first);
         promise!(self.story, is_caused, "{id} was closed with {why:?}, not caused: must {must:?}, peer first {first:?}");
         let conn = &mut self.conns[id];
         (conn.closed, conn.is_over) = (Some(why), true);
+        self.forget_elsewhere(id);
+        if why.is_clean() {
+            self.look_at_clean_end(id);
+        }
+        let conn = &self.conns[id];
         let (host, life, is_lost) = (conn.host, conn.life, conn.is_lost);
         promise!(self.story, !(is_lost && why.is_clean()), "{id} was closed with {why:?}, and not all of its output had left");
         let place = &mut self.places[host];
@@ -354,8 +397,9 @@ impl Model {
 
     /// A callback is over: what its answer means.
     pub(super) fn leave(&mut self, id: usize, ctx: &mut Context<'_, Site>, call: &Call<'_>, outcome: &Outcome, upgrades: bool) {
-        if matches!(call, Call::Closed(_)) {
+        if let Call::Closed(why) = call {
             self.conns[id].is_gone = true;
+            self.end_mate(id, *why, &ctx.net);
             self.end_owned(id, &ctx.net);
             return;
         }
@@ -377,15 +421,20 @@ impl Model {
         // Nobody knows where it ends: whatever else was asked for, it closes.
         let is_frame = matches!(call, Call::Exceeded(Limit::FrameBytes | Limit::FrameTime));
         if is_frame && is_open && self.conns[id].cannot_skip {
+            self.end_feeds(id);
             let conn = &mut self.conns[id];
             (conn.is_closing, conn.is_over) = (true, true);
             conn.asked_to_end();
             return;
         }
+        let asked_to_upgrade = upgrades;
         let upgrades = upgrades && is_open;
         if let (Call::Eof(_), false) = (call, upgrades) {
             let all = self.conns[id].peer.map(|peer| self.conns[peer].sent.len());
             self.conns[id].got = all.unwrap_or(0);
+            let mate = self.conns[id].mate.filter(|_| !asked_to_upgrade);
+            let mate = mate.filter(|&mate| self.conns[mate].key.is_some_and(|key| ctx.net.is_open(key)));
+            mate.into_iter().for_each(|mate| self.end_half(mate));
             self.close_if_both_ended(id);
         }
         if upgrades {
@@ -399,6 +448,7 @@ impl Model {
             let conn = &mut self.conns[id];
             match conn.key {
                 _ if conn.owner != Some(owner) || conn.closed.is_some() => {}
+                _ if conn.mate == Some(owner) && conn.is_over => {} // it has just begun to, with that
                 Some(key) if net.is_open(key) => self.breaks_off(id, Why::Abort),
                 Some(_) => {}
                 None => conn.may.push(Why::Abort), // nobody has seen it yet
@@ -415,6 +465,7 @@ impl Model {
 
     pub(super) fn upgrade(&mut self, id: usize, net: &mut Net<'_, Site>) {
         self.story.note(|| format!("   {id} is succeeded"));
+        let is_murky = self.is_murky(id);
         if !self.conns[id].has_eof {
             // It gets what was not skipped of a refused frame, which is what had not come.
             let key = self.conns[id].key;
@@ -423,6 +474,7 @@ impl Model {
             let conn = &mut self.conns[id];
             let told = come - unread - conn.came_back;
             let may_be_skipping = matches!(conn.framing, Framing::Skip { .. }) || conn.got == conn.skipped_to;
+            let may_be_skipping = may_be_skipping || conn.saving.is_some() || conn.is_loose || is_murky;
             promise!(
                 self.story,
                 may_be_skipping || told == conn.got,
@@ -431,9 +483,14 @@ impl Model {
             );
             conn.got = told;
         } else if let Framing::Skip { .. } = self.conns[id].framing {
-            self.conns[id].got += self.rest(id).len();
+            let rest = self.rest(id).len();
+            let read = self.conns[id].key.and_then(|key| moved(key, net)).map_or(0, |moved| moved[0] as usize);
+            let conn = &mut self.conns[id];
+            // Of a refusal nobody has told yet what it says.
+            conn.got = if conn.peer.is_some() { conn.got + rest } else { read };
         }
         let host = self.conns[id].host;
+        self.forget_elsewhere(id);
         let place = &mut self.places[host];
         for alarm in &mut place.alarms {
             if alarm.owner.is_some_and(|(owner, _)| owner == id) {
@@ -449,6 +506,7 @@ impl Model {
         let rates = conn.hall.map_or([None; 2], |hall| self.halls[hall].rates);
         conn.rates = [0, 1].map(|way| Some((rates[way]?, now, moved[way])));
         conn.was_congested |= queued > conn.marks.high && !conn.is_half_closed;
+        self.tie(id);
     }
 }
 

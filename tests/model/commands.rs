@@ -51,6 +51,9 @@ impl Model {
     }
 
     pub(super) fn set_framing(&mut self, id: usize, net: &mut Net<'_, Site>, framing: Framing) {
+        if self.conns[id].saving.is_some() {
+            return; // what it saves has its own
+        }
         self.story.note(|| format!("      {id} is to read {framing:?}"));
         let Some(mut link) = self.conns[id].key.and_then(|key| net.link(key)) else { return };
         link.set_terminator(framing.terminator());
@@ -93,6 +96,9 @@ impl Model {
         if self.conns[id].targets.contains(&target) {
             net.unthrottle(reader, writer);
             self.conns[id].targets.retain(|&other| other != target);
+            if self.conns[id].mate == Some(target) {
+                self.conns[target].may.push(Why::Overflow); // the cap decides
+            }
             return;
         }
         let expected = net.is_open(reader) && net.is_open(writer);
@@ -230,6 +236,7 @@ impl Model {
 
     pub(super) fn closed(&mut self, id: usize, net: &mut Net<'_, Site>, was_open: bool) {
         if was_open {
+            self.end_feeds(id);
             let conn = &mut self.conns[id];
             (conn.is_over, conn.is_closing) = (true, true);
             conn.asked_to_end();
@@ -243,7 +250,8 @@ impl Model {
         let answer = net.abort(key);
         self.story.note(|| format!("      {id} is to abort: {answer}"));
         let conn = &self.conns[id];
-        let may_be = was_open || ((conn.is_closing || conn.asks_quiet) && conn.must.is_none() && conn.closed.is_none());
+        let may_flush = conn.is_closing || conn.asks_quiet || conn.mate.is_some();
+        let may_be = was_open || (may_flush && conn.must.is_none() && conn.closed.is_none());
         promise!(self.story, (answer || !was_open) && (may_be || !answer), "aborting {id} says {answer}");
         if answer {
             self.breaks_off(id, Why::Abort);
@@ -276,6 +284,7 @@ impl Model {
         promise!(self.story, answer == was_open, "half-closing {id} says {answer}");
         if answer {
             let conn = &mut self.conns[id];
+            conn.feed_is_over = true;
             if !std::mem::replace(&mut conn.is_half_closed, true) {
                 conn.asked_to_end();
                 self.close_if_both_ended(id);
@@ -297,5 +306,6 @@ impl Model {
         let left = self.halls.iter().filter(is_owner).find_map(|hall| hall.key.filter(|&key| net.is_open(key)));
         promise!(self.story, left.is_none(), "{id} is gone, and its {left:?} listens");
         self.look_at_rates(id, net);
+        self.probe_peer_ended(id, net);
     }
 }

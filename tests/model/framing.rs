@@ -145,6 +145,23 @@ impl Framing {
         }
     }
 
+    /// What is saved of what stands next, up to the end of the frame or of what was sent; and where the frame ends.
+    pub(super) fn saved(&self, rest: &[u8]) -> (Range<usize>, Option<usize>) {
+        match *self {
+            Self::None => (0..rest.len(), None),
+            Self::Stream { left } => (0..left.min(rest.len()), (left <= rest.len()).then_some(left)),
+            Self::Until { bytes, seen } => match (until_end(bytes, seen, rest), self.next(rest)) {
+                (Some((at, end)), _) => (0..at, Some(end)),
+                (None, Next::Piece { most }) => (0..most, None),
+                (None, _) => (0..0, None),
+            },
+            _ => match self.next(rest) {
+                Next::Frame { bytes, through } => (bytes, Some(through)),
+                _ => (0..0, None),
+            },
+        }
+    }
+
     /// What holds after the frame that was just told.
     pub(super) fn after_frame(&mut self) {
         match self {
@@ -171,7 +188,7 @@ impl Framing {
             Self::Stream { left } => (rest.len() >= left).then_some(left),
             Self::Until { bytes, seen } => until_end(bytes, seen, rest).map(|(_, end)| end),
             Self::Prefixed { width, order, .. } => through(&next_prefixed(width_bytes(width), order, usize::MAX, rest)),
-            Self::Netstring { .. } => through(&next_netstring(usize::MAX, rest)),
+            Self::Netstring { .. } => netstring_end(rest).filter(|&end| end <= rest.len()), // whatever stands for its comma
             Self::Blocks => {
                 let mut end = 0;
                 loop {
@@ -188,7 +205,8 @@ impl Framing {
 
     /// Whether the refused frame that stands next is none after all: its framer says so.
     pub(super) fn skip_breaks(&self, rest: &[u8]) -> bool {
-        matches!(self, Self::Netstring { .. }) && next_netstring(usize::MAX, rest) == Next::Broken
+        let has_end = netstring_end(rest).is_some();
+        matches!(self, Self::Netstring { .. }) && !has_end && next_netstring(usize::MAX, rest) == Next::Broken
     }
 
     /// The frame that stands next is refused; whether its end can be told.
@@ -280,6 +298,14 @@ pub(super) fn next_netstring(limit: usize, rest: &[u8]) -> Next {
         Some(b',') => Next::Frame { bytes: digits + 1..end, through: end + 1 },
         Some(_) => Next::Broken,
     }
+}
+
+/// Where it would end by the length that it says.
+fn netstring_end(rest: &[u8]) -> Option<usize> {
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let is_length = (1..=20).contains(&digits) && rest.get(digits) == Some(&b':') && (digits == 1 || rest[0] != b'0');
+    let length: usize = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok().filter(|_| is_length)?;
+    (digits + 2).checked_add(length)
 }
 
 /// A framer of our own: a byte that says how many follow, and whether they are a frame; they are unmasked in place.

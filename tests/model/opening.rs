@@ -194,6 +194,7 @@ impl Model {
         peer: Option<SocketAddr>,
         hall: usize,
     ) -> Result<Peer, Refusal> {
+        self.look_at_pairs(host, net);
         if !self.quiet.get() && self.dice.one_in(10) {
             self.act(host, net);
         }

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 impl Model {
     pub(super) fn begin_shutdown(&mut self, host: usize) {
         self.story.note(|| format!("host {host} is shut down"));
+        self.forget_lanes(host);
         let place = &mut self.places[host];
         place.is_shutting_down = true;
         place.errands.clear();
@@ -25,6 +26,7 @@ impl Model {
         }
         for id in place.conns.clone() {
             self.conns[id].is_over = true;
+            self.forget_elsewhere(id);
         }
     }
 
@@ -40,10 +42,14 @@ impl Model {
 
     /// Nothing keeps anybody from reading any more.
     pub(super) fn pacify(&mut self, host: usize, net: &mut Net<'_, Site>) {
+        self.look_at_pairs(host, net);
         for id in self.places[host].conns.clone() {
             let conn = &mut self.conns[id];
             let Some(key) = conn.key else { continue };
-            for target in std::mem::take(&mut conn.targets) {
+            let (tied, targets) = std::mem::take(&mut conn.targets).into_iter().partition(|&target| conn.mate == Some(target));
+            conn.targets = tied;
+            let targets: Vec<usize> = targets;
+            for target in targets {
                 if let Some(writer) = self.conns[target].key {
                     net.unthrottle(key, writer);
                 }
@@ -73,6 +79,7 @@ impl Model {
 
     /// All that could happen has happened.
     pub(super) fn look_at_rest(&mut self, host: usize, net: &mut Net<'_, Site>, has_stopped: bool) {
+        self.look_at_lanes_at_rest(host);
         let place = &self.places[host];
         promise!(self.story, has_stopped || !place.must_have_stopped, "host {host} was asked to stop, and goes on");
         let place = &self.places[host];
@@ -95,7 +102,7 @@ impl Model {
             let is_orphan = work.owner.is_some_and(|(id, life)| self.is_over(id, net) || self.conns[id].life != life);
             work.is_pending && !is_orphan && !self.places[host].was_drained
         };
-        let owed = self.places[host].works.iter().position(is_owed);
+        let owed = self.places[host].works.iter().position(is_owed).filter(|_| !self.had_long_work);
         promise!(self.story, owed.is_none(), "the end of work {owed:?} of host {host} was not told");
         let stats = net.stats();
         let (came, went) = (stats.accepted + stats.opened, stats.closed.total());
@@ -119,9 +126,17 @@ impl Model {
         let conn = &self.conns[id];
         promise!(self.story, conn.is_connected, "{id} is neither connected nor closed");
         promise!(self.story, !conn.is_lost && !conn.is_lifted, "{id} is lost, and not closed");
+        let has_sources = |id: usize| self.conns[id].has_sources || self.conns[id].saving.is_some();
+        let has_sources = has_sources(id) || conn.peer.is_some_and(has_sources) || conn.mate.is_some_and(has_sources);
+        if self.had_long_work && has_sources {
+            return; // what stands in front is still read
+        }
+        if conn.mate.is_some_and(|mate| self.conns[mate].peer.is_none()) {
+            return; // what it passes on waits in the backlog of a listener that pauses
+        }
         let conn = &self.conns[id];
         let is_owed = conn.was_congested && !conn.is_half_closed && !is_congested;
-        let is_stuck = is_congested && queued == 0 && !conn.is_half_closed;
+        let is_stuck = is_congested && queued == 0 && !conn.is_half_closed && !conn.may_be_half_closed;
         promise!(self.story, !is_stuck, "{id} is congested, and nothing is queued");
         promise!(self.story, !is_owed, "{id} was congested, and is not told that it is no more");
         let conn = &self.conns[id];
@@ -132,14 +147,24 @@ impl Model {
             let conn = &self.conns[id];
             let is_full = |hall: usize| self.halls[hall].pauses_at.is_some_and(|most| self.guests_of(hall) >= most);
             let may_wait = (0..self.halls.len()).any(is_full);
+            let may_wait = may_wait || conn.mate.is_some() || (self.had_long_work && conn.saving.is_some());
             promise!(self.story, conn.is_accepted || conn.has_eof || may_wait, "{id} is connected to nobody");
             return;
         };
         self.skip(id);
+        let other_is_muddled = self.conns[peer].is_muddled;
         let (conn, other) = (&self.conns[id], &self.conns[peer]);
         promise!(self.story, queued == 0 || other.is_over, "{queued} bytes of {id} did not leave");
         let has_ended = other.closed.is_some() || other.is_half_closed;
-        promise!(self.story, conn.has_eof || !has_ended, "{peer} has ended, and {id} was not told");
+        let has_passed_on = conn.mate.is_some_and(|mate| self.conns[mate].is_half_closed);
+        let is_told = conn.has_eof || has_passed_on || self.forwards(id) || (self.had_long_work && conn.saving.is_some());
+        promise!(self.story, is_told || !has_ended, "{peer} has ended, and {id} was not told");
+        let is_passed_on = !self.forwards(id)
+            || conn.mate.is_none_or(|mate| {
+                let mate = &self.conns[mate];
+                mate.is_half_closed || mate.may_be_half_closed
+            });
+        promise!(self.story, is_passed_on || !has_ended, "{peer} has ended, and that of {id} was not passed on");
         let is_tied = !conn.targets.is_empty() || self.conns.iter().any(|one| one.targets.contains(&id));
         // Of the others only the loop knows whether something was sent since anything came.
         let is_framed = matches!(
@@ -151,10 +176,22 @@ impl Model {
                 | Framing::Netstring { .. }
         );
         let is_quiet = is_framed && !conn.is_off() && !is_tied && queued == 0 && unread == 0;
-        let is_quiet = is_quiet && !conn.has_eof && !conn.is_half_closed;
+        let is_quiet = is_quiet && !conn.has_eof && !conn.is_half_closed && conn.saving.is_none() && !self.had_long_work;
         promise!(self.story, !(conn.asks_quiet && is_quiet), "{id} was to close when it is quiet, and is");
         let (conn, other) = (&self.conns[id], &self.conns[peer]);
-        if !conn.has_eof {
+        if queued == 0 && !other.is_over && !is_congested && !self.places[conn.host].was_drained {
+            self.look_at_sources_at_rest(id);
+        }
+        if has_passed_on && has_ended {
+            return; // nobody was told, and nothing more is read
+        }
+        if self.conns[id].saving.is_some() {
+            return self.look_at_save_at_rest(id, unread);
+        }
+        let conn = &self.conns[id];
+        let is_known = !conn.is_loose && !other_is_muddled;
+        if !conn.has_eof && is_known {
+            let other = &self.conns[peer];
             let rest = &other.sent[conn.got..];
             let (next, missing) = (conn.framing.next(rest), rest.len());
             let is_skipping = matches!(conn.framing, Framing::Skip { .. });
@@ -185,11 +222,13 @@ impl Model {
         let left = self.places[host].conns.clone();
         promise!(self.story, left.is_empty(), "all of host {host} were closed, and {left:?} are not");
         promise!(self.story, sockets == 0, "all of host {host} are closed, and {sockets} sockets are open");
+        let has_stopped = has_stopped || self.had_long_work;
         promise!(self.story, has_stopped, "nothing is left of host {host}, and it goes on");
     }
 
     /// Everything was given back.
     pub(super) fn look_back(&mut self) {
+        self.look_back_elsewhere();
         let left = self.alive.get();
         promise!(self.story, left == 0, "{left} protocols, closures and producers were not dropped");
         let given: usize = self.places.iter().map(|place| place.works_given.load(Ordering::Relaxed)).sum();

@@ -23,6 +23,7 @@ impl Model {
         if let Call::Frame(frame) = call {
             self.put_back(id, ctx, frame.len());
         }
+        self.act_elsewhere(id, ctx);
         if !self.quiet.get() {
             for _ in 0..self.dice.pick(&[0, 0, 1, 1, 2]) {
                 if self.ops_left == 0 || self.story.broken.is_some() {
@@ -58,7 +59,8 @@ impl Model {
     /// Some of what it was given, for another terminator.
     pub(super) fn put_back(&mut self, id: usize, ctx: &mut Context<'_, Site>, given: usize) {
         let conn = &self.conns[id];
-        let Some(behind) = conn.behind.filter(|_| given > 0 && conn.hears == Dialect::Raw && !self.quiet.get()) else { return };
+        let may_be = given > 0 && conn.hears == Dialect::Raw && !self.quiet.get() && !self.is_murky(id);
+        let Some(behind) = conn.behind.filter(|_| may_be) else { return };
         if !self.later.one_in(8) {
             return;
         }
@@ -213,6 +215,7 @@ impl Model {
             }
             _ => self.probe(id, net),
         }
+        self.pair_some(id, net);
         self.observe(id, net);
     }
 

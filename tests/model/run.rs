@@ -22,9 +22,18 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn of(seed: u64, is_traced: bool) -> Self {
+        Self::with(seed, is_traced, std::env::var_os("MODEL_BEFORE").is_some())
+    }
+
+    /// Without what was thought of since.
+    pub(super) fn as_before(seed: u64) -> Self {
+        Self::with(seed, false, true)
+    }
+
+    fn with(seed: u64, is_traced: bool, as_before: bool) -> Self {
         let mut sim = Sim::new(seed);
         sim.keep_trace(is_traced);
-        let shared = Rc::new(RefCell::new(Model::new(seed, is_traced, sim.losses())));
+        let shared = Rc::new(RefCell::new(Model::new(seed, is_traced, as_before, sim.losses())));
         let played = catch_unwind(AssertUnwindSafe(|| play(&mut sim, &shared)));
         let panicked = played.err().map(|payload| {
             let text = payload.downcast_ref::<String>().cloned();
@@ -58,6 +67,14 @@ pub(super) struct Figures {
     pub(super) bytes: u64,
     pub(super) frames: u64,
     pub(super) works: u64,
+    pub(super) pieces: u64,
+    pub(super) saves: u64,
+    /// Bytes.
+    pub(super) saved: u64,
+    pub(super) sources: u64,
+    pub(super) pairs: u64,
+    /// Bytes.
+    pub(super) passed_on: u64,
     pub(super) ends: BTreeMap<&'static str, u64>,
 }
 
@@ -69,6 +86,12 @@ impl Figures {
         self.bytes += more.bytes;
         self.frames += more.frames;
         self.works += more.works;
+        self.pieces += more.pieces;
+        self.saves += more.saves;
+        self.saved += more.saved;
+        self.sources += more.sources;
+        self.pairs += more.pairs;
+        self.passed_on += more.passed_on;
         for (&name, count) in &more.ends {
             *self.ends.entry(name).or_default() += count;
         }
@@ -77,10 +100,11 @@ impl Figures {
 
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { operations, callbacks, connections, bytes, frames, works, ends } = self;
+        let Self { operations, callbacks, connections, bytes, frames, works, .. } = self;
+        let Self { pieces, saves, saved, sources, pairs, passed_on, ends, .. } = self;
         write!(
             f,
-            "{operations} operations, {callbacks} callbacks, {connections} connections, {bytes} bytes, {frames} frames, {works} offloads;"
+            "{operations} operations, {callbacks} callbacks, {connections} connections, {bytes} bytes, {frames} frames, {works} offloads, {pieces} pieces, {saves} saves, {saved} saved, {sources} sources, {pairs} pairs, {passed_on} passed;"
         )?;
         ends.iter().try_for_each(|(name, count)| write!(f, " {name} {count}"))
     }
@@ -125,7 +149,8 @@ pub(super) fn play(sim: &mut Sim, shared: &Shared) {
 }
 
 pub(super) fn is_broken(shared: &Shared) -> bool {
-    shared.borrow().story.broken.is_some()
+    let story = &shared.borrow().story;
+    story.broken.is_some() || story.gives_up
 }
 
 /// Two or three hosts, each with something to listen on, and a timer that keeps it running.
@@ -164,7 +189,11 @@ pub(super) fn step(sim: &mut Sim, hosts: &[Host<Site>], shared: &Shared) {
         (model.dice.below(100), model.dice.below(hosts.len()))
     };
     match choice {
-        0..60 => sim.with(hosts[id], |net, site| shared.borrow_mut().act(site.host, net)),
+        0..60 => sim.with(hosts[id], |net, site| {
+            let mut model = shared.borrow_mut();
+            model.look_at_pairs(site.host, net);
+            model.act(site.host, net);
+        }),
         60..94 => {
             let time = shared.borrow_mut().pause();
             sim.run_for(time);
@@ -195,6 +224,7 @@ pub(super) fn fault(sim: &mut Sim, hosts: &[Host<Site>], shared: &Shared) {
             let number = sim.operations(host) + model.dice.below(20) as u64;
             let (errno, is_persistent) = (model.dice.pick(&ERRNOS), model.dice.one_in(20));
             sim.fail_operation(host, number, errno, is_persistent);
+            model.had_faults = true;
         }
     }
 }
@@ -214,7 +244,11 @@ pub(super) const ERRNOS: [Errno; 10] = [
 
 /// Everything of one host ends at once, and it goes on as an empty one.
 pub(super) fn shut_down(sim: &mut Sim, host: Host<Site>, id: usize, shared: &Shared) {
-    shared.borrow_mut().begin_shutdown(id);
+    {
+        let mut model = shared.borrow_mut();
+        model.finish_lanes(id, false);
+        model.begin_shutdown(id);
+    }
     sim.shutdown(host);
     let sockets = sim.sockets(host);
     sim.with(host, |net, _| {
@@ -242,6 +276,9 @@ pub(super) fn make_peace(sim: &mut Sim, hosts: &[Host<Site>], shared: &Shared) {
     }
     sim.run_for(100 * SECOND);
     for &host in hosts {
+        sim.with(host, |net, site| shared.borrow_mut().look_at_pairs(site.host, net));
+    }
+    for &host in hosts {
         let has_stopped = sim.has_stopped(host);
         sim.with(host, |net, site| shared.borrow_mut().look_at_rest(site.host, net, has_stopped));
     }
@@ -253,6 +290,8 @@ pub(super) fn end(sim: &mut Sim, hosts: &[Host<Site>], shared: &Shared) {
     for &host in hosts {
         sim.with(host, |net, site| {
             let mut model = shared.borrow_mut();
+            model.look_at_pairs(site.host, net);
+            model.finish_lanes(site.host, way == 0);
             match way {
                 0 => model.close_all(site.host, net),
                 1 => model.drain(site.host, net, SECOND),
@@ -268,10 +307,19 @@ pub(super) fn end(sim: &mut Sim, hosts: &[Host<Site>], shared: &Shared) {
         }
     }
     for (id, &host) in hosts.iter().enumerate() {
+        shared.borrow_mut().finish_lanes(id, true);
         shared.borrow_mut().begin_shutdown(id);
         sim.shutdown(host);
         let sockets = sim.sockets(host);
         shared.borrow_mut().finish_shutdown(id, sockets);
+    }
+    // What had begun elsewhere comes to its end.
+    for &host in hosts {
+        sim.with(host, |net, site| shared.borrow_mut().anchor(site.host, net));
+    }
+    sim.run_for(SECOND);
+    for &host in hosts {
+        sim.shutdown(host);
     }
     shared.borrow_mut().look_back();
 }

@@ -98,6 +98,9 @@ impl Model {
             pulls: Rc::clone(&self.conns[id].pulls),
             _alive: Alive::one_more(&self.alive),
         };
+        if self.conns[id].mate.is_some() {
+            return; // what its mate has would stand somewhere in between
+        }
         let accepted = self.conns[id].key.and_then(|key| net.link(key)).is_some_and(|mut link| link.produce(supply));
         let conn = &mut self.conns[id];
         if accepted {
@@ -143,7 +146,7 @@ impl Model {
         } else if was_open && !is_open {
             promise!(self.story, is_too_much, "{id} has overflown with {bytes} bytes after {before}, below its cap of {cap}");
             self.breaks_off(id, Why::Overflow);
-        } else if was_open && !is_half_closed {
+        } else if was_open && !is_half_closed && !conn.may_be_half_closed {
             conn.is_lost = true; // an earlier write failed
         }
         self.observe(id, net);

@@ -3,6 +3,7 @@
 use super::{
     OPERATIONS, SECOND,
     chance::Dice,
+    elsewhere::{Laned, Made, Save, Saved, Sent, Source},
     framing::Framing,
     run::{Figures, Site},
 };
@@ -163,6 +164,22 @@ pub(super) struct Conn {
     pub(super) owner: Option<usize>,
     /// How many bytes it had received and sent when it was last seen, and not lost.
     pub(super) moved: [u64; 2],
+    /// What comes is saved.
+    pub(super) saving: Option<usize>,
+    /// Something was sent from elsewhere.
+    pub(super) has_sources: bool,
+    /// More than a piece of it.
+    pub(super) has_big: bool,
+    /// With whom it is a pair, or was when that one ended.
+    pub(super) mate: Option<usize>,
+    /// Nothing more of what its mate receives is sent, and all that was is known.
+    pub(super) feed_is_over: bool,
+    /// So much of what it has sent may not have been passed on yet.
+    pub(super) ahead: usize,
+    /// That, or it is lost.
+    pub(super) may_be_half_closed: bool,
+    /// Its mate has ended, and nobody knows what that has passed on last: it is broken off.
+    pub(super) is_muddled: bool,
 
     // The bytes.
     /// Everything that was accepted for sending, also what its producers will make.
@@ -172,6 +189,8 @@ pub(super) struct Conn {
     pub(super) framing: Framing,
     /// So many bytes of a delimiter or the like stood behind the last frame; unless a framer has decoded that.
     pub(super) behind: Option<usize>,
+    /// Some of what it got was lost with a writer that failed, and where that ends only the loop knows.
+    pub(super) is_loose: bool,
     /// And so many came back with what the last callback put back.
     pub(super) came_back: usize,
     /// Where the last refused frame ends; it may not have come so far.
@@ -221,10 +240,19 @@ impl Conn {
             hall: None,
             owner: None,
             moved: [0; 2],
+            saving: None,
+            has_sources: false,
+            has_big: false,
+            mate: None,
+            feed_is_over: false,
+            ahead: 0,
+            may_be_half_closed: false,
+            is_muddled: false,
             sent: Vec::new(),
             got: 0,
             framing: Framing::None,
             behind: None,
+            is_loose: false,
             came_back: 0,
             skipped_to: 0,
             cannot_skip: false,
@@ -251,6 +279,11 @@ impl Conn {
     /// It is told nothing of its peer.
     pub(super) fn is_off(&self) -> bool {
         self.is_paused || !self.holds.is_empty()
+    }
+
+    /// Nothing more comes of it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.is_half_closed || self.is_over || self.closed.is_some()
     }
 
     pub(super) fn asked_to_end(&mut self) {
@@ -329,6 +362,7 @@ pub(super) struct Place {
     pub(super) keys: BTreeSet<Key>,
     pub(super) alarms: Vec<Alarm>,
     pub(super) works: Vec<Work>,
+    pub(super) lanes: Vec<Laned>,
     /// Pieces of work that exist, begun or not.
     pub(super) works_given: Arc<AtomicUsize>,
     /// Those whose end is still to be told.
@@ -388,6 +422,19 @@ pub(super) struct Model {
     pub(super) later: Dice,
     /// And for what was thought of after that: owners.
     pub(super) ties: Dice,
+    /// After that: lanes, saves and sends from elsewhere; and pairs.
+    pub(super) elsewhere: Dice,
+    pub(super) pairs: Dice,
+    /// One callback in so many has to do with these; 0: none.
+    pub(super) often: usize,
+    /// So much more may be sent from elsewhere that needs more than one piece.
+    pub(super) big_left: usize,
+    /// Operations have failed on purpose.
+    pub(super) had_faults: bool,
+    /// Work on other threads may last longer than peace.
+    pub(super) had_long_work: bool,
+    pub(super) saves: Vec<Save>,
+    pub(super) sources: Vec<Source>,
     pub(super) ops_left: u32,
     pub(super) bytes_left: usize,
     /// With it all that is said has come when peace has lasted.
@@ -421,6 +468,10 @@ pub(super) enum Call<'a> {
     Eof(&'a [u8]),
     Alarm(usize),
     Done(usize, &'a Result<usize, OffloadError>),
+    /// A piece of a lane.
+    Piece(usize, usize, &'a Made),
+    Saved(usize, &'a Saved),
+    Sent(usize, &'a Sent),
     Tell(u64),
     Closed(Why),
 }
@@ -436,10 +487,10 @@ impl Peer {
     pub(super) fn called(&mut self, ctx: &mut Context<'_, Site>, site: &mut Site, call: &Call<'_>) -> Outcome {
         let shared = Rc::clone(&site.model);
         let model = &mut *shared.borrow_mut();
-        if model.story.broken.is_none() {
+        if !model.is_over_for_all() {
             model.enter(self, ctx, call);
         }
-        if model.story.broken.is_some() {
+        if model.is_over_for_all() {
             return Ok(()); // what follows would only hide it
         }
         let (outcome, upgrades) = model.answer(self.id, ctx, call);
@@ -532,6 +583,8 @@ pub(super) use promise;
 pub(super) struct Story {
     pub(super) is_kept: bool,
     pub(super) lines: Vec<String>,
+    /// What follows cannot be judged.
+    pub(super) gives_up: bool,
     pub(super) broken: Option<String>,
 }
 
@@ -550,7 +603,7 @@ impl Story {
 
 /// Where it all begins, and what is common.
 impl Model {
-    pub(super) fn new(seed: u64, is_traced: bool, losses: Losses) -> Self {
+    pub(super) fn new(seed: u64, is_traced: bool, as_before: bool, losses: Losses) -> Self {
         let mut dice = Dice(seed);
         // Tiny windows make a turn of each byte: then little is said.
         let (window, message_max, bytes_left) = match dice.below(8) {
@@ -559,10 +612,20 @@ impl Model {
             4..7 => (8_000, 5_000, 60_000),
             _ => (100_000, 100_000, 400_000),
         };
-        Self {
+        let mut elsewhere = Dice(!seed.rotate_left(16));
+        let often = if as_before { 0 } else { elsewhere.pick(&[0, 6, 15, 60]) };
+        let mut model = Self {
             dice,
             later: Dice(!seed),
             ties: Dice(!seed.rotate_left(32)),
+            elsewhere,
+            pairs: Dice(!seed.rotate_left(48)),
+            often,
+            big_left: 0,
+            had_faults: false,
+            had_long_work: false,
+            saves: Vec::new(),
+            sources: Vec::new(),
             ops_left: OPERATIONS,
             bytes_left,
             slow_rate: bytes_left as u64 / 50,
@@ -575,9 +638,15 @@ impl Model {
             halls: Vec::new(),
             clients: BTreeMap::new(),
             losses,
-            story: Story { is_kept: is_traced, lines: Vec::new(), broken: None },
+            story: Story { is_kept: is_traced, lines: Vec::new(), gives_up: false, broken: None },
             figures: Figures::default(),
-        }
+        };
+        model.allow_big();
+        model
+    }
+
+    pub(super) fn is_over_for_all(&self) -> bool {
+        self.story.broken.is_some() || self.story.gives_up
     }
 
     pub(super) fn add_host(&mut self) -> Config {
@@ -603,6 +672,7 @@ impl Model {
             .linger_max(dice.pick(&[SECOND, 10 * SECOND]))
             .lingering_max(dice.pick(&[0, 1, 1024]));
         let connect_max = dice.pick(&[SECOND, 30 * SECOND]);
+        let lane_threads = if self.often > 0 { self.elsewhere.pick(&[1, 1, 8]) } else { 8 };
         self.places.push(Place {
             connect_max,
             marks: Marks { high, cap },
@@ -612,6 +682,7 @@ impl Model {
             keys: BTreeSet::new(),
             alarms: Vec::new(),
             works: Vec::new(),
+            lanes: Vec::new(),
             works_given: Arc::default(),
             works_untold: Arc::default(),
             works_max: threads + queue,
@@ -630,6 +701,7 @@ impl Model {
         });
         config
             .connect_max(connect_max)
+            .lane_threads(lane_threads)
             .offload_threads(threads)
             .offload_queue(queue)
             .resolve_threads(dice.pick(&[1, 3, 8]))
@@ -655,7 +727,16 @@ impl Model {
                     .lookups(dice.pick(&[0, 0, 200]))
             }
         };
-        weather.window(window)
+        let weather = weather.window(window);
+        if self.big_left > 0 && self.elsewhere.one_in(2) {
+            return weather.work(SECOND);
+        }
+        if self.often > 0 && self.elsewhere.one_in(60) {
+            self.had_long_work = true;
+            self.story.note(|| "      work may last for hours".to_owned());
+            return weather.work(10_000 * SECOND);
+        }
+        weather
     }
 
     /// How long nothing is done from outside.

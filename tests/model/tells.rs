@@ -70,6 +70,7 @@ impl Model {
 
     pub(super) fn act_in_job(&mut self, host: usize, net: &mut Net<'_, Site>) {
         self.figures.callbacks += 1;
+        self.look_at_pairs(host, net);
         self.story.note(|| format!("   host {host} runs a job"));
         if !self.quiet.get() && self.ops_left > 0 && self.story.broken.is_none() && self.dice.one_in(2) {
             self.act(host, net);
@@ -219,6 +220,7 @@ impl Model {
         self.story.note(|| format!("      host {host} drains for {grace:?}"));
         let is_draining = net.is_draining();
         net.drain(grace);
+        self.forget_lanes(host);
         let place = &mut self.places[host];
         (place.was_drained, place.may_have_stopped) = (true, true);
         if !is_draining {

@@ -504,3 +504,43 @@ fn what_was_put_back_goes_to_the_partner_whenever_they_become_a_pair() {
         t.scene().hears(peer, "hello").hears_end(peer);
     }
 }
+
+/// What comes behind it has no terminator any more, and was given to the protocol.
+#[test]
+fn what_comes_behind_a_frame_that_was_refused_is_passed_on() {
+    let refuses: On = |ctx, _, call| {
+        if *call == Call::Connected {
+            ctx.set_terminator(Terminator::declared(5, 0));
+        }
+        Ok(())
+    };
+    for together in [true, false] {
+        let mut p = Proxy::with(Config::new(), Listen::new(), refuses, quiet);
+        if together {
+            p.scene.says(p.client, "12345rest");
+        } else {
+            p.scene.says(p.client, "123").says(p.client, "45rest");
+        }
+        p.scene.hears(p.server, "rest");
+        assert_eq!(p.calls()[0], [Call::Exceeded(Limit::FrameBytes)]);
+    }
+}
+
+/// Who is lost is read whatever its mate can take, and what that could not take is gone: nothing behind it may be passed on, and
+/// no end, or the server takes it for all.
+#[test]
+fn nothing_is_passed_on_behind_what_was_lost() {
+    let all: Vec<u8> = (0..20_000_u32).map(|n| (n % 251) as u8).collect();
+    for ends in [false, true] {
+        let config = Config::new().output_limits(0, 10, 1_000).read_bytes(4096).turn_bytes(1);
+        let mut p = Proxy::with(config, Listen::new(), quiet, quiet);
+        p.scene.net().link(p.front).expect("it is open").set_read_rate(1);
+        p.scene.says(p.client, &all);
+        if ends {
+            p.scene.ends(p.client);
+        }
+        let heard = p.scene.resets(p.client).takes(p.server);
+        p.scene.hears_reset(p.server);
+        assert!(all.starts_with(&heard) && heard.len() < all.len(), "{} bytes, which are not the first", heard.len());
+    }
+}

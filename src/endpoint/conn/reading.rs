@@ -229,6 +229,15 @@ impl Conn {
         self.put(MAY_HAVE_FRAME, is_recut || !self.reads() || self.forwards_to().is_some());
     }
 
+    /// Who stood before its protocol was told the end: that comes again, with this tail, once reading is on.
+    pub(crate) fn owe_eof(&mut self, tail: &[u8], cx: &mut Cx) {
+        self.clear(EOF_TOLD);
+        if !tail.is_empty() {
+            self.held = Some(Box::new(Input::of(tail)));
+        }
+        cx.lent.unread = tail.len();
+    }
+
     pub(crate) fn set_terminator(&mut self, terminator: Terminator, cx: &mut Cx) {
         if let Some(framer) = self.framing.set(terminator) {
             discard("a framer", framer);
@@ -295,6 +304,16 @@ impl Conn {
     fn end_lost(&mut self, error: io::Error, cx: &mut Cx) {
         self.end_if_lost(cx);
         self.end(Reason::Io(error), cx);
+    }
+
+    /// It is lost, and what it still has is nobody's.
+    pub(crate) fn end_lost_now(&mut self, cx: &mut Cx) {
+        if !self.end_if_lost(cx) {
+            self.end_by_failure(cx);
+        }
+        if self.is_open() {
+            self.end(Reason::Io(io::ErrorKind::ConnectionReset.into()), cx);
+        }
     }
 
     /// There is nothing more to read of a connection that can no more be written to. Whether that was its end.

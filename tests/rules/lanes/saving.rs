@@ -1,6 +1,6 @@
 //! Input that is written elsewhere.
 
-use crate::common::{Call, Ctx, Journal, On, Recorded, Recorder, SECOND, dialogue, eof, frame, note, piece};
+use crate::common::{Call, Ctx, Journal, On, Recorded, Recorder, SECOND, dialogue, eof, frame, note, piece, quiet, recorder};
 use mainspring::{
     Outcome, Terminator,
     testing::{Transcript, Weather},
@@ -292,4 +292,80 @@ fn a_pair_passes_on_what_comes_behind_it() {
     assert!(t2.scene().net().pair(key, other));
     t2.receives("onerest").gets(&[frame("saved one")]);
     assert_eq!(t2.scene().net().link(other).expect("open").unread(), 0);
+}
+
+/// What follows a save is told of the end before `eof`, and may put that off as ever.
+#[test]
+fn an_end_behind_what_is_saved_waits_while_reading_is_off() {
+    let mut t = dialogue((|_, _, _| Ok(())) as On);
+    let key = t.key();
+    t.scene().net().tell(key, |_: &mut Recorder<On>, ctx, _| {
+        ctx.set_terminator(Terminator::line(100));
+        ctx.save(Vec::new(), |_: &mut Recorder<On>, ctx, journal, saved| {
+            note(journal, ctx.key, saved.map_or_else(|error| error.to_string(), |_| "saved".to_owned()));
+            assert_eq!(ctx.unread(), 4, "the tail");
+            ctx.pause();
+            Ok(())
+        });
+        Ok(())
+    });
+    t.receives("tail").peer_ends().gets(&[frame("the stream ended within a frame")]);
+    t.link(|link| link.resume()).gets(&[eof("tail")]);
+}
+
+#[test]
+fn what_is_left_at_the_end_is_cut_by_the_terminator_that_follows_a_save() {
+    let mut t = dialogue((|_, _, _| Ok(())) as On);
+    let key = t.key();
+    t.scene().net().tell(key, |_: &mut Recorder<On>, ctx, _| {
+        ctx.set_terminator(Terminator::line(100));
+        ctx.save(Vec::new(), |_: &mut Recorder<On>, ctx, _, _| {
+            ctx.set_terminator(Terminator::exactly(3));
+            Ok(())
+        });
+        Ok(())
+    });
+    t.receives("onetail").peer_ends().gets(&[frame("one"), piece("tail"), eof("")]);
+}
+
+/// As in `eof`; also if our half had ended before.
+#[test]
+fn a_successor_made_when_the_stream_is_saved_is_given_what_is_left_and_the_end() {
+    for is_half_closed in [false, true] {
+        let mut t = dialogue((|_, _, _| Ok(())) as On);
+        let key = t.key();
+        t.scene().net().tell(key, move |_: &mut Recorder<On>, ctx, _| {
+            if is_half_closed {
+                ctx.half_close();
+            }
+            ctx.set_terminator(Terminator::line(100));
+            ctx.save(Vec::new(), |_: &mut Recorder<On>, ctx, _, _| {
+                ctx.upgrade(recorder(quiet as On));
+                Ok(())
+            });
+            Ok(())
+        });
+        let calls = t.receives("tail").peer_ends().calls();
+        assert_eq!(calls[..3], [Call::Connected, piece("tail"), eof("")]);
+        assert_eq!(calls.len(), 3 + usize::from(is_half_closed), "{calls:?}");
+    }
+}
+
+/// It was given another piece all the same.
+#[test]
+fn who_closes_because_the_frame_is_too_long_saves_no_more() {
+    let mut t = dialogue(
+        (|ctx, _, call| {
+            if let Call::Exceeded(_) = call {
+                ctx.close();
+            }
+            Ok(())
+        }) as On,
+    );
+    let said = begin(&mut t, Terminator::line(3), 1000);
+    t.receives("too long\n").peer_ends();
+    let calls = t.calls();
+    assert!(matches!(calls[..], [Call::Exceeded(_), Call::Closed(_)]), "{calls:?}");
+    t.scene().passes(SECOND);
+    assert_said(&said, &["dropped 0"]);
 }

@@ -109,26 +109,6 @@ fn an_error_after_the_first_byte_ends_the_connection() {
     }
 }
 
-/// Of a connection that closes, or has become something else.
-#[test]
-fn an_error_before_the_first_byte_that_nobody_hears_of_ends_the_connection_too() {
-    for closes in [false, true] {
-        let mut t = sending(move |ctx| {
-            send_from(ctx, Source { left: 0, piece: 1, fails: true });
-            ctx.send("behind it");
-            if closes {
-                ctx.close();
-            } else {
-                ctx.upgrade(recorder(quiet as On));
-            }
-        });
-        assert_eq!(t.sent(), b"", "nobody is to take it for all");
-        let calls = t.calls();
-        let Some(Call::Closed(why)) = calls.last() else { panic!("{calls:?}") };
-        assert!(why.contains("the disk is broken"), "{why}");
-    }
-}
-
 #[test]
 fn a_polite_close_sends_it_all() {
     let mut t = sending(|ctx| {
@@ -159,4 +139,24 @@ fn a_drain_waits_for_it() {
     t.scene().net().drain(100 * SECOND);
     t.passes(50 * SECOND);
     assert_eq!(t.sent().len(), 700_000);
+}
+
+/// Who has begun to end politely, or has become something else, is not told: then the peer must not take what is left for all.
+#[test]
+fn an_error_of_which_nobody_hears_ends_the_connection() {
+    for upgrades in [false, true] {
+        let mut t = sending(move |ctx| {
+            send_from(ctx, Source { left: 0, piece: 1, fails: true });
+            ctx.send("end");
+            if upgrades {
+                ctx.upgrade(recorder(quiet as On));
+            } else {
+                ctx.close();
+            }
+        });
+        assert_eq!(t.sent(), b"");
+        let calls = t.calls();
+        let Some(Call::Closed(why)) = calls.last() else { panic!("{calls:?}") };
+        assert!(why.contains("the disk is broken"), "{why}");
+    }
 }

@@ -1,8 +1,12 @@
 //! By real threads.
 
-use crate::common::{Ctx, Journal, On, PATIENCE, Recorder, guest, note, quiet, reset, start, start_with, until, until_net};
-use mainspring::{Config, Context, Lane, Outcome, Protocol, Reactor};
+use crate::common::{
+    Call, Ctx, Journal, On, PATIENCE, Recorder, guest, has_room_for, note, quiet, reset, start, start_with, until, until_net,
+};
+use mainspring::{Config, Context, Lane, Outcome, Protocol, Reactor, Terminator};
 use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
     sync::mpsc::{Receiver, Sender, channel},
     thread,
 };
@@ -287,4 +291,139 @@ fn a_piece_that_waits_for_a_thread_dies_with_its_connection() {
     let _ = begins;
     drop(let_go);
     until_net(&mut reactor, &mut journal, |net, _| net.stats().offloads == 0);
+}
+
+/// Says on which threads it is used.
+struct Traced(Sender<(&'static str, thread::ThreadId)>, u64);
+
+impl Traced {
+    fn says(&self, what: &'static str) {
+        let _ = self.0.send((what, thread::current().id()));
+    }
+}
+
+impl Write for Traced {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.says("written");
+        self.1 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.says("flushed");
+        Ok(())
+    }
+}
+
+impl Read for Traced {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.says("read");
+        into.fill(b'x');
+        Ok(into.len())
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        self.says("dropped");
+    }
+}
+
+/// In the midst of an upload, of a download, and of a lane's work: each thing is dropped, the last is done, and none of it by the
+/// loop's thread.
+#[test]
+fn a_reset_in_the_midst_leaves_nothing_behind_and_the_loop_touches_nothing() {
+    let (mut reactor, mut journal) = start();
+    let (key, mut peer) = guest(&mut reactor, &mut journal, quiet as On);
+    peer.set_nonblocking(true).expect("it is a socket");
+    let (says, said) = channel();
+    reactor.net().tell(key, move |_: &mut Recorder<On>, ctx, _| {
+        ctx.save(Traced(says.clone(), 0), |_: &mut Recorder<On>, _, _, _| unreachable!("it has ended"));
+        ctx.send_from(Traced(says.clone(), 0), |_: &mut Recorder<On>, _, _, _| unreachable!("it has ended"));
+        let mut lane = ctx.net.lane(Traced(says, 0));
+        lane.offload(ctx, |traced| traced.says("worked"), |_: &mut Recorder<On>, _, _, worked| Ok(worked?));
+        lane.finish(|traced| traced.says("last"));
+        Ok(())
+    });
+    let mut all = Vec::new();
+    let has_come = |all: &mut Vec<(&'static str, thread::ThreadId)>, what: &str, times: usize| {
+        all.extend(said.try_iter());
+        all.iter().filter(|(said, _)| *said == what).count() >= times
+    };
+    until(&mut reactor, &mut journal, |_| {
+        let _ = peer.write(&[b'y'; 10_000]); // perhaps there is no room just now
+        ["written", "read", "worked", "last"].into_iter().all(|what| has_come(&mut all, what, 1))
+    });
+    reset(peer);
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
+    until(&mut reactor, &mut journal, |_| has_come(&mut all, "dropped", 3));
+    until_net(&mut reactor, &mut journal, |net, _| net.stats().offloads == 0);
+    assert!(all.iter().all(|(_, by)| *by != thread::current().id()), "{all:?}");
+    let times = |what: &str| all.iter().filter(|(said, _)| *said == what).count();
+    assert_eq!((times("last"), times("dropped"), times("flushed")), (1, 3, 0));
+}
+
+/// Each saves what is its own, and all of them wait for the one thread.
+#[test]
+fn two_thousand_uploads_with_one_thread_are_all_exact() {
+    const BYTES: usize = 3_000;
+    let uploads = if has_room_for(5_000) { 2_000 } else { 200_usize };
+    let config = Config::new().lane_threads(1).offload_threads(1).offload_queue(0);
+    let (mut reactor, mut journal) = start_with(config);
+    let saves: On = |ctx, _, call| {
+        if *call == Call::Connected {
+            ctx.set_terminator(Terminator::Stream(BYTES as u64));
+            ctx.save(Vec::new(), |_: &mut Recorder<On>, ctx, journal, saved| {
+                let saved = saved?;
+                let first = saved[0];
+                assert!(saved.len() == BYTES && saved.iter().all(|&byte| byte == first), "its own, and all of it");
+                note(journal, ctx.key, first.to_string());
+                Ok(())
+            });
+        }
+        Ok(())
+    };
+    let (_, addr) = crate::common::listen(&mut reactor, move || crate::common::recorder(saves));
+    let mut peers: Vec<TcpStream> = Vec::new();
+    for batch in 1..=uploads.div_ceil(50) {
+        peers.extend((peers.len()..uploads.min(batch * 50)).map(|_| crate::common::dial(addr)));
+        until_net(&mut reactor, &mut journal, |net, _| net.stats().accepted as usize == batch.saturating_mul(50).min(uploads));
+    }
+    for half in [BYTES / 3, BYTES - BYTES / 3] {
+        for (number, peer) in (0_usize..).zip(&peers) {
+            crate::common::say(peer, vec![number as u8; half]);
+        }
+    }
+    until(&mut reactor, &mut journal, |journal| journal.frames().len() == uploads);
+    let mut first: Vec<u8> = journal.frames().iter().map(|text| text.parse().expect("a number")).collect();
+    first.sort_unstable();
+    let mut expected: Vec<u8> = (0..uploads).map(|number| number as u8).collect();
+    expected.sort_unstable();
+    assert_eq!(first, expected);
+}
+
+/// Neither where work is given out, nor where things are worked on.
+#[test]
+fn four_pieces_that_never_return_stop_no_file_of_others() {
+    let (mut reactor, mut journal) = start();
+    let (key, mut peer) = guest(&mut reactor, &mut journal, quiet as On);
+    let lets_go: Vec<Sender<()>> = (0..4)
+        .flat_map(|_| {
+            let ((one, waits), (other, also)) = (channel::<()>(), channel::<()>());
+            reactor.net().offload(move || _ = waits.recv(), |_, _, _| ());
+            reactor.net().lane(()).finish(move |()| _ = also.recv());
+            [one, other]
+        })
+        .collect();
+    reactor.net().tell(key, |_: &mut Recorder<On>, ctx, _| {
+        ctx.set_terminator(Terminator::Stream(5));
+        ctx.save(Vec::new(), |_: &mut Recorder<On>, ctx, _, saved| {
+            ctx.send_from(io::Cursor::new(saved?), |_: &mut Recorder<On>, _, _, sent| Ok(_ = sent?));
+            Ok(())
+        });
+        Ok(())
+    });
+    crate::common::say(&peer, "hello");
+    assert_eq!(crate::common::read_exactly(&mut reactor, &mut journal, &mut peer, 5), b"hello");
+    drop(lets_go);
 }
