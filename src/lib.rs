@@ -110,6 +110,7 @@ mod hold;
 mod key;
 mod time;
 mod table;
+mod seldom;
 mod room;
 mod panics;
 mod text;

@@ -63,7 +63,8 @@ fn in_file(text: &[u8], name: &str, protocol: IpProtocol) -> Option<u16> {
         let (first, port) = (words.next()?, words.next()?);
         let (port, of) = port.split_at(port.iter().position(|&byte| byte == b'/')?);
         let is_it = std::iter::once(first).chain(words).any(|known| known.eq_ignore_ascii_case(name.as_bytes()));
-        (is_it && of[1..].eq_ignore_ascii_case(protocol.name().as_bytes())).then(|| std::str::from_utf8(port).ok()?.parse().ok())?
+        (is_it && of[1..].eq_ignore_ascii_case(protocol.name().as_bytes()))
+            .then(|| std::str::from_utf8(port).ok()?.parse().ok())?
     })
 }
 

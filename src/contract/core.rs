@@ -2,9 +2,9 @@
 //! callbacks, and never lets a panic of it out of the turn unless you asked for that.
 
 use super::{
-    Context, Deferred, Dispatcher, Handler, Net, Next, Put, TimerJob,
+    Context, Deferred, Handler, Net, Next, Put, TimerJob,
     deferred::to_protocol,
-    dispatcher::AnyDispatcher,
+    dispatcher::Dispatchers,
     lanes::Lanes,
     offload::{Given, OnReturn, Refusing},
     remote::Inbox,
@@ -19,6 +19,7 @@ use crate::{
     pool::{PURPOSES, Ticket},
     reason::{Outcome, Reason},
     room::Room,
+    seldom::Seldom,
     stats::Stats,
     table::Table,
 };
@@ -38,7 +39,7 @@ pub(crate) struct Core<S> {
     pub(crate) accepting: Option<Key>,
     /// Apart from these, because there are few of them and many connections.
     pub(crate) factories: Table<Key, Factory<S>>,
-    pub(crate) dispatchers: Table<Key, Box<dyn AnyDispatcher<S>>>,
+    pub(crate) dispatchers: Seldom<Dispatchers<S>>,
     /// Tells and posts: one queue, in order.
     pub(crate) deferred: VecDeque<Deferred<S>>,
     /// How many of them may still run in this turn.
@@ -75,7 +76,7 @@ impl<S> Core<S> {
             owed_eof: None,
             accepting: None,
             factories: Table::default(),
-            dispatchers: Table::default(),
+            dispatchers: Seldom::none(),
             deferred: VecDeque::new(),
             deferred_left: 0,
             later: Vec::new(),
@@ -117,8 +118,9 @@ impl<S> Core<S> {
         if self.factories.has(key) {
             return "listener";
         }
-        match (self.dispatchers.get(key), self.handlers.get(key.index())) {
-            (Some(dispatcher), _) => dispatcher.type_name(),
+        let dispatcher = self.dispatchers.as_ref().and_then(|all| all.type_name(key));
+        match (dispatcher, self.handlers.get(key.index())) {
+            (Some(name), _) => name,
             (None, Some(Some(handler))) => handler.type_name(),
             _ => "-",
         }
@@ -129,10 +131,6 @@ impl<S> Core<S> {
     pub(crate) fn protocol<P: super::Protocol<S>>(&mut self, key: Key) -> Option<&mut P> {
         self.hub.find(key)?;
         self.handlers.get_mut(key.index())?.as_mut()?.as_any().downcast_mut()
-    }
-
-    pub(super) fn dispatcher(dispatcher: impl Dispatcher<S>) -> Box<dyn AnyDispatcher<S>> {
-        Box::new(dispatcher)
     }
 
     // ----------------------------------------------------------------------------------------------------- calling you
@@ -284,8 +282,8 @@ impl<S> Core<S> {
         for handler in self.handlers.drain(..).flatten() {
             discard("a protocol", handler);
         }
-        for (_, dispatcher) in self.dispatchers.take_all() {
-            discard("a dispatcher", dispatcher);
+        if let Some(dispatchers) = self.dispatchers.take() {
+            (dispatchers.discard)(dispatchers);
         }
         for (_, factory) in self.factories.take_all() {
             discard("a factory", factory);
