@@ -5,6 +5,7 @@
 use crate::{
     address::Address,
     config::{Config, Panics},
+    framing::Cutting,
     key::{Key, Timer},
     names::{Lookup, NameError, Question},
     output::Spares,
@@ -64,6 +65,7 @@ pub(crate) struct Cx {
     /// What the connections of a listener share, if it has a rate for all.
     pub(crate) shared_rates: Slab<SharedRate>,
     pub(crate) spares: Spares,
+    pub(crate) cutting: &'static Cutting,
     records: Records,
     /// Numbers them.
     pub(crate) holds_so_far: u64,
@@ -153,6 +155,7 @@ impl Cx {
             notes: Vec::new(),
             shared_rates: Slab::new(),
             spares: Spares::default(),
+            cutting: Cutting::NONE,
             records: Records::default(),
             holds_so_far: 0,
             panicked: None,

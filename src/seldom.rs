@@ -1,7 +1,11 @@
-//! What not every program has: boxed, and dropped by a function that stands beside it, so that a program that never makes
-//! one links nothing of how it is dropped.
+//! What not every program has, in boxes whose `drop` is not compiled anew wherever one might be dropped: [`Seldom`] is dropped
+//! by a function that stands beside it, so that a program that never makes one links nothing of it; [`Apart`] by one function
+//! for each type.
 
-use std::mem::ManuallyDrop;
+use std::{
+    mem::ManuallyDrop,
+    ops::{Deref, DerefMut},
+};
 
 /// Perhaps a box, as an option of one is.
 pub(crate) struct Seldom<T>(Option<Made<T>>);
@@ -40,6 +44,48 @@ impl<T> Drop for Seldom<T> {
             (made.drop)(ManuallyDrop::into_inner(made.thing));
         }
     }
+}
+
+/// A box.
+pub(crate) struct Apart<T>(Option<ManuallyDrop<Box<T>>>);
+
+const THERE: &str = "it is there until it is dropped";
+
+impl<T> Apart<T> {
+    pub(crate) fn new(thing: T) -> Self {
+        Self(Some(ManuallyDrop::new(Box::new(thing))))
+    }
+
+    pub(crate) fn into_inner(mut self) -> T {
+        *ManuallyDrop::into_inner(self.0.take().expect(THERE))
+    }
+}
+
+impl<T> Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect(THERE)
+    }
+}
+
+impl<T> DerefMut for Apart<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect(THERE)
+    }
+}
+
+impl<T> Drop for Apart<T> {
+    fn drop(&mut self) {
+        if let Some(thing) = self.0.take() {
+            drop_apart(ManuallyDrop::into_inner(thing));
+        }
+    }
+}
+
+#[inline(never)]
+fn drop_apart<T>(thing: Box<T>) {
+    drop(thing);
 }
 
 #[cfg(test)]
