@@ -20,6 +20,10 @@ impl<T> Seldom<T> {
         Self(None)
     }
 
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(crate) fn as_ref(&self) -> Option<&T> {
         self.0.as_ref().map(|made| &**made.thing)
     }
