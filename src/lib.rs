@@ -88,6 +88,7 @@ mod cx;
 mod threads;
 mod listen;
 mod connect;
+mod peers;
 mod stats;
 mod records;
 mod stopwatch;

@@ -6,6 +6,7 @@ use crate::{
     flags::*,
     key::Key,
     listen::{Bounds, Listen},
+    peers::Peers,
     rate::{SharedRate, Way},
     records::Cause,
     timers::{Cue, TimerKind},
@@ -13,7 +14,6 @@ use crate::{
 };
 use log::Level;
 use std::{
-    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -41,14 +41,15 @@ pub(crate) struct Listening {
     ends_at: u64,
     /// Connections accepted and not yet closed.
     pub(crate) guests: usize,
-    /// How many of them each address has, where that is limited; never 0.
-    peers: HashMap<IpAddr, usize>,
+    /// How many of them each address has, where that is limited.
+    peers: Option<Box<dyn Peers>>,
     /// The rates of reading and of writing that they all share.
     pub(crate) shared_rates: [Option<usize>; 2],
 }
 
 impl Listening {
     pub(crate) fn new(key: Key, socket: Box<dyn world::Listener>, local: Address, options: Listen) -> Self {
+        let peers = options.per_peer_max.as_ref().map(|limit| (limit.count)());
         let bounds = (options.bounds != Bounds::default()).then(|| Rc::new(options.bounds));
         Self {
             key,
@@ -63,7 +64,7 @@ impl Listening {
             admitted: 0,
             ends_at: 0,
             guests: 0,
-            peers: HashMap::new(),
+            peers,
             shared_rates: [None; 2],
         }
     }
@@ -73,31 +74,21 @@ impl Listening {
         if self.options.connections_max.is_some_and(|most| self.guests >= most) {
             return Some((self.options.refusal.clone().unwrap_or_default(), Cause::Full));
         }
-        let (most, refusal) = self.options.per_peer_max.as_ref()?;
-        let has = self.peers.get(&counted(peer)?).copied().unwrap_or_default();
-        (has >= *most).then(|| (Rc::clone(refusal), Cause::PeerFull))
+        let (limit, peers) = (self.options.per_peer_max.as_ref()?, self.peers.as_ref()?);
+        (peers.has(counted(peer)?) >= limit.most).then(|| (Rc::clone(&limit.refusal), Cause::PeerFull))
     }
 
     pub(crate) fn count_guest(&mut self, peer: Option<SocketAddr>) {
         self.guests += 1;
-        if self.options.per_peer_max.is_some() {
-            if let Some(ip) = counted(peer) {
-                *self.peers.entry(ip).or_default() += 1;
-            }
+        if let (Some(peers), Some(ip)) = (&mut self.peers, counted(peer)) {
+            peers.add(ip);
         }
     }
 
     pub(crate) fn uncount_guest(&mut self, peer: Option<SocketAddr>) {
         self.guests -= 1;
-        if self.peers.is_empty() {
-            return;
-        }
-        let Some(ip) = counted(peer) else { return };
-        if let Some(has) = self.peers.get_mut(&ip) {
-            *has -= 1;
-            if *has == 0 {
-                self.peers.remove(&ip);
-            }
+        if let (Some(peers), Some(ip)) = (&mut self.peers, counted(peer)) {
+            peers.remove(ip);
         }
     }
 
@@ -330,9 +321,10 @@ mod tests {
             listening.uncount_guest(peer);
             assert!(listening.refusal(peer).is_none());
         }
-        assert_eq!(listening.peers.len(), 1_000);
+        let addresses = |listening: &Listening| listening.peers.as_ref().map(|peers| peers.len());
+        assert_eq!(addresses(&listening), Some(1_000));
         peers.iter().for_each(|&peer| listening.uncount_guest(peer));
-        assert!(listening.peers.is_empty() && listening.guests == 0);
+        assert_eq!((addresses(&listening), listening.guests), (Some(0), 0));
     }
 
     #[test]

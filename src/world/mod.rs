@@ -84,7 +84,6 @@ pub(crate) trait World {
     fn now(&self) -> Time;
     /// The same moment for people.
     fn instant(&self, at: Time) -> Instant;
-    fn random(&mut self) -> u64;
     /// Which reactor of the process this one is, as far as its keys tell. Asked for once.
     fn number(&mut self) -> Number {
         Number::next()
@@ -123,6 +122,10 @@ macro_rules! ask {
 }
 
 impl dyn World {
+    pub(crate) fn random(&mut self) -> u64 {
+        ask!(self, world => world.random())
+    }
+
     /// A listening socket, registered, and where it really listens (port 0).
     pub(crate) fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)> {
         ask!(self, world => world.listen(at, how, token))

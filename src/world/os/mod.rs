@@ -38,6 +38,7 @@ pub(crate) struct OsWorld {
     registry: Rc<Registry>,
     events: Events,
     began: Instant,
+    /// 0: nobody has asked yet.
     random: u64,
     spin: Duration,
     spare: Rc<Spare>,
@@ -48,13 +49,12 @@ impl OsWorld {
     pub(crate) fn new(spin: Duration) -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = Rc::new(poll.registry().try_clone()?);
-        let random = RandomState::new().hash_one(0) | 1;
         Ok(Self {
             poll,
             registry,
             events: Events::with_capacity(EVENTS_MAX),
             began: Instant::now(),
-            random,
+            random: 0,
             spin,
             spare: Rc::default(),
         })
@@ -83,14 +83,6 @@ impl World for OsWorld {
 
     fn instant(&self, at: Time) -> Instant {
         self.began + at.since(Time::default())
-    }
-
-    /// xorshift64*, for jitter: not for secrets.
-    fn random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
     fn wait(&mut self, into: &mut Vec<Event>, at_most: Option<Duration>) -> io::Result<()> {
@@ -123,8 +115,19 @@ impl World for OsWorld {
     }
 }
 
-/// What it opens and watches.
+/// What not every program asks of it.
 impl OsWorld {
+    /// xorshift64*, for jitter: not for secrets.
+    pub(super) fn random(&mut self) -> u64 {
+        if self.random == 0 {
+            self.random = RandomState::new().hash_one(0) | 1;
+        }
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
     pub(super) fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)> {
         let registry = Rc::clone(&self.registry);
         let spare = Rc::clone(&self.spare);

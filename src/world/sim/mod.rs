@@ -65,10 +65,6 @@ impl World for SimWorld {
         self.epoch + at.since(Time::default())
     }
 
-    fn random(&mut self) -> u64 {
-        self.network.borrow_mut().dice.programs.u64(..)
-    }
-
     /// That of the host, so that a run is the same whatever else the process has run before.
     fn number(&mut self) -> Number {
         Number(self.host as u8)
@@ -116,8 +112,12 @@ impl World for SimWorld {
     }
 }
 
-/// What it opens and watches.
+/// What not every program asks of it.
 impl SimWorld {
+    pub(super) fn random(&mut self) -> u64 {
+        self.network.borrow_mut().dice.programs.u64(..)
+    }
+
     pub(super) fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)> {
         let listening = self.network.borrow_mut().listen(self.host, at, how, token);
         let (port, local) = listening.map_err(Errno::to_error)?;
