@@ -5,6 +5,7 @@
 use crate::{
     address::Address,
     config::{Config, Panics},
+    framing::Cutting,
     key::{Key, Timer},
     names::{Lookup, NameError, Question},
     output::Spares,
@@ -64,6 +65,7 @@ pub(crate) struct Cx {
     /// What the connections of a listener share, if it has a rate for all.
     pub(crate) shared_rates: Slab<SharedRate>,
     pub(crate) spares: Spares,
+    pub(crate) cutting: &'static Cutting,
     records: Records,
     /// Numbers them.
     pub(crate) holds_so_far: u64,
@@ -153,6 +155,7 @@ impl Cx {
             notes: Vec::new(),
             shared_rates: Slab::new(),
             spares: Spares::default(),
+            cutting: Cutting::NONE,
             records: Records::default(),
             holds_so_far: 0,
             panicked: None,
@@ -222,11 +225,13 @@ impl Cx {
     }
 
     fn threads_max(&self, purpose: Purpose) -> usize {
-        match purpose {
-            Purpose::Names => self.config.resolve_threads,
-            Purpose::Offload => self.config.offload_threads,
-            Purpose::Lanes => self.config.lane_threads,
-        }
+        threads_max(&self.config, purpose)
+    }
+
+    /// What other threads have brought is dropped by them.
+    pub(crate) fn discard_returned(&mut self) {
+        let config = &self.config;
+        self.threads.discard_returned(&|purpose| threads_max(config, purpose));
     }
 
     /// Has another thread drop what may block while it is dropped.
@@ -243,7 +248,7 @@ impl Cx {
     /// A connection ends or becomes something else: its offloads die.
     pub(crate) fn stop_work_of(&mut self, key: Key) {
         let Self { threads, orphans, .. } = self;
-        threads.drop_own(key, |ticket| orphans.push(Orphan::Work(ticket)));
+        threads.drop_own(key, &mut |ticket| orphans.push(Orphan::Work(ticket)));
     }
 
     /// A socket that has begun to connect. `WouldBlock`: try again later. `ResourceBusy`: the same, because one that lingers makes
@@ -277,6 +282,14 @@ impl Cx {
                 io::Error::new(error.kind(), format!("`{asked}`: no thread could be started to look it up: {error}"))
             }
         })
+    }
+}
+
+fn threads_max(config: &Config, purpose: Purpose) -> usize {
+    match purpose {
+        Purpose::Names => config.resolve_threads,
+        Purpose::Offload => config.offload_threads,
+        Purpose::Lanes => config.lane_threads,
     }
 }
 

@@ -1,6 +1,11 @@
 //! Listening: the options.
 
-use crate::{config::Marks, key::Key, world};
+use crate::{
+    config::Marks,
+    key::Key,
+    peers::{self, Peers},
+    world,
+};
 use std::{borrow::Cow, rc::Rc, time::Duration};
 
 /// How to listen. All of it has a default; which bounds a public server wants says
@@ -22,7 +27,7 @@ pub struct Listen {
     pub(crate) connections_max: Option<usize>,
     pub(crate) refusal: Option<Rc<[u8]>>,
     pub(crate) pause_at: Option<usize>,
-    pub(crate) per_peer_max: Option<(usize, Rc<[u8]>)>,
+    pub(crate) per_peer_max: Option<PerPeer>,
     pub(crate) behind_proxy: bool,
     pub(crate) backlog: Option<u32>,
     pub(crate) reuse_port: bool,
@@ -32,6 +37,14 @@ pub struct Listen {
     pub(crate) total_write_rate: Option<u64>,
     pub(crate) v6only: Option<bool>,
     pub(crate) bounds: Bounds,
+}
+
+/// How many of one address there may be, and what counts them.
+#[derive(Clone, Debug)]
+pub(crate) struct PerPeer {
+    pub(crate) most: usize,
+    pub(crate) refusal: Rc<[u8]>,
+    pub(crate) count: fn() -> Box<dyn Peers>,
 }
 
 /// What holds for each connection from its beginning.
@@ -107,7 +120,7 @@ impl Listen {
     /// one; clients of a Unix socket do not count. Many people may share an address (NAT). Default: no limit.
     #[must_use]
     pub fn per_peer_max(mut self, connections: usize, refusal: impl AsRef<[u8]>) -> Self {
-        self.per_peer_max = Some((connections, refusal.as_ref().into()));
+        self.per_peer_max = Some(PerPeer { most: connections, refusal: refusal.as_ref().into(), count: peers::new });
         self
     }
 

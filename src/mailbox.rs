@@ -68,9 +68,8 @@ impl<T> Letters<T> {
 /// Whoever posts from here on is told so.
 impl<T> Drop for Letters<T> {
     fn drop(&mut self) {
-        let queue = self.mailbox.lock().take();
-        self.taken.extend(queue.into_iter().flatten());
-        while let Some(letter) = self.taken.pop_front() {
+        let mut rest = self.mailbox.lock().take().unwrap_or_default();
+        while let Some(letter) = self.taken.pop_front().or_else(|| rest.pop_front()) {
             discard("what another thread had brought", letter);
         }
     }

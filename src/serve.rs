@@ -1,7 +1,7 @@
 //! One ready entry: check its handler out, deliver, obey, write, check it in.
 
 use crate::{
-    contract::{self, Context, Core, Drained, Handler, Scope},
+    contract::{self, Context, Core, Handler},
     endpoint::{Budget, Conn, Entry, Next, Phase},
     flags::*,
     framing::{Input, ReadBuffers},
@@ -12,7 +12,6 @@ use crate::{
     records::{Cause, Manner},
     stats::Kind,
     text::OneLine,
-    world::Source,
 };
 use log::Level;
 
@@ -23,7 +22,11 @@ pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mu
     } else {
         match core.hub.take_turn(key) {
             Some(Kind::Listener) => serve_listener(core, key, state),
-            Some(Kind::Dispatcher) => serve_dispatcher(core, key, state),
+            Some(Kind::Dispatcher) => {
+                if let Some(serve) = core.dispatchers.as_ref().map(|all| all.serve) {
+                    serve(core, key, state);
+                }
+            }
             Some(Kind::Accepted | Kind::Opened | Kind::Lingering) => serve_conn(core, key, state, buffers),
             None => return,
         }
@@ -219,67 +222,6 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
     }
 }
 
-// ------------------------------------------------------------------------------------------------------ dispatchers
-
-#[inline(never)]
-fn serve_dispatcher<S>(core: &mut Core<S>, key: Key, state: &mut S) {
-    let Some(mut dispatcher) = core.dispatchers.take(key) else { return };
-    for kind in [Readiness::Priority, Readiness::Readable, Readiness::Writable] {
-        // Asked anew each time: the one before may have ended it, or congested whom it reads for.
-        if !core.hub.dispatcher_ready(key).has_any(kind.flag()) {
-            continue;
-        }
-        let name = dispatcher.type_name();
-        let drained = core.run_guarded(Some(key), name, kind.name(), |net| {
-            let mut scope = Scope::new(net.core, key);
-            match kind {
-                Readiness::Priority => dispatcher.priority(&mut scope, state),
-                Readiness::Readable => dispatcher.readable(&mut scope, state),
-                Readiness::Writable => dispatcher.writable(&mut scope, state),
-            }
-        });
-        match core.hub.obey(key, drained) {
-            Some(Drained::No) => core.hub.dispatcher_not_drained(key, name),
-            Some(drained) => {
-                let hub = &mut core.hub;
-                let noted = guard(|| match drained {
-                    Drained::Unwanted => hub.dispatcher_unwanted(key, kind.flag(), dispatcher.source()),
-                    _ => hub.dispatcher_drained(key, kind.flag(), dispatcher.source()),
-                });
-                hub.obey(key, noted.map(Ok));
-            }
-            None => {}
-        }
-    }
-    core.dispatchers.put(key, dispatcher);
-    core.hub.requeue(key);
-}
-
-#[derive(Clone, Copy)]
-enum Readiness {
-    Priority,
-    Readable,
-    Writable,
-}
-
-impl Readiness {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Priority => "priority",
-            Self::Readable => "readable",
-            Self::Writable => "writable",
-        }
-    }
-
-    fn flag(self) -> Flags {
-        match self {
-            Self::Priority => PRIORITY,
-            Self::Readable => READABLE,
-            Self::Writable => WRITABLE,
-        }
-    }
-}
-
 // ---------------------------------------------------------------------------------------------------------- the end
 
 /// `closed`, then the handler is dropped, then the slot is free (or lingers).
@@ -298,7 +240,10 @@ pub(crate) fn finish_close<S>(core: &mut Core<S>, key: Key, why: Reason, state: 
     }
     let closed = match core.hub.slots.get(key).and_then(Entry::kind) {
         Some(Kind::Accepted | Kind::Opened) => finish_conn(core, key, why, state),
-        Some(Kind::Dispatcher) => finish_dispatcher(core, key, why, state),
+        Some(Kind::Dispatcher) => match core.dispatchers.as_ref().map(|all| all.finish) {
+            Some(finish) => finish(core, key, why, state),
+            None => Ok(()),
+        },
         _ => {
             discard("a factory", core.factories.remove(key));
             discard("an error", why);
@@ -325,30 +270,6 @@ fn finish_conn<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> R
     core.hub.queue_current();
     discard("a protocol", handler);
     closed
-}
-
-fn finish_dispatcher<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
-    core.hub.cx.stats.closed.count(&why);
-    let Some(mut dispatcher) = core.dispatchers.remove(key) else { return Ok(()) };
-    let is_watched = core.hub.slots.dispatcher(key).is_some_and(|dispatching| dispatching.is_watched());
-    let unwatched = guard(|| {
-        if is_watched {
-            unwatch(core, key, dispatcher.source());
-        }
-    });
-    let name = dispatcher.type_name();
-    let closed = core.run_guarded(Some(key), name, "closed", |net| {
-        dispatcher.closed(&mut Scope::new(net.core, key), state, why);
-    });
-    discard("a dispatcher", dispatcher);
-    unwatched.and(closed)
-}
-
-/// Explicitly: a duplicate of the descriptor would go on delivering events.
-fn unwatch<S>(core: &mut Core<S>, key: Key, source: Source<'_>) {
-    if let Err(error) = core.hub.cx.world.unwatch(source) {
-        log::debug!(target: "mainspring", "{key} cannot be deregistered: {}", OneLine(error));
-    }
 }
 
 /// The one record of a connection's end. Your own failures are warnings, panics are errors, but not more often than people

@@ -12,12 +12,18 @@ pub enum IpProtocol {
     Udp,
 }
 
-impl fmt::Display for IpProtocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl IpProtocol {
+    fn name(self) -> &'static str {
+        match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
-        })
+        }
+    }
+}
+
+impl fmt::Display for IpProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -38,105 +44,112 @@ const FILE: &str = if cfg!(windows) { r"C:\Windows\System32\drivers\etc\services
 /// # Errors
 /// [`io::ErrorKind::NotFound`] for a name that neither knows.
 pub fn service_port(name: &str, protocol: IpProtocol) -> io::Result<u16> {
-    built_in(name, protocol).or_else(|| in_system(FILE, name, protocol)).ok_or_else(|| {
+    in_file(COMMON, name, protocol).or_else(|| in_system(FILE, name, protocol)).ok_or_else(|| {
         let name = name.escape_debug();
         let text = format!("no service is called `{name}` for {protocol}, here and in {FILE}: write the number of its port");
         io::Error::new(io::ErrorKind::NotFound, text)
     })
 }
 
-fn built_in(name: &str, protocol: IpProtocol) -> Option<u16> {
-    let is_it = |(known, _, has_tcp, has_udp): &&(&str, u16, bool, bool)| {
-        let has_protocol = match protocol {
-            IpProtocol::Tcp => *has_tcp,
-            IpProtocol::Udp => *has_udp,
-        };
-        has_protocol && known.eq_ignore_ascii_case(name)
-    };
-    COMMON.iter().find(is_it).map(|(_, port, ..)| *port)
-}
-
 fn in_system(file: &str, name: &str, protocol: IpProtocol) -> Option<u16> {
-    in_file(&String::from_utf8_lossy(&fs::read(file).ok()?), name, protocol)
+    in_file(&fs::read(file).ok()?, name, protocol)
 }
 
 /// Lines of `name port/protocol aliases…`, comments after `#`.
-fn in_file(text: &str, name: &str, protocol: IpProtocol) -> Option<u16> {
-    text.lines().find_map(|line| {
-        let mut words = line.split('#').next()?.split_ascii_whitespace();
+fn in_file(text: &[u8], name: &str, protocol: IpProtocol) -> Option<u16> {
+    text.split(|&byte| byte == b'\n').find_map(|line| {
+        let line = line.split(|&byte| byte == b'#').next()?;
+        let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         let (first, port) = (words.next()?, words.next()?);
-        let (port, of) = port.split_once('/')?;
-        let is_it = std::iter::once(first).chain(words).any(|known| known.eq_ignore_ascii_case(name));
-        (is_it && of.eq_ignore_ascii_case(&protocol.to_string())).then(|| port.parse().ok())?
+        let (port, of) = port.split_at(port.iter().position(|&byte| byte == b'/')?);
+        let is_it = std::iter::once(first).chain(words).any(|known| known.eq_ignore_ascii_case(name.as_bytes()));
+        (is_it && of[1..].eq_ignore_ascii_case(protocol.name().as_bytes()))
+            .then(|| std::str::from_utf8(port).ok()?.parse().ok())?
     })
 }
 
-/// Name, port, whether over TCP, whether over UDP: what people connect to by name (IANA's registry of service names).
-const COMMON: &[(&str, u16, bool, bool)] = &[
-    ("echo", 7, true, true),
-    ("discard", 9, true, true),
-    ("daytime", 13, true, true),
-    ("qotd", 17, true, true),
-    ("chargen", 19, true, true),
-    ("ftp-data", 20, true, false),
-    ("ftp", 21, true, false),
-    ("ssh", 22, true, false),
-    ("telnet", 23, true, false),
-    ("smtp", 25, true, false),
-    ("time", 37, true, true),
-    ("whois", 43, true, false),
-    ("domain", 53, true, true),
-    ("tftp", 69, false, true),
-    ("gopher", 70, true, false),
-    ("finger", 79, true, false),
-    ("http", 80, true, false),
-    ("www", 80, true, false),
-    ("kerberos", 88, true, true),
-    ("pop3", 110, true, false),
-    ("sunrpc", 111, true, true),
-    ("auth", 113, true, false),
-    ("ident", 113, true, false),
-    ("nntp", 119, true, false),
-    ("ntp", 123, false, true),
-    ("imap", 143, true, false),
-    ("imap2", 143, true, false),
-    ("snmp", 161, true, true),
-    ("snmp-trap", 162, true, true),
-    ("bgp", 179, true, false),
-    ("irc", 194, true, true),
-    ("ldap", 389, true, true),
-    ("https", 443, true, true),
-    ("submissions", 465, true, false),
-    ("syslog", 514, false, true),
-    ("submission", 587, true, false),
-    ("ipp", 631, true, false),
-    ("ldaps", 636, true, true),
-    ("domain-s", 853, true, true),
-    ("rsync", 873, true, false),
-    ("ftps", 990, true, false),
-    ("imaps", 993, true, false),
-    ("pop3s", 995, true, false),
-    ("socks", 1080, true, false),
-    ("mqtt", 1883, true, false),
-    ("nfs", 2049, true, true),
-    ("mysql", 3306, true, false),
-    ("ms-wbt-server", 3389, true, false),
-    ("stun", 3478, true, true),
-    ("svn", 3690, true, false),
-    ("sip", 5060, true, true),
-    ("sips", 5061, true, false),
-    ("xmpp-client", 5222, true, false),
-    ("xmpp-server", 5269, true, false),
-    ("mdns", 5353, false, true),
-    ("postgresql", 5432, true, false),
-    ("amqps", 5671, true, false),
-    ("amqp", 5672, true, false),
-    ("redis", 6379, true, false),
-    ("ircs-u", 6697, true, false),
-    ("http-alt", 8080, true, false),
-    ("secure-mqtt", 8883, true, false),
-    ("git", 9418, true, false),
-];
+/// What people connect to by name (IANA's registry of service names), in the form of the system's file.
+const COMMON: &[u8] = b"\
+echo 7/tcp
+echo 7/udp
+discard 9/tcp
+discard 9/udp
+daytime 13/tcp
+daytime 13/udp
+qotd 17/tcp
+qotd 17/udp
+chargen 19/tcp
+chargen 19/udp
+ftp-data 20/tcp
+ftp 21/tcp
+ssh 22/tcp
+telnet 23/tcp
+smtp 25/tcp
+time 37/tcp
+time 37/udp
+whois 43/tcp
+domain 53/tcp
+domain 53/udp
+tftp 69/udp
+gopher 70/tcp
+finger 79/tcp
+http 80/tcp www
+kerberos 88/tcp
+kerberos 88/udp
+pop3 110/tcp
+sunrpc 111/tcp
+sunrpc 111/udp
+auth 113/tcp ident
+nntp 119/tcp
+ntp 123/udp
+imap 143/tcp imap2
+snmp 161/tcp
+snmp 161/udp
+snmp-trap 162/tcp
+snmp-trap 162/udp
+bgp 179/tcp
+irc 194/tcp
+irc 194/udp
+ldap 389/tcp
+ldap 389/udp
+https 443/tcp
+https 443/udp
+submissions 465/tcp
+syslog 514/udp
+submission 587/tcp
+ipp 631/tcp
+ldaps 636/tcp
+ldaps 636/udp
+domain-s 853/tcp
+domain-s 853/udp
+rsync 873/tcp
+ftps 990/tcp
+imaps 993/tcp
+pop3s 995/tcp
+socks 1080/tcp
+mqtt 1883/tcp
+nfs 2049/tcp
+nfs 2049/udp
+mysql 3306/tcp
+ms-wbt-server 3389/tcp
+stun 3478/tcp
+stun 3478/udp
+svn 3690/tcp
+sip 5060/tcp
+sip 5060/udp
+sips 5061/tcp
+xmpp-client 5222/tcp
+xmpp-server 5269/tcp
+mdns 5353/udp
+postgresql 5432/tcp
+amqps 5671/tcp
+amqp 5672/tcp
+redis 6379/tcp
+ircs-u 6697/tcp
+http-alt 8080/tcp
+secure-mqtt 8883/tcp
+git 9418/tcp
+";
 
 #[cfg(test)]
 mod tests {
@@ -145,20 +158,24 @@ mod tests {
     #[test]
     fn common_services_need_no_file_and_no_case() {
         for (name, port) in [("http", 80), ("HTTPS", 443), ("smtp", 25), ("gopher", 70), ("redis", 6379)] {
-            assert_eq!(built_in(name, IpProtocol::Tcp), Some(port), "{name}");
+            assert_eq!(in_file(COMMON, name, IpProtocol::Tcp), Some(port), "{name}");
         }
-        assert_eq!(built_in("domain", IpProtocol::Udp), Some(53));
-        assert_eq!(built_in("ntp", IpProtocol::Tcp), None);
-        assert!(COMMON.is_sorted_by_key(|(_, port, ..)| *port), "a table that can be read");
+        assert_eq!(in_file(COMMON, "domain", IpProtocol::Udp), Some(53));
+        assert_eq!(in_file(COMMON, "ntp", IpProtocol::Tcp), None);
+        let ports = std::str::from_utf8(COMMON).expect("names").lines().map(|line| {
+            let port = line.split(' ').nth(1).and_then(|port| port.split('/').next()?.parse::<u16>().ok());
+            port.unwrap_or_else(|| panic!("`{line}`"))
+        });
+        assert!(ports.is_sorted(), "a table that can be read");
     }
 
     #[test]
     fn others_are_found_in_the_systems_file_by_name_or_alias() {
         let file =
             "# services(5)\nftp 21/tcp\n  odd\t4711/udp  strange # no other\nodd 4712/TCP\nbroken\nbad x/tcp\n#odd2 1/tcp\n";
-        let tcp = |name| in_file(file, name, IpProtocol::Tcp);
-        assert_eq!(in_file(file, "odd", IpProtocol::Udp), Some(4711));
-        assert_eq!(in_file(file, "STRANGE", IpProtocol::Udp), Some(4711));
+        let tcp = |name| in_file(file.as_bytes(), name, IpProtocol::Tcp);
+        assert_eq!(in_file(file.as_bytes(), "odd", IpProtocol::Udp), Some(4711));
+        assert_eq!(in_file(file.as_bytes(), "STRANGE", IpProtocol::Udp), Some(4711));
         assert_eq!(tcp("odd"), Some(4712));
         assert_eq!([tcp("strange"), tcp("broken"), tcp("bad"), tcp("odd2"), tcp("no"), tcp("#odd2"), tcp("")], [None; 7]);
     }

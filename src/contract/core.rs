@@ -2,23 +2,25 @@
 //! callbacks, and never lets a panic of it out of the turn unless you asked for that.
 
 use super::{
-    Context, Deferred, Dispatcher, Handler, Net, Next, Put, TimerJob,
+    Context, Deferred, Handler, Net, Next, Put, TimerJob,
     deferred::to_protocol,
-    dispatcher::AnyDispatcher,
+    dispatcher::Dispatchers,
     lanes::Lanes,
-    offload::{Given, OnReturn, Refusing},
+    offload::{Offloads, OnKnown, OnReturn},
     remote::Inbox,
+    timing::OnTimers,
 };
 use crate::{
     address::Address,
     endpoint::{Conn, SHRINK_MIN},
     hub::Hub,
-    key::{Key, Timer},
+    key::Key,
     listen::Refusal,
     panics::{self, Payload, discard, guard},
-    pool::{PURPOSES, Ticket},
+    pool::PURPOSES,
     reason::{Outcome, Reason},
     room::Room,
+    seldom::Seldom,
     stats::Stats,
     table::Table,
 };
@@ -36,7 +38,7 @@ pub(crate) struct Core<S> {
     pub(crate) accepting: Option<Key>,
     /// Apart from these, because there are few of them and many connections.
     pub(crate) factories: Table<Key, Factory<S>>,
-    pub(crate) dispatchers: Table<Key, Box<dyn AnyDispatcher<S>>>,
+    pub(crate) dispatchers: Seldom<Dispatchers<S>>,
     /// Tells and posts: one queue, in order.
     pub(crate) deferred: VecDeque<Deferred<S>>,
     /// How many of them may still run in this turn.
@@ -45,14 +47,11 @@ pub(crate) struct Core<S> {
     pub(super) later: Vec<Option<(u64, TimerJob<S>)>>,
     /// What timers would have run that died with their connection, and whose place was taken since.
     pub(super) replaced: Vec<TimerJob<S>>,
-    /// What follows the work that other threads do.
-    pub(super) offloads: Table<Ticket, Given<S>>,
-    /// How many of them are held.
-    pub(super) held_offloads: usize,
+    pub(super) on_timers: OnTimers<S>,
+    pub(super) offloads: Seldom<Offloads<S>>,
     /// Made with the first.
     pub(super) lanes: Option<Box<Lanes<S>>>,
-    /// The same of those for which there was no room.
-    pub(super) refused: Vec<Refusing<S>>,
+    pub(super) on_known: Option<OnKnown<S>>,
     /// What becomes of what other threads bring back, by purpose: set by whoever gives such work out, so that who never does
     /// links nothing of it.
     pub(super) on_return: [Option<OnReturn<S>>; PURPOSES],
@@ -72,15 +71,15 @@ impl<S> Core<S> {
             next: None,
             accepting: None,
             factories: Table::default(),
-            dispatchers: Table::default(),
+            dispatchers: Seldom::none(),
             deferred: VecDeque::new(),
             deferred_left: 0,
             later: Vec::new(),
             replaced: Vec::new(),
-            offloads: Table::default(),
-            held_offloads: 0,
+            on_timers: OnTimers::NONE,
+            offloads: Seldom::none(),
             lanes: None,
-            refused: Vec::new(),
+            on_known: None,
             on_return: [None; PURPOSES],
             inbox,
             is_stopped: false,
@@ -114,8 +113,9 @@ impl<S> Core<S> {
         if self.factories.has(key) {
             return "listener";
         }
-        match (self.dispatchers.get(key), self.handlers.get(key.index())) {
-            (Some(dispatcher), _) => dispatcher.type_name(),
+        let dispatcher = self.dispatchers.as_ref().and_then(|all| all.type_name(key));
+        match (dispatcher, self.handlers.get(key.index())) {
+            (Some(name), _) => name,
             (None, Some(Some(handler))) => handler.type_name(),
             _ => "-",
         }
@@ -126,10 +126,6 @@ impl<S> Core<S> {
     pub(crate) fn protocol<P: super::Protocol<S>>(&mut self, key: Key) -> Option<&mut P> {
         self.hub.find(key)?;
         self.handlers.get_mut(key.index())?.as_mut()?.as_any().downcast_mut()
-    }
-
-    pub(super) fn dispatcher(dispatcher: impl Dispatcher<S>) -> Box<dyn AnyDispatcher<S>> {
-        Box::new(dispatcher)
     }
 
     // ----------------------------------------------------------------------------------------------------- calling you
@@ -229,7 +225,7 @@ impl<S> Core<S> {
     /// What other threads have done and what they ask for, so much of each a turn.
     #[inline]
     pub(crate) fn run_inbox(&mut self, state: &mut S) {
-        if self.inbox.open() || self.has_known() {
+        if self.inbox.open() {
             self.empty_inbox(state);
         }
     }
@@ -259,15 +255,7 @@ impl<S> Core<S> {
             discard("a tell or post", call);
         }
         self.deferred = VecDeque::new();
-        for (index, kept) in std::mem::take(&mut self.later).into_iter().enumerate() {
-            let Some((serial, later)) = kept else { continue };
-            let timer = Timer { index: u32::try_from(index).expect("the index of a timer"), serial };
-            if self.hub.cancel(timer) {
-                self.hub.cx.jobs_set -= 1;
-            }
-            self.drop_timer_job(later);
-        }
-        self.forget_the_replaced();
+        (self.on_timers.drop_all)(self);
         self.drop_all_offloads();
         self.discard_returned();
         while let Some(job) = self.inbox.next() {
@@ -281,8 +269,8 @@ impl<S> Core<S> {
         for handler in self.handlers.drain(..).flatten() {
             discard("a protocol", handler);
         }
-        for (_, dispatcher) in self.dispatchers.take_all() {
-            discard("a dispatcher", dispatcher);
+        if let Some(dispatchers) = self.dispatchers.take() {
+            (dispatchers.discard)(dispatchers);
         }
         for (_, factory) in self.factories.take_all() {
             discard("a factory", factory);
@@ -334,7 +322,7 @@ impl<S> Core<S> {
 
     /// Whether the next wait must not sleep.
     pub(crate) fn has_work(&self) -> bool {
-        self.hub.cx.has_work() || !self.deferred.is_empty() || self.inbox.has_more() || self.has_known() || self.is_stopped
+        self.hub.cx.has_work() || !self.deferred.is_empty() || self.inbox.has_more() || self.is_stopped
     }
 
     /// Whether anything is left that could ever happen.
@@ -352,6 +340,6 @@ impl<S> Core<S> {
         let is_draining = self.hub.is_draining();
         let is_timed = !is_draining && self.hub.cx.jobs_set > 0;
         let has_asks = self.lanes.as_ref().is_some_and(|lanes| lanes.has_asks());
-        is_timed || has_asks || self.has_known() || self.inbox.is_awaited(!is_draining)
+        is_timed || has_asks || self.inbox.is_awaited(!is_draining)
     }
 }

@@ -1,11 +1,16 @@
 //! The asyncore half: [`Dispatcher`], for sources that you own and read yourself.
 
-use super::Scope;
+use super::{Core, Scope};
 use crate::{
+    flags::*,
+    key::Key,
+    panics::{Payload, discard, guard},
     reason::{Fault, Reason},
+    table::Table,
+    text::OneLine,
     world::Source,
 };
-use std::any::Any;
+use std::{any::Any, io};
 
 /// A source of events that you own: a pipe, a terminal, a device, a socket of another library. The loop tells you when it
 /// is ready; reading and writing it is yours. Registered with [`Net::watch`](crate::Net::watch).
@@ -122,5 +127,130 @@ impl<S, D: Dispatcher<S>> AnyDispatcher<S> for D {
 
     fn type_name(&self) -> &'static str {
         std::any::type_name::<D>()
+    }
+}
+
+/// Those of one reactor, made with the first. What is done with them is named here, so that a program without any links nothing
+/// of it.
+pub(crate) struct Dispatchers<S> {
+    table: Table<Key, Box<dyn AnyDispatcher<S>>>,
+    pub(crate) serve: fn(&mut Core<S>, Key, &mut S),
+    pub(crate) finish: fn(&mut Core<S>, Key, Reason, &mut S) -> Result<(), Payload>,
+    pub(super) discard: fn(Box<Self>),
+}
+
+impl<S> Dispatchers<S> {
+    fn new() -> Self {
+        Self {
+            table: Table::default(),
+            serve: Core::serve_dispatcher,
+            finish: Core::finish_dispatcher,
+            discard: Self::discard_all,
+        }
+    }
+
+    pub(super) fn type_name(&self, key: Key) -> Option<&'static str> {
+        Some(self.table.get(key)?.type_name())
+    }
+
+    fn discard_all(mut self: Box<Self>) {
+        for (_, dispatcher) in self.table.take_all() {
+            discard("a dispatcher", dispatcher);
+        }
+    }
+}
+
+impl<S> Core<S> {
+    pub(super) fn watch(&mut self, mut dispatcher: Box<dyn AnyDispatcher<S>>) -> io::Result<Key> {
+        let key = self.hub.watch(dispatcher.source())?;
+        self.dispatchers.get_or_insert_with(Dispatchers::new).table.put(key, dispatcher);
+        Ok(key)
+    }
+
+    fn serve_dispatcher(&mut self, key: Key, state: &mut S) {
+        let Some(mut dispatcher) = self.dispatchers.as_mut().and_then(|all| all.table.take(key)) else { return };
+        for kind in [Readiness::Priority, Readiness::Readable, Readiness::Writable] {
+            // Asked anew each time: the one before may have ended it, or congested whom it reads for.
+            if self.hub.dispatcher_ready(key).has_any(kind.flag()) {
+                self.tell_ready(key, &mut *dispatcher, kind, state);
+            }
+        }
+        if let Some(all) = self.dispatchers.as_mut() {
+            all.table.put(key, dispatcher);
+        }
+        self.hub.requeue(key);
+    }
+
+    fn tell_ready(&mut self, key: Key, dispatcher: &mut dyn AnyDispatcher<S>, kind: Readiness, state: &mut S) {
+        let name = dispatcher.type_name();
+        let drained = self.run_guarded(Some(key), name, kind.name(), |net| {
+            let mut scope = Scope::new(net.core, key);
+            match kind {
+                Readiness::Priority => dispatcher.priority(&mut scope, state),
+                Readiness::Readable => dispatcher.readable(&mut scope, state),
+                Readiness::Writable => dispatcher.writable(&mut scope, state),
+            }
+        });
+        match self.hub.obey(key, drained) {
+            Some(Drained::No) => self.hub.dispatcher_not_drained(key, name),
+            Some(drained) => {
+                let hub = &mut self.hub;
+                let noted = guard(|| match drained {
+                    Drained::Unwanted => hub.dispatcher_unwanted(key, kind.flag(), dispatcher.source()),
+                    _ => hub.dispatcher_drained(key, kind.flag(), dispatcher.source()),
+                });
+                hub.obey(key, noted.map(Ok));
+            }
+            None => {}
+        }
+    }
+
+    fn finish_dispatcher(&mut self, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
+        self.hub.cx.stats.closed.count(&why);
+        let Some(mut dispatcher) = self.dispatchers.as_mut().and_then(|all| all.table.remove(key)) else { return Ok(()) };
+        let is_watched = self.hub.slots.dispatcher(key).is_some_and(|dispatching| dispatching.is_watched());
+        let unwatched = guard(|| {
+            if is_watched {
+                self.unwatch(key, dispatcher.source());
+            }
+        });
+        let name = dispatcher.type_name();
+        let closed = self.run_guarded(Some(key), name, "closed", |net| {
+            dispatcher.closed(&mut Scope::new(net.core, key), state, why);
+        });
+        discard("a dispatcher", dispatcher);
+        unwatched.and(closed)
+    }
+
+    /// Explicitly: a duplicate of the descriptor would go on delivering events.
+    fn unwatch(&mut self, key: Key, source: Source<'_>) {
+        if let Err(error) = self.hub.cx.world.unwatch(source) {
+            log::debug!(target: "mainspring", "{key} cannot be deregistered: {}", OneLine(error));
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Readiness {
+    Priority,
+    Readable,
+    Writable,
+}
+
+impl Readiness {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Priority => "priority",
+            Self::Readable => "readable",
+            Self::Writable => "writable",
+        }
+    }
+
+    fn flag(self) -> Flags {
+        match self {
+            Self::Priority => PRIORITY,
+            Self::Readable => READABLE,
+            Self::Writable => WRITABLE,
+        }
     }
 }

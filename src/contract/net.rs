@@ -105,10 +105,7 @@ impl<S> Net<'_, S> {
     /// # Errors
     /// If the system cannot wait for it, if it is a terminal that blocks, and during a shutdown.
     pub fn watch(&mut self, dispatcher: impl Dispatcher<S>) -> io::Result<Key> {
-        let mut dispatcher = Core::dispatcher(dispatcher);
-        let key = self.core.hub.watch(dispatcher.source())?;
-        self.core.dispatchers.put(key, dispatcher);
-        Ok(key)
+        self.core.watch(Box::new(dispatcher))
     }
 
     /// Has a dispatcher told of `readable` again, which it has answered by

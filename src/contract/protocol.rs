@@ -232,7 +232,8 @@ pub(crate) fn refuse_frame<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_
 /// that a terminator set in it holds afterwards.
 pub(crate) fn exceed<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
     let is_of_frame = matches!(limit, Limit::FrameBytes | Limit::FrameTime);
-    let goes_on = !is_of_frame || ctx.pair().0.skip_frame(limit == Limit::FrameBytes);
+    let (conn, cx) = ctx.pair();
+    let goes_on = !is_of_frame || conn.skip_frame(limit == Limit::FrameBytes, cx);
     if let Err(fault) = handler.exceeded(ctx, state, limit) {
         if !fault.is::<Limit>() {
             log::debug!(target: "mainspring", "{} {} said of its limit: {}", ctx.key, handler.type_name(), OneLine(fault));

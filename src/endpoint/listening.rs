@@ -6,6 +6,7 @@ use crate::{
     flags::*,
     key::Key,
     listen::{Bounds, Listen},
+    peers::Peers,
     rate::{SharedRate, Way},
     records::Cause,
     timers::{Cue, TimerKind},
@@ -13,7 +14,6 @@ use crate::{
 };
 use log::Level;
 use std::{
-    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -41,14 +41,15 @@ pub(crate) struct Listening {
     ends_at: u64,
     /// Connections accepted and not yet closed.
     pub(crate) guests: usize,
-    /// How many of them each address has, where that is limited; never 0.
-    peers: HashMap<IpAddr, usize>,
+    /// How many of them each address has, where that is limited.
+    peers: Option<Box<dyn Peers>>,
     /// The rates of reading and of writing that they all share.
     pub(crate) shared_rates: [Option<usize>; 2],
 }
 
 impl Listening {
     pub(crate) fn new(key: Key, socket: Box<dyn world::Listener>, local: Address, options: Listen) -> Self {
+        let peers = options.per_peer_max.as_ref().map(|limit| (limit.count)());
         let bounds = (options.bounds != Bounds::default()).then(|| Rc::new(options.bounds));
         Self {
             key,
@@ -63,7 +64,7 @@ impl Listening {
             admitted: 0,
             ends_at: 0,
             guests: 0,
-            peers: HashMap::new(),
+            peers,
             shared_rates: [None; 2],
         }
     }
@@ -79,25 +80,20 @@ impl Listening {
 
     /// The last words to somebody of whose address there are enough.
     pub(crate) fn peer_refusal(&self, peer: Option<SocketAddr>) -> Option<Rc<[u8]>> {
-        let (most, refusal) = self.options.per_peer_max.as_ref()?;
-        let has = self.peers.get(&counted(peer)?).copied().unwrap_or_default();
-        (has >= *most).then(|| Rc::clone(refusal))
+        let (limit, peers) = (self.options.per_peer_max.as_ref()?, self.peers.as_ref()?);
+        (peers.has(counted(peer)?) >= limit.most).then(|| Rc::clone(&limit.refusal))
     }
 
     /// Whether it is counted.
     pub(crate) fn count_peer(&mut self, peer: Option<SocketAddr>) -> bool {
-        let Some(ip) = counted(peer).filter(|_| self.options.per_peer_max.is_some()) else { return false };
-        *self.peers.entry(ip).or_default() += 1;
+        let (Some(peers), Some(ip)) = (&mut self.peers, counted(peer)) else { return false };
+        peers.add(ip);
         true
     }
 
     pub(crate) fn uncount_peer(&mut self, peer: Option<SocketAddr>) {
-        let Some(ip) = counted(peer) else { return };
-        if let Some(has) = self.peers.get_mut(&ip) {
-            *has -= 1;
-            if *has == 0 {
-                self.peers.remove(&ip);
-            }
+        if let (Some(peers), Some(ip)) = (&mut self.peers, counted(peer)) {
+            peers.remove(ip);
         }
     }
 
@@ -330,9 +326,10 @@ mod tests {
             listening.uncount_peer(peer);
             assert!(listening.refusal(peer).is_none());
         }
-        assert_eq!(listening.peers.len(), 1_000);
+        let addresses = |listening: &Listening| listening.peers.as_ref().map(|peers| peers.len());
+        assert_eq!(addresses(&listening), Some(1_000));
         peers.iter().for_each(|&peer| listening.uncount_peer(peer));
-        assert!(listening.peers.is_empty());
+        assert_eq!(addresses(&listening), Some(0));
     }
 
     #[test]

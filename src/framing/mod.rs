@@ -8,7 +8,7 @@ mod needle;
 mod buffers;
 mod input;
 
-use crate::{panics::discard, reason::Fault};
+use crate::{panics::discard, reason::Fault, seldom::Apart};
 pub(crate) use buffers::{COPY_MAX, ReadBuffers};
 pub(crate) use input::Input;
 pub(crate) use needle::Needle;
@@ -36,10 +36,10 @@ pub(crate) enum Framing {
         left: u64,
         begun: bool,
     },
-    Until(Box<Until>),
-    Custom(Box<Custom>),
+    Until(Apart<Until>),
+    Custom(Apart<Custom>),
     /// The rest of a refused frame is dropped.
-    Skip(Box<Skip>),
+    Skip(Apart<Skip>),
 }
 
 /// How long a frame may be, and whether its delimiter is part of it: one word, because every connection has room for it.
@@ -73,6 +73,18 @@ pub(crate) struct Skip {
     rest: Framing,
     /// What holds afterwards. `None`: the framer that is being asked where the frame ends, for the next one.
     then: Option<Framing>,
+}
+
+/// What is done under a terminator. Whoever sets one names it, so that a program that sets none links nothing of it.
+pub(crate) struct Cutting {
+    next: fn(&mut Framing, &mut Input) -> Found,
+    pub(crate) skip: fn(&mut Framing, bool) -> bool,
+}
+
+impl Cutting {
+    /// As long as no connection has a terminator.
+    pub(crate) const NONE: &Self = &Self { next: |_, _| Found::Nothing, skip: |_, _| false };
+    pub(crate) const ALL: &Self = &Self { next: Framing::next_other, skip: Framing::skip };
 }
 
 /// How far dropping a refused frame has come.
@@ -117,10 +129,10 @@ impl From<Terminator> for Framing {
             Terminator::Stream(left) => Self::Stream { left, begun: false },
             Terminator::StreamUntil { bytes, seen } => {
                 let seen = seen.min(bytes.len() - 1);
-                Self::Until(Box::new(Until { needle: Needle::new(&bytes), seen, begun: false }))
+                Self::Until(Apart::new(Until { needle: Needle::new(&bytes), seen, begun: false }))
             }
-            Terminator::Own { limit } => Self::Custom(Box::new(Custom::new(None, limit))),
-            Terminator::Custom { framer, limit } => Self::Custom(Box::new(Custom::new(Some(framer), limit))),
+            Terminator::Own { limit } => Self::Custom(Apart::new(Custom::new(None, limit))),
+            Terminator::Custom { framer, limit } => Self::Custom(Apart::new(Custom::new(Some(framer), limit))),
         }
     }
 }
@@ -144,7 +156,7 @@ impl Framing {
 
     /// From here on. While a refused frame is being skipped, it holds after that. What held before is given back if that was
     /// a framer of the program, whose `drop` may panic.
-    pub(crate) fn set(&mut self, terminator: Terminator) -> Option<Box<Custom>> {
+    pub(crate) fn set(&mut self, terminator: Terminator) -> Option<Apart<Custom>> {
         let place = if let Self::Skip(skip) = self { skip.then.get_or_insert_default() } else { self };
         match std::mem::replace(place, terminator.into()) {
             Self::Custom(custom) => Some(custom),
@@ -213,7 +225,7 @@ impl Framing {
         let then = match self {
             Self::Line { limit } => Some(Self::Line { limit: *limit }),
             Self::Delimiter { needle, bound } => Some(Self::Delimiter { needle: needle.clone(), bound: *bound }),
-            Self::Until(until) => Some(Self::Until(Box::new(Until { needle: until.needle.clone(), seen: 0, begun: false }))),
+            Self::Until(until) => Some(Self::Until(Apart::new(Until { needle: until.needle.clone(), seen: 0, begun: false }))),
             Self::Length { .. } | Self::Stream { .. } => Some(Self::None),
             Self::Custom(custom) if is_refused && custom.refused.is_none() => return false,
             Self::Custom(_) => None,
@@ -221,13 +233,17 @@ impl Framing {
         };
         let mut skip = Skip { rest: std::mem::take(self), then };
         skip.learns_its_length();
-        *self = Self::Skip(Box::new(skip));
+        *self = Self::Skip(Apart::new(skip));
         true
     }
 
     /// The next frame or piece; each call makes progress or says [`Found::Nothing`].
-    #[inline(always)]
     pub(crate) fn next(&mut self, input: &mut Input) -> Found {
+        self.next_by(Cutting::ALL, input)
+    }
+
+    #[inline(always)]
+    pub(crate) fn next_by(&mut self, cutting: &Cutting, input: &mut Input) -> Found {
         match self {
             Self::None if input.is_empty() => Found::Nothing,
             Self::None => {
@@ -235,7 +251,7 @@ impl Framing {
                 Found::Piece
             }
             Self::Line { limit } => next_line(*limit, input),
-            _ => self.next_other(input),
+            _ => (cutting.next)(self, input),
         }
     }
 
@@ -292,7 +308,7 @@ impl Framing {
     /// The refused frame has ended.
     fn end_skip(&mut self) {
         let Self::Skip(skip) = std::mem::take(self) else { return };
-        let Skip { rest, then } = *skip;
+        let Skip { rest, then } = skip.into_inner();
         match then {
             Some(then) => {
                 *self = then;

@@ -222,7 +222,7 @@ impl Hub {
             Err(error) => (Address::Name(target.name()), Err(error)),
         };
         let mut conn = Conn::new(key, None, peer, self.cx.world.now());
-        conn.extra().from = options.local;
+        conn.is_to_connect(options.local);
         conn.extra().clocks.connect.set(Some(options.timeout.unwrap_or(self.cx.config.connect_max)));
         self.slots.insert(conn);
         self.counts.opened += 1;

@@ -134,7 +134,8 @@ impl Hub {
         );
         self.assert_rates_sound(conn, extra.rates.as_deref());
         let is_connecting = !conn.is(ESTABLISHED) && conn.stream.is_none() && conn.phase != Phase::Ended;
-        assert!(extra.by_name.is_none() || is_connecting, "{key} is connected or has ended, and still races");
+        let is_by_name = extra.connecting.as_ref().is_some_and(|connecting| connecting.is_by_name());
+        assert!(!is_by_name || is_connecting, "{key} is connected or has ended, and still races");
         self.assert_ties_sound(key, extra);
         for &target in &extra.targets {
             let readers = self.slots.conn(target).and_then(|conn| conn.extra.as_ref()).map(|extra| &extra.readers);

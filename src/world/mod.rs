@@ -84,7 +84,6 @@ pub(crate) trait World {
     fn now(&self) -> Time;
     /// The same moment for people.
     fn instant(&self, at: Time) -> Instant;
-    fn random(&mut self) -> u64;
     /// Which reactor of the process this one is, as far as its keys tell. Asked for once.
     fn number(&mut self) -> Number {
         Number::next()
@@ -92,25 +91,68 @@ pub(crate) trait World {
     /// Until something is ready, somebody calls the waker, or so much time has passed; `None` is for ever. An
     /// interruption is not an error, and brings no events.
     fn wait(&mut self, into: &mut Vec<Event>, at_most: Option<Duration>) -> io::Result<()>;
-    /// A listening socket, registered, and where it really listens (port 0).
-    fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)>;
-    /// A socket that has begun to connect, registered. `WouldBlock`: try again later.
-    fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream>;
     /// For a stream that answered `NotFound`: the selector had let go of it.
     fn register_again(&mut self, stream: &mut Stream, token: usize) -> io::Result<()>;
-    /// Says whether readiness will be reported; a source that is always ready is not registered.
-    fn watch(&mut self, source: Source<'_>, token: usize) -> io::Result<bool>;
-    /// From now on it reports these of a source, `READABLE`, `WRITABLE`, `PRIORITY`, and nothing else.
-    fn watch_for(&mut self, source: Source<'_>, what: Flags, token: usize) -> io::Result<()>;
-    /// Whether the source is as ready as if it had never been drained. Asked only where nothing arms by itself.
-    fn stands(&mut self, source: Source<'_>, what: Flags) -> Stands;
-    fn unwatch(&mut self, source: Source<'_>) -> io::Result<()>;
     /// Ends a wait, from any thread. Asked for once.
     fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>>;
     /// What works for a simulated world.
     #[cfg(feature = "sim")]
     fn workers(&self) -> Option<Box<dyn Workers>> {
         None
+    }
+    fn which(&mut self) -> Which<'_>;
+}
+
+/// Which world it is: for what is asked of it by name and not by a table of functions, so that a program that never asks links
+/// nothing of the answer.
+pub(crate) enum Which<'a> {
+    Os(&'a mut OsWorld),
+    #[cfg(feature = "sim")]
+    Sim(&'a mut sim::SimWorld),
+}
+
+macro_rules! ask {
+    ($world:expr, $which:ident => $answer:expr) => {
+        match $world.which() {
+            Which::Os($which) => $answer,
+            #[cfg(feature = "sim")]
+            Which::Sim($which) => $answer,
+        }
+    };
+}
+
+impl dyn World {
+    pub(crate) fn random(&mut self) -> u64 {
+        ask!(self, world => world.random())
+    }
+
+    /// A listening socket, registered, and where it really listens (port 0).
+    pub(crate) fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)> {
+        ask!(self, world => world.listen(at, how, token))
+    }
+
+    /// A socket that has begun to connect, registered. `WouldBlock`: try again later.
+    pub(crate) fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
+        ask!(self, world => world.connect(to, from, token))
+    }
+
+    /// Says whether readiness will be reported; a source that is always ready is not registered.
+    pub(crate) fn watch(&mut self, source: Source<'_>, token: usize) -> io::Result<bool> {
+        ask!(self, world => world.watch(source, token))
+    }
+
+    /// From now on it reports these of a source, `READABLE`, `WRITABLE`, `PRIORITY`, and nothing else.
+    pub(crate) fn watch_for(&mut self, source: Source<'_>, what: Flags, token: usize) -> io::Result<()> {
+        ask!(self, world => world.watch_for(source, what, token))
+    }
+
+    /// Whether the source is as ready as if it had never been drained. Asked only where nothing arms by itself.
+    pub(crate) fn stands(&mut self, source: Source<'_>, what: Flags) -> Stands {
+        ask!(self, world => world.stands(source, what))
+    }
+
+    pub(crate) fn unwatch(&mut self, source: Source<'_>) -> io::Result<()> {
+        ask!(self, world => world.unwatch(source))
     }
 }
 

@@ -17,21 +17,37 @@ use crate::{
 };
 use std::{io, net::SocketAddr, time::Duration};
 
-/// Connecting by name. What is done with it stands beside it, so that a program that only accepts links nothing of
-/// that.
-pub(crate) struct ByName {
-    progress: Progress,
+/// A connection that is still connecting. What is done with it is named here, so that a program that only accepts links nothing
+/// of that.
+pub(crate) struct Connecting {
+    how: &'static How,
+    /// From here.
+    from: Option<SocketAddr>,
+    /// By name.
+    by_name: Option<Progress>,
+}
+
+struct How {
     /// One of its sockets is worth a look.
-    serve: fn(&mut Conn, &mut Cx) -> Option<io::Result<bool>>,
+    serve: fn(&mut Conn, &mut Cx),
+    /// It has waited long enough for another try.
+    try_again: fn(&mut Conn, &mut Cx),
     /// The delay after an attempt is over.
     go_on: fn(&mut Conn, &mut Cx),
     /// Time is up.
-    give_up: fn(&mut Conn, &mut Cx),
+    time_out: fn(&mut Conn, &mut Cx),
+    /// It ends.
+    stop: fn(&mut Conn, &mut Cx),
 }
 
-impl ByName {
+impl Connecting {
     pub(super) fn is_racing(&self) -> bool {
-        matches!(self.progress, Progress::Racing { .. })
+        matches!(self.by_name, Some(Progress::Racing { .. }))
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn is_by_name(&self) -> bool {
+        self.by_name.is_some()
     }
 }
 
@@ -53,9 +69,61 @@ pub(super) enum Progress {
 /// until we ask again.
 const RETRY: Duration = Duration::from_millis(10);
 
+/// While it is connecting.
+impl Conn {
+    pub(crate) fn is_to_connect(&mut self, from: Option<SocketAddr>) {
+        const HOW: How = How {
+            serve: Conn::look_whether_connected,
+            try_again: Conn::connect_again,
+            go_on: Conn::race_on,
+            time_out: Conn::connecting_timed_out,
+            stop: |conn, cx| _ = conn.stop_racing(cx),
+        };
+        self.extra().connecting.get_or_insert_with(|| Connecting { how: &HOW, from, by_name: None });
+    }
+
+    fn how(&self) -> Option<&'static How> {
+        Some(self.extra.as_ref()?.connecting.as_ref()?.how)
+    }
+
+    /// An event while it is still connecting: is it done?
+    pub(crate) fn serve_connecting(&mut self, cx: &mut Cx) {
+        if let Some(how) = self.how() {
+            (how.serve)(self, cx);
+        }
+    }
+
+    /// It has waited long enough for another try, unless it has ended.
+    pub(super) fn try_to_connect_again(&mut self, cx: &mut Cx) {
+        if let Some(how) = self.how() {
+            (how.try_again)(self, cx);
+        }
+    }
+
+    /// Another address may be tried now.
+    pub(super) fn go_on_connecting(&mut self, cx: &mut Cx) {
+        if let Some(how) = self.how() {
+            (how.go_on)(self, cx);
+        }
+    }
+
+    /// Time is up, unless it is connected: somebody's callback may have kept us from looking.
+    pub(crate) fn connect_timed_out(&mut self, cx: &mut Cx) {
+        if let Some(how) = self.how() {
+            (how.time_out)(self, cx);
+        }
+    }
+
+    pub(super) fn stop_connecting(&mut self, cx: &mut Cx) {
+        if let Some(how) = self.how() {
+            (how.stop)(self, cx);
+        }
+    }
+}
+
 impl Conn {
     pub(crate) fn begin_to_connect(&mut self, cx: &mut Cx) {
-        let (key, from) = (self.key, self.extra().from);
+        let (key, from) = (self.key, self.from());
         match cx.connect(&self.peer, from, key.token()) {
             Ok(stream) => self.stream = Some(stream),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ResourceBusy) => {
@@ -66,8 +134,15 @@ impl Conn {
         }
     }
 
-    /// It has waited long enough for another try, unless it has ended.
-    pub(super) fn connect_again(&mut self, cx: &mut Cx) {
+    fn connecting(&mut self) -> Option<&mut Connecting> {
+        self.extra.as_mut()?.connecting.as_mut()
+    }
+
+    fn from(&mut self) -> Option<SocketAddr> {
+        self.connecting()?.from
+    }
+
+    fn connect_again(&mut self, cx: &mut Cx) {
         if self.stream.is_none() && self.phase != Phase::Ended {
             self.begin_to_connect(cx);
             self.settle(cx);
@@ -79,11 +154,10 @@ impl Conn {
         self.end(Reason::Connect(ConnectError::new(tried)), cx);
     }
 
-    /// An event while it is still connecting: is it done?
-    pub(crate) fn serve_connecting(&mut self, cx: &mut Cx) {
+    fn look_whether_connected(&mut self, cx: &mut Cx) {
         let checked = match &mut self.stream {
             Some(stream) => Some(stream.connected()),
-            None => self.by_name().map(|by_name| by_name.serve).and_then(|serve| serve(self, cx)),
+            None => self.serve_race(cx),
         };
         let Some(checked) = checked else { return };
         match checked {
@@ -108,6 +182,7 @@ impl Conn {
     /// An idle connection stays small: connecting needed what it will perhaps never need again.
     fn slim_down(&mut self, cx: &mut Cx) {
         let Some(extra) = &mut self.extra else { return };
+        extra.connecting.take();
         extra.clocks.connect.set(None);
         let timer = extra.clocks.timer;
         if extra.is_idle() {
@@ -119,23 +194,15 @@ impl Conn {
         }
     }
 
-    /// Time is up, unless it is connected: somebody's callback may have kept us from looking.
-    pub(crate) fn connect_timed_out(&mut self, cx: &mut Cx) {
-        self.serve_connecting(cx);
+    fn connecting_timed_out(&mut self, cx: &mut Cx) {
+        self.look_whether_connected(cx);
         if !self.is(ESTABLISHED) && self.phase != Phase::Ended {
-            match self.by_name().map(|by_name| by_name.give_up) {
-                Some(give_up) => give_up(self, cx),
+            match self.progress() {
+                Some(_) => self.give_up(cx),
                 None => self.connect_failed(io::ErrorKind::TimedOut.into(), cx),
             }
         }
         self.settle(cx);
-    }
-
-    /// Another address may be tried now.
-    pub(super) fn go_on_connecting(&mut self, cx: &mut Cx) {
-        if let Some(go_on) = self.by_name().map(|by_name| by_name.go_on) {
-            go_on(self, cx);
-        }
     }
 }
 
@@ -144,9 +211,9 @@ impl Conn {
     pub(crate) fn connect_by_name(&mut self, host: String, port: u16, cx: &mut Cx) {
         match cx.look_up(Question::Addresses(host.clone()), Asker::Connection(self.key)) {
             Ok(ticket) => {
-                let progress = Progress::Resolving { ticket, host, port };
-                let by_name = ByName { progress, serve: Self::serve_race, go_on: Self::race_on, give_up: Self::give_up };
-                self.extra().by_name = Some(Box::new(by_name));
+                if let Some(connecting) = self.connecting() {
+                    connecting.by_name = Some(Progress::Resolving { ticket, host, port });
+                }
             }
             Err(error) => _ = self.end(Reason::Resolve(error), cx),
         }
@@ -176,7 +243,7 @@ impl Conn {
     }
 
     fn progress(&mut self) -> Option<&mut Progress> {
-        Some(&mut self.by_name()?.progress)
+        self.connecting()?.by_name.as_mut()
     }
 
     /// Those that can be reached from the address that was asked for, if one was.
@@ -185,7 +252,7 @@ impl Conn {
         if addresses.is_empty() {
             return Err(NameError::NotFound.error(format!("`{}` has no address", self.peer)));
         }
-        if let Some(from) = self.extra().from {
+        if let Some(from) = self.from() {
             addresses.retain(|address| address.is_ipv6() == from.is_ipv6());
             if addresses.is_empty() {
                 let text = format!("`{}` has no address that can be reached from {from}: it is of the other family", self.peer);
@@ -197,7 +264,7 @@ impl Conn {
 
     /// With a port of one's own it is one after the other: not everywhere can two sockets have it at a time.
     fn attempt_delay(&mut self) -> Duration {
-        let from = self.extra().from;
+        let from = self.from();
         if from.is_some_and(|from| from.port() != 0) { Duration::MAX } else { ATTEMPT_DELAY }
     }
 
@@ -206,7 +273,7 @@ impl Conn {
     fn run_race(&mut self, cx: &mut Cx) {
         loop {
             let now = cx.world.now();
-            let (key, from) = (self.key, self.extra().from);
+            let (key, from) = (self.key, self.from());
             let Some(Progress::Racing { race, .. }) = self.progress() else { return };
             match race.next_move(now) {
                 Move::Attempt(to) => match cx.connect(&Address::Ip(to), from, key.token()) {
@@ -281,7 +348,7 @@ impl Conn {
     fn race_won(&mut self, number: usize, cx: &mut Cx) {
         let Some(Progress::Racing { mut race, .. }) = self.take_by_name(cx) else { return };
         if self.output.is_some() {
-            race.each_but(Some(number), Stream::abort); // as in `stop_connecting`
+            race.each_but(Some(number), Stream::abort); // as in `stop_racing`
         }
         if let Some((address, stream)) = race.won(number) {
             (self.peer, self.stream) = (Address::Ip(address), Some(stream));
@@ -291,7 +358,7 @@ impl Conn {
     /// Time is up, or nothing is left to be tried.
     fn give_up(&mut self, cx: &mut Cx) {
         let peer = self.peer.clone();
-        let reason = match self.stop_connecting(cx) {
+        let reason = match self.stop_racing(cx) {
             None => return,
             Some(Progress::Racing { race, .. }) => Reason::Connect(race.into_error()),
             Some(Progress::Resolving { .. }) => {
@@ -303,7 +370,7 @@ impl Conn {
 
     /// It ends: a lookup that has not begun never does, and the sockets close. One of them may have been connected without
     /// our knowledge: its peer must not take it for whole if anything was to be sent.
-    pub(super) fn stop_connecting(&mut self, cx: &mut Cx) -> Option<Progress> {
+    fn stop_racing(&mut self, cx: &mut Cx) -> Option<Progress> {
         let mut progress = self.take_by_name(cx)?;
         let is_cut = self.is(CUT) || self.output.is_some() || self.queued_in(cx) > 0;
         match &mut progress {
@@ -316,7 +383,7 @@ impl Conn {
 
     /// With the timer of the next attempt.
     fn take_by_name(&mut self, cx: &mut Cx) -> Option<Progress> {
-        let ByName { progress, .. } = *self.extra.as_mut()?.by_name.take()?;
+        let progress = self.connecting()?.by_name.take()?;
         if let Progress::Racing { next: Some(timer), .. } = progress {
             cx.timers.cancel(timer);
         }

@@ -21,14 +21,15 @@ use crate::{
     output::{Broken, Output, Spares},
     panics::{Payload, discard},
     rate::Rates,
+    seldom::Seldom,
     stopwatch::Clocks,
     time::Time,
     timers::{Cue, NO_TIMER},
     world::Stream,
 };
-use connecting::ByName;
+use connecting::Connecting;
 pub(crate) use reading::{Budget, Next};
-use std::{cell::OnceCell, io, net::SocketAddr, rc::Rc};
+use std::{cell::OnceCell, io, rc::Rc};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -106,10 +107,8 @@ pub(crate) struct Extra {
     pub(crate) write_error: Option<io::Error>,
     /// Bytes that it was sent since then.
     pub(crate) unheard: usize,
-    /// Connect from here.
-    pub(crate) from: Option<SocketAddr>,
-    /// Connecting by name. some ⇒ `stream` is none, and phase ≠ Ended
-    pub(crate) by_name: Option<Box<ByName>>,
+    /// Until it is connected. By name ⇒ `stream` is none, and phase ≠ Ended
+    pub(crate) connecting: Seldom<Connecting>,
     /// When the last byte came. `NEVER`: none has come since this is there. Whoever has it is asked for the time anyway.
     pub(crate) heard: Time,
     /// Whom it is tied to beyond a throttle.
@@ -144,8 +143,7 @@ impl Default for Extra {
             timers: NO_TIMER,
             write_error: None,
             unheard: 0,
-            from: None,
-            by_name: None,
+            connecting: Seldom::none(),
             heard: Time::NEVER,
             ties: None,
         }
@@ -161,7 +159,7 @@ impl Extra {
             && self.readers.is_empty()
             && !self.closes_when_quiet
             && self.write_error.is_none()
-            && self.by_name.is_none()
+            && self.connecting.is_none()
             && self.ties.as_ref().is_none_or(|ties| ties.mate.is_none())
     }
 
@@ -178,7 +176,7 @@ impl Extra {
             && self.drains_at == 0
             && self.timers == NO_TIMER
             && self.write_error.is_none()
-            && self.by_name.is_none()
+            && self.connecting.is_none()
             && self.ties.is_none()
     }
 }
@@ -290,7 +288,7 @@ impl Conn {
     /// A timer of its own is due, which calls nobody.
     pub(super) fn fire(&mut self, cue: Cue, cx: &mut Cx) {
         match cue {
-            Cue::TryAgain => self.connect_again(cx),
+            Cue::TryAgain => self.try_to_connect_again(cx),
             Cue::NextAddress => self.go_on_connecting(cx),
             Cue::Rate(way) => self.rate_is_ready(way, cx),
         }
@@ -394,10 +392,6 @@ impl Conn {
 
     pub(crate) fn ties(&mut self) -> &mut Ties {
         self.extra().ties.get_or_insert_default()
-    }
-
-    fn by_name(&mut self) -> Option<&mut ByName> {
-        self.extra.as_mut()?.by_name.as_deref_mut()
     }
 
     pub(crate) fn output(&mut self, spares: &mut Spares) -> &mut Output {

@@ -4,7 +4,7 @@ use super::{Conn, Filled};
 use crate::{
     cx::{Cx, Note},
     flags::*,
-    framing::{COPY_MAX, Found, Input, ReadBuffers, Terminator},
+    framing::{COPY_MAX, Cutting, Found, Input, ReadBuffers, Terminator},
     hold::Hold,
     key::Key,
     panics::discard,
@@ -206,7 +206,7 @@ impl Conn {
                 return Found::Piece;
             }
         }
-        let found = self.framing.next(input);
+        let found = self.framing.next_by(cx.cutting, input);
         cx.lent.unread = input.len();
         found
     }
@@ -239,6 +239,7 @@ impl Conn {
     }
 
     pub(crate) fn set_terminator(&mut self, terminator: Terminator, cx: &mut Cx) {
+        cx.cutting = Cutting::ALL;
         if let Some(framer) = self.framing.set(terminator) {
             discard("a framer", framer);
         }
@@ -253,8 +254,8 @@ impl Conn {
     }
 
     /// The rest of the frame that has begun is dropped as it comes. `false`: its end cannot be told.
-    pub(crate) fn skip_frame(&mut self, is_refused: bool) -> bool {
-        let skips = self.framing.skip(is_refused);
+    pub(crate) fn skip_frame(&mut self, is_refused: bool, cx: &Cx) -> bool {
+        let skips = (cx.cutting.skip)(&mut self.framing, is_refused);
         self.set_if(MAY_HAVE_FRAME, skips && self.held.is_some());
         skips
     }

@@ -239,7 +239,7 @@ impl Conn {
     }
 
     pub(crate) fn is_racing(&self) -> bool {
-        self.extra.as_ref().and_then(|extra| extra.by_name.as_ref()).is_some_and(|by_name| by_name.is_racing())
+        self.extra.as_ref().and_then(|extra| extra.connecting.as_ref()).is_some_and(|connecting| connecting.is_racing())
     }
 }
 

@@ -10,7 +10,7 @@ mod sources;
 mod spare;
 mod workers;
 
-use super::{Event, ListenHow, Listener, Source, Stands, Stream, World};
+use super::{Event, ListenHow, Listener, Source, Stands, Stream, Which, World};
 use crate::{address::Address, flags::Flags, time::Time};
 use mio::{Events, Poll, Registry, Token, Waker};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -38,6 +38,7 @@ pub(crate) struct OsWorld {
     registry: Rc<Registry>,
     events: Events,
     began: Instant,
+    /// 0: nobody has asked yet.
     random: u64,
     spin: Duration,
     spare: Rc<Spare>,
@@ -48,13 +49,12 @@ impl OsWorld {
     pub(crate) fn new(spin: Duration) -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = Rc::new(poll.registry().try_clone()?);
-        let random = RandomState::new().hash_one(0) | 1;
         Ok(Self {
             poll,
             registry,
             events: Events::with_capacity(EVENTS_MAX),
             began: Instant::now(),
-            random,
+            random: 0,
             spin,
             spare: Rc::default(),
         })
@@ -85,14 +85,6 @@ impl World for OsWorld {
         self.began + at.since(Time::default())
     }
 
-    /// xorshift64*, for jitter: not for secrets.
-    fn random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
     fn wait(&mut self, into: &mut Vec<Event>, at_most: Option<Duration>) -> io::Result<()> {
         match self.poll(at_most) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -106,7 +98,37 @@ impl World for OsWorld {
         Ok(())
     }
 
-    fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)> {
+    fn register_again(&mut self, stream: &mut Stream, token: usize) -> io::Result<()> {
+        register_again(&self.registry, stream, token)
+    }
+
+    fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>> {
+        let waker = Waker::new(&self.registry, WAKER)?;
+        Ok(Arc::new(move || {
+            if let Err(error) = waker.wake() {
+                log::error!(target: "mainspring", "cannot wake the loop: {error}");
+            }
+        }))
+    }
+    fn which(&mut self) -> Which<'_> {
+        Which::Os(self)
+    }
+}
+
+/// What not every program asks of it.
+impl OsWorld {
+    /// xorshift64*, for jitter: not for secrets.
+    pub(super) fn random(&mut self) -> u64 {
+        if self.random == 0 {
+            self.random = RandomState::new().hash_one(0) | 1;
+        }
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    pub(super) fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)> {
         let registry = Rc::clone(&self.registry);
         let spare = Rc::clone(&self.spare);
         let listening = match at {
@@ -120,7 +142,7 @@ impl World for OsWorld {
         Ok(listening)
     }
 
-    fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
+    pub(super) fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
         match to {
             Address::Ip(addr) => tcp::connect(*addr, from, &self.registry, token),
             #[cfg(unix)]
@@ -129,11 +151,7 @@ impl World for OsWorld {
         }
     }
 
-    fn register_again(&mut self, stream: &mut Stream, token: usize) -> io::Result<()> {
-        register_again(&self.registry, stream, token)
-    }
-
-    fn watch(&mut self, mut source: Source<'_>, token: usize) -> io::Result<bool> {
+    pub(super) fn watch(&mut self, mut source: Source<'_>, token: usize) -> io::Result<bool> {
         if is_always_ready(&source) {
             return Ok(false);
         }
@@ -145,7 +163,7 @@ impl World for OsWorld {
         make_non_blocking(&source).inspect_err(|_| _ = self.unwatch(source)).map(|()| true)
     }
 
-    fn watch_for(&mut self, source: Source<'_>, what: Flags, token: usize) -> io::Result<()> {
+    pub(super) fn watch_for(&mut self, source: Source<'_>, what: Flags, token: usize) -> io::Result<()> {
         let Some(interests) = interests(what) else {
             let _ = self.unwatch(source); // poll(2) may have let go of it
             return Ok(());
@@ -159,21 +177,12 @@ impl World for OsWorld {
         })
     }
 
-    fn stands(&mut self, source: Source<'_>, what: Flags) -> Stands {
+    pub(super) fn stands(&mut self, source: Source<'_>, what: Flags) -> Stands {
         sources::stands(source, what).unwrap_or(Stands::No)
     }
 
-    fn unwatch(&mut self, source: Source<'_>) -> io::Result<()> {
+    pub(super) fn unwatch(&mut self, source: Source<'_>) -> io::Result<()> {
         with_source(source, |source| self.registry.deregister(source))
-    }
-
-    fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>> {
-        let waker = Waker::new(&self.registry, WAKER)?;
-        Ok(Arc::new(move || {
-            if let Err(error) = waker.wake() {
-                log::error!(target: "mainspring", "cannot wake the loop: {error}");
-            }
-        }))
     }
 }
 

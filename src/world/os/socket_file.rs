@@ -74,7 +74,7 @@ fn occupy(path: &Path, socket: &Socket, depth: u32) -> io::Result<()> {
 
 /// `false`: there is a file.
 fn bind(socket: &Socket, path: &Path) -> io::Result<bool> {
-    match with_name(path, |name| socket.bind(name)) {
+    match name_of(path).and_then(|(name, _way)| socket.bind(&name)) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(false),
         bound => bound.map(|()| true),
     }
@@ -103,7 +103,8 @@ fn look_for_dead(path: &Path) -> io::Result<Option<Identity>> {
 /// listens does not notice.
 fn probe(path: &Path) -> io::Result<()> {
     let socket = datagram()?;
-    with_name(path, |name| socket.connect(name))
+    let (name, _way) = name_of(path)?;
+    socket.connect(&name)
 }
 
 /// The right to remove one file.
@@ -136,15 +137,16 @@ fn datagram() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A socket's path is short (unix(7)), and a claim's may be a little longer than that of the file: Linux has a way round.
-fn with_name<T>(path: &Path, run: impl FnOnce(&SockAddr) -> io::Result<T>) -> io::Result<T> {
+/// A socket's path is short (unix(7)), and a claim's may be a little longer than that of the file: Linux has a way round, which
+/// leads through an open folder.
+fn name_of(path: &Path) -> io::Result<(SockAddr, Option<File>)> {
     match (SockAddr::unix(path), path.parent(), path.file_name()) {
         (Err(_), Some(folder), Some(file)) if cfg!(target_os = "linux") => {
             let folder = File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?;
             let way_round = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(file);
-            run(&SockAddr::unix(way_round)?)
+            Ok((SockAddr::unix(way_round)?, Some(folder)))
         }
-        (name, ..) => run(&name?),
+        (name, ..) => Ok((name?, None)),
     }
 }
 

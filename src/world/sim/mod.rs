@@ -7,7 +7,7 @@ mod trace;
 mod weather;
 mod work;
 
-use super::{Event, ListenHow, Listener, Moved, Source, Stands, Stream, Workers, World, transport::Transport};
+use super::{Event, ListenHow, Listener, Moved, Source, Stands, Stream, Which, Workers, World, transport::Transport};
 use crate::{
     address::Address,
     flags::Flags,
@@ -65,10 +65,6 @@ impl World for SimWorld {
         self.epoch + at.since(Time::default())
     }
 
-    fn random(&mut self) -> u64 {
-        self.network.borrow_mut().dice.programs.u64(..)
-    }
-
     /// That of the host, so that a run is the same whatever else the process has run before.
     fn number(&mut self) -> Number {
         Number(self.host as u8)
@@ -93,37 +89,7 @@ impl World for SimWorld {
         Ok(())
     }
 
-    fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)> {
-        let listening = self.network.borrow_mut().listen(self.host, at, how, token);
-        let (port, local) = listening.map_err(Errno::to_error)?;
-        Ok((Box::new(SimListener { network: Rc::clone(&self.network), port }), local))
-    }
-
-    fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
-        let end = self.network.borrow_mut().connect(self.host, to, from, token).map_err(Errno::to_error)?;
-        Ok(stream(&self.network, end))
-    }
-
     fn register_again(&mut self, _: &mut Stream, _: usize) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn watch(&mut self, source: Source<'_>, _: usize) -> io::Result<bool> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("{source:?} is of the real system: a simulated world cannot wait for it"),
-        ))
-    }
-
-    fn watch_for(&mut self, _: Source<'_>, _: Flags, _: usize) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn stands(&mut self, _: Source<'_>, _: Flags) -> Stands {
-        Stands::No
-    }
-
-    fn unwatch(&mut self, _: Source<'_>) -> io::Result<()> {
         Ok(())
     }
 
@@ -139,6 +105,47 @@ impl World for SimWorld {
             crews: Rc::clone(&self.crews),
             lookup_takes: Duration::ZERO,
         }))
+    }
+
+    fn which(&mut self) -> Which<'_> {
+        Which::Sim(self)
+    }
+}
+
+/// What not every program asks of it.
+impl SimWorld {
+    pub(super) fn random(&mut self) -> u64 {
+        self.network.borrow_mut().dice.programs.u64(..)
+    }
+
+    pub(super) fn listen(&mut self, at: &Address, how: ListenHow, token: usize) -> io::Result<(Box<dyn Listener>, Address)> {
+        let listening = self.network.borrow_mut().listen(self.host, at, how, token);
+        let (port, local) = listening.map_err(Errno::to_error)?;
+        Ok((Box::new(SimListener { network: Rc::clone(&self.network), port }), local))
+    }
+
+    pub(super) fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
+        let end = self.network.borrow_mut().connect(self.host, to, from, token).map_err(Errno::to_error)?;
+        Ok(stream(&self.network, end))
+    }
+
+    pub(super) fn watch(&mut self, source: Source<'_>, _: usize) -> io::Result<bool> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("{source:?} is of the real system: a simulated world cannot wait for it"),
+        ))
+    }
+
+    pub(super) fn watch_for(&mut self, _: Source<'_>, _: Flags, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn stands(&mut self, _: Source<'_>, _: Flags) -> Stands {
+        Stands::No
+    }
+
+    pub(super) fn unwatch(&mut self, _: Source<'_>) -> io::Result<()> {
+        Ok(())
     }
 }
 
