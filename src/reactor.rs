@@ -18,7 +18,7 @@ use crate::{
 use std::{fmt, io, time::Duration};
 
 /// After so many callbacks the sockets are looked at again: many who have much to say may be long gone.
-const SERVED_MAX: u64 = 1024;
+const SERVED_MAX: u64 = 4096;
 
 /// The loop: it owns the sockets, the buffers and the time, and calls your protocols.
 ///
