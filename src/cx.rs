@@ -51,6 +51,8 @@ pub(crate) struct Cx {
     /// Those that have begun to end, each once, with the cause. Of connections between turns: key ∈ closing ⇔ `Phase::Ended`.
     pub(crate) closing: VecDeque<(Key, Reason)>,
     pub(crate) threads: Threads,
+    /// When so many callbacks have run, the sockets are looked at again.
+    pub(crate) served_at_most: u64,
     /// Without what the connections count themselves as long as they live.
     pub(crate) stats: Stats,
     /// Conns whose phase is `Lingering`: each holds a descriptor that others need more.
@@ -147,6 +149,7 @@ impl Cx {
             dirty: Vec::new(),
             closing: VecDeque::new(),
             threads,
+            served_at_most: 0,
             stats: Stats::default(),
             lingering_now: 0,
             some_wait_for_quiet: false,

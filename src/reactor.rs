@@ -206,18 +206,20 @@ impl<S> Reactor<S> {
         self.core.run_deferred(state);
     }
 
-    /// Each ready key once; but if many have much to say, it looks at the sockets again before the rest have their turn.
+    /// Each ready key once; but if many have much to say, or one of them has gone, it looks at the sockets again before the rest
+    /// have their turn.
     #[inline]
     fn serve_ready(&mut self, state: &mut S) {
         debug_assert!(self.serving.is_empty());
         let cx = &mut self.core.hub.cx;
         std::mem::swap(&mut self.serving, &mut cx.ready);
-        let enough = cx.stats.callbacks + SERVED_MAX;
+        cx.served_at_most = cx.stats.callbacks + SERVED_MAX;
         let mut at = 0;
         while let Some(&key) = self.serving.get(at) {
             at += 1;
             serve(&mut self.core, key, state, &mut self.buffers);
-            if self.core.hub.cx.stats.callbacks >= enough {
+            let cx = &self.core.hub.cx;
+            if cx.stats.callbacks >= cx.served_at_most {
                 self.put_off(at);
             }
         }

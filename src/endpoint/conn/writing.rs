@@ -328,6 +328,7 @@ impl Conn {
 
     /// The first error of a write is remembered: what the peer said before is read and delivered, then it is the reason.
     pub(super) fn write_failed(&mut self, error: io::Error, cx: &mut Cx) {
+        cx.served_at_most = 0; // of those who are to be served others may have gone with it
         self.drop_output();
         self.set(CUT); // what was to be written did not leave
         if !self.is_open() || self.is_held_back() {

@@ -1,10 +1,12 @@
 //! What is over a budget comes in the next turn.
 
 use super::{dial, free_path, guest, say};
-use crate::common::{Call, Ctx, Journal, On, PATIENCE, lines, note, quiet, recorder, settle, start, start_with, turn, until};
+use crate::common::{
+    Call, Ctx, Journal, On, PATIENCE, lines, note, quiet, recorder, reset, settle, start, start_with, turn, until,
+};
 use mainspring::{Config, Listen, Net, Outcome, Protocol, Reason, Terminator};
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     io::Write,
     rc::Rc,
     time::{Duration, Instant},
@@ -256,6 +258,29 @@ fn after_4096_callbacks_the_sockets_are_looked_at_again_and_the_rest_come_first(
     turn(&mut reactor, &mut journal, None);
     assert_eq!(late(&journal), []);
     assert_eq!(journal.frames().last().map(String::as_str), Some("again"));
+}
+
+/// Where one has gone, those who are to be served in the same turn may have gone too.
+#[test]
+fn when_a_write_fails_the_sockets_are_looked_at_before_others_are_served() {
+    const LINES: usize = 20;
+    let peers = Rc::new(RefCell::new(Vec::new()));
+    let (mut reactor, mut journal) = start();
+    for _ in 0..3 {
+        let peers_of_all = Rc::clone(&peers);
+        let (_, peer) = guest(&mut reactor, &mut journal, move |ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| {
+            if let Call::Frame(_) = call {
+                drop(peers_of_all.take());
+                ctx.send("answer");
+            }
+            lines(ctx, journal, call)
+        });
+        peers.borrow_mut().push(peer);
+    }
+    peers.borrow().iter().for_each(|peer| say(peer, "a\n".repeat(LINES)));
+    turn(&mut reactor, &mut journal, None);
+    assert_eq!(journal.frames().len(), LINES, "the first one, and nobody else");
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 3);
 }
 
 /// Can be named by a tell.
