@@ -220,7 +220,8 @@ impl<S> Net<'_, S> {
     /// * The peer's end of the one, behind its last byte, is a [`half_close`](Self::half_close) of the other; also an end that
     ///   was told before they were a pair. When both directions have ended, both close by themselves.
     /// * When the one has ended otherwise, the other follows after its `closed`: a clean end
-    ///   [closes](Self::close) it, any other [aborts](Self::abort) it; unless it has begun to end itself.
+    ///   [closes](Self::close) it, any other [aborts](Self::abort) it; unless it has begun to end itself. By an end that is
+    ///   not clean the peers of both see a reset: what they have got is a part.
     /// * `exceeded(Idle)` comes when neither has received a byte for so long.
     /// * [`close_when_quiet`](Link::close_when_quiet), and with it the default of `draining`, closes a pair on which nothing
     ///   was ever said. Any other is under way: only its two ends know what they owe each other.

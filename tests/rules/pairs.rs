@@ -93,6 +93,24 @@ fn what_breaks_off_here_breaks_off_there_after_closed() {
     }
 }
 
+/// Nothing was queued, and its own peer got a FIN: a part looked like the whole.
+#[test]
+fn who_ends_by_an_error_of_its_own_resets_both_ends() {
+    let idle: On = |ctx, _, call| match call {
+        Call::Connected => {
+            ctx.set_idle_timeout(10 * SECOND);
+            Ok(())
+        }
+        Call::Exceeded(limit) => Err((*limit).into()),
+        _ => Ok(()),
+    };
+    for (front, back) in [(idle, quiet as On), (quiet, idle)] {
+        let mut p = Proxy::with(Config::new(), Listen::new(), front, back);
+        p.scene.says(p.server, "half of it").hears(p.client, "half of it").passes(20 * SECOND);
+        p.scene.hears_reset(p.client).hears_reset(p.server);
+    }
+}
+
 #[test]
 fn last_words_before_a_reset_are_passed_on() {
     let mut p = proxy();

@@ -117,6 +117,8 @@ impl Conn {
                 cx.lent.out.clear();
             }
         }
+        // What comes from its mate is not whole, though nothing of it may be queued.
+        self.set_if(CUT, !reason.is_clean() && self.mate().is_some() && !self.is(FIN_SENT));
         if self.take(CONGESTED) {
             self.readers_changed(cx);
         }
