@@ -225,11 +225,13 @@ impl Cx {
     }
 
     fn threads_max(&self, purpose: Purpose) -> usize {
-        match purpose {
-            Purpose::Names => self.config.resolve_threads,
-            Purpose::Offload => self.config.offload_threads,
-            Purpose::Lanes => self.config.lane_threads,
-        }
+        threads_max(&self.config, purpose)
+    }
+
+    /// What other threads have brought is dropped by them.
+    pub(crate) fn discard_returned(&mut self) {
+        let config = &self.config;
+        self.threads.discard_returned(&|purpose| threads_max(config, purpose));
     }
 
     /// Has another thread drop what may block while it is dropped.
@@ -246,7 +248,7 @@ impl Cx {
     /// A connection ends or becomes something else: its offloads die.
     pub(crate) fn stop_work_of(&mut self, key: Key) {
         let Self { threads, orphans, .. } = self;
-        threads.drop_own(key, |ticket| orphans.push(Orphan::Work(ticket)));
+        threads.drop_own(key, &mut |ticket| orphans.push(Orphan::Work(ticket)));
     }
 
     /// A socket that has begun to connect. `WouldBlock`: try again later. `ResourceBusy`: the same, because one that lingers makes
@@ -280,6 +282,14 @@ impl Cx {
                 io::Error::new(error.kind(), format!("`{asked}`: no thread could be started to look it up: {error}"))
             }
         })
+    }
+}
+
+fn threads_max(config: &Config, purpose: Purpose) -> usize {
+    match purpose {
+        Purpose::Names => config.resolve_threads,
+        Purpose::Offload => config.offload_threads,
+        Purpose::Lanes => config.lane_threads,
     }
 }
 

@@ -42,6 +42,12 @@ impl<T> Seldom<T> {
     }
 }
 
+impl<T> Default for Seldom<T> {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
 impl<T> Drop for Seldom<T> {
     fn drop(&mut self) {
         if let Some(made) = self.0.take() {

@@ -8,6 +8,7 @@ use crate::{
     panics::{self, discard, guard},
     pool::{Capacity, Job, Purpose, Refused, Ticket},
     reason::OffloadError,
+    seldom::Seldom,
     table::Table,
     world::{self, Workers, World},
 };
@@ -23,17 +24,31 @@ pub(crate) type Work = Box<dyn FnOnce() -> Product + Send>;
 pub(crate) type Product = Box<dyn Any + Send>;
 
 pub(crate) struct Threads {
-    /// Once they were needed.
-    workers: Option<Box<dyn Workers>>,
+    /// Once it was needed.
+    crew: Seldom<Crew>,
     pub(crate) alarm: Arc<Alarm>,
-    returned: Letters<Returned>,
     next: Ticket,
     /// What was known without asking anybody: told in the next turn.
-    pub(crate) known: Vec<LookedUp>,
+    pub(crate) known: Seldom<Vec<LookedUp>>,
     /// Work that dies with its connection.
     pub(crate) owned: Table<Ticket, Key>,
+    /// Named by the first of it.
+    drop_own: Option<DropOwn>,
+}
+
+/// Takes it out of the table, and says which it was.
+type DropOwn = fn(&mut Table<Ticket, Key>, Key, &mut dyn FnMut(Ticket));
+
+/// Who works. What is done with it is named here, so that a program that gives no work out links nothing of it.
+struct Crew {
+    workers: Box<dyn Workers>,
+    returned: Letters<Returned>,
     /// Work that has begun, and whose end is not to be told: what it brings is dropped where it was done.
     unwanted: Arc<Mutex<Vec<Ticket>>>,
+    next_returned: fn(&mut Self) -> Option<Returned>,
+    take_back: fn(&mut Self, Purpose, Ticket) -> bool,
+    do_chore: fn(&mut Self, Purpose, usize, Job),
+    discard_returned: fn(&mut Self, &dyn Fn(Purpose) -> usize),
 }
 
 pub(crate) struct Returned {
@@ -59,20 +74,38 @@ pub(crate) struct LookedUp {
 
 impl Threads {
     pub(crate) fn new(wake: Arc<dyn Fn() + Send + Sync>) -> Self {
-        let alarm = Alarm::new(wake);
-        let returned = Letters::new(Arc::clone(&alarm));
-        Self { workers: None, alarm, returned, next: 0, known: Vec::new(), owned: Table::default(), unwanted: Arc::default() }
+        Self {
+            crew: Seldom::none(),
+            alarm: Alarm::new(wake),
+            next: 0,
+            known: Seldom::none(),
+            owned: Table::default(),
+            drop_own: None,
+        }
     }
 
     /// Made at first use.
     pub(crate) fn workers(&mut self, world: &dyn World) -> &mut dyn Workers {
-        &mut **self.workers.get_or_insert_with(|| world::workers(world))
+        &mut *self.crew(world).workers
+    }
+
+    fn crew(&mut self, world: &dyn World) -> &mut Crew {
+        self.crew.get_or_insert_with(|| Crew {
+            workers: world::workers(world),
+            returned: Letters::new(Arc::clone(&self.alarm)),
+            unwanted: Arc::default(),
+            next_returned: Crew::next_returned,
+            take_back: Crew::take_back_unless_begun,
+            do_chore: Crew::do_chore,
+            discard_returned: Crew::discard_returned,
+        })
     }
 
     /// The name of another piece of work, which dies with its connection, if it is one's.
     pub(crate) fn ticket(&mut self, owner: Option<Key>) -> Ticket {
         self.next += 1;
         if let Some(key) = owner {
+            self.drop_own = Some(drop_own);
             self.owned.put(self.next, key);
         }
         self.next
@@ -87,7 +120,8 @@ impl Threads {
         ticket: Ticket,
         work: Work,
     ) -> Result<(), Refused> {
-        let (mailbox, unwanted) = (Arc::clone(self.returned.mailbox()), Arc::clone(&self.unwanted));
+        let crew = self.crew(world);
+        let (mailbox, unwanted) = (Arc::clone(crew.returned.mailbox()), Arc::clone(&crew.unwanted));
         let job: Job = Box::new(move || {
             let product = guard(work).map_err(|payload| OffloadError::Panicked(panics::text(&payload)));
             if remove(&mut lock(&unwanted), ticket) {
@@ -96,32 +130,30 @@ impl Threads {
                 mailbox.post(Returned { purpose, ticket, product }); // which is dropped once the reactor is gone
             }
         });
-        let workers = self.workers(world);
-        workers.spawn(purpose, capacity, ticket, job).map_err(|(refused, job)| {
-            do_chore(workers, purpose, capacity.threads, discarding(job));
+        crew.workers.spawn(purpose, capacity, ticket, job).map_err(|(refused, job)| {
+            crew.do_chore(purpose, capacity.threads, discarding(job));
             refused
         })
     }
 
     /// Work that nobody waits for any more does not begin. If it has, its end is not told.
     pub(crate) fn take_back(&mut self, purpose: Purpose, ticket: Ticket) {
-        if self.workers.is_some() && !self.take_back_unless_begun(purpose, ticket) {
-            lock(&self.unwanted).push(ticket);
+        if !self.crew.is_none() && !self.take_back_unless_begun(purpose, ticket) {
+            if let Some(crew) = self.crew.as_mut() {
+                lock(&crew.unwanted).push(ticket);
+            }
         }
     }
 
     /// The same, but what has begun is told. Whether it had not.
     pub(crate) fn take_back_unless_begun(&mut self, purpose: Purpose, ticket: Ticket) -> bool {
-        let Some(workers) = &mut self.workers else { return false };
-        let Some(job) = workers.take_back(purpose, ticket) else { return false };
-        do_chore(&mut **workers, purpose, 1, discarding(job)); // its pool is there, with its number of threads
-        true
+        self.crew.as_mut().is_some_and(|crew| (crew.take_back)(crew, purpose, ticket))
     }
 
     /// Has another thread do what nobody waits for. If there is none, because nothing was ever given out, it is done here.
     pub(crate) fn do_chore(&mut self, purpose: Purpose, threads_max: usize, chore: Job) {
-        match &mut self.workers {
-            Some(workers) => do_chore(&mut **workers, purpose, threads_max, chore),
+        match self.crew.as_mut() {
+            Some(crew) => (crew.do_chore)(crew, purpose, threads_max, chore),
             None => chore(),
         }
     }
@@ -131,33 +163,65 @@ impl Threads {
     }
 
     /// The offloads of a connection are nobody's any more.
-    pub(crate) fn drop_own(&mut self, key: Key, mut dropped: impl FnMut(Ticket)) {
-        self.owned.retain(|ticket, &owner| {
-            let lives = owner != key;
-            if !lives {
-                dropped(ticket);
-            }
-            lives
-        });
+    pub(crate) fn drop_own(&mut self, key: Key, dropped: &mut dyn FnMut(Ticket)) {
+        if let Some(drop_own) = self.drop_own {
+            drop_own(&mut self.owned, key, dropped);
+        }
     }
 
     /// What has come back, in that order. Look after [`Alarm::take`].
     pub(crate) fn next_returned(&mut self) -> Option<Returned> {
+        let crew = self.crew.as_mut()?;
+        (crew.next_returned)(crew)
+    }
+
+    /// What has come back is dropped elsewhere, by one of so many threads.
+    pub(crate) fn discard_returned(&mut self, threads_max: &dyn Fn(Purpose) -> usize) {
+        if let Some(crew) = self.crew.as_mut() {
+            (crew.discard_returned)(crew, threads_max);
+        }
+    }
+}
+
+impl Crew {
+    fn next_returned(&mut self) -> Option<Returned> {
         let returned = self.returned.next()?;
         remove(&mut lock(&self.unwanted), returned.ticket); // it was on its way when it was taken back
         Some(returned)
     }
+
+    fn take_back_unless_begun(&mut self, purpose: Purpose, ticket: Ticket) -> bool {
+        let Some(job) = self.workers.take_back(purpose, ticket) else { return false };
+        self.do_chore(purpose, 1, discarding(job)); // its pool is there, with its number of threads
+        true
+    }
+
+    fn do_chore(&mut self, purpose: Purpose, threads_max: usize, chore: Job) {
+        if let Err(chore) = self.workers.do_chore(purpose, threads_max, chore) {
+            chore();
+        }
+    }
+
+    fn discard_returned(&mut self, threads_max: &dyn Fn(Purpose) -> usize) {
+        while let Some(Returned { purpose, product, .. }) = self.next_returned() {
+            self.do_chore(purpose, threads_max(purpose), Box::new(move || forget(product)));
+        }
+    }
+}
+
+fn drop_own(owned: &mut Table<Ticket, Key>, key: Key, dropped: &mut dyn FnMut(Ticket)) {
+    owned.retain(|ticket, &owner| {
+        let lives = owner != key;
+        if !lives {
+            dropped(ticket);
+        }
+        lives
+    });
 }
 
 /// A chore: it drops what may block while it is dropped.
 pub(crate) fn discarding(what: impl Send + 'static) -> Job {
     Box::new(move || discard("offloaded work", what))
-}
-
-fn do_chore(workers: &mut dyn Workers, purpose: Purpose, threads_max: usize, chore: Job) {
-    if let Err(chore) = workers.do_chore(purpose, threads_max, chore) {
-        chore();
-    }
 }
 
 /// What comes of work that nobody waits for.

@@ -6,17 +6,18 @@ use super::{
     deferred::to_protocol,
     dispatcher::Dispatchers,
     lanes::Lanes,
-    offload::{Given, OnReturn, Refusing},
+    offload::{Offloads, OnKnown, OnReturn},
     remote::Inbox,
+    timing::OnTimers,
 };
 use crate::{
     address::Address,
     endpoint::{Conn, SHRINK_MIN},
     hub::Hub,
-    key::{Key, Timer},
+    key::Key,
     listen::Refusal,
     panics::{self, Payload, discard, guard},
-    pool::{PURPOSES, Ticket},
+    pool::PURPOSES,
     reason::{Outcome, Reason},
     room::Room,
     seldom::Seldom,
@@ -48,14 +49,14 @@ pub(crate) struct Core<S> {
     pub(super) later: Vec<Option<(u64, TimerJob<S>)>>,
     /// What timers would have run that died with their connection, and whose place was taken since.
     pub(super) replaced: Vec<TimerJob<S>>,
-    /// What follows the work that other threads do.
-    pub(super) offloads: Table<Ticket, Given<S>>,
-    /// How many of them are held.
-    pub(super) held_offloads: usize,
+    pub(super) on_timers: OnTimers<S>,
+    pub(super) offloads: Seldom<Offloads<S>>,
     /// Made with the first.
     pub(super) lanes: Option<Box<Lanes<S>>>,
-    /// The same of those for which there was no room.
-    pub(super) refused: Vec<Refusing<S>>,
+    pub(super) on_known: Option<OnKnown<S>>,
+    /// Something is known, or refused, without another thread: told in the next turn. ⇔ some in `threads.known` or in those of
+    /// `offloads` that are refused
+    pub(super) has_known: bool,
     /// What becomes of what other threads bring back, by purpose: set by whoever gives such work out, so that who never does
     /// links nothing of it.
     pub(super) on_return: [Option<OnReturn<S>>; PURPOSES],
@@ -81,10 +82,11 @@ impl<S> Core<S> {
             deferred_left: 0,
             later: Vec::new(),
             replaced: Vec::new(),
-            offloads: Table::default(),
-            held_offloads: 0,
+            on_timers: OnTimers::NONE,
+            offloads: Seldom::none(),
             lanes: None,
-            refused: Vec::new(),
+            on_known: None,
+            has_known: false,
             on_return: [None; PURPOSES],
             inbox,
             is_stopped: false,
@@ -230,7 +232,7 @@ impl<S> Core<S> {
     /// What other threads have done and what they ask for, so much of each a turn.
     #[inline]
     pub(crate) fn run_inbox(&mut self, state: &mut S) {
-        if self.inbox.open() || self.has_known() {
+        if self.inbox.open() || self.has_known {
             self.empty_inbox(state);
         }
     }
@@ -260,15 +262,7 @@ impl<S> Core<S> {
             discard("a tell or post", call);
         }
         self.deferred = VecDeque::new();
-        for (index, kept) in std::mem::take(&mut self.later).into_iter().enumerate() {
-            let Some((serial, later)) = kept else { continue };
-            let timer = Timer { index: u32::try_from(index).expect("the index of a timer"), serial };
-            if self.hub.cancel(timer) {
-                self.hub.cx.jobs_set -= 1;
-            }
-            self.drop_timer_job(later);
-        }
-        self.forget_the_replaced();
+        (self.on_timers.drop_all)(self);
         self.drop_all_offloads();
         self.discard_returned();
         while let Some(job) = self.inbox.next() {
@@ -335,7 +329,7 @@ impl<S> Core<S> {
 
     /// Whether the next wait must not sleep.
     pub(crate) fn has_work(&self) -> bool {
-        self.hub.cx.has_work() || !self.deferred.is_empty() || self.inbox.has_more() || self.has_known() || self.is_stopped
+        self.hub.cx.has_work() || !self.deferred.is_empty() || self.inbox.has_more() || self.has_known || self.is_stopped
     }
 
     /// Whether anything is left that could ever happen.
@@ -353,6 +347,6 @@ impl<S> Core<S> {
         let is_draining = self.hub.is_draining();
         let is_timed = !is_draining && self.hub.cx.jobs_set > 0;
         let has_asks = self.lanes.as_ref().is_some_and(|lanes| lanes.has_asks());
-        is_timed || has_asks || self.has_known() || self.inbox.is_awaited(!is_draining)
+        is_timed || has_asks || self.has_known || self.inbox.is_awaited(!is_draining)
     }
 }

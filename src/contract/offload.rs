@@ -28,26 +28,60 @@ impl<S> Done<S> {
 }
 
 /// Work that was given out.
-pub(crate) struct Given<S> {
+struct Given<S> {
     done: Done<S>,
     is_held: bool,
 }
 
 /// An offload for which there was no room.
-pub(crate) struct Refusing<S> {
+struct Refusing<S> {
     done: Done<S>,
     error: OffloadError,
     /// Of its connection.
     ticket: Ticket,
-    /// As `OnReturn`: named by who refuses.
-    tell: fn(&mut Core<S>, Self, &mut S),
 }
+
+/// What follows the work that other threads do. What is done with it is named here, so that who gives none out links nothing of
+/// it.
+pub(super) struct Offloads<S> {
+    given: Table<Ticket, Given<S>>,
+    /// How many of them are held.
+    held: usize,
+    /// The same of those for which there was no room.
+    refused: Vec<Refusing<S>>,
+    tell_refused: fn(&mut Core<S>, &mut S),
+    forget: fn(&mut Core<S>, Ticket) -> bool,
+    drop_all: fn(&mut Core<S>),
+}
+
+impl<S> Offloads<S> {
+    fn new() -> Self {
+        Self {
+            given: Table::default(),
+            held: 0,
+            refused: Vec::new(),
+            tell_refused: Core::tell_refused,
+            forget: Core::forget_given,
+            drop_all: Core::drop_all_given,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.given.len() + self.refused.len()
+    }
+
+    fn take(&mut self, ticket: Ticket) -> Option<Done<S>> {
+        let Given { done, is_held } = self.given.remove(ticket)?;
+        self.held -= usize::from(is_held);
+        Some(done)
+    }
+}
+
+/// What is done about lookups whose answer was known at once.
+pub(super) type OnKnown<S> = fn(&mut Core<S>, &mut S);
 
 /// What becomes of it.
 pub(crate) type OnReturn<S> = fn(&mut Core<S>, Ticket, Result<Product, OffloadError>, &mut S);
-
-/// Of what was known without another thread.
-const NO_TICKET: Ticket = 0;
 
 /// For the log.
 pub(super) const FOLLOWS: &str = "what follows offloaded work";
@@ -160,7 +194,8 @@ impl<S> Core<S> {
         let queue = if is_held { usize::MAX } else { offload_queue };
         let ticket = hub.cx.threads.ticket(done.owner());
         // What is done and not told yet counts too: quick work could come in faster than its ends are told.
-        let is_full = !is_held && self.offloads.len() - self.held_offloads >= threads.max(1).saturating_add(queue);
+        let offloads = self.offloads.get_or_insert_with(Offloads::new);
+        let is_full = !is_held && offloads.given.len() - offloads.held >= threads.max(1).saturating_add(queue);
         let given = match is_full {
             true => {
                 hub.cx.discard_elsewhere(Purpose::Offload, work);
@@ -170,8 +205,8 @@ impl<S> Core<S> {
         };
         match given {
             Ok(()) => {
-                self.held_offloads += usize::from(is_held);
-                self.offloads.put(ticket, Given { done, is_held });
+                offloads.held += usize::from(is_held);
+                offloads.given.put(ticket, Given { done, is_held });
             }
             Err(refused) => self.refuse_work(ticket, refused, done),
         }
@@ -198,7 +233,8 @@ impl<S> Core<S> {
             Refused::Full => OffloadError::Full,
             Refused::NoThread(error) => OffloadError::NoThread(error),
         };
-        self.refused.push(Refusing { done, error, ticket, tell: Self::tell_refused });
+        self.offloads.get_or_insert_with(Offloads::new).refused.push(Refusing { done, error, ticket });
+        self.has_known = true;
     }
 
     /// What needed no other thread: all that stood there when this began, because a peer may have caused it by the thousand,
@@ -207,20 +243,27 @@ impl<S> Core<S> {
         if let Some(do_asks) = self.lanes.as_ref().filter(|lanes| lanes.has_asks()).map(|lanes| lanes.do_asks) {
             do_asks(self);
         }
-        for found in std::mem::take(&mut self.hub.cx.threads.known) {
-            if let Some(on_return) = self.on_return[Purpose::Names as usize] {
-                on_return(self, NO_TICKET, Ok(Box::new(found)), state);
-            }
-            self.run_deferred(state);
+        if let Some(on_known) = self.on_known {
+            on_known(self, state);
         }
-        for refusing in std::mem::take(&mut self.refused) {
-            (refusing.tell)(self, refusing, state);
-            self.run_deferred(state);
+        if let Some(tell_refused) = self.offloads.as_ref().map(|offloads| offloads.tell_refused) {
+            tell_refused(self, state);
         }
+        self.look_for_known();
     }
 
-    fn tell_refused(&mut self, Refusing { done, error, ticket, .. }: Refusing<S>, state: &mut S) {
-        self.tell_done(Purpose::Offload, ticket, Some(done), Err(error), state);
+    /// Whether there is still something of it.
+    fn look_for_known(&mut self) {
+        let has_refused = self.offloads.as_ref().is_some_and(|offloads| !offloads.refused.is_empty());
+        self.has_known = has_refused || self.hub.cx.threads.known.as_ref().is_some_and(|known| !known.is_empty());
+    }
+
+    fn tell_refused(&mut self, state: &mut S) {
+        let refused = self.offloads.as_mut().map(|offloads| std::mem::take(&mut offloads.refused));
+        for Refusing { done, error, ticket } in refused.unwrap_or_default() {
+            self.tell_done(Purpose::Offload, ticket, Some(done), Err(error), state);
+            self.run_deferred(state);
+        }
     }
 
     /// What follows work that has come to an end, unless nobody waits for it any more.
@@ -244,12 +287,8 @@ impl<S> Core<S> {
         }
     }
 
-    pub(super) fn has_known(&self) -> bool {
-        !(self.refused.is_empty() && self.hub.cx.threads.known.is_empty())
-    }
-
     pub(crate) fn offloads(&self) -> usize {
-        self.offloads.len() + self.refused.len()
+        self.offloads.as_ref().map_or(0, Offloads::len)
     }
 
     /// What other threads have done, so much a turn.
@@ -265,23 +304,13 @@ impl<S> Core<S> {
     }
 
     fn finish_offload(&mut self, ticket: Ticket, product: Result<Product, OffloadError>, state: &mut S) {
-        let done = self.take_offload(ticket);
+        let done = self.offloads.as_mut().and_then(|offloads| offloads.take(ticket));
         self.tell_done(Purpose::Offload, ticket, done, product, state);
     }
 
-    fn take_offload(&mut self, ticket: Ticket) -> Option<Done<S>> {
-        let Given { done, is_held } = self.offloads.remove(ticket)?;
-        self.held_offloads -= usize::from(is_held);
-        Some(done)
-    }
-
     pub(super) fn drop_all_offloads(&mut self) {
-        for (ticket, given) in self.offloads.take_all() {
-            self.drop_offload(ticket, given.done);
-        }
-        self.held_offloads = 0;
-        for Refusing { done, .. } in std::mem::take(&mut self.refused) {
-            discard(FOLLOWS, done);
+        if let Some(drop_all) = self.offloads.as_ref().map(|offloads| offloads.drop_all) {
+            drop_all(self);
         }
         self.hub.cx.threads.owned = Table::default();
         if let Some(drop_all) = self.lanes.as_ref().map(|lanes| lanes.drop_all) {
@@ -289,13 +318,33 @@ impl<S> Core<S> {
         }
     }
 
+    fn drop_all_given(&mut self) {
+        let Some(offloads) = self.offloads.take() else { return };
+        let Offloads { mut given, refused, .. } = *offloads;
+        for (ticket, given) in given.take_all() {
+            self.drop_offload(ticket, given.done);
+        }
+        for Refusing { done, .. } in refused {
+            discard(FOLLOWS, done);
+        }
+        self.look_for_known();
+    }
+
     /// Drops what was to follow the work of a connection that has ended, and the work if it has not begun.
     pub(super) fn forget_offload(&mut self, ticket: Ticket) {
-        if let Some(done) = self.take_offload(ticket) {
-            self.drop_offload(ticket, done);
-        } else if let Some(forget) = self.lanes.as_ref().map(|lanes| lanes.forget) {
+        let forget = self.offloads.as_ref().map(|offloads| offloads.forget);
+        if forget.is_some_and(|forget| forget(self, ticket)) {
+            return;
+        }
+        if let Some(forget) = self.lanes.as_ref().map(|lanes| lanes.forget) {
             forget(self, ticket);
         }
+    }
+
+    /// Whether it was there.
+    fn forget_given(&mut self, ticket: Ticket) -> bool {
+        let done = self.offloads.as_mut().and_then(|offloads| offloads.take(ticket));
+        done.map(|done| self.drop_offload(ticket, done)).is_some()
     }
 
     fn drop_offload(&mut self, ticket: Ticket, done: Done<S>) {
@@ -305,11 +354,8 @@ impl<S> Core<S> {
 
     /// Without a callback: there is no state to lend.
     pub(super) fn discard_returned(&mut self) {
-        while let Some(Returned { purpose, product, .. }) = self.hub.cx.threads.next_returned() {
-            self.hub.cx.do_chore(purpose, Box::new(move || forget(product)));
-        }
-        for found in std::mem::take(&mut self.hub.cx.threads.known) {
-            discard("what was looked up", found);
-        }
+        self.hub.cx.discard_returned();
+        discard("what was looked up", std::mem::take(&mut self.hub.cx.threads.known));
+        self.look_for_known();
     }
 }

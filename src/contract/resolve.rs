@@ -94,7 +94,7 @@ impl<S> Core<S> {
         self.begin_lookup(question.to_string(), then, |hub, asker| match hub.cx.look_up(question, asker) {
             Ok(ticket) => Some(ticket),
             Err(error) => {
-                hub.cx.threads.known.push(LookedUp { asker, found: Err(error) });
+                hub.cx.threads.known.get_or_insert_with(Vec::new).push(LookedUp { asker, found: Err(error) });
                 None
             }
         })
@@ -103,7 +103,7 @@ impl<S> Core<S> {
     /// What is known without asking is told like an answer.
     fn tell_found(&mut self, asked: &str, found: io::Result<Resolved>, then: Then<S>) -> Timer {
         self.begin_lookup(asked.to_owned(), then, |hub, asker| {
-            hub.cx.threads.known.push(LookedUp { asker, found });
+            hub.cx.threads.known.get_or_insert_with(Vec::new).push(LookedUp { asker, found });
             None
         })
     }
@@ -113,20 +113,35 @@ impl<S> Core<S> {
             return self.hub.cx.timers.stale();
         }
         self.on_return[Purpose::Names as usize] = Some(Self::looked_up);
+        self.on_known = Some(Self::tell_known);
         let deadline = self.hub.cx.world.now() + self.hub.cx.config.connect_max;
         let timer = self.hub.cx.timers.set(Time::NEVER, TimerKind::Job);
         let ticket = ask(&mut self.hub, Asker::Job(timer));
         if ticket.is_some() {
             self.hub.cx.timers.set_again(timer, deadline); // what is known already cannot come too late
+        } else {
+            self.has_known = true;
         }
         self.keep(timer, TimerJob::Lookup(ticket, asked, then));
         timer
     }
 
+    /// All that stood there when this began.
+    fn tell_known(&mut self, state: &mut S) {
+        let known = self.hub.cx.threads.known.as_mut().map(std::mem::take);
+        for answer in known.unwrap_or_default() {
+            self.tell_answer(answer, state);
+            self.run_deferred(state);
+        }
+    }
+
     /// Another thread has an answer, or nothing (of a panic that was not caught there).
     pub(super) fn looked_up(&mut self, _: Ticket, product: Result<Product, OffloadError>, state: &mut S) {
         let Some(answer) = product.ok().and_then(|product| product.downcast().ok()) else { return };
-        let LookedUp { asker, found } = *answer;
+        self.tell_answer(*answer, state);
+    }
+
+    fn tell_answer(&mut self, LookedUp { asker, found }: LookedUp, state: &mut S) {
         match asker {
             Asker::Connection(key) => _ = self.hub.lend_if_there(key, |conn, cx| conn.looked_up(found, cx)),
             Asker::Job(timer) => {

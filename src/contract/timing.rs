@@ -23,6 +23,27 @@ pub(crate) enum TimerJob<S> {
     TellEvery(Duration, Box<dyn FnMut(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>),
 }
 
+/// What is done with what timers run. Whoever keeps the first names it, so that a program that sets none links nothing of it.
+pub(super) struct OnTimers<S> {
+    fire: fn(&mut Core<S>, Timer, Time, Option<Key>, &mut S),
+    forget: fn(&mut Core<S>, Timer),
+    tidy: fn(&mut Core<S>),
+    moved: fn(&mut Core<S>, Vec<(u32, u32)>),
+    pub(super) drop_all: fn(&mut Core<S>),
+}
+
+impl<S> OnTimers<S> {
+    pub(super) const NONE: Self =
+        Self { fire: |_, _, _, _, _| {}, forget: |_, _| {}, tidy: |_| {}, moved: |_, _| {}, drop_all: |_| {} };
+    const ALL: Self = Self {
+        fire: Core::fire_job,
+        forget: Core::forget,
+        tidy: Core::tidy_timer_jobs,
+        moved: Core::move_timer_jobs,
+        drop_all: Core::drop_all_timer_jobs,
+    };
+}
+
 impl<S> Core<S> {
     pub(super) fn set_timer(&mut self, delay: Duration, later: TimerJob<S>) -> Timer {
         let deadline = self.hub.cx.world.now() + delay;
@@ -45,6 +66,7 @@ impl<S> Core<S> {
         let index = timer.index as usize;
         if self.later.len() <= index {
             self.later.resize_with(index + 1, || None);
+            self.on_timers = OnTimers::ALL;
         }
         if let Some((_, dead)) = self.later[index].replace((timer.serial, later)) {
             self.replaced.push(dead); // not dropped now: a callback may be running
@@ -72,7 +94,7 @@ impl<S> Core<S> {
         }
     }
 
-    pub(super) fn drop_timer_job(&mut self, later: TimerJob<S>) {
+    fn drop_timer_job(&mut self, later: TimerJob<S>) {
         if let TimerJob::Lookup(ticket, ..) = &later {
             self.forget_lookup(*ticket);
         }
@@ -83,24 +105,21 @@ impl<S> Core<S> {
     pub(crate) fn forget_the_dead(&mut self) {
         while let Some(orphan) = self.hub.cx.orphans.pop() {
             match orphan {
-                Orphan::Timer(timer) => self.forget(timer),
+                Orphan::Timer(timer) => (self.on_timers.forget)(self, timer),
                 Orphan::Work(ticket) => self.forget_offload(ticket),
             }
         }
         self.hub.cx.orphans.give_back();
         if self.hub.cx.timers.is_sparse() {
-            self.move_timers_together();
+            let moves = self.hub.move_timers_together();
+            (self.on_timers.moved)(self, moves);
         }
-        if self.hub.cx.jobs_set == 0 && self.later.len() > KEPT_MAX {
-            self.later = Vec::new();
-        }
-        self.forget_the_replaced();
+        (self.on_timers.tidy)(self);
     }
 
     /// So many are gone that memory is given back.
     #[cold]
-    fn move_timers_together(&mut self) {
-        let moves = self.hub.move_timers_together();
+    fn move_timer_jobs(&mut self, moves: Vec<(u32, u32)>) {
         for &(from, to) in &moves {
             let moved = self.later.get_mut(from as usize).and_then(Option::take);
             if let Some(place) = self.later.get_mut(to as usize) {
@@ -111,14 +130,36 @@ impl<S> Core<S> {
         self.later.shrink_to_fit();
     }
 
-    pub(super) fn forget_the_replaced(&mut self) {
-        for later in std::mem::take(&mut self.replaced) {
-            self.drop_timer_job(later);
+    fn tidy_timer_jobs(&mut self) {
+        if self.hub.cx.jobs_set == 0 && self.later.len() > KEPT_MAX {
+            self.later = Vec::new();
+        }
+        for job in std::mem::take(&mut self.replaced) {
+            self.drop_timer_job(job);
+        }
+    }
+
+    fn drop_all_timer_jobs(&mut self) {
+        for (index, kept) in std::mem::take(&mut self.later).into_iter().enumerate() {
+            let Some((serial, job)) = kept else { continue };
+            let timer = Timer { index: u32::try_from(index).expect("the index of a timer"), serial };
+            if self.hub.cancel(timer) {
+                self.hub.cx.jobs_set -= 1;
+            }
+            self.drop_timer_job(job);
+        }
+        for job in std::mem::take(&mut self.replaced) {
+            self.drop_timer_job(job);
         }
     }
 
     /// A timer of the program is due.
+    #[inline]
     pub(crate) fn fire(&mut self, timer: Timer, deadline: Time, owner: Option<Key>, state: &mut S) {
+        (self.on_timers.fire)(self, timer, deadline, owner, state);
+    }
+
+    fn fire_job(&mut self, timer: Timer, deadline: Time, owner: Option<Key>, state: &mut S) {
         let Some(later) = self.take_timer_job(timer) else { return };
         match later {
             TimerJob::Once(job) => {
