@@ -276,8 +276,8 @@ impl<S> Core<S> {
         for handler in self.handlers.drain(..).flatten() {
             discard("a protocol", handler);
         }
-        if let Some(dispatchers) = self.dispatchers.take() {
-            (dispatchers.discard)(dispatchers);
+        if let Some(mut dispatchers) = self.dispatchers.take() {
+            (dispatchers.discard)(&mut dispatchers);
         }
         for (_, factory) in self.factories.take_all() {
             discard("a factory", factory);
