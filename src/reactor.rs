@@ -298,8 +298,7 @@ impl<S> Reactor<S> {
         self.core.forget_the_dead();
         self.core.shrink();
         self.serving.give_back_beyond(self.core.hub.slots.len());
-        let has_work_elsewhere = self.core.has_work_elsewhere();
-        self.core.hub.advance_drain(has_work_elsewhere);
+        (self.core.on_drain.advance)(&mut self.core);
     }
 
     /// If you asked for that: now that everything is in order.
@@ -329,7 +328,7 @@ impl<S> Reactor<S> {
         };
         match due.what {
             TimerKind::Clocks(key) => self.time_out(key, state),
-            TimerKind::Grace => core.end_drain(),
+            TimerKind::Grace => (core.on_drain.end)(core),
             what => core.hub.fire(what),
         }
     }

@@ -3,7 +3,7 @@
 
 use super::{
     Context, Deferred, Handler, Net, Next, Put, TimerJob,
-    deferred::to_protocol,
+    deferred::{OnDeferred, to_protocol},
     dispatcher::Dispatchers,
     lanes::Lanes,
     offload::{Offloads, OnKnown, OnReturn},
@@ -28,6 +28,13 @@ use std::{collections::VecDeque, time::Duration};
 
 pub(crate) type Factory<S> = Box<dyn FnMut(&mut Net<'_, S>, &mut S, &Address) -> Result<Box<dyn Handler<S>>, Refusal>>;
 
+/// What is done about a drain. Whoever begins one names it, so that a program that does not links nothing of it.
+pub(crate) struct OnDrain<S> {
+    pub(crate) advance: fn(&mut Core<S>),
+    /// The grace is over.
+    pub(crate) end: fn(&mut Core<S>),
+}
+
 pub(crate) struct Core<S> {
     pub(crate) hub: Hub,
     /// Protocols, by the slot of their connection. Nothing while its callback is running: it is checked out.
@@ -43,6 +50,7 @@ pub(crate) struct Core<S> {
     pub(crate) dispatchers: Seldom<Dispatchers<S>>,
     /// Tells and posts: one queue, in order.
     pub(crate) deferred: VecDeque<Deferred<S>>,
+    pub(super) on_deferred: OnDeferred<S>,
     /// How many of them may still run in this turn.
     pub(crate) deferred_left: usize,
     /// By the timer's index, with its serial.
@@ -61,6 +69,7 @@ pub(crate) struct Core<S> {
     /// links nothing of it.
     pub(super) on_return: [Option<OnReturn<S>>; PURPOSES],
     pub(super) inbox: Inbox<S>,
+    pub(crate) on_drain: OnDrain<S>,
     pub(crate) is_stopped: bool,
     /// How each connection ended, for those who test.
     #[cfg(feature = "sim")]
@@ -79,6 +88,7 @@ impl<S> Core<S> {
             factories: Table::default(),
             dispatchers: Seldom::none(),
             deferred: VecDeque::new(),
+            on_deferred: OnDeferred::NONE,
             deferred_left: 0,
             later: Vec::new(),
             replaced: Vec::new(),
@@ -89,6 +99,7 @@ impl<S> Core<S> {
             has_known: false,
             on_return: [None; PURPOSES],
             inbox,
+            on_drain: OnDrain { advance: |_| {}, end: |_| {} },
             is_stopped: false,
             #[cfg(feature = "sim")]
             ends: None,
@@ -255,13 +266,7 @@ impl<S> Core<S> {
     pub(crate) fn drop_all_deferred(&mut self) {
         self.deferred_left = 0;
         self.inbox.open(); // first: what comes from here on rings again
-        while let Some(call) = self.deferred.pop_front() {
-            if let Deferred::Tell { key, .. } = &call {
-                self.hub.slots.conn_at_mut(key.index()).tells = 0;
-            }
-            discard("a tell or post", call);
-        }
-        self.deferred = VecDeque::new();
+        (self.on_deferred.drop_all)(self);
         (self.on_timers.drop_all)(self);
         self.drop_all_offloads();
         self.discard_returned();
@@ -287,13 +292,19 @@ impl<S> Core<S> {
     }
 
     pub(super) fn begin_drain(&mut self, grace: Duration) {
+        self.on_drain = OnDrain { advance: Self::advance_drain, end: Self::end_drain };
         if self.hub.begin_drain(grace) {
             self.inbox.leave_the_rest(); // the next turn does not sleep: at its end the first stage is over, perhaps
         }
     }
 
+    fn advance_drain(&mut self) {
+        let has_work_elsewhere = self.offloads() + self.pieces() > 0;
+        self.hub.advance_drain(has_work_elsewhere);
+    }
+
     /// The grace is over: what is left ends now, and nothing is opened any more.
-    pub(crate) fn end_drain(&mut self) {
+    fn end_drain(&mut self) {
         self.hub.end_grace();
         self.drop_all_offloads();
         self.hub.end_all(|| Reason::Shutdown);
@@ -308,11 +319,6 @@ impl<S> Core<S> {
     /// Of lanes.
     fn pieces(&self) -> usize {
         self.lanes.as_ref().map_or(0, |lanes| lanes.pending())
-    }
-
-    /// Whether other threads have something to bring.
-    pub(crate) fn has_work_elsewhere(&self) -> bool {
-        self.offloads() + self.pieces() > 0
     }
 
     pub(crate) fn remote(&self) -> super::Remote<S> {
