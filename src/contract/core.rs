@@ -252,12 +252,7 @@ impl<S> Core<S> {
     fn empty_inbox(&mut self, state: &mut S) {
         self.run_known(state);
         self.run_returned(state);
-        for _ in 0..self.hub.cx.config.turn_jobs {
-            let Some(job) = self.inbox.next() else { return };
-            self.run_job("a job of another thread", state, job);
-            self.run_deferred(state);
-        }
-        self.inbox.leave_the_rest();
+        self.run_jobs(state);
     }
 
     // --------------------------------------------------------------------------------------------------------- the end
@@ -270,9 +265,7 @@ impl<S> Core<S> {
         (self.on_timers.drop_all)(self);
         self.drop_all_offloads();
         self.discard_returned();
-        while let Some(job) = self.inbox.next() {
-            discard("a job of another thread", job);
-        }
+        self.discard_jobs();
     }
 
     /// Without a callback: there is no state to lend.
