@@ -272,7 +272,9 @@ fn check_host(host: &str) -> io::Result<()> {
     if host.contains('\0') {
         return bad("it has a zero byte in it");
     }
-    if let Some(odd) = host.chars().find(|c| c.is_control() || c.is_whitespace() || "[]:/%@".contains(*c)) {
+    if let Some(odd) =
+        host.chars().find(|&c| c.is_control() || c.is_whitespace() || matches!(c, '[' | ']' | ':' | '/' | '%' | '@'))
+    {
         return bad(&format!("it has `{}` in it", odd.escape_debug()));
     }
     if name.len() > HOST_BYTES_MAX {

@@ -136,7 +136,7 @@ impl Cx {
     pub(crate) fn new(config: Config, mut world: Box<dyn World>) -> io::Result<Self> {
         let threads = Threads::new(world.waker()?);
         Ok(Self {
-            is_timed: config.turn_time.is_some() || config.watchdog.is_some(),
+            is_timed: false,
             began: Time::default(),
             config,
             world,

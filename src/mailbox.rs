@@ -53,6 +53,21 @@ impl<T> Letters<T> {
 
     /// Look after [`Alarm::take`]: who brings more from there on rings again.
     pub(crate) fn next(&mut self) -> Option<T> {
+        self.fetch();
+        self.taken.pop_front()
+    }
+
+    /// All that [`next`](Self::next) would give before it looks into the mailbox again; what is left of it is to be put back.
+    pub(crate) fn take_some(&mut self) -> VecDeque<T> {
+        self.fetch();
+        std::mem::take(&mut self.taken)
+    }
+
+    pub(crate) fn put_back(&mut self, rest: VecDeque<T>) {
+        self.taken = rest;
+    }
+
+    fn fetch(&mut self) {
         if self.taken.is_empty() {
             if self.taken.capacity() > KEPT_MAX {
                 self.taken = VecDeque::new();
@@ -61,7 +76,6 @@ impl<T> Letters<T> {
                 std::mem::swap(queue, &mut self.taken);
             }
         }
-        self.taken.pop_front()
     }
 }
 

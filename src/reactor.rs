@@ -73,7 +73,9 @@ impl<S> Reactor<S> {
     /// # Errors
     /// When the system has no descriptor for a selector.
     pub fn new() -> io::Result<Self> {
-        Self::with_config(Config::default())
+        let config = Config::default();
+        debug_assert!(config.watchdog.is_none() && config.turn_time.is_none(), "nobody is timed who did not ask for it");
+        Self::in_system(config)
     }
 
     /// A reactor with bounds of your own.
@@ -81,7 +83,13 @@ impl<S> Reactor<S> {
     /// # Errors
     /// When the system has no descriptor for a selector.
     pub fn with_config(config: Config) -> io::Result<Self> {
-        let made = OsWorld::new(config.spin).and_then(|world| Self::with_world(Box::new(world), config));
+        let mut reactor = Self::in_system(config)?;
+        reactor.core.hub.time_callbacks();
+        Ok(reactor)
+    }
+
+    fn in_system(config: Config) -> io::Result<Self> {
+        let made = OsWorld::new(config.spin).and_then(|world| Self::in_world(Box::new(world), config));
         made.map_err(|error| io::Error::new(error.kind(), format!("cannot make an event loop: {error}")))
     }
 
@@ -90,7 +98,14 @@ impl<S> Reactor<S> {
         &mut self.core
     }
 
+    #[cfg(feature = "sim")]
     pub(crate) fn with_world(world: Box<dyn World>, config: Config) -> io::Result<Self> {
+        let mut reactor = Self::in_world(world, config)?;
+        reactor.core.hub.time_callbacks();
+        Ok(reactor)
+    }
+
+    fn in_world(world: Box<dyn World>, config: Config) -> io::Result<Self> {
         let buffers = ReadBuffers::new(config.read_bytes);
         Ok(Self { core: Core::new(Hub::new(config, world)?), events: Vec::new(), serving: Vec::new(), buffers })
     }
@@ -285,8 +300,7 @@ impl<S> Reactor<S> {
         self.core.forget_the_dead();
         self.core.shrink();
         self.serving.give_back_beyond(self.core.hub.slots.len());
-        let has_work_elsewhere = self.core.has_work_elsewhere();
-        self.core.hub.advance_drain(has_work_elsewhere);
+        (self.core.on_drain.advance)(&mut self.core);
     }
 
     /// If you asked for that: now that everything is in order.
@@ -316,7 +330,7 @@ impl<S> Reactor<S> {
         };
         match due.what {
             TimerKind::Clocks(key) => self.time_out(key, state),
-            TimerKind::Grace => core.end_drain(),
+            TimerKind::Grace => (core.on_drain.end)(core),
             what => core.hub.fire(what),
         }
     }

@@ -20,6 +20,10 @@ impl<T> Seldom<T> {
         Self(None)
     }
 
+    pub(crate) fn new(thing: T) -> Self {
+        Self(Some(Made { thing: ManuallyDrop::new(Box::new(thing)), drop }))
+    }
+
     pub(crate) fn is_none(&self) -> bool {
         self.0.is_none()
     }
@@ -33,8 +37,10 @@ impl<T> Seldom<T> {
     }
 
     pub(crate) fn get_or_insert_with(&mut self, make: impl FnOnce() -> T) -> &mut T {
-        let made = self.0.get_or_insert_with(|| Made { thing: ManuallyDrop::new(Box::new(make())), drop });
-        &mut made.thing
+        if self.is_none() {
+            *self = Self::new(make());
+        }
+        self.as_mut().expect("it is there, or was just made")
     }
 
     pub(crate) fn take(&mut self) -> Option<Box<T>> {

@@ -3,7 +3,7 @@
 
 use super::{
     Context, Deferred, Handler, Net, Next, Put, TimerJob,
-    deferred::to_protocol,
+    deferred::{OnDeferred, to_protocol},
     dispatcher::Dispatchers,
     lanes::Lanes,
     offload::{Offloads, OnKnown, OnReturn},
@@ -28,6 +28,13 @@ use std::{collections::VecDeque, time::Duration};
 
 pub(crate) type Factory<S> = Box<dyn FnMut(&mut Net<'_, S>, &mut S, &Address) -> Result<Box<dyn Handler<S>>, Refusal>>;
 
+/// What is done about a drain. Whoever begins one names it, so that a program that does not links nothing of it.
+pub(crate) struct OnDrain<S> {
+    pub(crate) advance: fn(&mut Core<S>),
+    /// The grace is over.
+    pub(crate) end: fn(&mut Core<S>),
+}
+
 pub(crate) struct Core<S> {
     pub(crate) hub: Hub,
     /// Protocols, by the slot of their connection. Nothing while its callback is running: it is checked out.
@@ -41,6 +48,7 @@ pub(crate) struct Core<S> {
     pub(crate) dispatchers: Seldom<Dispatchers<S>>,
     /// Tells and posts: one queue, in order.
     pub(crate) deferred: VecDeque<Deferred<S>>,
+    pub(super) on_deferred: OnDeferred<S>,
     /// How many of them may still run in this turn.
     pub(crate) deferred_left: usize,
     /// By the timer's index, with its serial.
@@ -52,10 +60,14 @@ pub(crate) struct Core<S> {
     /// Made with the first.
     pub(super) lanes: Option<Box<Lanes<S>>>,
     pub(super) on_known: Option<OnKnown<S>>,
+    /// Something is known, or refused, without another thread: told in the next turn. ⇔ some in `threads.known` or in those of
+    /// `offloads` that are refused
+    pub(super) has_known: bool,
     /// What becomes of what other threads bring back, by purpose: set by whoever gives such work out, so that who never does
     /// links nothing of it.
     pub(super) on_return: [Option<OnReturn<S>>; PURPOSES],
     pub(super) inbox: Inbox<S>,
+    pub(crate) on_drain: OnDrain<S>,
     pub(crate) is_stopped: bool,
     /// How each connection ended, for those who test.
     #[cfg(feature = "sim")]
@@ -73,6 +85,7 @@ impl<S> Core<S> {
             factories: Table::default(),
             dispatchers: Seldom::none(),
             deferred: VecDeque::new(),
+            on_deferred: OnDeferred::NONE,
             deferred_left: 0,
             later: Vec::new(),
             replaced: Vec::new(),
@@ -80,8 +93,10 @@ impl<S> Core<S> {
             offloads: Seldom::none(),
             lanes: None,
             on_known: None,
+            has_known: false,
             on_return: [None; PURPOSES],
             inbox,
+            on_drain: OnDrain { advance: |_| {}, end: |_| {} },
             is_stopped: false,
             #[cfg(feature = "sim")]
             ends: None,
@@ -225,7 +240,7 @@ impl<S> Core<S> {
     /// What other threads have done and what they ask for, so much of each a turn.
     #[inline]
     pub(crate) fn run_inbox(&mut self, state: &mut S) {
-        if self.inbox.open() {
+        if self.inbox.open() || self.has_known {
             self.empty_inbox(state);
         }
     }
@@ -234,12 +249,7 @@ impl<S> Core<S> {
     fn empty_inbox(&mut self, state: &mut S) {
         self.run_known(state);
         self.run_returned(state);
-        for _ in 0..self.hub.cx.config.turn_jobs {
-            let Some(job) = self.inbox.next() else { return };
-            self.run_job("a job of another thread", state, job);
-            self.run_deferred(state);
-        }
-        self.inbox.leave_the_rest();
+        self.run_jobs(state);
     }
 
     // --------------------------------------------------------------------------------------------------------- the end
@@ -248,19 +258,11 @@ impl<S> Core<S> {
     pub(crate) fn drop_all_deferred(&mut self) {
         self.deferred_left = 0;
         self.inbox.open(); // first: what comes from here on rings again
-        while let Some(call) = self.deferred.pop_front() {
-            if let Deferred::Tell { key, .. } = &call {
-                self.hub.slots.conn_at_mut(key.index()).tells = 0;
-            }
-            discard("a tell or post", call);
-        }
-        self.deferred = VecDeque::new();
+        (self.on_deferred.drop_all)(self);
         (self.on_timers.drop_all)(self);
         self.drop_all_offloads();
         self.discard_returned();
-        while let Some(job) = self.inbox.next() {
-            discard("a job of another thread", job);
-        }
+        self.discard_jobs();
     }
 
     /// Without a callback: there is no state to lend.
@@ -269,8 +271,8 @@ impl<S> Core<S> {
         for handler in self.handlers.drain(..).flatten() {
             discard("a protocol", handler);
         }
-        if let Some(dispatchers) = self.dispatchers.take() {
-            (dispatchers.discard)(dispatchers);
+        if let Some(mut dispatchers) = self.dispatchers.take() {
+            (dispatchers.discard)(&mut dispatchers);
         }
         for (_, factory) in self.factories.take_all() {
             discard("a factory", factory);
@@ -280,13 +282,19 @@ impl<S> Core<S> {
     }
 
     pub(super) fn begin_drain(&mut self, grace: Duration) {
+        self.on_drain = OnDrain { advance: Self::advance_drain, end: Self::end_drain };
         if self.hub.begin_drain(grace) {
             self.inbox.leave_the_rest(); // the next turn does not sleep: at its end the first stage is over, perhaps
         }
     }
 
+    fn advance_drain(&mut self) {
+        let has_work_elsewhere = self.offloads() + self.pieces() > 0;
+        self.hub.advance_drain(has_work_elsewhere);
+    }
+
     /// The grace is over: what is left ends now, and nothing is opened any more.
-    pub(crate) fn end_drain(&mut self) {
+    fn end_drain(&mut self) {
         self.hub.end_grace();
         self.drop_all_offloads();
         self.hub.end_all(|| Reason::Shutdown);
@@ -303,11 +311,6 @@ impl<S> Core<S> {
         self.lanes.as_ref().map_or(0, |lanes| lanes.pending())
     }
 
-    /// Whether other threads have something to bring.
-    pub(crate) fn has_work_elsewhere(&self) -> bool {
-        self.offloads() + self.pieces() > 0
-    }
-
     pub(crate) fn remote(&self) -> super::Remote<S> {
         self.inbox.remote()
     }
@@ -322,7 +325,7 @@ impl<S> Core<S> {
 
     /// Whether the next wait must not sleep.
     pub(crate) fn has_work(&self) -> bool {
-        self.hub.cx.has_work() || !self.deferred.is_empty() || self.inbox.has_more() || self.is_stopped
+        self.hub.cx.has_work() || !self.deferred.is_empty() || self.inbox.has_more() || self.has_known || self.is_stopped
     }
 
     /// Whether anything is left that could ever happen.
@@ -340,6 +343,6 @@ impl<S> Core<S> {
         let is_draining = self.hub.is_draining();
         let is_timed = !is_draining && self.hub.cx.jobs_set > 0;
         let has_asks = self.lanes.as_ref().is_some_and(|lanes| lanes.has_asks());
-        is_timed || has_asks || self.inbox.is_awaited(!is_draining)
+        is_timed || has_asks || self.has_known || self.inbox.is_awaited(!is_draining)
     }
 }

@@ -3,6 +3,7 @@
 use super::{Context, Core, Handler, Net, Protocol};
 use crate::{hub::Hub, key::Key, panics::discard, reason::Outcome, records::Cause, room::Room};
 use log::Level;
+use std::collections::VecDeque;
 
 pub(crate) type PostedJob<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S)>;
 pub(crate) type Tell<S> = Box<dyn FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>;
@@ -18,19 +19,36 @@ pub(crate) enum Deferred<S> {
     Post(PostedJob<S>),
 }
 
+/// What is done with them. Whoever defers the first names it, so that a program that defers nothing links nothing of it.
+pub(super) struct OnDeferred<S> {
+    run: fn(&mut Core<S>, &mut S),
+    pub(super) drop_all: fn(&mut Core<S>),
+}
+
+impl<S> OnDeferred<S> {
+    pub(super) const NONE: Self = Self { run: |_, _| {}, drop_all: |_| {} };
+    const ALL: Self = Self { run: Core::run_some_deferred, drop_all: Core::drop_deferred };
+}
+
 impl<S> Core<S> {
     pub(super) fn tell(&mut self, key: Key, run: Tell<S>) -> bool {
         let Some(conn) = self.hub.slots.conn_mut(key).filter(|conn| conn.is_open()) else { return false };
         conn.tells += 1;
-        self.deferred.push_back(Deferred::Tell { key, upgrades: conn.upgrades, run });
+        let tell = Deferred::Tell { key, upgrades: conn.upgrades, run };
+        self.defer(tell);
         true
+    }
+
+    pub(super) fn defer(&mut self, call: Deferred<S>) {
+        self.on_deferred = OnDeferred::ALL;
+        self.deferred.push_back(call);
     }
 
     /// After each entry, job, timer and `closed`; so many a turn. What they queue goes last.
     #[inline]
     pub(crate) fn run_deferred(&mut self, state: &mut S) {
         if !self.deferred.is_empty() {
-            self.run_some_deferred(state);
+            (self.on_deferred.run)(self, state);
         }
     }
 
@@ -54,6 +72,16 @@ impl<S> Core<S> {
             }
         }
         self.deferred.give_back();
+    }
+
+    fn drop_deferred(&mut self) {
+        while let Some(call) = self.deferred.pop_front() {
+            if let Deferred::Tell { key, .. } = &call {
+                self.hub.slots.conn_at_mut(key.index()).tells = 0;
+            }
+            discard("a tell or post", call);
+        }
+        self.deferred = VecDeque::new();
     }
 
     pub(super) fn tell_now(

@@ -136,7 +136,7 @@ pub(crate) struct Dispatchers<S> {
     table: Table<Key, Box<dyn AnyDispatcher<S>>>,
     pub(crate) serve: fn(&mut Core<S>, Key, &mut S),
     pub(crate) finish: fn(&mut Core<S>, Key, Reason, &mut S) -> Result<(), Payload>,
-    pub(super) discard: fn(Box<Self>),
+    pub(super) discard: fn(&mut Self),
 }
 
 impl<S> Dispatchers<S> {
@@ -153,7 +153,7 @@ impl<S> Dispatchers<S> {
         Some(self.table.get(key)?.type_name())
     }
 
-    fn discard_all(mut self: Box<Self>) {
+    fn discard_all(&mut self) {
         for (_, dispatcher) in self.table.take_all() {
             discard("a dispatcher", dispatcher);
         }

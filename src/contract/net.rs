@@ -262,7 +262,7 @@ impl<S> Net<'_, S> {
 
     /// Runs `job` soon: not now, and not inside anything. Tells and posts are one queue, in order.
     pub fn post(&mut self, job: impl FnOnce(&mut Net<'_, S>, &mut S) + 'static) {
-        self.core.deferred.push_back(Deferred::Post(Box::new(job)));
+        self.core.defer(Deferred::Post(Box::new(job)));
     }
 
     /// Runs `tell` with another connection's protocol after `delay`, unless the target has begun to end, or was

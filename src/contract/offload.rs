@@ -234,7 +234,7 @@ impl<S> Core<S> {
             Refused::NoThread(error) => OffloadError::NoThread(error),
         };
         self.offloads.get_or_insert_with(Offloads::new).refused.push(Refusing { done, error, ticket });
-        self.inbox.leave_the_rest(); // the next turn looks
+        self.has_known = true;
     }
 
     /// What needed no other thread: all that stood there when this began, because a peer may have caused it by the thousand,
@@ -249,6 +249,13 @@ impl<S> Core<S> {
         if let Some(tell_refused) = self.offloads.as_ref().map(|offloads| offloads.tell_refused) {
             tell_refused(self, state);
         }
+        self.look_for_known();
+    }
+
+    /// Whether there is still something of it.
+    fn look_for_known(&mut self) {
+        let has_refused = self.offloads.as_ref().is_some_and(|offloads| !offloads.refused.is_empty());
+        self.has_known = has_refused || self.hub.cx.threads.known.as_ref().is_some_and(|known| !known.is_empty());
     }
 
     fn tell_refused(&mut self, state: &mut S) {
@@ -320,6 +327,7 @@ impl<S> Core<S> {
         for Refusing { done, .. } in refused {
             discard(FOLLOWS, done);
         }
+        self.look_for_known();
     }
 
     /// Drops what was to follow the work of a connection that has ended, and the work if it has not begun.
@@ -348,5 +356,6 @@ impl<S> Core<S> {
     pub(super) fn discard_returned(&mut self) {
         self.hub.cx.discard_returned();
         discard("what was looked up", std::mem::take(&mut self.hub.cx.threads.known));
+        self.look_for_known();
     }
 }

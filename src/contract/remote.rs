@@ -1,11 +1,14 @@
 //! Into the loop from any other thread.
 
-use super::Net;
+use super::{Core, Net};
 use crate::{
     alarm::Alarm,
     mailbox::{Letters, Mailbox},
+    panics::discard,
+    seldom::Seldom,
 };
 use std::{
+    cell::OnceCell,
     error::Error,
     fmt,
     sync::{
@@ -80,20 +83,34 @@ impl<S> fmt::Debug for Remote<S> {
 
 /// The loop's end.
 pub(super) struct Inbox<S> {
-    jobs: Letters<RemoteJob<S>>,
+    /// Made with the first remote.
+    jobs: OnceCell<Jobs<S>>,
     alarm: Arc<Alarm>,
     alive: Arc<()>,
     /// The last look did not come to the end.
     has_more: bool,
 }
 
+/// What is done with them is named here, so that a program without a remote links nothing of it.
+struct Jobs<S> {
+    letters: Seldom<Letters<RemoteJob<S>>>,
+    run: fn(&mut Core<S>, &mut S),
+    discard: fn(&mut Core<S>),
+}
+
 impl<S> Inbox<S> {
     pub(super) fn new(alarm: Arc<Alarm>) -> Self {
-        Self { jobs: Letters::new(Arc::clone(&alarm)), alarm, alive: Arc::new(()), has_more: false }
+        Self { jobs: OnceCell::new(), alarm, alive: Arc::new(()), has_more: false }
     }
 
     pub(super) fn remote(&self) -> Remote<S> {
-        Remote { mailbox: Arc::clone(self.jobs.mailbox()), alive: Some(Arc::clone(&self.alive)) }
+        let jobs = self.jobs.get_or_init(|| Jobs {
+            letters: Seldom::new(Letters::new(Arc::clone(&self.alarm))),
+            run: Core::run_remote_jobs,
+            discard: Core::discard_remote_jobs,
+        });
+        let letters = jobs.letters.as_ref().expect("they were made with it");
+        Remote { mailbox: Arc::clone(letters.mailbox()), alive: Some(Arc::clone(&self.alive)) }
     }
 
     /// Whether another thread may still bring something, or has; remotes keep the loop, or they do not.
@@ -116,7 +133,7 @@ impl<S> Inbox<S> {
         self.has_more || self.alarm.is_rung()
     }
 
-    /// Call before a round of [`next`](Self::next): who posts from here on rings again.
+    /// Call before a look at the jobs: who posts from here on rings again.
     #[inline]
     pub(super) fn open(&mut self) -> bool {
         if !self.has_more() {
@@ -126,12 +143,57 @@ impl<S> Inbox<S> {
         std::mem::take(&mut self.has_more) || is_rung
     }
 
-    pub(super) fn next(&mut self) -> Option<RemoteJob<S>> {
-        self.jobs.next()
+    fn letters(&mut self) -> Option<&mut Letters<RemoteJob<S>>> {
+        self.jobs.get_mut()?.letters.as_mut()
     }
 
     pub(super) fn leave_the_rest(&mut self) {
         self.has_more = true;
+    }
+}
+
+impl<S> Core<S> {
+    pub(super) fn run_jobs(&mut self, state: &mut S) {
+        if let Some(run) = self.inbox.jobs.get().map(|jobs| jobs.run) {
+            run(self, state);
+        }
+    }
+
+    fn run_remote_jobs(&mut self, state: &mut S) {
+        let mut left = self.hub.cx.config.turn_jobs;
+        while let Some(mut some) = self.inbox.letters().map(Letters::take_some) {
+            let were_all = some.is_empty();
+            while let Some(job) = some.pop_front() {
+                self.run_job("a job of another thread", state, job);
+                self.run_deferred(state);
+                left -= 1;
+                if left == 0 {
+                    break;
+                }
+            }
+            if let Some(letters) = self.inbox.letters() {
+                letters.put_back(some);
+            }
+            if left == 0 {
+                return self.inbox.leave_the_rest();
+            }
+            if were_all {
+                return;
+            }
+        }
+    }
+
+    /// Without a callback: there is no state to lend.
+    pub(super) fn discard_jobs(&mut self) {
+        if let Some(discard) = self.inbox.jobs.get().map(|jobs| jobs.discard) {
+            discard(self);
+        }
+    }
+
+    fn discard_remote_jobs(&mut self) {
+        while let Some(job) = self.inbox.letters().and_then(Letters::next) {
+            discard("a job of another thread", job);
+        }
     }
 }
 

@@ -120,7 +120,7 @@ impl<S> Core<S> {
         if ticket.is_some() {
             self.hub.cx.timers.set_again(timer, deadline); // what is known already cannot come too late
         } else {
-            self.inbox.leave_the_rest(); // the next turn tells it
+            self.has_known = true;
         }
         self.keep(timer, TimerJob::Lookup(ticket, asked, then));
         timer

@@ -26,8 +26,14 @@ impl Hub {
     #[inline]
     pub(crate) fn end_timing(&mut self, key: Option<Key>, protocol: &str, callback: &'static str) {
         if self.cx.is_timed {
-            self.look_at_clock(key, protocol, callback);
+            (self.look_at_clock)(self, key, protocol, callback);
         }
+    }
+
+    /// If there is a bound for it. Named by whoever has a config of its own, so that a program without one links nothing of it.
+    pub(crate) fn time_callbacks(&mut self) {
+        self.cx.is_timed = self.cx.config.turn_time.is_some() || self.cx.config.watchdog.is_some();
+        self.look_at_clock = Self::look_at_clock;
     }
 
     /// Takes what it took off its share of the turn, and names it if that was too long.

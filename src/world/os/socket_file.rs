@@ -7,6 +7,7 @@
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
+    env,
     fs::{self, File},
     io::{self, ErrorKind},
     os::{
@@ -37,7 +38,7 @@ impl SocketFile {
     /// Binds the socket there. A file without a living owner gives way.
     pub(super) fn bind(socket: &Socket, path: &Path) -> io::Result<Self> {
         occupy(path, socket, 0)?;
-        let path = std::path::absolute(path)?;
+        let path = if path.is_absolute() { path.to_path_buf() } else { env::current_dir()?.join(path) };
         let identity = identity(&fs::symlink_metadata(&path)?);
         Ok(Self { path, identity, made_by: process::id() })
     }

@@ -1,9 +1,7 @@
 //! What is over a budget comes in the next turn.
 
 use super::{dial, free_path, guest, say};
-use crate::common::{
-    Call, Ctx, Journal, On, PATIENCE, lines, note, quiet, recorder, reset, settle, start, start_with, turn, until,
-};
+use crate::common::{Call, Ctx, Journal, On, PATIENCE, lines, note, quiet, recorder, settle, start, start_with, turn, until};
 use mainspring::{Config, Listen, Net, Outcome, Protocol, Reason, Terminator};
 use std::{
     cell::{Cell, RefCell},
