@@ -126,7 +126,8 @@ impl Listen {
 
     /// Who connects is a proxy, and says for whom: by the header of the PROXY protocol, or one of your own. Once your protocol has
     /// read it, [`Link::set_peer`](crate::Link::set_peer) names the client, and [`per_peer_max`](Self::per_peer_max) counts the
-    /// connection from then on, and for him; until then it counts for nobody. Default: who connects is the client.
+    /// connection from then on, and for him; until then it counts for nobody. The limit is the
+    /// listener's, and ends with it. Default: who connects is the client.
     #[must_use]
     pub fn behind_proxy(mut self) -> Self {
         self.behind_proxy = true;

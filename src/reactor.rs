@@ -12,6 +12,7 @@ use crate::{
     serve::{finish_close, serve},
     stats::Stats,
     stopwatch::Expired,
+    time::Time,
     timers::{Due, TimerKind},
     world::{Event, OsWorld, World},
 };
@@ -65,6 +66,12 @@ pub struct Reactor<S = ()> {
     serving: Vec<Key>,
     /// Lent to whoever is served.
     buffers: ReadBuffers,
+    /// Of those who were ready at one look at the sockets, so many have not had their turn yet: the first ones of the ready queue.
+    put_off: usize,
+    /// When that look was.
+    put_off_since: Time,
+    /// Timers due later than this have to wait: what had come before them is not served.
+    due_by: Time,
 }
 
 impl<S> Reactor<S> {
@@ -107,7 +114,15 @@ impl<S> Reactor<S> {
 
     fn in_world(world: Box<dyn World>, config: Config) -> io::Result<Self> {
         let buffers = ReadBuffers::new(config.read_bytes);
-        Ok(Self { core: Core::new(Hub::new(config, world)?), events: Vec::new(), serving: Vec::new(), buffers })
+        Ok(Self {
+            core: Core::new(Hub::new(config, world)?),
+            events: Vec::new(),
+            serving: Vec::new(),
+            buffers,
+            put_off: 0,
+            put_off_since: Time::default(),
+            due_by: Time::NEVER,
+        })
     }
 
     /// Every socket and timer: the same API as inside a callback. What is queued here leaves with the next turn, which does
@@ -139,7 +154,7 @@ impl<S> Reactor<S> {
     /// One turn: waits for at most `wait_max` (`None`: for ever) if there is nothing to do, does what there is to do, and
     /// says whether anything is left to wait for. This is how a program with a loop of its own embeds the reactor.
     ///
-    /// In order: 1. wait; 2. fold all events into flags; 3. jobs of other threads, tells and posts; 4. serve what was ready:
+    /// In order: 1. wait; 2. fold all events into flags; 3. jobs of other threads, tells and posts; 4. serve what was ready, within its bound:
     /// each is read, delivered to, and written at once; 5. timers; 6. what others have queued leaves, one write each;
     /// 7. `closed` of those that have begun to end.
     ///
@@ -229,26 +244,40 @@ impl<S> Reactor<S> {
         let cx = &mut self.core.hub.cx;
         std::mem::swap(&mut self.serving, &mut cx.ready);
         cx.served_at_most = cx.stats.callbacks + SERVED_MAX;
+        let put_off = std::mem::take(&mut self.put_off);
+        self.due_by = Time::NEVER;
         let mut at = 0;
         while let Some(&key) = self.serving.get(at) {
             at += 1;
             serve(&mut self.core, key, state, &mut self.buffers);
             let cx = &self.core.hub.cx;
             if cx.stats.callbacks >= cx.served_at_most {
-                self.put_off(at);
+                self.put_off(at, put_off);
             }
         }
         self.serving.clear();
     }
 
-    /// Who has had no turn has the first ones of the next.
+    /// Who has had no turn has the first ones of the next; `before` had been put off already. As in a turn that is not cut, what
+    /// came before a timer was due is served before it: so timers wait until all who were ready at one look at the sockets are
+    /// served, and then only those fire that were due at that look.
     #[cold]
-    fn put_off(&mut self, at: usize) {
-        let ready = &mut self.core.hub.cx.ready;
-        let meanwhile = ready.len();
-        ready.extend_from_slice(&self.serving[at..]);
-        ready.rotate_left(meanwhile);
+    fn put_off(&mut self, at: usize, before: usize) {
+        let rest = self.serving.len() - at;
+        if rest == 0 {
+            return;
+        }
+        let cx = &mut self.core.hub.cx;
+        let meanwhile = cx.ready.len();
+        cx.ready.extend_from_slice(&self.serving[at..]);
+        cx.ready.rotate_left(meanwhile);
         self.serving.clear();
+        if before > at {
+            (self.put_off, self.due_by) = (before - at, Time::default());
+        } else {
+            self.due_by = if before > 0 { self.put_off_since } else { Time::default() };
+            (self.put_off, self.put_off_since) = (rest, cx.polled);
+        }
     }
 
     #[inline]
@@ -261,7 +290,8 @@ impl<S> Reactor<S> {
     #[inline(never)]
     fn fire_due(&mut self, state: &mut S) {
         let hub = &mut self.core.hub;
-        let (now, mark) = (hub.cx.world.now(), hub.cx.timers.mark());
+        hub.cx.polled = hub.cx.polled.min(self.due_by);
+        let (now, mark) = (hub.cx.world.now().min(self.due_by), hub.cx.timers.mark());
         for _ in 0..hub.cx.config.turn_timers {
             let Some(due) = self.core.hub.cx.timers.due(now, mark) else { break };
             self.fire(due, state);

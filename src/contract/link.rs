@@ -52,12 +52,12 @@ impl Link<'_> {
 
 /// # Sending
 ///
-/// What a callback sends to its own connection leaves when it returns, in one system call; what is sent to others
+/// What a connection sends to itself leaves when the callbacks of its turn are over, in one system call; what is sent to others
 /// leaves at the end of the turn, in one for each; before it is connected it is kept. Queued bytes beyond the hard cap
 /// end the connection with [`Reason::Overflow`]; but one message of any size is taken on an empty queue.
 ///
-/// `false`: not queued, because the connection has begun to end, by this call perhaps, or was
-/// [half-closed](Self::half_close).
+/// `false`: not queued, because the connection has begun to end, by this call perhaps, was
+/// [half-closed](Self::half_close), or a write to it has failed, and only what it had received is still delivered.
 impl Link<'_> {
     /// Queues bytes for the peer. They are copied.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
@@ -271,7 +271,8 @@ impl Link<'_> {
     /// Says whose connection it is that a proxy has brought to a listener [`behind_proxy`](crate::Listen::behind_proxy):
     /// [`peer`](Self::peer), the log and [`per_peer_max`](crate::Listen::per_peer_max) speak of this address from now on. It may
     /// be said again. `false`, and nothing has changed: no such listener accepted it, or it has begun to end. `false` too if there
-    /// are as many connections of this address as may be: then it is sent the refusal, and closed politely.
+    /// are as many connections of this address as may be: then it is sent the refusal and closed, as by [`send`](Self::send) and
+    /// [`close`](Self::close). In [`Stats`](crate::Stats) it is one that was accepted.
     pub fn set_peer(&mut self, peer: SocketAddr) -> bool {
         self.hub.set_peer(self.key, peer)
     }

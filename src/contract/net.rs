@@ -124,7 +124,8 @@ impl<S> Net<'_, S> {
 
 /// # By key
 ///
-/// The answer is whether there was something open of that name; of `send` and `send_shared`, whether it is queued. A
+/// The answer is whether there was something open of that name which this can be done to; of `send` and `send_shared`, whether
+/// it is queued. A
 /// [`Link`] has every command of one connection.
 impl<S> Net<'_, S> {
     /// A connection that is open (or connecting), for several commands at once.
@@ -149,7 +150,7 @@ impl<S> Net<'_, S> {
     }
 
     /// Queues bytes for a connection; they leave at the end of the turn, or when it is connected. `false`: not queued,
-    /// because it has begun to end, by this call perhaps ([`Reason::Overflow`]), or was half-closed. As [`Link::send`].
+    /// because it has begun to end, by this call perhaps ([`Reason::Overflow`]), was half-closed, or a write to it has failed. As [`Link::send`].
     pub fn send(&mut self, key: Key, bytes: impl AsRef<[u8]>) -> bool {
         self.core.hub.lend_if_open(key, |conn, cx| conn.send(bytes.as_ref(), cx))
     }

@@ -128,7 +128,7 @@ impl Hub {
             counts = refusal.is_none() && listening.count_peer(Some(peer));
         }
         let (conn, cx) = self.pair(key);
-        log::debug!(target: "mainspring", "{key} {} is a proxy, and comes for {peer}", conn.peer);
+        log::debug!(target: "mainspring", "{key} {} comes for {peer}", conn.peer);
         (conn.peer, conn.counts_for_peer) = (Address::Ip(peer), counts);
         let Some(last_words) = refusal else { return true };
         let manner = cx.manner(listener, Cause::PeerFull, log::Level::Warn);

@@ -1,11 +1,15 @@
 //! What a reset ends, and which last words come before it.
 
-use crate::common::{Call, Talk, closing_of, guest, is_closed, lines, quiet, reset, say, settle, start, stuff, until};
+use crate::common::{
+    Call, Ctx, Journal, TICK, Talk, by_default, closing_of, guest, is_closed, lines, quiet, recorder, reset, say, settle, start,
+    stuff, until,
+};
 #[cfg(feature = "sim")]
 use crate::common::{Recorded, dialogue};
 #[cfg(feature = "sim")]
 use mainspring::Reason;
 use mainspring::{Config, Terminator};
+use std::{thread, time::Duration};
 
 #[test]
 fn last_words_before_a_reset_are_delivered() {
@@ -146,6 +150,63 @@ fn who_answers_a_peer_that_is_lost_is_not_read_on_for_long() {
             assert_eq!(served, 3000, "answers: {answers}, holds back: {holds_back}");
         }
     }
+}
+
+/// Others speak to it meanwhile: that is no answer to what it says.
+#[test]
+fn what_others_send_to_who_is_lost_does_not_cut_its_last_words() {
+    let (mut reactor, mut journal) = start();
+    let (key, peer) = guest(&mut reactor, &mut journal, lines);
+    say(&peer, "a\n".repeat(300));
+    reset(peer);
+    while !is_closed(&journal, key) {
+        reactor.net().send(key, [b'x'; 2000]);
+        reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
+    }
+    assert_eq!(journal.frames().len(), 300);
+}
+
+/// At eight frames a turn they may take longer than the time-out, and nothing is missing.
+#[test]
+fn who_is_lost_is_not_idle_before_its_last_words_are_delivered() {
+    let (mut reactor, mut journal) = start();
+    let (key, peer) = guest(&mut reactor, &mut journal, |ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| {
+        lines(ctx, journal, call)?;
+        by_default(ctx, journal, call)
+    });
+    reactor.net().link(key).expect("open").set_idle_timeout(TICK);
+    say(&peer, "a\n".repeat(1000));
+    reset(peer);
+    while !is_closed(&journal, key) {
+        reactor.net().post(|_, _| thread::sleep(TICK / 20));
+        reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
+    }
+    assert_eq!(journal.frames().len(), 1000);
+}
+
+#[test]
+fn a_successor_of_who_is_lost_is_not_charged_for_its_predecessors_answers() {
+    let (mut reactor, mut journal) = start();
+    let (key, peer) = guest(&mut reactor, &mut journal, |ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| {
+        lines(ctx, journal, call)?;
+        match call {
+            Call::Frame(line) if line == b"up" => {
+                ctx.upgrade(recorder(|ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| {
+                    if let Call::Frame(_) = call {
+                        ctx.send(&ANSWER[..200]);
+                    }
+                    lines(ctx, journal, call)
+                }))
+            }
+            Call::Frame(_) => ctx.send(&ANSWER[..100]),
+            _ => {}
+        }
+        Ok(())
+    });
+    say(&peer, "a\n".repeat(45) + "up\n" + &"b\n".repeat(15));
+    reset(peer);
+    until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
+    assert_eq!(journal.frames().iter().filter(|frame| *frame == "b").count(), 15);
 }
 
 #[test]

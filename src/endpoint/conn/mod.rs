@@ -105,7 +105,7 @@ pub(crate) struct Extra {
     pub(crate) timers: u32,
     /// What the first failed write said.
     pub(crate) write_error: Option<io::Error>,
-    /// Bytes that it was sent since then.
+    /// Bytes that its protocol has sent it since then.
     pub(crate) unheard: usize,
     /// Until it is connected. By name ⇒ `stream` is none, and phase ≠ Ended
     pub(crate) connecting: Seldom<Connecting>,
@@ -425,7 +425,7 @@ impl Conn {
         self.set_if(FAILED, self.is(LOST));
         if let Some(extra) = &mut self.extra {
             extra.marks = extra.bounds.as_ref().and_then(|bounds| bounds.marks);
-            (extra.holds, extra.is_saving) = (Holds::default(), false);
+            (extra.holds, extra.is_saving, extra.unheard) = (Holds::default(), false, 0);
         }
         self.put(OWES_CONNECTED, self.is(ESTABLISHED));
         self.clear(EOF_TOLD);

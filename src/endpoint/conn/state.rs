@@ -222,11 +222,13 @@ impl Conn {
 
     pub(crate) fn situation(&self) -> Situation {
         let held = self.held.as_ref().map_or(0, |held| held.len());
+        // For its rate, or for its few frames a turn.
+        let waits = if self.is(LOST) { self.is(READABLE | MAY_HAVE_FRAME) } else { self.is(SPENT_IN) };
         Situation {
             is_established: self.is(ESTABLISHED),
             owes_connected: self.is(OWES_CONNECTED),
             is_closing: !self.is_open(),
-            is_reading: self.reads() && (!self.is(SPENT_IN) || self.is(LOST)),
+            is_reading: self.reads() && !waits,
             has_output: self.queued() > 0 && self.has_writable_output(),
             is_out_of_rate: self.is(SPENT_OUT),
             is_amid_frame: self.framing.is_amid(held),

@@ -23,7 +23,7 @@ const COPY_MAX: usize = 1024;
 /// More producers than these in a queue, and it is congested.
 const PRODUCERS_MAX: usize = 1;
 
-/// Who can no more be written to is read on, but not to be answered for ever.
+/// Who can no more be written to is read on, but not to be answered for ever. A producer counts as so much.
 const UNHEARD_MAX: usize = 4 << 10;
 
 /// A lent buffer that is not full is copied into the queue up to here, and beyond it becomes part of the queue.
@@ -138,12 +138,14 @@ impl Conn {
         fits
     }
 
-    /// A write has failed, and it is still sent something: who would be congested by it is not read on.
+    /// A write has failed, and its protocol goes on answering: who would be congested by it is not read on.
     #[cold]
     fn count_unheard(&mut self, bytes: usize, cx: &mut Cx) {
         let most = self.marks(cx.config.marks).high.min(UNHEARD_MAX);
-        let holds_back = self.is_open() && self.is(HOLDS_BACK);
-        let Some(extra) = self.extra.as_mut().filter(|extra| holds_back && extra.write_error.is_some()) else { return };
+        if self.write_error().is_none() || !(self.is_open() && self.is(HOLDS_BACK) && self.is_current(cx)) {
+            return;
+        }
+        let extra = self.extra();
         extra.unheard = extra.unheard.saturating_add(bytes);
         if extra.unheard > most {
             self.end_if_lost(cx);
@@ -328,7 +330,9 @@ impl Conn {
 
     /// The first error of a write is remembered: what the peer said before is read and delivered, then it is the reason.
     pub(super) fn write_failed(&mut self, error: io::Error, cx: &mut Cx) {
-        cx.served_at_most = 0; // of those who are to be served others may have gone with it
+        if !self.is(LOST) {
+            cx.served_at_most = 0; // of those who are to be served others may have gone with it
+        }
         self.drop_output();
         self.set(CUT); // what was to be written did not leave
         if !self.is_open() || self.is_held_back() {

@@ -1,12 +1,14 @@
 //! What is over a budget comes in the next turn.
 
 use super::{dial, free_path, guest, say};
-use crate::common::{Call, Ctx, Journal, On, PATIENCE, lines, note, quiet, recorder, settle, start, start_with, turn, until};
-use mainspring::{Config, Listen, Net, Outcome, Protocol, Reason, Terminator};
+use crate::common::{Call, Ctx, Journal, On, PATIENCE, lines, ms, note, quiet, recorder, settle, start, start_with, turn, until};
+use mainspring::{Config, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::{
     cell::{Cell, RefCell},
     io::Write,
+    os::unix::net::UnixStream,
     rc::Rc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -256,6 +258,70 @@ fn after_4096_callbacks_the_sockets_are_looked_at_again_and_the_rest_come_first(
     turn(&mut reactor, &mut journal, None);
     assert_eq!(late(&journal), []);
     assert_eq!(journal.frames().last().map(String::as_str), Some("again"));
+}
+
+/// Who is put off by those who flood: what it says waits for its turn while they are served.
+fn beside_a_flood(on: impl FnMut(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome + Clone + 'static) -> Flooded {
+    let (mut reactor, mut journal) = start();
+    let floods = (0..6).map(|_| guest(&mut reactor, &mut journal, lines).1).collect();
+    let (key, peer) = guest(&mut reactor, &mut journal, on);
+    Flooded { reactor, journal, floods, key, peer }
+}
+
+struct Flooded {
+    reactor: Reactor<Journal>,
+    journal: Journal,
+    floods: Vec<UnixStream>,
+    key: Key,
+    peer: UnixStream,
+}
+
+impl Flooded {
+    /// All have spoken, and then a callback is long.
+    fn while_a_callback_is_long(&mut self, says: &str) {
+        self.floods.iter().for_each(|flood| say(flood, "a\n".repeat(1000)));
+        say(&self.peer, says);
+        self.reactor.net().post(|_, _| thread::sleep(2 * crate::common::LONG));
+    }
+}
+
+#[test]
+fn who_is_put_off_is_not_idle() {
+    let mut flooded = beside_a_flood(lines);
+    flooded.reactor.net().link(flooded.key).expect("open").set_idle_timeout(crate::common::LONG);
+    flooded.while_a_callback_is_long("in time\n");
+    let Flooded { mut reactor, mut journal, key, peer: _peer, floods: _floods } = flooded;
+    until(&mut reactor, &mut journal, |journal| journal.of(key).len() > 1);
+    assert_eq!(journal.of(key)[1], Call::Frame(b"in time".to_vec()));
+}
+
+#[test]
+fn what_came_before_a_timer_was_due_is_served_before_it_also_by_who_is_put_off() {
+    let mut flooded = beside_a_flood(lines);
+    let key = flooded.key;
+    flooded.while_a_callback_is_long("before\n");
+    flooded.reactor.net().after(Duration::ZERO, move |_, journal: &mut Journal| journal.note(key, Call::Writable));
+    let Flooded { mut reactor, mut journal, peer: _peer, floods: _floods, .. } = flooded;
+    until(&mut reactor, &mut journal, |journal| journal.of(key).len() > 2);
+    assert_eq!(journal.of(key)[1..], [Call::Frame(b"before".to_vec()), Call::Writable]);
+}
+
+/// Those who flood never end, so that every turn is cut.
+#[test]
+fn timers_fire_while_all_turns_are_cut() {
+    let mut flooded = beside_a_flood(lines);
+    let key = flooded.key;
+    flooded.reactor.net().every(ms(1), move |_, journal: &mut Journal| journal.note(key, Call::Writable));
+    let Flooded { mut reactor, mut journal, floods, .. } = flooded;
+    for _ in 0..200 {
+        floods.iter().for_each(|flood| say(flood, "a\n".repeat(1000)));
+        turn(&mut reactor, &mut journal, None);
+        if journal.calls.iter().filter(|(_, call)| *call == Call::Writable).count() > 3 {
+            return;
+        }
+        journal.calls.retain(|(_, call)| *call == Call::Writable);
+    }
+    panic!("no timer fired");
 }
 
 /// Where one has gone, those who are to be served in the same turn may have gone too.
