@@ -226,10 +226,8 @@ mutation 'who is lost has a whole turn' src/endpoint/conn/reading.rs \
     'frames: frames.min(LOST_FRAMES)' 'frames: frames.max(LOST_FRAMES)'
 mutation 'a turn goes on however much is said in it' src/reactor.rs \
     'const SERVED_MAX: u64 = 4096' 'const SERVED_MAX: u64 = 1 << 60'
-mutation 'a timer fires before what had come before it, of who is put off' src/reactor.rs \
+mutation 'a timer fires before what had come before it, and who is put off is idle' src/reactor.rs \
     'hub.cx.world.now().min(self.due_by)' 'hub.cx.world.now()'
-mutation 'who is put off is idle' src/reactor.rs \
-    'hub.cx.polled.min(self.due_by)' 'hub.cx.polled'
 mutation 'a failed write lets the loop go on with what it knew' src/endpoint/conn/writing.rs \
     'cx.served_at_most = 0;' 'let _ = cx.served_at_most;'
 mutation 'a listener that pauses lets in one too many' src/endpoint/listening.rs \
