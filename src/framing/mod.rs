@@ -293,7 +293,7 @@ impl Framing {
             Dropped::All => {
                 self.end_skip();
                 if let Self::None = self {
-                    // whose what follows is, is to be asked anew
+                    // a piece of nothing: whether its partner gets what follows is asked before each
                     input.take(0, 0);
                     return Found::Piece;
                 }
