@@ -154,9 +154,9 @@ impl<S> Reactor<S> {
     /// One turn: waits for at most `wait_max` (`None`: for ever) if there is nothing to do, does what there is to do, and
     /// says whether anything is left to wait for. This is how a program with a loop of its own embeds the reactor.
     ///
-    /// In order: 1. wait; 2. fold all events into flags; 3. jobs of other threads, tells and posts; 4. serve what was ready, within its bound:
-    /// each is read, delivered to, and written at once; 5. timers; 6. what others have queued leaves, one write each;
-    /// 7. `closed` of those that have begun to end.
+    /// In order: 1. wait; 2. fold all events into flags; 3. jobs of other threads, tells and posts; 4. serve what was ready,
+    /// within its bound: each is read, delivered to, and written at once; 5. timers; 6. what others have queued leaves, one
+    /// write each; 7. `closed` of those that have begun to end.
     ///
     /// # Errors
     /// When the selector fails, which no peer can cause.

@@ -82,42 +82,35 @@ impl Conn {
         self.extra().connecting.get_or_insert_with(|| Connecting { how: &HOW, from, by_name: None });
     }
 
-    fn how(&self) -> Option<&'static How> {
-        Some(self.extra.as_ref()?.connecting.as_ref()?.how)
+    fn do_as_named(&mut self, step: fn(&How) -> fn(&mut Conn, &mut Cx), cx: &mut Cx) {
+        let how = self.extra.as_ref().and_then(|extra| extra.connecting.as_ref()).map(|connecting| connecting.how);
+        if let Some(how) = how {
+            step(how)(self, cx);
+        }
     }
 
     /// An event while it is still connecting: is it done?
     pub(crate) fn serve_connecting(&mut self, cx: &mut Cx) {
-        if let Some(how) = self.how() {
-            (how.serve)(self, cx);
-        }
+        self.do_as_named(|how| how.serve, cx);
     }
 
     /// It has waited long enough for another try, unless it has ended.
     pub(super) fn try_to_connect_again(&mut self, cx: &mut Cx) {
-        if let Some(how) = self.how() {
-            (how.try_again)(self, cx);
-        }
+        self.do_as_named(|how| how.try_again, cx);
     }
 
     /// Another address may be tried now.
     pub(super) fn go_on_connecting(&mut self, cx: &mut Cx) {
-        if let Some(how) = self.how() {
-            (how.go_on)(self, cx);
-        }
+        self.do_as_named(|how| how.go_on, cx);
     }
 
     /// Time is up, unless it is connected: somebody's callback may have kept us from looking.
     pub(crate) fn connect_timed_out(&mut self, cx: &mut Cx) {
-        if let Some(how) = self.how() {
-            (how.time_out)(self, cx);
-        }
+        self.do_as_named(|how| how.time_out, cx);
     }
 
     pub(super) fn stop_connecting(&mut self, cx: &mut Cx) {
-        if let Some(how) = self.how() {
-            (how.stop)(self, cx);
-        }
+        self.do_as_named(|how| how.stop, cx);
     }
 }
 
