@@ -981,9 +981,10 @@ fn an_upload_that_is_kept_elsewhere(stage: &mut Stage) {
     stage.connect(CLIENT, &door, uploads);
 }
 
-fn a_pair(stage: &mut Stage) {
-    let server = stage.listen(SERVER, || {
-        player("that end", |me, call| match call {
+/// A server that reads all, and then says how much that was, and something long.
+fn says_what_it_got(stage: &mut Stage, label: &'static str) -> Door {
+    stage.listen(SERVER, move || {
+        player(label, |me, call| match call {
             Call::Eof(_) => {
                 let got = me.got();
                 me.send(format!("{got}\n"));
@@ -993,7 +994,11 @@ fn a_pair(stage: &mut Stage) {
             }
             call => me.usual(call),
         })
-    });
+    })
+}
+
+fn a_pair(stage: &mut Stage) {
+    let server = says_what_it_got(stage, "that end");
     fn passes_on(label: &'static str, to: Option<String>) -> Player {
         player(label, move |me, call| {
             me.page().passes_on = true;
@@ -1102,18 +1107,7 @@ fn relays(me: &mut Me<'_, '_>, call: &Call) -> Outcome {
 }
 
 fn a_proxy_with_throttles(stage: &mut Stage) {
-    let server = stage.listen(SERVER, || {
-        player("server", |me, call| match call {
-            Call::Eof(_) => {
-                let got = me.got();
-                me.send(format!("{got}\n"));
-                me.send(pattern(BULK));
-                me.close();
-                Ok(())
-            }
-            call => me.usual(call),
-        })
-    });
+    let server = says_what_it_got(stage, "server");
     let to = server.address;
     let proxy = stage.listen(THIRD, move || {
         let to = to.clone();
