@@ -305,6 +305,6 @@ mutation 'a pair is not throttled' src/hub/ties.rs \
     '        self.throttle(key, mate);
 ' '        let _ = mate;
 '
-mutation 'what comes behind a refused frame goes to the protocol of a pair' src/framing/mod.rs \
+mutation 'what comes behind a refused frame goes to the protocol of a pair' src/framing/skip.rs \
     '                if let Self::None = self {' '                if false {'
 exit $survived

@@ -29,27 +29,12 @@ pub(crate) const NOBODY: usize = usize::MAX;
 /// What everybody is lent: see above.
 pub(crate) struct Cx {
     pub(crate) config: Config,
-    /// It has a `turn_time` or a watchdog: how long callbacks take is looked at.
-    pub(crate) is_timed: bool,
-    /// When the callback that is running, or ran last, began, if that is so.
-    pub(crate) began: Time,
+    pub(crate) clock: Clock,
     pub(crate) world: Box<dyn World>,
-    /// The time of this turn, once somebody has asked: [`stamp`](Self::stamp).
-    pub(crate) stamp: Option<Time>,
-    /// When the loop last looked at its sockets, if a timer was set then. A time-out that ran out later may be contradicted
-    /// by what has come since.
-    pub(crate) polled: Time,
     pub(crate) timers: Timers,
     /// Timers of the program that are set: they keep `run` running.
     pub(crate) jobs_set: usize,
-    /// What died with its connection; what would have followed is dropped by whoever keeps it, when no callback runs.
-    pub(crate) orphans: Vec<Orphan>,
-    /// Those that could make progress, each once. Between turns: key ∈ ready ⇔ `IN_READY`.
-    pub(crate) ready: Vec<Key>,
-    /// Those to be flushed and settled at the end of the turn. Between turns, each once: key ∈ dirty ⇔ `IN_DIRTY`.
-    pub(crate) dirty: Vec<Key>,
-    /// Those that have begun to end, each once, with the cause. Of connections between turns: key ∈ closing ⇔ `Phase::Ended`.
-    pub(crate) closing: VecDeque<(Key, Reason)>,
+    pub(crate) lists: Lists,
     pub(crate) threads: Threads,
     /// When so many callbacks have run, the sockets are looked at again.
     pub(crate) served_at_most: u64,
@@ -62,8 +47,6 @@ pub(crate) struct Cx {
     /// Nothing is opened any more.
     pub(crate) is_shut: bool,
     pub(crate) lent: Lent,
-    /// Between loans: none.
-    pub(crate) notes: Vec<Note>,
     /// What the connections of a listener share, if it has a rate for all.
     pub(crate) shared_rates: Slab<SharedRate>,
     pub(crate) spares: Spares,
@@ -73,6 +56,35 @@ pub(crate) struct Cx {
     pub(crate) holds_so_far: u64,
     /// The first panic that is to leave the turn, at its end.
     pub(crate) panicked: Option<Payload>,
+}
+
+/// What has been read off the world's clock.
+#[derive(Default)]
+pub(crate) struct Clock {
+    /// The time of this turn, once somebody has asked: [`Cx::stamp`].
+    pub(crate) stamp: Option<Time>,
+    /// When the loop last looked at its sockets, if a timer was set then. A time-out that ran out later may be contradicted
+    /// by what has come since.
+    pub(crate) polled: Time,
+    /// There is a `turn_time` or a watchdog: how long callbacks take is looked at.
+    pub(crate) is_timed: bool,
+    /// When the callback that is running, or ran last, began, if that is so.
+    pub(crate) began: Time,
+}
+
+/// Who is to be looked at in this turn, and what is to be done for others.
+#[derive(Default)]
+pub(crate) struct Lists {
+    /// Those that could make progress, each once. Between turns: key ∈ ready ⇔ `IN_READY`.
+    pub(crate) ready: Vec<Key>,
+    /// Those to be flushed and settled at the end of the turn. Between turns, each once: key ∈ dirty ⇔ `IN_DIRTY`.
+    pub(crate) dirty: Vec<Key>,
+    /// Those that have begun to end, each once, with the cause. Of connections between turns: key ∈ closing ⇔ `Phase::Ended`.
+    pub(crate) closing: VecDeque<(Key, Reason)>,
+    /// Between loans: none.
+    pub(crate) notes: Vec<Note>,
+    /// What died with its connection; what would have followed is dropped by whoever keeps it, when no callback runs.
+    pub(crate) orphans: Vec<Orphan>,
 }
 
 /// What the connection whose callback is running works with.
@@ -136,18 +148,12 @@ impl Cx {
     pub(crate) fn new(config: Config, mut world: Box<dyn World>) -> io::Result<Self> {
         let threads = Threads::new(world.waker()?);
         Ok(Self {
-            is_timed: false,
-            began: Time::default(),
             config,
+            clock: Clock::default(),
             world,
-            stamp: None,
-            polled: Time::default(),
             timers: Timers::default(),
             jobs_set: 0,
-            orphans: Vec::new(),
-            ready: Vec::new(),
-            dirty: Vec::new(),
-            closing: VecDeque::new(),
+            lists: Lists::default(),
             threads,
             served_at_most: 0,
             stats: Stats::default(),
@@ -155,7 +161,6 @@ impl Cx {
             some_wait_for_quiet: false,
             is_shut: false,
             lent: Lent::default(),
-            notes: Vec::new(),
             shared_rates: Slab::new(),
             spares: Spares::default(),
             cutting: Cutting::NONE,
@@ -167,7 +172,7 @@ impl Cx {
 
     /// The time, read once a turn: good enough for idle clocks, which count in seconds.
     pub(crate) fn stamp(&mut self) -> Time {
-        *self.stamp.get_or_insert_with(|| self.world.now())
+        *self.clock.stamp.get_or_insert_with(|| self.world.now())
     }
 
     /// A callback took so long. The one who has used its share up is looked at before the next.
@@ -206,7 +211,7 @@ impl Cx {
 
     /// Whether the next wait must not sleep.
     pub(crate) fn has_work(&self) -> bool {
-        !(self.ready.is_empty() && self.dirty.is_empty() && self.closing.is_empty())
+        !(self.lists.ready.is_empty() && self.lists.dirty.is_empty() && self.lists.closing.is_empty())
     }
 
     /// How something that peers may bring about is to be logged, of a listener or of one whom it let in.
@@ -250,8 +255,8 @@ impl Cx {
 
     /// A connection ends or becomes something else: its offloads die.
     pub(crate) fn stop_work_of(&mut self, key: Key) {
-        let Self { threads, orphans, .. } = self;
-        threads.drop_own(key, &mut |ticket| orphans.push(Orphan::Work(ticket)));
+        let Self { threads, lists, .. } = self;
+        threads.drop_own(key, &mut |ticket| lists.orphans.push(Orphan::Work(ticket)));
     }
 
     /// A socket that has begun to connect. `WouldBlock`: try again later. `ResourceBusy`: the same, because one that lingers makes
@@ -261,7 +266,7 @@ impl Cx {
             if self.lingering_now == 0 || !wants_descriptor(&error) {
                 return error;
             }
-            self.notes.push(Note::Room);
+            self.lists.notes.push(Note::Room);
             io::ErrorKind::ResourceBusy.into()
         })
     }

@@ -181,7 +181,7 @@ impl<S> Reactor<S> {
         self.core.hub.cx.is_shut = true;
         self.core.drop_all_deferred();
         self.core.hub.end_all(|| Reason::Shutdown);
-        while !self.core.hub.cx.closing.is_empty() {
+        while !self.core.hub.cx.lists.closing.is_empty() {
             self.reap(state);
             self.core.drop_all_deferred();
         }
@@ -197,14 +197,14 @@ impl<S> Reactor<S> {
     fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
         let cx = &mut self.core.hub.cx;
         if cx.timers.next().is_some() {
-            cx.polled = cx.world.now();
+            cx.clock.polled = cx.world.now();
         }
         let at_most = self.sleep_max(wait_max);
         self.events.clear();
         let hub = &mut self.core.hub;
         let began = hub.cx.config.watchdog.map(|_| hub.cx.world.now());
         hub.cx.world.wait(&mut self.events, at_most)?;
-        hub.cx.stamp = None;
+        hub.cx.clock.stamp = None;
         hub.cx.stats.turns += 1;
         if let Some(began) = began {
             hub.cx.stats.waited += hub.cx.world.now().since(began);
@@ -220,7 +220,7 @@ impl<S> Reactor<S> {
             return Some(Duration::ZERO);
         }
         let cx = &self.core.hub.cx;
-        let until_timer = cx.timers.next().map(|next| next.since(cx.polled));
+        let until_timer = cx.timers.next().map(|next| next.since(cx.clock.polled));
         wait_max.into_iter().chain(until_timer).min()
     }
 
@@ -242,7 +242,7 @@ impl<S> Reactor<S> {
     fn serve_ready(&mut self, state: &mut S) {
         debug_assert!(self.serving.is_empty());
         let cx = &mut self.core.hub.cx;
-        std::mem::swap(&mut self.serving, &mut cx.ready);
+        std::mem::swap(&mut self.serving, &mut cx.lists.ready);
         cx.served_at_most = cx.stats.callbacks + SERVED_MAX;
         let put_off = std::mem::take(&mut self.put_off);
         self.due_by = Time::NEVER;
@@ -268,15 +268,15 @@ impl<S> Reactor<S> {
             return;
         }
         let cx = &mut self.core.hub.cx;
-        let meanwhile = cx.ready.len();
-        cx.ready.extend_from_slice(&self.serving[at..]);
-        cx.ready.rotate_left(meanwhile);
+        let meanwhile = cx.lists.ready.len();
+        cx.lists.ready.extend_from_slice(&self.serving[at..]);
+        cx.lists.ready.rotate_left(meanwhile);
         self.serving.clear();
         if before > at {
             (self.put_off, self.due_by) = (before - at, Time::default());
         } else {
             self.due_by = if before > 0 { self.put_off_since } else { Time::default() };
-            (self.put_off, self.put_off_since) = (rest, cx.polled);
+            (self.put_off, self.put_off_since) = (rest, cx.clock.polled);
         }
     }
 
@@ -290,7 +290,7 @@ impl<S> Reactor<S> {
     #[inline(never)]
     fn fire_due(&mut self, state: &mut S) {
         let hub = &mut self.core.hub;
-        hub.cx.polled = hub.cx.polled.min(self.due_by);
+        hub.cx.clock.polled = hub.cx.clock.polled.min(self.due_by);
         let (now, mark) = (hub.cx.world.now().min(self.due_by), hub.cx.timers.mark());
         for _ in 0..hub.cx.config.turn_timers {
             let Some(due) = self.core.hub.cx.timers.due(now, mark) else { break };
@@ -301,7 +301,7 @@ impl<S> Reactor<S> {
 
     #[inline]
     fn flush_dirty(&mut self) {
-        if !self.core.hub.cx.dirty.is_empty() {
+        if !self.core.hub.cx.lists.dirty.is_empty() {
             self.core.hub.flush_dirty();
         }
     }
@@ -309,24 +309,24 @@ impl<S> Reactor<S> {
     /// Only what was to be closed when the phase began, once its tells have run.
     #[inline]
     fn reap(&mut self, state: &mut S) {
-        if !self.core.hub.cx.closing.is_empty() || self.core.has_to_tidy() {
+        if !self.core.hub.cx.lists.closing.is_empty() || self.core.has_to_tidy() {
             self.close_and_tidy(state);
         }
     }
 
     #[inline(never)]
     fn close_and_tidy(&mut self, state: &mut S) {
-        let count = self.core.hub.cx.closing.len().min(self.core.hub.cx.config.turn_closings);
+        let count = self.core.hub.cx.lists.closing.len().min(self.core.hub.cx.config.turn_closings);
         for _ in 0..count {
-            let Some((key, why)) = self.core.hub.cx.closing.pop_front() else { break };
+            let Some((key, why)) = self.core.hub.cx.lists.closing.pop_front() else { break };
             if self.core.hub.slots.conn(key).is_some_and(|conn| conn.tells > 0) {
-                self.core.hub.cx.closing.push_back((key, why));
+                self.core.hub.cx.lists.closing.push_back((key, why));
                 continue;
             }
             finish_close(&mut self.core, key, why, state);
             self.core.run_deferred(state);
         }
-        self.core.hub.cx.closing.give_back();
+        self.core.hub.cx.lists.closing.give_back();
         self.core.forget_the_dead();
         self.core.shrink();
         self.serving.give_back_beyond(self.core.hub.slots.len());
@@ -394,8 +394,8 @@ impl<S> fmt::Debug for Reactor<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reactor")
             .field("slots", &self.core.hub.slots.len())
-            .field("ready", &self.core.hub.cx.ready.len())
-            .field("closing", &self.core.hub.cx.closing.len())
+            .field("ready", &self.core.hub.cx.lists.ready.len())
+            .field("closing", &self.core.hub.cx.lists.closing.len())
             .finish_non_exhaustive()
     }
 }

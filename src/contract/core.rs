@@ -2,13 +2,13 @@
 //! callbacks, and never lets a panic of it out of the turn unless you asked for that.
 
 use super::{
-    Context, Deferred, Handler, Net, Next, Put, TimerJob,
+    Context, Deferred, Handler, Net, Next, Put,
     deferred::{OnDeferred, to_protocol},
     dispatcher::Dispatchers,
     lanes::Lanes,
     offload::{Offloads, OnKnown, OnReturn},
     remote::Inbox,
-    timing::OnTimers,
+    timing::TimerJobs,
 };
 use crate::{
     address::Address,
@@ -51,11 +51,7 @@ pub(crate) struct Core<S> {
     pub(super) on_deferred: OnDeferred<S>,
     /// How many of them may still run in this turn.
     pub(crate) deferred_left: usize,
-    /// By the timer's index, with its serial.
-    pub(super) later: Vec<Option<(u64, TimerJob<S>)>>,
-    /// What timers would have run that died with their connection, and whose place was taken since.
-    pub(super) replaced: Vec<TimerJob<S>>,
-    pub(super) on_timers: OnTimers<S>,
+    pub(super) timer_jobs: TimerJobs<S>,
     pub(super) offloads: Seldom<Offloads<S>>,
     /// Made with the first.
     pub(super) lanes: Option<Box<Lanes<S>>>,
@@ -87,9 +83,7 @@ impl<S> Core<S> {
             deferred: VecDeque::new(),
             on_deferred: OnDeferred::NONE,
             deferred_left: 0,
-            later: Vec::new(),
-            replaced: Vec::new(),
-            on_timers: OnTimers::NONE,
+            timer_jobs: TimerJobs::none(),
             offloads: Seldom::none(),
             lanes: None,
             on_known: None,
@@ -119,8 +113,8 @@ impl<S> Core<S> {
             self.handlers.shrink_to_fit();
         }
         let most = self.hub.slots.len();
-        self.hub.cx.ready.give_back_beyond(most);
-        self.hub.cx.dirty.give_back_beyond(most);
+        self.hub.cx.lists.ready.give_back_beyond(most);
+        self.hub.cx.lists.dirty.give_back_beyond(most);
     }
 
     /// Of whatever has this key, for the log.
@@ -259,7 +253,7 @@ impl<S> Core<S> {
         self.deferred_left = 0;
         self.inbox.open(); // first: what comes from here on rings again
         (self.on_deferred.drop_all)(self);
-        (self.on_timers.drop_all)(self);
+        (self.timer_jobs.on.drop_all)(self);
         self.drop_all_offloads();
         self.discard_returned();
         self.discard_jobs();
@@ -320,7 +314,7 @@ impl<S> Core<S> {
     pub(crate) fn has_to_tidy(&self) -> bool {
         let hub = &self.hub;
         let has_emptied = self.handlers.len() > hub.slots.capacity() || hub.cx.timers.is_sparse();
-        !hub.cx.orphans.is_empty() || hub.is_draining() || has_emptied
+        !hub.cx.lists.orphans.is_empty() || hub.is_draining() || has_emptied
     }
 
     /// Whether the next wait must not sleep.
@@ -336,7 +330,7 @@ impl<S> Core<S> {
     /// Whether something may come that no connection brings.
     #[inline(never)]
     fn is_awaited(&self) -> bool {
-        let has_work = !self.hub.cx.closing.is_empty() || !self.deferred.is_empty() || self.offloads() + self.pieces() > 0;
+        let has_work = !self.hub.cx.lists.closing.is_empty() || !self.deferred.is_empty() || self.offloads() + self.pieces() > 0;
         if has_work || self.hub.waits_for_lingering() {
             return true;
         }

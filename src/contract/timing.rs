@@ -23,7 +23,22 @@ pub(crate) enum TimerJob<S> {
     TellEvery(Duration, Box<dyn FnMut(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>),
 }
 
-/// What is done with what timers run. Whoever keeps the first names it, so that a program that sets none links nothing of it.
+/// What the timers of the program run.
+pub(super) struct TimerJobs<S> {
+    /// By the timer's index, with its serial.
+    kept: Vec<Option<(u64, TimerJob<S>)>>,
+    /// What timers would have run that died with their connection, and whose place was taken since.
+    replaced: Vec<TimerJob<S>>,
+    pub(super) on: OnTimers<S>,
+}
+
+impl<S> TimerJobs<S> {
+    pub(super) const fn none() -> Self {
+        Self { kept: Vec::new(), replaced: Vec::new(), on: OnTimers::NONE }
+    }
+}
+
+/// What is done with them. Whoever keeps the first names it, so that a program that sets none links nothing of it.
 pub(super) struct OnTimers<S> {
     fire: fn(&mut Core<S>, Timer, Time, Option<Key>, &mut S),
     forget: fn(&mut Core<S>, Timer),
@@ -33,8 +48,7 @@ pub(super) struct OnTimers<S> {
 }
 
 impl<S> OnTimers<S> {
-    pub(super) const NONE: Self =
-        Self { fire: |_, _, _, _, _| {}, forget: |_, _| {}, tidy: |_| {}, moved: |_, _| {}, drop_all: |_| {} };
+    const NONE: Self = Self { fire: |_, _, _, _, _| {}, forget: |_, _| {}, tidy: |_| {}, moved: |_, _| {}, drop_all: |_| {} };
     const ALL: Self = Self {
         fire: Core::fire_job,
         forget: Core::forget,
@@ -64,12 +78,12 @@ impl<S> Core<S> {
 
     pub(super) fn keep(&mut self, timer: Timer, later: TimerJob<S>) {
         let index = timer.index as usize;
-        if self.later.len() <= index {
-            self.later.resize_with(index + 1, || None);
-            self.on_timers = OnTimers::ALL;
+        if self.timer_jobs.kept.len() <= index {
+            self.timer_jobs.kept.resize_with(index + 1, || None);
+            self.timer_jobs.on = OnTimers::ALL;
         }
-        if let Some((_, dead)) = self.later[index].replace((timer.serial, later)) {
-            self.replaced.push(dead); // not dropped now: a callback may be running
+        if let Some((_, dead)) = self.timer_jobs.kept[index].replace((timer.serial, later)) {
+            self.timer_jobs.replaced.push(dead); // not dropped now: a callback may be running
         }
         self.hub.cx.jobs_set += 1;
     }
@@ -84,7 +98,7 @@ impl<S> Core<S> {
 
     /// By the index that it has, or had when it died with its connection.
     pub(super) fn take_timer_job(&mut self, timer: Timer) -> Option<TimerJob<S>> {
-        let kept = self.later.get_mut(timer.index as usize)?;
+        let kept = self.timer_jobs.kept.get_mut(timer.index as usize)?;
         kept.take_if(|(serial, _)| *serial == timer.serial).map(|(_, later)| later)
     }
 
@@ -103,44 +117,44 @@ impl<S> Core<S> {
 
     /// Drops what the timers and offloads of ended connections would have run.
     pub(crate) fn forget_the_dead(&mut self) {
-        while let Some(orphan) = self.hub.cx.orphans.pop() {
+        while let Some(orphan) = self.hub.cx.lists.orphans.pop() {
             match orphan {
-                Orphan::Timer(timer) => (self.on_timers.forget)(self, timer),
+                Orphan::Timer(timer) => (self.timer_jobs.on.forget)(self, timer),
                 Orphan::Work(ticket) => self.forget_offload(ticket),
             }
         }
-        self.hub.cx.orphans.give_back();
+        self.hub.cx.lists.orphans.give_back();
         if self.hub.cx.timers.is_sparse() {
             let moves = self.hub.move_timers_together();
-            (self.on_timers.moved)(self, moves);
+            (self.timer_jobs.on.moved)(self, moves);
         }
-        (self.on_timers.tidy)(self);
+        (self.timer_jobs.on.tidy)(self);
     }
 
     /// So many are gone that memory is given back.
     #[cold]
     fn move_timer_jobs(&mut self, moves: Vec<(u32, u32)>) {
         for &(from, to) in &moves {
-            let moved = self.later.get_mut(from as usize).and_then(Option::take);
-            if let Some(place) = self.later.get_mut(to as usize) {
+            let moved = self.timer_jobs.kept.get_mut(from as usize).and_then(Option::take);
+            if let Some(place) = self.timer_jobs.kept.get_mut(to as usize) {
                 *place = moved;
             }
         }
-        self.later.truncate(moves.len());
-        self.later.shrink_to_fit();
+        self.timer_jobs.kept.truncate(moves.len());
+        self.timer_jobs.kept.shrink_to_fit();
     }
 
     fn tidy_timer_jobs(&mut self) {
-        if self.hub.cx.jobs_set == 0 && self.later.len() > KEPT_MAX {
-            self.later = Vec::new();
+        if self.hub.cx.jobs_set == 0 && self.timer_jobs.kept.len() > KEPT_MAX {
+            self.timer_jobs.kept = Vec::new();
         }
-        for job in std::mem::take(&mut self.replaced) {
+        for job in std::mem::take(&mut self.timer_jobs.replaced) {
             self.drop_timer_job(job);
         }
     }
 
     fn drop_all_timer_jobs(&mut self) {
-        for (index, kept) in std::mem::take(&mut self.later).into_iter().enumerate() {
+        for (index, kept) in std::mem::take(&mut self.timer_jobs.kept).into_iter().enumerate() {
             let Some((serial, job)) = kept else { continue };
             let timer = Timer { index: u32::try_from(index).expect("the index of a timer"), serial };
             if self.hub.cancel(timer) {
@@ -148,7 +162,7 @@ impl<S> Core<S> {
             }
             self.drop_timer_job(job);
         }
-        for job in std::mem::take(&mut self.replaced) {
+        for job in std::mem::take(&mut self.timer_jobs.replaced) {
             self.drop_timer_job(job);
         }
     }
@@ -156,7 +170,7 @@ impl<S> Core<S> {
     /// A timer of the program is due.
     #[inline]
     pub(crate) fn fire(&mut self, timer: Timer, deadline: Time, owner: Option<Key>, state: &mut S) {
-        (self.on_timers.fire)(self, timer, deadline, owner, state);
+        (self.timer_jobs.on.fire)(self, timer, deadline, owner, state);
     }
 
     fn fire_job(&mut self, timer: Timer, deadline: Time, owner: Option<Key>, state: &mut S) {
@@ -201,7 +215,7 @@ impl<S> Core<S> {
     /// Unless it was cancelled, or its connection ended, while it ran.
     fn keep_on(&mut self, timer: Timer, later: TimerJob<S>) {
         if self.hub.cx.timers.is_set(timer) {
-            self.later[timer.index as usize] = Some((timer.serial, later)); // nobody is moved while a callback runs
+            self.timer_jobs.kept[timer.index as usize] = Some((timer.serial, later)); // nobody is moved while a callback runs
         } else {
             discard("a timer", later);
         }

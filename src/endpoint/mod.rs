@@ -140,14 +140,14 @@ impl Entry {
     /// Onto the ready queue if it could make progress and is not there yet.
     pub(crate) fn requeue(&mut self, cx: &mut Cx) {
         if self.can_progress() && !self.flags_mut().mark(IN_READY) {
-            cx.ready.extend(self.key());
+            cx.lists.ready.extend(self.key());
         }
     }
 
     /// Looked at later in this turn, or by the next one, which does not sleep first.
     pub(crate) fn mark_dirty(&mut self, cx: &mut Cx) {
         if !self.flags_mut().mark(IN_DIRTY) {
-            cx.dirty.extend(self.key());
+            cx.lists.dirty.extend(self.key());
         }
     }
 
@@ -176,7 +176,7 @@ impl Entry {
             Self::Retired => false,
         };
         match self.key().filter(|_| begins) {
-            Some(key) => cx.closing.push_back((key, reason)),
+            Some(key) => cx.lists.closing.push_back((key, reason)),
             None => discard("an error that came too late", reason),
         }
         begins

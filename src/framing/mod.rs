@@ -3,17 +3,23 @@
 //! few bytes in which a delimiter may have begun.
 
 mod terminator;
+mod until;
+mod custom;
+mod skip;
 mod framers;
 mod needle;
 mod buffers;
 mod input;
 
-use crate::{panics::discard, reason::Fault, seldom::Apart};
+use crate::{reason::Fault, seldom::Apart};
 pub(crate) use buffers::{COPY_MAX, ReadBuffers};
+use custom::Custom;
 pub(crate) use input::Input;
 pub(crate) use needle::Needle;
-use std::{fmt, ops::Range};
+use skip::Skip;
+use std::fmt;
 pub use terminator::{Endian, Framer, Step, Terminator, Width};
+use until::Until;
 
 /// A terminator at work. 24 bytes, because every connection has one.
 #[derive(Default)]
@@ -46,35 +52,6 @@ pub(crate) enum Framing {
 #[derive(Clone, Copy)]
 pub(crate) struct Bound(usize);
 
-pub(crate) struct Until {
-    needle: Needle,
-    /// Bytes of the delimiter that came before what is unread, and were not held back.
-    seen: usize,
-    begun: bool,
-}
-
-pub(crate) struct Custom {
-    /// Nothing: the protocol is asked.
-    framer: Option<Box<dyn Framer>>,
-    /// What the protocol has said, and of how many bytes.
-    said: Option<(Result<Step, Fault>, usize)>,
-    limit: usize,
-    /// It is not asked before there is so much.
-    need: usize,
-    /// Pieces of a frame were handed over.
-    begun: bool,
-    /// It refused the frame, and said how many bytes it has.
-    refused: Option<u64>,
-    /// What it failed with.
-    fault: Option<Fault>,
-}
-
-pub(crate) struct Skip {
-    rest: Framing,
-    /// What holds afterwards. `None`: the framer that is being asked where the frame ends, for the next one.
-    then: Option<Framing>,
-}
-
 /// What is done under a terminator. Whoever sets one names it, so that a program that sets none links nothing of it.
 pub(crate) struct Cutting {
     next: fn(&mut Framing, &mut Input) -> Found,
@@ -85,14 +62,6 @@ impl Cutting {
     /// As long as no connection has a terminator.
     pub(crate) const NONE: &Self = &Self { next: |_, _| Found::Nothing, skip: |_, _| false };
     pub(crate) const ALL: &Self = &Self { next: Framing::next_other, skip: Framing::skip };
-}
-
-/// How far dropping a refused frame has come.
-enum Dropped {
-    All,
-    NotYet,
-    /// The framer says no more.
-    Stuck(Found),
 }
 
 /// What stands next in the input: a frame or piece is [`Input::given`].
@@ -219,24 +188,6 @@ impl Framing {
         !self.is_skipping()
     }
 
-    /// Drops the rest of the frame that has begun, as it comes. `false`: that cannot be told, because a framer refused it and
-    /// did not say where it ends.
-    pub(crate) fn skip(&mut self, is_refused: bool) -> bool {
-        let then = match self {
-            Self::Line { limit } => Some(Self::Line { limit: *limit }),
-            Self::Delimiter { needle, bound } => Some(Self::Delimiter { needle: needle.clone(), bound: *bound }),
-            Self::Until(until) => Some(Self::Until(Apart::new(Until { needle: until.needle.clone(), seen: 0, begun: false }))),
-            Self::Length { .. } | Self::Stream { .. } => Some(Self::None),
-            Self::Custom(custom) if is_refused && custom.refused.is_none() => return false,
-            Self::Custom(_) => None,
-            Self::None | Self::Skip(_) => return false,
-        };
-        let mut skip = Skip { rest: std::mem::take(self), then };
-        skip.learns_its_length();
-        *self = Self::Skip(Apart::new(skip));
-        true
-    }
-
     /// The next frame or piece; each call makes progress or says [`Found::Nothing`].
     pub(crate) fn next(&mut self, input: &mut Input) -> Found {
         self.next_by(Cutting::ALL, input)
@@ -283,89 +234,6 @@ impl Framing {
             Self::Custom(custom) => custom.next(input),
             Self::Skip(_) => self.next_behind_skip(input),
         }
-    }
-
-    /// While a refused frame is being dropped, and behind it.
-    #[cold]
-    fn next_behind_skip(&mut self, input: &mut Input) -> Found {
-        let Self::Skip(skip) = self else { unreachable!("`next_other` knows it") };
-        match skip.rest.drop_rest(input) {
-            Dropped::All => {
-                self.end_skip();
-                if let Self::None = self {
-                    // a piece of nothing: whether its partner gets what follows is asked before each
-                    input.take(0, 0);
-                    return Found::Piece;
-                }
-            }
-            Dropped::NotYet => return Found::Nothing,
-            Dropped::Stuck(Found::TooLong) if skip.learns_its_length() => {}
-            Dropped::Stuck(found) => return found,
-        }
-        self.next(input)
-    }
-
-    /// The refused frame has ended.
-    fn end_skip(&mut self) {
-        let Self::Skip(skip) = std::mem::take(self) else { return };
-        let Skip { rest, then } = skip.into_inner();
-        match then {
-            Some(then) => {
-                *self = then;
-                discard("a framer", rest);
-            }
-            None => *self = rest,
-        }
-    }
-
-    /// Drops of a refused frame what has come.
-    fn drop_rest(&mut self, input: &mut Input) -> Dropped {
-        let is_all = match self {
-            Self::Line { .. } => drop_until(&Needle::Byte(b'\n'), input),
-            Self::Delimiter { needle, .. } => drop_until(needle, input),
-            Self::Until(_) | Self::Custom(_) => return self.drop_found(input),
-            Self::Length { bytes, .. } => {
-                let dropped = input.len().min(*bytes);
-                input.consume(dropped);
-                *bytes -= dropped;
-                *bytes == 0
-            }
-            Self::Stream { left, .. } => {
-                let dropped = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
-                input.consume(dropped);
-                *left -= dropped as u64;
-                *left == 0
-            }
-            Self::None | Self::Skip(_) => true,
-        };
-        if is_all { Dropped::All } else { Dropped::NotYet }
-    }
-
-    /// Drops what it finds, up to the end of the frame.
-    fn drop_found(&mut self, input: &mut Input) -> Dropped {
-        loop {
-            match self.next(input) {
-                Found::Frame => return Dropped::All,
-                Found::Piece => {}
-                Found::Nothing => return Dropped::NotYet,
-                stuck => return Dropped::Stuck(stuck),
-            }
-        }
-    }
-}
-
-impl Skip {
-    /// If the framer that is asked where the frame ends has said how long it is, so many bytes are dropped, and the framer is for
-    /// the next one. Whether it has.
-    fn learns_its_length(&mut self) -> bool {
-        let Framing::Custom(custom) = &mut self.rest else { return false };
-        let Some(left) = custom.refused.take() else { return false };
-        let framer = std::mem::replace(&mut self.rest, Framing::Stream { left, begun: true });
-        match &self.then {
-            None => self.then = Some(framer),
-            Some(_) => discard("a framer", framer),
-        }
-        true
     }
 }
 
@@ -427,145 +295,6 @@ impl Bound {
     fn is_through(self) -> bool {
         self.0 & Self::THROUGH != 0
     }
-}
-
-/// Drops everything up to and with the delimiter, or all that cannot be a part of it; whether it has come.
-fn drop_until(needle: &Needle, input: &mut Input) -> bool {
-    match needle.find_in(input) {
-        Some(at) => {
-            input.consume(at + needle.bytes().len());
-            true
-        }
-        None => {
-            input.consume(input.len() - needle.begun(input.unread()));
-            false
-        }
-    }
-}
-
-impl Until {
-    fn next(&mut self, input: &mut Input) -> Found {
-        if self.seen > 0 {
-            match self.over_the_seam(input.unread()) {
-                Seam::Ends(bytes) => return self.end(input, bytes),
-                Seam::Open => return Found::Nothing,
-                Seam::None => self.seen = 0,
-            }
-        }
-        match self.needle.find_in(input) {
-            Some(0) => self.end(input, self.needle.bytes().len()),
-            Some(at) => self.piece(input, at),
-            None => match input.len() - self.needle.begun(input.unread()) {
-                0 => Found::Nothing,
-                bytes => self.piece(input, bytes),
-            },
-        }
-    }
-
-    fn piece(&mut self, input: &mut Input, bytes: usize) -> Found {
-        self.begun = true;
-        input.take(bytes, bytes);
-        input.search_anew(); // another terminator may be set now, and has not seen what is held back
-        Found::Piece
-    }
-
-    fn end(&mut self, input: &mut Input, bytes: usize) -> Found {
-        (self.begun, self.seen) = (false, 0);
-        input.take(0, bytes);
-        Found::Frame
-    }
-
-    /// Whether a delimiter that began in what was seen before goes on here.
-    fn over_the_seam(&self, unread: &[u8]) -> Seam {
-        let needle = self.needle.bytes();
-        for overlap in (1..=self.seen).rev() {
-            if needle[..overlap] != needle[self.seen - overlap..self.seen] {
-                continue;
-            }
-            let rest = &needle[overlap..];
-            if unread.starts_with(rest) {
-                return Seam::Ends(rest.len());
-            }
-            if rest.starts_with(unread) {
-                return Seam::Open;
-            }
-        }
-        Seam::None
-    }
-}
-
-enum Seam {
-    /// With the first so many unread bytes.
-    Ends(usize),
-    /// More bytes will tell.
-    Open,
-    None,
-}
-
-impl Custom {
-    /// More than half of the address space cannot be held: what is declared beyond it is refused.
-    fn new(framer: Option<Box<dyn Framer>>, limit: usize) -> Self {
-        let limit = limit.min(isize::MAX as usize);
-        Self { framer, said: None, limit, need: 1, begun: false, refused: None, fault: None }
-    }
-
-    fn next(&mut self, input: &mut Input) -> Found {
-        if input.len() < self.need {
-            return Found::Nothing;
-        }
-        if self.limit == 0 {
-            return Found::TooLong; // there is nothing that it could be shown
-        }
-        let shown = input.len().min(self.limit);
-        let (step, shown) = match (&mut self.framer, self.said.take()) {
-            (Some(framer), _) => (framer.next(&mut input.unread_mut()[..shown]), shown),
-            (None, Some(said)) => said,
-            (None, None) => return Found::Asks(shown),
-        };
-        step.and_then(|step| self.follow(step, shown, input)).unwrap_or_else(|fault| {
-            self.fault = Some(fault);
-            Found::Broken
-        })
-    }
-
-    fn follow(&mut self, step: Step, shown: usize, input: &mut Input) -> Result<Found, Fault> {
-        self.need = 1;
-        self.begun = matches!(step, Step::Piece { .. }) || (self.begun && matches!(step, Step::Need(_)));
-        Ok(match step {
-            Step::Need(bytes) if bytes > self.limit => Found::TooLong,
-            Step::Need(bytes) if bytes <= shown => {
-                return Err(format!("a framer with {shown} bytes before it asked for {bytes}: no progress").into());
-            }
-            Step::Need(bytes) => {
-                self.need = bytes;
-                Found::Nothing
-            }
-            Step::TooLong { bytes: 0 } => return Err("a framer's frame that is too long has no bytes: no progress".into()),
-            Step::TooLong { bytes } => {
-                self.refused = Some(bytes);
-                Found::TooLong
-            }
-            Step::Frame { bytes, consumed } => {
-                take_checked(input, &bytes, consumed, shown)?;
-                Found::Frame
-            }
-            Step::Piece { bytes, consumed } => {
-                take_checked(input, &bytes, consumed, shown)?;
-                Found::Piece
-            }
-        })
-    }
-}
-
-fn take_checked(input: &mut Input, bytes: &Range<usize>, consumed: usize, shown: usize) -> Result<(), Fault> {
-    if consumed == 0 {
-        return Err("a framer's step consumed nothing: no progress".into());
-    }
-    if bytes.start > bytes.end || bytes.end > shown || consumed > shown {
-        return Err(format!("a framer's step {bytes:?}, consumed {consumed}, is beyond its input of {shown} bytes").into());
-    }
-    input.take_within(bytes, consumed);
-    Ok(())
 }
 
 impl fmt::Debug for Framing {

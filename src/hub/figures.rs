@@ -17,28 +17,28 @@ impl Hub {
     #[inline]
     pub(crate) fn begin_timing(&mut self) {
         self.cx.stats.callbacks += 1;
-        if self.cx.is_timed {
-            self.cx.began = self.cx.world.now();
+        if self.cx.clock.is_timed {
+            self.cx.clock.began = self.cx.world.now();
         }
     }
 
     /// After one.
     #[inline]
     pub(crate) fn end_timing(&mut self, key: Option<Key>, protocol: &str, callback: &'static str) {
-        if self.cx.is_timed {
+        if self.cx.clock.is_timed {
             (self.look_at_clock)(self, key, protocol, callback);
         }
     }
 
     /// If there is a bound for it. Named by whoever has a config of its own, so that a program without one links nothing of it.
     pub(crate) fn time_callbacks(&mut self) {
-        self.cx.is_timed = self.cx.config.turn_time.is_some() || self.cx.config.watchdog.is_some();
+        self.cx.clock.is_timed = self.cx.config.turn_time.is_some() || self.cx.config.watchdog.is_some();
         self.look_at_clock = Self::look_at_clock;
     }
 
     /// Takes what it took off its share of the turn, and names it if that was too long.
     fn look_at_clock(&mut self, key: Option<Key>, protocol: &str, callback: &'static str) {
-        let took = self.cx.world.now().since(self.cx.began);
+        let took = self.cx.world.now().since(self.cx.clock.began);
         self.cx.spend(took);
         let Some(most) = self.cx.config.watchdog else { return };
         self.cx.stats.longest_callback = self.cx.stats.longest_callback.max(took);

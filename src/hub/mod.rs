@@ -144,7 +144,7 @@ impl Hub {
 
     #[inline]
     fn work_off_notes(&mut self) {
-        if !self.cx.notes.is_empty() && !self.works_off_notes {
+        if !self.cx.lists.notes.is_empty() && !self.works_off_notes {
             self.work_off_all_notes();
         }
     }
@@ -155,13 +155,13 @@ impl Hub {
         self.works_off_notes = true;
         let mut at = 0;
         // It may grow: a share that nobody waits for any more goes to the next.
-        while let Some(&note) = self.cx.notes.get(at) {
+        while let Some(&note) = self.cx.lists.notes.get(at) {
             at += 1;
             self.work_off(note);
         }
         self.works_off_notes = false;
-        self.cx.notes.give_back();
-        self.cx.notes.clear();
+        self.cx.lists.notes.give_back();
+        self.cx.lists.notes.clear();
     }
 
     fn work_off(&mut self, note: Note) {
@@ -246,7 +246,7 @@ impl Hub {
     pub(crate) fn flush_dirty(&mut self) {
         let mut at = 0;
         // It grows while it is worked off, by readers that may go on: each can be let go once.
-        while let Some(&key) = self.cx.dirty.get(at) {
+        while let Some(&key) = self.cx.lists.dirty.get(at) {
             at += 1;
             let Some(conn) = self.slots.conn_mut(key) else {
                 if let Some(entry) = self.slots.get_mut(key) {
@@ -261,7 +261,7 @@ impl Hub {
                 self.lend(key, Conn::settle_unless_idle);
             }
         }
-        self.cx.dirty.clear();
+        self.cx.lists.dirty.clear();
     }
 
     // ------------------------------------------------------------------------------------ whose callback is running
@@ -448,7 +448,7 @@ impl Hub {
 
     /// All sockets at once, without another word.
     pub(crate) fn discard_all(&mut self) {
-        for (_, why) in std::mem::take(&mut self.cx.closing) {
+        for (_, why) in std::mem::take(&mut self.cx.lists.closing) {
             discard("an error", why);
         }
         for key in self.slots.all_keys() {

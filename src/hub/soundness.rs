@@ -24,7 +24,7 @@ impl Hub {
         }
         self.turns_unchecked = 0;
         assert!(
-            self.cx.lent.to == NOBODY && self.cx.lent.out.is_empty() && self.cx.notes.is_empty(),
+            self.cx.lent.to == NOBODY && self.cx.lent.out.is_empty() && self.cx.lists.notes.is_empty(),
             "nothing is lent between turns"
         );
         let (mut accepted, mut opened, mut listeners, mut dispatchers, mut lingering) = (0, 0, 0, 0, 0);
@@ -52,7 +52,7 @@ impl Hub {
         for &key in self.cx.threads.owned.values() {
             assert!(self.find_open(key).is_some(), "{key} has ended, and its offload lives");
         }
-        for (key, _) in &self.cx.closing {
+        for (key, _) in &self.cx.lists.closing {
             if let Some(conn) = self.slots.conn(*key) {
                 assert_eq!(conn.phase, Phase::Ended, "{key} is to be closed");
             }
@@ -68,8 +68,8 @@ impl Hub {
         assert!(in_ready || in_dirty || !entry.can_progress(), "{key} could make progress, and nobody will come");
         if self.slots.len() <= EVERY_TURN_MAX {
             let listed = |list: &[Key]| list.iter().filter(|&&listed| listed == key).count();
-            assert_eq!(listed(&self.cx.ready), usize::from(in_ready), "{key} on the ready queue");
-            assert_eq!(listed(&self.cx.dirty), usize::from(in_dirty), "{key} among the dirty");
+            assert_eq!(listed(&self.cx.lists.ready), usize::from(in_ready), "{key} on the ready queue");
+            assert_eq!(listed(&self.cx.lists.dirty), usize::from(in_dirty), "{key} among the dirty");
         }
     }
 
@@ -112,7 +112,7 @@ impl Hub {
             assert!(conn.held.is_none(), "{key} has ended and keeps input");
         }
         if conn.phase == Phase::Ended {
-            let times = self.cx.closing.iter().filter(|(closing, _)| *closing == key).count();
+            let times = self.cx.lists.closing.iter().filter(|(closing, _)| *closing == key).count();
             assert_eq!(times, 1, "{key} has ended, and is to be closed once");
         }
         match &conn.extra {

@@ -99,7 +99,7 @@ impl Conn {
         self.extra.as_mut()?.clocks.timer = None;
         // First what has been asked of it since: a clock that stands still does not run out.
         let now = self.run_stopwatches(cx);
-        let expired = self.extra.as_mut()?.clocks.expire(cx.polled, now);
+        let expired = self.extra.as_mut()?.clocks.expire(cx.clock.polled, now);
         self.run_clocks(cx);
         expired
     }
@@ -160,7 +160,7 @@ impl Conn {
         let Some(extra) = self.extra.as_ref().filter(|extra| extra.clocks.frame.is_set()) else { return Duration::ZERO };
         let now = cx.world.now();
         match cx.lent.frame_ended && cx.lent.is_later_frame && self.is_current(cx) {
-            true => cx.stamp.map_or(Duration::ZERO, |stamp| now.since(stamp)),
+            true => cx.clock.stamp.map_or(Duration::ZERO, |stamp| now.since(stamp)),
             false => extra.clocks.frame.elapsed(now),
         }
     }
@@ -191,7 +191,7 @@ impl Conn {
             extra.timers = cx.timers.unlink(extra.timers, timer);
             cx.timers.cancel(timer);
             cx.jobs_set -= 1;
-            cx.orphans.push(Orphan::Timer(timer));
+            cx.lists.orphans.push(Orphan::Timer(timer));
         }
     }
 }

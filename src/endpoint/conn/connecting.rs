@@ -227,7 +227,7 @@ impl Conn {
             }
             // One that lingers makes room, until there is enough for the resolver too.
             Err(error) if cx.lingering_now > 0 && wants_descriptor(&error) => {
-                cx.notes.push(Note::Room);
+                cx.lists.notes.push(Note::Room);
                 self.connect_by_name(host, port, cx);
             }
             Err(error) => _ = self.end(Reason::Resolve(error), cx),

@@ -58,9 +58,9 @@ impl Conn {
         }
         let Some(extra) = &self.extra else { return };
         if extra.closes_when_quiet {
-            cx.notes.push(Note::Quiet(self.key));
+            cx.lists.notes.push(Note::Quiet(self.key));
         }
-        cx.notes.extend(extra.targets.iter().chain(&extra.readers).map(|&other| Note::Quiet(other)));
+        cx.lists.notes.extend(extra.targets.iter().chain(&extra.readers).map(|&other| Note::Quiet(other)));
     }
 
     pub(crate) fn begin_to_close(&mut self, cx: &mut Cx) -> bool {
@@ -125,7 +125,7 @@ impl Conn {
         self.stop_callbacks(cx);
         self.stop_clocks(cx);
         self.stop_connecting(cx);
-        cx.closing.push_back((self.key, reason));
+        cx.lists.closing.push_back((self.key, reason));
         true
     }
 

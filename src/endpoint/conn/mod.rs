@@ -325,7 +325,7 @@ impl Conn {
     #[inline]
     pub(crate) fn mark_ready(&mut self, cx: &mut Cx) {
         if !self.mark(IN_READY) {
-            cx.ready.push(self.key);
+            cx.lists.ready.push(self.key);
         }
     }
 
@@ -334,15 +334,15 @@ impl Conn {
     fn touch(&mut self, cx: &mut Cx) {
         match self.is_current(cx) {
             true => {}
-            false if cx.notes.is_empty() => self.mark_dirty(cx),
-            false => cx.notes.push(Note::Dirty(self.key)), // behind those whom it concerns
+            false if cx.lists.notes.is_empty() => self.mark_dirty(cx),
+            false => cx.lists.notes.push(Note::Dirty(self.key)), // behind those whom it concerns
         }
     }
 
     #[inline]
     pub(crate) fn mark_dirty(&mut self, cx: &mut Cx) {
         if !self.mark(IN_DIRTY) {
-            cx.dirty.push(self.key);
+            cx.lists.dirty.push(self.key);
         }
     }
 

@@ -224,7 +224,7 @@ impl Cx {
     fn deal(&mut self, shared: usize, now: Time) {
         let rate = &mut self.shared_rates[shared];
         while let Some((key, bytes)) = rate.next(now) {
-            self.notes.push(Note::Share { key, way: rate.way, shared, bytes });
+            self.lists.notes.push(Note::Share { key, way: rate.way, shared, bytes });
         }
         let ready = rate.ready_at(now);
         run_timer(&mut self.timers, &mut rate.timer, ready, TimerKind::SharedRate(shared));

@@ -178,7 +178,7 @@ impl Conn {
         let extra = self.extra();
         extra.clocks.idle.restart(now);
         extra.heard = now;
-        cx.notes.extend(self.mate().map(Note::Heard));
+        cx.lists.notes.extend(self.mate().map(Note::Heard));
     }
 
     /// poll(2) lets go of a descriptor with an error, and mio then does not know it.

@@ -200,7 +200,7 @@ impl Conn {
     pub(super) fn readers_changed(&self, cx: &mut Cx) {
         cx.lent.interrupt = true;
         if let Some(extra) = &self.extra {
-            cx.notes.extend(extra.readers.iter().map(|&reader| Note::Reader(reader)));
+            cx.lists.notes.extend(extra.readers.iter().map(|&reader| Note::Reader(reader)));
         }
     }
 }

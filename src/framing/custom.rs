@@ -1,0 +1,87 @@
+//! Frames that a [`Framer`] of the program cuts, or its protocol.
+
+use super::{Found, Framer, Input, Step};
+use crate::reason::Fault;
+use std::ops::Range;
+
+pub(crate) struct Custom {
+    /// Nothing: the protocol is asked.
+    pub(super) framer: Option<Box<dyn Framer>>,
+    /// What the protocol has said, and of how many bytes.
+    pub(super) said: Option<(Result<Step, Fault>, usize)>,
+    pub(super) limit: usize,
+    /// It is not asked before there is so much.
+    pub(super) need: usize,
+    /// Pieces of a frame were handed over.
+    pub(super) begun: bool,
+    /// It refused the frame, and said how many bytes it has.
+    pub(super) refused: Option<u64>,
+    /// What it failed with.
+    pub(super) fault: Option<Fault>,
+}
+
+impl Custom {
+    /// More than half of the address space cannot be held: what is declared beyond it is refused.
+    pub(super) fn new(framer: Option<Box<dyn Framer>>, limit: usize) -> Self {
+        let limit = limit.min(isize::MAX as usize);
+        Self { framer, said: None, limit, need: 1, begun: false, refused: None, fault: None }
+    }
+
+    pub(super) fn next(&mut self, input: &mut Input) -> Found {
+        if input.len() < self.need {
+            return Found::Nothing;
+        }
+        if self.limit == 0 {
+            return Found::TooLong; // there is nothing that it could be shown
+        }
+        let shown = input.len().min(self.limit);
+        let (step, shown) = match (&mut self.framer, self.said.take()) {
+            (Some(framer), _) => (framer.next(&mut input.unread_mut()[..shown]), shown),
+            (None, Some(said)) => said,
+            (None, None) => return Found::Asks(shown),
+        };
+        step.and_then(|step| self.follow(step, shown, input)).unwrap_or_else(|fault| {
+            self.fault = Some(fault);
+            Found::Broken
+        })
+    }
+
+    fn follow(&mut self, step: Step, shown: usize, input: &mut Input) -> Result<Found, Fault> {
+        self.need = 1;
+        self.begun = matches!(step, Step::Piece { .. }) || (self.begun && matches!(step, Step::Need(_)));
+        Ok(match step {
+            Step::Need(bytes) if bytes > self.limit => Found::TooLong,
+            Step::Need(bytes) if bytes <= shown => {
+                return Err(format!("a framer with {shown} bytes before it asked for {bytes}: no progress").into());
+            }
+            Step::Need(bytes) => {
+                self.need = bytes;
+                Found::Nothing
+            }
+            Step::TooLong { bytes: 0 } => return Err("a framer's frame that is too long has no bytes: no progress".into()),
+            Step::TooLong { bytes } => {
+                self.refused = Some(bytes);
+                Found::TooLong
+            }
+            Step::Frame { bytes, consumed } => {
+                take_checked(input, &bytes, consumed, shown)?;
+                Found::Frame
+            }
+            Step::Piece { bytes, consumed } => {
+                take_checked(input, &bytes, consumed, shown)?;
+                Found::Piece
+            }
+        })
+    }
+}
+
+fn take_checked(input: &mut Input, bytes: &Range<usize>, consumed: usize, shown: usize) -> Result<(), Fault> {
+    if consumed == 0 {
+        return Err("a framer's step consumed nothing: no progress".into());
+    }
+    if bytes.start > bytes.end || bytes.end > shown || consumed > shown {
+        return Err(format!("a framer's step {bytes:?}, consumed {consumed}, is beyond its input of {shown} bytes").into());
+    }
+    input.take_within(bytes, consumed);
+    Ok(())
+}
