@@ -50,6 +50,14 @@ impl Address {
         Self::Unix(addr.as_pathname().map(Path::to_path_buf))
     }
 
+    pub(crate) fn of_unix(addr: &std::os::unix::net::SocketAddr) -> Self {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(name) = abstract_name(addr) {
+            return Self::Abstract(name.to_vec());
+        }
+        Self::Unix(addr.as_pathname().map(Path::to_path_buf))
+    }
+
     /// # Errors
     /// For a path that is too long (107 bytes on Linux, unix(7)), or none at all.
     pub(crate) fn to_socket(&self) -> io::Result<socket2::SockAddr> {
@@ -70,6 +78,15 @@ impl Address {
             _ => Err(io::Error::new(io::ErrorKind::Unsupported, format!("`{self}` is no address on this system"))),
         }
     }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn abstract_name(addr: &std::os::unix::net::SocketAddr) -> Option<&[u8]> {
+    #[cfg(target_os = "android")]
+    use std::os::android::net::SocketAddrExt;
+    #[cfg(target_os = "linux")]
+    use std::os::linux::net::SocketAddrExt;
+    addr.as_abstract_name()
 }
 
 /// What the system has for a Unix socket's path, without the zero byte that ends it, or begins an abstract name.
@@ -154,7 +171,7 @@ impl Target {
             Self::Unix(path) => Ok(Place::At(Address::Unix(Some(path.clone())))),
             Self::Abstract(name) => Ok(Place::At(Address::Abstract(name.clone()))),
             Self::Name(host, port) => place_of(host, *port),
-            Self::Text(text) => parse(text, "HOST:PORT, IP:PORT, [IPv6]:PORT or unix:/path"),
+            Self::Text(text) => parse(text, IpProtocol::Tcp, "HOST:PORT, IP:PORT, [IPv6]:PORT or unix:/path"),
         }
     }
 
@@ -172,8 +189,16 @@ impl Target {
     /// # Errors
     /// For a host name, and for what leads nowhere.
     pub(crate) fn address(&self) -> io::Result<Address> {
+        self.address_of(IpProtocol::Tcp)
+    }
+
+    /// The same; a service has the port that it has for this protocol.
+    ///
+    /// # Errors
+    /// As [`address`](Self::address).
+    pub(crate) fn address_of(&self, protocol: IpProtocol) -> io::Result<Address> {
         let place = match self {
-            Self::Text(text) => parse(text, "IP:PORT, [IPv6]:PORT or unix:/path"),
+            Self::Text(text) => parse(text, protocol, "IP:PORT, [IPv6]:PORT or unix:/path"),
             other => other.place(),
         };
         match place? {
@@ -187,7 +212,7 @@ impl Target {
 }
 
 /// What is none of these forms is told them.
-fn parse(text: &str, forms: &str) -> io::Result<Place> {
+fn parse(text: &str, protocol: IpProtocol, forms: &str) -> io::Result<Place> {
     if let Some(name) = text.strip_prefix("unix:@") {
         return Ok(Place::At(Address::Abstract(name.into())));
     }
@@ -204,7 +229,7 @@ fn parse(text: &str, forms: &str) -> io::Result<Place> {
     if host.is_empty() || port.is_empty() || text.contains('/') {
         return Err(malformed(text, forms));
     }
-    place_of(host, parse_port(port)?)
+    place_of(host, parse_port(port, protocol)?)
 }
 
 fn malformed(text: &str, forms: &str) -> io::Error {
@@ -215,9 +240,9 @@ fn invalid(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-fn parse_port(text: &str) -> io::Result<u16> {
+fn parse_port(text: &str, protocol: IpProtocol) -> io::Result<u16> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return service_port(text, IpProtocol::Tcp);
+        return service_port(text, protocol);
     }
     text.parse().map_err(|_| invalid(format!("there is no port {text}: the highest is 65535")))
 }

@@ -19,6 +19,7 @@ pub struct Config {
     pub(crate) read_bytes: usize,
     pub(crate) turn_bytes: usize,
     pub(crate) turn_frames: usize,
+    pub(crate) turn_datagrams: usize,
     pub(crate) turn_accepts: usize,
     pub(crate) turn_jobs: usize,
     pub(crate) turn_tells: usize,
@@ -89,6 +90,8 @@ impl Default for Config {
             turn_bytes: 256_000,
             // A full read of the shortest lines would be 64,000 frames; this is about 100 µs of your code.
             turn_frames: 1024,
+            // about 100 µs of the kernel's time
+            turn_datagrams: 128,
             // An accept costs about 3 µs; the rest of the backlog waits one turn.
             turn_accepts: 64,
             turn_jobs: 1024,
@@ -164,6 +167,15 @@ impl Config {
     #[must_use]
     pub fn turn_frames(mut self, frames: usize) -> Self {
         self.turn_frames = frames.max(1);
+        self
+    }
+
+    /// How many datagrams a socket receives in a turn, and how many of those that wait leave; [`turn_bytes`](Self::turn_bytes)
+    /// bounds what it receives too. So many errors of receiving in a row, but 16 at least, end the socket.
+    /// Default: 128.
+    #[must_use]
+    pub fn turn_datagrams(mut self, datagrams: usize) -> Self {
+        self.turn_datagrams = datagrams.max(1);
         self
     }
 

@@ -19,7 +19,7 @@ flags! {
     ESTABLISHED = 0,
     /// `connected` is owed.
     OWES_CONNECTED = 1,
-    /// `writable` is owed: the output was congested, and has fallen to the low mark.
+    /// `writable` is owed: the output was congested, and has fallen to the low mark; of a datagram socket: all that waited has left.
     OWES_WRITABLE = 2,
     /// `draining` is owed, of a listener the end: once what had arrived is delivered, or accepted.
     OWES_DRAINING = 3,
@@ -29,7 +29,7 @@ flags! {
     WRITABLE = 5,
     /// A short read does not mean that there is no more.
     READ_UNTIL_BLOCKED = 6,
-    /// The selector reported an error.
+    /// The selector reported an error. Of a datagram socket: some that were sent have failed, and that is to be told.
     FAILED = 7,
     /// What is held may contain a frame.
     MAY_HAVE_FRAME = 8,
@@ -72,7 +72,7 @@ flags! {
     HAS_SHARE = 26,
     /// Holds are out: nothing is delivered, also when a pause is taken back.
     HELD = 27,
-    /// Its phase is not `Open`; a dispatcher has begun to end.
+    /// Its phase is not `Open`; a dispatcher or a datagram socket has begun to end.
     SHUT = 28,
     /// One of those that it is throttled by is congested.
     THROTTLED = 29,

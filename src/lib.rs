@@ -88,6 +88,7 @@ mod cx;
 mod threads;
 mod listen;
 mod connect;
+mod bind;
 mod peers;
 mod stats;
 mod records;
@@ -117,9 +118,10 @@ mod panics;
 mod text;
 
 pub use address::{Address, Target};
+pub use bind::{Bind, Full};
 pub use config::{Config, Panics};
 pub use connect::Connect;
-pub use contract::{Context, Dispatcher, Drained, Gone, Lane, Link, Net, Protocol, Remote, Scope};
+pub use contract::{Context, Datagram, Dispatcher, Drained, Gone, Lane, Link, Net, Protocol, Remote, Scope};
 pub use framing::{Endian, Framer, Step, Terminator, Width};
 pub use hold::Hold;
 pub use key::{Key, Timer};
@@ -131,7 +133,7 @@ pub use reactor::Reactor;
 pub use reason::{ConnectError, Fault, Limit, OffloadError, Outcome, Reason};
 pub use services::{IpProtocol, service_port};
 pub use stats::{Closed, Connection, Kind, Stats};
-pub use world::Source;
+pub use world::{Interface, PacketSocket, Source};
 
 #[cfg(any(doc, doctest))]
 pub mod manual;

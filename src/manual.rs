@@ -5,6 +5,7 @@
 //! | [the loop](the_loop) | what a turn does in which order, when it ends, how to embed it |
 //! | [protocols] | what is called when, connecting, refusing, upgrading, your own sources |
 //! | [connecting] | names, services, several addresses at once, time-outs |
+//! | [datagrams] | UDP, Unix datagrams and others: what comes, what fails, what waits |
 //! | [which error means what](errors) | each reason, each errno, what to do |
 //! | [framing] | terminators, limits, putting back, your own framer, the unfinished rest |
 //! | [closing] | the ways to end, what follows, the reasons |
@@ -31,6 +32,7 @@ macro_rules! links {
 [the loop]: crate::manual::the_loop
 [protocols]: crate::manual::protocols
 [connecting]: crate::manual::connecting
+[datagrams]: crate::manual::datagrams
 [which error means what]: crate::manual::errors
 [framing]: crate::manual::framing
 [closing]: crate::manual::closing
@@ -112,6 +114,9 @@ pub mod protocols {}
 #[doc = links!()]
 #[doc = include_str!("../docs/connecting.md")]
 pub mod connecting {}
+#[doc = links!()]
+#[doc = include_str!("../docs/datagrams.md")]
+pub mod datagrams {}
 #[doc = links!()]
 #[doc = include_str!("../docs/errors.md")]
 pub mod errors {}

@@ -27,6 +27,11 @@ pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mu
                     serve(core, key, state);
                 }
             }
+            Some(Kind::Datagrams) => {
+                if let Some(serve) = core.datagrams.as_ref().map(|all| all.serve) {
+                    serve(core, key, state, &mut buffers.packet);
+                }
+            }
             Some(Kind::Accepted | Kind::Opened | Kind::Lingering) => serve_conn(core, key, state, buffers),
             None => return,
         }
@@ -241,6 +246,10 @@ pub(crate) fn finish_close<S>(core: &mut Core<S>, key: Key, why: Reason, state: 
     let closed = match core.hub.slots.get(key).and_then(Entry::kind) {
         Some(Kind::Accepted | Kind::Opened) => finish_conn(core, key, why, state),
         Some(Kind::Dispatcher) => match core.dispatchers.as_ref().map(|all| all.finish) {
+            Some(finish) => finish(core, key, why, state),
+            None => Ok(()),
+        },
+        Some(Kind::Datagrams) => match core.datagrams.as_ref().map(|all| all.finish) {
             Some(finish) => finish(core, key, why, state),
             None => Ok(()),
         },

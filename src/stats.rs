@@ -26,6 +26,15 @@ pub struct Stats {
     pub bytes_in: u64,
     /// Bytes that the kernel took of all connections.
     pub bytes_out: u64,
+    /// Datagrams received, those that were too long included.
+    pub datagrams_in: u64,
+    /// Datagrams that the kernel took.
+    pub datagrams_out: u64,
+    /// Datagrams that were sent by your program and did not leave: refused by the kernel or by its news of others, or without room in
+    /// the queue.
+    pub datagrams_dropped: u64,
+    /// Datagrams that came and were longer than their socket takes.
+    pub datagrams_oversized: u64,
     /// Connections accepted, without those that were refused.
     pub accepted: u64,
     /// Connections that were refused, by a limit of their listener or by its factory, also if that panicked.
@@ -34,7 +43,7 @@ pub struct Stats {
     pub shed: u64,
     /// Connections that we opened, whether or not they were connected.
     pub opened: u64,
-    /// Connections and dispatchers that have ended, by their [`Reason`].
+    /// Connections, dispatchers and datagram sockets that have ended, by their [`Reason`].
     pub closed: Closed,
     /// Connections with a protocol, now.
     pub connections: usize,
@@ -124,9 +133,11 @@ pub enum Kind {
     Listener,
     /// A dispatcher.
     Dispatcher,
+    /// A datagram socket.
+    Datagrams,
 }
 
-/// One connection, listener or dispatcher: [`Net::connections`](crate::Net::connections).
+/// One connection, listener, dispatcher or datagram socket: [`Net::connections`](crate::Net::connections).
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Connection {
@@ -134,12 +145,12 @@ pub struct Connection {
     pub key: Key,
     /// What it is.
     pub kind: Kind,
-    /// The type of its protocol or dispatcher; `listener` for a listener. `-` for a lingering socket, for a guest whose
+    /// The type of its protocol, dispatcher or datagram; `listener` for a listener. `-` for a lingering socket, for a guest whose
     /// factory is running, and for whoever's own callback is running: the protocol is lent to that.
     pub protocol: &'static str,
-    /// The other end; of a listener where it listens.
+    /// The other end; of a listener where it listens, of a datagram socket without a peer where it is bound.
     pub peer: Address,
-    /// Since it was accepted or opened. Zero for listeners and dispatchers.
+    /// Since it was accepted or opened. Zero for listeners, dispatchers and datagram sockets.
     pub age: Duration,
     /// Bytes received.
     pub bytes_in: u64,

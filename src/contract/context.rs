@@ -12,7 +12,7 @@ use crate::{
     output::Producer,
     reason::{Fault, Outcome},
 };
-use std::{fmt, io, rc::Rc, time::Duration};
+use std::{fmt, io, net::IpAddr, rc::Rc, time::Duration};
 
 /// Where nobody is.
 pub(super) static NOWHERE: Address = Address::Fd;
@@ -418,24 +418,47 @@ impl<S> fmt::Debug for Context<'_, S> {
     }
 }
 
-/// What a dispatcher's callback may do. Its fields are there to be read, as those of a [`Context`].
+/// What a callback of a [`Dispatcher`](crate::Dispatcher) or a [`Datagram`](crate::Datagram) may do. Its fields are there to be
+/// read, as those of a [`Context`].
 pub struct Scope<'a, S = ()> {
     /// Every connection, timers, the loop itself.
     pub net: Net<'a, S>,
-    /// This dispatcher.
+    /// This dispatcher, or this datagram socket.
     pub key: Key,
     own: Key,
+    /// Of the datagram that was received.
+    from: Option<&'a Address>,
 }
 
 impl<'a, S> Scope<'a, S> {
     pub(crate) fn new(core: &'a mut Core<S>, key: Key) -> Self {
-        Self { net: Net { core }, key, own: key }
+        Self { net: Net { core }, key, own: key, from: None }
+    }
+
+    pub(crate) fn from(core: &'a mut Core<S>, key: Key, from: &'a Address) -> Self {
+        Self { net: Net { core }, key, own: key, from: Some(from) }
     }
 
     /// Ends it: `closed` comes at the end of the turn.
     pub fn close(&mut self) {
         let own = self.own;
         self.net.close(own);
+    }
+
+    /// Sends a datagram to whoever sent the one that was received. `false`: outside of `received` and `oversized`; or it was not
+    /// sent, as [`Net::send_to`] says.
+    pub fn reply(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        let Some(from) = self.from else { return false };
+        let own = self.own;
+        self.net.send_to(own, from, bytes)
+    }
+
+    /// The address that the datagram was sent to: the one that the socket is bound to. `None` outside of `received` and
+    /// `oversized`, and behind `0.0.0.0` and `::`, where the kernel does not say it.
+    pub fn to(&self) -> Option<IpAddr> {
+        self.from?;
+        let local = self.net.local(self.own)?.ip()?.ip();
+        (!local.is_unspecified()).then_some(local)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::{
     Context, Deferred, Handler, Net, Next, Put,
+    datagram::Datagrams,
     deferred::{OnDeferred, to_protocol},
     dispatcher::Dispatchers,
     lanes::Lanes,
@@ -46,6 +47,7 @@ pub(crate) struct Core<S> {
     /// Apart from these, because there are few of them and many connections.
     pub(crate) factories: Table<Key, Factory<S>>,
     pub(crate) dispatchers: Seldom<Dispatchers<S>>,
+    pub(crate) datagrams: Seldom<Datagrams<S>>,
     /// Tells and posts: one queue, in order.
     pub(crate) deferred: VecDeque<Deferred<S>>,
     pub(super) on_deferred: OnDeferred<S>,
@@ -80,6 +82,7 @@ impl<S> Core<S> {
             accepting: None,
             factories: Table::default(),
             dispatchers: Seldom::none(),
+            datagrams: Seldom::none(),
             deferred: VecDeque::new(),
             on_deferred: OnDeferred::NONE,
             deferred_left: 0,
@@ -123,7 +126,8 @@ impl<S> Core<S> {
             return "listener";
         }
         let dispatcher = self.dispatchers.as_ref().and_then(|all| all.type_name(key));
-        match (dispatcher, self.handlers.get(key.index())) {
+        let datagram = self.datagrams.as_ref().and_then(|all| all.type_name(key));
+        match (dispatcher.or(datagram), self.handlers.get(key.index())) {
             (Some(name), _) => name,
             (None, Some(Some(handler))) => handler.type_name(),
             _ => "-",
@@ -267,6 +271,9 @@ impl<S> Core<S> {
         }
         if let Some(mut dispatchers) = self.dispatchers.take() {
             (dispatchers.discard)(&mut dispatchers);
+        }
+        if let Some(mut datagrams) = self.datagrams.take() {
+            (datagrams.discard)(&mut datagrams);
         }
         for (_, factory) in self.factories.take_all() {
             discard("a factory", factory);

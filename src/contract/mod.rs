@@ -11,6 +11,7 @@ mod lanes;
 mod streams;
 mod resolve;
 mod dispatcher;
+mod datagram;
 mod remote;
 mod core;
 mod deferred;
@@ -18,6 +19,7 @@ mod timing;
 
 pub use context::{Context, Scope};
 pub(crate) use core::Core;
+pub use datagram::Datagram;
 pub(crate) use deferred::{Deferred, PostedJob, Tell};
 pub use dispatcher::{Dispatcher, Drained};
 pub use lanes::Lane;

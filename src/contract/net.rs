@@ -1,12 +1,13 @@
 //! Every socket and timer of one reactor: the same API before the loop as inside a callback.
 
 use super::{
-    Context, Core, Deferred, Dispatcher, Link, Protocol, Remote, TimerJob,
+    Context, Core, Datagram, Deferred, Dispatcher, Link, Protocol, Remote, TimerJob,
     core::Factory,
     deferred::{addressed, to_protocol},
 };
 use crate::{
     address::{Address, Target},
+    bind::Bind,
     connect::Connect,
     endpoint::{Conn, Entry},
     flags::{READABLE, WRITABLE},
@@ -17,16 +18,20 @@ use crate::{
     reason::{Fault, Outcome, Reason},
     stats::{Connection, Stats},
     time::PAUSE_MIN,
+    world::{Interface, PacketSocket},
 };
+use socket2::SockRef;
 use std::{
     fmt, io,
+    net::IpAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
 
 /// Every connection, listener, dispatcher and timer of a reactor: the same before the loop as inside a callback.
 ///
-/// In this order: [serving](#serving), [listening and connecting](#listening-and-connecting), [by key](#by-key),
+/// In this order: [serving](#serving), [listening and connecting](#listening-and-connecting), [datagrams](#datagrams),
+/// [by key](#by-key),
 /// [between connections](#between-connections), [other protocols](#other-protocols), [timers](#timers),
 /// [the loop itself](#the-loop-itself), [work elsewhere](#work-elsewhere), [names](#names). The manual goes on with
 /// [the loop](crate::manual::the_loop) and [sharing state](crate::manual::sharing_state).
@@ -122,6 +127,85 @@ impl<S> Net<'_, S> {
     }
 }
 
+/// # Datagrams
+///
+/// The chapter is [datagrams](crate::manual::datagrams).
+impl<S> Net<'_, S> {
+    /// Opens a datagram socket there: UDP, or a Unix socket. It hears everybody, and [`send_to`](Self::send_to) sends to anybody.
+    /// It is open when this returns; nothing follows but what comes.
+    ///
+    /// A Unix socket file that a dead program left is replaced, as by [`listen`](Self::listen), and the file goes with the socket.
+    ///
+    /// # Errors
+    /// For a target that is no address, an address in use, a lack of descriptors or rights, and during a shutdown; the
+    /// text says where.
+    pub fn bind(&mut self, at: impl Into<Target>, datagram: impl Datagram<S>) -> io::Result<Key> {
+        self.bind_with(at, Bind::new(), datagram)
+    }
+
+    /// Opens a datagram socket with options. Otherwise as [`bind`](Self::bind).
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind), and for what the kernel says of an option.
+    pub fn bind_with(&mut self, at: impl Into<Target>, options: Bind, datagram: impl Datagram<S>) -> io::Result<Key> {
+        self.core.bind(Some(&at.into()), &options, Box::new(datagram))
+    }
+
+    /// Opens a datagram socket that is connected to this peer, from any address of ours (a Unix socket: from none, so that it
+    /// cannot be answered). As [`bind_with`](Self::bind_with) with a [`Bind::peer`].
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind); of a Unix socket also if nobody is bound there.
+    pub fn bind_to(&mut self, peer: impl Into<Target>, datagram: impl Datagram<S>) -> io::Result<Key> {
+        self.core.bind(None, &Bind::new().peer(peer), Box::new(datagram))
+    }
+
+    /// Takes a socket that the program has opened itself, of type DGRAM, RAW or SEQPACKET (connected), of IP, Unix, netlink, …:
+    /// bound and connected as it is. Of the options hold those for datagrams, and of the kernel's `broadcast` and `buffers`. An
+    /// address that is none of ours (netlink's) is [`Address::Fd`]; to send there is to send to its peer, by send(2). The end of a
+    /// SEQPACKET peer is `closed` with [`Reason::Eof`]. On an error the socket is closed.
+    ///
+    /// # Errors
+    /// For a socket of type STREAM, for what the kernel says, and during a shutdown.
+    pub fn bind_on(&mut self, socket: impl Into<PacketSocket>, options: Bind, datagram: impl Datagram<S>) -> io::Result<Key> {
+        self.core.bind_on(socket.into(), &options, Box::new(datagram))
+    }
+
+    /// Sends one datagram, at once, if none waits; otherwise behind those that wait. What the kernel has no room for
+    /// [waits](Bind::queue).
+    ///
+    /// `true`: it has left, or waits, or [`failed`](Datagram::failed) will say why not, in a later turn (of the first 64 until then;
+    /// others are only counted). `false`: there is no such datagram socket, it has begun to end, or the queue is full.
+    ///
+    /// A Unix datagram socket that is not connected cannot wait for another that is full: that is `failed` with ENOBUFS.
+    pub fn send_to(&mut self, key: Key, to: &Address, bytes: impl AsRef<[u8]>) -> bool {
+        self.core.send_datagram(key, Some(to), bytes.as_ref())
+    }
+
+    /// Receives what is sent to a multicast group, on one interface (ip(7), ipv6(7)).
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such datagram socket; for what is no group, an interface that is none, and one that was joined
+    /// before; `Unsupported` where the system has no groups.
+    pub fn join(&mut self, key: Key, group: IpAddr, on: Interface) -> io::Result<()> {
+        self.core.hub.join_group(key, group, on)
+    }
+
+    /// Takes [`join`](Self::join) back.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join), and for what was not joined.
+    pub fn leave(&mut self, key: Key, group: IpAddr, on: Interface) -> io::Result<()> {
+        self.core.hub.leave_group(key, group, on)
+    }
+
+    /// The socket itself of a datagram socket, for options that are not here: time to live, loops of multicast, and so on.
+    /// `None`: there is no such datagram socket, or it is simulated.
+    pub fn socket(&self, key: Key) -> Option<SockRef<'_>> {
+        self.core.hub.packet_socket(key)
+    }
+}
+
 /// # By key
 ///
 /// The answer is whether there was something open of that name which this can be done to; of `send` and `send_shared`, whether
@@ -134,25 +218,30 @@ impl<S> Net<'_, S> {
         Some(Link { hub: &mut self.core.hub, key })
     }
 
-    /// Whether it is there and has not begun to end: a connection (also one that is connecting), a listener, a dispatcher.
+    /// Whether it is there and has not begun to end: a connection (also one that is connecting), a listener, a dispatcher, a
+    /// datagram socket.
     pub fn is_open(&self, key: Key) -> bool {
         self.core.hub.slots.get(key).is_some_and(Entry::is_open)
     }
 
-    /// The address of our end of a connection, or where a listener really listens (port 0).
+    /// The address of our end of a connection, or where a listener really listens (port 0), or where a datagram socket really is.
     pub fn local(&self, key: Key) -> Option<&Address> {
         self.core.hub.slots.get(key)?.local()
     }
 
-    /// The address of the other end of a connection; while connecting, the target that was asked for.
+    /// The address of the other end of a connection; while connecting, the target that was asked for. The
+    /// [peer](Bind::peer) of a datagram socket.
     pub fn peer(&self, key: Key) -> Option<&Address> {
-        self.core.hub.find(key).map(|conn| &conn.peer)
+        self.core.hub.slots.get(key)?.peer()
     }
 
     /// Queues bytes for a connection; they leave at the end of the turn, or when it is connected. `false`: not queued,
     /// because it has begun to end, by this call perhaps ([`Reason::Overflow`]), was half-closed, or a write to it has failed. As [`Link::send`].
+    ///
+    /// Of a datagram socket that has a [peer](Bind::peer) it sends one datagram to that, at once, as [`send_to`](Self::send_to).
     pub fn send(&mut self, key: Key, bytes: impl AsRef<[u8]>) -> bool {
-        self.core.hub.lend_if_open(key, |conn, cx| conn.send(bytes.as_ref(), cx))
+        let bytes = bytes.as_ref();
+        self.core.hub.lend_if_open(key, |conn, cx| conn.send(bytes, cx)) || self.core.send_datagram(key, None, bytes)
     }
 
     /// Queues one message for many, by reference: framed once, and not copied, but for 1,024 bytes or fewer. Otherwise
@@ -167,7 +256,7 @@ impl<S> Net<'_, S> {
         self.core.hub.lend_if_there(key, Conn::wake).unwrap_or(false)
     }
 
-    /// Closes a connection politely, or a listener or a dispatcher. What is queued is flushed, and `closed` comes at
+    /// Closes a connection politely, or a listener, a dispatcher or a datagram socket. What is queued is flushed, and `closed` comes at
     /// the end of a turn, never from inside this call. As [`Link::close`].
     pub fn close(&mut self, key: Key) -> bool {
         self.core.hub.close(key)

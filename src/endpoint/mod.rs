@@ -2,6 +2,7 @@
 //! stands here, so that queueing, marking, timers and the end know no kind.
 
 mod conn;
+mod datagrams;
 mod dispatching;
 mod listening;
 mod slots;
@@ -13,6 +14,7 @@ use crate::{
     key::Key,
     panics::discard,
     reason::Reason,
+    seldom::Apart,
     stats::{Connection, Kind},
     time::Time,
     timers::Cue,
@@ -20,6 +22,7 @@ use crate::{
 #[cfg(debug_assertions)]
 pub(crate) use conn::Extra;
 pub(crate) use conn::{Budget, Conn, Next, Phase, Ties};
+pub(crate) use datagrams::{Arrival, DatagramSocket, Packet};
 pub(crate) use dispatching::Dispatching;
 pub(crate) use listening::{Arrived, Listening};
 pub(crate) use slots::{SHRINK_MIN, Slots};
@@ -29,6 +32,7 @@ pub(crate) enum Entry {
     /// Boxed: few, and larger than a connection.
     Listener(Box<Listening>),
     Dispatcher(Box<Dispatching>),
+    Datagrams(Apart<DatagramSocket>),
     /// A slot whose serials are used up. No key leads to it.
     Retired,
 }
@@ -51,12 +55,19 @@ impl From<Dispatching> for Entry {
     }
 }
 
+impl From<DatagramSocket> for Entry {
+    fn from(socket: DatagramSocket) -> Self {
+        Self::Datagrams(Apart::new(socket))
+    }
+}
+
 impl Entry {
     pub(crate) fn key(&self) -> Option<Key> {
         match self {
             Self::Conn(conn) => Some(conn.key),
             Self::Listener(listening) => Some(listening.key),
             Self::Dispatcher(dispatching) => Some(dispatching.key),
+            Self::Datagrams(socket) => Some(socket.key),
             Self::Retired => None,
         }
     }
@@ -67,15 +78,26 @@ impl Entry {
             Self::Conn(conn) => Some(conn.kind()),
             Self::Listener(_) => Some(Kind::Listener),
             Self::Dispatcher(_) => Some(Kind::Dispatcher),
+            Self::Datagrams(_) => Some(Kind::Datagrams),
             Self::Retired => None,
         }
     }
 
-    /// Our end of a connection whose `closed` has not run, or where a listener really listens.
+    /// Our end of a connection whose `closed` has not run, or where a listener really listens, or a datagram socket is.
     pub(crate) fn local(&self) -> Option<&Address> {
         match self {
             Self::Conn(conn) => (conn.phase != Phase::Lingering).then(|| conn.local()),
             Self::Listener(listening) => Some(&listening.local),
+            Self::Datagrams(socket) => Some(&socket.local),
+            _ => None,
+        }
+    }
+
+    /// The other end of a connection whose `closed` has not run, or of a datagram socket that has one.
+    pub(crate) fn peer(&self) -> Option<&Address> {
+        match self {
+            Self::Conn(conn) => (conn.phase != Phase::Lingering).then_some(&conn.peer),
+            Self::Datagrams(socket) => socket.peer.as_ref(),
             _ => None,
         }
     }
@@ -86,6 +108,7 @@ impl Entry {
             Self::Conn(conn) => Some(conn.describe(now, name)),
             Self::Listener(listening) => Some(Connection::new(listening.key, Kind::Listener, name, listening.local.clone())),
             Self::Dispatcher(dispatching) => Some(Connection::new(dispatching.key, Kind::Dispatcher, name, Address::Fd)),
+            Self::Datagrams(socket) => Some(socket.describe(name)),
             Self::Retired => None,
         }
     }
@@ -96,6 +119,7 @@ impl Entry {
             Self::Conn(conn) => conn.flags,
             Self::Listener(listening) => listening.flags,
             Self::Dispatcher(dispatching) => dispatching.flags,
+            Self::Datagrams(socket) => socket.flags,
             Self::Retired => Flags::default(),
         }
     }
@@ -105,6 +129,7 @@ impl Entry {
             Self::Conn(conn) => &mut conn.flags,
             Self::Listener(listening) => &mut listening.flags,
             Self::Dispatcher(dispatching) => &mut dispatching.flags,
+            Self::Datagrams(socket) => &mut socket.flags,
             Self::Retired => unreachable!("no key leads to a retired slot"),
         }
     }
@@ -115,6 +140,7 @@ impl Entry {
             Self::Conn(conn) => conn.is_open(),
             Self::Listener(listening) => listening.socket.is_some(),
             Self::Dispatcher(dispatching) => !dispatching.flags.has_any(SHUT),
+            Self::Datagrams(socket) => socket.is_open(),
             Self::Retired => false,
         }
     }
@@ -124,6 +150,7 @@ impl Entry {
             Self::Conn(conn) => conn.can_progress(),
             Self::Listener(listening) => listening.can_progress(),
             Self::Dispatcher(dispatching) => dispatching.ready().has_any(READABLE | WRITABLE | PRIORITY),
+            Self::Datagrams(socket) => socket.can_progress(),
             Self::Retired => false,
         }
     }
@@ -133,6 +160,7 @@ impl Entry {
         match self {
             Self::Listener(listening) => listening.flags.insert(READABLE), // whatever it is: accepting finds out
             Self::Dispatcher(dispatching) => dispatching.note(ready),
+            Self::Datagrams(socket) => socket.note(ready),
             Self::Conn(_) | Self::Retired => unreachable!("these are noted elsewhere, or not at all"),
         }
     }
@@ -163,7 +191,7 @@ impl Entry {
                 dispatching.rested();
                 self.requeue(cx);
             }
-            Self::Retired => {}
+            Self::Datagrams(_) | Self::Retired => {}
         }
     }
 
@@ -173,6 +201,7 @@ impl Entry {
             Self::Conn(conn) => return conn.end(reason, cx),
             Self::Listener(listening) => listening.socket.take().is_some(),
             Self::Dispatcher(dispatching) => !dispatching.flags.mark(SHUT),
+            Self::Datagrams(socket) => return socket.end(reason, cx),
             Self::Retired => false,
         };
         match self.key().filter(|_| begins) {

@@ -2,7 +2,7 @@
 //! socket.
 
 use crate::{
-    endpoint::{Conn, Dispatching, Entry, Listening},
+    endpoint::{Conn, DatagramSocket, Dispatching, Entry, Listening},
     key::{Key, Number, SLOTS_MAX, serial_after},
 };
 use slab::Slab;
@@ -152,6 +152,14 @@ impl Slots {
     pub(crate) fn dispatcher(&mut self, key: Key) -> Option<&mut Dispatching> {
         match self.get_mut(key) {
             Some(Entry::Dispatcher(dispatching)) => Some(dispatching),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn datagrams(&mut self, key: Key) -> Option<&mut DatagramSocket> {
+        match self.entries.get_mut(key.index()) {
+            Some(Entry::Datagrams(socket)) if socket.key == key => Some(socket),
             _ => None,
         }
     }

@@ -6,6 +6,7 @@
 //! reach another one; what concerns others it leaves as notes, which are worked off when the loan ends.
 
 mod opening;
+mod datagrams;
 mod dispatching;
 mod draining;
 mod figures;
@@ -60,11 +61,12 @@ pub(crate) struct Counts {
     pub(crate) opened: usize,
     pub(crate) listeners: usize,
     pub(crate) dispatchers: usize,
+    pub(crate) datagrams: usize,
 }
 
 impl Counts {
     pub(crate) fn handlers(&self) -> usize {
-        self.accepted + self.opened + self.listeners + self.dispatchers
+        self.accepted + self.opened + self.listeners + self.dispatchers + self.datagrams
     }
 }
 
@@ -430,6 +432,10 @@ impl Hub {
                 self.counts.dispatchers -= 1;
                 self.slots.remove(key.index());
                 self.forget_reader(key, &targets);
+            }
+            Some(Entry::Datagrams(_)) => {
+                self.counts.datagrams -= 1;
+                self.slots.remove(key.index());
             }
             _ => {}
         }

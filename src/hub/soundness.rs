@@ -27,26 +27,30 @@ impl Hub {
             self.cx.lent.to == NOBODY && self.cx.lent.out.is_empty() && self.cx.lists.notes.is_empty(),
             "nothing is lent between turns"
         );
-        let (mut accepted, mut opened, mut listeners, mut dispatchers, mut lingering) = (0, 0, 0, 0, 0);
+        let (mut accepted, mut opened, mut listeners, mut dispatchers, mut datagrams, mut lingering) = (0, 0, 0, 0, 0, 0);
         for key in self.slots.keys() {
             match self.slots.get(key).and_then(Entry::kind) {
                 Some(Kind::Accepted) => accepted += 1,
                 Some(Kind::Opened) => opened += 1,
                 Some(Kind::Listener) => listeners += 1,
                 Some(Kind::Dispatcher) => dispatchers += 1,
+                Some(Kind::Datagrams) => datagrams += 1,
                 Some(Kind::Lingering) => lingering += 1,
                 None => {}
             }
             if let Some(conn) = self.slots.conn(key) {
                 self.assert_conn_sound(conn);
             }
+            if let Some(Entry::Datagrams(socket)) = self.slots.get(key) {
+                socket.assert_sound();
+            }
             self.assert_entry_sound(key);
         }
         let counts = self.counts;
         assert_eq!(
-            (accepted, opened, listeners, dispatchers, lingering),
-            (counts.accepted, counts.opened, counts.listeners, counts.dispatchers, self.cx.lingering_now),
-            "accepted, opened, listeners, dispatchers, lingering: as counted"
+            (accepted, opened, listeners, dispatchers, datagrams, lingering),
+            (counts.accepted, counts.opened, counts.listeners, counts.dispatchers, counts.datagrams, self.cx.lingering_now),
+            "accepted, opened, listeners, dispatchers, datagrams, lingering: as counted"
         );
         self.assert_shared_rates_sound();
         for &key in self.cx.threads.owned.values() {

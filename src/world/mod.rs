@@ -2,6 +2,7 @@
 //! sees neither a selector nor a system call.
 
 mod os;
+mod packets;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
 mod transport;
@@ -17,6 +18,8 @@ use crate::{
     time::Time,
 };
 pub(crate) use os::OsWorld;
+pub(crate) use packets::{BindHow, Opened, PacketTransport};
+pub use packets::{Interface, PacketSocket};
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -134,6 +137,16 @@ impl dyn World {
     /// A socket that has begun to connect, registered. `WouldBlock`: try again later.
     pub(crate) fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
         ask!(self, world => world.connect(to, from, token))
+    }
+
+    /// A datagram socket, registered.
+    pub(crate) fn bind(&mut self, how: &BindHow, token: usize) -> io::Result<Opened> {
+        ask!(self, world => world.bind(how, token))
+    }
+
+    /// The same of one that the program has opened itself.
+    pub(crate) fn bind_on(&mut self, socket: PacketSocket, how: &BindHow, token: usize) -> io::Result<Opened> {
+        ask!(self, world => world.bind_on(socket, how, token))
     }
 
     /// Says whether readiness will be reported; a source that is always ready is not registered.

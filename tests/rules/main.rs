@@ -11,6 +11,8 @@ mod closing;
 mod connecting;
 #[cfg(unix)]
 mod dispatchers;
+#[cfg(unix)]
+mod datagrams;
 mod draining;
 #[cfg(feature = "sim")]
 mod errnos;

@@ -2,6 +2,7 @@
 //! which opens it and accepts from it; what is here holds for all of them.
 
 mod tcp;
+mod packets;
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
@@ -10,7 +11,7 @@ mod sources;
 mod spare;
 mod workers;
 
-use super::{Event, ListenHow, Listener, Source, Stands, Stream, Which, World};
+use super::{BindHow, Event, ListenHow, Listener, Opened, PacketSocket, Source, Stands, Stream, Which, World};
 use crate::{address::Address, flags::Flags, time::Time};
 use mio::{Events, Poll, Registry, Token, Waker};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -149,6 +150,14 @@ impl OsWorld {
             Address::Unix(Some(_)) | Address::Abstract(_) => unix::connect(to, Rc::clone(&self.registry), token),
             _ => Err(unsupported(to)),
         }
+    }
+
+    pub(super) fn bind(&mut self, how: &BindHow, token: usize) -> io::Result<Opened> {
+        packets::bind(how, Rc::clone(&self.registry), token)
+    }
+
+    pub(super) fn bind_on(&mut self, socket: PacketSocket, how: &BindHow, token: usize) -> io::Result<Opened> {
+        packets::bind_on(socket, how, Rc::clone(&self.registry), token)
     }
 
     pub(super) fn watch(&mut self, mut source: Source<'_>, token: usize) -> io::Result<bool> {

@@ -7,7 +7,10 @@ mod trace;
 mod weather;
 mod work;
 
-use super::{Event, ListenHow, Listener, Moved, Source, Stands, Stream, Which, Workers, World, transport::Transport};
+use super::{
+    BindHow, Event, ListenHow, Listener, Moved, Opened, PacketSocket, Source, Stands, Stream, Which, Workers, World,
+    transport::Transport,
+};
 use crate::{
     address::Address,
     flags::Flags,
@@ -127,6 +130,17 @@ impl SimWorld {
     pub(super) fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
         let end = self.network.borrow_mut().connect(self.host, to, from, token).map_err(Errno::to_error)?;
         Ok(stream(&self.network, end))
+    }
+
+    pub(super) fn bind(&mut self, _: &BindHow, _: usize) -> io::Result<Opened> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn bind_on(&mut self, socket: PacketSocket, _: &BindHow, _: usize) -> io::Result<Opened> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("{socket:?} is of the real system: a simulated world cannot wait for it"),
+        ))
     }
 
     pub(super) fn watch(&mut self, source: Source<'_>, _: usize) -> io::Result<bool> {

@@ -1,0 +1,227 @@
+//! [`Datagram`]: packets, each by itself, and not a stream.
+
+use super::{Core, Scope};
+use crate::{
+    address::{Address, Target},
+    bind::Bind,
+    endpoint::{Arrival, Packet},
+    key::Key,
+    panics::{Payload, discard},
+    reason::{Outcome, Reason},
+    table::Table,
+    world::PacketSocket,
+};
+use std::{any::Any, io};
+
+/// What one datagram socket does: UDP, a Unix datagram socket, or one of your own, [bound](crate::Net::bind).
+///
+/// ```text
+/// (received | oversized | failed | writable)* closed
+/// ```
+///
+/// A datagram comes whole or not at all, by itself, and perhaps twice, late, or in another order. An `Err` ends the socket with
+/// [`Reason::Failed`], a panic with [`Reason::Panicked`]; but what is wrong with one datagram is no reason for that: anybody may
+/// send one. The chapter is [datagrams](crate::manual::datagrams).
+///
+/// ```
+/// # use mainspring::{Address, Datagram, Outcome, Scope};
+/// struct Echo;
+///
+/// impl<S> Datagram<S> for Echo {
+///     fn received(&mut self, scope: &mut Scope<'_, S>, _: &mut S, bytes: &[u8], _: &Address) -> Outcome {
+///         scope.reply(bytes);
+///         Ok(())
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a datagram for the state `{S}`",
+    label = "this has to be a `Datagram<{S}>`",
+    note = "write `impl Datagram<{S}> for {Self}`: its `received` is called with each datagram that comes",
+    note = "what streams of bytes are given to is a `Protocol`: `Net::listen` and `Net::connect` take one"
+)]
+#[allow(unused_variables)]
+pub trait Datagram<S = ()>: Any {
+    /// One came, whole; it may be empty. [`Scope::reply`] answers it.
+    ///
+    /// # Errors
+    /// End the socket.
+    fn received(&mut self, scope: &mut Scope<'_, S>, state: &mut S, bytes: &[u8], from: &Address) -> Outcome;
+
+    /// One came that is longer than the socket takes ([`Bind::largest`]): its first bytes; the rest is lost. Default: it is
+    /// dropped, and counted in [`Stats`](crate::Stats).
+    ///
+    /// # Errors
+    /// End the socket.
+    fn oversized(&mut self, scope: &mut Scope<'_, S>, state: &mut S, bytes: &[u8], from: &Address) -> Outcome {
+        Ok(())
+    }
+
+    /// One that was sent did not reach `to`: the kernel refused it, or a peer has said that nobody has that port (only to a
+    /// socket that is [connected](Bind::peer); and of an earlier one, nobody knows which). Or receiving failed. The socket stays.
+    /// Which error means what says [the manual](crate::manual::errors#datagrams). Default: nothing.
+    ///
+    /// # Errors
+    /// End the socket.
+    fn failed(&mut self, scope: &mut Scope<'_, S>, state: &mut S, to: &Address, error: io::Error) -> Outcome {
+        Ok(())
+    }
+
+    /// Something had to [wait](Bind::queue), and all of it has left. Default: nothing.
+    ///
+    /// # Errors
+    /// End the socket.
+    fn writable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Outcome {
+        Ok(())
+    }
+
+    /// The end: the last callback, exactly once. What still waited has left if the kernel took it at once.
+    fn closed(&mut self, scope: &mut Scope<'_, S>, state: &mut S, why: Reason) {}
+}
+
+/// The object behind a slot. It hands out no `&mut dyn Datagram<S>`, so `S` need not be `'static`.
+pub(crate) trait AnyDatagram<S> {
+    fn received(&mut self, scope: &mut Scope<'_, S>, state: &mut S, bytes: &[u8], from: &Address) -> Outcome;
+    fn oversized(&mut self, scope: &mut Scope<'_, S>, state: &mut S, bytes: &[u8], from: &Address) -> Outcome;
+    fn failed(&mut self, scope: &mut Scope<'_, S>, state: &mut S, to: &Address, error: io::Error) -> Outcome;
+    fn writable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Outcome;
+    fn closed(&mut self, scope: &mut Scope<'_, S>, state: &mut S, why: Reason);
+    fn type_name(&self) -> &'static str;
+}
+
+impl<S, D: Datagram<S>> AnyDatagram<S> for D {
+    fn received(&mut self, scope: &mut Scope<'_, S>, state: &mut S, bytes: &[u8], from: &Address) -> Outcome {
+        Datagram::received(self, scope, state, bytes, from)
+    }
+
+    fn oversized(&mut self, scope: &mut Scope<'_, S>, state: &mut S, bytes: &[u8], from: &Address) -> Outcome {
+        Datagram::oversized(self, scope, state, bytes, from)
+    }
+
+    fn failed(&mut self, scope: &mut Scope<'_, S>, state: &mut S, to: &Address, error: io::Error) -> Outcome {
+        Datagram::failed(self, scope, state, to, error)
+    }
+
+    fn writable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Outcome {
+        Datagram::writable(self, scope, state)
+    }
+
+    fn closed(&mut self, scope: &mut Scope<'_, S>, state: &mut S, why: Reason) {
+        Datagram::closed(self, scope, state, why);
+    }
+
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<D>()
+    }
+}
+
+/// Those of one reactor, made with the first. What is done with them is named here, so that a program without any links nothing
+/// of it.
+pub(crate) struct Datagrams<S> {
+    table: Table<Key, Box<dyn AnyDatagram<S>>>,
+    pub(crate) serve: fn(&mut Core<S>, Key, &mut S, &mut Vec<u8>),
+    pub(super) send: fn(&mut Core<S>, Key, Option<&Address>, &[u8]) -> bool,
+    pub(crate) finish: fn(&mut Core<S>, Key, Reason, &mut S) -> Result<(), Payload>,
+    pub(super) discard: fn(&mut Self),
+}
+
+impl<S> Datagrams<S> {
+    fn new() -> Self {
+        Self {
+            table: Table::default(),
+            serve: Core::serve_datagrams,
+            send: |core, key, to, bytes| core.hub.send_datagram(key, to, bytes),
+            finish: Core::finish_datagrams,
+            discard: Self::discard_all,
+        }
+    }
+
+    pub(super) fn type_name(&self, key: Key) -> Option<&'static str> {
+        Some(self.table.get(key)?.type_name())
+    }
+
+    fn discard_all(&mut self) {
+        for (_, datagram) in self.table.take_all() {
+            discard("a datagram", datagram);
+        }
+    }
+}
+
+impl<S> Core<S> {
+    pub(super) fn bind(&mut self, at: Option<&Target>, options: &Bind, datagram: Box<dyn AnyDatagram<S>>) -> io::Result<Key> {
+        let key = self.hub.bind(at, options)?;
+        self.keep_datagram(key, datagram);
+        Ok(key)
+    }
+
+    pub(super) fn bind_on(&mut self, socket: PacketSocket, options: &Bind, datagram: Box<dyn AnyDatagram<S>>) -> io::Result<Key> {
+        let key = self.hub.bind_on(socket, options)?;
+        self.keep_datagram(key, datagram);
+        Ok(key)
+    }
+
+    fn keep_datagram(&mut self, key: Key, datagram: Box<dyn AnyDatagram<S>>) {
+        self.datagrams.get_or_insert_with(Datagrams::new).table.put(key, datagram);
+    }
+
+    pub(super) fn send_datagram(&mut self, key: Key, to: Option<&Address>, bytes: &[u8]) -> bool {
+        let Some(send) = self.datagrams.as_ref().map(|all| all.send) else { return false };
+        send(self, key, to, bytes)
+    }
+
+    /// What has come, within the budgets; news of what was sent; what waits leaves. `buffer` is the reactor's.
+    fn serve_datagrams(&mut self, key: Key, state: &mut S, buffer: &mut Vec<u8>) {
+        let Some(mut datagram) = self.datagrams.as_mut().and_then(|all| all.table.take(key)) else { return };
+        self.hub.flush_datagrams(key);
+        self.hub.cx.lent.has_spent = false;
+        let mut bytes_left = self.hub.cx.config.turn_bytes;
+        for _ in 0..self.hub.cx.config.turn_datagrams {
+            let arrival = self.hub.next_arrival(key, buffer);
+            let bytes = match &arrival {
+                Arrival::Nothing => break,
+                Arrival::Packet(packet) => packet.bytes,
+                _ => 0,
+            };
+            self.tell_arrival(key, &mut *datagram, arrival, state, buffer);
+            bytes_left = bytes_left.saturating_sub(bytes);
+            if bytes_left == 0 || self.hub.cx.is_share_spent() {
+                break;
+            }
+        }
+        if let Some(all) = self.datagrams.as_mut() {
+            all.table.put(key, datagram);
+        }
+        self.hub.requeue(key);
+    }
+
+    fn tell_arrival(&mut self, key: Key, datagram: &mut dyn AnyDatagram<S>, arrival: Arrival, state: &mut S, buffer: &[u8]) {
+        let name = datagram.type_name();
+        let outcome = match arrival {
+            Arrival::Packet(Packet { bytes, from, is_cut: false }) => self.run_guarded(Some(key), name, "received", |net| {
+                datagram.received(&mut Scope::from(net.core, key, &from), state, &buffer[..bytes], &from)
+            }),
+            Arrival::Packet(Packet { bytes, from, .. }) => self.run_guarded(Some(key), name, "oversized", |net| {
+                datagram.oversized(&mut Scope::from(net.core, key, &from), state, &buffer[..bytes], &from)
+            }),
+            Arrival::Failure { to, error } => self
+                .run_guarded(Some(key), name, "failed", |net| datagram.failed(&mut Scope::new(net.core, key), state, &to, error)),
+            Arrival::Writable => {
+                self.run_guarded(Some(key), name, "writable", |net| datagram.writable(&mut Scope::new(net.core, key), state))
+            }
+            Arrival::Nothing => return,
+        };
+        self.hub.obey(key, outcome);
+    }
+
+    fn finish_datagrams(&mut self, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
+        self.hub.cx.stats.closed.count(&why);
+        self.hub.finish_datagrams(key, why.is_clean());
+        let Some(mut datagram) = self.datagrams.as_mut().and_then(|all| all.table.remove(key)) else { return Ok(()) };
+        let name = datagram.type_name();
+        let closed = self.run_guarded(Some(key), name, "closed", |net| {
+            datagram.closed(&mut Scope::new(net.core, key), state, why);
+        });
+        discard("a datagram", datagram);
+        closed
+    }
+}

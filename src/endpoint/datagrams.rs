@@ -1,0 +1,376 @@
+//! One datagram socket: what waits to be sent, what is to be told. No callback is called here.
+
+use crate::{
+    address::Address,
+    bind::{Bind, Full, LARGEST},
+    cx::Cx,
+    flags::*,
+    key::Key,
+    panics::discard,
+    reason::Reason,
+    room::Room,
+    stats::{Connection, Kind},
+    world::{Opened, PacketTransport},
+};
+use std::{collections::VecDeque, io};
+
+/// So many datagrams that did not reach anybody are told one by one; those of more until then are only counted.
+const FAILURES_MAX: usize = 64;
+
+/// So many errors of receiving in a row are no end, however few datagrams a turn has.
+const ERRORS_MIN: usize = 16;
+
+/// What it costs to keep one, at least.
+const COST_MIN: usize = 64;
+
+pub(crate) struct DatagramSocket {
+    pub(crate) key: Key,
+    pub(crate) socket: Box<dyn PacketTransport>,
+    pub(crate) local: Address,
+    pub(crate) peer: Option<Address>,
+    /// Of `READABLE`, `WRITABLE`, `PEER_ENDED`: what the selector has said and nobody has contradicted. `FAILED`: failures are to
+    /// be told. `OWES_WRITABLE`. And `IN_READY`, `IN_DIRTY`, `SHUT`.
+    pub(crate) flags: Flags,
+    has_end: bool,
+    full: Full,
+    largest: usize,
+    queue_max: usize,
+    /// What the kernel would not take. While there is something, everything goes behind it. Not empty ⇔ room is reported
+    queue: VecDeque<Waiting>,
+    /// What they cost together. queued <= queue_max
+    queued: usize,
+    /// FAILED ⇔ not empty, or SHUT
+    failures: VecDeque<(Address, io::Error)>,
+    /// Errors of receiving since a packet came, or nothing was there.
+    errors: usize,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+}
+
+struct Waiting {
+    /// Nothing: the peer.
+    to: Option<Address>,
+    bytes: Box<[u8]>,
+}
+
+impl Waiting {
+    fn cost(&self) -> usize {
+        cost(&self.bytes)
+    }
+}
+
+fn cost(bytes: &[u8]) -> usize {
+    bytes.len().max(COST_MIN)
+}
+
+/// What there is to tell.
+pub(crate) enum Arrival {
+    Packet(Packet),
+    Failure {
+        to: Address,
+        error: io::Error,
+    },
+    Writable,
+    /// Nothing now.
+    Nothing,
+}
+
+/// One that lies in the buffer.
+pub(crate) struct Packet {
+    pub(crate) bytes: usize,
+    pub(crate) from: Address,
+    /// These are only the first of its bytes.
+    pub(crate) is_cut: bool,
+}
+
+impl DatagramSocket {
+    pub(crate) fn new(key: Key, opened: Opened, options: &Bind) -> Self {
+        let Opened { socket, local, peer, has_end } = opened;
+        let mut flags = Flags::default();
+        flags.insert(WRITABLE);
+        Self {
+            key,
+            socket,
+            local,
+            peer,
+            flags,
+            has_end,
+            full: options.full,
+            largest: options.largest,
+            queue_max: options.queue,
+            queue: VecDeque::new(),
+            queued: 0,
+            failures: VecDeque::new(),
+            errors: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        !self.flags.has_any(SHUT)
+    }
+
+    pub(crate) fn can_progress(&self) -> bool {
+        let can_send = self.flags.has_any(WRITABLE) && !self.queue.is_empty();
+        self.is_open() && (self.flags.has_any(READABLE | FAILED | OWES_WRITABLE) || can_send)
+    }
+
+    /// An event. An error is found by reading.
+    pub(crate) fn note(&mut self, ready: Flags) {
+        self.flags.insert(ready.only(READABLE | WRITABLE | PEER_ENDED));
+    }
+
+    pub(crate) fn describe(&self, name: &'static str) -> Connection {
+        Connection {
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            queued: self.queued,
+            is_connected: self.peer.is_some(),
+            is_ending: !self.is_open(),
+            is_congested: !self.queue.is_empty(),
+            ..Connection::new(self.key, Kind::Datagrams, name, self.peer.as_ref().unwrap_or(&self.local).clone())
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------- receiving
+
+    /// The next thing to tell. A packet lies in the buffer, which is made as large as it needs to be.
+    #[inline]
+    pub(crate) fn next_arrival(&mut self, buffer: &mut Vec<u8>, cx: &mut Cx) -> Arrival {
+        if !self.flags.has_just(READABLE, READABLE | FAILED | OWES_WRITABLE | SHUT) {
+            return self.next_news();
+        }
+        // One byte more than is taken: so a longer one is known. (Windows has an error for that, without the sender's address.)
+        let room = if cfg!(windows) { LARGEST } else { self.largest } + 1;
+        if buffer.len() < room {
+            buffer.resize(room, 0);
+        }
+        match self.socket.recv_from(&mut buffer[..room]) {
+            Ok((0, _)) if self.has_end && self.flags.has_any(PEER_ENDED) => {
+                self.end(Reason::Eof, cx);
+                Arrival::Nothing
+            }
+            Ok((bytes, from)) => {
+                self.errors = 0;
+                let is_cut = bytes > self.largest;
+                let bytes = bytes.min(self.largest);
+                self.bytes_in += bytes as u64;
+                cx.stats.datagrams_in += 1;
+                cx.stats.datagrams_oversized += u64::from(is_cut);
+                Arrival::Packet(Packet { bytes, from, is_cut })
+            }
+            Err(error) => self.not_received(error, cx),
+        }
+    }
+
+    #[cold]
+    fn next_news(&mut self) -> Arrival {
+        if !self.is_open() {
+            return Arrival::Nothing;
+        }
+        if let Some((to, error)) = self.failures.pop_front() {
+            self.flags.put(FAILED, !self.failures.is_empty());
+            return Arrival::Failure { to, error };
+        }
+        self.failures.give_back();
+        if self.flags.has_any(OWES_WRITABLE) {
+            self.flags.remove(OWES_WRITABLE);
+            return Arrival::Writable;
+        }
+        Arrival::Nothing
+    }
+
+    #[inline(never)]
+    fn not_received(&mut self, error: io::Error, cx: &mut Cx) -> Arrival {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                self.errors = 0;
+                self.flags.remove(READABLE);
+                Arrival::Nothing
+            }
+            io::ErrorKind::Interrupted => Arrival::Nothing, // the next turn tries again
+            _ => {
+                self.errors += 1;
+                if self.errors >= cx.config.turn_datagrams.max(ERRORS_MIN) {
+                    self.end(Reason::Io(error), cx);
+                    return Arrival::Nothing;
+                }
+                Arrival::Failure { to: self.peer.clone().unwrap_or(Address::Fd), error }
+            }
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------------------- sending
+
+    /// At once if nothing waits. Whether it has left, is queued, or is to be told as failed.
+    pub(crate) fn send(&mut self, to: Option<&Address>, bytes: &[u8], cx: &mut Cx) -> bool {
+        if !self.is_open() || (to.is_none() && self.peer.is_none()) {
+            return false;
+        }
+        if !self.queue.is_empty() {
+            return self.enqueue(to, bytes, cx);
+        }
+        match self.send_now(to, bytes, cx) {
+            Ok(()) => {
+                self.count_sent(bytes, cx);
+                true
+            }
+            Err(error) => self.not_sent(to, bytes, error, cx),
+        }
+    }
+
+    #[inline]
+    fn send_now(&mut self, to: Option<&Address>, bytes: &[u8], cx: &mut Cx) -> io::Result<()> {
+        self.socket.send_to(bytes, to).or_else(|error| self.send_again(to, bytes, error, cx))
+    }
+
+    /// What is refused is an earlier one, of which a send hears first if no receive came between: this one has not been tried.
+    #[inline(never)]
+    fn send_again(&mut self, to: Option<&Address>, bytes: &[u8], error: io::Error, cx: &mut Cx) -> io::Result<()> {
+        if self.peer.is_none() || error.kind() != io::ErrorKind::ConnectionRefused {
+            return Err(error);
+        }
+        self.fail(None, error, cx);
+        self.socket.send_to(bytes, to)
+    }
+
+    #[inline]
+    fn count_sent(&mut self, bytes: &[u8], cx: &mut Cx) {
+        self.bytes_out += bytes.len() as u64;
+        cx.stats.datagrams_out += 1;
+    }
+
+    #[inline(never)]
+    fn not_sent(&mut self, to: Option<&Address>, bytes: &[u8], error: io::Error, cx: &mut Cx) -> bool {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => self.enqueue(to, bytes, cx),
+            _ => {
+                self.fail(to, error, cx);
+                true
+            }
+        }
+    }
+
+    /// One did not reach anybody. It is told in a later turn, because a callback may be running.
+    fn fail(&mut self, to: Option<&Address>, error: io::Error, cx: &mut Cx) {
+        cx.stats.datagrams_dropped += 1;
+        if self.failures.len() < FAILURES_MAX {
+            let to = to.or(self.peer.as_ref()).cloned().unwrap_or(Address::Fd);
+            self.failures.push_back((to, error));
+            self.flags.insert(FAILED);
+        }
+        self.requeue(cx);
+    }
+
+    fn enqueue(&mut self, to: Option<&Address>, bytes: &[u8], cx: &mut Cx) -> bool {
+        let needs = cost(bytes);
+        while self.full == Full::DropOldest && needs <= self.queue_max && self.queued + needs > self.queue_max {
+            self.drop_oldest();
+            cx.stats.datagrams_dropped += 1;
+        }
+        if self.queued + needs > self.queue_max {
+            cx.stats.datagrams_dropped += 1;
+            if self.full == Full::Close {
+                self.end(Reason::Overflow, cx);
+            }
+            return false;
+        }
+        if self.queue.is_empty() && !self.wait_for_room(cx) {
+            return false;
+        }
+        self.queued += needs;
+        self.queue.push_back(Waiting { to: to.cloned(), bytes: bytes.into() });
+        true
+    }
+
+    /// `false`: the selector does not tell, and that is its end.
+    fn wait_for_room(&mut self, cx: &mut Cx) -> bool {
+        self.flags.remove(WRITABLE);
+        match self.socket.want_writable(true) {
+            Ok(()) => true,
+            Err(error) => {
+                self.end(Reason::Io(error), cx);
+                false
+            }
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.queue.pop_front() {
+            self.queued -= oldest.cost();
+        }
+    }
+
+    /// What waits leaves, as far as the kernel takes it, and not more than so many.
+    pub(crate) fn flush(&mut self, cx: &mut Cx) {
+        let most = cx.config.turn_datagrams;
+        for _ in 0..most {
+            if self.queue.is_empty() || !self.flags.has_any(WRITABLE) {
+                return;
+            }
+            self.flush_one(cx);
+        }
+    }
+
+    fn flush_one(&mut self, cx: &mut Cx) {
+        let Some(first) = self.queue.pop_front() else { return };
+        match self.send_now(first.to.as_ref(), &first.bytes, cx) {
+            Ok(()) => self.count_sent(&first.bytes, cx),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return self.queue.push_front(first),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.flags.remove(WRITABLE);
+                return self.queue.push_front(first);
+            }
+            Err(error) => self.fail(first.to.as_ref(), error, cx),
+        }
+        self.queued -= first.cost();
+        if self.queue.is_empty() {
+            self.queue.give_back();
+            self.flags.insert(OWES_WRITABLE);
+            if let Err(error) = self.socket.want_writable(false) {
+                self.end(Reason::Io(error), cx);
+            }
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------------------- the end
+
+    fn requeue(&mut self, cx: &mut Cx) {
+        if self.can_progress() && !self.flags.mark(IN_READY) {
+            cx.lists.ready.push(self.key);
+        }
+    }
+
+    /// Begins to end; whether this is the cause. `closed` comes at the end of the turn.
+    pub(crate) fn end(&mut self, reason: Reason, cx: &mut Cx) -> bool {
+        if self.flags.mark(SHUT) {
+            discard("an error that came too late", reason);
+            return false;
+        }
+        cx.lists.closing.push_back((self.key, reason));
+        true
+    }
+
+    /// Nothing is told any more. What waits leaves if the kernel takes it now: nobody waits for that.
+    pub(crate) fn finish(&mut self, is_clean: bool, cx: &mut Cx) {
+        if is_clean {
+            self.flags.insert(WRITABLE);
+            while !self.queue.is_empty() && self.flags.has_any(WRITABLE) {
+                self.flush_one(cx);
+            }
+        }
+        cx.stats.datagrams_dropped += self.queue.len() as u64;
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn assert_sound(&self) {
+        let key = self.key;
+        assert_eq!(self.queued, self.queue.iter().map(Waiting::cost).sum::<usize>(), "{key} counts what waits");
+        assert!(self.queued <= self.queue_max, "{key} keeps more than it may");
+        assert!(self.failures.len() <= FAILURES_MAX);
+        assert!(self.flags.has_any(SHUT) || self.flags.has_any(FAILED) == !self.failures.is_empty(), "{key} tells what failed");
+        let waits = !self.queue.is_empty();
+        assert!(self.flags.has_any(WRITABLE | SHUT) || waits, "{key} waits for room, and has nothing to send");
+    }
+}

@@ -1,0 +1,99 @@
+//! Datagram sockets: opening them, sending by key, and the end of one.
+
+use super::Hub;
+use crate::{
+    address::{Address, Target},
+    bind::Bind,
+    endpoint::{Arrival, DatagramSocket, Entry},
+    key::Key,
+    world::{Interface, Opened, PacketSocket, PacketTransport, wants_descriptor},
+};
+use socket2::SockRef;
+use std::{io, net::IpAddr};
+
+impl Hub {
+    pub(crate) fn bind(&mut self, at: Option<&Target>, options: &Bind) -> io::Result<Key> {
+        self.refuse_if_shut()?;
+        let how = options.how(at)?;
+        let place = how.at.as_ref().or(how.peer.as_ref()).unwrap_or(&Address::Fd).clone();
+        loop {
+            let key = self.next_key()?;
+            match self.cx.world.bind(&how, key.token()) {
+                Ok(opened) => return Ok(self.admit_datagrams(key, opened, options)),
+                Err(error) if wants_descriptor(&error) && self.reset_first_lingering() => {}
+                Err(error) => {
+                    let text = format!("cannot take datagrams on {place}: {error}");
+                    return Err(io::Error::new(error.kind(), text));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn bind_on(&mut self, socket: PacketSocket, options: &Bind) -> io::Result<Key> {
+        self.refuse_if_shut()?;
+        let key = self.next_key()?;
+        let opened = self.cx.world.bind_on(socket, &options.how(None)?, key.token())?;
+        Ok(self.admit_datagrams(key, opened, options))
+    }
+
+    fn admit_datagrams(&mut self, key: Key, opened: Opened, options: &Bind) -> Key {
+        log::info!(target: "mainspring", "{key} takes datagrams on {}", opened.local);
+        self.slots.insert(DatagramSocket::new(key, opened, options));
+        self.counts.datagrams += 1;
+        key
+    }
+
+    /// Whether it has left, waits, or is to be told as failed.
+    pub(crate) fn send_datagram(&mut self, key: Key, to: Option<&Address>, bytes: &[u8]) -> bool {
+        self.slots.datagrams(key).is_some_and(|socket| socket.send(to, bytes, &mut self.cx))
+    }
+
+    /// What is to be told to it next.
+    #[inline]
+    pub(crate) fn next_arrival(&mut self, key: Key, buffer: &mut Vec<u8>) -> Arrival {
+        match self.slots.datagrams(key) {
+            Some(socket) => socket.next_arrival(buffer, &mut self.cx),
+            None => Arrival::Nothing,
+        }
+    }
+
+    /// Before its turn: what waits leaves.
+    pub(crate) fn flush_datagrams(&mut self, key: Key) {
+        if let Some(socket) = self.slots.datagrams(key) {
+            socket.flush(&mut self.cx);
+        }
+    }
+
+    pub(crate) fn join_group(&mut self, key: Key, group: IpAddr, on: Interface) -> io::Result<()> {
+        let joined = self.group_socket(key, group)?.join(group, on);
+        joined.map_err(|error| io::Error::new(error.kind(), format!("cannot join {group}: {error}")))
+    }
+
+    pub(crate) fn leave_group(&mut self, key: Key, group: IpAddr, on: Interface) -> io::Result<()> {
+        let left = self.group_socket(key, group)?.leave(group, on);
+        left.map_err(|error| io::Error::new(error.kind(), format!("cannot leave {group}: {error}")))
+    }
+
+    fn group_socket(&mut self, key: Key, group: IpAddr) -> io::Result<&mut dyn PacketTransport> {
+        if !group.is_multicast() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{group} is no multicast group")));
+        }
+        match self.slots.datagrams(key).filter(|socket| socket.is_open()) {
+            Some(socket) => Ok(&mut *socket.socket),
+            None => Err(io::Error::new(io::ErrorKind::NotFound, format!("{key} is no datagram socket, or has begun to end"))),
+        }
+    }
+
+    pub(crate) fn packet_socket(&self, key: Key) -> Option<SockRef<'_>> {
+        match self.slots.get(key)? {
+            Entry::Datagrams(socket) => socket.socket.socket(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn finish_datagrams(&mut self, key: Key, is_clean: bool) {
+        if let Some(socket) = self.slots.datagrams(key) {
+            socket.finish(is_clean, &mut self.cx);
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! Sockets that carry packets: UDP, Unix datagrams, and those that the program has opened itself.
+
+#[cfg(unix)]
+use super::socket_file::SocketFile;
+use super::{
+    super::{BindHow, Interface, Opened, PacketSocket, PacketTransport},
+    unsupported,
+};
+use crate::address::Address;
+#[cfg(unix)]
+use mio::net::UnixDatagram;
+use mio::{Interest, Registry, Token, event::Source, net::UdpSocket};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    rc::Rc,
+};
+
+/// Every address of a family.
+fn any(like: IpAddr) -> SocketAddr {
+    let ip = if like.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv6Addr::UNSPECIFIED) };
+    SocketAddr::new(ip, 0)
+}
+
+pub(super) fn bind(how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
+    match how.at.as_ref().or(how.peer.as_ref()) {
+        Some(Address::Ip(addr)) => {
+            bind_udp(how.at.as_ref().and_then(Address::ip).unwrap_or(any(addr.ip())), how, registry, token)
+        }
+        #[cfg(unix)]
+        Some(Address::Unix(Some(_)) | Address::Abstract(_)) => bind_unix(how, registry, token),
+        other => Err(unsupported(other.unwrap_or(&Address::Fd))),
+    }
+}
+
+fn bind_udp(at: SocketAddr, how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
+    if how.reuse_port && !cfg!(unix) {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no SO_REUSEPORT"));
+    }
+    let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
+    if let (true, Some(only)) = (at.is_ipv6(), how.v6only) {
+        socket.set_only_v6(only)?;
+    }
+    #[cfg(unix)]
+    socket.set_reuse_port(how.reuse_port)?;
+    set_options(&socket, how)?;
+    socket.bind(&at.into())?;
+    let peer = how.peer.as_ref().map(|peer| peer.ip().ok_or_else(|| unsupported(peer))).transpose()?;
+    if let Some(peer) = peer {
+        socket.connect(&mapped(peer, at.is_ipv6()).into())?;
+    }
+    adopt_ip(socket, peer, registry, token)
+}
+
+fn set_options(socket: &Socket, how: &BindHow) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    if how.broadcast {
+        socket.set_broadcast(true)?;
+    }
+    if let Some(bytes) = how.recv_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = how.send_buffer {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn bind_unix(how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
+    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    set_options(&socket, how)?;
+    let file = match &how.at {
+        Some(Address::Unix(Some(path))) => Some(SocketFile::bind(&socket, path)?),
+        Some(at) => {
+            socket.bind(&at.to_socket()?)?;
+            None
+        }
+        None => None,
+    };
+    if let Some(peer) = &how.peer {
+        socket.connect(&peer.to_socket()?)?;
+    }
+    let local = how.at.clone().unwrap_or(Address::Unix(None));
+    adopt_unix(socket, local, how.peer.clone(), Type::DGRAM, file, registry, token)
+}
+
+/// One that the program has opened itself: bound and connected as it is.
+pub(super) fn bind_on(socket: PacketSocket, how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
+    let (domain, kind) = socket.kind()?;
+    let socket = socket.0;
+    set_options(&socket, how)?;
+    match domain {
+        #[cfg(unix)]
+        Domain::UNIX => {
+            let local = Address::of_socket(&socket.local_addr()?);
+            let peer = socket.peer_addr().ok().map(|peer| Address::of_socket(&peer));
+            adopt_unix(socket, local, peer, kind, None, registry, token)
+        }
+        Domain::IPV4 | Domain::IPV6 => {
+            let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
+            adopt_ip(socket, peer.map(unmapped), registry, token)
+        }
+        #[cfg(unix)]
+        _ => adopt_other(socket, registry, token),
+        #[cfg(not(unix))]
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
+    let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+    let socket = UdpSocket::from_std(socket.into());
+    let packets = IpPackets { socket: Registered::new(socket, registry, token)?, is_v6: local.is_ipv6(), peer };
+    Ok(Opened { socket: Box::new(packets), local: Address::Ip(local), peer: peer.map(Address::Ip), has_end: false })
+}
+
+/// Netlink, and whatever else has addresses that are none of ours: it is read and written without.
+#[cfg(unix)]
+fn adopt_other(socket: Socket, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
+    let socket = UdpSocket::from_std(socket.into());
+    let packets = PlainPackets(Registered::new(socket, registry, token)?);
+    Ok(Opened { socket: Box::new(packets), local: Address::Fd, peer: Some(Address::Fd), has_end: false })
+}
+
+#[cfg(unix)]
+fn adopt_unix(
+    socket: Socket,
+    local: Address,
+    peer: Option<Address>,
+    kind: Type,
+    file: Option<SocketFile>,
+    registry: Rc<Registry>,
+    token: usize,
+) -> io::Result<Opened> {
+    let has_end = kind == Type::SEQPACKET;
+    let socket = UnixDatagram::from_std(std::os::fd::OwnedFd::from(socket).into());
+    let socket = Registered::new(socket, registry, token)?;
+    let packets = UnixPackets { _file: file, socket, peer: peer.clone(), has_end };
+    Ok(Opened { socket: Box::new(packets), local, peer, has_end })
+}
+
+/// A socket that the selector knows. mio's own are armed again by themselves when they answer `WouldBlock`.
+struct Registered<T: Source> {
+    socket: T,
+    registry: Rc<Registry>,
+    token: usize,
+    interests: Interest,
+}
+
+impl<T: Source> Registered<T> {
+    fn new(socket: T, registry: Rc<Registry>, token: usize) -> io::Result<Self> {
+        let interests = Interest::READABLE;
+        let mut this = Self { socket, registry, token, interests };
+        this.registry.register(&mut this.socket, Token(token), interests)?;
+        Ok(this)
+    }
+
+    fn want_writable(&mut self, on: bool) -> io::Result<()> {
+        self.interests = if on { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        match self.registry.reregister(&mut self.socket, Token(self.token), self.interests) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.register_again(),
+            other => other,
+        }
+    }
+
+    /// poll(2) lets go of a descriptor that has an error, which mio then does not know any more.
+    #[cold]
+    fn register_again(&mut self) -> io::Result<()> {
+        let _ = self.registry.deregister(&mut self.socket); // it says again that it is not there
+        self.registry.register(&mut self.socket, Token(self.token), self.interests)
+    }
+
+    /// What a system call came to; if that was not known to the selector, it is tried again when there is something.
+    #[cold]
+    fn look_at<R>(&mut self, error: io::Error) -> io::Result<R> {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(error);
+        }
+        self.register_again()?;
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+/// Explicitly: whoever has a duplicate of the descriptor would keep it registered.
+impl<T: Source> Drop for Registered<T> {
+    fn drop(&mut self) {
+        let _ = self.registry.deregister(&mut self.socket);
+    }
+}
+
+struct IpPackets {
+    socket: Registered<UdpSocket>,
+    is_v6: bool,
+    peer: Option<SocketAddr>,
+}
+
+/// An IPv4 address as an IPv6 socket has it (RFC 4291, 2.5.5.2).
+fn mapped(addr: SocketAddr, is_v6: bool) -> SocketAddr {
+    match addr.ip() {
+        IpAddr::V4(ip) if is_v6 => SocketAddr::new(ip.to_ipv6_mapped().into(), addr.port()),
+        _ => addr,
+    }
+}
+
+/// And as everybody else has it.
+fn unmapped(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped().map_or(addr, |ip| SocketAddr::new(ip.into(), v6.port())),
+        SocketAddr::V4(_) => addr,
+    }
+}
+
+impl PacketTransport for IpPackets {
+    fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, Address)> {
+        match self.socket.socket.recv_from(buf) {
+            Ok((bytes, from)) => Ok((bytes, Address::Ip(unmapped(from)))),
+            Err(error) => self.socket.look_at(error),
+        }
+    }
+
+    fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
+        let sent = match to {
+            Some(Address::Ip(to)) if self.peer != Some(*to) => self.socket.socket.send_to(bytes, mapped(*to, self.is_v6)),
+            Some(Address::Ip(_)) | None => self.socket.socket.send(bytes),
+            Some(to) => return Err(not_there(to)),
+        };
+        sent.map(drop).or_else(|error| self.socket.look_at(error))
+    }
+
+    fn want_writable(&mut self, on: bool) -> io::Result<()> {
+        self.socket.want_writable(on)
+    }
+
+    fn join(&mut self, group: IpAddr, on: Interface) -> io::Result<()> {
+        let socket = SockRef::from(&self.socket.socket);
+        match (group, on) {
+            (IpAddr::V6(group), on) => socket.join_multicast_v6(&group, number(on)?),
+            (IpAddr::V4(group), Interface::Any) => socket.join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED),
+            (IpAddr::V4(group), Interface::Address(of)) => socket.join_multicast_v4(&group, &of),
+            (IpAddr::V4(group), Interface::Index(index)) => by_number(&socket, group, index, true),
+        }
+    }
+
+    fn leave(&mut self, group: IpAddr, on: Interface) -> io::Result<()> {
+        let socket = SockRef::from(&self.socket.socket);
+        match (group, on) {
+            (IpAddr::V6(group), on) => socket.leave_multicast_v6(&group, number(on)?),
+            (IpAddr::V4(group), Interface::Any) => socket.leave_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED),
+            (IpAddr::V4(group), Interface::Address(of)) => socket.leave_multicast_v4(&group, &of),
+            (IpAddr::V4(group), Interface::Index(index)) => by_number(&socket, group, index, false),
+        }
+    }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        Some(SockRef::from(&self.socket.socket))
+    }
+}
+
+fn not_there(to: &Address) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("`{to}` cannot be reached by a socket of this kind"))
+}
+
+/// Of an IPv4 group, where the system can do that (ip(7), ip_mreqn).
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_vendor = "apple", windows))]
+fn by_number(socket: &SockRef<'_>, group: Ipv4Addr, index: u32, joins: bool) -> io::Result<()> {
+    let interface = socket2::InterfaceIndexOrAddress::Index(index);
+    match joins {
+        true => socket.join_multicast_v4_n(&group, &interface),
+        false => socket.leave_multicast_v4_n(&group, &interface),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_vendor = "apple", windows)))]
+fn by_number(_: &SockRef<'_>, _: Ipv4Addr, _: u32, _: bool) -> io::Result<()> {
+    let text = "this system knows interfaces of IPv4 by their addresses: write Interface::Address";
+    Err(io::Error::new(io::ErrorKind::Unsupported, text))
+}
+
+/// Of an interface of IPv6.
+fn number(on: Interface) -> io::Result<u32> {
+    match on {
+        Interface::Any => Ok(0),
+        Interface::Index(index) => Ok(index),
+        Interface::Address(address) => {
+            let text = format!("IPv6 knows interfaces by their number: not {address}, but Interface::Index");
+            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+        }
+    }
+}
+
+/// Without addresses, by recv(2) and send(2).
+#[cfg(unix)]
+struct PlainPackets(Registered<UdpSocket>);
+
+#[cfg(unix)]
+impl PacketTransport for PlainPackets {
+    fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, Address)> {
+        let bytes = self.0.socket.recv(buf).or_else(|error| self.0.look_at(error))?;
+        Ok((bytes, Address::Fd))
+    }
+
+    fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
+        if let Some(to) = to.filter(|to| **to != Address::Fd) {
+            return Err(not_there(to));
+        }
+        self.0.socket.send(bytes).map(drop).or_else(|error| self.0.look_at(error))
+    }
+
+    fn want_writable(&mut self, on: bool) -> io::Result<()> {
+        self.0.want_writable(on)
+    }
+
+    fn join(&mut self, _: IpAddr, _: Interface) -> io::Result<()> {
+        Err(no_groups())
+    }
+
+    fn leave(&mut self, _: IpAddr, _: Interface) -> io::Result<()> {
+        Err(no_groups())
+    }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        Some(SockRef::from(&self.0.socket))
+    }
+}
+
+#[cfg(unix)]
+fn no_groups() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "only UDP has multicast groups")
+}
+
+#[cfg(unix)]
+struct UnixPackets {
+    /// Goes before the socket.
+    _file: Option<SocketFile>,
+    socket: Registered<UnixDatagram>,
+    peer: Option<Address>,
+    has_end: bool,
+}
+
+#[cfg(unix)]
+impl PacketTransport for UnixPackets {
+    fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, Address)> {
+        if self.has_end {
+            let bytes = self.socket.socket.recv(buf).or_else(|error| self.socket.look_at(error))?;
+            return Ok((bytes, self.peer.clone().unwrap_or(Address::Unix(None))));
+        }
+        let (bytes, from) = self.socket.socket.recv_from(buf).or_else(|error| self.socket.look_at(error))?;
+        Ok((bytes, Address::of_unix(&from)))
+    }
+
+    /// To somebody who is full one cannot wait: the selector tells when there is room of our own, or of our peer's.
+    fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
+        let to = to.filter(|to| self.peer.as_ref() != Some(to));
+        let socket = &self.socket.socket;
+        let sent = match to {
+            None => socket.send(bytes),
+            Some(to) => {
+                let name = to.to_socket()?;
+                socket.try_io(|| SockRef::from(socket).send_to(bytes, &name))
+            }
+        };
+        match sent.map(drop).or_else(|error| self.socket.look_at(error)) {
+            Err(error) if to.is_some() && error.kind() == io::ErrorKind::WouldBlock => {
+                Err(io::Error::from_raw_os_error(libc::ENOBUFS))
+            }
+            other => other,
+        }
+    }
+
+    fn want_writable(&mut self, on: bool) -> io::Result<()> {
+        self.socket.want_writable(on)
+    }
+
+    fn join(&mut self, _: IpAddr, _: Interface) -> io::Result<()> {
+        Err(no_groups())
+    }
+
+    fn leave(&mut self, _: IpAddr, _: Interface) -> io::Result<()> {
+        Err(no_groups())
+    }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        Some(SockRef::from(&self.socket.socket))
+    }
+}

@@ -1,0 +1,111 @@
+//! The seam to sockets that carry packets: each is sent and received by itself, whole or not at all.
+
+use crate::address::Address;
+use socket2::{Domain, SockRef, Socket, Type};
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, UdpSocket},
+};
+
+/// A socket of yours that carries packets, for [`Net::bind_on`](crate::Net::bind_on): made from a
+/// [`std::net::UdpSocket`], a [`std::os::unix::net::UnixDatagram`], or a [`socket2::Socket`] of type DGRAM, RAW or SEQPACKET.
+/// It is made non-blocking, and goes with the datagram socket that it becomes.
+pub struct PacketSocket(pub(crate) Socket);
+
+impl fmt::Debug for PacketSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PacketSocket({:?})", self.0)
+    }
+}
+
+impl From<UdpSocket> for PacketSocket {
+    fn from(socket: UdpSocket) -> Self {
+        Self(socket.into())
+    }
+}
+
+#[cfg(unix)]
+impl From<std::os::unix::net::UnixDatagram> for PacketSocket {
+    fn from(socket: std::os::unix::net::UnixDatagram) -> Self {
+        Self(Socket::from(std::os::fd::OwnedFd::from(socket)))
+    }
+}
+
+impl From<Socket> for PacketSocket {
+    fn from(socket: Socket) -> Self {
+        Self(socket)
+    }
+}
+
+impl PacketSocket {
+    /// # Errors
+    /// For a socket of streams, and where the system does not say what it is.
+    pub(crate) fn kind(&self) -> io::Result<(Domain, Type)> {
+        let kind = (domain(&self.0)?, self.0.r#type()?);
+        if kind.1 == Type::STREAM {
+            let text = "a socket of type STREAM carries no packets";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        Ok(kind)
+    }
+}
+
+/// The system is asked where it can say it; otherwise its address tells.
+fn domain(socket: &Socket) -> io::Result<Domain> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    return socket.domain();
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    return socket.local_addr().map(|addr| addr.domain());
+}
+
+/// Which of the interfaces of this machine: for [`Net::join`](crate::Net::join).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Interface {
+    /// The one that the system chooses.
+    #[default]
+    Any,
+    /// By its number, if_nametoindex(3).
+    Index(u32),
+    /// By an address that it has; IPv4 only.
+    Address(Ipv4Addr),
+}
+
+/// How to open a datagram socket.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BindHow {
+    /// Ours; nothing: any.
+    pub(crate) at: Option<Address>,
+    /// It is connected to this one: nobody else is heard.
+    pub(crate) peer: Option<Address>,
+    pub(crate) reuse_port: bool,
+    pub(crate) v6only: Option<bool>,
+    pub(crate) broadcast: bool,
+    /// Of the kernel, in bytes.
+    pub(crate) recv_buffer: Option<usize>,
+    pub(crate) send_buffer: Option<usize>,
+}
+
+/// A datagram socket that was opened and registered.
+pub(crate) struct Opened {
+    pub(crate) socket: Box<dyn PacketTransport>,
+    /// Where it really is (port 0).
+    pub(crate) local: Address,
+    pub(crate) peer: Option<Address>,
+    /// Its peer can end, and then there is nothing to be received for ever: SEQPACKET.
+    pub(crate) has_end: bool,
+}
+
+/// What moves packets. It is registered for reading; for writing only while that is asked for, because the kernel reports
+/// every packet that leaves.
+pub(crate) trait PacketTransport {
+    /// The next one: its first bytes if `buf` has no room for all, and from whom.
+    fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, Address)>;
+    /// Whole or not at all. To nobody in particular: to its peer.
+    fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()>;
+    /// Whether it is reported that there is room.
+    fn want_writable(&mut self, on: bool) -> io::Result<()>;
+    fn join(&mut self, group: IpAddr, on: Interface) -> io::Result<()>;
+    fn leave(&mut self, group: IpAddr, on: Interface) -> io::Result<()>;
+    fn socket(&self) -> Option<SockRef<'_>>;
+}

@@ -1,0 +1,7 @@
+//! Datagram sockets.
+
+mod common;
+mod receiving;
+mod sending;
+mod ending;
+mod kinds;
