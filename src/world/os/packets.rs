@@ -71,13 +71,14 @@ fn set_options(socket: &Socket, how: &BindHow) -> io::Result<()> {
 fn bind_unix(how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     set_options(&socket, how)?;
-    let file = match &how.at {
-        Some(Address::Unix(Some(path))) => Some(SocketFile::bind(&socket, path)?),
-        Some(at) => {
-            socket.bind(&at.to_socket()?)?;
+    let name = how.at.as_ref().map(Address::to_socket).transpose()?;
+    let file = match (&how.at, &name) {
+        (Some(Address::Unix(Some(path))), _) => Some(SocketFile::bind(&socket, path)?),
+        (_, Some(name)) => {
+            socket.bind(name)?;
             None
         }
-        None => None,
+        (_, None) => None,
     };
     if let Some(peer) = &how.peer {
         socket.connect(&peer.to_socket()?)?;

@@ -43,10 +43,6 @@ impl Journal {
         });
         failed.collect()
     }
-
-    pub(super) fn count(&self, told: &Told) -> usize {
-        self.told.iter().filter(|(_, other)| other == told).count()
-    }
 }
 
 /// Notes each call and then runs `on`.
