@@ -4,7 +4,7 @@
 use super::common::*;
 use mainspring::{
     Interface,
-    testing::{Errno, Host, Sim, Weather},
+    testing::{Errno, Host, Scene, Sim, Weather},
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -237,7 +237,8 @@ fn what_cannot_be_sent_or_bound_fails_as_on_the_real_system() {
     assert_eq!(refused(&mut two, "10.0.0.1:9", Bind::new()), ErrorKind::AddrNotAvailable);
     two.bind(two.client, "[::]:9", Bind::new().v6only(true));
     two.sim.set_sockets_max(two.client, 4);
-    two.bind(two.client, "0.0.0.0:10", Bind::new()).to_string();
+    let one_more = two.sim.net(two.client).bind("0.0.0.0:10", silent());
+    assert!(one_more.is_err(), "it has as many sockets as it may");
 }
 
 #[test]
@@ -265,6 +266,11 @@ fn with_a_full_kernel(full: Full, room: usize) -> (Two, Key) {
 }
 
 impl Two {
+    fn is_congested(&mut self, key: Key) -> bool {
+        let all = self.sim.net(self.client).connections();
+        all.into_iter().find(|socket| socket.key == key).is_some_and(|socket| socket.is_congested)
+    }
+
     /// The kernel takes packets again, and all of this has happened.
     fn lets_go(&mut self) {
         self.sim.fail_operation(self.client, u64::MAX, Errno::Again, false).run_for(SECOND);
@@ -278,11 +284,11 @@ fn with_drop_newest_what_finds_no_room_is_refused_and_the_rest_leaves_in_order()
     assert_eq!(taken, [vec![true; 10], vec![false; 5]].concat());
     two.sim.run_for(SECOND);
     assert!(two.received(two.server).is_empty() && two.sim.state(two.client).told.is_empty());
-    assert!(two.sim.net(two.client).is_congested(key));
+    assert!(two.is_congested(key));
     two.lets_go();
     assert_eq!(two.received(two.server), (0..10).collect::<Vec<_>>());
     assert_eq!(two.sim.state(two.client).told, [(key, Told::Writable)], "once, when all has left");
-    assert!(!two.sim.net(two.client).is_congested(key));
+    assert!(!two.is_congested(key));
     two.sends(key, "10.0.0.1:7", 20..21);
     two.sim.run_for(SECOND);
     assert_eq!(two.sim.state(two.client).count(&Told::Writable), 1, "nothing had to wait");
@@ -319,4 +325,26 @@ fn each_time_that_something_waits_there_is_one_writable() {
         let next = two.sim.operations(two.client);
         two.sim.fail_operation(two.client, next, Errno::Again, true);
     }
+}
+
+#[test]
+fn a_scene_has_peers_that_send_and_take_datagrams() {
+    let mut scene = Scene::new(1, Journal::default());
+    let key = scene.net().bind("0.0.0.0:7", echo()).expect("a free port");
+    let peer = scene.binds("192.0.2.1:0");
+    scene.sends(peer, "127.0.0.1:7", "one").sends(peer, "192.0.2.9:7", "").takes_datagrams(peer, &[b"one", b""]);
+    let [there, connected] = ["192.0.2.2:53"; 2];
+    let server = scene.binds(there);
+    let asking = scene.net().bind_to(connected, silent()).expect("a free port");
+    scene.net().send(asking, "who?");
+    let asked = scene.datagrams(server);
+    let [(from, bytes)] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!((Some(from), &bytes[..]), (scene.net().local(asking).cloned().as_ref(), &b"who?"[..]));
+    scene.sends(server, &from.to_string(), "me").sends(peer, &from.to_string(), "not me");
+    assert_eq!(scene.state().of(asking), [Told::Received(b"me".to_vec(), address(there))]);
+    scene.unbinds(server);
+    scene.net().send(asking, "who?");
+    scene.settles();
+    assert_eq!(scene.state().failures(), [(address(there), ErrorKind::ConnectionRefused)]);
+    assert_eq!(scene.state().of(key).len(), 2);
 }

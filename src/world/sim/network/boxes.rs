@@ -160,6 +160,11 @@ impl Network {
         Ok((SocketAddr::new(from, socket.local.port()), to))
     }
 
+    /// Where it is, if it is still there.
+    pub(crate) fn box_address(&self, id: BoxId) -> Option<SocketAddr> {
+        self.boxes.get(&id).map(|socket| socket.local)
+    }
+
     pub(crate) fn close_box(&mut self, id: BoxId) {
         let Some(socket) = self.boxes.remove(&id) else { return };
         self.machines[socket.host].sockets -= 1;
