@@ -71,6 +71,23 @@ pub enum Interface {
     Address(Ipv4Addr),
 }
 
+impl Interface {
+    /// As IPv6 knows it; 0 is any.
+    ///
+    /// # Errors
+    /// If it is known by an address.
+    pub(super) fn number(self) -> io::Result<u32> {
+        match self {
+            Self::Any => Ok(0),
+            Self::Index(index) => Ok(index),
+            Self::Address(address) => {
+                let text = format!("IPv6 knows interfaces by their number: not {address}, but Interface::Index");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+            }
+        }
+    }
+}
+
 /// How to open a datagram socket.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BindHow {
@@ -108,4 +125,9 @@ pub(crate) trait PacketTransport {
     fn join(&mut self, group: IpAddr, on: Interface) -> io::Result<()>;
     fn leave(&mut self, group: IpAddr, on: Interface) -> io::Result<()>;
     fn socket(&self) -> Option<SockRef<'_>>;
+}
+
+/// Of an address to which a socket cannot send, whatever it is.
+pub(super) fn not_there(to: &Address) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("`{to}` cannot be reached by a socket of this kind"))
 }

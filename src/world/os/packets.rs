@@ -3,7 +3,7 @@
 #[cfg(unix)]
 use super::socket_file::SocketFile;
 use super::{
-    super::{ARMS_BY_ITSELF, BindHow, Interface, Opened, PacketSocket, PacketTransport},
+    super::{ARMS_BY_ITSELF, BindHow, Interface, Opened, PacketSocket, PacketTransport, packets::not_there},
     unsupported,
 };
 use crate::address::Address;
@@ -247,7 +247,7 @@ impl PacketTransport for IpPackets {
     fn join(&mut self, group: IpAddr, on: Interface) -> io::Result<()> {
         let socket = SockRef::from(&self.socket.socket);
         match (group, on) {
-            (IpAddr::V6(group), on) => socket.join_multicast_v6(&group, number(on)?),
+            (IpAddr::V6(group), on) => socket.join_multicast_v6(&group, on.number()?),
             (IpAddr::V4(group), Interface::Any) => socket.join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED),
             (IpAddr::V4(group), Interface::Address(of)) => socket.join_multicast_v4(&group, &of),
             (IpAddr::V4(group), Interface::Index(index)) => by_number(&socket, group, index, true),
@@ -257,7 +257,7 @@ impl PacketTransport for IpPackets {
     fn leave(&mut self, group: IpAddr, on: Interface) -> io::Result<()> {
         let socket = SockRef::from(&self.socket.socket);
         match (group, on) {
-            (IpAddr::V6(group), on) => socket.leave_multicast_v6(&group, number(on)?),
+            (IpAddr::V6(group), on) => socket.leave_multicast_v6(&group, on.number()?),
             (IpAddr::V4(group), Interface::Any) => socket.leave_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED),
             (IpAddr::V4(group), Interface::Address(of)) => socket.leave_multicast_v4(&group, &of),
             (IpAddr::V4(group), Interface::Index(index)) => by_number(&socket, group, index, false),
@@ -267,10 +267,6 @@ impl PacketTransport for IpPackets {
     fn socket(&self) -> Option<SockRef<'_>> {
         Some(SockRef::from(&self.socket.socket))
     }
-}
-
-fn not_there(to: &Address) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("`{to}` cannot be reached by a socket of this kind"))
 }
 
 /// Of an IPv4 group, where the system can do that (ip(7), ip_mreqn).
@@ -287,18 +283,6 @@ fn by_number(socket: &SockRef<'_>, group: Ipv4Addr, index: u32, joins: bool) -> 
 fn by_number(_: &SockRef<'_>, _: Ipv4Addr, _: u32, _: bool) -> io::Result<()> {
     let text = "this system knows interfaces of IPv4 by their addresses: write Interface::Address";
     Err(io::Error::new(io::ErrorKind::Unsupported, text))
-}
-
-/// Of an interface of IPv6.
-fn number(on: Interface) -> io::Result<u32> {
-    match on {
-        Interface::Any => Ok(0),
-        Interface::Index(index) => Ok(index),
-        Interface::Address(address) => {
-            let text = format!("IPv6 knows interfaces by their number: not {address}, but Interface::Index");
-            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
-        }
-    }
 }
 
 /// Without addresses, by recv(2) and send(2).
