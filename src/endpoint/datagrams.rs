@@ -1,5 +1,7 @@
 //! One datagram socket: what waits to be sent, what is to be told. No callback is called here.
 
+#[cfg(feature = "udp-batch")]
+use crate::world::{Batch, SourceAddress};
 use crate::{
     address::Address,
     bind::{Bind, Full, LARGEST},
@@ -19,6 +21,12 @@ const FAILURES_MAX: usize = 64;
 
 /// So many errors of receiving in a row are no end, however few datagrams a turn has.
 const ERRORS_MIN: usize = 16;
+
+/// Who is readable and nothing else of these receives one, and that is all.
+#[cfg(not(feature = "udp-batch"))]
+const NOT_PLAIN: Flags = Flags::all_of(&[READABLE, FAILED, OWES_WRITABLE, SHUT]);
+#[cfg(feature = "udp-batch")]
+const NOT_PLAIN: Flags = Flags::all_of(&[READABLE, FAILED, OWES_WRITABLE, SHUT, BATCHES]);
 
 /// What it costs to keep one, at least.
 const COST_MIN: usize = 64;
@@ -51,6 +59,9 @@ struct Waiting {
     /// Nothing: the peer.
     to: Option<Address>,
     bytes: Box<[u8]>,
+    /// From where it is to leave.
+    #[cfg(feature = "udp-batch")]
+    source: Option<SourceAddress>,
 }
 
 impl Waiting {
@@ -71,19 +82,26 @@ pub(crate) enum Arrival {
     Oversized(usize),
     Failure(Address, io::Error),
     Writable,
+    /// Many are to be received at once: [`DatagramSocket::receive_batch`].
+    #[cfg(feature = "udp-batch")]
+    Batch,
     /// Nothing now.
     Nothing,
 }
 
 impl DatagramSocket {
     pub(crate) fn new(key: Key, opened: Opened, options: &Bind) -> Self {
-        let Opened { socket, local, peer, has_end } = opened;
+        let Opened { socket, local, peer, has_end, batches } = opened;
+        #[cfg(not(feature = "udp-batch"))]
+        let (flags, _) = (WRITABLE, batches);
+        #[cfg(feature = "udp-batch")]
+        let flags = if batches { WRITABLE | BATCHES } else { WRITABLE };
         Self {
             key,
             socket,
             local,
             peer,
-            flags: WRITABLE,
+            flags,
             has_end,
             full: options.full,
             largest: options.largest,
@@ -141,7 +159,7 @@ impl DatagramSocket {
     /// The next thing to tell. A packet lies in the buffer.
     #[inline]
     pub(crate) fn next_arrival(&mut self, buffer: &mut [u8], from: &mut Address, cx: &mut Cx) -> Arrival {
-        if !self.flags.has_just(READABLE, READABLE | FAILED | OWES_WRITABLE | SHUT) {
+        if !self.flags.has_just(READABLE, NOT_PLAIN) {
             return self.next_news();
         }
         match self.socket.recv_from(buffer, from) {
@@ -150,12 +168,34 @@ impl DatagramSocket {
                 Arrival::Packet(bytes)
             }
             Ok(bytes) => self.received_rarely(bytes, cx),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.errors = 0;
-                self.flags.remove(READABLE);
-                Arrival::Nothing
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.has_no_more(),
             Err(error) => self.not_received(error, cx),
+        }
+    }
+
+    #[inline]
+    fn has_no_more(&mut self) -> Arrival {
+        self.errors = 0;
+        self.flags.remove(READABLE);
+        Arrival::Nothing
+    }
+
+    /// As many at once as there is room for. [`Arrival::Batch`]: they lie in it.
+    #[cfg(feature = "udp-batch")]
+    pub(crate) fn receive_batch(&mut self, batch: &mut Batch, cx: &mut Cx) -> Arrival {
+        match self.socket.recv_batch(batch) {
+            Ok(()) => Arrival::Batch,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.has_no_more(),
+            Err(error) => self.not_received(error, cx),
+        }
+    }
+
+    /// One of them; nothing if it is not to be told any more.
+    #[cfg(feature = "udp-batch")]
+    pub(crate) fn receive_one_of_batch(&mut self, bytes: usize, cx: &mut Cx) -> Arrival {
+        match () {
+            () if !self.is_open() => Arrival::Nothing,
+            () => self.received_rarely(bytes, cx),
         }
     }
 
@@ -194,6 +234,10 @@ impl DatagramSocket {
         if self.flags.has_any(OWES_WRITABLE) {
             self.flags.remove(OWES_WRITABLE);
             return Arrival::Writable;
+        }
+        #[cfg(feature = "udp-batch")]
+        if self.flags.has_any(READABLE) {
+            return Arrival::Batch;
         }
         Arrival::Nothing
     }
@@ -293,8 +337,38 @@ impl DatagramSocket {
             return false;
         }
         self.queued += needs;
-        self.queue.push_back(Waiting { to: to.cloned(), bytes: bytes.into() });
+        self.queue.push_back(Waiting {
+            to: to.cloned(),
+            bytes: bytes.into(),
+            #[cfg(feature = "udp-batch")]
+            source: self.socket.source_of(to),
+        });
         true
+    }
+
+    /// Many of one size, the last perhaps shorter. Whether each has left, waits, or is to be told as failed.
+    pub(crate) fn send_segments(&mut self, to: Option<&Address>, bytes: &[u8], segment: usize, cx: &mut Cx) -> bool {
+        if !self.is_open() || segment == 0 || (to.is_none() && self.peer.is_none()) {
+            return false;
+        }
+        let mut rest = bytes;
+        while self.queue.is_empty() && !rest.is_empty() {
+            match self.socket.send_segments(rest, segment, to) {
+                Ok(sent) => {
+                    self.bytes_out += sent as u64;
+                    cx.stats.datagrams_out += sent.div_ceil(segment) as u64;
+                    rest = &rest[sent..];
+                }
+                Err(error) => {
+                    let (first, behind) = rest.split_at(segment.min(rest.len()));
+                    rest = behind;
+                    if !self.not_sent(to, first, error, cx) {
+                        return false;
+                    }
+                }
+            }
+        }
+        rest.chunks(segment).all(|one| self.enqueue(to, one, cx))
     }
 
     /// `false`: the selector does not tell, and that is its end.
@@ -336,6 +410,8 @@ impl DatagramSocket {
     fn flush_one(&mut self, cx: &mut Cx) {
         let Some(first) = self.queue.pop_front() else { return };
         let to = first.to.as_ref();
+        #[cfg(feature = "udp-batch")]
+        self.socket.set_source(first.source);
         let sent = self.socket.send_to(&first.bytes, to).or_else(|error| self.send_again(to, &first.bytes, error, cx));
         match sent {
             Ok(()) => self.count_sent(&first.bytes, cx),

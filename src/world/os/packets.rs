@@ -50,7 +50,7 @@ fn bind_udp(at: SocketAddr, how: &BindHow, registry: Rc<Registry>, token: usize)
     if let Some(peer) = peer {
         socket.connect(&if at.is_ipv6() { mapped(peer) } else { peer }.into())?;
     }
-    adopt_ip(socket, peer, registry, token)
+    adopt_ip(socket, peer, how, registry, token)
 }
 
 fn set_options(socket: &Socket, how: &BindHow) -> io::Result<()> {
@@ -101,7 +101,7 @@ pub(super) fn bind_on(socket: PacketSocket, how: &BindHow, registry: Rc<Registry
         }
         Domain::IPV4 | Domain::IPV6 => {
             let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
-            adopt_ip(socket, peer.map(unmapped), registry, token)
+            adopt_ip(socket, peer.map(unmapped), how, registry, token)
         }
         #[cfg(unix)]
         _ => adopt_other(socket, registry, token),
@@ -110,11 +110,18 @@ pub(super) fn bind_on(socket: PacketSocket, how: &BindHow, registry: Rc<Registry
     }
 }
 
-fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
+#[cfg_attr(not(feature = "udp-batch"), allow(unused_variables, reason = "`how` may ask for that"))]
+fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
     let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
     let socket = UdpSocket::from_std(socket.into());
     let packets = IpPackets { socket: Registered::new(socket, registry, token)?, is_v6: local.is_ipv6(), peer };
-    Ok(Opened { socket: Box::new(packets), local: Address::Ip(local), peer: peer.map(Address::Ip), has_end: false })
+    let (local_at, peer) = (Address::Ip(local), peer.map(Address::Ip));
+    #[cfg(feature = "udp-batch")]
+    if how.batches {
+        let packets = super::batch::BatchPackets::new(packets, local.ip().is_unspecified())?;
+        return Ok(Opened { socket: Box::new(packets), local: local_at, peer, has_end: false, batches: true });
+    }
+    Ok(Opened { socket: Box::new(packets), local: local_at, peer, has_end: false, batches: false })
 }
 
 /// Netlink, and whatever else has addresses that are none of ours: it is read and written without.
@@ -122,7 +129,7 @@ fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, registry: Rc<Registry>, to
 fn adopt_other(socket: Socket, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
     let socket = UdpSocket::from_std(socket.into());
     let packets = PlainPackets(Registered::new(socket, registry, token)?);
-    Ok(Opened { socket: Box::new(packets), local: Address::Fd, peer: Some(Address::Fd), has_end: false })
+    Ok(Opened { socket: Box::new(packets), local: Address::Fd, peer: Some(Address::Fd), has_end: false, batches: false })
 }
 
 #[cfg(unix)]
@@ -139,7 +146,7 @@ fn adopt_unix(
     let socket = UnixDatagram::from_std(std::os::fd::OwnedFd::from(socket).into());
     let socket = Registered::new(socket, registry, token)?;
     let packets = UnixPackets { _file: file, socket, peer: peer.clone(), has_end };
-    Ok(Opened { socket: Box::new(packets), local, peer, has_end })
+    Ok(Opened { socket: Box::new(packets), local, peer, has_end, batches: false })
 }
 
 /// A socket that the selector knows. mio's own are armed again by themselves when they answer `WouldBlock`.
@@ -191,14 +198,33 @@ impl<T: Source> Drop for Registered<T> {
     }
 }
 
-struct IpPackets {
+pub(super) struct IpPackets {
     socket: Registered<UdpSocket>,
     is_v6: bool,
     peer: Option<SocketAddr>,
 }
 
+#[cfg(feature = "udp-batch")]
+impl IpPackets {
+    pub(super) fn udp(&self) -> &UdpSocket {
+        &self.socket.socket
+    }
+
+    pub(super) fn is_v6(&self) -> bool {
+        self.is_v6
+    }
+
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    pub(super) fn look_at<R>(&mut self, error: io::Error) -> io::Result<R> {
+        self.socket.look_at(error)
+    }
+}
+
 /// An IPv4 address as an IPv6 socket has it (RFC 4291, 2.5.5.2).
-fn mapped(addr: SocketAddr) -> SocketAddr {
+pub(super) fn mapped(addr: SocketAddr) -> SocketAddr {
     match addr.ip() {
         IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), addr.port()),
         IpAddr::V6(_) => addr,
@@ -206,7 +232,7 @@ fn mapped(addr: SocketAddr) -> SocketAddr {
 }
 
 /// And as everybody else has it.
-fn unmapped(addr: SocketAddr) -> SocketAddr {
+pub(super) fn unmapped(addr: SocketAddr) -> SocketAddr {
     match addr {
         SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped().map_or(addr, |ip| SocketAddr::new(ip.into(), v6.port())),
         SocketAddr::V4(_) => addr,

@@ -1,6 +1,7 @@
 //! Datagram sockets.
 
 mod common;
+mod batch;
 mod receiving;
 mod sending;
 mod ending;
