@@ -71,6 +71,23 @@ pub enum Interface {
     Address(Ipv4Addr),
 }
 
+impl Interface {
+    /// As IPv6 knows it; 0 is any.
+    ///
+    /// # Errors
+    /// If it is known by an address.
+    pub(super) fn number(self) -> io::Result<u32> {
+        match self {
+            Self::Any => Ok(0),
+            Self::Index(index) => Ok(index),
+            Self::Address(address) => {
+                let text = format!("IPv6 knows interfaces by their number: not {address}, but Interface::Index");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+            }
+        }
+    }
+}
+
 /// How to open a datagram socket.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BindHow {
@@ -99,8 +116,8 @@ pub(crate) struct Opened {
 /// What moves packets. It is registered for reading; for writing only while that is asked for, because the kernel reports
 /// every packet that leaves.
 pub(crate) trait PacketTransport {
-    /// The next one: its first bytes if `buf` has no room for all, and from whom.
-    fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, Address)>;
+    /// The next one: its first bytes if `buf` has no room for all. From whom it is, is written to `from`.
+    fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize>;
     /// Whole or not at all. To nobody in particular: to its peer.
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()>;
     /// Whether it is reported that there is room.
@@ -108,4 +125,9 @@ pub(crate) trait PacketTransport {
     fn join(&mut self, group: IpAddr, on: Interface) -> io::Result<()>;
     fn leave(&mut self, group: IpAddr, on: Interface) -> io::Result<()>;
     fn socket(&self) -> Option<SockRef<'_>>;
+}
+
+/// Of an address to which a socket cannot send, whatever it is.
+pub(super) fn not_there(to: &Address) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("`{to}` cannot be reached by a socket of this kind"))
 }

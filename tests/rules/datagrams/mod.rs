@@ -5,3 +5,5 @@ mod receiving;
 mod sending;
 mod ending;
 mod kinds;
+#[cfg(feature = "sim")]
+mod simulated;
