@@ -415,7 +415,7 @@ fn help_tells_after_how_long_who_says_nothing_is_let_go() {
 
 #[test]
 fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
-    let wrong: [(&str, &[&str], &str); 69] = [
+    let wrong: [(&str, &[&str], &str); 72] = [
         ("in_a_game", &["--nonsense"], "--nonsense"),
         ("in_a_game", &["127.0.0.1:0", "surplus"], "surplus"),
         ("in_a_game", &["--steps", "-1"], "--steps takes a whole number from 1 to 18446744073709551615, not '-1'"),
@@ -442,6 +442,9 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
         ("ping", &["-c1", "a b"], "a b"),
         ("ping", &["-c1", "127.0.0.1:80"], "127.0.0.1:80"),
         ("ping", &["-c1", "fe80::1%no-such-link"], "no-such-link"),
+        ("netwatch", &["--nonsense"], "--nonsense"),
+        ("netwatch", &["surplus"], "surplus"),
+        ("netwatch", &["--once=1"], "--once"),
         ("tail", &["a", "127.0.0.1:0", "surplus"], "surplus"),
         ("tail", &["/dev/tty0-is-not-asked", "127.0.0.1:0", "--x"], "--x"),
         ("timestamp", &["--nonsense"], "--nonsense"),
@@ -1749,6 +1752,96 @@ fn ping_needs_no_privilege_where_the_system_allows_it_and_says_what_is_missing_w
     shell.types(&format!("echo 0 0 >/proc/sys/net/ipv4/ping_group_range; {ping} 127.0.0.1\n"));
     shell.end_of_input();
     assert_answers(&shell.ends_well(), "127.0.0.1", 1);
+}
+
+// -------------------------------------------------------------------------------------------------------- netwatch
+
+#[path = "../examples/common/printable.rs"]
+mod printable;
+#[allow(dead_code)] // what only the program needs
+#[path = "../examples/netwatch/route.rs"]
+mod route;
+#[path = "../examples/netwatch/table.rs"]
+mod table;
+
+#[test]
+fn netwatch_says_what_there_is_and_needs_no_privilege() {
+    if !cfg!(target_os = "linux") {
+        let (_, complaint) = Program::start("netwatch", &["--once"]).ends_with(2);
+        assert!(complaint.contains("Linux"), "{complaint}");
+        return;
+    }
+    let lines = Program::start("netwatch", &["--once"]).ends_well();
+    assert!(lines.iter().all(|line| line.starts_with("= ")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("= 1 lo: ")), "{lines:?}");
+    assert!(lines.contains(&"= 1 lo 127.0.0.1/8".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn netwatch_can_be_interrupted() {
+    if cfg!(target_os = "linux") {
+        let program = Program::start("netwatch", &[]);
+        while program.line() != "watching until Ctrl-C" {}
+        program.ends_interrupted();
+    }
+}
+
+/// A shell in which it watches, and has said what was there: the loopback.
+fn watched_network() -> Option<Program> {
+    let mut shell = Program::shell_with_a_network()?;
+    shell.types(&format!("'{}' & pid=$!\n", path("netwatch").display()));
+    assert_eq!(shell.line(), "= 1 lo: down, mtu 65536");
+    assert_eq!(shell.line(), "watching until Ctrl-C");
+    shell.types("ip link set lo up\n");
+    assert_eq!(shell.line(), "~ 1 lo: up, mtu 65536");
+    while shell.line() != "+ 1 lo 127.0.0.1/8" {} // that of IPv6 may come first
+    Some(shell)
+}
+
+#[test]
+fn netwatch_tells_what_comes_changes_and_goes() {
+    let Some(mut shell) = watched_network() else { return };
+    let mut sees = |command: &str, line: &str| {
+        shell.types(&format!("{command}\n"));
+        while shell.line() != line {}
+    };
+    sees("ip addr add 10.0.0.1/24 dev lo", "+ 1 lo 10.0.0.1/24");
+    sees("ip addr del 10.0.0.1/24 dev lo", "- 1 lo 10.0.0.1/24");
+    sees("ip link set lo mtu 1400", "~ 1 lo: up, mtu 1400");
+    // Not every kernel has each kind of link.
+    let red = "ip link add red address 02:00:00:00:00:ab type $kind 2>/dev/null";
+    shell.types(&format!("for kind in dummy ifb veth bridge none; do {red} && break; done; echo $kind\n"));
+    let line = loop {
+        match shell.line() {
+            line if line == "none" => return skip("this kernel has no link that could be made"),
+            line if line.contains(" red: ") => break line,
+            _ => {}
+        }
+    };
+    let number = line.strip_prefix("+ ").and_then(|line| line.strip_suffix(" red: down, mtu 1500, 02:00:00:00:00:ab"));
+    let number = number.expect(&line);
+    let mut sees = |command: &str, line: String| {
+        shell.types(&format!("{command}\n"));
+        while shell.line() != line {}
+    };
+    sees("ip link set red name blue", format!("~ {number} blue: down, mtu 1500, 02:00:00:00:00:ab"));
+    sees("ip addr add 10.0.0.2/30 dev blue", format!("+ {number} blue 10.0.0.2/30"));
+    sees("ip link del blue", format!("- {number} blue 10.0.0.2/30"));
+    sees("", format!("- {number} blue: down, mtu 1500, 02:00:00:00:00:ab"));
+}
+
+#[test]
+fn netwatch_looks_at_all_again_when_news_were_lost() {
+    let Some(mut shell) = watched_network() else { return };
+    // While it stands still more comes than the kernel keeps for it: the address comes before that, and goes behind it.
+    shell.types("kill -STOP $pid; ip addr add 10.9.9.9/32 dev lo\n");
+    shell.types("for n in 1 2 3 4 5 6 7 8; do for m in $(seq 100); do for what in add del; do echo addr $what 10.0.$n.$m/32 dev lo; done; done; done | ip -batch -\n");
+    shell.types("ip addr del 10.9.9.9/32 dev lo; kill -CONT $pid\n");
+    while shell.line() != "+ 1 lo 10.9.9.9/32" {}
+    while shell.line() != "- 1 lo 10.9.9.9/32" {}
+    assert_eq!(shell.complaint(), "news were lost: all is looked at again");
+    shell.types("kill -INT $pid; wait $pid; exit $?\n");
+    assert_eq!(shell.end().0.code(), Some(130));
 }
 
 // ------------------------------------------------------------------------------------------------------------ chat
