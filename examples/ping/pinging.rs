@@ -185,7 +185,7 @@ impl Pinging {
         let (sent, Trips { count, least, most, .. }) = (self.sent, &self.trips);
         // What is still under way is neither answered nor lost.
         let over = sent - self.under_way.len() as u64;
-        let lost = if over == 0 { 0 } else { (over - count) * 100 / over };
+        let lost = ((over - count) * 100).checked_div(over).unwrap_or(0);
         print(format_args!("{sent} asked, {count} answered, {lost}% lost"))?;
         if over == 0 {
             return Ok(());
@@ -202,7 +202,7 @@ struct Echoes;
 
 impl Datagram<Pinging> for Echoes {
     fn received(&mut self, scope: &mut Scope<'_, Pinging>, pinging: &mut Pinging, bytes: &[u8], _: &Address) -> Outcome {
-        Ok(pinging.answered(&mut scope.net, bytes)?)
+        pinging.answered(&mut scope.net, bytes)
     }
 
     /// The question is lost, and the next one may not be.
