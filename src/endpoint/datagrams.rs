@@ -369,7 +369,7 @@ impl DatagramSocket {
         assert_eq!(self.queued, self.queue.iter().map(Waiting::cost).sum::<usize>(), "{key} counts what waits");
         assert!(self.queued <= self.queue_max, "{key} keeps more than it may");
         assert!(self.failures.len() <= FAILURES_MAX);
-        assert!(self.flags.has_any(SHUT) || self.flags.has_any(FAILED) == !self.failures.is_empty(), "{key} tells what failed");
+        assert!(self.flags.has_any(SHUT) || self.flags.has_any(FAILED) != self.failures.is_empty(), "{key} tells what failed");
         let waits = !self.queue.is_empty();
         assert!(self.flags.has_any(WRITABLE | SHUT) || waits, "{key} waits for room, and has nothing to send");
     }
