@@ -115,7 +115,7 @@ fn who_is_connected_hears_once_that_nobody_is_there_and_others_nothing() {
     two.sends(alone, "10.0.0.1:7", 0..3);
     two.sim.run_for(SECOND);
     let refused = (address("10.0.0.1:7"), ErrorKind::ConnectionRefused);
-    assert_eq!(two.sim.state(two.client).failures(), [refused.clone()]);
+    assert_eq!(two.sim.state(two.client).failures(), std::slice::from_ref(&refused));
     assert!(two.sim.state(two.client).of(alone).is_empty());
     // Of several in a row there is one error, which the next send hears; and that one leaves.
     let mut net = two.sim.net(two.client);
