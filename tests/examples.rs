@@ -8,13 +8,13 @@
 
 mod common;
 
-use common::{PATIENCE, dial, say};
+use common::{PATIENCE, dial, say, skip};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use std::{
     ffi::OsStr,
     fs::File,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{
         fd::OwnedFd,
         unix::{
@@ -405,7 +405,7 @@ fn help_tells_after_how_long_who_says_nothing_is_let_go() {
 
 #[test]
 fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
-    let wrong: [(&str, &[&str], &str); 50] = [
+    let wrong: [(&str, &[&str], &str); 56] = [
         ("in_a_game", &["--nonsense"], "--nonsense"),
         ("in_a_game", &["127.0.0.1:0", "surplus"], "surplus"),
         ("in_a_game", &["--steps", "-1"], "--steps takes a whole number from 1 to 18446744073709551615, not '-1'"),
@@ -434,6 +434,12 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
         ("timestamp", &["ask", "nonsense", "hello"], "nonsense"),
         ("timestamp", &["serve", "nonsense"], "nonsense"),
         ("timestamp", &["ask", "127.0.0.1:1", "--idle", "1"], "--idle is for serve"),
+        ("timestamp", &["--udp"], "--udp is for serve and ask"),
+        ("timestamp", &["serve", "--udp", "--idle", "1"], "--idle is for serve, without --udp"),
+        ("timestamp", &["serve", "--udp", "unix:/tmp/x"], "no address of UDP"),
+        ("timestamp", &["serve", "--udp=127.0.0.1:0"], "--udp"),
+        ("timestamp", &["ask", "--udp", "unix:/tmp/x", "hello"], "no address of UDP"),
+        ("timestamp", &["ask", "--udp", "127.0.0.1:1"], "--udp needs a TEXT"),
         ("chat", &["--nonsense"], "--nonsense"),
         ("chat", &["127.0.0.1:0", "surplus"], "surplus"),
         ("guess", &["--nonsense"], "--nonsense"),
@@ -469,8 +475,9 @@ fn an_address_that_is_none_is_a_wrong_command_line_of_whoever_is_given_it() {
     let both = ["nonsense", "", "unix:", long.as_str(), "127.0.0.1:", "127.0.0.1:0x", "127.0.0.1:+80", "127.0.0.1:99999"];
     let zoned = ["[fe80::1%no-such-link]:80", "[::1%lo]:80"]; // RFC 4007
     for at in both.iter().chain(&zoned).chain(&["localhost:7001", "localhost:0"]) {
-        let servers: [(&str, &[&str]); 9] = [
+        let servers: [(&str, &[&str]); 10] = [
             ("timestamp", &["serve", at]),
+            ("timestamp", &["serve", "--udp", at]),
             ("chat", &[at]),
             ("proxy", &[at, "127.0.0.1:1"]),
             ("guess", &[at]),
@@ -489,8 +496,9 @@ fn an_address_that_is_none_is_a_wrong_command_line_of_whoever_is_given_it() {
         }
     }
     for to in both.iter().chain(&zoned).chain(&["127.0.0.1:0", "[::1]:0", "localhost:0", "no..host:80", "a b:80", "a/b:80"]) {
-        let clients: [(&str, &[&str]); 4] = [
+        let clients: [(&str, &[&str]); 5] = [
             ("timestamp", &["ask", to, "hello"]),
+            ("timestamp", &["ask", "--udp", to, "hello"]),
             ("transfer", &["send", to, "Cargo.toml"]),
             ("uplink", &[to]),
             ("proxy", &["127.0.0.1:0", to]),
@@ -1466,6 +1474,150 @@ fn ask_can_be_interrupted_at_the_prompt() {
     client.types("one\n");
     client.line();
     client.ends_interrupted();
+}
+
+// ------------------------------------------------------------------------------------------------ timestamp by UDP
+
+/// A socket that nobody is waited for at longer than a test may take.
+fn udp(at: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(at).expect("a free port");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    socket
+}
+
+fn is_there(at: &str) -> bool {
+    let is_there = UdpSocket::bind(at).is_ok();
+    if !is_there {
+        skip(format_args!("{at} cannot be bound: this system has no IPv6"));
+    }
+    is_there
+}
+
+/// One that asks by datagrams.
+struct Inquirer {
+    socket: UdpSocket,
+    server: SocketAddr,
+}
+
+impl Inquirer {
+    fn new(server: SocketAddr) -> Self {
+        let at = if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+        Self { socket: udp(at), server }
+    }
+
+    fn says(&self, question: impl AsRef<[u8]>) {
+        self.socket.send_to(question.as_ref(), self.server).expect("loopback");
+    }
+
+    #[track_caller]
+    fn hears(&self) -> String {
+        let mut answer = [0; 65_536];
+        let (bytes, from) = self.socket.recv_from(&mut answer).expect("an answer in time");
+        assert_eq!(from, self.server);
+        String::from_utf8(answer[..bytes].to_vec()).expect("as it was asked")
+    }
+
+    /// One line, stamped.
+    #[track_caller]
+    fn hears_stamped(&self, text: &str) {
+        let answer = self.hears();
+        let line = answer.strip_suffix('\n').expect("a whole line");
+        assert_eq!(unstamp(line).1, text);
+    }
+}
+
+#[test]
+fn a_datagram_is_answered_with_one_stamped_line_whatever_lines_it_has() {
+    for at in ["127.0.0.1:0", "[::1]:0"].into_iter().filter(|at| is_there(at)) {
+        let (program, addr) = Program::serve("timestamp", &["serve", "--udp", at]);
+        assert_ne!(addr.port(), 0);
+        let inquirer = Inquirer::new(addr);
+        let cases = [("hello\n", "hello"), ("hello", "hello"), ("hello\r\n", "hello"), ("", ""), ("\n", "")];
+        for (question, text) in cases.into_iter().chain([("one\r\ntwo\nthree", "one two three"), ("a\n\nb\n", "a  b")]) {
+            inquirer.says(question);
+            inquirer.hears_stamped(text);
+        }
+        program.ends_interrupted();
+    }
+}
+
+#[test]
+fn an_answer_is_longer_than_its_question_by_a_stamp_and_the_end_of_a_line_at_most() {
+    let (_program, addr) = Program::serve("timestamp", &["serve", "--udp", "127.0.0.1:0"]);
+    let inquirer = Inquirer::new(addr);
+    let stamp = "[Sat Nov 21 10:15:00 2026] ".len();
+    for question in ["", "\n", "x", "x\ny\n", &"\n".repeat(4096), &"x".repeat(4096), &"x".repeat(4097), &"\n".repeat(65_507)] {
+        inquirer.says(question);
+        let answer = inquirer.hears();
+        assert!(answer.len() <= question.len() + stamp + 1, "{} bytes were answered by {}", question.len(), answer.len());
+        assert_eq!(answer.matches('\n').count(), 1);
+        assert_eq!(answer.contains("too long"), question.len() > 4096);
+    }
+}
+
+#[test]
+fn two_servers_do_not_answer_each_other_for_ever() {
+    let (_program, addr) = Program::serve("timestamp", &["serve", "--udp", "127.0.0.1:0"]);
+    let inquirer = Inquirer::new(addr);
+    inquirer.says("hello\n");
+    let answer = inquirer.hears();
+    inquirer.says(&answer);
+    inquirer.says(answer.repeat(1000));
+    inquirer.says([answer.as_bytes(), b"\xff"].concat());
+    inquirer.says("the next");
+    inquirer.hears_stamped("the next"); // and nothing before it
+}
+
+#[test]
+fn ask_by_udp_prints_one_line_and_finds_a_server_by_its_name() {
+    for at in ["127.0.0.1:0", "[::1]:0"].into_iter().filter(|at| is_there(at)) {
+        let (_program, addr) = Program::serve("timestamp", &["serve", "--udp", at]);
+        for to in [addr.to_string(), format!("localhost:{}", addr.port())] {
+            if to.starts_with("local") && addr.is_ipv6() {
+                continue; // a name may have an address of IPv4 only
+            }
+            let answers = Program::start("timestamp", &["ask", "--udp", &to, "two", "words"]).ends_well();
+            assert_eq!(answers.iter().map(|answer| unstamp(answer).1).collect::<Vec<_>>(), ["two words"]);
+        }
+    }
+}
+
+#[test]
+fn ask_by_udp_asks_three_times_and_then_says_that_nobody_answers() {
+    let silent = udp("127.0.0.1:0");
+    let addr = silent.local_addr().expect("bound");
+    let client = Program::start("timestamp", &["ask", "--udp", "--timeout", "1", &addr.to_string(), "hello"]);
+    for _ in 0..3 {
+        let mut question = [0; 100];
+        let bytes = silent.recv(&mut question).expect("asked in time");
+        assert_eq!(&question[..bytes], b"hello\n");
+    }
+    let (stdout, complaint) = client.ends_badly();
+    assert_eq!(stdout, [""; 0]);
+    assert_eq!(complaint, format!("error: the server {addr} was asked 3 times, and has not answered for 1 seconds each"));
+    silent.set_nonblocking(true).expect("a socket option");
+    assert_eq!(silent.recv(&mut [0]).expect_err("not a fourth time").kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn ask_by_udp_takes_a_late_answer_and_shows_it_without_harm_to_a_terminal() {
+    let server = udp("127.0.0.1:0");
+    let addr = server.local_addr().expect("bound").to_string();
+    let client = Program::start("timestamp", &["ask", "--udp", "--timeout", "1", &addr, "hello"]);
+    let first = server.recv_from(&mut [0; 100]).expect("asked").1;
+    server.recv_from(&mut [0; 100]).expect("asked again");
+    server.send_to(b"\x1b[2Jgone\n", first).expect("loopback");
+    assert_eq!(client.ends_well(), [" [2Jgone"]);
+}
+
+#[test]
+fn ask_by_udp_says_at_once_that_nobody_is_there() {
+    let deaf = udp("127.0.0.1:0");
+    let gone = deaf.local_addr().expect("bound");
+    deaf.connect("127.0.0.1:1").expect("loopback"); // so it is nobody for others, and the port is not free
+    let (stdout, complaint) = Program::start("timestamp", &["ask", "--udp", &gone.to_string(), "hello"]).ends_badly();
+    assert_eq!(stdout, [""; 0]);
+    assert!(complaint.starts_with(&format!("error: cannot ask {gone}: ")), "{complaint}");
 }
 
 // ------------------------------------------------------------------------------------------------------------ chat

@@ -34,6 +34,8 @@ pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 enum Trouble {
     /// The command line was wrong.
     Misused(String),
+    /// This system does not do, or does not let us do, what the program is for.
+    Unable(String),
     /// Standard output took nothing.
     Unwritten(io::Error),
 }
@@ -42,6 +44,7 @@ impl Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Misused(what) => write!(f, "{what}; --help shows how it is used"),
+            Self::Unable(what) => f.write_str(what),
             Self::Unwritten(error) => write!(f, "cannot write to standard output: {error}"),
         }
     }
@@ -52,6 +55,11 @@ impl Error for Trouble {}
 /// What was wrong with the command line, and where to look.
 pub(crate) fn misused(what: impl Display) -> Failure {
     Trouble::Misused(what.to_string()).into()
+}
+
+/// What the system does not do, or does not let us do, and what would help.
+pub(crate) fn unable(what: impl Display) -> Failure {
+    Trouble::Unable(what.to_string()).into()
 }
 
 /// Standard output took nothing.
@@ -65,8 +73,8 @@ const ENDED_BY: u8 = 128;
 /// Which signal asked us to end; 0 if none did.
 static SIGNAL: AtomicU8 = AtomicU8::new(0);
 
-/// An error goes to standard error. The exit status: 0, for a wrong command line 2, for any other error 1; and after a
-/// signal that of the signal, whatever else there is to say.
+/// An error goes to standard error. The exit status: 0, for a wrong command line 2, and where the system is not able to do it,
+/// for any other error 1; and after a signal that of the signal, whatever else there is to say.
 pub(crate) fn exit(outcome: Result<(), Failure>) -> ExitCode {
     status(outcome.map_or_else(|why| own_up(&why), |()| 0))
 }
@@ -78,7 +86,7 @@ pub(crate) fn own_up(why: &Failure) -> u8 {
         return ENDED_BY + SIGPIPE as u8; // whoever read us has enough, and nothing is wrong: as `cat` would end
     }
     complain(format_args!("error: {}", why.to_string().replace(char::is_control, " ")));
-    if matches!(trouble, Some(Trouble::Misused(_))) { 2 } else { 1 }
+    if matches!(trouble, Some(Trouble::Misused(_) | Trouble::Unable(_))) { 2 } else { 1 }
 }
 
 /// This one, unless a signal ended us.
@@ -96,23 +104,37 @@ pub(crate) fn status(otherwise: u8) -> ExitCode {
 pub(crate) struct Arguments {
     words: VecDeque<OsString>,
     options: Vec<(String, OsString)>,
+    flags: Vec<String>,
 }
 
 /// Takes the command line apart: so many words at most, and of options those that are named here, each with a value.
 /// Nothing if help was wanted, and was given.
 pub(crate) fn arguments(help: &str, words_max: usize, options: &[&str]) -> Result<Option<Arguments>, Failure> {
+    arguments_and_flags(help, words_max, options, &[])
+}
+
+/// The same with flags, which are options without a value. A name of one letter has one dash, `-c`, and a longer one two.
+pub(crate) fn arguments_and_flags(
+    help: &str,
+    words_max: usize,
+    options: &[&str],
+    flags: &[&str],
+) -> Result<Option<Arguments>, Failure> {
     let mut given = Arguments::default();
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next().map_err(misused)? {
+        let name = match argument {
+            Short(letter) => letter.to_string(),
+            Long(name) if name.len() > 1 => name.to_owned(),
+            _ => String::new(),
+        };
         match argument {
             Short('h') | Long("help") => {
                 print(help)?;
                 return Ok(None);
             }
-            Long(name) if options.contains(&name) => {
-                let name = name.to_owned();
-                given.options.push((name, parser.value().map_err(misused)?));
-            }
+            _ if options.contains(&&*name) => given.options.push((name, parser.value().map_err(misused)?)),
+            _ if flags.contains(&&*name) => given.flags.push(name),
             Value(word) if given.words.len() < words_max => given.words.push_back(word),
             other => return Err(misused(other.unexpected())),
         }
@@ -145,6 +167,11 @@ impl Arguments {
         self.word().map(|word| word.string().map_err(misused)).transpose()
     }
 
+    /// Whether a flag was given.
+    pub(crate) fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|given| given == flag)
+    }
+
     /// What an option was given; of several the last.
     pub(crate) fn option(&self, name: &str) -> Option<&OsString> {
         self.options.iter().rev().find(|(given, _)| given == name).map(|(_, value)| value)
@@ -163,13 +190,20 @@ impl Arguments {
         let Some(value) = self.option(name) else { return Ok(None) };
         let number = value.to_str().and_then(|text| text.parse().ok()).filter(|number| range.contains(number));
         let (least, most, value) = (range.start(), range.end(), value.to_string_lossy());
-        number.map(Some).ok_or_else(|| misused(format!("--{name} takes a whole number from {least} to {most}, not '{value}'")))
+        number
+            .map(Some)
+            .ok_or_else(|| misused(format!("{} takes a whole number from {least} to {most}, not '{value}'", dashed(name))))
     }
 
     /// The same as a time in seconds, one at least.
     pub(crate) fn seconds(&self, name: &str) -> Result<Option<Duration>, Failure> {
         Ok(self.number(name, 1..=SECONDS_MAX)?.map(Duration::from_secs))
     }
+}
+
+/// An option as it is written.
+pub(crate) fn dashed(name: &str) -> String {
+    format!("{}{name}", if name.len() == 1 { "-" } else { "--" })
 }
 
 /// The name of a file or a folder.
@@ -179,10 +213,15 @@ pub(crate) fn path(what: &str, word: OsString) -> Result<PathBuf, Failure> {
 
 /// Whom to call: what nobody could be called by is a wrong command line, whatever the network would say to it.
 pub(crate) fn callee(what: &str, text: &str) -> Result<Target, Failure> {
-    callee_of(text).map_err(|why| misused(format!("{what}: {why}")))
+    callee_by(IpProtocol::Tcp, what, text)
 }
 
-fn callee_of(text: &str) -> Result<Target, String> {
+/// The same by another protocol, of which a service may have another port.
+pub(crate) fn callee_by(protocol: IpProtocol, what: &str, text: &str) -> Result<Target, Failure> {
+    callee_of(protocol, text).map_err(|why| misused(format!("{what}: {why}")))
+}
+
+fn callee_of(protocol: IpProtocol, text: &str) -> Result<Target, String> {
     if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
         let name = path.strip_prefix('@').unwrap_or(path);
         return match UnixAddr::from_pathname(name) {
@@ -200,7 +239,7 @@ fn callee_of(text: &str) -> Result<Target, String> {
     let port = if port.bytes().all(|byte| byte.is_ascii_digit()) {
         port.parse().map_err(|_| format!("there is no port {port}: the highest is 65535"))?
     } else {
-        service_port(port, IpProtocol::Tcp).map_err(|error| error.to_string())?
+        service_port(port, protocol).map_err(|error| error.to_string())?
     };
     if port == 0 {
         return Err(format!("`{text}`: nobody can be called at port 0, which is for who listens"));
@@ -222,7 +261,7 @@ pub(crate) fn listening(outcome: io::Result<Key>) -> Result<Key, Failure> {
     outcome.map_err(|error| match error.kind() {
         ErrorKind::InvalidInput | ErrorKind::Unsupported => misused(error),
         // An unknown service, and no folder that is not there: what the system has said begins with the address.
-        ErrorKind::NotFound if !error.to_string().starts_with("cannot listen on ") => misused(error),
+        ErrorKind::NotFound if !error.to_string().starts_with("cannot ") => misused(error),
         _ => error.into(),
     })
 }

@@ -1,6 +1,6 @@
 //! A time server and a client of it: each line comes back with the local time in front.
 //!
-//! The server is in `server.rs`, the client in `client.rs`; `show.rs` runs both in one reactor.
+//! The server is in `server.rs`, the client in `client.rs`; `show.rs` runs both in one reactor. `udp.rs` has both for UDP.
 
 mod client;
 #[path = "../common/mod.rs"]
@@ -9,9 +9,10 @@ mod common;
 mod printable;
 mod server;
 mod show;
+mod udp;
 
-use common::{Failure, arguments, callee, exit, misused};
-use mainspring::Target;
+use common::{Arguments, Failure, arguments_and_flags, callee, callee_by, exit, misused};
+use mainspring::{IpProtocol, Target};
 use std::{process::ExitCode, time::Duration};
 
 const HELP: &str = "\
@@ -25,12 +26,15 @@ usage: timestamp
        timestamp ask [--timeout SECS] ADDR [TEXT...]
          a client: sends TEXT as a line, or the lines of standard input up to an
          empty one, on a terminal at a prompt
+       timestamp serve --udp [ADDR]
+       timestamp ask --udp [--timeout SECS] ADDR TEXT...
+         both by UDP: a datagram is a question, and its answer is one line
 
 ADDR is IP:PORT (port 0: any free one) or unix:/path; the server's is
 127.0.0.1:7013 if it is not given. A client that for 60 seconds (--idle) says
 nothing, does not finish a line or takes none of its answers is let go. A server
 that cannot be reached or does not answer for 30 seconds (--timeout) is given
-up.";
+up; by UDP one that, asked three times, does not answer for 2 seconds each.";
 
 fn main() -> ExitCode {
     exit(run())
@@ -42,6 +46,8 @@ fn run() -> Result<(), Failure> {
         Command::Show => show::both()?,
         Command::Serve { at, idle_max } => server::serve(at, idle_max)?,
         Command::Ask { server, text, timeout } => client::ask(server, text, timeout)?,
+        Command::ServeUdp { at } => udp::serve(at)?,
+        Command::AskUdp { server, text, timeout } => udp::ask(server, text, timeout)?,
     }
     Ok(())
 }
@@ -59,31 +65,60 @@ enum Command {
         text: Option<String>,
         timeout: Duration,
     },
+    ServeUdp {
+        at: String,
+    },
+    AskUdp {
+        server: Target,
+        text: String,
+        timeout: Duration,
+    },
 }
 
 fn command() -> Result<Command, Failure> {
-    let Some(mut given) = arguments(HELP, usize::MAX, &["idle", "timeout"])? else { return Ok(Command::Help) };
-    let (idle, timeout) = (given.seconds("idle")?, given.seconds("timeout")?);
+    let given = arguments_and_flags(HELP, usize::MAX, &["idle", "timeout"], &["udp"])?;
+    let Some(mut given) = given else { return Ok(Command::Help) };
     let what = given.text()?;
-    if idle.is_some() && what.as_deref() != Some("serve") {
-        return Err(misused("--idle is for serve"));
+    let is_udp = given.has("udp");
+    if given.option("idle").is_some() && (what.as_deref() != Some("serve") || is_udp) {
+        return Err(misused("--idle is for serve, without --udp"));
     }
-    if timeout.is_some() && what.as_deref() != Some("ask") {
+    if given.option("timeout").is_some() && what.as_deref() != Some("ask") {
         return Err(misused("--timeout is for ask"));
     }
-    let words = std::iter::from_fn(|| given.text().transpose()).collect::<Result<Vec<_>, _>>()?;
-    match (what.as_deref(), words.as_slice()) {
-        (None, _) => Ok(Command::Show),
-        (Some("serve"), [_, surplus, ..]) => Err(misused(format!("'{surplus}' is too much"))),
-        (Some("serve"), at) => {
-            let at = at.first().map_or_else(|| "127.0.0.1:7013".into(), String::clone);
-            Ok(Command::Serve { at, idle_max: idle.unwrap_or(server::IDLE_MAX) })
-        }
-        (Some("ask"), []) => Err(misused("whom to ask? an address is missing")),
-        (Some("ask"), [server, text @ ..]) => {
-            let text = (!text.is_empty()).then(|| text.join(" "));
-            Ok(Command::Ask { server: callee("ADDR", server)?, text, timeout: timeout.unwrap_or(client::TIMEOUT) })
-        }
-        (Some(what), _) => Err(misused(format!("serve or ask? '{what}' is neither"))),
+    match what.as_deref() {
+        None if is_udp => Err(misused("--udp is for serve and ask")),
+        None => Ok(Command::Show),
+        Some("serve") => serve(given, is_udp),
+        Some("ask") => ask(given, is_udp),
+        Some(what) => Err(misused(format!("serve or ask? '{what}' is neither"))),
     }
+}
+
+fn serve(mut given: Arguments, is_udp: bool) -> Result<Command, Failure> {
+    let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7013".into());
+    if let Some(surplus) = given.text()? {
+        return Err(misused(format!("'{surplus}' is too much")));
+    }
+    if is_udp {
+        return Ok(Command::ServeUdp { at: no_path(at)? });
+    }
+    Ok(Command::Serve { at, idle_max: given.seconds("idle")?.unwrap_or(server::IDLE_MAX) })
+}
+
+fn ask(mut given: Arguments, is_udp: bool) -> Result<Command, Failure> {
+    let server = given.text()?.ok_or_else(|| misused("whom to ask? an address is missing"))?;
+    let words = std::iter::from_fn(|| given.text().transpose()).collect::<Result<Vec<_>, _>>()?;
+    let text = (!words.is_empty()).then(|| words.join(" "));
+    let timeout = given.seconds("timeout")?;
+    if is_udp {
+        let server = callee_by(IpProtocol::Udp, "ADDR", &no_path(server)?)?;
+        let text = text.ok_or_else(|| misused("what to ask? --udp needs a TEXT"))?;
+        return Ok(Command::AskUdp { server, text, timeout: timeout.unwrap_or(udp::TIMEOUT) });
+    }
+    Ok(Command::Ask { server: callee("ADDR", &server)?, text, timeout: timeout.unwrap_or(client::TIMEOUT) })
+}
+
+fn no_path(at: String) -> Result<String, Failure> {
+    if at.starts_with("unix:") { Err(misused(format!("--udp needs IP:PORT, and `{at}` is no address of UDP"))) } else { Ok(at) }
 }

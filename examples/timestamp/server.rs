@@ -3,7 +3,7 @@
 use crate::common::{Failure, announce, drain_on_interrupt, listening};
 use chrono::Local;
 use mainspring::{Context, Limit, Outcome, Protocol, Reactor, Terminator};
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 /// Longer lines are refused: nobody makes us keep more than this.
 pub(crate) const LINE_MAX: usize = 4096;
@@ -13,6 +13,13 @@ pub(crate) const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// After Ctrl-C: for everybody to take its answers.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// Before each line, as ctime(3) writes the time.
+pub(crate) const STAMP: &str = "[%a %b %e %H:%M:%S %Y] ";
+
+pub(crate) fn stamp() -> impl Display {
+    Local::now().format(STAMP)
+}
 
 pub(crate) struct Stamper {
     pub(crate) idle_max: Duration,
@@ -29,7 +36,7 @@ impl<S> Protocol<S> for Stamper {
 
     fn frame(&mut self, ctx: &mut Context<'_, S>, _: &mut S, line: &[u8]) -> Outcome {
         ctx.set_deadline(None); // if the line before was too long, that has ended
-        write!(ctx, "[{}] ", Local::now().format("%a %b %e %H:%M:%S %Y")); // as ctime(3) writes it
+        write!(ctx, "{}", stamp());
         ctx.send(line);
         ctx.send("\n");
         Ok(())

@@ -4,14 +4,18 @@ use super::{Core, Scope};
 use crate::{
     address::{Address, Target},
     bind::Bind,
-    endpoint::{Arrival, Packet},
+    endpoint::Arrival,
     key::Key,
     panics::{Payload, discard},
     reason::{Outcome, Reason},
     table::Table,
     world::PacketSocket,
 };
-use std::{any::Any, io};
+use std::{
+    any::Any,
+    io,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+};
 
 /// What one datagram socket does: UDP, a Unix datagram socket, or one of your own, [bound](crate::Net::bind).
 ///
@@ -147,6 +151,9 @@ impl<S> Datagrams<S> {
     }
 }
 
+/// Where a datagram comes from, before one has: of the kind that nearly all are.
+const NOBODY: Address = Address::Ip(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)));
+
 impl<S> Core<S> {
     pub(super) fn bind(&mut self, at: Option<&Target>, options: &Bind, datagram: Box<dyn AnyDatagram<S>>) -> io::Result<Key> {
         let key = self.hub.bind(at, options)?;
@@ -171,46 +178,73 @@ impl<S> Core<S> {
 
     /// What has come, within the budgets; news of what was sent; what waits leaves. `buffer` is the reactor's.
     fn serve_datagrams(&mut self, key: Key, state: &mut S, buffer: &mut Vec<u8>) {
-        let Some(mut datagram) = self.datagrams.as_mut().and_then(|all| all.table.take(key)) else { return };
-        self.hub.flush_datagrams(key);
-        self.hub.cx.lent.has_spent = false;
+        let Some((at, mut datagram)) = self.datagrams.as_mut().and_then(|all| all.table.check_out(key)) else { return };
+        let name = datagram.type_name();
+        let room = self.hub.begin_datagrams(key);
+        if buffer.len() < room {
+            buffer.resize(room, 0);
+        }
+        let buffer = &mut buffer[..room];
         let mut bytes_left = self.hub.cx.config.turn_bytes;
+        let mut from = NOBODY;
         for _ in 0..self.hub.cx.config.turn_datagrams {
-            let arrival = self.hub.next_arrival(key, buffer);
-            let bytes = match &arrival {
+            match self.hub.next_arrival(key, buffer, &mut from) {
+                Arrival::Packet(bytes) => {
+                    self.tell_datagram(key, name, "received", |core| {
+                        datagram.received(&mut Scope::from(core, key, &from), state, &buffer[..bytes], &from)
+                    });
+                    bytes_left = bytes_left.saturating_sub(bytes);
+                }
                 Arrival::Nothing => break,
-                Arrival::Packet(packet) => packet.bytes,
-                _ => 0,
-            };
-            self.tell_arrival(key, &mut *datagram, arrival, state, buffer);
-            bytes_left = bytes_left.saturating_sub(bytes);
+                other => self.tell_rarely(key, &mut *datagram, other, state, buffer, &from),
+            }
             if bytes_left == 0 || self.hub.cx.is_share_spent() {
                 break;
             }
         }
         if let Some(all) = self.datagrams.as_mut() {
-            all.table.put(key, datagram);
+            all.table.check_in(at, key, datagram);
         }
-        self.hub.requeue(key);
+        self.hub.end_datagrams(key);
     }
 
-    fn tell_arrival(&mut self, key: Key, datagram: &mut dyn AnyDatagram<S>, arrival: Arrival, state: &mut S, buffer: &[u8]) {
+    #[inline]
+    fn tell_datagram(
+        &mut self,
+        key: Key,
+        name: &'static str,
+        callback: &'static str,
+        tell: impl FnOnce(&mut Core<S>) -> Outcome,
+    ) {
+        match self.run_guarded(Some(key), name, callback, |net| tell(net.core)) {
+            Ok(Ok(())) => {}
+            failed => _ = self.hub.obey(key, failed),
+        }
+    }
+
+    #[inline(never)]
+    fn tell_rarely(
+        &mut self,
+        key: Key,
+        datagram: &mut dyn AnyDatagram<S>,
+        arrival: Arrival,
+        state: &mut S,
+        buffer: &[u8],
+        from: &Address,
+    ) {
         let name = datagram.type_name();
-        let outcome = match arrival {
-            Arrival::Packet(Packet { bytes, from, is_cut: false }) => self.run_guarded(Some(key), name, "received", |net| {
-                datagram.received(&mut Scope::from(net.core, key, &from), state, &buffer[..bytes], &from)
+        match arrival {
+            Arrival::Oversized(bytes) => self.tell_datagram(key, name, "oversized", |core| {
+                datagram.oversized(&mut Scope::from(core, key, from), state, &buffer[..bytes], from)
             }),
-            Arrival::Packet(Packet { bytes, from, .. }) => self.run_guarded(Some(key), name, "oversized", |net| {
-                datagram.oversized(&mut Scope::from(net.core, key, &from), state, &buffer[..bytes], &from)
-            }),
-            Arrival::Failure { to, error } => self
-                .run_guarded(Some(key), name, "failed", |net| datagram.failed(&mut Scope::new(net.core, key), state, &to, error)),
-            Arrival::Writable => {
-                self.run_guarded(Some(key), name, "writable", |net| datagram.writable(&mut Scope::new(net.core, key), state))
+            Arrival::Failure(to, error) => {
+                self.tell_datagram(key, name, "failed", |core| datagram.failed(&mut Scope::new(core, key), state, &to, error))
             }
-            Arrival::Nothing => return,
-        };
-        self.hub.obey(key, outcome);
+            Arrival::Writable => {
+                self.tell_datagram(key, name, "writable", |core| datagram.writable(&mut Scope::new(core, key), state));
+            }
+            Arrival::Packet(_) | Arrival::Nothing => unreachable!("these are not rare"),
+        }
     }
 
     fn finish_datagrams(&mut self, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {

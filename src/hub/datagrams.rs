@@ -44,23 +44,34 @@ impl Hub {
     }
 
     /// Whether it has left, waits, or is to be told as failed.
+    #[inline]
     pub(crate) fn send_datagram(&mut self, key: Key, to: Option<&Address>, bytes: &[u8]) -> bool {
         self.slots.datagrams(key).is_some_and(|socket| socket.send(to, bytes, &mut self.cx))
     }
 
     /// What is to be told to it next.
     #[inline]
-    pub(crate) fn next_arrival(&mut self, key: Key, buffer: &mut Vec<u8>) -> Arrival {
+    pub(crate) fn next_arrival(&mut self, key: Key, buffer: &mut [u8], from: &mut Address) -> Arrival {
         match self.slots.datagrams(key) {
-            Some(socket) => socket.next_arrival(buffer, &mut self.cx),
+            Some(socket) => socket.next_arrival(buffer, from, &mut self.cx),
             None => Arrival::Nothing,
         }
     }
 
-    /// Before its turn: what waits leaves.
-    pub(crate) fn flush_datagrams(&mut self, key: Key) {
+    /// Its turn begins: what waits leaves. How large a buffer it needs.
+    #[inline]
+    pub(crate) fn begin_datagrams(&mut self, key: Key) -> usize {
+        self.cx.lent.has_spent = false;
+        let Some(socket) = self.slots.datagrams(key) else { return 0 };
+        socket.flush(&mut self.cx);
+        socket.room()
+    }
+
+    /// Its turn is over.
+    #[inline]
+    pub(crate) fn end_datagrams(&mut self, key: Key) {
         if let Some(socket) = self.slots.datagrams(key) {
-            socket.flush(&mut self.cx);
+            socket.requeue(&mut self.cx);
         }
     }
 

@@ -116,8 +116,8 @@ pub(crate) struct Opened {
 /// What moves packets. It is registered for reading; for writing only while that is asked for, because the kernel reports
 /// every packet that leaves.
 pub(crate) trait PacketTransport {
-    /// The next one: its first bytes if `buf` has no room for all, and from whom.
-    fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, Address)>;
+    /// The next one: its first bytes if `buf` has no room for all. From whom it is, is written to `from`.
+    fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize>;
     /// Whole or not at all. To nobody in particular: to its peer.
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()>;
     /// Whether it is reported that there is room.

@@ -238,6 +238,46 @@ fn whatever_was_drained_is_reported_again() {
     }
 }
 
+/// Echoes each message.
+struct Echoes(Watched);
+
+impl Dispatcher<Told> for Echoes {
+    fn source(&mut self) -> Source<'_> {
+        self.0.source()
+    }
+
+    fn readable(&mut self, _: &mut Scope<'_, Told>, told: &mut Told) -> Result<Drained, Fault> {
+        let mut buf = [0; 10];
+        match self.0.file().read(&mut buf) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Drained::Yes),
+            read => {
+                told.bytes += read?;
+                self.0.file().write_all(&buf[..1])?;
+                Ok(Drained::No)
+            }
+        }
+    }
+}
+
+/// The kernel says that there is room whenever a peer has read, to whoever is registered for it.
+#[test]
+fn a_dispatcher_that_reads_a_unix_socket_is_woken_once_a_message() {
+    let (mut reactor, mut told) = (Reactor::new().expect("a selector"), Told::default());
+    let (ours, mut theirs) = pair();
+    reactor.net().watch(Echoes(Watched::new(ours, false))).expect("it can be watched");
+    busy_turns(&mut reactor, &mut told);
+    let before = reactor.stats().events;
+    for message in 1..=1_000 {
+        theirs.write_all(b"x").expect("room");
+        until(&mut reactor, &mut told, |told| told.bytes == message);
+        turn(&mut reactor, &mut told, ms(0)); // in which it meets WouldBlock
+        assert_eq!(theirs.read(&mut [0; 10]).expect("it was answered"), 1);
+        turn(&mut reactor, &mut told, ms(0)); // in which it would hear that there is room again
+    }
+    let events = reactor.stats().events - before;
+    assert!((1_000..=1_010).contains(&events), "{events}");
+}
+
 /// The end of a FIFO is none for who waits for the next to write.
 #[test]
 fn a_fifo_whose_writers_come_and_go_is_reported_again() {

@@ -1,6 +1,6 @@
 //! The protocols that are measured, written as anybody would write them.
 
-use mainspring::{Context, Key, Outcome, Protocol, Reason, Terminator};
+use mainspring::{Address, Context, Datagram, Key, Outcome, Protocol, Reason, Scope, Terminator};
 use std::rc::Rc;
 
 /// Sends back whatever it gets.
@@ -10,6 +10,13 @@ pub struct Echo;
 impl<S> Protocol<S> for Echo {
     fn received(&mut self, ctx: &mut Context<'_, S>, _: &mut S, bytes: &[u8]) -> Outcome {
         ctx.send(bytes);
+        Ok(())
+    }
+}
+
+impl<S> Datagram<S> for Echo {
+    fn received(&mut self, scope: &mut Scope<'_, S>, _: &mut S, bytes: &[u8], _: &Address) -> Outcome {
+        scope.reply(bytes);
         Ok(())
     }
 }

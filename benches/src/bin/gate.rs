@@ -20,8 +20,19 @@ usage: gate check   fails where one is over its figure by more than 2 %
 It needs valgrind and strace, and says what it skips without them. Instructions are compared only where rustc, the crates
 below ours, libc, valgrind and the processor are those of gate.toml.";
 
-const LOADS: [&str; 9] =
-    ["echo-1", "echo-64", "timed-64", "line-16x16", "line-16x256", "broadcast-1000", "timer-cancel", "timer-fire", "post-1000"];
+const LOADS: [&str; 11] = [
+    "echo-1",
+    "echo-64",
+    "timed-64",
+    "line-16x16",
+    "line-16x256",
+    "broadcast-1000",
+    "timer-cancel",
+    "timer-fire",
+    "post-1000",
+    "udp-1",
+    "udp-64",
+];
 
 /// Above its figure by more than this share, a count fails; below it by more, the figure should be written anew.
 const TOLERANCE: f64 = 0.02;
@@ -31,7 +42,7 @@ const SLACK: f64 = 0.0001;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// By load: for each request, line, delivery, timer or job.
+/// By load: for each request, line, delivery, timer, job or datagram.
 type Counts = BTreeMap<String, f64>;
 
 /// The sections of gate.toml.
@@ -277,7 +288,7 @@ impl Figures {
             text += &format!("{what} = \"{is}\"\n");
         }
         for (section, counts) in [("instructions", &self.instructions), ("calls", &self.calls)] {
-            text += &format!("\n# For each request, line, delivery, timer or job.\n[{section}]\n");
+            text += &format!("\n# For each request, line, delivery, timer, job or datagram.\n[{section}]\n");
             for load in LOADS {
                 text += &format!("{load} = {:.6}\n", counts.get(load).unwrap_or(&0.0));
             }

@@ -9,7 +9,7 @@ use std::{
     error::Error,
     fs::File,
     io::{self, Read, Write},
-    net::TcpStream,
+    net::{TcpStream, UdpSocket},
     os::fd::OwnedFd,
     process::ExitCode,
     time::Duration,
@@ -21,7 +21,7 @@ Runs one of the gate's loads; `gate` runs all of them under callgrind and strace
 usage: loads NAME [TIMES]
 
 NAME    echo-1, echo-64, timed-64, line-16x16, line-16x256, broadcast-1000,
-        timer-cancel, timer-fire, post-1000
+        timer-cancel, timer-fire, post-1000, udp-1, udp-64
 TIMES   how long it runs, 1 if not given";
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -67,6 +67,8 @@ fn run(name: &str, times: usize) -> Result<Done, Failure> {
         "timer-cancel" => timers(1_000, 1_000 * times, timer_cancelled),
         "timer-fire" => timers(1_000, 10 * times, timers_fired),
         "post-1000" => posts(1_000, 10 * times),
+        "udp-1" => datagrams(1, 1_000 * times),
+        "udp-64" => datagrams(64, 20 * times),
         _ => Err("there is no such load; without arguments they are named".into()),
     }
 }
@@ -208,9 +210,33 @@ fn posts(jobs: usize, rounds: usize) -> Result<Done, Failure> {
     })
 }
 
+/// 100 bytes there and back, so many datagrams of one client at a time.
+fn datagrams(under_way: usize, rounds: usize) -> Result<Done, Failure> {
+    let mut reactor = Reactor::new()?;
+    let key = reactor.net().bind("127.0.0.1:0", Echo)?;
+    let at = reactor.net().local(key).expect("a socket that was just bound has an address").to_string();
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(&at)?;
+    socket.set_nonblocking(true)?;
+    let mut client = Client(File::from(OwnedFd::from(socket)));
+    settled(&mut reactor, &mut ())?;
+    let request = [b'x'; 100];
+    repeated(rounds, |done| {
+        for _ in 0..under_way {
+            client.says(&request, done)?;
+        }
+        counted(&mut reactor, &mut ())?;
+        for _ in 0..under_way {
+            client.hears(&request, done)?;
+        }
+        done.requests += under_way;
+        Ok(())
+    })
+}
+
 // ------------------------------------------------------------------------------------------------ clients
 
-/// The far end of a connection. As a file, so that its calls are read(2) and write(2).
+/// The far end of a connection, or of datagrams. As a file, so that its calls are read(2) and write(2).
 struct Client(File);
 
 impl Client {
@@ -268,11 +294,16 @@ fn connected<S: 'static, P: Protocol<S>>(
             reactor.turn(state, Duration::from_millis(100))?;
         }
     }
-    // The first edge of each: it is writable.
+    settled(&mut reactor, state)?;
+    Ok((reactor, clients))
+}
+
+/// The first edge of each socket is seen: it is writable.
+fn settled<S>(reactor: &mut Reactor<S>, state: &mut S) -> io::Result<()> {
     for _ in 0..3 {
         reactor.turn(state, Duration::ZERO)?;
     }
-    Ok((reactor, clients))
+    Ok(())
 }
 
 fn repeated(rounds: usize, mut round: impl FnMut(&mut Done) -> Result<(), Failure>) -> Result<Done, Failure> {

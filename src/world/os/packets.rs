@@ -3,7 +3,7 @@
 #[cfg(unix)]
 use super::socket_file::SocketFile;
 use super::{
-    super::{BindHow, Interface, Opened, PacketSocket, PacketTransport, packets::not_there},
+    super::{ARMS_BY_ITSELF, BindHow, Interface, Opened, PacketSocket, PacketTransport, packets::not_there},
     unsupported,
 };
 use crate::address::Address;
@@ -48,7 +48,7 @@ fn bind_udp(at: SocketAddr, how: &BindHow, registry: Rc<Registry>, token: usize)
     socket.bind(&at.into())?;
     let peer = how.peer.as_ref().map(|peer| peer.ip().ok_or_else(|| unsupported(peer))).transpose()?;
     if let Some(peer) = peer {
-        socket.connect(&mapped(peer, at.is_ipv6()).into())?;
+        socket.connect(&if at.is_ipv6() { mapped(peer) } else { peer }.into())?;
     }
     adopt_ip(socket, peer, registry, token)
 }
@@ -71,13 +71,14 @@ fn set_options(socket: &Socket, how: &BindHow) -> io::Result<()> {
 fn bind_unix(how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     set_options(&socket, how)?;
-    let file = match &how.at {
-        Some(Address::Unix(Some(path))) => Some(SocketFile::bind(&socket, path)?),
-        Some(at) => {
-            socket.bind(&at.to_socket()?)?;
+    let name = how.at.as_ref().map(Address::to_socket).transpose()?;
+    let file = match (&how.at, &name) {
+        (Some(Address::Unix(Some(path))), _) => Some(SocketFile::bind(&socket, path)?),
+        (_, Some(name)) => {
+            socket.bind(name)?;
             None
         }
-        None => None,
+        (_, None) => None,
     };
     if let Some(peer) = &how.peer {
         socket.connect(&peer.to_socket()?)?;
@@ -173,9 +174,9 @@ impl<T: Source> Registered<T> {
     }
 
     /// What a system call came to; if that was not known to the selector, it is tried again when there is something.
-    #[cold]
+    #[inline]
     fn look_at<R>(&mut self, error: io::Error) -> io::Result<R> {
-        if error.kind() != io::ErrorKind::NotFound {
+        if ARMS_BY_ITSELF || error.kind() != io::ErrorKind::NotFound {
             return Err(error);
         }
         self.register_again()?;
@@ -197,10 +198,10 @@ struct IpPackets {
 }
 
 /// An IPv4 address as an IPv6 socket has it (RFC 4291, 2.5.5.2).
-fn mapped(addr: SocketAddr, is_v6: bool) -> SocketAddr {
+fn mapped(addr: SocketAddr) -> SocketAddr {
     match addr.ip() {
-        IpAddr::V4(ip) if is_v6 => SocketAddr::new(ip.to_ipv6_mapped().into(), addr.port()),
-        _ => addr,
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), addr.port()),
+        IpAddr::V6(_) => addr,
     }
 }
 
@@ -213,16 +214,26 @@ fn unmapped(addr: SocketAddr) -> SocketAddr {
 }
 
 impl PacketTransport for IpPackets {
-    fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, Address)> {
+    fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize> {
         match self.socket.socket.recv_from(buf) {
-            Ok((bytes, from)) => Ok((bytes, Address::Ip(unmapped(from)))),
+            Ok((bytes, addr)) => {
+                let addr = if self.is_v6 { unmapped(addr) } else { addr };
+                match from {
+                    Address::Ip(from) => *from = addr, // as nearly always: nothing is to be dropped
+                    _ => *from = Address::Ip(addr),
+                }
+                Ok(bytes)
+            }
             Err(error) => self.socket.look_at(error),
         }
     }
 
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
         let sent = match to {
-            Some(Address::Ip(to)) if self.peer != Some(*to) => self.socket.socket.send_to(bytes, mapped(*to, self.is_v6)),
+            Some(Address::Ip(to)) if self.peer.is_none_or(|peer| peer != *to) => {
+                let to = if self.is_v6 { mapped(*to) } else { *to };
+                self.socket.socket.send_to(bytes, to)
+            }
             Some(Address::Ip(_)) | None => self.socket.socket.send(bytes),
             Some(to) => return Err(not_there(to)),
         };
@@ -280,9 +291,9 @@ struct PlainPackets(Registered<UdpSocket>);
 
 #[cfg(unix)]
 impl PacketTransport for PlainPackets {
-    fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, Address)> {
-        let bytes = self.0.socket.recv(buf).or_else(|error| self.0.look_at(error))?;
-        Ok((bytes, Address::Fd))
+    fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize> {
+        *from = Address::Fd;
+        self.0.socket.recv(buf).or_else(|error| self.0.look_at(error))
     }
 
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
@@ -325,13 +336,14 @@ struct UnixPackets {
 
 #[cfg(unix)]
 impl PacketTransport for UnixPackets {
-    fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, Address)> {
+    fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize> {
         if self.has_end {
-            let bytes = self.socket.socket.recv(buf).or_else(|error| self.socket.look_at(error))?;
-            return Ok((bytes, self.peer.clone().unwrap_or(Address::Unix(None))));
+            *from = self.peer.clone().unwrap_or(Address::Unix(None));
+            return self.socket.socket.recv(buf).or_else(|error| self.socket.look_at(error));
         }
-        let (bytes, from) = self.socket.socket.recv_from(buf).or_else(|error| self.socket.look_at(error))?;
-        Ok((bytes, Address::of_unix(&from)))
+        let (bytes, addr) = self.socket.socket.recv_from(buf).or_else(|error| self.socket.look_at(error))?;
+        *from = Address::of_unix(&addr);
+        Ok(bytes)
     }
 
     /// To somebody who is full one cannot wait: the selector tells when there is room of our own, or of our peer's.

@@ -250,9 +250,10 @@ struct SimPackets {
 }
 
 impl PacketTransport for SimPackets {
-    fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, Address)> {
-        let received = self.network.borrow_mut().recv_packet(self.id, buf);
-        received.map(|(bytes, from)| (bytes, from.into())).map_err(Errno::to_error)
+    fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize> {
+        let (bytes, addr) = self.network.borrow_mut().recv_packet(self.id, buf).map_err(Errno::to_error)?;
+        *from = addr.into();
+        Ok(bytes)
     }
 
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {

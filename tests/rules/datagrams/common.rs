@@ -44,6 +44,7 @@ impl Journal {
         failed.collect()
     }
 
+    #[cfg(feature = "sim")]
     pub(super) fn count(&self, told: &Told) -> usize {
         self.told.iter().filter(|(_, other)| other == told).count()
     }
