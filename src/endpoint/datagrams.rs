@@ -299,7 +299,7 @@ impl DatagramSocket {
 
     /// `false`: the selector does not tell, and that is its end.
     fn wait_for_room(&mut self, cx: &mut Cx) -> bool {
-        self.flags.remove(WRITABLE);
+        self.flags.remove(WRITABLE | OWES_WRITABLE); // what is owed is told when this has left, too
         match self.socket.want_writable(true) {
             Ok(()) => true,
             Err(error) => {
