@@ -373,7 +373,7 @@ impl DatagramSocket {
 
     /// `false`: the selector does not tell, and that is its end.
     fn wait_for_room(&mut self, cx: &mut Cx) -> bool {
-        self.flags.remove(WRITABLE);
+        self.flags.remove(WRITABLE | OWES_WRITABLE); // what is owed is told when this has left, too
         match self.socket.want_writable(true) {
             Ok(()) => true,
             Err(error) => {
@@ -468,7 +468,7 @@ impl DatagramSocket {
         assert_eq!(self.queued, self.queue.iter().map(Waiting::cost).sum::<usize>(), "{key} counts what waits");
         assert!(self.queued <= self.queue_max, "{key} keeps more than it may");
         assert!(self.failures.len() <= FAILURES_MAX);
-        assert!(self.flags.has_any(SHUT) || self.flags.has_any(FAILED) == !self.failures.is_empty(), "{key} tells what failed");
+        assert!(self.flags.has_any(SHUT) || self.flags.has_any(FAILED) != self.failures.is_empty(), "{key} tells what failed");
         let waits = !self.queue.is_empty();
         assert!(self.flags.has_any(WRITABLE | SHUT) || waits, "{key} waits for room, and has nothing to send");
     }

@@ -115,7 +115,7 @@ fn who_is_connected_hears_once_that_nobody_is_there_and_others_nothing() {
     two.sends(alone, "10.0.0.1:7", 0..3);
     two.sim.run_for(SECOND);
     let refused = (address("10.0.0.1:7"), ErrorKind::ConnectionRefused);
-    assert_eq!(two.sim.state(two.client).failures(), [refused.clone()]);
+    assert_eq!(two.sim.state(two.client).failures(), std::slice::from_ref(&refused));
     assert!(two.sim.state(two.client).of(alone).is_empty());
     // Of several in a row there is one error, which the next send hears; and that one leaves.
     let mut net = two.sim.net(two.client);
@@ -347,4 +347,35 @@ fn a_scene_has_peers_that_send_and_take_datagrams() {
     scene.settles();
     assert_eq!(scene.state().failures(), [(address(there), ErrorKind::ConnectionRefused)]);
     assert_eq!(scene.state().of(key).len(), 2);
+}
+
+/// Whichever send of those that follow meets a full kernel again.
+#[test]
+fn there_is_no_writable_while_something_waits_again() {
+    let mut told = 0;
+    for further in 0..12 {
+        let mut two = Two::new(1, late());
+        let answers = recorder(|scope, told| {
+            let waiting = scope.net.connections().into_iter().map(|socket| socket.queued).sum::<usize>();
+            match told {
+                Told::Failed(..) => _ = scope.net.send_to(scope.key, &address("10.0.0.1:7"), "again"),
+                Told::Writable => assert_eq!(waiting, 0, "{waiting} bytes wait"),
+                _ => {}
+            }
+            Ok(())
+        });
+        let key = two.sim.net(two.client).bind("10.0.0.2:0", answers).expect("a free port");
+        let next = two.sim.operations(two.client);
+        two.sim.fail_operation(two.client, next, Errno::Again, false);
+        for to in ["[::1]:7", "10.0.0.1:7"] {
+            assert!(two.sim.net(two.client).send_to(key, &address(to), "x"));
+        }
+        two.sim.settle();
+        let next = two.sim.operations(two.client) + further;
+        two.sim.fail_operation(two.client, next, Errno::Again, false).run_for(SECOND);
+        let journal = two.sim.state(two.client);
+        assert_eq!(journal.failures().len(), 1);
+        told += journal.count(&Told::Writable);
+    }
+    assert!(told >= 12, "{told}");
 }
