@@ -102,3 +102,40 @@ fn as_many_are_answered_as_have_come() {
     assert_eq!((tally.failed, tally.closed), (Vec::new(), Vec::new()));
     assert!(reactor.net().is_open(key), "it goes on");
 }
+
+/// Of IP it is cut on the way and put together again; who receives and sends many at once has asked that nothing is cut.
+#[cfg(feature = "udp-batch")]
+#[test]
+#[ignore = "wants a network of packets of 1,500 bytes, which scripts/loss.sh makes"]
+fn what_is_longer_than_the_way_is_cut_by_it_but_not_for_a_batch() {
+    use mainspring::Bind;
+    if std::env::var("LOSS_AT").is_err() {
+        return skip("LOSS_AT does not say where a network of short packets is: scripts/loss.sh");
+    }
+    for batches in [false, true] {
+        let (mut reactor, mut tally) = (Reactor::new().expect("a selector"), Tally::default());
+        let options = if batches { Bind::new().batch() } else { Bind::new() };
+        let key = reactor.net().bind_with("127.0.0.1:0", options, Echo).expect("a free port");
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        client.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket option");
+        let to = Address::Ip(client.local_addr().expect("it is bound"));
+        for bytes in [9_000, 1_472] {
+            assert!(reactor.net().send_to(key, &to, vec![7; bytes]));
+        }
+        let mut buf = [0; 10_000];
+        if !batches {
+            assert_eq!(client.recv(&mut buf).expect("it comes"), 9_000);
+        }
+        assert_eq!(client.recv(&mut buf).expect("it comes"), 1_472);
+        for _ in 0..20 {
+            reactor.turn(&mut tally, Duration::from_millis(1)).expect("the selector works");
+        }
+        let failed: Vec<String> = if batches {
+            vec![format!("{to}: {}", io::Error::from_raw_os_error(libc::EMSGSIZE))]
+        } else {
+            Vec::new()
+        };
+        assert_eq!(tally.failed, failed);
+    }
+    println!("\nfigures: 9000 bytes in pieces come, and are failed where nothing is cut");
+}
