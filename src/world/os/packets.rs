@@ -114,7 +114,8 @@ pub(super) fn bind_on(socket: PacketSocket, how: &BindHow, registry: Rc<Registry
 fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
     let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
     let socket = UdpSocket::from_std(socket.into());
-    let packets = IpPackets { socket: Registered::new(socket, registry, token)?, is_v6: local.is_ipv6(), peer };
+    let packets =
+        IpPackets { socket: Registered::new(socket, registry, token)?, is_v6: local.is_ipv6(), peer: peer.map(Box::new) };
     let (local_at, peer) = (Address::Ip(local), peer.map(Address::Ip));
     #[cfg(feature = "udp-batch")]
     if how.batches {
@@ -201,7 +202,8 @@ impl<T: Source> Drop for Registered<T> {
 pub(super) struct IpPackets {
     socket: Registered<UdpSocket>,
     is_v6: bool,
-    peer: Option<SocketAddr>,
+    /// In a box: hardly a server has one.
+    peer: Option<Box<SocketAddr>>,
 }
 
 #[cfg(feature = "udp-batch")]
@@ -215,7 +217,7 @@ impl IpPackets {
     }
 
     pub(super) fn peer(&self) -> Option<SocketAddr> {
-        self.peer
+        self.peer.as_deref().copied()
     }
 
     pub(super) fn look_at<R>(&mut self, error: io::Error) -> io::Result<R> {
@@ -256,7 +258,7 @@ impl PacketTransport for IpPackets {
 
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
         let sent = match to {
-            Some(Address::Ip(to)) if self.peer.is_none_or(|peer| peer != *to) => {
+            Some(Address::Ip(to)) if self.peer.as_deref().is_none_or(|peer| peer != to) => {
                 let to = if self.is_v6 { mapped(*to) } else { *to };
                 self.socket.socket.send_to(bytes, to)
             }
