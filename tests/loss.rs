@@ -130,11 +130,8 @@ fn what_is_longer_than_the_way_is_cut_by_it_but_not_for_a_batch() {
         for _ in 0..20 {
             reactor.turn(&mut tally, Duration::from_millis(1)).expect("the selector works");
         }
-        let failed: Vec<String> = if batches {
-            vec![format!("{to}: {}", io::Error::from_raw_os_error(libc::EMSGSIZE))]
-        } else {
-            Vec::new()
-        };
+        let failed: Vec<String> =
+            if batches { vec![format!("{to}: {}", io::Error::from_raw_os_error(libc::EMSGSIZE))] } else { Vec::new() };
         assert_eq!(tally.failed, failed);
     }
     println!("\nfigures: 9000 bytes in pieces come, and are failed where nothing is cut");
