@@ -74,6 +74,10 @@ macro_rules! links {
 [`Timer`]: crate::Timer
 [`Stats`]: crate::Stats
 [`Target`]: crate::Target
+[`Bind`]: crate::Bind
+[`Datagram`]: crate::Datagram
+[`Full`]: crate::Full
+[`Scope`]: crate::Scope
 "
     };
 }

@@ -142,7 +142,7 @@ impl<S> Reactor<S> {
     }
 
     /// Turns until [`stop`](Net::stop), or until nothing is left that could ever happen: no connection, listener,
-    /// dispatcher, timer, job or offloaded work, no socket that [lingers](Config::wait_for_lingering), and no [`Remote`].
+    /// dispatcher, datagram socket, timer, job or offloaded work, no socket that [lingers](Config::wait_for_lingering), and no [`Remote`].
     ///
     /// # Errors
     /// When the selector fails, which no peer can cause.
@@ -174,7 +174,7 @@ impl<S> Reactor<S> {
         Ok(self.goes_on())
     }
 
-    /// Ends everything now: each connection and dispatcher gets `closed` with [`Reason::Shutdown`]. Nothing is flushed;
+    /// Ends everything now: each connection, dispatcher and datagram socket gets `closed` with [`Reason::Shutdown`]. Nothing is flushed;
     /// tells, timers, jobs and what was to follow offloaded work are dropped, also those that `closed` sets; `connect` and
     /// `listen` open nothing meanwhile. Afterwards the reactor is empty, and may be used again.
     pub fn shutdown(&mut self, state: &mut S) {

@@ -14,7 +14,16 @@ impl<K, V> Default for Table<K, V> {
 }
 
 impl<K: Copy + Ord, V> Table<K, V> {
+    #[inline]
     fn find(&self, key: K) -> Result<usize, usize> {
+        match self.0.front() {
+            Some((first, _)) if *first == key => Ok(0), // there is often but one
+            _ => self.search(key),
+        }
+    }
+
+    #[inline(never)]
+    fn search(&self, key: K) -> Result<usize, usize> {
         self.0.binary_search_by_key(&key, |(key, _)| *key)
     }
 
@@ -56,6 +65,22 @@ impl<K: Copy + Ord, V> Table<K, V> {
     pub(crate) fn take(&mut self, key: K) -> Option<V> {
         let at = self.find(key).ok()?;
         self.0[at].1.take()
+    }
+
+    /// The same, and where its place is: for [`check_in`](Self::check_in).
+    #[inline]
+    pub(crate) fn check_out(&mut self, key: K) -> Option<(usize, V)> {
+        let at = self.find(key).ok()?;
+        Some((at, self.0[at].1.take()?))
+    }
+
+    /// Puts it back into its place, which others may have moved.
+    #[inline]
+    pub(crate) fn check_in(&mut self, at: usize, key: K, value: V) {
+        match self.0.get_mut(at) {
+            Some((there, place)) if *there == key => *place = Some(value),
+            _ => self.put(key, value),
+        }
     }
 
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {

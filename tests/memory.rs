@@ -11,11 +11,13 @@
 #[allow(dead_code)] // a part of it
 mod skips;
 
-use mainspring::{Config, Context, Key, Net, Outcome, Produced, Protocol, Reactor, Reason, Refusal, Timer};
+use mainspring::{
+    Address, Config, Context, Datagram, Key, Net, Outcome, Produced, Protocol, Reactor, Reason, Refusal, Scope, Timer,
+};
 use std::{
     collections::HashMap,
     io::{BufRead, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream, UdpSocket},
     process::{Child, ChildStdin, Command, ExitCode, Stdio},
     rc::Rc,
     time::{Duration, Instant},
@@ -158,6 +160,14 @@ impl Protocol<Tally> for Echo {
 
     fn closed(&mut self, _: &mut Context<'_, Tally>, tally: &mut Tally, _: Reason) {
         tally.closed += 1;
+    }
+}
+
+impl Datagram<Tally> for Echo {
+    fn received(&mut self, scope: &mut Scope<'_, Tally>, tally: &mut Tally, bytes: &[u8], _: &Address) -> Outcome {
+        tally.received += bytes.len();
+        scope.reply(bytes);
+        Ok(())
     }
 }
 
@@ -573,6 +583,42 @@ fn echo_clients(at: &str, connections: usize, rounds: usize) {
     (0..rounds).for_each(|_| round());
 }
 
+/// Answers so many datagrams, each of which comes when the last one was answered and the loop sleeps again.
+fn datagrams(count: usize) {
+    let (mut reactor, mut tally) = (Reactor::new().expect("a selector"), Tally::default());
+    let key = reactor.net().bind("127.0.0.1:0", Echo).expect("a free port");
+    let at = reactor.net().local(key).expect("it is bound").to_string();
+    let mut client = Players::new(&["as-datagram-client", &at, &count.to_string()]);
+    until(&mut reactor, &mut tally, "it is warm", |_, tally| tally.received == MESSAGE);
+    for _ in 0..5 {
+        reactor.turn(&mut tally, Duration::from_millis(20)).expect("the selector works");
+    }
+    tally.received = 0;
+    client.tell("go");
+    mark("begin");
+    while tally.received < count * MESSAGE {
+        reactor.turn(&mut tally, PATIENCE).expect("the selector works");
+    }
+    mark("end");
+}
+
+fn datagram_client(at: &str, count: usize) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.connect(at).expect("an address");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    let ask = || {
+        socket.send(&[b'x'; MESSAGE]).expect("somebody is bound there");
+        assert_eq!(socket.recv(&mut [0; 2 * MESSAGE]).expect("an answer"), MESSAGE);
+    };
+    ask();
+    let _ = std::io::stdin().lock().lines().next();
+    for _ in 0..count {
+        // The pace: who is traced takes longer to fall asleep than to answer.
+        std::thread::sleep(Duration::from_micros(500));
+        ask();
+    }
+}
+
 /// Every way in which bytes can leave.
 struct Talker;
 
@@ -662,6 +708,8 @@ fn play(args: &[&str]) -> bool {
         ["as-held-clients", at, kind] => held_clients(at, kind),
         ["as-echo", connections, rounds] => echo(number(connections), number(rounds)),
         ["as-echo-clients", at, connections, rounds] => echo_clients(at, number(connections), number(rounds)),
+        ["as-datagrams", count] => datagrams(number(count)),
+        ["as-datagram-client", at, count] => datagram_client(at, number(count)),
         ["as-every-send"] => every_send(),
         ["as-every-send-clients", at, refusing] => every_send_clients(at, refusing),
         _ => return false,

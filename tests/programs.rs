@@ -12,6 +12,11 @@ mod cli;
 mod common;
 #[path = "programs/dashboard.rs"]
 mod dashboard;
+#[path = "programs/game.rs"]
+mod game;
+#[cfg(feature = "sim")]
+#[path = "programs/game_sim.rs"]
+mod game_sim;
 #[cfg(unix)]
 #[path = "programs/netcat.rs"]
 mod netcat;

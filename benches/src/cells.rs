@@ -42,6 +42,7 @@ pub fn all(idle: usize) -> Vec<Cell> {
             "connections/s",
             "connect, 64 bytes there and back, close; 32 at a time",
         ),
+        cell("udp", "udp", Load::Datagrams { size: 100, depth: 64 }, "datagrams/s", "100 bytes there and back, 64 under way"),
         cell("idle", "echo", Load::Idle { connections: idle }, "requests/s", "echo-64 amid idle connections"),
     ]
 }

@@ -3,7 +3,7 @@
 use mainspring_benches::load::{self, Load, Run};
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
 };
 
@@ -31,6 +31,25 @@ fn echo_changed(mut stream: TcpStream, change: fn(&mut Vec<u8>)) {
     }
 }
 
+/// What it makes of a server that answers each datagram so.
+fn outcome_of_datagrams(answer: fn(&UdpSocket, &mut [u8], SocketAddr)) -> Result<f64, String> {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    let port = socket.local_addr().expect("it is bound").port();
+    thread::spawn(move || {
+        let mut buf = [0; 65_536];
+        while let Ok((length, from)) = socket.recv_from(&mut buf) {
+            answer(&socket, &mut buf[..length], from);
+        }
+    });
+    let run = Run { port, pid: std::process::id(), warm_secs: 0.02, secs: 0.1 };
+    load::run(DATAGRAMS, run).map(|figures| figures.requests).map_err(|why| why.to_string())
+}
+
+fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) {
+    let _ = socket.send_to(bytes, to);
+}
+
+const DATAGRAMS: Load = Load::Datagrams { size: 100, depth: 4 };
 const ECHO: Load = Load::Echo { connections: 2, size: 64, depth: 4 };
 const LINES: Load = Load::Lines { connections: 2, depth: 4 };
 const CHURN: Load = Load::Churn { connections: 2 };
@@ -78,4 +97,28 @@ fn a_server_that_hangs_up_is_found() {
             ["the server has closed a connection", "cannot receive", "cannot send", "cannot connect", "reset", "Broken pipe"];
         assert!(said.iter().any(|said| why.contains(said)), "{load:?}: {why}");
     }
+}
+
+#[test]
+fn datagrams_are_counted_and_a_wrong_or_a_missing_one_is_found() {
+    let honest = outcome_of_datagrams(|socket, bytes, from| send(socket, bytes, from));
+    assert!(matches!(honest, Ok(1.0..)), "{honest:?}");
+    let turns_a_byte = outcome_of_datagrams(|socket, bytes, from| {
+        bytes[0] ^= 1;
+        send(socket, bytes, from);
+    });
+    assert_eq!(turns_a_byte, Err("a wrong reply, or one was lost before it".into()));
+    let cuts = outcome_of_datagrams(|socket, bytes, from| send(socket, &bytes[1..], from));
+    assert_eq!(cuts, Err("a wrong reply, or one was lost before it".into()));
+    let loses_some = outcome_of_datagrams(|socket, bytes, from| {
+        if bytes[0] % 16 != 0 {
+            send(socket, bytes, from);
+        }
+    });
+    assert_eq!(loses_some, Err("a wrong reply, or one was lost before it".into()));
+    let doubles = outcome_of_datagrams(|socket, bytes, from| {
+        send(socket, bytes, from);
+        send(socket, bytes, from);
+    });
+    assert!(doubles.is_err(), "{doubles:?}");
 }

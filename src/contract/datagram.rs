@@ -1,17 +1,23 @@
 //! [`Datagram`]: packets, each by itself, and not a stream.
 
 use super::{Core, Scope};
+#[cfg(feature = "udp-batch")]
+use crate::world::{Batch, MESSAGE, Message, SourceAddress};
 use crate::{
     address::{Address, Target},
     bind::Bind,
-    endpoint::{Arrival, Packet},
+    endpoint::Arrival,
     key::Key,
     panics::{Payload, discard},
     reason::{Outcome, Reason},
     table::Table,
     world::PacketSocket,
 };
-use std::{any::Any, io};
+use std::{
+    any::Any,
+    io,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+};
 
 /// What one datagram socket does: UDP, a Unix datagram socket, or one of your own, [bound](crate::Net::bind).
 ///
@@ -119,7 +125,11 @@ impl<S, D: Datagram<S>> AnyDatagram<S> for D {
 /// of it.
 pub(crate) struct Datagrams<S> {
     table: Table<Key, Box<dyn AnyDatagram<S>>>,
-    pub(crate) serve: fn(&mut Core<S>, Key, &mut S, &mut Vec<u8>),
+    /// What one is received into, of every socket; made with the first datagram.
+    buffer: Vec<u8>,
+    #[cfg(feature = "udp-batch")]
+    batch: Batch,
+    pub(crate) serve: fn(&mut Core<S>, Key, &mut S),
     pub(super) send: fn(&mut Core<S>, Key, Option<&Address>, &[u8]) -> bool,
     pub(crate) finish: fn(&mut Core<S>, Key, Reason, &mut S) -> Result<(), Payload>,
     pub(super) discard: fn(&mut Self),
@@ -129,6 +139,9 @@ impl<S> Datagrams<S> {
     fn new() -> Self {
         Self {
             table: Table::default(),
+            buffer: Vec::new(),
+            #[cfg(feature = "udp-batch")]
+            batch: Batch::default(),
             serve: Core::serve_datagrams,
             send: |core, key, to, bytes| core.hub.send_datagram(key, to, bytes),
             finish: Core::finish_datagrams,
@@ -146,6 +159,9 @@ impl<S> Datagrams<S> {
         }
     }
 }
+
+/// Where a datagram comes from, before one has: of the kind that nearly all are.
+const NOBODY: Address = Address::Ip(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)));
 
 impl<S> Core<S> {
     pub(super) fn bind(&mut self, at: Option<&Target>, options: &Bind, datagram: Box<dyn AnyDatagram<S>>) -> io::Result<Key> {
@@ -169,48 +185,120 @@ impl<S> Core<S> {
         send(self, key, to, bytes)
     }
 
-    /// What has come, within the budgets; news of what was sent; what waits leaves. `buffer` is the reactor's.
-    fn serve_datagrams(&mut self, key: Key, state: &mut S, buffer: &mut Vec<u8>) {
-        let Some(mut datagram) = self.datagrams.as_mut().and_then(|all| all.table.take(key)) else { return };
-        self.hub.flush_datagrams(key);
-        self.hub.cx.lent.has_spent = false;
+    /// What has come, within the budgets; news of what was sent; what waits leaves.
+    fn serve_datagrams(&mut self, key: Key, state: &mut S) {
+        let Some(all) = self.datagrams.as_mut() else { return };
+        let Some((at, mut datagram)) = all.table.check_out(key) else { return };
+        let mut all_buffers = std::mem::take(&mut all.buffer);
+        let name = datagram.type_name();
+        let room = self.hub.begin_datagrams(key);
+        if all_buffers.len() < room {
+            all_buffers.resize(room, 0);
+        }
+        let buffer = &mut all_buffers[..room];
         let mut bytes_left = self.hub.cx.config.turn_bytes;
+        let mut from = NOBODY;
         for _ in 0..self.hub.cx.config.turn_datagrams {
-            let arrival = self.hub.next_arrival(key, buffer);
-            let bytes = match &arrival {
+            match self.hub.next_arrival(key, buffer, &mut from) {
+                Arrival::Packet(bytes) => {
+                    self.tell_datagram(key, name, "received", |core| {
+                        datagram.received(&mut Scope::from(core, key, &from), state, &buffer[..bytes], &from)
+                    });
+                    bytes_left = bytes_left.saturating_sub(bytes);
+                }
                 Arrival::Nothing => break,
-                Arrival::Packet(packet) => packet.bytes,
-                _ => 0,
-            };
-            self.tell_arrival(key, &mut *datagram, arrival, state, buffer);
-            bytes_left = bytes_left.saturating_sub(bytes);
+                #[cfg(feature = "udp-batch")]
+                Arrival::Batch => match self.tell_batch(key, &mut *datagram, state) {
+                    Some(bytes) => bytes_left = bytes_left.saturating_sub(bytes),
+                    None => break,
+                },
+                other => self.tell_rarely(key, &mut *datagram, other, state, buffer, &from),
+            }
             if bytes_left == 0 || self.hub.cx.is_share_spent() {
                 break;
             }
         }
         if let Some(all) = self.datagrams.as_mut() {
-            all.table.put(key, datagram);
+            all.table.check_in(at, key, datagram);
+            all.buffer = all_buffers;
         }
-        self.hub.requeue(key);
+        self.hub.end_datagrams(key);
     }
 
-    fn tell_arrival(&mut self, key: Key, datagram: &mut dyn AnyDatagram<S>, arrival: Arrival, state: &mut S, buffer: &[u8]) {
+    #[inline]
+    fn tell_datagram(
+        &mut self,
+        key: Key,
+        name: &'static str,
+        callback: &'static str,
+        tell: impl FnOnce(&mut Core<S>) -> Outcome,
+    ) {
+        match self.run_guarded(Some(key), name, callback, |net| tell(net.core)) {
+            Ok(Ok(())) => {}
+            failed => _ = self.hub.obey(key, failed),
+        }
+    }
+
+    #[inline(never)]
+    fn tell_rarely(
+        &mut self,
+        key: Key,
+        datagram: &mut dyn AnyDatagram<S>,
+        arrival: Arrival,
+        state: &mut S,
+        buffer: &[u8],
+        from: &Address,
+    ) {
         let name = datagram.type_name();
-        let outcome = match arrival {
-            Arrival::Packet(Packet { bytes, from, is_cut: false }) => self.run_guarded(Some(key), name, "received", |net| {
-                datagram.received(&mut Scope::from(net.core, key, &from), state, &buffer[..bytes], &from)
+        match arrival {
+            Arrival::Oversized(bytes) => self.tell_datagram(key, name, "oversized", |core| {
+                datagram.oversized(&mut Scope::from(core, key, from), state, &buffer[..bytes], from)
             }),
-            Arrival::Packet(Packet { bytes, from, .. }) => self.run_guarded(Some(key), name, "oversized", |net| {
-                datagram.oversized(&mut Scope::from(net.core, key, &from), state, &buffer[..bytes], &from)
-            }),
-            Arrival::Failure { to, error } => self
-                .run_guarded(Some(key), name, "failed", |net| datagram.failed(&mut Scope::new(net.core, key), state, &to, error)),
-            Arrival::Writable => {
-                self.run_guarded(Some(key), name, "writable", |net| datagram.writable(&mut Scope::new(net.core, key), state))
+            Arrival::Failure(to, error) => {
+                self.tell_datagram(key, name, "failed", |core| datagram.failed(&mut Scope::new(core, key), state, &to, error))
             }
-            Arrival::Nothing => return,
-        };
-        self.hub.obey(key, outcome);
+            Arrival::Writable => {
+                self.tell_datagram(key, name, "writable", |core| datagram.writable(&mut Scope::new(core, key), state));
+            }
+            _ => unreachable!("these are not rare"),
+        }
+    }
+
+    /// All that has come, joined by the kernel: how many bytes that was. Nothing: none has.
+    #[cfg(feature = "udp-batch")]
+    fn tell_batch(&mut self, key: Key, datagram: &mut dyn AnyDatagram<S>, state: &mut S) -> Option<usize> {
+        let mut batch = std::mem::take(&mut self.datagrams.as_mut()?.batch);
+        let mut bytes = None;
+        if let Arrival::Batch = self.hub.receive_batch(key, &mut batch) {
+            bytes = Some(batch.messages.iter().map(|message| message.bytes).sum());
+            for (message, place) in batch.messages.iter().zip(batch.bytes.chunks(MESSAGE)) {
+                self.tell_message(key, datagram, message, &place[..message.bytes], state);
+            }
+            self.hub.end_batch(key);
+        }
+        if let Some(all) = self.datagrams.as_mut() {
+            all.batch = batch;
+        }
+        bytes
+    }
+
+    #[cfg(feature = "udp-batch")]
+    fn tell_message(&mut self, key: Key, datagram: &mut dyn AnyDatagram<S>, message: &Message, bytes: &[u8], state: &mut S) {
+        let (name, from) = (datagram.type_name(), &message.from);
+        let source = message.to.zip(from.ip()).map(|(ours, to)| SourceAddress { ours, to });
+        let empty = bytes.is_empty().then_some(bytes);
+        for one in bytes.chunks(message.stride.max(1)).chain(empty) {
+            let told = self.hub.receive_one_of_batch(key, one.len(), source);
+            match told {
+                Arrival::Packet(_) => self.tell_datagram(key, name, "received", |core| {
+                    datagram.received(&mut Scope::from(core, key, from).sent_to(message.to), state, one, from)
+                }),
+                Arrival::Oversized(bytes) => self.tell_datagram(key, name, "oversized", |core| {
+                    datagram.oversized(&mut Scope::from(core, key, from).sent_to(message.to), state, &one[..bytes], from)
+                }),
+                _ => return,
+            }
+        }
     }
 
     fn finish_datagrams(&mut self, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {

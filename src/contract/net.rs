@@ -182,6 +182,16 @@ impl<S> Net<'_, S> {
         self.core.send_datagram(key, Some(to), bytes.as_ref())
     }
 
+    /// Sends many datagrams of one size to one peer, the last one perhaps shorter: `bytes`, cut into pieces of `segment`. By one
+    /// system call for up to 64 of them if the socket was bound by `Bind::batch` (feature `udp-batch`), and the system can;
+    /// otherwise one by one. Each fares as by [`send_to`](Self::send_to); when one has no room in the queue, those behind it are
+    /// not sent. Of no bytes nothing is sent.
+    ///
+    /// `false`: as [`send_to`](Self::send_to), of the first that was not sent; or `segment` is 0.
+    pub fn send_segments(&mut self, key: Key, to: &Address, bytes: impl AsRef<[u8]>, segment: usize) -> bool {
+        self.core.hub.send_segments(key, Some(to), bytes.as_ref(), segment)
+    }
+
     /// Receives what is sent to a multicast group, on one interface (ip(7), ipv6(7)).
     ///
     /// # Errors

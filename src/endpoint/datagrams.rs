@@ -1,5 +1,7 @@
 //! One datagram socket: what waits to be sent, what is to be told. No callback is called here.
 
+#[cfg(feature = "udp-batch")]
+use crate::world::{Batch, SourceAddress};
 use crate::{
     address::Address,
     bind::{Bind, Full, LARGEST},
@@ -19,6 +21,12 @@ const FAILURES_MAX: usize = 64;
 
 /// So many errors of receiving in a row are no end, however few datagrams a turn has.
 const ERRORS_MIN: usize = 16;
+
+/// Who is readable and nothing else of these receives one, and that is all.
+#[cfg(not(feature = "udp-batch"))]
+const NOT_PLAIN: Flags = Flags::all_of(&[READABLE, FAILED, OWES_WRITABLE, SHUT]);
+#[cfg(feature = "udp-batch")]
+const NOT_PLAIN: Flags = Flags::all_of(&[READABLE, FAILED, OWES_WRITABLE, SHUT, BATCHES]);
 
 /// What it costs to keep one, at least.
 const COST_MIN: usize = 64;
@@ -51,6 +59,9 @@ struct Waiting {
     /// Nothing: the peer.
     to: Option<Address>,
     bytes: Box<[u8]>,
+    /// From where it is to leave.
+    #[cfg(feature = "udp-batch")]
+    source: Option<SourceAddress>,
 }
 
 impl Waiting {
@@ -65,29 +76,26 @@ fn cost(bytes: &[u8]) -> usize {
 
 /// What there is to tell.
 pub(crate) enum Arrival {
-    Packet(Packet),
-    Failure {
-        to: Address,
-        error: io::Error,
-    },
+    /// So many bytes of a datagram lie in the buffer.
+    Packet(usize),
+    /// The same of one that has more.
+    Oversized(usize),
+    Failure(Address, io::Error),
     Writable,
+    /// Many are to be received at once: [`DatagramSocket::receive_batch`].
+    #[cfg(feature = "udp-batch")]
+    Batch,
     /// Nothing now.
     Nothing,
 }
 
-/// One that lies in the buffer.
-pub(crate) struct Packet {
-    pub(crate) bytes: usize,
-    pub(crate) from: Address,
-    /// These are only the first of its bytes.
-    pub(crate) is_cut: bool,
-}
-
 impl DatagramSocket {
     pub(crate) fn new(key: Key, opened: Opened, options: &Bind) -> Self {
-        let Opened { socket, local, peer, has_end } = opened;
-        let mut flags = Flags::default();
-        flags.insert(WRITABLE);
+        let Opened { socket, local, peer, has_end, batches } = opened;
+        #[cfg(not(feature = "udp-batch"))]
+        let (flags, _) = (WRITABLE, batches);
+        #[cfg(feature = "udp-batch")]
+        let flags = if batches { WRITABLE | BATCHES } else { WRITABLE };
         Self {
             key,
             socket,
@@ -111,12 +119,19 @@ impl DatagramSocket {
         !self.flags.has_any(SHUT)
     }
 
+    #[inline]
     pub(crate) fn can_progress(&self) -> bool {
-        let can_send = self.flags.has_any(WRITABLE) && !self.queue.is_empty();
-        self.is_open() && (self.flags.has_any(READABLE | FAILED | OWES_WRITABLE) || can_send)
+        self.is_open() && (self.flags.has_any(READABLE | FAILED | OWES_WRITABLE) || self.can_send())
+    }
+
+    /// Something waits, and there may be room for it.
+    #[inline]
+    fn can_send(&self) -> bool {
+        self.flags.has_any(WRITABLE) && !self.queue.is_empty()
     }
 
     /// An event. An error is found by reading.
+    #[inline]
     pub(crate) fn note(&mut self, ready: Flags) {
         self.flags.insert(ready.only(READABLE | WRITABLE | PEER_ENDED));
     }
@@ -135,33 +150,75 @@ impl DatagramSocket {
 
     // -------------------------------------------------------------------------------------------------- receiving
 
-    /// The next thing to tell. A packet lies in the buffer, which is made as large as it needs to be.
+    /// How large a buffer it needs: one byte more than is taken, so that a longer one is known. (Windows has an error for that,
+    /// without the sender's address.)
+    pub(crate) fn room(&self) -> usize {
+        1 + if cfg!(windows) { LARGEST } else { self.largest }
+    }
+
+    /// The next thing to tell. A packet lies in the buffer.
     #[inline]
-    pub(crate) fn next_arrival(&mut self, buffer: &mut Vec<u8>, cx: &mut Cx) -> Arrival {
-        if !self.flags.has_just(READABLE, READABLE | FAILED | OWES_WRITABLE | SHUT) {
+    pub(crate) fn next_arrival(&mut self, buffer: &mut [u8], from: &mut Address, cx: &mut Cx) -> Arrival {
+        if !self.flags.has_just(READABLE, NOT_PLAIN) {
             return self.next_news();
         }
-        // One byte more than is taken: so a longer one is known. (Windows has an error for that, without the sender's address.)
-        let room = if cfg!(windows) { LARGEST } else { self.largest } + 1;
-        if buffer.len() < room {
-            buffer.resize(room, 0);
-        }
-        match self.socket.recv_from(&mut buffer[..room]) {
-            Ok((0, _)) if self.has_end && self.flags.has_any(PEER_ENDED) => {
-                self.end(Reason::Eof, cx);
-                Arrival::Nothing
+        match self.socket.recv_from(buffer, from) {
+            Ok(bytes) if (1..=self.largest).contains(&bytes) => {
+                self.count_received(bytes, cx);
+                Arrival::Packet(bytes)
             }
-            Ok((bytes, from)) => {
-                self.errors = 0;
-                let is_cut = bytes > self.largest;
-                let bytes = bytes.min(self.largest);
-                self.bytes_in += bytes as u64;
-                cx.stats.datagrams_in += 1;
-                cx.stats.datagrams_oversized += u64::from(is_cut);
-                Arrival::Packet(Packet { bytes, from, is_cut })
-            }
+            Ok(bytes) => self.received_rarely(bytes, cx),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.has_no_more(),
             Err(error) => self.not_received(error, cx),
         }
+    }
+
+    #[inline]
+    fn has_no_more(&mut self) -> Arrival {
+        self.errors = 0;
+        self.flags.remove(READABLE);
+        Arrival::Nothing
+    }
+
+    /// As many at once as there is room for. [`Arrival::Batch`]: they lie in it.
+    #[cfg(feature = "udp-batch")]
+    pub(crate) fn receive_batch(&mut self, batch: &mut Batch, cx: &mut Cx) -> Arrival {
+        match self.socket.recv_batch(batch) {
+            Ok(()) => Arrival::Batch,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.has_no_more(),
+            Err(error) => self.not_received(error, cx),
+        }
+    }
+
+    /// One of them; nothing if it is not to be told any more.
+    #[cfg(feature = "udp-batch")]
+    pub(crate) fn receive_one_of_batch(&mut self, bytes: usize, cx: &mut Cx) -> Arrival {
+        match () {
+            () if !self.is_open() => Arrival::Nothing,
+            () => self.received_rarely(bytes, cx),
+        }
+    }
+
+    #[inline]
+    fn count_received(&mut self, bytes: usize, cx: &mut Cx) {
+        self.errors = 0;
+        self.bytes_in += bytes as u64;
+        cx.stats.datagrams_in += 1;
+    }
+
+    /// None or more than is taken.
+    #[inline(never)]
+    fn received_rarely(&mut self, bytes: usize, cx: &mut Cx) -> Arrival {
+        if bytes == 0 && self.has_end && self.flags.has_any(PEER_ENDED) {
+            self.end(Reason::Eof, cx);
+            return Arrival::Nothing;
+        }
+        self.count_received(bytes.min(self.largest), cx);
+        if bytes <= self.largest {
+            return Arrival::Packet(bytes);
+        }
+        cx.stats.datagrams_oversized += 1;
+        Arrival::Oversized(self.largest)
     }
 
     #[cold]
@@ -171,24 +228,23 @@ impl DatagramSocket {
         }
         if let Some((to, error)) = self.failures.pop_front() {
             self.flags.put(FAILED, !self.failures.is_empty());
-            return Arrival::Failure { to, error };
+            return Arrival::Failure(to, error);
         }
         self.failures.give_back();
         if self.flags.has_any(OWES_WRITABLE) {
             self.flags.remove(OWES_WRITABLE);
             return Arrival::Writable;
         }
+        #[cfg(feature = "udp-batch")]
+        if self.flags.has_any(READABLE) {
+            return Arrival::Batch;
+        }
         Arrival::Nothing
     }
 
-    #[inline(never)]
+    #[cold]
     fn not_received(&mut self, error: io::Error, cx: &mut Cx) -> Arrival {
         match error.kind() {
-            io::ErrorKind::WouldBlock => {
-                self.errors = 0;
-                self.flags.remove(READABLE);
-                Arrival::Nothing
-            }
             io::ErrorKind::Interrupted => Arrival::Nothing, // the next turn tries again
             _ => {
                 self.errors += 1;
@@ -196,7 +252,7 @@ impl DatagramSocket {
                     self.end(Reason::Io(error), cx);
                     return Arrival::Nothing;
                 }
-                Arrival::Failure { to: self.peer.clone().unwrap_or(Address::Fd), error }
+                Arrival::Failure(self.peer.clone().unwrap_or(Address::Fd), error)
             }
         }
     }
@@ -204,6 +260,7 @@ impl DatagramSocket {
     // ---------------------------------------------------------------------------------------------------- sending
 
     /// At once if nothing waits. Whether it has left, is queued, or is to be told as failed.
+    #[inline]
     pub(crate) fn send(&mut self, to: Option<&Address>, bytes: &[u8], cx: &mut Cx) -> bool {
         if !self.is_open() || (to.is_none() && self.peer.is_none()) {
             return false;
@@ -211,7 +268,7 @@ impl DatagramSocket {
         if !self.queue.is_empty() {
             return self.enqueue(to, bytes, cx);
         }
-        match self.send_now(to, bytes, cx) {
+        match self.socket.send_to(bytes, to) {
             Ok(()) => {
                 self.count_sent(bytes, cx);
                 true
@@ -220,13 +277,7 @@ impl DatagramSocket {
         }
     }
 
-    #[inline]
-    fn send_now(&mut self, to: Option<&Address>, bytes: &[u8], cx: &mut Cx) -> io::Result<()> {
-        self.socket.send_to(bytes, to).or_else(|error| self.send_again(to, bytes, error, cx))
-    }
-
     /// What is refused is an earlier one, of which a send hears first if no receive came between: this one has not been tried.
-    #[inline(never)]
     fn send_again(&mut self, to: Option<&Address>, bytes: &[u8], error: io::Error, cx: &mut Cx) -> io::Result<()> {
         if self.peer.is_none() || error.kind() != io::ErrorKind::ConnectionRefused {
             return Err(error);
@@ -243,9 +294,15 @@ impl DatagramSocket {
 
     #[inline(never)]
     fn not_sent(&mut self, to: Option<&Address>, bytes: &[u8], error: io::Error, cx: &mut Cx) -> bool {
-        match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => self.enqueue(to, bytes, cx),
-            _ => {
+        match self.send_again(to, bytes, error, cx) {
+            Ok(()) => {
+                self.count_sent(bytes, cx);
+                true
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                self.enqueue(to, bytes, cx)
+            }
+            Err(error) => {
                 self.fail(to, error, cx);
                 true
             }
@@ -280,13 +337,43 @@ impl DatagramSocket {
             return false;
         }
         self.queued += needs;
-        self.queue.push_back(Waiting { to: to.cloned(), bytes: bytes.into() });
+        self.queue.push_back(Waiting {
+            to: to.cloned(),
+            bytes: bytes.into(),
+            #[cfg(feature = "udp-batch")]
+            source: self.socket.source_of(to),
+        });
         true
+    }
+
+    /// Many of one size, the last perhaps shorter. Whether each has left, waits, or is to be told as failed.
+    pub(crate) fn send_segments(&mut self, to: Option<&Address>, bytes: &[u8], segment: usize, cx: &mut Cx) -> bool {
+        if !self.is_open() || segment == 0 || (to.is_none() && self.peer.is_none()) {
+            return false;
+        }
+        let mut rest = bytes;
+        while self.queue.is_empty() && !rest.is_empty() {
+            match self.socket.send_segments(rest, segment, to) {
+                Ok(sent) => {
+                    self.bytes_out += sent as u64;
+                    cx.stats.datagrams_out += sent.div_ceil(segment) as u64;
+                    rest = &rest[sent..];
+                }
+                Err(error) => {
+                    let (first, behind) = rest.split_at(segment.min(rest.len()));
+                    rest = behind;
+                    if !self.not_sent(to, first, error, cx) {
+                        return false;
+                    }
+                }
+            }
+        }
+        rest.chunks(segment).all(|one| self.enqueue(to, one, cx))
     }
 
     /// `false`: the selector does not tell, and that is its end.
     fn wait_for_room(&mut self, cx: &mut Cx) -> bool {
-        self.flags.remove(WRITABLE);
+        self.flags.remove(WRITABLE | OWES_WRITABLE); // what is owed is told when this has left, too
         match self.socket.want_writable(true) {
             Ok(()) => true,
             Err(error) => {
@@ -303,10 +390,17 @@ impl DatagramSocket {
     }
 
     /// What waits leaves, as far as the kernel takes it, and not more than so many.
+    #[inline]
     pub(crate) fn flush(&mut self, cx: &mut Cx) {
-        let most = cx.config.turn_datagrams;
-        for _ in 0..most {
-            if self.queue.is_empty() || !self.flags.has_any(WRITABLE) {
+        if self.can_send() {
+            self.flush_some(cx);
+        }
+    }
+
+    #[inline(never)]
+    fn flush_some(&mut self, cx: &mut Cx) {
+        for _ in 0..cx.config.turn_datagrams {
+            if !self.can_send() {
                 return;
             }
             self.flush_one(cx);
@@ -315,7 +409,11 @@ impl DatagramSocket {
 
     fn flush_one(&mut self, cx: &mut Cx) {
         let Some(first) = self.queue.pop_front() else { return };
-        match self.send_now(first.to.as_ref(), &first.bytes, cx) {
+        let to = first.to.as_ref();
+        #[cfg(feature = "udp-batch")]
+        self.socket.set_source(first.source);
+        let sent = self.socket.send_to(&first.bytes, to).or_else(|error| self.send_again(to, &first.bytes, error, cx));
+        match sent {
             Ok(()) => self.count_sent(&first.bytes, cx),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return self.queue.push_front(first),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -336,7 +434,8 @@ impl DatagramSocket {
 
     // ---------------------------------------------------------------------------------------------------- the end
 
-    fn requeue(&mut self, cx: &mut Cx) {
+    #[inline]
+    pub(crate) fn requeue(&mut self, cx: &mut Cx) {
         if self.can_progress() && !self.flags.mark(IN_READY) {
             cx.lists.ready.push(self.key);
         }
@@ -369,7 +468,7 @@ impl DatagramSocket {
         assert_eq!(self.queued, self.queue.iter().map(Waiting::cost).sum::<usize>(), "{key} counts what waits");
         assert!(self.queued <= self.queue_max, "{key} keeps more than it may");
         assert!(self.failures.len() <= FAILURES_MAX);
-        assert!(self.flags.has_any(SHUT) || self.flags.has_any(FAILED) == !self.failures.is_empty(), "{key} tells what failed");
+        assert!(self.flags.has_any(SHUT) || self.flags.has_any(FAILED) != self.failures.is_empty(), "{key} tells what failed");
         let waits = !self.queue.is_empty();
         assert!(self.flags.has_any(WRITABLE | SHUT) || waits, "{key} waits for room, and has nothing to send");
     }

@@ -22,7 +22,7 @@ use crate::{
 #[cfg(debug_assertions)]
 pub(crate) use conn::Extra;
 pub(crate) use conn::{Budget, Conn, Next, Phase, Ties};
-pub(crate) use datagrams::{Arrival, DatagramSocket, Packet};
+pub(crate) use datagrams::{Arrival, DatagramSocket};
 pub(crate) use dispatching::Dispatching;
 pub(crate) use listening::{Arrived, Listening};
 pub(crate) use slots::{SHRINK_MIN, Slots};

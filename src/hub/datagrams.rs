@@ -1,6 +1,8 @@
 //! Datagram sockets: opening them, sending by key, and the end of one.
 
 use super::Hub;
+#[cfg(feature = "udp-batch")]
+use crate::world::{Batch, MESSAGE, SourceAddress};
 use crate::{
     address::{Address, Target},
     bind::Bind,
@@ -10,6 +12,10 @@ use crate::{
 };
 use socket2::SockRef;
 use std::{io, net::IpAddr};
+
+/// So many messages are received at once, at most.
+#[cfg(feature = "udp-batch")]
+const MESSAGES_MAX: usize = 32;
 
 impl Hub {
     pub(crate) fn bind(&mut self, at: Option<&Target>, options: &Bind) -> io::Result<Key> {
@@ -44,23 +50,68 @@ impl Hub {
     }
 
     /// Whether it has left, waits, or is to be told as failed.
+    #[inline]
     pub(crate) fn send_datagram(&mut self, key: Key, to: Option<&Address>, bytes: &[u8]) -> bool {
         self.slots.datagrams(key).is_some_and(|socket| socket.send(to, bytes, &mut self.cx))
     }
 
+    pub(crate) fn send_segments(&mut self, key: Key, to: Option<&Address>, bytes: &[u8], segment: usize) -> bool {
+        self.slots.datagrams(key).is_some_and(|socket| socket.send_segments(to, bytes, segment, &mut self.cx))
+    }
+
     /// What is to be told to it next.
     #[inline]
-    pub(crate) fn next_arrival(&mut self, key: Key, buffer: &mut Vec<u8>) -> Arrival {
+    pub(crate) fn next_arrival(&mut self, key: Key, buffer: &mut [u8], from: &mut Address) -> Arrival {
         match self.slots.datagrams(key) {
-            Some(socket) => socket.next_arrival(buffer, &mut self.cx),
+            Some(socket) => socket.next_arrival(buffer, from, &mut self.cx),
             None => Arrival::Nothing,
         }
     }
 
-    /// Before its turn: what waits leaves.
-    pub(crate) fn flush_datagrams(&mut self, key: Key) {
+    /// Its turn begins: what waits leaves. How large a buffer it needs.
+    #[inline]
+    pub(crate) fn begin_datagrams(&mut self, key: Key) -> usize {
+        self.cx.lent.has_spent = false;
+        let Some(socket) = self.slots.datagrams(key) else { return 0 };
+        socket.flush(&mut self.cx);
+        socket.room()
+    }
+
+    /// Whatever has come, at once.
+    #[cfg(feature = "udp-batch")]
+    pub(crate) fn receive_batch(&mut self, key: Key, batch: &mut Batch) -> Arrival {
+        let messages = (self.cx.config.turn_bytes / MESSAGE).clamp(1, MESSAGES_MAX);
+        batch.bytes.resize(messages * MESSAGE, 0);
+        match self.slots.datagrams(key) {
+            Some(socket) => socket.receive_batch(batch, &mut self.cx),
+            None => Arrival::Nothing,
+        }
+    }
+
+    /// One of those, and what is sent to its sender meanwhile leaves from where it was sent to.
+    #[cfg(feature = "udp-batch")]
+    pub(crate) fn receive_one_of_batch(&mut self, key: Key, bytes: usize, source: Option<SourceAddress>) -> Arrival {
+        match self.slots.datagrams(key) {
+            Some(socket) => {
+                socket.socket.set_source(source);
+                socket.receive_one_of_batch(bytes, &mut self.cx)
+            }
+            None => Arrival::Nothing,
+        }
+    }
+
+    #[cfg(feature = "udp-batch")]
+    pub(crate) fn end_batch(&mut self, key: Key) {
         if let Some(socket) = self.slots.datagrams(key) {
-            socket.flush(&mut self.cx);
+            socket.socket.set_source(None);
+        }
+    }
+
+    /// Its turn is over.
+    #[inline]
+    pub(crate) fn end_datagrams(&mut self, key: Key) {
+        if let Some(socket) = self.slots.datagrams(key) {
+            socket.requeue(&mut self.cx);
         }
     }
 

@@ -202,14 +202,26 @@ impl Hub {
                         conn.mark_ready(&mut self.cx);
                     }
                 }
-                Some(entry) if entry.key().is_some_and(|key| key.token() == token) => {
-                    entry.note(ready);
-                    entry.requeue(&mut self.cx);
-                }
-                _ => {
-                    self.cx.stats.stale_events += 1;
-                    log::trace!(target: "mainspring", "an event for a socket that is gone");
-                }
+                _ => self.fold_rare(event),
+            }
+        }
+    }
+
+    /// Of whatever is no connection, or gone.
+    #[inline(never)]
+    fn fold_rare(&mut self, &Event { token, ready }: &Event) {
+        match self.slots.at(Key::index_of(token)) {
+            Some(Entry::Datagrams(socket)) if socket.key.token() == token => {
+                socket.note(ready);
+                socket.requeue(&mut self.cx);
+            }
+            Some(entry) if entry.key().is_some_and(|key| key.token() == token) => {
+                entry.note(ready);
+                entry.requeue(&mut self.cx);
+            }
+            _ => {
+                self.cx.stats.stale_events += 1;
+                log::trace!(target: "mainspring", "an event for a socket that is gone");
             }
         }
     }

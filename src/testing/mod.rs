@@ -19,6 +19,6 @@ mod transcript;
 
 pub use crate::world::sim::{Errno, Fate, NameFate, Weather};
 pub use check::{check, every_cut, every_cut_with};
-pub use scene::{Actor, Scene};
+pub use scene::{Actor, Peer, Scene};
 pub use sim::{Host, Losses, Sim};
 pub use transcript::Transcript;

@@ -1,5 +1,7 @@
 //! Scripted peers around one reactor.
 
+mod datagrams;
+
 use super::sim::{Host, Sim};
 use crate::{
     address::{Address, Target},
@@ -10,6 +12,7 @@ use crate::{
         sim::{EndId, Errno, Fate, HostId, NameFate, Network, PortId, SharedNetwork, Weather},
     },
 };
+pub use datagrams::Peer;
 use std::{fmt, io::IoSlice, rc::Rc, time::Duration};
 
 /// How many bytes of a mismatch are shown.

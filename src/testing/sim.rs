@@ -371,7 +371,8 @@ impl Sim {
 
     // ------------------------------------------------------------------------------------------------------ faults
 
-    /// Nothing passes between the two hosts until they are [joined](Self::join); what is under way waits.
+    /// Nothing passes between the two hosts until they are [joined](Self::join); what is under way waits, or is lost if it is a
+    /// datagram.
     #[track_caller]
     pub fn part<A, B>(&mut self, a: Host<A>, b: Host<B>) -> &mut Self {
         let (a, b) = (self.id_of(a), self.id_of(b));
@@ -440,7 +441,7 @@ impl Sim {
         self
     }
 
-    /// The host's `number`th operation from the beginning fails (wait, listen, accept, connect, connected, recv, send), once
+    /// The host's `number`th operation from the beginning fails (wait, listen, accept, connect, connected, bind, recv, send), once
     /// or from there on.
     #[track_caller]
     pub fn fail_operation<S>(&mut self, host: Host<S>, number: u64, errno: Errno, is_persistent: bool) -> &mut Self {

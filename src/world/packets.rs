@@ -71,6 +71,23 @@ pub enum Interface {
     Address(Ipv4Addr),
 }
 
+impl Interface {
+    /// As IPv6 knows it; 0 is any.
+    ///
+    /// # Errors
+    /// If it is known by an address.
+    pub(super) fn number(self) -> io::Result<u32> {
+        match self {
+            Self::Any => Ok(0),
+            Self::Index(index) => Ok(index),
+            Self::Address(address) => {
+                let text = format!("IPv6 knows interfaces by their number: not {address}, but Interface::Index");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+            }
+        }
+    }
+}
+
 /// How to open a datagram socket.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BindHow {
@@ -81,6 +98,9 @@ pub(crate) struct BindHow {
     pub(crate) reuse_port: bool,
     pub(crate) v6only: Option<bool>,
     pub(crate) broadcast: bool,
+    /// It receives many at once.
+    #[cfg(feature = "udp-batch")]
+    pub(crate) batches: bool,
     /// Of the kernel, in bytes.
     pub(crate) recv_buffer: Option<usize>,
     pub(crate) send_buffer: Option<usize>,
@@ -94,18 +114,75 @@ pub(crate) struct Opened {
     pub(crate) peer: Option<Address>,
     /// Its peer can end, and then there is nothing to be received for ever: SEQPACKET.
     pub(crate) has_end: bool,
+    /// It receives many at once: [`PacketTransport::recv_batch`].
+    pub(crate) batches: bool,
 }
 
 /// What moves packets. It is registered for reading; for writing only while that is asked for, because the kernel reports
 /// every packet that leaves.
 pub(crate) trait PacketTransport {
-    /// The next one: its first bytes if `buf` has no room for all, and from whom.
-    fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, Address)>;
+    /// The next one: its first bytes if `buf` has no room for all. From whom it is, is written to `from`.
+    fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize>;
     /// Whole or not at all. To nobody in particular: to its peer.
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()>;
+    /// As many pieces of this size as leave at once, the first ones; how many bytes have left. An error is of the first piece.
+    fn send_segments(&mut self, bytes: &[u8], segment: usize, to: Option<&Address>) -> io::Result<usize> {
+        let first = &bytes[..segment.min(bytes.len())];
+        self.send_to(first, to).map(|()| first.len())
+    }
+    /// Whatever has come, as far as there is room.
+    #[cfg(feature = "udp-batch")]
+    fn recv_batch(&mut self, _: &mut Batch) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// What is sent to this address leaves from this one of ours, until something else is said.
+    #[cfg(feature = "udp-batch")]
+    fn set_source(&mut self, _: Option<SourceAddress>) {}
+    /// From where something that is sent there would leave, if that was said.
+    #[cfg(feature = "udp-batch")]
+    fn source_of(&self, _: Option<&Address>) -> Option<SourceAddress> {
+        None
+    }
     /// Whether it is reported that there is room.
     fn want_writable(&mut self, on: bool) -> io::Result<()>;
     fn join(&mut self, group: IpAddr, on: Interface) -> io::Result<()>;
     fn leave(&mut self, group: IpAddr, on: Interface) -> io::Result<()>;
     fn socket(&self) -> Option<SockRef<'_>>;
+}
+
+/// Of an address to which a socket cannot send, whatever it is.
+pub(super) fn not_there(to: &Address) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("`{to}` cannot be reached by a socket of this kind"))
+}
+
+/// What many datagrams are received into at once; made when it is first needed.
+#[cfg(feature = "udp-batch")]
+#[derive(Default)]
+pub(crate) struct Batch {
+    /// Room for so many messages of [`MESSAGE`] bytes.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) messages: Vec<Message>,
+}
+
+/// What the kernel gives as one message at most.
+#[cfg(feature = "udp-batch")]
+pub(crate) const MESSAGE: usize = 1 << 16;
+
+/// Datagrams of one size (but for the last) from one peer.
+#[cfg(feature = "udp-batch")]
+pub(crate) struct Message {
+    pub(crate) bytes: usize,
+    /// The size of each.
+    pub(crate) stride: usize,
+    pub(crate) from: Address,
+    /// Which of our addresses they were sent to.
+    pub(crate) to: Option<IpAddr>,
+}
+
+/// One of our addresses, and to whom it is the sender's.
+#[cfg(feature = "udp-batch")]
+#[derive(Clone, Copy)]
+pub(crate) struct SourceAddress {
+    pub(crate) ours: IpAddr,
+    pub(crate) to: std::net::SocketAddr,
 }

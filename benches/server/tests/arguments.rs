@@ -17,7 +17,6 @@ fn server(arguments: &[&str]) -> (Option<i32>, String) {
 fn what_it_cannot_do_is_one_clear_line_and_another_exit_code() {
     let cases = [
         (&["gopher", "0"][..], 2, "there is no mode \"gopher\""),
-        (&["udp", "0"], 2, "not yet: this crate has no datagrams"),
         (&["echo", "70000"], 2, "\"70000\" is no port"),
         (&["echo", "seven"], 2, "\"seven\" is no port"),
         (&["echo"], 2, "MODE and PORT are needed"),
@@ -45,7 +44,7 @@ fn a_port_that_is_taken_is_named() {
 
 #[test]
 fn the_first_line_says_where_it_listens() {
-    for mode in ["echo", "line", "sink", "source"] {
+    for mode in ["echo", "line", "sink", "source", "udp"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
         let mut child = command.args([mode, "0"]).stdout(Stdio::piped()).spawn().expect("it starts");
         let mut line = String::new();

@@ -3,6 +3,7 @@
 
 mod bulk;
 mod churn;
+mod datagrams;
 mod idle;
 mod requests;
 mod window;
@@ -26,13 +27,15 @@ use window::{Phase, Window};
 
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// What the clients do. Sizes in bytes, depths in requests that are under way on each connection.
+/// What the clients do. Sizes in bytes, depths in requests that are under way on each connection or socket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Load {
     /// A server that echoes.
     Echo { connections: usize, size: usize, depth: usize },
     /// A server that echoes lines of 32 to 96 bytes. Writes are cut anywhere, and it must not answer half a line.
     Lines { connections: usize, depth: usize },
+    /// A server that echoes datagrams, on one socket.
+    Datagrams { size: usize, depth: usize },
     /// A server that only reads.
     Sink,
     /// A server that only writes.
@@ -100,6 +103,7 @@ pub fn run(load: Load, run: Run) -> Result<Figures, Failure> {
     match load {
         Load::Echo { connections, size, depth } => requests::run(requests::echo(size, depth), &dial_all(connections, run)?, run),
         Load::Lines { connections, depth } => requests::run(requests::lines(64, depth), &dial_all(connections, run)?, run),
+        Load::Datagrams { size, depth } => datagrams::run(&requests::echo(size, depth), depth, run),
         Load::Sink => bulk::run(true, run),
         Load::Source => bulk::run(false, run),
         Load::Churn { connections } => churn::run(connections, run),

@@ -61,6 +61,11 @@ impl Text {
         cycles * self.cycle + self.ends[index as usize]
     }
 
+    /// The one of this number, counted from 0.
+    pub(super) fn request(&self, number: u64) -> &[u8] {
+        self.slice(self.end(number), self.end(number + 1))
+    }
+
     /// At most a cycle of it.
     fn slice(&self, from: u64, to: u64) -> &[u8] {
         let start = (from % self.cycle) as usize;

@@ -3,7 +3,7 @@
 #[cfg(unix)]
 use super::socket_file::SocketFile;
 use super::{
-    super::{BindHow, Interface, Opened, PacketSocket, PacketTransport},
+    super::{ARMS_BY_ITSELF, BindHow, Interface, Opened, PacketSocket, PacketTransport, packets::not_there},
     unsupported,
 };
 use crate::address::Address;
@@ -48,9 +48,9 @@ fn bind_udp(at: SocketAddr, how: &BindHow, registry: Rc<Registry>, token: usize)
     socket.bind(&at.into())?;
     let peer = how.peer.as_ref().map(|peer| peer.ip().ok_or_else(|| unsupported(peer))).transpose()?;
     if let Some(peer) = peer {
-        socket.connect(&mapped(peer, at.is_ipv6()).into())?;
+        socket.connect(&if at.is_ipv6() { mapped(peer) } else { peer }.into())?;
     }
-    adopt_ip(socket, peer, registry, token)
+    adopt_ip(socket, peer, how, registry, token)
 }
 
 fn set_options(socket: &Socket, how: &BindHow) -> io::Result<()> {
@@ -101,7 +101,7 @@ pub(super) fn bind_on(socket: PacketSocket, how: &BindHow, registry: Rc<Registry
         }
         Domain::IPV4 | Domain::IPV6 => {
             let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
-            adopt_ip(socket, peer.map(unmapped), registry, token)
+            adopt_ip(socket, peer.map(unmapped), how, registry, token)
         }
         #[cfg(unix)]
         _ => adopt_other(socket, registry, token),
@@ -110,11 +110,18 @@ pub(super) fn bind_on(socket: PacketSocket, how: &BindHow, registry: Rc<Registry
     }
 }
 
-fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
+#[cfg_attr(not(feature = "udp-batch"), allow(unused_variables, reason = "`how` may ask for that"))]
+fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
     let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
     let socket = UdpSocket::from_std(socket.into());
     let packets = IpPackets { socket: Registered::new(socket, registry, token)?, is_v6: local.is_ipv6(), peer };
-    Ok(Opened { socket: Box::new(packets), local: Address::Ip(local), peer: peer.map(Address::Ip), has_end: false })
+    let (local_at, peer) = (Address::Ip(local), peer.map(Address::Ip));
+    #[cfg(feature = "udp-batch")]
+    if how.batches {
+        let packets = super::batch::BatchPackets::new(packets, local.ip().is_unspecified())?;
+        return Ok(Opened { socket: Box::new(packets), local: local_at, peer, has_end: false, batches: true });
+    }
+    Ok(Opened { socket: Box::new(packets), local: local_at, peer, has_end: false, batches: false })
 }
 
 /// Netlink, and whatever else has addresses that are none of ours: it is read and written without.
@@ -122,7 +129,7 @@ fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, registry: Rc<Registry>, to
 fn adopt_other(socket: Socket, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
     let socket = UdpSocket::from_std(socket.into());
     let packets = PlainPackets(Registered::new(socket, registry, token)?);
-    Ok(Opened { socket: Box::new(packets), local: Address::Fd, peer: Some(Address::Fd), has_end: false })
+    Ok(Opened { socket: Box::new(packets), local: Address::Fd, peer: Some(Address::Fd), has_end: false, batches: false })
 }
 
 #[cfg(unix)]
@@ -139,7 +146,7 @@ fn adopt_unix(
     let socket = UnixDatagram::from_std(std::os::fd::OwnedFd::from(socket).into());
     let socket = Registered::new(socket, registry, token)?;
     let packets = UnixPackets { _file: file, socket, peer: peer.clone(), has_end };
-    Ok(Opened { socket: Box::new(packets), local, peer, has_end })
+    Ok(Opened { socket: Box::new(packets), local, peer, has_end, batches: false })
 }
 
 /// A socket that the selector knows. mio's own are armed again by themselves when they answer `WouldBlock`.
@@ -174,9 +181,9 @@ impl<T: Source> Registered<T> {
     }
 
     /// What a system call came to; if that was not known to the selector, it is tried again when there is something.
-    #[cold]
+    #[inline]
     fn look_at<R>(&mut self, error: io::Error) -> io::Result<R> {
-        if error.kind() != io::ErrorKind::NotFound {
+        if ARMS_BY_ITSELF || error.kind() != io::ErrorKind::NotFound {
             return Err(error);
         }
         self.register_again()?;
@@ -191,22 +198,41 @@ impl<T: Source> Drop for Registered<T> {
     }
 }
 
-struct IpPackets {
+pub(super) struct IpPackets {
     socket: Registered<UdpSocket>,
     is_v6: bool,
     peer: Option<SocketAddr>,
 }
 
+#[cfg(feature = "udp-batch")]
+impl IpPackets {
+    pub(super) fn udp(&self) -> &UdpSocket {
+        &self.socket.socket
+    }
+
+    pub(super) fn is_v6(&self) -> bool {
+        self.is_v6
+    }
+
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    pub(super) fn look_at<R>(&mut self, error: io::Error) -> io::Result<R> {
+        self.socket.look_at(error)
+    }
+}
+
 /// An IPv4 address as an IPv6 socket has it (RFC 4291, 2.5.5.2).
-fn mapped(addr: SocketAddr, is_v6: bool) -> SocketAddr {
+pub(super) fn mapped(addr: SocketAddr) -> SocketAddr {
     match addr.ip() {
-        IpAddr::V4(ip) if is_v6 => SocketAddr::new(ip.to_ipv6_mapped().into(), addr.port()),
-        _ => addr,
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), addr.port()),
+        IpAddr::V6(_) => addr,
     }
 }
 
 /// And as everybody else has it.
-fn unmapped(addr: SocketAddr) -> SocketAddr {
+pub(super) fn unmapped(addr: SocketAddr) -> SocketAddr {
     match addr {
         SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped().map_or(addr, |ip| SocketAddr::new(ip.into(), v6.port())),
         SocketAddr::V4(_) => addr,
@@ -214,16 +240,26 @@ fn unmapped(addr: SocketAddr) -> SocketAddr {
 }
 
 impl PacketTransport for IpPackets {
-    fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, Address)> {
+    fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize> {
         match self.socket.socket.recv_from(buf) {
-            Ok((bytes, from)) => Ok((bytes, Address::Ip(unmapped(from)))),
+            Ok((bytes, addr)) => {
+                let addr = if self.is_v6 { unmapped(addr) } else { addr };
+                match from {
+                    Address::Ip(from) => *from = addr, // as nearly always: nothing is to be dropped
+                    _ => *from = Address::Ip(addr),
+                }
+                Ok(bytes)
+            }
             Err(error) => self.socket.look_at(error),
         }
     }
 
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
         let sent = match to {
-            Some(Address::Ip(to)) if self.peer != Some(*to) => self.socket.socket.send_to(bytes, mapped(*to, self.is_v6)),
+            Some(Address::Ip(to)) if self.peer.is_none_or(|peer| peer != *to) => {
+                let to = if self.is_v6 { mapped(*to) } else { *to };
+                self.socket.socket.send_to(bytes, to)
+            }
             Some(Address::Ip(_)) | None => self.socket.socket.send(bytes),
             Some(to) => return Err(not_there(to)),
         };
@@ -237,7 +273,7 @@ impl PacketTransport for IpPackets {
     fn join(&mut self, group: IpAddr, on: Interface) -> io::Result<()> {
         let socket = SockRef::from(&self.socket.socket);
         match (group, on) {
-            (IpAddr::V6(group), on) => socket.join_multicast_v6(&group, number(on)?),
+            (IpAddr::V6(group), on) => socket.join_multicast_v6(&group, on.number()?),
             (IpAddr::V4(group), Interface::Any) => socket.join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED),
             (IpAddr::V4(group), Interface::Address(of)) => socket.join_multicast_v4(&group, &of),
             (IpAddr::V4(group), Interface::Index(index)) => by_number(&socket, group, index, true),
@@ -247,7 +283,7 @@ impl PacketTransport for IpPackets {
     fn leave(&mut self, group: IpAddr, on: Interface) -> io::Result<()> {
         let socket = SockRef::from(&self.socket.socket);
         match (group, on) {
-            (IpAddr::V6(group), on) => socket.leave_multicast_v6(&group, number(on)?),
+            (IpAddr::V6(group), on) => socket.leave_multicast_v6(&group, on.number()?),
             (IpAddr::V4(group), Interface::Any) => socket.leave_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED),
             (IpAddr::V4(group), Interface::Address(of)) => socket.leave_multicast_v4(&group, &of),
             (IpAddr::V4(group), Interface::Index(index)) => by_number(&socket, group, index, false),
@@ -257,10 +293,6 @@ impl PacketTransport for IpPackets {
     fn socket(&self) -> Option<SockRef<'_>> {
         Some(SockRef::from(&self.socket.socket))
     }
-}
-
-fn not_there(to: &Address) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("`{to}` cannot be reached by a socket of this kind"))
 }
 
 /// Of an IPv4 group, where the system can do that (ip(7), ip_mreqn).
@@ -279,27 +311,15 @@ fn by_number(_: &SockRef<'_>, _: Ipv4Addr, _: u32, _: bool) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, text))
 }
 
-/// Of an interface of IPv6.
-fn number(on: Interface) -> io::Result<u32> {
-    match on {
-        Interface::Any => Ok(0),
-        Interface::Index(index) => Ok(index),
-        Interface::Address(address) => {
-            let text = format!("IPv6 knows interfaces by their number: not {address}, but Interface::Index");
-            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
-        }
-    }
-}
-
 /// Without addresses, by recv(2) and send(2).
 #[cfg(unix)]
 struct PlainPackets(Registered<UdpSocket>);
 
 #[cfg(unix)]
 impl PacketTransport for PlainPackets {
-    fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, Address)> {
-        let bytes = self.0.socket.recv(buf).or_else(|error| self.0.look_at(error))?;
-        Ok((bytes, Address::Fd))
+    fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize> {
+        *from = Address::Fd;
+        self.0.socket.recv(buf).or_else(|error| self.0.look_at(error))
     }
 
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
@@ -342,13 +362,14 @@ struct UnixPackets {
 
 #[cfg(unix)]
 impl PacketTransport for UnixPackets {
-    fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, Address)> {
+    fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize> {
         if self.has_end {
-            let bytes = self.socket.socket.recv(buf).or_else(|error| self.socket.look_at(error))?;
-            return Ok((bytes, self.peer.clone().unwrap_or(Address::Unix(None))));
+            *from = self.peer.clone().unwrap_or(Address::Unix(None));
+            return self.socket.socket.recv(buf).or_else(|error| self.socket.look_at(error));
         }
-        let (bytes, from) = self.socket.socket.recv_from(buf).or_else(|error| self.socket.look_at(error))?;
-        Ok((bytes, Address::of_unix(&from)))
+        let (bytes, addr) = self.socket.socket.recv_from(buf).or_else(|error| self.socket.look_at(error))?;
+        *from = Address::of_unix(&addr);
+        Ok(bytes)
     }
 
     /// To somebody who is full one cannot wait: the selector tells when there is room of our own, or of our peer's.

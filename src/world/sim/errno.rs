@@ -38,6 +38,18 @@ pub enum Errno {
     AddressInUse,
     /// EADDRNOTAVAIL.
     AddressNotAvailable,
+    /// EACCES.
+    AccessDenied,
+    /// EINVAL.
+    InvalidArgument,
+    /// EMSGSIZE.
+    MessageTooLong,
+    /// EAFNOSUPPORT.
+    FamilyNotSupported,
+    /// ENOPROTOOPT.
+    ProtocolNotAvailable,
+    /// ENODEV.
+    NoDevice,
 }
 
 impl Errno {
@@ -62,6 +74,12 @@ impl Errno {
                 Self::NetworkUnreachable => libc::ENETUNREACH,
                 Self::AddressInUse => libc::EADDRINUSE,
                 Self::AddressNotAvailable => libc::EADDRNOTAVAIL,
+                Self::AccessDenied => libc::EACCES,
+                Self::InvalidArgument => libc::EINVAL,
+                Self::MessageTooLong => libc::EMSGSIZE,
+                Self::FamilyNotSupported => libc::EAFNOSUPPORT,
+                Self::ProtocolNotAvailable => libc::ENOPROTOOPT,
+                Self::NoDevice => libc::ENODEV,
             })
         }
         #[cfg(not(unix))]
@@ -81,6 +99,10 @@ impl Errno {
                 Self::NetworkUnreachable => io::ErrorKind::NetworkUnreachable,
                 Self::AddressInUse => io::ErrorKind::AddrInUse,
                 Self::AddressNotAvailable => io::ErrorKind::AddrNotAvailable,
+                Self::AccessDenied => io::ErrorKind::PermissionDenied,
+                Self::InvalidArgument => io::ErrorKind::InvalidInput,
+                Self::FamilyNotSupported | Self::ProtocolNotAvailable => io::ErrorKind::Unsupported,
+                Self::MessageTooLong | Self::NoDevice => io::ErrorKind::Other,
             })
         }
     }

@@ -8,8 +8,8 @@ mod weather;
 mod work;
 
 use super::{
-    BindHow, Event, ListenHow, Listener, Moved, Opened, PacketSocket, Source, Stands, Stream, Which, Workers, World,
-    transport::Transport,
+    BindHow, Event, Interface, ListenHow, Listener, Moved, Opened, PacketSocket, PacketTransport, Source, Stands, Stream, Which,
+    Workers, World, packets::not_there, transport::Transport,
 };
 use crate::{
     address::Address,
@@ -20,12 +20,12 @@ use crate::{
     time::Time,
 };
 pub use errno::Errno;
-pub(crate) use network::{EndId, HostId, Mercy, Network, PortId, Question, Torture, question_of, question_text};
+pub(crate) use network::{BoxId, EndId, HostId, Mercy, Network, PortId, Question, Torture, question_of, question_text};
 pub use network::{Fate, NameFate};
 use std::{
     cell::RefCell,
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -132,8 +132,11 @@ impl SimWorld {
         Ok(stream(&self.network, end))
     }
 
-    pub(super) fn bind(&mut self, _: &BindHow, _: usize) -> io::Result<Opened> {
-        Err(io::ErrorKind::Unsupported.into())
+    pub(super) fn bind(&mut self, how: &BindHow, token: usize) -> io::Result<Opened> {
+        let bound = self.network.borrow_mut().bind(self.host, how, token);
+        let (id, local, peer) = bound.map_err(Errno::to_error)?;
+        let socket = Box::new(SimPackets { network: Rc::clone(&self.network), id });
+        Ok(Opened { socket, local: local.into(), peer: peer.map(Address::from), has_end: false, batches: false })
     }
 
     pub(super) fn bind_on(&mut self, socket: PacketSocket, _: &BindHow, _: usize) -> io::Result<Opened> {
@@ -238,6 +241,53 @@ impl Listener for SimListener {
 impl Drop for SimListener {
     fn drop(&mut self) {
         self.network.borrow_mut().stop_listening(self.port);
+    }
+}
+
+struct SimPackets {
+    network: SharedNetwork,
+    id: BoxId,
+}
+
+impl PacketTransport for SimPackets {
+    fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize> {
+        let (bytes, addr) = self.network.borrow_mut().recv_packet(self.id, buf).map_err(Errno::to_error)?;
+        *from = addr.into();
+        Ok(bytes)
+    }
+
+    fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
+        let to = to.map(|to| to.ip().ok_or_else(|| not_there(to))).transpose()?;
+        self.network.borrow_mut().send_packet(self.id, bytes, to).map_err(Errno::to_error)
+    }
+
+    fn want_writable(&mut self, on: bool) -> io::Result<()> {
+        self.network.borrow_mut().want_writable(self.id, on);
+        Ok(())
+    }
+
+    fn join(&mut self, group: IpAddr, on: Interface) -> io::Result<()> {
+        if group.is_ipv6() {
+            on.number()?;
+        }
+        self.network.borrow_mut().join_group(self.id, group, on).map_err(Errno::to_error)
+    }
+
+    fn leave(&mut self, group: IpAddr, on: Interface) -> io::Result<()> {
+        if group.is_ipv6() {
+            on.number()?;
+        }
+        self.network.borrow_mut().leave_group(self.id, group).map_err(Errno::to_error)
+    }
+
+    fn socket(&self) -> Option<socket2::SockRef<'_>> {
+        None
+    }
+}
+
+impl Drop for SimPackets {
+    fn drop(&mut self) {
+        self.network.borrow_mut().close_box(self.id);
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Weather {
     pub(crate) lookups: u32,
     pub(crate) pauses: u32,
     pub(crate) work: Duration,
+    /// Lost, doubled, overtaken.
+    pub(crate) datagrams: (u32, u32, u32),
 }
 
 /// What a socket's buffers hold on Linux, roughly, before they grow.
@@ -41,6 +43,7 @@ impl Default for Weather {
             lookups: 0,
             pauses: 0,
             work: Duration::ZERO,
+            datagrams: (0, 0, 0),
         }
     }
 }
@@ -51,8 +54,8 @@ impl Weather {
         Self::default()
     }
 
-    /// Everything is late and comes in pieces; some streams are reset, some connects refused or never answered; the
-    /// process oversleeps at times.
+    /// Everything is late and comes in pieces; some streams are reset, some connects refused or never answered; some
+    /// datagrams are lost, doubled or overtaken; the process oversleeps at times.
     pub fn rough() -> Self {
         Self {
             latency: Duration::from_millis(20),
@@ -68,24 +71,27 @@ impl Weather {
             lookups: 20,
             pauses: 10,
             work: Duration::from_millis(200),
+            datagrams: (100, 50, 200),
         }
     }
 
-    /// How long a message takes: at least `latency`, and by chance up to `jitter` longer. Streams stay in order.
+    /// How long a message takes: at least `latency`, and by chance up to `jitter` longer. Streams stay in order; of datagrams each
+    /// goes alone.
     #[must_use]
     pub fn latency(mut self, latency: Duration, jitter: Duration) -> Self {
         (self.latency, self.jitter) = (latency, jitter);
         self
     }
 
-    /// How many bytes a second each stream carries each way; `None` is no bound.
+    /// How many bytes a second each stream carries each way; `None` is no bound. Datagrams have none.
     #[must_use]
     pub fn bandwidth(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.bandwidth = bytes.into();
         self
     }
 
-    /// How many bytes may be sent and not yet read, at least 1. Beyond it a sender's `send` would block.
+    /// How many bytes may be sent and not yet read, at least 1. Beyond it a sender's `send` would block,
+    /// and a datagram is lost: one that has fewer than 64 counts as 64, and the last one may exceed it.
     #[must_use]
     pub fn window(mut self, bytes: usize) -> Self {
         self.window = bytes.max(1);
@@ -103,6 +109,14 @@ impl Weather {
     #[must_use]
     pub fn resets(mut self, thousandths: u32) -> Self {
         self.resets = thousandths;
+        self
+    }
+
+    /// How often a datagram is lost, how often it comes twice, and how often it is overtaken: then, as the second of two, it comes
+    /// up to 200 milliseconds later. Of one to several each has its own chances.
+    #[must_use]
+    pub fn datagrams(mut self, lost: u32, doubled: u32, overtaken: u32) -> Self {
+        self.datagrams = (lost, doubled, overtaken);
         self
     }
 

@@ -43,6 +43,11 @@ impl Journal {
         });
         failed.collect()
     }
+
+    #[cfg(feature = "sim")]
+    pub(super) fn count(&self, told: &Told) -> usize {
+        self.told.iter().filter(|(_, other)| other == told).count()
+    }
 }
 
 /// Notes each call and then runs `on`.

@@ -1,7 +1,10 @@
 //! Datagram sockets.
 
 mod common;
+mod batch;
 mod receiving;
 mod sending;
 mod ending;
 mod kinds;
+#[cfg(feature = "sim")]
+mod simulated;

@@ -13,6 +13,7 @@ MODE    echo    sends back whatever it gets
         line    sends back each line, with CRLF
         sink    reads and drops
         source  writes without end
+        udp     sends back each datagram
 PORT    0 takes any free one; the first line of output says which
 SPIN    so many microseconds it looks for events before it sleeps; 0 if not given";
 
@@ -47,8 +48,7 @@ fn arguments() -> Result<Option<(String, u16, Duration)>, Failure> {
         _ => return Err("MODE and PORT are needed, and nothing else but SPIN".into()),
     };
     match mode.as_str() {
-        "echo" | "line" | "sink" | "source" => {}
-        "udp" => return Err("not yet: this crate has no datagrams".into()),
+        "echo" | "line" | "sink" | "source" | "udp" => {}
         _ => return Err(format!("there is no mode \"{mode}\"").into()),
     }
     let port = port.parse().map_err(|_| format!("\"{port}\" is no port: a number up to 65535"))?;
@@ -60,15 +60,16 @@ fn serve(mode: &str, port: u16, spin: Duration) -> Result<(), Failure> {
     let mut reactor = Reactor::with_config(Config::new().spin(spin))?;
     let mut net = reactor.net();
     let at: Target = ("127.0.0.1", port).into();
-    let listener = match mode {
+    let socket = match mode {
         "echo" => net.listen(at, || Echo),
         "line" => net.listen(at, || Lines),
         "sink" => net.listen(at, || Sink),
+        "udp" => net.bind(at, Echo),
         _ => {
             let piece: Rc<[u8]> = vec![b'Z'; 65_536].into();
             net.listen(at, move || Source::new(&piece))
         }
     }?;
-    println!("listening on {}", net.local(listener).expect("a listener that was just opened has an address"));
+    println!("listening on {}", net.local(socket).expect("a socket that was just opened has an address"));
     Ok(reactor.run(&mut ())?)
 }

@@ -28,7 +28,8 @@ pub(crate) const OURS: &str = "mainspring";
 /// All ratios are to this one.
 pub(crate) const REFERENCE: &str = "epoll";
 
-const ALL: &[&str] = &["echo", "line", "sink", "source"];
+const STREAMS: &[&str] = &["echo", "line", "sink", "source"];
+const ALL: &[&str] = &["echo", "line", "sink", "source", "udp"];
 
 const fn rust(name: &'static str, says: &'static str, package: &'static str) -> Peer {
     Peer { name, says, package: Some(package), variant: None, modes: ALL, idle_max: usize::MAX }
@@ -58,6 +59,7 @@ pub(crate) const PEERS: [Peer; 10] = [
     rust("calloop", "level-triggered, an event source for each connection", "peer-calloop"),
     Peer {
         package: None,
+        modes: STREAMS,
         idle_max: 1_000,
         ..rust("asyncore", "asyncore and asynchat of Python, poll(2); amid 1,000 idle connections only", "")
     },

@@ -136,9 +136,23 @@ impl Report<'_> {
         median((0..self.options.rounds).flat_map(|round| self.of(cell.name, peer.name, round, figure)).collect())
     }
 
+    /// Beside the same calls through the same crate, by the best and the worst of the rounds.
+    fn beside_mio(&self) -> String {
+        let Some(cell) = self.options.cells.iter().find(|cell| cell.mode == "udp") else { return String::new() };
+        let in_round = |round| {
+            let of = |name| mean(&self.of(cell.name, name, round, Figures::rate));
+            Some(of(OURS)? / of("mio")?)
+        };
+        let ratios: Vec<f64> = (0..self.options.rounds).filter_map(in_round).collect();
+        let (least, most) = ratios.iter().fold((f64::MAX, 0.0_f64), |(least, most), &ratio| (least.min(ratio), most.max(ratio)));
+        median(ratios).map_or(String::new(), |ratio| {
+            format!("\nIn `{}` mainspring does {ratio:.2} × the loop on mio, {least:.2} to {most:.2} by round.\n", cell.name)
+        })
+    }
+
     /// Where ratios to the limit are too small to be read.
     fn multiples(&self) -> String {
-        let mut text = String::new();
+        let mut text = self.beside_mio();
         for cell in self.options.cells.iter().filter(|cell| cell.mode == "line") {
             let of = |name| {
                 let peer = self.build.peers.iter().find(|peer| peer.name == name)?;

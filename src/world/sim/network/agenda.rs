@@ -1,9 +1,9 @@
 //! What will happen, and when. Whom it meets is looked up only when it does: who is switched off by then is spared, and
-//! what cannot pass between two hosts waits.
+//! what cannot pass between two hosts waits; a datagram is lost then.
 
-use super::{super::errno::Errno, EndId, HostId, Network, merge};
+use super::{super::errno::Errno, BoxId, EndId, HostId, Network, merge, packets::Packet};
 use crate::{address::Address, flags::*, time::Time};
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 pub(super) enum Happening {
     /// A connect arrives at what it asked for.
@@ -43,6 +43,18 @@ pub(super) enum Happening {
     Nudge {
         host: HostId,
         token: usize,
+        ready: Flags,
+    },
+    Packet(Packet),
+    /// Whoever sent a datagram there learns from this host that nobody has it.
+    Unreachable {
+        host: HostId,
+        at: BoxId,
+        of: SocketAddr,
+    },
+    /// An event for a datagram socket, with what holds then.
+    LookAtBox {
+        at: BoxId,
         ready: Flags,
     },
 }
@@ -86,7 +98,9 @@ impl Network {
                 return;
             }
             if self.partitions.contains(&(from.min(to), from.max(to))) {
-                self.held.push((from, to, happening));
+                if !matches!(happening, Happening::Packet(_) | Happening::Unreachable { .. }) {
+                    self.held.push((from, to, happening));
+                }
                 return;
             }
         }
@@ -109,6 +123,9 @@ impl Network {
             }
             Happening::Look { at, ready } => self.tell(at, ready),
             Happening::Nudge { host, token, ready } => merge(&mut self.machines[host].ready, token, ready),
+            Happening::Packet(packet) => self.fall(packet),
+            Happening::Unreachable { at, of, .. } => self.refuse_packet(at, of),
+            Happening::LookAtBox { at, ready } => self.tell_box(at, ready),
         }
     }
 
@@ -131,7 +148,9 @@ impl Network {
                 let other = end.peer.and_then(|peer| Some(of(&peer)?.host)).or_else(|| self.host_of(&end.remote))?;
                 Some((other, end.host))
             }
-            Happening::Look { .. } | Happening::Nudge { .. } => None,
+            Happening::Packet(packet) => Some((packet.host, self.goes_to(packet)?)),
+            Happening::Unreachable { host, at, .. } => Some((*host, self.boxes.get(at)?.host)),
+            Happening::Look { .. } | Happening::Nudge { .. } | Happening::LookAtBox { .. } => None,
         }
     }
 }

@@ -20,10 +20,13 @@ pub(crate) enum Chance {
     Refusal,
     Silence,
     Lookup,
+    Loss,
+    Double,
+    Overtake,
 }
 
 /// How many kinds there are.
-pub(super) const CHANCES: usize = 8;
+pub(super) const CHANCES: usize = 11;
 
 /// A question of chance: of which end, about what, for the how manieth time. The answer depends on these and the seed alone,
 /// so that leaving one fault out changes no other.
@@ -39,8 +42,8 @@ pub(crate) fn question_of(text: &str) -> Option<Question> {
     let mut parts = text.split('.');
     let id = EndId::from_str_radix(parts.next()?, 16).ok()?;
     let name = parts.next()?;
-    use Chance::{Delay, Lookup, Refusal, Reset, ShortRead, ShortWrite, Silence, Spurious};
-    let all = [Delay, ShortRead, ShortWrite, Reset, Spurious, Refusal, Silence, Lookup];
+    use Chance::{Delay, Double, Lookup, Loss, Overtake, Refusal, Reset, ShortRead, ShortWrite, Silence, Spurious};
+    let all = [Delay, ShortRead, ShortWrite, Reset, Spurious, Refusal, Silence, Lookup, Loss, Double, Overtake];
     let chance = all.into_iter().find(|chance| format!("{chance:?}") == name)?;
     let number = parts.next()?.parse().ok()?;
     parts.next().is_none().then_some((id, chance, number))
@@ -68,18 +71,34 @@ const FAILURE_TAKES: Duration = Duration::from_millis(10);
 impl Network {
     /// The answer to the next question of this kind: a generator of its own.
     fn ask(&mut self, id: EndId, chance: Chance) -> (Question, Rng) {
-        let asked = self.ends.get_mut(&id).map(|end| &mut end.asked[chance as usize]);
+        let of_end = self.ends.get_mut(&id).map(|end| &mut end.asked);
+        let asked = of_end.or_else(|| self.boxes.get_mut(&id).map(|socket| &mut socket.asked));
         let number = asked.map_or(0, |asked| {
+            let asked = &mut asked[chance as usize];
             *asked += 1;
             *asked - 1
         });
-        let of_end = mix(mix(self.seed) ^ id);
-        let mixed = mix(of_end ^ (chance as u64) << 32 ^ u64::from(number));
+        let of_id = mix(mix(self.seed) ^ id);
+        let mixed = mix(of_id ^ (chance as u64) << 32 ^ u64::from(number));
         ((id, chance, number), Rng::with_seed(mixed))
     }
 
     /// Whether a fault strikes; then a generator for how.
     pub(super) fn strikes(&mut self, id: EndId, chance: Chance, thousandths: u32) -> Option<Rng> {
+        let (question, rng) = self.draws(id, chance, thousandths)?;
+        if let Some(end) = self.ends.get(&id) {
+            let line = format!("{} {} {chance:?} towards {}", Trace::stamp(self.now), end.local, end.remote);
+            self.struck.push((question, line));
+        } else if let Some(socket) = self.boxes.get(&id) {
+            let line = format!("{} {} {chance:?} of datagrams", Trace::stamp(self.now), socket.local);
+            self.struck.push((question, line));
+        }
+        self.note_end(id, format_args!("meets a fault by chance, {chance:?}, towards"));
+        Some(rng)
+    }
+
+    /// The same, and nobody has seen it yet.
+    pub(super) fn draws(&mut self, id: EndId, chance: Chance, thousandths: u32) -> Option<(Question, Rng)> {
         if thousandths == 0 {
             return None;
         }
@@ -88,15 +107,7 @@ impl Network {
             Mercy::None => false,
             Mercy::AllBut(chosen) => !chosen.contains(&question),
         };
-        if rng.u32(0..1000) >= thousandths || is_spared {
-            return None;
-        }
-        if let Some(end) = self.ends.get(&id) {
-            let line = format!("{} {} {chance:?} towards {}", Trace::stamp(self.now), end.local, end.remote);
-            self.struck.push((question, line));
-        }
-        self.note_end(id, format_args!("meets a fault by chance, {chance:?}, towards"));
-        Some(rng)
+        (rng.u32(0..1000) < thousandths && !is_spared).then_some((question, rng))
     }
 
     /// Before each operation of a host: whether it is the one that is to fail.

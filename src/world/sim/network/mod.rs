@@ -1,8 +1,10 @@
-//! The simulated network: hosts, streams between them, an agenda of what will happen, and the weather that makes it happen
+//! The simulated network: hosts, streams and datagrams between them, an agenda of what will happen, and the weather that makes it happen
 //! late, in pieces, or not at all. Everything is drawn from one seed; nothing here asks the real clock.
 
 mod opening;
 mod streams;
+mod boxes;
+mod packets;
 mod names;
 mod agenda;
 mod chance;
@@ -10,6 +12,8 @@ mod chance;
 use super::{errno::Errno, trace::Trace, weather::Weather};
 use crate::{address::Address, flags::*, time::Time};
 use agenda::Happening;
+pub(crate) use boxes::BoxId;
+use boxes::PacketBox;
 use chance::{CHANCES, mix};
 pub(crate) use chance::{Mercy, Question, Torture, question_of, question_text};
 use fastrand::Rng;
@@ -64,10 +68,11 @@ pub(crate) struct Network {
     pub(crate) dice: Dice,
     pub(crate) machines: Vec<Machine>,
     ends: BTreeMap<EndId, End>,
+    boxes: BTreeMap<BoxId, PacketBox>,
     ports: BTreeMap<PortId, (Address, Port)>,
     port_names: u64,
     pub(crate) weather: Weather,
-    /// Pairs of hosts that cannot reach each other; what is under way between them waits.
+    /// Pairs of hosts that cannot reach each other; what is under way between them waits, or is lost if it is a datagram.
     partitions: BTreeSet<(HostId, HostId)>,
     held: Vec<(HostId, HostId, Happening)>,
     /// Whose it is, of IP addresses that a socket was bound to.
@@ -127,8 +132,12 @@ pub(crate) struct Machine {
     sockets: usize,
     pub(crate) sockets_max: usize,
     next_port: u16,
+    /// That of datagrams: their ports are others.
+    next_box_port: u16,
     /// How many connections it has opened.
     connects: u32,
+    /// And how many datagram sockets.
+    binds: u32,
     /// Every address that is nobody's own is its.
     is_anywhere: bool,
     /// It was switched off: nothing arrives, nothing leaves, nobody is told.
@@ -155,6 +164,7 @@ impl Network {
             dice: Dice::new(seed),
             machines: Vec::new(),
             ends: BTreeMap::new(),
+            boxes: BTreeMap::new(),
             ports: BTreeMap::new(),
             port_names: 0,
             weather: Weather::default(),
@@ -178,7 +188,9 @@ impl Network {
             sockets: 0,
             sockets_max: usize::MAX,
             next_port: EPHEMERAL,
+            next_box_port: EPHEMERAL,
             connects: 0,
+            binds: 0,
             is_anywhere,
             is_dead: false,
             has_reactor: false,
@@ -246,7 +258,7 @@ impl Network {
         self.machines[host].is_dead
     }
 
-    /// Nothing passes between the two until they are joined again; what is under way waits.
+    /// Nothing passes between the two until they are joined again; what is under way waits, but for datagrams.
     pub(crate) fn part(&mut self, a: HostId, b: HostId) {
         self.advance(self.now); // what is due already arrives
         self.partitions.insert((a.min(b), a.max(b)));

@@ -219,7 +219,7 @@ impl Network {
     }
 
     /// A descriptor, if the host still has one.
-    fn spend_socket(&mut self, host: HostId) -> Result<(), Errno> {
+    pub(super) fn spend_socket(&mut self, host: HostId) -> Result<(), Errno> {
         let machine = &self.machines[host];
         if machine.sockets >= machine.sockets_max { Err(Errno::TooManyFiles) } else { Ok(()) }
     }
@@ -234,7 +234,7 @@ impl Network {
 
 /// Whether every address is listened on there, and this is one of them. `::` has those of IPv4 too, unless it is told not to
 /// (ipv6(7)).
-fn is_one_of(address: &Address, every: &Address, only_v6: bool) -> bool {
+pub(super) fn is_one_of(address: &Address, every: &Address, only_v6: bool) -> bool {
     let (Some(address), Some(every)) = (address.ip(), every.ip()) else { return false };
     let is_its_kind = address.is_ipv4() == every.is_ipv4() || (every.is_ipv6() && !only_v6);
     every.ip().is_unspecified() && is_its_kind && address.port() == every.port()

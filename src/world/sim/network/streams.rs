@@ -213,8 +213,10 @@ impl Network {
     }
 
     /// An event that means nothing: selectors are allowed to lie.
-    fn nudge_by_chance(&mut self, id: EndId) {
-        let (spurious, host) = (self.weather.spurious, self.ends[&id].host);
+    pub(super) fn nudge_by_chance(&mut self, id: EndId) {
+        let of_end = self.ends.get(&id).map(|end| end.host);
+        let Some(host) = of_end.or_else(|| Some(self.boxes.get(&id)?.host)) else { return };
+        let spurious = self.weather.spurious;
         if !self.machines[host].has_reactor {
             return; // nobody is told
         }
