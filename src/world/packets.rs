@@ -40,21 +40,20 @@ impl From<Socket> for PacketSocket {
 impl PacketSocket {
     /// # Errors
     /// For a socket of streams, and where the system does not say what it is.
-    pub(crate) fn kind(&self) -> io::Result<(Domain, Type)> {
-        let kind = (domain(&self.0)?, self.0.r#type()?);
-        if kind.1 == Type::STREAM {
+    pub(crate) fn domain(&self) -> io::Result<Domain> {
+        if self.0.r#type()? == Type::STREAM {
             let text = "a socket of type STREAM carries no packets";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        Ok(kind)
+        domain(&self.0)
     }
 }
 
 /// The system is asked where it can say it; otherwise its address tells.
 fn domain(socket: &Socket) -> io::Result<Domain> {
-    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     return socket.domain();
-    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
     return socket.local_addr().map(|addr| addr.domain());
 }
 

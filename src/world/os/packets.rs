@@ -89,7 +89,7 @@ fn bind_unix(how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<
 
 /// One that the program has opened itself: bound and connected as it is.
 pub(super) fn bind_on(socket: PacketSocket, how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
-    let (domain, kind) = socket.kind()?;
+    let domain = socket.domain()?;
     let socket = socket.0;
     set_options(&socket, how)?;
     match domain {
@@ -97,6 +97,7 @@ pub(super) fn bind_on(socket: PacketSocket, how: &BindHow, registry: Rc<Registry
         Domain::UNIX => {
             let local = Address::of_socket(&socket.local_addr()?);
             let peer = socket.peer_addr().ok().map(|peer| Address::of_socket(&peer));
+            let kind = socket.r#type()?;
             adopt_unix(socket, local, peer, kind, None, registry, token)
         }
         Domain::IPV4 | Domain::IPV6 => {
