@@ -161,7 +161,8 @@ impl<S> Net<'_, S> {
     }
 
     /// Takes a socket that the program has opened itself, of type DGRAM, RAW or SEQPACKET (connected), of IP, Unix, netlink, …:
-    /// bound and connected as it is. Of the options hold those for datagrams, and of the kernel's `broadcast` and `buffers`. An
+    /// bound and connected as it is, or connected to a [`Bind::peer`]. (A raw socket that was connected to port 0 does not say so on
+    /// Linux: let `Bind::peer` do that.) Of the options hold those for datagrams, and of the kernel's `broadcast` and `buffers`. An
     /// address that is none of ours (netlink's) is [`Address::Fd`]; to send there is to send to its peer, by send(2). The end of a
     /// SEQPACKET peer is `closed` with [`Reason::Eof`]. On an error the socket is closed.
     ///

@@ -21,14 +21,16 @@ impl Hub {
     pub(crate) fn bind(&mut self, at: Option<&Target>, options: &Bind) -> io::Result<Key> {
         self.refuse_if_shut()?;
         let how = options.how(at)?;
-        let place = how.at.as_ref().or(how.peer.as_ref()).unwrap_or(&Address::Fd).clone();
         loop {
             let key = self.next_key()?;
             match self.cx.world.bind(&how, key.token()) {
                 Ok(opened) => return Ok(self.admit_datagrams(key, opened, options)),
                 Err(error) if wants_descriptor(&error) && self.reset_first_lingering() => {}
                 Err(error) => {
-                    let text = format!("cannot take datagrams on {place}: {error}");
+                    let text = match (&how.at, &how.peer) {
+                        (None, Some(peer)) => format!("cannot exchange datagrams with {peer}: {error}"),
+                        (at, _) => format!("cannot take datagrams on {}: {error}", at.as_ref().unwrap_or(&Address::Fd)),
+                    };
                     return Err(io::Error::new(error.kind(), text));
                 }
             }

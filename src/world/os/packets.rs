@@ -46,11 +46,14 @@ fn bind_udp(at: SocketAddr, how: &BindHow, registry: Rc<Registry>, token: usize)
     socket.set_reuse_port(how.reuse_port)?;
     set_options(&socket, how)?;
     socket.bind(&at.into())?;
-    let peer = how.peer.as_ref().map(|peer| peer.ip().ok_or_else(|| unsupported(peer))).transpose()?;
-    if let Some(peer) = peer {
-        socket.connect(&if at.is_ipv6() { mapped(peer) } else { peer }.into())?;
-    }
+    let peer = how.peer.as_ref().map(|peer| peer.ip().ok_or_else(|| not_there(peer))).transpose()?;
+    let peer = peer.map(|peer| connect_ip(&socket, peer, at.is_ipv6())).transpose()?;
     adopt_ip(socket, peer, how, registry, token)
+}
+
+fn connect_ip(socket: &Socket, peer: SocketAddr, is_v6: bool) -> io::Result<SocketAddr> {
+    socket.connect(&if is_v6 { mapped(peer) } else { peer }.into())?;
+    Ok(peer)
 }
 
 fn set_options(socket: &Socket, how: &BindHow) -> io::Result<()> {
@@ -96,13 +99,22 @@ pub(super) fn bind_on(socket: PacketSocket, how: &BindHow, registry: Rc<Registry
         #[cfg(unix)]
         Domain::UNIX => {
             let local = Address::of_socket(&socket.local_addr()?);
-            let peer = socket.peer_addr().ok().map(|peer| Address::of_socket(&peer));
+            let peer = match &how.peer {
+                Some(peer) => {
+                    socket.connect(&peer.to_socket()?)?;
+                    Some(peer.clone())
+                }
+                None => socket.peer_addr().ok().map(|peer| Address::of_socket(&peer)),
+            };
             let kind = socket.r#type()?;
             adopt_unix(socket, local, peer, kind, None, registry, token)
         }
         Domain::IPV4 | Domain::IPV6 => {
-            let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
-            adopt_ip(socket, peer.map(unmapped), how, registry, token)
+            let peer = match how.peer.as_ref().map(|peer| peer.ip().ok_or_else(|| not_there(peer))).transpose()? {
+                Some(peer) => Some(connect_ip(&socket, peer, domain == Domain::IPV6)?),
+                None => socket.peer_addr().ok().and_then(|peer| peer.as_socket()).map(unmapped),
+            };
+            adopt_ip(socket, peer, how, registry, token)
         }
         #[cfg(unix)]
         _ => adopt_other(socket, registry, token),
