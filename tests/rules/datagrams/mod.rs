@@ -6,5 +6,7 @@ mod receiving;
 mod sending;
 mod ending;
 mod kinds;
+#[cfg(target_os = "linux")]
+mod review;
 #[cfg(feature = "sim")]
 mod simulated;
