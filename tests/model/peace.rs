@@ -77,7 +77,6 @@ impl Model {
                 self.cancel_one(host, net, index);
             }
         }
-        self.greet_all(host, net);
     }
 
     /// All that could happen has happened.

@@ -309,6 +309,12 @@ pub(super) fn make_peace(sim: &mut Sim, hosts: &[Host<Site>], shared: &Shared) {
         sim.with(host, |net, site| shared.borrow_mut().pacify(site.host, net));
     }
     sim.run_for(100 * SECOND);
+    if shared.borrow().datagrams.often > 0 {
+        for &host in hosts {
+            sim.with(host, |net, site| shared.borrow_mut().greet_all(site.host, net)); // what was under way has arrived
+        }
+        sim.run_for(SECOND);
+    }
     for &host in hosts {
         sim.with(host, |net, site| shared.borrow_mut().look_at_pairs(site.host, net));
     }
