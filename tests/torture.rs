@@ -7,6 +7,10 @@
 #![cfg(feature = "sim")]
 #![allow(dead_code)] // as a module it is used for its other half
 
+#[path = "torture/datagrams.rs"]
+mod datagrams;
+
+use datagrams::{a_burst_of_datagrams, datagrams_there_and_back, datagrams_to_nobody};
 use mainspring::{
     Address, Config, Connect, Context, Endian, Key, Limit, Listen, Net, OffloadError, Outcome, Panics, Produced, Protocol,
     Reactor, Reason, Terminator, Width,
@@ -66,13 +70,18 @@ pub(crate) enum Call {
     Alarm,
     /// A tell.
     Told(&'static str),
+    Datagram(Vec<u8>),
+    /// Its first bytes.
+    Oversized(Vec<u8>),
+    /// One that was sent has failed.
+    Failed(std::io::ErrorKind),
     Closed(String),
 }
 
 impl Call {
     fn bytes(&self) -> usize {
         match self {
-            Self::Received(bytes) | Self::Frame(bytes) => bytes.len(),
+            Self::Received(bytes) | Self::Frame(bytes) | Self::Datagram(bytes) => bytes.len(),
             _ => 0,
         }
     }
@@ -115,6 +124,7 @@ impl Page {
         let fits = match call {
             Call::Connected => phase == Phase::New || (self.is_upgrading && phase != Phase::Closed),
             Call::Received(_) | Call::Frame(_) | Call::Eof(_) => phase == Phase::Connected,
+            Call::Datagram(_) | Call::Oversized(_) | Call::Failed(_) => phase == Phase::Connected,
             Call::Writable | Call::Exceeded(_) | Call::Draining => matches!(phase, Phase::Connected | Phase::Ended),
             Call::Alarm | Call::Told(_) | Call::Closed(_) => phase != Phase::Closed,
         };
@@ -1925,7 +1935,7 @@ pub(crate) fn torture(scenario: Scenario) {
         let why = judge(scenario, harm, &again, &journals).unwrap_or_else(|| "it fails without a trace only".to_owned());
         // What cannot be listened on or connected to once is not tried again: that is a failure, not a delay.
         if again.outcome.is_ok()
-            && ["listen fails", "connect fails", "connected fails"].iter().any(|what| again.trace.contains(what))
+            && ["listen fails", "connect fails", "connected fails", "bind fails"].iter().any(|what| again.trace.contains(what))
         {
             continue;
         }
@@ -1986,8 +1996,11 @@ mod tests {
             an_upload_until_its_dot
             a_client_that_comes_again
             guests_beyond_the_limit
-            resets_while_paused;
+            resets_while_paused
+            datagrams_there_and_back
+            datagrams_to_nobody;
         Timed:
+            a_burst_of_datagrams
             abort_in_mid_transfer
             an_upload_that_is_kept_elsewhere
             drain_under_load

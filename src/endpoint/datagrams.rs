@@ -512,7 +512,11 @@ impl DatagramSocket {
     pub(crate) fn finish(&mut self, is_clean: bool, cx: &mut Cx) {
         if is_clean {
             self.flags.insert(WRITABLE);
-            while !self.queue.is_empty() && self.flags.has_any(WRITABLE) {
+            // Twice as often as there are some, and not until all have left: a send may be interrupted again and again.
+            for _ in 0..2 * self.queue.len() {
+                if !self.can_send() {
+                    break;
+                }
                 self.flush_one(cx);
             }
         }

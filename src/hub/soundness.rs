@@ -132,7 +132,7 @@ impl Hub {
         let key = conn.key;
         let is_plain = || conn.situation().is_plain() && extra.is_plain() && extra.clocks.run_plainly();
         assert!(
-            conn.is(NEEDS_SETTLING | IN_DIRTY) || !conn.is_open() || is_plain(),
+            conn.is(NEEDS_SETTLING | IN_DIRTY | LOST) || !conn.is_open() || is_plain(),
             "{key} is served plainly, and its {:?} want more",
             extra.clocks
         );

@@ -13,6 +13,7 @@ impl Model {
     pub(super) fn begin_shutdown(&mut self, host: usize) {
         self.story.note(|| format!("host {host} is shut down"));
         self.forget_lanes(host);
+        self.forget_datagrams(host);
         let place = &mut self.places[host];
         place.is_shutting_down = true;
         place.errands.clear();
@@ -33,6 +34,7 @@ impl Model {
     pub(super) fn finish_shutdown(&mut self, host: usize, sockets: usize) {
         let left = self.conns.iter().position(|conn| conn.host == host && conn.closed.is_none());
         promise!(self.story, left.is_none(), "host {host} was shut down, and {left:?} was not closed");
+        self.look_at_last_datagrams(host);
         promise!(self.story, sockets == 0, "host {host} was shut down, and {sockets} sockets are open");
         let place = &mut self.places[host];
         // It is an empty one now, which goes on.
@@ -80,6 +82,7 @@ impl Model {
     /// All that could happen has happened.
     pub(super) fn look_at_rest(&mut self, host: usize, net: &mut Net<'_, Site>, has_stopped: bool) {
         self.look_at_lanes_at_rest(host);
+        self.look_at_datagrams_at_rest(host, net);
         let place = &self.places[host];
         promise!(self.story, has_stopped || !place.must_have_stopped, "host {host} was asked to stop, and goes on");
         let place = &self.places[host];
@@ -105,7 +108,7 @@ impl Model {
         let owed = self.places[host].works.iter().position(is_owed).filter(|_| !self.had_long_work);
         promise!(self.story, owed.is_none(), "the end of work {owed:?} of host {host} was not told");
         let stats = net.stats();
-        let (came, went) = (stats.accepted + stats.opened, stats.closed.total());
+        let (came, went) = (stats.accepted + stats.opened, stats.closed.total() - self.places[host].datagrams_ended);
         let is_right = came == went + stats.connections as u64;
         promise!(self.story, is_right, "host {host} counts {came} who came, {went} who went, {} who are here", stats.connections);
         let is_listening = self.places[host].drained.iter().any(|&key| net.is_open(key));
@@ -204,6 +207,7 @@ impl Model {
         for id in self.places[host].conns.clone() {
             self.close(id, net);
         }
+        self.end_all_datagrams(host, net);
         while !self.places[host].listeners.is_empty() {
             self.close_listener(host, net);
         }
@@ -219,6 +223,7 @@ impl Model {
 
     /// Nothing is left that could keep a host running.
     pub(super) fn look_at_end(&mut self, host: usize, sockets: usize, has_stopped: bool) {
+        self.look_at_last_datagrams(host);
         let left = self.places[host].conns.clone();
         promise!(self.story, left.is_empty(), "all of host {host} were closed, and {left:?} are not");
         promise!(self.story, sockets == 0, "all of host {host} are closed, and {sockets} sockets are open");
@@ -229,6 +234,7 @@ impl Model {
     /// Everything was given back.
     pub(super) fn look_back(&mut self) {
         self.look_back_elsewhere();
+        self.count_lost();
         let left = self.alive.get();
         promise!(self.story, left == 0, "{left} protocols, closures and producers were not dropped");
         let given: usize = self.places.iter().map(|place| place.works_given.load(Ordering::Relaxed)).sum();

@@ -145,6 +145,7 @@ impl Model {
     pub(super) fn act(&mut self, host: usize, net: &mut Net<'_, Site>) {
         self.ops_left = self.ops_left.saturating_sub(1);
         self.figures.operations += 1;
+        self.some_acts_with_datagrams(host, net);
         match self.dice.below(100) {
             0..8 => self.connect(host, net),
             8..12 => {

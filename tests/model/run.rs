@@ -75,6 +75,11 @@ pub(super) struct Figures {
     pub(super) pairs: u64,
     /// Bytes.
     pub(super) passed_on: u64,
+    /// Datagrams that were sent, that came, that came to nobody, and of which it was told.
+    pub(super) packets: u64,
+    pub(super) arrived: u64,
+    pub(super) lost: u64,
+    pub(super) failed: u64,
     pub(super) ends: BTreeMap<&'static str, u64>,
 }
 
@@ -92,6 +97,10 @@ impl Figures {
         self.sources += more.sources;
         self.pairs += more.pairs;
         self.passed_on += more.passed_on;
+        self.packets += more.packets;
+        self.arrived += more.arrived;
+        self.lost += more.lost;
+        self.failed += more.failed;
         for (&name, count) in &more.ends {
             *self.ends.entry(name).or_default() += count;
         }
@@ -101,10 +110,10 @@ impl Figures {
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { operations, callbacks, connections, bytes, frames, works, .. } = self;
-        let Self { pieces, saves, saved, sources, pairs, passed_on, ends, .. } = self;
+        let Self { pieces, saves, saved, sources, pairs, passed_on, packets, arrived, lost, failed, ends, .. } = self;
         write!(
             f,
-            "{operations} operations, {callbacks} callbacks, {connections} connections, {bytes} bytes, {frames} frames, {works} offloads, {pieces} pieces, {saves} saves, {saved} saved, {sources} sources, {pairs} pairs, {passed_on} passed;"
+            "{operations} operations, {callbacks} callbacks, {connections} connections, {bytes} bytes, {frames} frames, {works} offloads, {pieces} pieces, {saves} saves, {saved} saved, {sources} sources, {pairs} pairs, {passed_on} passed, {packets} datagrams, {arrived} came, {lost} lost, {failed} failed;"
         )?;
         ends.iter().try_for_each(|(name, count)| write!(f, " {name} {count}"))
     }
@@ -176,6 +185,7 @@ pub(super) fn seat(sim: &mut Sim, shared: &Shared) -> Vec<Host<Site>> {
             model.anchor(id, net);
             model.listen_at(id, net, 1);
             model.listen_at(id, net, 2);
+            model.bind_some(id, net);
         });
     }
     let weather = shared.borrow_mut().weather();
@@ -202,8 +212,31 @@ pub(super) fn step(sim: &mut Sim, hosts: &[Host<Site>], shared: &Shared) {
         _ if shared.borrow_mut().dice.one_in(5) => shut_down(sim, hosts[id], id, shared),
         _ => {}
     }
+    if shared.borrow_mut().is_to_be_blocked() {
+        block(sim, hosts[id], shared);
+    }
     let mut model = shared.borrow_mut();
     model.story.note(|| format!("-- {:?}", sim.now()));
+}
+
+/// The kernel takes nothing of a host, and gives nothing, for a while.
+fn block(sim: &mut Sim, host: Host<Site>, shared: &Shared) {
+    {
+        let mut model = shared.borrow_mut();
+        model.had_faults = true;
+        model.story.note(|| "nothing leaves for a while".to_owned());
+    }
+    sim.fail_operation(host, sim.operations(host), Errno::Again, true);
+    sim.with(host, |net, site| {
+        let mut model = shared.borrow_mut();
+        model.look_at_pairs(site.host, net);
+        for _ in 0..4 {
+            model.act_with_datagrams(site.host, net);
+        }
+    });
+    let time = shared.borrow_mut().pause_of_datagrams();
+    sim.run_for(time);
+    sim.fail_operation(host, u64::MAX, Errno::Again, false);
 }
 
 /// What happens to hosts and to the network between them.
@@ -224,7 +257,7 @@ pub(super) fn fault(sim: &mut Sim, hosts: &[Host<Site>], shared: &Shared) {
             let number = sim.operations(host) + model.dice.below(20) as u64;
             let (errno, is_persistent) = (model.dice.pick(&ERRNOS), model.dice.one_in(20));
             sim.fail_operation(host, number, errno, is_persistent);
-            model.had_faults = true;
+            (model.had_faults, model.datagrams.had_errors) = (true, true);
         }
     }
 }
@@ -256,6 +289,7 @@ pub(super) fn shut_down(sim: &mut Sim, host: Host<Site>, id: usize, shared: &Sha
         model.finish_shutdown(id, sockets);
         model.anchor(id, net);
         model.listen_at(id, net, 1);
+        model.bind_some(id, net);
     });
 }
 
@@ -275,6 +309,12 @@ pub(super) fn make_peace(sim: &mut Sim, hosts: &[Host<Site>], shared: &Shared) {
         sim.with(host, |net, site| shared.borrow_mut().pacify(site.host, net));
     }
     sim.run_for(100 * SECOND);
+    if shared.borrow().datagrams.often > 0 {
+        for &host in hosts {
+            sim.with(host, |net, site| shared.borrow_mut().greet_all(site.host, net)); // what was under way has arrived
+        }
+        sim.run_for(SECOND);
+    }
     for &host in hosts {
         sim.with(host, |net, site| shared.borrow_mut().look_at_pairs(site.host, net));
     }

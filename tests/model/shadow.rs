@@ -3,6 +3,7 @@
 use super::{
     OPERATIONS, SECOND,
     chance::Dice,
+    datagrams::Datagrams,
     elsewhere::{Laned, Made, Save, Saved, Sent, Source},
     framing::Framing,
     run::{Figures, Site},
@@ -378,6 +379,8 @@ pub(super) struct Place {
     pub(super) lookups_so_far: u64,
     /// Of "another thread".
     pub(super) jobs: VecDeque<u64>,
+    /// Datagram sockets that were closed.
+    pub(super) datagrams_ended: u64,
     pub(super) may_have_stopped: bool,
     pub(super) must_have_stopped: bool,
     pub(super) was_drained: bool,
@@ -425,6 +428,8 @@ pub(super) struct Model {
     /// After that: lanes, saves and sends from elsewhere; and pairs.
     pub(super) elsewhere: Dice,
     pub(super) pairs: Dice,
+    /// They have dice of their own, too.
+    pub(super) datagrams: Datagrams,
     /// One callback in so many has to do with these; 0: none.
     pub(super) often: usize,
     /// So much more may be sent from elsewhere that needs more than one piece.
@@ -620,6 +625,7 @@ impl Model {
             ties: Dice(!seed.rotate_left(32)),
             elsewhere,
             pairs: Dice(!seed.rotate_left(48)),
+            datagrams: Datagrams::new(seed, as_before),
             often,
             big_left: 0,
             had_faults: false,
@@ -672,6 +678,8 @@ impl Model {
             .linger_max(dice.pick(&[SECOND, 10 * SECOND]))
             .lingering_max(dice.pick(&[0, 1, 1024]));
         let connect_max = dice.pick(&[SECOND, 30 * SECOND]);
+        let turn_datagrams = self.some_turn_datagrams();
+        let dice = &mut self.dice;
         let lane_threads = if self.often > 0 { self.elsewhere.pick(&[1, 1, 8]) } else { 8 };
         self.places.push(Place {
             connect_max,
@@ -694,6 +702,7 @@ impl Model {
             lookups: BTreeSet::new(),
             lookups_so_far: 0,
             jobs: VecDeque::new(),
+            datagrams_ended: 0,
             may_have_stopped: false,
             must_have_stopped: false,
             was_drained: false,
@@ -701,6 +710,7 @@ impl Model {
         });
         config
             .connect_max(connect_max)
+            .turn_datagrams(turn_datagrams)
             .lane_threads(lane_threads)
             .offload_threads(threads)
             .offload_queue(queue)
@@ -728,6 +738,7 @@ impl Model {
             }
         };
         let weather = weather.window(window);
+        let weather = self.datagrams_in(weather);
         if self.big_left > 0 && self.elsewhere.one_in(2) {
             return weather.work(SECOND);
         }

@@ -379,3 +379,16 @@ fn there_is_no_writable_while_something_waits_again() {
     }
     assert!(told >= 12, "{told}");
 }
+
+/// It would be tried for ever.
+#[test]
+fn who_ends_while_every_send_is_interrupted_ends_all_the_same() {
+    let (mut two, key) = with_a_full_kernel(Full::DropNewest, 640);
+    two.sends(key, "10.0.0.1:7", 0..3);
+    let next = two.sim.operations(two.client);
+    two.sim.fail_operation(two.client, next, Errno::Interrupted, true);
+    two.sim.net(two.client).close(key);
+    two.sim.run_for(SECOND);
+    assert_eq!(two.sim.state(two.client).of(key), [Told::Closed(Reason::Finish.to_string())]);
+    assert!(two.received(two.server).is_empty());
+}
