@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the loop asks of the kernel, counted with strace: that it sleeps when nothing can be done, that no send can raise
-# SIGPIPE, and what one echoed request costs. The servers are roles of the test binary `memory`.
+# SIGPIPE, and what one echoed request or datagram costs. The servers are roles of the test binary `memory`.
 # Prints a line a bar; fails if one is not held. Skips where there is no strace.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -107,6 +107,26 @@ echoes() {
 }
 echoes 1 1000
 echoes 64 100
+
+# ------------------------------------------------------------------------------------------- one echoed datagram
+# datagrams COUNT
+datagrams() {
+    strace -o "$traces/datagrams" "$program" as-datagrams "$1" >"$traces/datagrams.out" 2>&1 || cat "$traces/datagrams.out"
+    between "$traces/datagrams" >"$traces/part"
+}
+datagrams 1
+names=$(sed -E 's/^([a-z0-9_]+)\(.*/\1/' "$traces/part" | tr '\n' ' ')
+bar "an idle server's echo of one datagram" "$names" \
+    grep -q -E "^($waits) recvfrom sendto recvfrom \$" <<<"$names"
+bar "its last call says that nothing is left" "$(tail -n 1 "$traces/part" | grep -o '= .*')" \
+    grep -q -E '^recvfrom\(.*= -1 EAGAIN' <(tail -n 1 "$traces/part")
+datagrams 1000
+recvs=$(count recvfrom "$traces/part")
+sends=$(count sendto "$traces/part")
+waited=$(count "$waits" "$traces/part")
+others=$(($(grep -c . "$traces/part") - recvs - sends - waited))
+bar "1000 echoed datagrams, one after the other" "$recvs recv, $sends send, $waited waits, $others others (at most 1010 waits)" \
+    test "$recvs" -le 2010 -a "$sends" -eq 1000 -a "$waited" -ge 1 -a "$waited" -le 1010 -a "$others" -eq 0
 
 if [ "$failures" -ne 0 ]; then
     echo "$failures bar(s) not held"

@@ -103,6 +103,20 @@ impl Bind {
         self
     }
 
+    /// Receives many datagrams by one system call, and sends [many](crate::Net::send_segments) by one: for much of one size to or
+    /// from one peer (media, files), which the kernel then joins and cuts; of single packets it costs a little more. Behind
+    /// `0.0.0.0` and `::` it says [which address was asked](crate::Scope::to), and a [reply](crate::Scope::reply) leaves from that.
+    ///
+    /// Its packets are not cut on the way (IP_MTU_DISCOVER, ip(7)): one that is longer than the way has room for is
+    /// [`failed`](crate::Datagram::failed) with EMSGSIZE, where it would otherwise have come in pieces. UDP only.
+    #[cfg(feature = "udp-batch")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "udp-batch")))]
+    #[must_use]
+    pub fn batch(mut self) -> Self {
+        self.how.batches = true;
+        self
+    }
+
     /// # Errors
     /// For what is no address.
     pub(crate) fn how(&self, at: Option<&Target>) -> io::Result<BindHow> {

@@ -82,6 +82,10 @@ flags! {
     PEER_ENDED = 31,
 }
 
+/// Of a datagram socket, which has no holds: it receives many at once.
+#[cfg(feature = "udp-batch")]
+pub(crate) const BATCHES: Flags = HELD;
+
 /// Whoever has one of these takes the general way: everything but what comes and goes in every plain turn.
 pub(crate) const UNUSUAL: Flags = Flags(
     !(ESTABLISHED.0
@@ -96,6 +100,15 @@ pub(crate) const UNUSUAL: Flags = Flags(
 );
 
 impl Flags {
+    pub(crate) const fn all_of(these: &[Self]) -> Self {
+        let (mut all, mut at) = (0, 0);
+        while at < these.len() {
+            all |= these[at].0;
+            at += 1;
+        }
+        Self(all)
+    }
+
     #[inline]
     pub(crate) fn has_any(self, of: Self) -> bool {
         self.0 & of.0 != 0

@@ -29,7 +29,7 @@ pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mu
             }
             Some(Kind::Datagrams) => {
                 if let Some(serve) = core.datagrams.as_ref().map(|all| all.serve) {
-                    serve(core, key, state, &mut buffers.packet);
+                    serve(core, key, state);
                 }
             }
             Some(Kind::Accepted | Kind::Opened | Kind::Lingering) => serve_conn(core, key, state, buffers),

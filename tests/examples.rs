@@ -9,7 +9,7 @@
 mod common;
 
 use common::{PATIENCE, dial, say, skip};
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::{
     ffi::OsStr,
     fs::File,
@@ -54,14 +54,24 @@ impl Program {
     }
 
     fn start_with(complaints: Stdio, zone: &str, name: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(path(name))
-            .args(arguments)
-            .env("TZ", zone)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(complaints)
-            .spawn()
-            .expect("a program that was built");
+        Self::run(complaints, Command::new(path(name)).args(arguments).env("TZ", zone))
+    }
+
+    /// A shell that reads commands in a network of its own (network_namespaces(7)), where it may do what only root may elsewhere;
+    /// with it ends all that it has started. Nothing, and a word about it, where the system does not allow that.
+    fn shell_with_a_network() -> Option<Self> {
+        let unshare = ["--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "sh"];
+        let tried = Command::new("unshare").args(unshare).args(["-c", "ip link set lo up"]).output();
+        if !tried.is_ok_and(|output| output.status.success()) {
+            skip("no network of its own: `unshare --user --net` is not allowed here, or ip(8) is missing");
+            return None;
+        }
+        Some(Self::run(Stdio::piped(), Command::new("unshare").args(unshare).arg("-s")))
+    }
+
+    fn run(complaints: Stdio, command: &mut Command) -> Self {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints);
+        let mut child = command.spawn().expect("a program that was built");
         let stdout = lines_of(child.stdout.take().expect("piped"));
         let stderr = child.stderr.take().map_or_else(|| channel().1, lines_of);
         Self { stdin: child.stdin.take(), child, stdout, stderr }
@@ -405,7 +415,7 @@ fn help_tells_after_how_long_who_says_nothing_is_let_go() {
 
 #[test]
 fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
-    let wrong: [(&str, &[&str], &str); 56] = [
+    let wrong: [(&str, &[&str], &str); 72] = [
         ("in_a_game", &["--nonsense"], "--nonsense"),
         ("in_a_game", &["127.0.0.1:0", "surplus"], "surplus"),
         ("in_a_game", &["--steps", "-1"], "--steps takes a whole number from 1 to 18446744073709551615, not '-1'"),
@@ -419,6 +429,22 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
         ("uplink", &["nonsense"], "nonsense"),
         ("tail", &["--nonsense"], "--nonsense"),
         ("tail", &[], "SOURCE"),
+        ("ping", &["--nonsense"], "--nonsense"),
+        ("ping", &[], "HOST"),
+        ("ping", &["127.0.0.1", "surplus"], "surplus"),
+        ("ping", &["-c", "0", "127.0.0.1"], "-c takes a whole number from 1 to 18446744073709551615, not '0'"),
+        ("ping", &["--c", "1", "127.0.0.1"], "--c"),
+        ("ping", &["-i", "0", "127.0.0.1"], "-i takes seconds from 0.01 to 3600, not '0'"),
+        ("ping", &["-i", "NaN", "127.0.0.1"], "not 'NaN'"),
+        ("ping", &["-W", "61", "127.0.0.1"], "-W takes seconds from 0.01 to 60, not '61'"),
+        ("ping", &["-46", "127.0.0.1"], "it cannot be both"),
+        ("ping", &["-c1", ""], "is no host name: it is empty"),
+        ("ping", &["-c1", "a b"], "a b"),
+        ("ping", &["-c1", "127.0.0.1:80"], "127.0.0.1:80"),
+        ("ping", &["-c1", "fe80::1%no-such-link"], "no-such-link"),
+        ("netwatch", &["--nonsense"], "--nonsense"),
+        ("netwatch", &["surplus"], "surplus"),
+        ("netwatch", &["--once=1"], "--once"),
         ("tail", &["a", "127.0.0.1:0", "surplus"], "surplus"),
         ("tail", &["/dev/tty0-is-not-asked", "127.0.0.1:0", "--x"], "--x"),
         ("timestamp", &["--nonsense"], "--nonsense"),
@@ -556,11 +582,13 @@ fn however_few_descriptors_there_are_nobody_waits_for_nothing() {
 
 #[test]
 fn what_is_not_there_or_will_not_do_is_another_error_than_a_wrong_command_line() {
-    let wrong: [(&str, &[&str], &str); 6] = [
+    let wrong: [(&str, &[&str], &str); 8] = [
         ("tail", &["/nowhere/at/all"], "'/nowhere/at/all': No such file"),
         ("tail", &["Cargo.toml"], "'Cargo.toml': a file cannot be waited for"),
         ("tail", &["src"], "'src': a file cannot be waited for"),
         ("proxy", &["127.0.0.1:0", "no-such-host.invalid:80"], "error: TARGET: "), // RFC 6761: never resolved
+        ("ping", &["-c1", "no-such-host.invalid"], "error: `no-such-host.invalid`: "),
+        ("ping", &["-c1", "-6", "127.0.0.1"], "error: `127.0.0.1` has no address of the version of IP"),
         ("transfer", &["receive", "/nowhere/at/all", "127.0.0.1:0"], "'/nowhere/at/all' is no folder"),
         ("chat", &["unix:/nowhere/at/all"], "unix:/nowhere/at/all: No such file"),
     ];
@@ -1620,6 +1648,202 @@ fn ask_by_udp_says_at_once_that_nobody_is_there() {
     assert!(complaint.starts_with(&format!("error: cannot ask {gone}: ")), "{complaint}");
 }
 
+// ------------------------------------------------------------------------------------------------------------ ping
+
+#[allow(dead_code)] // what only the program needs
+#[path = "../examples/ping/icmp.rs"]
+mod icmp;
+
+/// Whether this process may; skips if not.
+fn may_ping() -> bool {
+    let may = [Type::DGRAM, Type::RAW].iter().any(|kind| Socket::new(Domain::IPV4, *kind, Some(Protocol::ICMPV4)).is_ok());
+    if !may {
+        skip("neither net.ipv4.ping_group_range nor CAP_NET_RAW allows ICMP here");
+    }
+    may
+}
+
+/// What `ping` says of answers to so many questions, all in order.
+#[track_caller]
+fn assert_answers(lines: &[String], host: &str, count: usize) {
+    assert_eq!(lines.len(), count + 3, "{lines:?}");
+    assert!(lines[0].starts_with(&format!("asking {host} at ")) && lines[0].ends_with(", 56 bytes of data"), "{lines:?}");
+    for (n, line) in lines[1..=count].iter().enumerate() {
+        assert!(line.starts_with(&format!("56 bytes, answer to {}: ", n + 1)) && line.ends_with(" ms"), "{lines:?}");
+    }
+    assert_eq!(lines[count + 1], format!("{count} asked, {count} answered, 0% lost"));
+    assert!(lines[count + 2].starts_with("least "), "{lines:?}");
+}
+
+#[test]
+fn ping_asks_so_often_and_sums_up() {
+    if !may_ping() {
+        return;
+    }
+    for (host, at) in [("127.0.0.1", "127.0.0.1:0"), ("::1", "[::1]:0"), ("localhost", "127.0.0.1:0")] {
+        if is_there(at) {
+            let lines = Program::start("ping", &["-c", "3", "-i", "0.01", host]).ends_well();
+            assert_answers(&lines, host, 3);
+        }
+    }
+    let lines = Program::start("ping", &["-4", "-c1", "localhost"]).ends_well();
+    assert!(lines[0].starts_with("asking localhost at 127."), "{lines:?}");
+}
+
+#[test]
+fn ping_sums_up_when_it_is_interrupted() {
+    if !may_ping() {
+        return;
+    }
+    let program = Program::start("ping", &["127.0.0.1", "-i", "3600"]);
+    let begin = [program.line(), program.line()];
+    let lines = [begin.to_vec(), program.ends_interrupted()].concat();
+    assert_answers(&lines, "127.0.0.1", 1);
+}
+
+#[test]
+fn ping_says_that_it_cannot_print() {
+    if !may_ping() || !cfg!(target_os = "linux") {
+        return; // full(4)
+    }
+    let full = File::options().write(true).open("/dev/full").expect("full(4)");
+    let output = Command::new(path("ping")).args(["-c1", "127.0.0.1"]).stdout(full).output().expect("it was built");
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert_eq!(complaint, "error: cannot write to standard output: No space left on device (os error 28)\n");
+}
+
+#[test]
+fn ping_says_who_does_not_answer() {
+    let Some(mut shell) = Program::shell_with_a_network() else { return };
+    let ping = path("ping").display().to_string();
+    shell.types("ip link set lo up; echo 1 >/proc/sys/net/ipv4/icmp_echo_ignore_all\n");
+    shell.types(&format!("exec '{ping}' -c 2 -i 0.01 -W 0.05 127.0.0.1\n"));
+    let (lines, complaint) = shell.ends_badly();
+    assert_eq!(complaint, "error: 127.0.0.1 has not answered");
+    let expected = ["no answer to 1 in 0.05 seconds", "no answer to 2 in 0.05 seconds", "2 asked, 0 answered, 100% lost"];
+    assert_eq!(lines[1..], expected);
+}
+
+#[test]
+fn ping_says_that_there_is_no_way_to_a_host() {
+    let Some(mut shell) = Program::shell_with_a_network() else { return };
+    shell.types(&format!("exec '{}' -c 1 192.0.2.1\n", path("ping").display()));
+    let (_, complaint) = shell.ends_badly();
+    assert!(complaint.starts_with("error: cannot reach 192.0.2.1: "), "{complaint}");
+}
+
+/// Without the capability; first without the sysctl, too.
+#[test]
+fn ping_needs_no_privilege_where_the_system_allows_it_and_says_what_is_missing_where_not() {
+    if Command::new("setpriv").arg("--version").output().is_err() {
+        return skip("setpriv(1) is not installed");
+    }
+    let Some(mut shell) = Program::shell_with_a_network() else { return };
+    let ping = format!("setpriv --bounding-set -net_raw '{}' -c 1", path("ping").display());
+    shell.types("ip link set lo up\n");
+    for (host, _) in [("127.0.0.1", "127.0.0.1:0"), ("::1", "[::1]:0")].into_iter().filter(|(_, at)| is_there(at)) {
+        shell.types(&format!("{ping} {host}; echo $?\n"));
+        let complaint = shell.complaint();
+        assert!(complaint.starts_with("error: not allowed to ask by ICMP: "), "{complaint}");
+        assert!(complaint.contains("net.ipv4.ping_group_range (now: ") && complaint.contains("CAP_NET_RAW"), "{complaint}");
+        assert_eq!(shell.line(), "2");
+    }
+    shell.types(&format!("echo 0 0 >/proc/sys/net/ipv4/ping_group_range; {ping} 127.0.0.1\n"));
+    shell.end_of_input();
+    assert_answers(&shell.ends_well(), "127.0.0.1", 1);
+}
+
+// -------------------------------------------------------------------------------------------------------- netwatch
+
+#[path = "../examples/common/printable.rs"]
+mod printable;
+#[allow(dead_code)] // what only the program needs
+#[path = "../examples/netwatch/route.rs"]
+mod route;
+#[path = "../examples/netwatch/table.rs"]
+mod table;
+
+#[test]
+fn netwatch_says_what_there_is_and_needs_no_privilege() {
+    if !cfg!(target_os = "linux") {
+        let (_, complaint) = Program::start("netwatch", &["--once"]).ends_with(2);
+        assert!(complaint.contains("Linux"), "{complaint}");
+        return;
+    }
+    let lines = Program::start("netwatch", &["--once"]).ends_well();
+    assert!(lines.iter().all(|line| line.starts_with("= ")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("= 1 lo: ")), "{lines:?}");
+    assert!(lines.contains(&"= 1 lo 127.0.0.1/8".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn netwatch_can_be_interrupted() {
+    if cfg!(target_os = "linux") {
+        let program = Program::start("netwatch", &[]);
+        while program.line() != "watching until Ctrl-C" {}
+        program.ends_interrupted();
+    }
+}
+
+/// A shell in which it watches, and has said what was there: the loopback.
+fn watched_network() -> Option<Program> {
+    let mut shell = Program::shell_with_a_network()?;
+    shell.types(&format!("'{}' & pid=$!\n", path("netwatch").display()));
+    assert_eq!(shell.line(), "= 1 lo: down, mtu 65536");
+    assert_eq!(shell.line(), "watching until Ctrl-C");
+    shell.types("ip link set lo up\n");
+    assert_eq!(shell.line(), "~ 1 lo: up, mtu 65536");
+    while shell.line() != "+ 1 lo 127.0.0.1/8" {} // that of IPv6 may come first
+    Some(shell)
+}
+
+#[test]
+fn netwatch_tells_what_comes_changes_and_goes() {
+    let Some(mut shell) = watched_network() else { return };
+    let mut sees = |command: &str, line: &str| {
+        shell.types(&format!("{command}\n"));
+        while shell.line() != line {}
+    };
+    sees("ip addr add 10.0.0.1/24 dev lo", "+ 1 lo 10.0.0.1/24");
+    sees("ip addr del 10.0.0.1/24 dev lo", "- 1 lo 10.0.0.1/24");
+    sees("ip link set lo mtu 1400", "~ 1 lo: up, mtu 1400");
+    // Not every kernel has each kind of link.
+    let red = "ip link add red address 02:00:00:00:00:ab type $kind 2>/dev/null";
+    shell.types(&format!("for kind in dummy ifb veth bridge none; do {red} && break; done; echo $kind\n"));
+    let line = loop {
+        match shell.line() {
+            line if line == "none" => return skip("this kernel has no link that could be made"),
+            line if line.contains(" red: ") => break line,
+            _ => {}
+        }
+    };
+    let number = line.strip_prefix("+ ").and_then(|line| line.strip_suffix(" red: down, mtu 1500, 02:00:00:00:00:ab"));
+    let number = number.expect(&line);
+    let mut sees = |command: &str, line: String| {
+        shell.types(&format!("{command}\n"));
+        while shell.line() != line {}
+    };
+    sees("ip link set red name blue", format!("~ {number} blue: down, mtu 1500, 02:00:00:00:00:ab"));
+    sees("ip addr add 10.0.0.2/30 dev blue", format!("+ {number} blue 10.0.0.2/30"));
+    sees("ip link del blue", format!("- {number} blue 10.0.0.2/30"));
+    sees("", format!("- {number} blue: down, mtu 1500, 02:00:00:00:00:ab"));
+}
+
+#[test]
+fn netwatch_looks_at_all_again_when_news_were_lost() {
+    let Some(mut shell) = watched_network() else { return };
+    // While it stands still more comes than the kernel keeps for it: the address comes before that, and goes behind it.
+    shell.types("kill -STOP $pid; ip addr add 10.9.9.9/32 dev lo\n");
+    shell.types("for n in 1 2 3 4 5 6 7 8; do for m in $(seq 100); do for what in add del; do echo addr $what 10.0.$n.$m/32 dev lo; done; done; done | ip -batch -\n");
+    shell.types("ip addr del 10.9.9.9/32 dev lo; kill -CONT $pid\n");
+    while shell.line() != "+ 1 lo 10.9.9.9/32" {}
+    while shell.line() != "- 1 lo 10.9.9.9/32" {}
+    assert_eq!(shell.complaint(), "news were lost: all is looked at again");
+    shell.types("kill -INT $pid; wait $pid; exit $?\n");
+    assert_eq!(shell.end().0.code(), Some(130));
+}
+
 // ------------------------------------------------------------------------------------------------------------ chat
 
 fn room() -> (Program, SocketAddr) {
@@ -2093,16 +2317,7 @@ fn serve_with_descriptors(most: u32, name: &str, arguments: &str) -> (Program, S
 
 fn start_with_descriptors(most: u32, name: &str, arguments: &str) -> Program {
     let line = format!("ulimit -n {most} && exec '{}' {arguments}", path(name).display());
-    let mut child = Command::new("sh")
-        .args(["-c", &line])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("sh(1)");
-    let stdout = lines_of(child.stdout.take().expect("piped"));
-    let stderr = lines_of(child.stderr.take().expect("piped"));
-    Program { stdin: child.stdin.take(), child, stdout, stderr }
+    Program::run(Stdio::piped(), Command::new("sh").args(["-c", &line]))
 }
 
 #[test]

@@ -8,14 +8,14 @@
 mod skips;
 
 use mainspring::{
-    Config, Context, Dispatcher, Drained, Fault, Framer, Key, Limit, Listen, Net, Outcome, Produced, Protocol, Reactor, Reason,
-    Refusal, Remote, Scope, Source, Step, Terminator, Timer,
+    Address, Bind, Config, Context, Datagram, Dispatcher, Drained, Fault, Framer, Key, Limit, Listen, Net, Outcome, Produced,
+    Protocol, Reactor, Reason, Refusal, Remote, Scope, Source, Step, Terminator, Timer,
 };
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    io::{ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    io::{self, ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     rc::Rc,
@@ -55,11 +55,16 @@ enum When {
     DeviceReadable,
     DeviceWritable,
     DeviceClosed,
+    DatagramReceived,
+    DatagramOversized,
+    DatagramFailed,
+    DatagramWritable,
+    DatagramClosed,
 }
 
 use When::*;
 
-const WHENS: [When; 20] = [
+const WHENS: [When; 25] = [
     Connected,
     Received,
     Frame,
@@ -80,6 +85,11 @@ const WHENS: [When; 20] = [
     DeviceReadable,
     DeviceWritable,
     DeviceClosed,
+    DatagramReceived,
+    DatagramOversized,
+    DatagramFailed,
+    DatagramWritable,
+    DatagramClosed,
 ];
 
 impl When {
@@ -96,9 +106,18 @@ impl When {
         matches!(self, DeviceReadable | DeviceWritable | DeviceClosed)
     }
 
+    fn is_datagram(self) -> bool {
+        matches!(self, DatagramReceived | DatagramOversized | DatagramFailed | DatagramWritable | DatagramClosed)
+    }
+
+    /// A callback with a scope: of what is no stream, and has nothing to flush, to pause, or to become.
+    fn has_scope(self) -> bool {
+        self.is_device() || self.is_datagram()
+    }
+
     /// The actor has ended already.
     fn is_after_the_end(self) -> bool {
-        matches!(self, Closed | DeviceClosed)
+        matches!(self, Closed | DeviceClosed | DatagramClosed)
     }
 }
 
@@ -123,6 +142,7 @@ enum Action {
     UpgradeThenErr,
     UpgradeWithBomb,
     Listen,
+    Bind,
     ConnectLive,
     ConnectRefused,
     SendSelf,
@@ -144,7 +164,7 @@ enum Action {
     NoProgress,
 }
 
-const ACTIONS: [Action; 37] = [
+const ACTIONS: [Action; 38] = [
     Action::Nothing,
     Action::CloseSelf,
     Action::CloseSelfByKey,
@@ -163,6 +183,7 @@ const ACTIONS: [Action; 37] = [
     Action::UpgradeThenErr,
     Action::UpgradeWithBomb,
     Action::Listen,
+    Action::Bind,
     Action::ConnectLive,
     Action::ConnectRefused,
     Action::SendSelf,
@@ -225,7 +246,11 @@ impl Case {
             // They are given nothing to act with.
             When::Producer | When::Framer => matches!(self.action, Nothing | Panic | Err | PanicInDrop | NoProgress),
             Closed => !matches!(self.action, Err | NoProgress),
-            DeviceClosed if self.action == Err => false,
+            DeviceClosed | DatagramClosed if self.action == Err => false,
+            // Its room is that of a connected Unix socket: over UDP the loopback has always some.
+            DatagramWritable if !cfg!(unix) => false,
+            _ if self.when.is_datagram() && matches!(self.action, SendSelf | SendAfterClose) => true,
+            _ if self.when.is_datagram() && self.action == ThrottleSelf => false,
             _ if self.when.has_context() => self.action != NoProgress,
             Factory => !matches!(
                 self.action,
@@ -246,7 +271,7 @@ impl Case {
                     | AbortSelfByKey
                     | NoProgress
             ),
-            _ if self.when.is_device() => !matches!(
+            _ if self.when.has_scope() => !matches!(
                 self.action,
                 Upgrade
                     | UpgradeThenClose
@@ -284,8 +309,8 @@ impl Case {
         match self.action {
             _ if self.when.is_after_the_end() => Some("finished"),
             CloseSelf | CloseSelfByKey | CloseSelfTwice | SendAfterClose | TellThenClose | UpgradeThenClose => Some(polite),
-            // A dispatcher has nothing to flush: the first cause wins.
-            CloseThenAbort if self.when.is_device() => Some(polite),
+            // These have nothing to flush: the first cause wins.
+            CloseThenAbort if self.when.has_scope() => Some(polite),
             AbortSelf | AbortSelfByKey | CloseThenAbort => Some("aborted"),
             // A stream that ended both ways; a successor that is told of the end.
             HalfCloseSelf | Upgrade | UpgradeWithBomb if self.when == Eof => Some(polite),
@@ -297,8 +322,8 @@ impl Case {
             // It is dropped when it is done, inside the call.
             PanicInDrop if self.when == When::Producer => Some("panicked: planned panic"),
             Panic => Some("panicked: planned panic"),
-            // The default answer to `draining` is to close; dispatchers are last.
-            Drain if self.when.is_device() || self.when == Draining => None,
+            // The default answer to `draining` is to close; dispatchers and datagram sockets are last.
+            Drain if self.when.has_scope() || self.when == Draining => None,
             Drain => Some(polite),
             _ => None,
         }
@@ -333,6 +358,9 @@ enum Role {
     /// Those whom an action lets in, or who are connected to by one.
     Extra,
     Device,
+    Packets,
+    /// The datagram socket that an action binds.
+    Bound,
 }
 
 #[derive(Debug)]
@@ -359,6 +387,7 @@ struct Bench {
     live: Option<Key>,
     refused: Option<Key>,
     listener: Option<(Key, SocketAddr)>,
+    bound: Option<Key>,
     /// Answers that were not what was promised.
     wrong: Vec<String>,
     /// One for each protocol that is alive.
@@ -641,6 +670,10 @@ fn by_key(net: &mut Net<'_, Bench>, own: Key, bench: &mut Bench) {
             let at = net.local(key).and_then(|address| address.ip()).expect("an IP listener");
             bench.listener = Some((key, at));
         }
+        Action::Bind => {
+            let packets = Packets::new(Role::Bound, &bench.life);
+            bench.bound = Some(net.bind("127.0.0.1:0", packets).expect("a free port"));
+        }
         Action::ConnectLive => bench.live = Some(net.connect(bench.live_at, Actor::new(Role::Extra, &bench.life))),
         Action::ConnectRefused => bench.refused = Some(net.connect(bench.refused_at, Actor::new(Role::Extra, &bench.life))),
         Action::SendSelf => bench.expect(net.send(own, "reply") == is_open, "send says whether it was open"),
@@ -778,6 +811,109 @@ impl Dispatcher<Bench> for Device {
     }
 }
 
+/// A datagram socket.
+struct Packets {
+    role: Role,
+    bomb: Bomb,
+    _life: Rc<()>,
+}
+
+impl Packets {
+    fn new(role: Role, life: &Rc<()>) -> Self {
+        Self { role, bomb: Bomb::default(), _life: Rc::clone(life) }
+    }
+
+    fn step(&mut self, scope: &mut Scope<'_, Bench>, bench: &mut Bench, when: When, call: &'static str, bytes: &[u8]) -> Outcome {
+        bench.note(scope.key, self.role, call, bytes);
+        if self.role == Role::Bound {
+            scope.reply(bytes);
+            return Ok(());
+        }
+        if !bench.is_due(when) {
+            return Ok(());
+        }
+        match bench.case.action {
+            Action::CloseSelf => scope.close(),
+            Action::Err => return Err("planned".into()),
+            Action::PanicInDrop => self.bomb.arm(true),
+            Action::SendSelf => send_to_itself(scope, bench),
+            Action::SendAfterClose => {
+                scope.close();
+                let to = bench.live_at.into();
+                let refused = !scope.reply("too late") && !scope.net.send_to(scope.key, &to, "too late");
+                bench.expect(refused, "nothing is sent after the end");
+            }
+            _ => by_key(&mut scope.net, scope.key, bench),
+        }
+        Ok(())
+    }
+}
+
+/// Whoever has no address sends to its peer.
+fn send_to_itself(scope: &mut Scope<'_, Bench>, bench: &mut Bench) {
+    let is_open = scope.net.is_open(scope.key);
+    let own = scope.net.local(scope.key).filter(|address| address.ip().is_some()).cloned();
+    let is_sent = match own {
+        Some(own) => scope.net.send_to(scope.key, &own, "reply"),
+        None => scope.net.send(scope.key, "reply"),
+    };
+    bench.expect(is_sent == is_open, "send_to says whether it was open");
+}
+
+impl Datagram<Bench> for Packets {
+    fn received(&mut self, scope: &mut Scope<'_, Bench>, bench: &mut Bench, bytes: &[u8], _: &Address) -> Outcome {
+        self.step(scope, bench, DatagramReceived, "received", bytes)
+    }
+
+    fn oversized(&mut self, scope: &mut Scope<'_, Bench>, bench: &mut Bench, bytes: &[u8], _: &Address) -> Outcome {
+        self.step(scope, bench, DatagramOversized, "oversized", bytes)
+    }
+
+    fn failed(&mut self, scope: &mut Scope<'_, Bench>, bench: &mut Bench, _: &Address, _: io::Error) -> Outcome {
+        self.step(scope, bench, DatagramFailed, "failed", b"")
+    }
+
+    fn writable(&mut self, scope: &mut Scope<'_, Bench>, bench: &mut Bench) -> Outcome {
+        self.step(scope, bench, DatagramWritable, "writable", b"")
+    }
+
+    fn closed(&mut self, scope: &mut Scope<'_, Bench>, bench: &mut Bench, why: Reason) {
+        let _ = self.step(scope, bench, DatagramClosed, "closed", why.to_string().as_bytes());
+    }
+}
+
+/// The far end of a datagram socket.
+enum FarEnd {
+    Udp(UdpSocket),
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixDatagram),
+}
+
+impl FarEnd {
+    fn say(&self, text: &[u8]) {
+        let said = match self {
+            Self::Udp(socket) => socket.send(text),
+            #[cfg(unix)]
+            Self::Unix(socket) => socket.send(text),
+        };
+        said.expect("room in an empty buffer");
+    }
+
+    /// All that has come, one after the other.
+    fn hear(&self) -> Vec<u8> {
+        let (mut heard, mut buf) = (Vec::new(), [0; 4096]);
+        let mut next = || match self {
+            Self::Udp(socket) => socket.recv(&mut buf).map(|n| buf[..n].to_vec()),
+            #[cfg(unix)]
+            Self::Unix(socket) => socket.recv(&mut buf).map(|n| buf[..n].to_vec()),
+        };
+        while let Ok(bytes) = next() {
+            heard.extend(bytes);
+        }
+        heard
+    }
+}
+
 // --------------------------------------------------------------------------------------------------------- the stage
 
 /// The far end of a connection.
@@ -822,6 +958,7 @@ struct Stage {
     next_role: Rc<Cell<Role>>,
     peers: BTreeMap<u8, Peer>,
     device: Option<(Key, Peer)>,
+    packets: Option<(Key, FarEnd)>,
     /// How often a turn said that it was time to return.
     stops: usize,
     /// Nobody accepts here; the kernel alone completes the connections.
@@ -850,6 +987,7 @@ impl Stage {
             live: None,
             refused: None,
             listener: None,
+            bound: None,
             wrong: Vec::new(),
             life: Rc::default(),
         };
@@ -857,8 +995,8 @@ impl Stage {
         bench.timer = Some(reactor.net().after(HOUR, |_, _| {}));
         let next_role = Rc::new(Cell::new(Role::Other));
         let listener = listen(&mut reactor, case, &bench.life, &next_role);
-        let (peers, device) = (BTreeMap::new(), None);
-        Self { reactor, bench, door, listener, next_role, peers, device, stops: 0, _live: live, _refused: refused }
+        let (peers, device, packets) = (BTreeMap::new(), None, None);
+        Self { reactor, bench, door, listener, next_role, peers, device, packets, stops: 0, _live: live, _refused: refused }
     }
 
     fn case(&self) -> Case {
@@ -961,6 +1099,8 @@ impl Stage {
                 remote.post(|net, bench| job(net, bench, RemotePost)).expect("the reactor is there");
             }
             when if when.is_device() => self.watch(),
+            DatagramWritable => self.bind_to_one_who_is_full(),
+            when if when.is_datagram() => self.bind(),
             _ => {}
         }
     }
@@ -980,6 +1120,50 @@ impl Stage {
             _ => {}
         }
         self.device = Some((key, peer));
+    }
+
+    fn bind(&mut self) {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        socket.set_nonblocking(true).expect("a socket option");
+        let packets = Packets::new(Role::Packets, &self.bench.life);
+        let mut net = self.reactor.net();
+        let key = net.bind_with("127.0.0.1:0", Bind::new().largest(16), packets).expect("a free port");
+        self.bench.own = Some(key);
+        socket.connect(net.local(key).and_then(Address::ip).expect("an IP address")).expect("an address");
+        match self.case().when {
+            DatagramReceived => _ = socket.send(b"one"),
+            DatagramOversized => _ = socket.send(&[b'x'; 100]),
+            DatagramFailed => {
+                let to = socket.local_addr().expect("bound").into();
+                assert!(self.reactor.net().send_to(key, &to, [b'x'; 70_000]), "that it is too long is told");
+            }
+            DatagramClosed => assert!(self.reactor.net().close(key)),
+            _ => {}
+        }
+        self.packets = Some((key, FarEnd::Udp(socket)));
+    }
+
+    /// Some wait then, and once there is room they have left.
+    #[cfg(unix)]
+    fn bind_to_one_who_is_full(&mut self) {
+        let (near, far) = std::os::unix::net::UnixDatagram::pair().expect("a pair");
+        far.set_nonblocking(true).expect("a socket option");
+        let packets = Packets::new(Role::Packets, &self.bench.life);
+        let key = self.reactor.net().bind_on(near, Bind::new(), packets).expect("a datagram socket");
+        self.bench.own = Some(key);
+        let far = FarEnd::Unix(far);
+        let mut net = self.reactor.net();
+        while net.connections().iter().any(|connection| connection.key == key && connection.queued == 0) {
+            assert!(net.send(key, "w"), "it leaves or waits");
+        }
+        assert_eq!(self.bench.calls(key, "writable"), 0, "nobody is called within a send");
+        far.hear();
+        self.packets = Some((key, far));
+    }
+
+    #[cfg(not(unix))]
+    fn bind_to_one_who_is_full(&mut self) {
+        unreachable!("these cases are left out");
     }
 
     // ------------------------------------------------------------------------------------------ what was promised
@@ -1013,9 +1197,30 @@ impl Stage {
                 assert_eq!(self.bench.calls(own, "closed"), 0);
             }
         }
-        if !self.case().when.is_device() {
-            self.check_subject_peer(own);
+        match self.case().when {
+            when if when.is_datagram() => self.check_packets(own),
+            when if when.is_device() => {}
+            _ => self.check_subject_peer(own),
         }
+    }
+
+    /// Who goes on is given what comes, and what it sends leaves; of the others nothing.
+    fn check_packets(&mut self, own: Key) {
+        let goes_on = self.case().ends().is_none();
+        if let (Some((_, far)), true) = (&self.packets, goes_on) {
+            far.say(b"ping");
+            self.until("the datagram socket heard the ping", |stage| stage.bench.has_heard(own, "ping"));
+        }
+        if self.case().action == Action::SendSelf && goes_on {
+            let mut heard = Vec::new();
+            self.until("what it sent came", |stage| {
+                let (_, far) = stage.packets.as_ref().expect("it was bound");
+                heard.extend(far.hear());
+                contains(&heard, "reply") || stage.bench.has_heard(own, "reply")
+            });
+        }
+        let (_, far) = self.packets.as_ref().expect("it was bound");
+        assert!(!contains(&far.hear(), "too late"), "nothing leaves after the end");
     }
 
     /// After the end began there are only tells, and `closed`.
@@ -1130,6 +1335,14 @@ impl Stage {
                 let key = self.bench.live.expect("it was tried");
                 self.until("the new connection was there", |stage| stage.bench.calls(key, "connected") > 0);
             }
+            Bind => {
+                let key = self.bench.bound.expect("it is bound");
+                let at = self.reactor.net().local(key).and_then(Address::ip).expect("it is bound");
+                let far = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+                far.set_nonblocking(true).expect("a socket option");
+                far.send_to(b"ping", at).expect("room in an empty buffer");
+                self.until("the new socket answered", |_| far.recv(&mut [0; 16]).is_ok());
+            }
             Listen => {
                 let (_, at) = self.bench.listener.expect("it listens");
                 let peer = Peer::new(TcpStream::connect(at).expect("it listens"));
@@ -1172,16 +1385,17 @@ impl Stage {
         let (listener, subject) = (self.listener.0, self.bench.key_of(Role::Subject));
         let extra = self.bench.listener.map(|(key, _)| key);
         let device = self.device.as_ref().map(|(key, _)| *key);
-        let live = self.bench.live;
+        let packets = self.packets.as_ref().map(|(key, _)| *key);
+        let (live, bound) = (self.bench.live, self.bench.bound);
         let deaf = subject.filter(|_| self.case().when == Eof);
-        for key in [Some(listener), extra, device, deaf].into_iter().flatten() {
+        for key in [Some(listener), extra, device, packets, bound, deaf].into_iter().flatten() {
             self.reactor.net().close(key);
         }
         if let Some(key) = live {
             self.reactor.net().abort(key); // nobody is at its other end
         }
         self.until("every slot was free", |stage| is_empty(&stage.reactor));
-        let subject_ended_by_its_peer = self.case().ends().is_none() && !self.case().when.is_device();
+        let subject_ended_by_its_peer = self.case().ends().is_none() && !self.case().when.has_scope();
         if let Some(subject) = subject.filter(|_| subject_ended_by_its_peer) {
             let has_half_closed = self.case().action == Action::HalfCloseSelf;
             let expected = if has_half_closed { "finished" } else { "the peer finished" };

@@ -11,11 +11,13 @@
 #[allow(dead_code)] // a part of it
 mod skips;
 
-use mainspring::{Config, Context, Key, Net, Outcome, Produced, Protocol, Reactor, Reason, Refusal, Timer};
+use mainspring::{
+    Address, Config, Context, Datagram, Key, Net, Outcome, Produced, Protocol, Reactor, Reason, Refusal, Scope, Timer,
+};
 use std::{
     collections::HashMap,
     io::{BufRead, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream, UdpSocket},
     process::{Child, ChildStdin, Command, ExitCode, Stdio},
     rc::Rc,
     time::{Duration, Instant},
@@ -29,6 +31,13 @@ const CONNECTIONS: usize = 8191;
 
 /// What an idle connection may cost, in bytes, besides its protocol's own; the one here has nothing.
 const BYTES_MAX: usize = 220;
+
+/// The same of a datagram socket; so many, a power of two, are bound.
+const DATAGRAM_SOCKET_BYTES_MAX: usize = 400;
+const DATAGRAM_SOCKETS: usize = 8192;
+
+/// The buffer of datagrams has so many bytes, and there is none before the first one.
+const DATAGRAM_BUFFER: usize = 64 << 10;
 
 /// The second selector is made of tables in user space, and is not what anybody runs by choice.
 const HAS_KERNEL_SELECTOR: bool = cfg!(target_os = "linux") && !cfg!(mio_unsupported_force_poll_poll);
@@ -158,6 +167,14 @@ impl Protocol<Tally> for Echo {
 
     fn closed(&mut self, _: &mut Context<'_, Tally>, tally: &mut Tally, _: Reason) {
         tally.closed += 1;
+    }
+}
+
+impl Datagram<Tally> for Echo {
+    fn received(&mut self, scope: &mut Scope<'_, Tally>, tally: &mut Tally, bytes: &[u8], _: &Address) -> Outcome {
+        tally.received += bytes.len();
+        scope.reply(bytes);
+        Ok(())
     }
 }
 
@@ -367,6 +384,74 @@ fn what_a_burst_took_is_given_back_while_one_timer_lives() {
     }
 }
 
+/// The value of this name among those that a role has reported.
+fn figure(text: &str, name: &str) -> usize {
+    let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    found.unwrap_or_else(|| panic!("no figure \"{name}\" in {text:?}"))
+}
+
+fn a_datagram_socket_costs_at_most_400_bytes_and_a_buffer_comes_with_the_first_datagram() {
+    if skips::descriptors_max() < DATAGRAM_SOCKETS + 100 {
+        return skips::skip(format_args!("{} descriptors are needed", DATAGRAM_SOCKETS + 100));
+    }
+    let text = run_as(&["as-datagram-sockets"]);
+    let [before, one, first, few, bound, used] =
+        ["before", "one", "first", "few", "bound", "used"].map(|name| figure(&text, name));
+    println!("the first datagram socket: {} KiB, {} with the first datagram", (one - before) >> 10, (first - before) >> 10);
+    assert!(one - before < DATAGRAM_BUFFER, "{} bytes for one socket that has received nothing", one - before);
+    let each = |now: usize| now.saturating_sub(few) / (DATAGRAM_SOCKETS - FEW);
+    println!("a datagram socket: {} bytes, {} after a datagram there and back", each(bound), each(used));
+    assert!(each(bound) > 0, "nothing was measured");
+    if HAS_KERNEL_SELECTOR {
+        assert!(each(bound) <= DATAGRAM_SOCKET_BYTES_MAX, "{} bytes a datagram socket", each(bound));
+        assert!(each(used) <= DATAGRAM_SOCKET_BYTES_MAX, "{} bytes a datagram socket, after a datagram", each(used));
+    }
+}
+
+/// What there is once has grown to its usual size with so many.
+const FEW: usize = 64;
+
+fn datagram_sockets() {
+    let (mut reactor, mut tally) = (Reactor::new().expect("a selector"), Tally::default());
+    reactor.turn(&mut tally, Duration::ZERO).expect("the selector works");
+    // Our own list is written to before anything is measured.
+    let mut places = vec![SocketAddr::from(([127, 0, 0, 1], 7)); DATAGRAM_SOCKETS];
+    places.clear();
+    report("before", now_written());
+    bind_datagrams(&mut reactor, &mut tally, &mut places, 1);
+    report("one", now_written());
+    ask_datagrams(&mut reactor, &mut tally, &places);
+    report("first", now_written());
+    bind_datagrams(&mut reactor, &mut tally, &mut places, FEW);
+    ask_datagrams(&mut reactor, &mut tally, &places);
+    report("few", now_written());
+    bind_datagrams(&mut reactor, &mut tally, &mut places, DATAGRAM_SOCKETS);
+    report("bound", now_written());
+    ask_datagrams(&mut reactor, &mut tally, &places);
+    report("used", now_written());
+}
+
+/// Until there are so many.
+fn bind_datagrams(reactor: &mut Reactor<Tally>, tally: &mut Tally, places: &mut Vec<SocketAddr>, count: usize) {
+    while places.len() < count {
+        let mut net = reactor.net();
+        let key = net.bind("127.0.0.1:0", Echo).expect("a free port");
+        places.push(net.local(key).and_then(Address::ip).expect("an IP address"));
+    }
+    reactor.turn(tally, Duration::ZERO).expect("the selector works");
+}
+
+/// Each is sent a datagram and answers it.
+fn ask_datagrams(reactor: &mut Reactor<Tally>, tally: &mut Tally, places: &[SocketAddr]) {
+    let asker = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    for at in places {
+        asker.send_to(&[b'x'; MESSAGE], at).expect("it is bound");
+        let done = tally.received + MESSAGE;
+        until(reactor, tally, "it was received", |_, tally| tally.received == done);
+        assert_eq!(asker.recv(&mut [0; 2 * MESSAGE]).expect("an answer"), MESSAGE);
+    }
+}
+
 fn idle_server() {
     let (mut reactor, mut tally) = (Reactor::new().expect("a selector"), Tally::default());
     let at = listen(&mut reactor, || Echo).to_string();
@@ -573,6 +658,42 @@ fn echo_clients(at: &str, connections: usize, rounds: usize) {
     (0..rounds).for_each(|_| round());
 }
 
+/// Answers so many datagrams, each of which comes when the last one was answered and the loop sleeps again.
+fn datagrams(count: usize) {
+    let (mut reactor, mut tally) = (Reactor::new().expect("a selector"), Tally::default());
+    let key = reactor.net().bind("127.0.0.1:0", Echo).expect("a free port");
+    let at = reactor.net().local(key).expect("it is bound").to_string();
+    let mut client = Players::new(&["as-datagram-client", &at, &count.to_string()]);
+    until(&mut reactor, &mut tally, "it is warm", |_, tally| tally.received == MESSAGE);
+    for _ in 0..5 {
+        reactor.turn(&mut tally, Duration::from_millis(20)).expect("the selector works");
+    }
+    tally.received = 0;
+    client.tell("go");
+    mark("begin");
+    while tally.received < count * MESSAGE {
+        reactor.turn(&mut tally, PATIENCE).expect("the selector works");
+    }
+    mark("end");
+}
+
+fn datagram_client(at: &str, count: usize) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.connect(at).expect("an address");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    let ask = || {
+        socket.send(&[b'x'; MESSAGE]).expect("somebody is bound there");
+        assert_eq!(socket.recv(&mut [0; 2 * MESSAGE]).expect("an answer"), MESSAGE);
+    };
+    ask();
+    let _ = std::io::stdin().lock().lines().next();
+    for _ in 0..count {
+        // The pace: who is traced takes longer to fall asleep than to answer.
+        std::thread::sleep(Duration::from_micros(500));
+        ask();
+    }
+}
+
 /// Every way in which bytes can leave.
 struct Talker;
 
@@ -662,6 +783,9 @@ fn play(args: &[&str]) -> bool {
         ["as-held-clients", at, kind] => held_clients(at, kind),
         ["as-echo", connections, rounds] => echo(number(connections), number(rounds)),
         ["as-echo-clients", at, connections, rounds] => echo_clients(at, number(connections), number(rounds)),
+        ["as-datagram-sockets"] => datagram_sockets(),
+        ["as-datagrams", count] => datagrams(number(count)),
+        ["as-datagram-client", at, count] => datagram_client(at, number(count)),
         ["as-every-send"] => every_send(),
         ["as-every-send-clients", at, refusing] => every_send_clients(at, refusing),
         _ => return false,
@@ -679,13 +803,17 @@ enum Run {
     Alone(fn()),
 }
 
-const TESTS: [Test; 4] = [
+const TESTS: [Test; 5] = [
     (
         "an_idle_connection_costs_at_most_220_bytes_before_and_after_it_has_said_something",
         Run::Figures(an_idle_connection_costs_at_most_220_bytes_before_and_after_it_has_said_something),
     ),
     ("connections_that_come_and_go_leave_nothing", Run::Figures(connections_that_come_and_go_leave_nothing)),
     ("a_dropped_reactor_leaves_nothing", Run::Figures(a_dropped_reactor_leaves_nothing)),
+    (
+        "a_datagram_socket_costs_at_most_400_bytes_and_a_buffer_comes_with_the_first_datagram",
+        Run::Alone(a_datagram_socket_costs_at_most_400_bytes_and_a_buffer_comes_with_the_first_datagram),
+    ),
     ("what_a_burst_took_is_given_back_while_one_timer_lives", Run::Alone(what_a_burst_took_is_given_back_while_one_timer_lives)),
 ];
 

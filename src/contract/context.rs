@@ -428,15 +428,29 @@ pub struct Scope<'a, S = ()> {
     own: Key,
     /// Of the datagram that was received.
     from: Option<&'a Address>,
+    #[cfg(feature = "udp-batch")]
+    to: Option<IpAddr>,
 }
 
 impl<'a, S> Scope<'a, S> {
     pub(crate) fn new(core: &'a mut Core<S>, key: Key) -> Self {
-        Self { net: Net { core }, key, own: key, from: None }
+        Self {
+            net: Net { core },
+            key,
+            own: key,
+            from: None,
+            #[cfg(feature = "udp-batch")]
+            to: None,
+        }
     }
 
     pub(crate) fn from(core: &'a mut Core<S>, key: Key, from: &'a Address) -> Self {
-        Self { net: Net { core }, key, own: key, from: Some(from) }
+        Self { from: Some(from), ..Self::new(core, key) }
+    }
+
+    #[cfg(feature = "udp-batch")]
+    pub(super) fn sent_to(self, to: Option<IpAddr>) -> Self {
+        Self { to, ..self }
     }
 
     /// Ends it: `closed` comes at the end of the turn.
@@ -454,9 +468,14 @@ impl<'a, S> Scope<'a, S> {
     }
 
     /// The address that the datagram was sent to: the one that the socket is bound to. `None` outside of `received` and
-    /// `oversized`, and behind `0.0.0.0` and `::`, where the kernel does not say it.
+    /// `oversized`, and behind `0.0.0.0` and `::`, where the kernel says it only to a socket that was bound by `Bind::batch`
+    /// (feature `udp-batch`).
     pub fn to(&self) -> Option<IpAddr> {
         self.from?;
+        #[cfg(feature = "udp-batch")]
+        if self.to.is_some() {
+            return self.to;
+        }
         let local = self.net.local(self.own)?.ip()?.ip();
         (!local.is_unspecified()).then_some(local)
     }

@@ -1,6 +1,8 @@
 //! [`Datagram`]: packets, each by itself, and not a stream.
 
 use super::{Core, Scope};
+#[cfg(feature = "udp-batch")]
+use crate::world::{Batch, MESSAGE, Message, SourceAddress};
 use crate::{
     address::{Address, Target},
     bind::Bind,
@@ -123,7 +125,11 @@ impl<S, D: Datagram<S>> AnyDatagram<S> for D {
 /// of it.
 pub(crate) struct Datagrams<S> {
     table: Table<Key, Box<dyn AnyDatagram<S>>>,
-    pub(crate) serve: fn(&mut Core<S>, Key, &mut S, &mut Vec<u8>),
+    /// What one is received into, of every socket; made with the first datagram.
+    buffer: Vec<u8>,
+    #[cfg(feature = "udp-batch")]
+    batch: Batch,
+    pub(crate) serve: fn(&mut Core<S>, Key, &mut S),
     pub(super) send: fn(&mut Core<S>, Key, Option<&Address>, &[u8]) -> bool,
     pub(crate) finish: fn(&mut Core<S>, Key, Reason, &mut S) -> Result<(), Payload>,
     pub(super) discard: fn(&mut Self),
@@ -133,6 +139,9 @@ impl<S> Datagrams<S> {
     fn new() -> Self {
         Self {
             table: Table::default(),
+            buffer: Vec::new(),
+            #[cfg(feature = "udp-batch")]
+            batch: Batch::default(),
             serve: Core::serve_datagrams,
             send: |core, key, to, bytes| core.hub.send_datagram(key, to, bytes),
             finish: Core::finish_datagrams,
@@ -176,15 +185,17 @@ impl<S> Core<S> {
         send(self, key, to, bytes)
     }
 
-    /// What has come, within the budgets; news of what was sent; what waits leaves. `buffer` is the reactor's.
-    fn serve_datagrams(&mut self, key: Key, state: &mut S, buffer: &mut Vec<u8>) {
-        let Some((at, mut datagram)) = self.datagrams.as_mut().and_then(|all| all.table.check_out(key)) else { return };
+    /// What has come, within the budgets; news of what was sent; what waits leaves.
+    fn serve_datagrams(&mut self, key: Key, state: &mut S) {
+        let Some(all) = self.datagrams.as_mut() else { return };
+        let Some((at, mut datagram)) = all.table.check_out(key) else { return };
+        let mut all_buffers = std::mem::take(&mut all.buffer);
         let name = datagram.type_name();
         let room = self.hub.begin_datagrams(key);
-        if buffer.len() < room {
-            buffer.resize(room, 0);
+        if all_buffers.len() < room {
+            all_buffers.resize(room, 0);
         }
-        let buffer = &mut buffer[..room];
+        let buffer = &mut all_buffers[..room];
         let mut bytes_left = self.hub.cx.config.turn_bytes;
         let mut from = NOBODY;
         for _ in 0..self.hub.cx.config.turn_datagrams {
@@ -196,6 +207,11 @@ impl<S> Core<S> {
                     bytes_left = bytes_left.saturating_sub(bytes);
                 }
                 Arrival::Nothing => break,
+                #[cfg(feature = "udp-batch")]
+                Arrival::Batch => match self.tell_batch(key, &mut *datagram, state) {
+                    Some(bytes) => bytes_left = bytes_left.saturating_sub(bytes),
+                    None => break,
+                },
                 other => self.tell_rarely(key, &mut *datagram, other, state, buffer, &from),
             }
             if bytes_left == 0 || self.hub.cx.is_share_spent() {
@@ -204,6 +220,7 @@ impl<S> Core<S> {
         }
         if let Some(all) = self.datagrams.as_mut() {
             all.table.check_in(at, key, datagram);
+            all.buffer = all_buffers;
         }
         self.hub.end_datagrams(key);
     }
@@ -243,7 +260,44 @@ impl<S> Core<S> {
             Arrival::Writable => {
                 self.tell_datagram(key, name, "writable", |core| datagram.writable(&mut Scope::new(core, key), state));
             }
-            Arrival::Packet(_) | Arrival::Nothing => unreachable!("these are not rare"),
+            _ => unreachable!("these are not rare"),
+        }
+    }
+
+    /// All that has come, joined by the kernel: how many bytes that was. Nothing: none has.
+    #[cfg(feature = "udp-batch")]
+    fn tell_batch(&mut self, key: Key, datagram: &mut dyn AnyDatagram<S>, state: &mut S) -> Option<usize> {
+        let mut batch = std::mem::take(&mut self.datagrams.as_mut()?.batch);
+        let mut bytes = None;
+        if let Arrival::Batch = self.hub.receive_batch(key, &mut batch) {
+            bytes = Some(batch.messages.iter().map(|message| message.bytes).sum());
+            for (message, place) in batch.messages.iter().zip(batch.bytes.chunks(MESSAGE)) {
+                self.tell_message(key, datagram, message, &place[..message.bytes], state);
+            }
+            self.hub.end_batch(key);
+        }
+        if let Some(all) = self.datagrams.as_mut() {
+            all.batch = batch;
+        }
+        bytes
+    }
+
+    #[cfg(feature = "udp-batch")]
+    fn tell_message(&mut self, key: Key, datagram: &mut dyn AnyDatagram<S>, message: &Message, bytes: &[u8], state: &mut S) {
+        let (name, from) = (datagram.type_name(), &message.from);
+        let source = message.to.zip(from.ip()).map(|(ours, to)| SourceAddress { ours, to });
+        let empty = bytes.is_empty().then_some(bytes);
+        for one in bytes.chunks(message.stride.max(1)).chain(empty) {
+            let told = self.hub.receive_one_of_batch(key, one.len(), source);
+            match told {
+                Arrival::Packet(_) => self.tell_datagram(key, name, "received", |core| {
+                    datagram.received(&mut Scope::from(core, key, from).sent_to(message.to), state, one, from)
+                }),
+                Arrival::Oversized(bytes) => self.tell_datagram(key, name, "oversized", |core| {
+                    datagram.oversized(&mut Scope::from(core, key, from).sent_to(message.to), state, &one[..bytes], from)
+                }),
+                _ => return,
+            }
         }
     }
 

@@ -161,7 +161,8 @@ impl<S> Net<'_, S> {
     }
 
     /// Takes a socket that the program has opened itself, of type DGRAM, RAW or SEQPACKET (connected), of IP, Unix, netlink, …:
-    /// bound and connected as it is. Of the options hold those for datagrams, and of the kernel's `broadcast` and `buffers`. An
+    /// bound and connected as it is, or connected to a [`Bind::peer`]. (A raw socket that was connected to port 0 does not say so on
+    /// Linux: let `Bind::peer` do that.) Of the options hold those for datagrams, and of the kernel's `broadcast` and `buffers`. An
     /// address that is none of ours (netlink's) is [`Address::Fd`]; to send there is to send to its peer, by send(2). The end of a
     /// SEQPACKET peer is `closed` with [`Reason::Eof`]. On an error the socket is closed.
     ///
@@ -180,6 +181,16 @@ impl<S> Net<'_, S> {
     /// A Unix datagram socket that is not connected cannot wait for another that is full: that is `failed` with ENOBUFS.
     pub fn send_to(&mut self, key: Key, to: &Address, bytes: impl AsRef<[u8]>) -> bool {
         self.core.send_datagram(key, Some(to), bytes.as_ref())
+    }
+
+    /// Sends many datagrams of one size to one peer, the last one perhaps shorter: `bytes`, cut into pieces of `segment`. By one
+    /// system call for up to 64 of them if the socket was bound by `Bind::batch` (feature `udp-batch`), and the system can;
+    /// otherwise one by one. Each fares as by [`send_to`](Self::send_to); when one has no room in the queue, those behind it are
+    /// not sent. Of no bytes nothing is sent.
+    ///
+    /// `false`: as [`send_to`](Self::send_to), of the first that was not sent; or `segment` is 0.
+    pub fn send_segments(&mut self, key: Key, to: &Address, bytes: impl AsRef<[u8]>, segment: usize) -> bool {
+        self.core.hub.send_segments(key, Some(to), bytes.as_ref(), segment)
     }
 
     /// Receives what is sent to a multicast group, on one interface (ip(7), ipv6(7)).

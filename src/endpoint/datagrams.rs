@@ -1,5 +1,7 @@
 //! One datagram socket: what waits to be sent, what is to be told. No callback is called here.
 
+#[cfg(feature = "udp-batch")]
+use crate::world::{Batch, SourceAddress};
 use crate::{
     address::Address,
     bind::{Bind, Full, LARGEST},
@@ -8,7 +10,6 @@ use crate::{
     key::Key,
     panics::discard,
     reason::Reason,
-    room::Room,
     stats::{Connection, Kind},
     world::{Opened, PacketTransport},
 };
@@ -20,6 +21,12 @@ const FAILURES_MAX: usize = 64;
 /// So many errors of receiving in a row are no end, however few datagrams a turn has.
 const ERRORS_MIN: usize = 16;
 
+/// Who is readable and nothing else of these receives one, and that is all.
+#[cfg(not(feature = "udp-batch"))]
+const NOT_PLAIN: Flags = Flags::all_of(&[READABLE, FAILED, OWES_WRITABLE, SHUT]);
+#[cfg(feature = "udp-batch")]
+const NOT_PLAIN: Flags = Flags::all_of(&[READABLE, FAILED, OWES_WRITABLE, SHUT, BATCHES]);
+
 /// What it costs to keep one, at least.
 const COST_MIN: usize = 64;
 
@@ -27,22 +34,23 @@ pub(crate) struct DatagramSocket {
     pub(crate) key: Key,
     pub(crate) socket: Box<dyn PacketTransport>,
     pub(crate) local: Address,
-    pub(crate) peer: Option<Address>,
+    pub(crate) peer: Option<Box<Address>>,
     /// Of `READABLE`, `WRITABLE`, `PEER_ENDED`: what the selector has said and nobody has contradicted. `FAILED`: failures are to
     /// be told. `OWES_WRITABLE`. And `IN_READY`, `IN_DIRTY`, `SHUT`.
     pub(crate) flags: Flags,
     has_end: bool,
     full: Full,
-    largest: usize,
+    /// At most `LARGEST`.
+    largest: u16,
     queue_max: usize,
-    /// What the kernel would not take. While there is something, everything goes behind it. Not empty ⇔ room is reported
-    queue: VecDeque<Waiting>,
-    /// What they cost together. queued <= queue_max
-    queued: usize,
+    /// What the kernel would not take. While there is something, everything goes behind it. Not empty ⇔ room is reported.
+    /// queue.cost() <= queue_max
+    queue: Queue,
     /// FAILED ⇔ not empty, or SHUT
-    failures: VecDeque<(Address, io::Error)>,
+    #[allow(clippy::box_collection, reason = "an empty list is three words of each socket, and hardly one has any")]
+    failures: Option<Box<VecDeque<(Address, io::Error)>>>,
     /// Errors of receiving since a packet came, or nothing was there.
-    errors: usize,
+    errors: u32,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
 }
@@ -51,11 +59,71 @@ struct Waiting {
     /// Nothing: the peer.
     to: Option<Address>,
     bytes: Box<[u8]>,
+    /// From where it is to leave.
+    #[cfg(feature = "udp-batch")]
+    source: Option<SourceAddress>,
 }
 
 impl Waiting {
     fn cost(&self) -> usize {
         cost(&self.bytes)
+    }
+}
+
+/// In a box, because hardly ever anything waits.
+#[derive(Default)]
+struct Queue(Option<Box<Queued>>);
+
+#[derive(Default)]
+struct Queued {
+    waiting: VecDeque<Waiting>,
+    /// Of them together.
+    cost: usize,
+}
+
+impl Queue {
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|queued| queued.waiting.is_empty())
+    }
+
+    fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |queued| queued.waiting.len())
+    }
+
+    fn cost(&self) -> usize {
+        self.0.as_ref().map_or(0, |queued| queued.cost)
+    }
+
+    fn push_back(&mut self, last: Waiting) {
+        let queued = self.0.get_or_insert_default();
+        queued.cost += last.cost();
+        queued.waiting.push_back(last);
+    }
+
+    fn push_front(&mut self, first: Waiting) {
+        let queued = self.0.get_or_insert_default();
+        queued.cost += first.cost();
+        queued.waiting.push_front(first);
+    }
+
+    fn pop_front(&mut self) -> Option<Waiting> {
+        let queued = self.0.as_mut()?;
+        let first = queued.waiting.pop_front()?;
+        queued.cost -= first.cost();
+        Some(first)
+    }
+
+    /// Once it is empty.
+    fn give_back(&mut self) {
+        debug_assert!(self.is_empty());
+        self.0 = None;
+    }
+
+    #[cfg(debug_assertions)]
+    fn assert_sound(&self) {
+        let sum = self.0.iter().flat_map(|queued| &queued.waiting).map(Waiting::cost).sum::<usize>();
+        assert_eq!(self.cost(), sum, "what waits is counted");
     }
 }
 
@@ -71,30 +139,45 @@ pub(crate) enum Arrival {
     Oversized(usize),
     Failure(Address, io::Error),
     Writable,
+    /// Many are to be received at once: [`DatagramSocket::receive_batch`].
+    #[cfg(feature = "udp-batch")]
+    Batch,
     /// Nothing now.
     Nothing,
 }
 
 impl DatagramSocket {
     pub(crate) fn new(key: Key, opened: Opened, options: &Bind) -> Self {
-        let Opened { socket, local, peer, has_end } = opened;
+        let Opened { socket, local, peer, has_end, batches } = opened;
+        #[cfg(not(feature = "udp-batch"))]
+        let (flags, _) = (WRITABLE, batches);
+        #[cfg(feature = "udp-batch")]
+        let flags = if batches { WRITABLE | BATCHES } else { WRITABLE };
         Self {
             key,
             socket,
             local,
-            peer,
-            flags: WRITABLE,
+            peer: peer.map(Box::new),
+            flags,
             has_end,
             full: options.full,
-            largest: options.largest,
+            largest: options.largest.min(LARGEST) as u16,
             queue_max: options.queue,
-            queue: VecDeque::new(),
-            queued: 0,
-            failures: VecDeque::new(),
+            queue: Queue::default(),
+            failures: None,
             errors: 0,
             bytes_in: 0,
             bytes_out: 0,
         }
+    }
+
+    #[inline]
+    fn largest(&self) -> usize {
+        self.largest.into()
+    }
+
+    fn failures_len(&self) -> usize {
+        self.failures.as_ref().map_or(0, |failures| failures.len())
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -122,11 +205,11 @@ impl DatagramSocket {
         Connection {
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
-            queued: self.queued,
+            queued: self.queue.cost(),
             is_connected: self.peer.is_some(),
             is_ending: !self.is_open(),
             is_congested: !self.queue.is_empty(),
-            ..Connection::new(self.key, Kind::Datagrams, name, self.peer.as_ref().unwrap_or(&self.local).clone())
+            ..Connection::new(self.key, Kind::Datagrams, name, self.peer.as_deref().unwrap_or(&self.local).clone())
         }
     }
 
@@ -135,27 +218,49 @@ impl DatagramSocket {
     /// How large a buffer it needs: one byte more than is taken, so that a longer one is known. (Windows has an error for that,
     /// without the sender's address.)
     pub(crate) fn room(&self) -> usize {
-        1 + if cfg!(windows) { LARGEST } else { self.largest }
+        1 + if cfg!(windows) { LARGEST } else { self.largest() }
     }
 
     /// The next thing to tell. A packet lies in the buffer.
     #[inline]
     pub(crate) fn next_arrival(&mut self, buffer: &mut [u8], from: &mut Address, cx: &mut Cx) -> Arrival {
-        if !self.flags.has_just(READABLE, READABLE | FAILED | OWES_WRITABLE | SHUT) {
+        if !self.flags.has_just(READABLE, NOT_PLAIN) {
             return self.next_news();
         }
         match self.socket.recv_from(buffer, from) {
-            Ok(bytes) if (1..=self.largest).contains(&bytes) => {
+            Ok(bytes) if (1..=self.largest()).contains(&bytes) => {
                 self.count_received(bytes, cx);
                 Arrival::Packet(bytes)
             }
             Ok(bytes) => self.received_rarely(bytes, cx),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.errors = 0;
-                self.flags.remove(READABLE);
-                Arrival::Nothing
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.has_no_more(),
             Err(error) => self.not_received(error, cx),
+        }
+    }
+
+    #[inline]
+    fn has_no_more(&mut self) -> Arrival {
+        self.errors = 0;
+        self.flags.remove(READABLE);
+        Arrival::Nothing
+    }
+
+    /// As many at once as there is room for. [`Arrival::Batch`]: they lie in it.
+    #[cfg(feature = "udp-batch")]
+    pub(crate) fn receive_batch(&mut self, batch: &mut Batch, cx: &mut Cx) -> Arrival {
+        match self.socket.recv_batch(batch) {
+            Ok(()) => Arrival::Batch,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.has_no_more(),
+            Err(error) => self.not_received(error, cx),
+        }
+    }
+
+    /// One of them; nothing if it is not to be told any more.
+    #[cfg(feature = "udp-batch")]
+    pub(crate) fn receive_one_of_batch(&mut self, bytes: usize, cx: &mut Cx) -> Arrival {
+        match () {
+            () if !self.is_open() => Arrival::Nothing,
+            () => self.received_rarely(bytes, cx),
         }
     }
 
@@ -173,12 +278,12 @@ impl DatagramSocket {
             self.end(Reason::Eof, cx);
             return Arrival::Nothing;
         }
-        self.count_received(bytes.min(self.largest), cx);
-        if bytes <= self.largest {
+        self.count_received(bytes.min(self.largest()), cx);
+        if bytes <= self.largest() {
             return Arrival::Packet(bytes);
         }
         cx.stats.datagrams_oversized += 1;
-        Arrival::Oversized(self.largest)
+        Arrival::Oversized(self.largest())
     }
 
     #[cold]
@@ -186,14 +291,18 @@ impl DatagramSocket {
         if !self.is_open() {
             return Arrival::Nothing;
         }
-        if let Some((to, error)) = self.failures.pop_front() {
-            self.flags.put(FAILED, !self.failures.is_empty());
+        if let Some((to, error)) = self.failures.as_mut().and_then(|failures| failures.pop_front()) {
+            self.flags.put(FAILED, self.failures_len() > 0);
             return Arrival::Failure(to, error);
         }
-        self.failures.give_back();
+        self.failures = None;
         if self.flags.has_any(OWES_WRITABLE) {
             self.flags.remove(OWES_WRITABLE);
             return Arrival::Writable;
+        }
+        #[cfg(feature = "udp-batch")]
+        if self.flags.has_any(READABLE) {
+            return Arrival::Batch;
         }
         Arrival::Nothing
     }
@@ -204,11 +313,11 @@ impl DatagramSocket {
             io::ErrorKind::Interrupted => Arrival::Nothing, // the next turn tries again
             _ => {
                 self.errors += 1;
-                if self.errors >= cx.config.turn_datagrams.max(ERRORS_MIN) {
+                if self.errors as usize >= cx.config.turn_datagrams.max(ERRORS_MIN) {
                     self.end(Reason::Io(error), cx);
                     return Arrival::Nothing;
                 }
-                Arrival::Failure(self.peer.clone().unwrap_or(Address::Fd), error)
+                Arrival::Failure(self.peer.as_deref().cloned().unwrap_or(Address::Fd), error)
             }
         }
     }
@@ -268,9 +377,9 @@ impl DatagramSocket {
     /// One did not reach anybody. It is told in a later turn, because a callback may be running.
     fn fail(&mut self, to: Option<&Address>, error: io::Error, cx: &mut Cx) {
         cx.stats.datagrams_dropped += 1;
-        if self.failures.len() < FAILURES_MAX {
-            let to = to.or(self.peer.as_ref()).cloned().unwrap_or(Address::Fd);
-            self.failures.push_back((to, error));
+        if self.failures_len() < FAILURES_MAX {
+            let to = to.or(self.peer.as_deref()).cloned().unwrap_or(Address::Fd);
+            self.failures.get_or_insert_default().push_back((to, error));
             self.flags.insert(FAILED);
         }
         self.requeue(cx);
@@ -278,11 +387,11 @@ impl DatagramSocket {
 
     fn enqueue(&mut self, to: Option<&Address>, bytes: &[u8], cx: &mut Cx) -> bool {
         let needs = cost(bytes);
-        while self.full == Full::DropOldest && needs <= self.queue_max && self.queued + needs > self.queue_max {
-            self.drop_oldest();
+        while self.full == Full::DropOldest && needs <= self.queue_max && self.queue.cost() + needs > self.queue_max {
+            drop(self.queue.pop_front());
             cx.stats.datagrams_dropped += 1;
         }
-        if self.queued + needs > self.queue_max {
+        if self.queue.cost() + needs > self.queue_max {
             cx.stats.datagrams_dropped += 1;
             if self.full == Full::Close {
                 self.end(Reason::Overflow, cx);
@@ -292,9 +401,38 @@ impl DatagramSocket {
         if self.queue.is_empty() && !self.wait_for_room(cx) {
             return false;
         }
-        self.queued += needs;
-        self.queue.push_back(Waiting { to: to.cloned(), bytes: bytes.into() });
+        self.queue.push_back(Waiting {
+            to: to.cloned(),
+            bytes: bytes.into(),
+            #[cfg(feature = "udp-batch")]
+            source: self.socket.source_of(to),
+        });
         true
+    }
+
+    /// Many of one size, the last perhaps shorter. Whether each has left, waits, or is to be told as failed.
+    pub(crate) fn send_segments(&mut self, to: Option<&Address>, bytes: &[u8], segment: usize, cx: &mut Cx) -> bool {
+        if !self.is_open() || segment == 0 || (to.is_none() && self.peer.is_none()) {
+            return false;
+        }
+        let mut rest = bytes;
+        while self.queue.is_empty() && !rest.is_empty() {
+            match self.socket.send_segments(rest, segment, to) {
+                Ok(sent) => {
+                    self.bytes_out += sent as u64;
+                    cx.stats.datagrams_out += sent.div_ceil(segment) as u64;
+                    rest = &rest[sent..];
+                }
+                Err(error) => {
+                    let (first, behind) = rest.split_at(segment.min(rest.len()));
+                    rest = behind;
+                    if !self.not_sent(to, first, error, cx) {
+                        return false;
+                    }
+                }
+            }
+        }
+        rest.chunks(segment).all(|one| self.enqueue(to, one, cx))
     }
 
     /// `false`: the selector does not tell, and that is its end.
@@ -306,12 +444,6 @@ impl DatagramSocket {
                 self.end(Reason::Io(error), cx);
                 false
             }
-        }
-    }
-
-    fn drop_oldest(&mut self) {
-        if let Some(oldest) = self.queue.pop_front() {
-            self.queued -= oldest.cost();
         }
     }
 
@@ -336,6 +468,8 @@ impl DatagramSocket {
     fn flush_one(&mut self, cx: &mut Cx) {
         let Some(first) = self.queue.pop_front() else { return };
         let to = first.to.as_ref();
+        #[cfg(feature = "udp-batch")]
+        self.socket.set_source(first.source);
         let sent = self.socket.send_to(&first.bytes, to).or_else(|error| self.send_again(to, &first.bytes, error, cx));
         match sent {
             Ok(()) => self.count_sent(&first.bytes, cx),
@@ -346,7 +480,6 @@ impl DatagramSocket {
             }
             Err(error) => self.fail(first.to.as_ref(), error, cx),
         }
-        self.queued -= first.cost();
         if self.queue.is_empty() {
             self.queue.give_back();
             self.flags.insert(OWES_WRITABLE);
@@ -393,10 +526,10 @@ impl DatagramSocket {
     #[cfg(debug_assertions)]
     pub(crate) fn assert_sound(&self) {
         let key = self.key;
-        assert_eq!(self.queued, self.queue.iter().map(Waiting::cost).sum::<usize>(), "{key} counts what waits");
-        assert!(self.queued <= self.queue_max, "{key} keeps more than it may");
-        assert!(self.failures.len() <= FAILURES_MAX);
-        assert!(self.flags.has_any(SHUT) || self.flags.has_any(FAILED) != self.failures.is_empty(), "{key} tells what failed");
+        self.queue.assert_sound();
+        assert!(self.queue.cost() <= self.queue_max, "{key} keeps more than it may");
+        assert!(self.failures_len() <= FAILURES_MAX);
+        assert!(self.flags.has_any(SHUT) || self.flags.has_any(FAILED) == (self.failures_len() > 0), "{key} tells what failed");
         let waits = !self.queue.is_empty();
         assert!(self.flags.has_any(WRITABLE | SHUT) || waits, "{key} waits for room, and has nothing to send");
     }

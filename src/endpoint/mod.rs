@@ -97,7 +97,7 @@ impl Entry {
     pub(crate) fn peer(&self) -> Option<&Address> {
         match self {
             Self::Conn(conn) => (conn.phase != Phase::Lingering).then_some(&conn.peer),
-            Self::Datagrams(socket) => socket.peer.as_ref(),
+            Self::Datagrams(socket) => socket.peer.as_deref(),
             _ => None,
         }
     }

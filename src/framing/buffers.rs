@@ -21,8 +21,6 @@ const READ_MIN: usize = 4096;
 /// or nothing reads into the shared buffer, one that holds much into its own.
 pub(crate) struct ReadBuffers {
     pub(crate) shared: Input,
-    /// What datagrams are received into; made with the first.
-    pub(crate) packet: Vec<u8>,
     /// Of the connection whose turn it is.
     own: Option<Box<Input>>,
     /// Small empty ones: rests come and go without allocations.
@@ -32,7 +30,7 @@ pub(crate) struct ReadBuffers {
 
 impl ReadBuffers {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { shared: Input::with_capacity(bytes), packet: Vec::new(), own: None, spare: Vec::new() }
+        Self { shared: Input::with_capacity(bytes), own: None, spare: Vec::new() }
     }
 
     /// What the connection whose turn it is reads into.

@@ -1,6 +1,8 @@
 //! Datagram sockets: opening them, sending by key, and the end of one.
 
 use super::Hub;
+#[cfg(feature = "udp-batch")]
+use crate::world::{Batch, MESSAGE, SourceAddress};
 use crate::{
     address::{Address, Target},
     bind::Bind,
@@ -11,18 +13,24 @@ use crate::{
 use socket2::SockRef;
 use std::{io, net::IpAddr};
 
+/// So many messages are received at once, at most.
+#[cfg(feature = "udp-batch")]
+const MESSAGES_MAX: usize = 32;
+
 impl Hub {
     pub(crate) fn bind(&mut self, at: Option<&Target>, options: &Bind) -> io::Result<Key> {
         self.refuse_if_shut()?;
         let how = options.how(at)?;
-        let place = how.at.as_ref().or(how.peer.as_ref()).unwrap_or(&Address::Fd).clone();
         loop {
             let key = self.next_key()?;
             match self.cx.world.bind(&how, key.token()) {
                 Ok(opened) => return Ok(self.admit_datagrams(key, opened, options)),
                 Err(error) if wants_descriptor(&error) && self.reset_first_lingering() => {}
                 Err(error) => {
-                    let text = format!("cannot take datagrams on {place}: {error}");
+                    let text = match (&how.at, &how.peer) {
+                        (None, Some(peer)) => format!("cannot exchange datagrams with {peer}: {error}"),
+                        (at, _) => format!("cannot take datagrams on {}: {error}", at.as_ref().unwrap_or(&Address::Fd)),
+                    };
                     return Err(io::Error::new(error.kind(), text));
                 }
             }
@@ -49,6 +57,10 @@ impl Hub {
         self.slots.datagrams(key).is_some_and(|socket| socket.send(to, bytes, &mut self.cx))
     }
 
+    pub(crate) fn send_segments(&mut self, key: Key, to: Option<&Address>, bytes: &[u8], segment: usize) -> bool {
+        self.slots.datagrams(key).is_some_and(|socket| socket.send_segments(to, bytes, segment, &mut self.cx))
+    }
+
     /// What is to be told to it next.
     #[inline]
     pub(crate) fn next_arrival(&mut self, key: Key, buffer: &mut [u8], from: &mut Address) -> Arrival {
@@ -65,6 +77,36 @@ impl Hub {
         let Some(socket) = self.slots.datagrams(key) else { return 0 };
         socket.flush(&mut self.cx);
         socket.room()
+    }
+
+    /// Whatever has come, at once.
+    #[cfg(feature = "udp-batch")]
+    pub(crate) fn receive_batch(&mut self, key: Key, batch: &mut Batch) -> Arrival {
+        let messages = (self.cx.config.turn_bytes / MESSAGE).clamp(1, MESSAGES_MAX);
+        batch.bytes.resize(messages * MESSAGE, 0);
+        match self.slots.datagrams(key) {
+            Some(socket) => socket.receive_batch(batch, &mut self.cx),
+            None => Arrival::Nothing,
+        }
+    }
+
+    /// One of those, and what is sent to its sender meanwhile leaves from where it was sent to.
+    #[cfg(feature = "udp-batch")]
+    pub(crate) fn receive_one_of_batch(&mut self, key: Key, bytes: usize, source: Option<SourceAddress>) -> Arrival {
+        match self.slots.datagrams(key) {
+            Some(socket) => {
+                socket.socket.set_source(source);
+                socket.receive_one_of_batch(bytes, &mut self.cx)
+            }
+            None => Arrival::Nothing,
+        }
+    }
+
+    #[cfg(feature = "udp-batch")]
+    pub(crate) fn end_batch(&mut self, key: Key) {
+        if let Some(socket) = self.slots.datagrams(key) {
+            socket.socket.set_source(None);
+        }
     }
 
     /// Its turn is over.

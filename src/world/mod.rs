@@ -18,6 +18,8 @@ use crate::{
     time::Time,
 };
 pub(crate) use os::OsWorld;
+#[cfg(feature = "udp-batch")]
+pub(crate) use packets::{Batch, MESSAGE, Message, SourceAddress};
 pub(crate) use packets::{BindHow, Opened, PacketTransport};
 pub use packets::{Interface, PacketSocket};
 use std::{

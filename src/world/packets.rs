@@ -40,21 +40,20 @@ impl From<Socket> for PacketSocket {
 impl PacketSocket {
     /// # Errors
     /// For a socket of streams, and where the system does not say what it is.
-    pub(crate) fn kind(&self) -> io::Result<(Domain, Type)> {
-        let kind = (domain(&self.0)?, self.0.r#type()?);
-        if kind.1 == Type::STREAM {
+    pub(crate) fn domain(&self) -> io::Result<Domain> {
+        if self.0.r#type()? == Type::STREAM {
             let text = "a socket of type STREAM carries no packets";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        Ok(kind)
+        domain(&self.0)
     }
 }
 
 /// The system is asked where it can say it; otherwise its address tells.
 fn domain(socket: &Socket) -> io::Result<Domain> {
-    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     return socket.domain();
-    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
     return socket.local_addr().map(|addr| addr.domain());
 }
 
@@ -98,6 +97,9 @@ pub(crate) struct BindHow {
     pub(crate) reuse_port: bool,
     pub(crate) v6only: Option<bool>,
     pub(crate) broadcast: bool,
+    /// It receives many at once.
+    #[cfg(feature = "udp-batch")]
+    pub(crate) batches: bool,
     /// Of the kernel, in bytes.
     pub(crate) recv_buffer: Option<usize>,
     pub(crate) send_buffer: Option<usize>,
@@ -111,6 +113,8 @@ pub(crate) struct Opened {
     pub(crate) peer: Option<Address>,
     /// Its peer can end, and then there is nothing to be received for ever: SEQPACKET.
     pub(crate) has_end: bool,
+    /// It receives many at once: [`PacketTransport::recv_batch`].
+    pub(crate) batches: bool,
 }
 
 /// What moves packets. It is registered for reading; for writing only while that is asked for, because the kernel reports
@@ -120,6 +124,24 @@ pub(crate) trait PacketTransport {
     fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize>;
     /// Whole or not at all. To nobody in particular: to its peer.
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()>;
+    /// As many pieces of this size as leave at once, the first ones; how many bytes have left. An error is of the first piece.
+    fn send_segments(&mut self, bytes: &[u8], segment: usize, to: Option<&Address>) -> io::Result<usize> {
+        let first = &bytes[..segment.min(bytes.len())];
+        self.send_to(first, to).map(|()| first.len())
+    }
+    /// Whatever has come, as far as there is room.
+    #[cfg(feature = "udp-batch")]
+    fn recv_batch(&mut self, _: &mut Batch) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// What is sent to this address leaves from this one of ours, until something else is said.
+    #[cfg(feature = "udp-batch")]
+    fn set_source(&mut self, _: Option<SourceAddress>) {}
+    /// From where something that is sent there would leave, if that was said.
+    #[cfg(feature = "udp-batch")]
+    fn source_of(&self, _: Option<&Address>) -> Option<SourceAddress> {
+        None
+    }
     /// Whether it is reported that there is room.
     fn want_writable(&mut self, on: bool) -> io::Result<()>;
     fn join(&mut self, group: IpAddr, on: Interface) -> io::Result<()>;
@@ -130,4 +152,36 @@ pub(crate) trait PacketTransport {
 /// Of an address to which a socket cannot send, whatever it is.
 pub(super) fn not_there(to: &Address) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("`{to}` cannot be reached by a socket of this kind"))
+}
+
+/// What many datagrams are received into at once; made when it is first needed.
+#[cfg(feature = "udp-batch")]
+#[derive(Default)]
+pub(crate) struct Batch {
+    /// Room for so many messages of [`MESSAGE`] bytes.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) messages: Vec<Message>,
+}
+
+/// What the kernel gives as one message at most.
+#[cfg(feature = "udp-batch")]
+pub(crate) const MESSAGE: usize = 1 << 16;
+
+/// Datagrams of one size (but for the last) from one peer.
+#[cfg(feature = "udp-batch")]
+pub(crate) struct Message {
+    pub(crate) bytes: usize,
+    /// The size of each.
+    pub(crate) stride: usize,
+    pub(crate) from: Address,
+    /// Which of our addresses they were sent to.
+    pub(crate) to: Option<IpAddr>,
+}
+
+/// One of our addresses, and to whom it is the sender's.
+#[cfg(feature = "udp-batch")]
+#[derive(Clone, Copy)]
+pub(crate) struct SourceAddress {
+    pub(crate) ours: IpAddr,
+    pub(crate) to: std::net::SocketAddr,
 }

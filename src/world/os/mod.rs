@@ -3,6 +3,8 @@
 
 mod tcp;
 mod packets;
+#[cfg(feature = "udp-batch")]
+mod batch;
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]

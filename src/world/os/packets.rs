@@ -46,11 +46,14 @@ fn bind_udp(at: SocketAddr, how: &BindHow, registry: Rc<Registry>, token: usize)
     socket.set_reuse_port(how.reuse_port)?;
     set_options(&socket, how)?;
     socket.bind(&at.into())?;
-    let peer = how.peer.as_ref().map(|peer| peer.ip().ok_or_else(|| unsupported(peer))).transpose()?;
-    if let Some(peer) = peer {
-        socket.connect(&if at.is_ipv6() { mapped(peer) } else { peer }.into())?;
-    }
-    adopt_ip(socket, peer, registry, token)
+    let peer = how.peer.as_ref().map(|peer| peer.ip().ok_or_else(|| not_there(peer))).transpose()?;
+    let peer = peer.map(|peer| connect_ip(&socket, peer, at.is_ipv6())).transpose()?;
+    adopt_ip(socket, peer, how, registry, token)
+}
+
+fn connect_ip(socket: &Socket, peer: SocketAddr, is_v6: bool) -> io::Result<SocketAddr> {
+    socket.connect(&if is_v6 { mapped(peer) } else { peer }.into())?;
+    Ok(peer)
 }
 
 fn set_options(socket: &Socket, how: &BindHow) -> io::Result<()> {
@@ -89,19 +92,29 @@ fn bind_unix(how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<
 
 /// One that the program has opened itself: bound and connected as it is.
 pub(super) fn bind_on(socket: PacketSocket, how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
-    let (domain, kind) = socket.kind()?;
+    let domain = socket.domain()?;
     let socket = socket.0;
     set_options(&socket, how)?;
     match domain {
         #[cfg(unix)]
         Domain::UNIX => {
             let local = Address::of_socket(&socket.local_addr()?);
-            let peer = socket.peer_addr().ok().map(|peer| Address::of_socket(&peer));
+            let peer = match &how.peer {
+                Some(peer) => {
+                    socket.connect(&peer.to_socket()?)?;
+                    Some(peer.clone())
+                }
+                None => socket.peer_addr().ok().map(|peer| Address::of_socket(&peer)),
+            };
+            let kind = socket.r#type()?;
             adopt_unix(socket, local, peer, kind, None, registry, token)
         }
         Domain::IPV4 | Domain::IPV6 => {
-            let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
-            adopt_ip(socket, peer.map(unmapped), registry, token)
+            let peer = match how.peer.as_ref().map(|peer| peer.ip().ok_or_else(|| not_there(peer))).transpose()? {
+                Some(peer) => Some(connect_ip(&socket, peer, domain == Domain::IPV6)?),
+                None => socket.peer_addr().ok().and_then(|peer| peer.as_socket()).map(unmapped),
+            };
+            adopt_ip(socket, peer, how, registry, token)
         }
         #[cfg(unix)]
         _ => adopt_other(socket, registry, token),
@@ -110,11 +123,19 @@ pub(super) fn bind_on(socket: PacketSocket, how: &BindHow, registry: Rc<Registry
     }
 }
 
-fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
+#[cfg_attr(not(feature = "udp-batch"), allow(unused_variables, reason = "`how` may ask for that"))]
+fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
     let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
     let socket = UdpSocket::from_std(socket.into());
-    let packets = IpPackets { socket: Registered::new(socket, registry, token)?, is_v6: local.is_ipv6(), peer };
-    Ok(Opened { socket: Box::new(packets), local: Address::Ip(local), peer: peer.map(Address::Ip), has_end: false })
+    let packets =
+        IpPackets { socket: Registered::new(socket, registry, token)?, is_v6: local.is_ipv6(), peer: peer.map(Box::new) };
+    let (local_at, peer) = (Address::Ip(local), peer.map(Address::Ip));
+    #[cfg(feature = "udp-batch")]
+    if how.batches {
+        let packets = super::batch::BatchPackets::new(packets, local.ip().is_unspecified())?;
+        return Ok(Opened { socket: Box::new(packets), local: local_at, peer, has_end: false, batches: true });
+    }
+    Ok(Opened { socket: Box::new(packets), local: local_at, peer, has_end: false, batches: false })
 }
 
 /// Netlink, and whatever else has addresses that are none of ours: it is read and written without.
@@ -122,7 +143,7 @@ fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, registry: Rc<Registry>, to
 fn adopt_other(socket: Socket, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
     let socket = UdpSocket::from_std(socket.into());
     let packets = PlainPackets(Registered::new(socket, registry, token)?);
-    Ok(Opened { socket: Box::new(packets), local: Address::Fd, peer: Some(Address::Fd), has_end: false })
+    Ok(Opened { socket: Box::new(packets), local: Address::Fd, peer: Some(Address::Fd), has_end: false, batches: false })
 }
 
 #[cfg(unix)]
@@ -139,7 +160,7 @@ fn adopt_unix(
     let socket = UnixDatagram::from_std(std::os::fd::OwnedFd::from(socket).into());
     let socket = Registered::new(socket, registry, token)?;
     let packets = UnixPackets { _file: file, socket, peer: peer.clone(), has_end };
-    Ok(Opened { socket: Box::new(packets), local, peer, has_end })
+    Ok(Opened { socket: Box::new(packets), local, peer, has_end, batches: false })
 }
 
 /// A socket that the selector knows. mio's own are armed again by themselves when they answer `WouldBlock`.
@@ -191,14 +212,34 @@ impl<T: Source> Drop for Registered<T> {
     }
 }
 
-struct IpPackets {
+pub(super) struct IpPackets {
     socket: Registered<UdpSocket>,
     is_v6: bool,
-    peer: Option<SocketAddr>,
+    /// In a box: hardly a server has one.
+    peer: Option<Box<SocketAddr>>,
+}
+
+#[cfg(feature = "udp-batch")]
+impl IpPackets {
+    pub(super) fn udp(&self) -> &UdpSocket {
+        &self.socket.socket
+    }
+
+    pub(super) fn is_v6(&self) -> bool {
+        self.is_v6
+    }
+
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer.as_deref().copied()
+    }
+
+    pub(super) fn look_at<R>(&mut self, error: io::Error) -> io::Result<R> {
+        self.socket.look_at(error)
+    }
 }
 
 /// An IPv4 address as an IPv6 socket has it (RFC 4291, 2.5.5.2).
-fn mapped(addr: SocketAddr) -> SocketAddr {
+pub(super) fn mapped(addr: SocketAddr) -> SocketAddr {
     match addr.ip() {
         IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), addr.port()),
         IpAddr::V6(_) => addr,
@@ -206,7 +247,7 @@ fn mapped(addr: SocketAddr) -> SocketAddr {
 }
 
 /// And as everybody else has it.
-fn unmapped(addr: SocketAddr) -> SocketAddr {
+pub(super) fn unmapped(addr: SocketAddr) -> SocketAddr {
     match addr {
         SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped().map_or(addr, |ip| SocketAddr::new(ip.into(), v6.port())),
         SocketAddr::V4(_) => addr,
@@ -230,7 +271,7 @@ impl PacketTransport for IpPackets {
 
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
         let sent = match to {
-            Some(Address::Ip(to)) if self.peer.is_none_or(|peer| peer != *to) => {
+            Some(Address::Ip(to)) if self.peer.as_deref().is_none_or(|peer| peer != to) => {
                 let to = if self.is_v6 { mapped(*to) } else { *to };
                 self.socket.socket.send_to(bytes, to)
             }

@@ -468,3 +468,25 @@ fn a_netlink_socket_is_asked_and_answers() {
     until(&mut reactor, &mut journal, |journal| !journal.failures().is_empty());
     assert_eq!(journal.failures(), [(to, ErrorKind::InvalidInput)]);
 }
+
+#[test]
+fn a_socket_of_the_programs_own_is_connected_if_a_peer_is_asked_for() {
+    let (mut reactor, mut journal) = reactor();
+    let (ours, peer) = (peer(), peer());
+    let at = peer.local_addr().expect("it is bound");
+    let key = reactor.net().bind_on(ours, Bind::new().peer(at), silent()).expect("a socket of packets");
+    assert_eq!(reactor.net().peer(key), Some(&Address::Ip(at)));
+    assert!(reactor.net().send(key, "x"));
+    assert_eq!(hears(&peer), b"x");
+    let folder = Folder::new("peer");
+    let theirs = UnixDatagram::bind(folder.path("theirs")).expect("a free path");
+    let ours = UnixDatagram::unbound().expect("a descriptor");
+    let options = Bind::new().peer(folder.path("theirs").as_path());
+    let key = reactor.net().bind_on(ours, options, silent()).expect("a socket of packets");
+    assert!(reactor.net().send(key, "x"));
+    assert_eq!(theirs.recv(&mut [0; 10]).expect("it was sent"), 1);
+    settle(&mut reactor, &mut journal);
+    assert!(journal.told.is_empty());
+    let error = reactor.net().bind_to(folder.path("nobody").as_path(), silent()).expect_err("nobody is there");
+    assert!(error.to_string().starts_with("cannot exchange datagrams with unix:"), "{error}");
+}

@@ -1,9 +1,12 @@
 //! Datagram sockets.
 
 mod common;
+mod batch;
 mod receiving;
 mod sending;
 mod ending;
 mod kinds;
+#[cfg(target_os = "linux")]
+mod review;
 #[cfg(feature = "sim")]
 mod simulated;

@@ -1,0 +1,43 @@
+//! A socket that speaks ICMP with one host: an unprivileged one where the system has that, or else a raw one.
+
+use crate::common::{Failure, unable};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{fs, io, net::SocketAddr};
+
+/// Which of the two it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The kernel puts an identifier of its own into each question, and brings the answers to that one alone (icmp(7)).
+    Unprivileged,
+    /// All is ours, and the header of IPv4 comes along (raw(7)).
+    Raw,
+}
+
+/// It is connected: so it hears nobody else, and that there is no way to the host is said at once.
+pub(crate) fn open(host: SocketAddr) -> Result<(Socket, Kind), Failure> {
+    let (domain, protocol) = match host {
+        SocketAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
+        SocketAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
+    };
+    let (socket, kind) = match Socket::new(domain, Type::DGRAM, Some(protocol)) {
+        Ok(socket) => (socket, Kind::Unprivileged),
+        Err(_) => (Socket::new(domain, Type::RAW, Some(protocol)).map_err(refused)?, Kind::Raw),
+    };
+    socket.connect(&host.into()).map_err(|error| format!("cannot reach {}: {error}", host.ip()))?;
+    Ok((socket, kind))
+}
+
+fn refused(error: io::Error) -> Failure {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return format!("cannot open a socket for ICMP: {error}").into();
+    }
+    if !cfg!(target_os = "linux") {
+        return unable("only root may ask by ICMP here");
+    }
+    let groups = fs::read_to_string("/proc/sys/net/ipv4/ping_group_range").unwrap_or_else(|_| "unknown".into());
+    let groups = groups.split_whitespace().collect::<Vec<_>>().join(" ");
+    unable(format!(
+        "not allowed to ask by ICMP: either the sysctl net.ipv4.ping_group_range (now: {groups}) has to have your group in it, \
+         or the program needs the capability CAP_NET_RAW (setcap cap_net_raw+ep FILE)"
+    ))
+}
