@@ -313,11 +313,6 @@ mutation 'a datagram overtakes those that wait' src/endpoint/datagrams.rs \
             return self.enqueue(to, bytes, cx);'
 mutation 'nobody asks for room for datagrams that wait' src/endpoint/datagrams.rs \
     'match self.socket.want_writable(true) {' 'match Ok::<(), io::Error>(()) {'
-mutation 'a datagram that waited is sent twice when the kernel is full again' src/endpoint/datagrams.rs \
-    '            Ok(()) => self.count_sent(&first.bytes, cx),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted' '            Ok(()) if first.bytes.len() == 64 => return self.queue.push_front(first),
-            Ok(()) => self.count_sent(&first.bytes, cx),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted'
 mutation 'a datagram is lost when the kernel is full again' src/endpoint/datagrams.rs \
     '                self.flags.remove(WRITABLE);
                 return self.queue.push_front(first);' '                self.flags.remove(WRITABLE);'

@@ -3,6 +3,9 @@
 //! pieces joined and addresses left out.
 #![cfg(feature = "sim")]
 
+#[cfg(target_os = "linux")]
+#[path = "agree/datagrams.rs"]
+mod datagrams;
 #[path = "torture.rs"]
 mod torture;
 

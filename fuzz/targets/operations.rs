@@ -1,15 +1,17 @@
 //! Sequences of operations on reactors: three hosts on a simulated network open, send, close, pause, throttle, tell, post,
 //! wait and fail as the fuzzer says, from outside and from inside every callback, in any weather and with any errno.
 //!
+//! They have datagram sockets, too.
+//!
 //! What must hold: what `Hub::assert_sound` asserts after every turn; the grammar of calls; one `closed` for each
-//! connection, and nothing after it; bytes in order, and all of them where the receiver was told of the end; an accepted
+//! connection and datagram socket, and nothing after it; bytes in order, and all of them where the receiver was told of the end; an accepted
 //! tell runs; no timer early; offloaded work is told to its own connection, alive; no socket left behind.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use mainspring::{
-    Address, Config, Connect, Context, Endian, Fault, Framer, Key, Limit, Listen, Net, OffloadError, Outcome, Produced, Protocol,
-    Reason, Refusal, Step, Terminator, Timer, Width,
+    Address, Bind, Config, Connect, Context, Datagram, Endian, Fault, Framer, Full, Interface, Key, Limit, Listen, Net,
+    OffloadError, Outcome, Produced, Protocol, Reason, Refusal, Scope, Step, Terminator, Timer, Width,
     testing::{Errno, Fate, Host, Sim, Weather},
 };
 use mainspring_fuzz::Tape;
@@ -30,6 +32,9 @@ const PORTS: usize = 3;
 /// Connections of one run, listeners of one host; more do not find more.
 const LIVES_MAX: usize = 60;
 const LISTENERS_MAX: usize = 8;
+
+/// Datagram sockets that one host has at a time.
+const EARS_MAX: usize = 6;
 
 /// Bytes of one run, as far as it is up to us.
 const SENT_MAX: usize = 200 << 10;
@@ -81,6 +86,9 @@ struct Ledger {
     keys: Vec<Key>,
     timers: Vec<Timer>,
     listeners: usize,
+    /// Datagram sockets, closed ones included, and how many are not.
+    ears: Vec<Key>,
+    ears_open: usize,
     is_shutting_down: bool,
 }
 
@@ -159,7 +167,127 @@ fn act(net: &mut Net<'_, Ledger>, ledger: &mut Ledger) {
         16 => throttle(net, ledger),
         17 => drain_or_stop(net, ledger),
         18..21 => end(net, ledger),
+        30 | 31 => datagrams(net, ledger),
         _ => command(net, ledger),
+    }
+}
+
+fn datagrams(net: &mut Net<'_, Ledger>, ledger: &mut Ledger) {
+    let (what, which) = ledger.draw(|tape| (tape.below(8), tape.below(256)));
+    if what < 2 {
+        return bind(net, ledger);
+    }
+    let Some(&key) = ledger.ears.get(which % ledger.ears.len().max(1)) else { return };
+    match what {
+        2 => assert_eq!(net.is_open(key), net.close(key)),
+        3 => {
+            let group = [239, 0, 0, 1].into();
+            let _ = net.join(key, group, Interface::Any); // or it is in it already
+            assert_eq!(net.leave(key, group, Interface::Any).is_ok(), net.is_open(key));
+        }
+        4 => _ = net.send(key, packet(ledger)),
+        _ => {
+            let to = ledger.draw(packet_address);
+            let was_open = net.is_open(key);
+            let is_sent = net.send_to(key, &to, packet(ledger));
+            assert!(was_open || !is_sent, "a socket that has begun to end sends");
+        }
+    }
+}
+
+fn bind(net: &mut Net<'_, Ledger>, ledger: &mut Ledger) {
+    if ledger.ears_open >= EARS_MAX {
+        return;
+    }
+    let (at, options) = ledger.draw(|tape| {
+        let full = [Full::DropNewest, Full::DropOldest, Full::Close][tape.below(3)];
+        let options =
+            Bind::new().queue(tape.below(256) * 8, full).largest(if tape.once_in(2) { 65_535 } else { tape.below(256) });
+        match tape.below(4) {
+            0 => ("0.0.0.0:0".to_owned(), options.peer(place(tape))),
+            1 => (format!("0.0.0.0:{}", 7000 + tape.below(PORTS)), options.reuse_port()),
+            _ => (format!("{}:{}", IPS[ledger.host], 7000 + tape.below(PORTS)), options),
+        }
+    });
+    if let Ok(key) = net.bind_with(at.as_str(), options, Ear::default()) {
+        assert!(!ledger.is_shutting_down);
+        ledger.ears.push(key);
+        ledger.ears_open += 1;
+    }
+}
+
+/// Of somebody, or one to which nothing can be sent.
+fn packet_address(tape: &mut Tape<'_>) -> Address {
+    let text = match tape.below(8) {
+        0 => format!("239.0.0.1:{}", 7000 + tape.below(PORTS)),
+        1 => ["[::1]:1", "255.255.255.255:1", "10.0.0.9:1", "10.0.0.1:0"][tape.below(4)].to_owned(),
+        _ => place(tape),
+    };
+    Address::Ip(text.parse().expect("a literal address"))
+}
+
+/// All begin alike.
+fn packet(ledger: &Ledger) -> Vec<u8> {
+    let bytes = ledger.draw(|tape| if tape.once_in(16) { tape.below(256) * 300 } else { tape.below(256) });
+    let mut shared = ledger.shared.borrow_mut();
+    let bytes = bytes.min(SENT_MAX - shared.sent);
+    shared.sent += bytes;
+    text(0, bytes)
+}
+
+/// A datagram that does things, as a connection does.
+#[derive(Default)]
+struct Ear {
+    is_closed: bool,
+}
+
+impl Ear {
+    fn react(&mut self, scope: &mut Scope<'_, Ledger>, ledger: &mut Ledger) -> Outcome {
+        assert!(!self.is_closed, "a callback after `closed`");
+        for _ in 0..ledger.draw(|tape| tape.below(8)).saturating_sub(5) {
+            act(&mut scope.net, ledger);
+        }
+        if ledger.is_over() {
+            return Ok(());
+        }
+        match ledger.draw(|tape| tape.below(16)) {
+            0 => scope.close(),
+            1 => return Err("as the script says".into()),
+            2..6 => _ = scope.reply(packet(ledger)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, scope: &mut Scope<'_, Ledger>, ledger: &mut Ledger, bytes: &[u8]) -> Outcome {
+        assert!(scope.net.is_open(scope.key), "received after it began to end");
+        assert!(bytes == text(0, bytes.len()), "other bytes than were sent");
+        self.react(scope, ledger)
+    }
+}
+
+impl Datagram<Ledger> for Ear {
+    fn received(&mut self, scope: &mut Scope<'_, Ledger>, ledger: &mut Ledger, bytes: &[u8], _: &Address) -> Outcome {
+        self.take(scope, ledger, bytes)
+    }
+
+    fn oversized(&mut self, scope: &mut Scope<'_, Ledger>, ledger: &mut Ledger, bytes: &[u8], _: &Address) -> Outcome {
+        self.take(scope, ledger, bytes)
+    }
+
+    fn failed(&mut self, scope: &mut Scope<'_, Ledger>, ledger: &mut Ledger, to: &Address, error: std::io::Error) -> Outcome {
+        assert!(!format!("{to}: {error}").is_empty());
+        self.react(scope, ledger)
+    }
+
+    fn writable(&mut self, scope: &mut Scope<'_, Ledger>, ledger: &mut Ledger) -> Outcome {
+        self.react(scope, ledger)
+    }
+
+    fn closed(&mut self, scope: &mut Scope<'_, Ledger>, ledger: &mut Ledger, _: Reason) {
+        let _ = self.react(scope, ledger);
+        self.is_closed = true;
+        ledger.ears_open -= 1;
     }
 }
 
@@ -720,6 +848,8 @@ fn run(data: &[u8]) {
                 keys: Vec::new(),
                 timers: Vec::new(),
                 listeners: 0,
+                ears: Vec::new(),
+                ears_open: 0,
                 is_shutting_down: false,
             };
             sim.host_with(ip, ledger, config.clone())
@@ -843,6 +973,7 @@ fn weather(tape: &mut Tape<'_>) -> Weather {
         .pauses(thousandths(16))
         .window(200 + tape.below(256) * 32)
         .latency(Duration::from_millis(u64::from(tape.byte())), Duration::from_millis(u64::from(tape.byte())))
+        .datagrams(tape.below(256) as u32, tape.below(256) as u32, tape.below(256) as u32)
 }
 
 /// Nothing stands in the way any more.
@@ -861,6 +992,7 @@ fn shut_down(sim: &mut Sim, host: Host<Ledger>) {
     sim.shutdown(host);
     let ledger = sim.state(host);
     (ledger.is_shutting_down, ledger.listeners) = (false, 0);
+    assert_eq!(ledger.ears_open, 0, "datagram sockets that a shutdown did not close");
     let host = ledger.host;
     let shared = ledger.shared.borrow();
     let left = shared.lives.iter().find(|life| {

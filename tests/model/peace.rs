@@ -130,7 +130,8 @@ impl Model {
         promise!(self.story, conn.is_connected, "{id} is neither connected nor closed");
         promise!(self.story, !conn.is_lost && !conn.is_lifted, "{id} is lost, and not closed");
         let has_sources = |id: usize| self.conns[id].has_sources || self.conns[id].saving.is_some();
-        let has_sources = has_sources(id) || conn.peer.is_some_and(has_sources) || conn.mate.is_some_and(has_sources);
+        let of_mate = |id: usize| self.conns[id].mate.is_some_and(has_sources);
+        let has_sources = has_sources(id) || of_mate(id) || conn.peer.is_some_and(|peer| has_sources(peer) || of_mate(peer));
         if self.had_long_work && has_sources {
             return; // what stands in front is still read
         }
