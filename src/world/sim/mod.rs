@@ -256,6 +256,10 @@ impl PacketTransport for SimPackets {
         Ok(bytes)
     }
 
+    fn hears_news(&self) -> bool {
+        self.network.borrow().is_box_connected(self.id)
+    }
+
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
         let to = to.map(|to| to.ip().ok_or_else(|| not_there(to))).transpose()?;
         self.network.borrow_mut().send_packet(self.id, bytes, to).map_err(Errno::to_error)
