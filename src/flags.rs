@@ -82,6 +82,9 @@ flags! {
     PEER_ENDED = 31,
 }
 
+/// Of a datagram socket, which holds nothing back: it ends once what has come is received, and all that waits has left.
+pub(crate) const WAITS_FOR_QUIET: Flags = HOLDS_BACK;
+
 /// Of a datagram socket, which has no holds: it receives many at once.
 #[cfg(feature = "udp-batch")]
 pub(crate) const BATCHES: Flags = HELD;

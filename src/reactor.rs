@@ -184,6 +184,7 @@ impl<S> Reactor<S> {
         while !self.core.hub.cx.lists.closing.is_empty() {
             self.reap(state);
             self.core.drop_all_deferred();
+            self.core.hub.end_all(|| Reason::Shutdown); // what is the last to end
         }
         self.core.hub.free_lingering();
         self.core.is_stopped = false;

@@ -14,16 +14,8 @@ impl<K, V> Default for Table<K, V> {
 }
 
 impl<K: Copy + Ord, V> Table<K, V> {
-    #[inline]
-    fn find(&self, key: K) -> Result<usize, usize> {
-        match self.0.front() {
-            Some((first, _)) if *first == key => Ok(0), // there is often but one
-            _ => self.search(key),
-        }
-    }
-
     #[inline(never)]
-    fn search(&self, key: K) -> Result<usize, usize> {
+    fn find(&self, key: K) -> Result<usize, usize> {
         self.0.binary_search_by_key(&key, |(key, _)| *key)
     }
 
@@ -70,6 +62,9 @@ impl<K: Copy + Ord, V> Table<K, V> {
     /// The same, and where its place is: for [`check_in`](Self::check_in).
     #[inline]
     pub(crate) fn check_out(&mut self, key: K) -> Option<(usize, V)> {
+        if let Some((_, value)) = self.0.front_mut().filter(|(first, _)| *first == key) {
+            return Some((0, value.take()?)); // there is often but one
+        }
         let at = self.find(key).ok()?;
         Some((at, self.0[at].1.take()?))
     }

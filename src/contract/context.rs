@@ -459,6 +459,17 @@ impl<'a, S> Scope<'a, S> {
         self.net.close(own);
     }
 
+    /// Ends a datagram socket once what had come is received, and all that waits has left: with
+    /// [`Reason::Drained`](crate::Reason::Drained). Of a dispatcher it is [`close`](Self::close).
+    pub fn close_when_quiet(&mut self) {
+        let own = self.own;
+        if self.net.core.hub.slots.datagrams(own).is_some() {
+            self.net.core.hub.close_datagrams_when_quiet(own);
+        } else {
+            self.net.close(own);
+        }
+    }
+
     /// Sends a datagram to whoever sent the one that was received. `false`: outside of `received` and `oversized`; or it was not
     /// sent, as [`Net::send_to`] says.
     pub fn reply(&mut self, bytes: impl AsRef<[u8]>) -> bool {

@@ -6,6 +6,7 @@ use crate::world::{Batch, MESSAGE, Message, SourceAddress};
 use crate::{
     address::{Address, Target},
     bind::Bind,
+    config::Config,
     endpoint::Arrival,
     key::Key,
     panics::{Payload, discard},
@@ -22,7 +23,7 @@ use std::{
 /// What one datagram socket does: UDP, a Unix datagram socket, or one of your own, [bound](crate::Net::bind).
 ///
 /// ```text
-/// (received | oversized | failed | writable)* closed
+/// (received | oversized | failed | writable | draining)* closed
 /// ```
 ///
 /// A datagram comes whole or not at all, by itself, and perhaps twice, late, or in another order. An `Err` ends the socket with
@@ -81,6 +82,16 @@ pub trait Datagram<S = ()>: Any {
         Ok(())
     }
 
+    /// The reactor is being [drained](crate::Net::drain), and all that is no datagram socket has ended: finish what is under way,
+    /// and [close](Scope::close). The grace is the time for it. Default: it [closes when it is quiet](Scope::close_when_quiet).
+    ///
+    /// # Errors
+    /// End the socket.
+    fn draining(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Outcome {
+        scope.close_when_quiet();
+        Ok(())
+    }
+
     /// The end: the last callback, exactly once. What still waited has left if the kernel took it at once.
     fn closed(&mut self, scope: &mut Scope<'_, S>, state: &mut S, why: Reason) {}
 }
@@ -91,6 +102,7 @@ pub(crate) trait AnyDatagram<S> {
     fn oversized(&mut self, scope: &mut Scope<'_, S>, state: &mut S, bytes: &[u8], from: &Address) -> Outcome;
     fn failed(&mut self, scope: &mut Scope<'_, S>, state: &mut S, to: &Address, error: io::Error) -> Outcome;
     fn writable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Outcome;
+    fn draining(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Outcome;
     fn closed(&mut self, scope: &mut Scope<'_, S>, state: &mut S, why: Reason);
     fn type_name(&self) -> &'static str;
 }
@@ -110,6 +122,10 @@ impl<S, D: Datagram<S>> AnyDatagram<S> for D {
 
     fn writable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Outcome {
         Datagram::writable(self, scope, state)
+    }
+
+    fn draining(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Outcome {
+        Datagram::draining(self, scope, state)
     }
 
     fn closed(&mut self, scope: &mut Scope<'_, S>, state: &mut S, why: Reason) {
@@ -191,14 +207,15 @@ impl<S> Core<S> {
         let Some((at, mut datagram)) = all.table.check_out(key) else { return };
         let mut all_buffers = std::mem::take(&mut all.buffer);
         let name = datagram.type_name();
-        let room = self.hub.begin_datagrams(key);
+        let room = self.hub.begin_datagrams_turn(key);
         if all_buffers.len() < room {
             all_buffers.resize(room, 0);
         }
         let buffer = &mut all_buffers[..room];
-        let mut bytes_left = self.hub.cx.config.turn_bytes;
+        let Config { turn_datagrams: mut left, turn_bytes: mut bytes_left, .. } = self.hub.cx.config;
         let mut from = NOBODY;
-        for _ in 0..self.hub.cx.config.turn_datagrams {
+        while left > 0 && bytes_left > 0 {
+            left -= 1;
             match self.hub.next_arrival(key, buffer, &mut from) {
                 Arrival::Packet(bytes) => {
                     self.tell_datagram(key, name, "received", |core| {
@@ -208,13 +225,13 @@ impl<S> Core<S> {
                 }
                 Arrival::Nothing => break,
                 #[cfg(feature = "udp-batch")]
-                Arrival::Batch => match self.tell_batch(key, &mut *datagram, state) {
-                    Some(bytes) => bytes_left = bytes_left.saturating_sub(bytes),
-                    None => break,
-                },
+                Arrival::Batch => {
+                    let (datagrams, bytes) = self.tell_batch(key, &mut *datagram, state);
+                    (left, bytes_left) = (left.saturating_sub(datagrams), bytes_left.saturating_sub(bytes));
+                }
                 other => self.tell_rarely(key, &mut *datagram, other, state, buffer, &from),
             }
-            if bytes_left == 0 || self.hub.cx.is_share_spent() {
+            if self.hub.cx.is_share_spent() {
                 break;
             }
         }
@@ -222,7 +239,7 @@ impl<S> Core<S> {
             all.table.check_in(at, key, datagram);
             all.buffer = all_buffers;
         }
-        self.hub.end_datagrams(key);
+        self.hub.end_datagrams_turn(key);
     }
 
     #[inline]
@@ -260,36 +277,43 @@ impl<S> Core<S> {
             Arrival::Writable => {
                 self.tell_datagram(key, name, "writable", |core| datagram.writable(&mut Scope::new(core, key), state));
             }
+            Arrival::Draining => {
+                self.tell_datagram(key, name, "draining", |core| datagram.draining(&mut Scope::new(core, key), state));
+            }
             _ => unreachable!("these are not rare"),
         }
     }
 
-    /// All that has come, joined by the kernel: how many bytes that was. Nothing: none has.
+    /// All that has come, joined by the kernel: how many datagrams, and how many bytes.
     #[cfg(feature = "udp-batch")]
-    fn tell_batch(&mut self, key: Key, datagram: &mut dyn AnyDatagram<S>, state: &mut S) -> Option<usize> {
-        let mut batch = std::mem::take(&mut self.datagrams.as_mut()?.batch);
-        let mut bytes = None;
-        if let Arrival::Batch = self.hub.receive_batch(key, &mut batch) {
-            bytes = Some(batch.messages.iter().map(|message| message.bytes).sum());
-            for (message, place) in batch.messages.iter().zip(batch.bytes.chunks(MESSAGE)) {
-                self.tell_message(key, datagram, message, &place[..message.bytes], state);
+    fn tell_batch(&mut self, key: Key, datagram: &mut dyn AnyDatagram<S>, state: &mut S) -> (usize, usize) {
+        let mut batch = self.datagrams.as_mut().map(|all| std::mem::take(&mut all.batch)).unwrap_or_default();
+        let mut told = (0, 0);
+        match self.hub.receive_batch(key, &mut batch) {
+            Arrival::Batch => {
+                for (message, place) in batch.messages.iter().zip(batch.bytes.chunks(MESSAGE)) {
+                    self.tell_message(key, datagram, message, &place[..message.bytes], state);
+                    told.0 += message.bytes.div_ceil(message.stride.max(1));
+                    told.1 += message.bytes;
+                }
+                self.hub.end_batch(key);
             }
-            self.hub.end_batch(key);
+            Arrival::Nothing => {}
+            other => self.tell_rarely(key, datagram, other, state, &[], &NOBODY),
         }
         if let Some(all) = self.datagrams.as_mut() {
             all.batch = batch;
         }
-        bytes
+        told
     }
 
     #[cfg(feature = "udp-batch")]
     fn tell_message(&mut self, key: Key, datagram: &mut dyn AnyDatagram<S>, message: &Message, bytes: &[u8], state: &mut S) {
         let (name, from) = (datagram.type_name(), &message.from);
-        let source = message.to.zip(from.ip()).map(|(ours, to)| SourceAddress { ours, to });
+        self.hub.begin_message(key, message.to.zip(from.ip()).map(|(ours, to)| SourceAddress { ours, to }));
         let empty = bytes.is_empty().then_some(bytes);
         for one in bytes.chunks(message.stride.max(1)).chain(empty) {
-            let told = self.hub.receive_one_of_batch(key, one.len(), source);
-            match told {
+            match self.hub.receive_one_of_batch(key, one.len()) {
                 Arrival::Packet(_) => self.tell_datagram(key, name, "received", |core| {
                     datagram.received(&mut Scope::from(core, key, from).sent_to(message.to), state, one, from)
                 }),
@@ -303,7 +327,7 @@ impl<S> Core<S> {
 
     fn finish_datagrams(&mut self, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
         self.hub.cx.stats.closed.count(&why);
-        self.hub.finish_datagrams(key, why.is_clean());
+        self.hub.finish_datagrams(key, &why);
         let Some(mut datagram) = self.datagrams.as_mut().and_then(|all| all.table.remove(key)) else { return Ok(()) };
         let name = datagram.type_name();
         let closed = self.run_guarded(Some(key), name, "closed", |net| {

@@ -1,21 +1,25 @@
 //! Datagram sockets: opening them, sending by key, and the end of one.
 
 use super::Hub;
-#[cfg(feature = "udp-batch")]
-use crate::world::{Batch, MESSAGE, SourceAddress};
 use crate::{
     address::{Address, Target},
     bind::Bind,
     endpoint::{Arrival, DatagramSocket, Entry},
     key::Key,
+    reason::Reason,
     world::{Interface, Opened, PacketSocket, PacketTransport, wants_descriptor},
+};
+#[cfg(feature = "udp-batch")]
+use crate::{
+    config::Config,
+    world::{Batch, MESSAGE, MESSAGES_MAX, SourceAddress},
 };
 use socket2::SockRef;
 use std::{io, net::IpAddr};
 
-/// So many messages are received at once, at most.
+/// So many datagrams the kernel joins at most (UDP_MAX_SEGMENTS of Linux).
 #[cfg(feature = "udp-batch")]
-const MESSAGES_MAX: usize = 32;
+const JOINED_MAX: usize = 64;
 
 impl Hub {
     pub(crate) fn bind(&mut self, at: Option<&Target>, options: &Bind) -> io::Result<Key> {
@@ -48,7 +52,16 @@ impl Hub {
         log::info!(target: "mainspring", "{key} takes datagrams on {}", opened.local);
         self.slots.insert(DatagramSocket::new(key, opened, options));
         self.counts.datagrams += 1;
+        if self.drains_datagrams() {
+            self.owe_datagrams_draining(key);
+        }
         key
+    }
+
+    pub(super) fn owe_datagrams_draining(&mut self, key: Key) {
+        if let Some(socket) = self.slots.datagrams(key) {
+            socket.owe_draining(&mut self.cx);
+        }
     }
 
     /// Whether it has left, waits, or is to be told as failed.
@@ -72,17 +85,20 @@ impl Hub {
 
     /// Its turn begins: what waits leaves. How large a buffer it needs.
     #[inline]
-    pub(crate) fn begin_datagrams(&mut self, key: Key) -> usize {
+    pub(crate) fn begin_datagrams_turn(&mut self, key: Key) -> usize {
         self.cx.lent.has_spent = false;
         let Some(socket) = self.slots.datagrams(key) else { return 0 };
-        socket.flush(&mut self.cx);
+        socket.begin_turn(&mut self.cx);
         socket.room()
     }
 
     /// Whatever has come, at once.
     #[cfg(feature = "udp-batch")]
     pub(crate) fn receive_batch(&mut self, key: Key, batch: &mut Batch) -> Arrival {
-        let messages = (self.cx.config.turn_bytes / MESSAGE).clamp(1, MESSAGES_MAX);
+        let Config { turn_bytes, turn_datagrams, turn_time, .. } = self.cx.config;
+        // Each has up to 64 datagrams, and none of them can be left for the next turn.
+        let most = (turn_bytes / MESSAGE).min(turn_datagrams / JOINED_MAX);
+        let messages = if turn_time.is_some() { 1 } else { most.clamp(1, MESSAGES_MAX) };
         batch.bytes.resize(messages * MESSAGE, 0);
         match self.slots.datagrams(key) {
             Some(socket) => socket.receive_batch(batch, &mut self.cx),
@@ -90,30 +106,39 @@ impl Hub {
         }
     }
 
-    /// One of those, and what is sent to its sender meanwhile leaves from where it was sent to.
+    /// Those of one message are told: what is sent to their sender meanwhile leaves from where they were sent to.
     #[cfg(feature = "udp-batch")]
-    pub(crate) fn receive_one_of_batch(&mut self, key: Key, bytes: usize, source: Option<SourceAddress>) -> Arrival {
+    pub(crate) fn begin_message(&mut self, key: Key, source: Option<SourceAddress>) {
+        if let Some(socket) = self.slots.datagrams(key) {
+            socket.socket.set_source(source);
+        }
+    }
+
+    /// One of those.
+    #[cfg(feature = "udp-batch")]
+    pub(crate) fn receive_one_of_batch(&mut self, key: Key, bytes: usize) -> Arrival {
         match self.slots.datagrams(key) {
-            Some(socket) => {
-                socket.socket.set_source(source);
-                socket.receive_one_of_batch(bytes, &mut self.cx)
-            }
+            Some(socket) => socket.receive_one_of_batch(bytes, &mut self.cx),
             None => Arrival::Nothing,
         }
     }
 
     #[cfg(feature = "udp-batch")]
     pub(crate) fn end_batch(&mut self, key: Key) {
-        if let Some(socket) = self.slots.datagrams(key) {
-            socket.socket.set_source(None);
-        }
+        self.begin_message(key, None);
     }
 
     /// Its turn is over.
     #[inline]
-    pub(crate) fn end_datagrams(&mut self, key: Key) {
+    pub(crate) fn end_datagrams_turn(&mut self, key: Key) {
         if let Some(socket) = self.slots.datagrams(key) {
-            socket.requeue(&mut self.cx);
+            socket.end_turn(&mut self.cx);
+        }
+    }
+
+    pub(crate) fn close_datagrams_when_quiet(&mut self, key: Key) {
+        if let Some(socket) = self.slots.datagrams(key) {
+            socket.close_when_quiet(&mut self.cx);
         }
     }
 
@@ -144,9 +169,9 @@ impl Hub {
         }
     }
 
-    pub(crate) fn finish_datagrams(&mut self, key: Key, is_clean: bool) {
+    pub(crate) fn finish_datagrams(&mut self, key: Key, why: &Reason) {
         if let Some(socket) = self.slots.datagrams(key) {
-            socket.finish(is_clean, &mut self.cx);
+            socket.finish(why, &mut self.cx);
         }
     }
 }

@@ -17,8 +17,10 @@ pub(crate) enum Drain {
     Accepted,
     /// Those that we opened for them finish too.
     Opened,
-    /// Nothing is left but what is no connection.
+    /// Nothing is left but what is no connection: that ends.
     Rest,
+    /// Nothing is left but datagram sockets, by which all others may have answered to the last: these finish.
+    Datagrams,
 }
 
 impl Hub {
@@ -79,7 +81,25 @@ impl Hub {
             self.drain = Some(Drain::Rest);
         }
         if self.drain == Some(Drain::Rest) && accepted + opened == 0 {
-            self.end_all(|| Reason::Shutdown); // also what `closed` has opened meanwhile
+            self.end_all_but_datagrams(|| Reason::Shutdown); // also what `closed` has opened meanwhile
+        }
+        if self.drain == Some(Drain::Rest) && self.counts.has_datagrams_alone() {
+            self.drain = Some(Drain::Datagrams);
+            self.ask_datagrams_to_drain();
+        }
+        if self.drain == Some(Drain::Datagrams) && self.cx.is_shut {
+            self.end_all_datagrams();
+        }
+    }
+
+    /// Whether one that is bound now is asked to finish at once.
+    pub(super) fn drains_datagrams(&self) -> bool {
+        self.drain == Some(Drain::Datagrams)
+    }
+
+    fn ask_datagrams_to_drain(&mut self) {
+        for key in self.slots.all_keys() {
+            self.owe_datagrams_draining(key);
         }
     }
 
@@ -145,12 +165,29 @@ impl Hub {
         }
     }
 
-    /// Everything that has not begun to end does now, connections first.
+    /// Everything that has not begun to end does now, connections first; datagram sockets when they are all that is left, because
+    /// others may answer by them in their `closed`: ask again.
     pub(crate) fn end_all(&mut self, why: fn() -> Reason) {
-        let (conns, rest): (Vec<Key>, Vec<Key>) =
-            self.slots.all_keys().into_iter().partition(|&key| self.slots.conn(key).is_some());
+        self.end_all_but_datagrams(why);
+        if self.counts.has_datagrams_alone() {
+            self.end_all_datagrams();
+        }
+    }
+
+    fn end_all_but_datagrams(&mut self, why: fn() -> Reason) {
+        let kind = |key: Key| self.slots.get(key).and_then(Entry::kind);
+        let others = self.slots.all_keys().into_iter().filter(|&key| kind(key) != Some(Kind::Datagrams));
+        let (conns, rest): (Vec<Key>, Vec<Key>) = others.partition(|&key| self.slots.conn(key).is_some());
         for key in conns.into_iter().chain(rest) {
             self.end(key, why());
+        }
+    }
+
+    fn end_all_datagrams(&mut self) {
+        for key in self.slots.all_keys() {
+            if self.slots.datagrams(key).is_some() {
+                self.end(key, Reason::Shutdown);
+            }
         }
     }
 }

@@ -65,6 +65,11 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Nothing else is left.
+    pub(crate) fn has_datagrams_alone(&self) -> bool {
+        self.handlers() == self.datagrams
+    }
+
     pub(crate) fn handlers(&self) -> usize {
         self.accepted + self.opened + self.listeners + self.dispatchers + self.datagrams
     }

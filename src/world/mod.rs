@@ -19,7 +19,7 @@ use crate::{
 };
 pub(crate) use os::OsWorld;
 #[cfg(feature = "udp-batch")]
-pub(crate) use packets::{Batch, MESSAGE, Message, SourceAddress};
+pub(crate) use packets::{Batch, MESSAGE, MESSAGES_MAX, Message, SourceAddress};
 pub(crate) use packets::{BindHow, Opened, PacketTransport};
 pub use packets::{Interface, PacketSocket};
 use std::{

@@ -111,8 +111,6 @@ pub(crate) struct Opened {
     /// Where it really is (port 0).
     pub(crate) local: Address,
     pub(crate) peer: Option<Address>,
-    /// Its peer can end, and then there is nothing to be received for ever: SEQPACKET.
-    pub(crate) has_end: bool,
     /// It receives many at once: [`PacketTransport::recv_batch`].
     pub(crate) batches: bool,
 }
@@ -120,10 +118,15 @@ pub(crate) struct Opened {
 /// What moves packets. It is registered for reading; for writing only while that is asked for, because the kernel reports
 /// every packet that leaves.
 pub(crate) trait PacketTransport {
-    /// The next one: its first bytes if `buf` has no room for all. From whom it is, is written to `from`.
+    /// The next one: its first bytes if `buf` has no room for all. From whom it is, is written to `from`. `UnexpectedEof`: its peer
+    /// has ended, as only one of SEQPACKET can.
     fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize>;
     /// Whole or not at all. To nobody in particular: to its peer.
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()>;
+    /// Whether an error may be of an earlier one: ICMP's news of who is connected.
+    fn hears_news(&self) -> bool {
+        false
+    }
     /// As many pieces of this size as leave at once, the first ones; how many bytes have left. An error is of the first piece.
     fn send_segments(&mut self, bytes: &[u8], segment: usize, to: Option<&Address>) -> io::Result<usize> {
         let first = &bytes[..segment.min(bytes.len())];
@@ -162,6 +165,10 @@ pub(crate) struct Batch {
     pub(crate) bytes: Vec<u8>,
     pub(crate) messages: Vec<Message>,
 }
+
+/// So many messages are received at once, at most.
+#[cfg(feature = "udp-batch")]
+pub(crate) const MESSAGES_MAX: usize = 32;
 
 /// What the kernel gives as one message at most.
 #[cfg(feature = "udp-batch")]

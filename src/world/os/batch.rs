@@ -2,7 +2,7 @@
 //! what is sent as one (GSO).
 
 use super::{
-    super::{Batch, Interface, MESSAGE, Message, PacketTransport, SourceAddress},
+    super::{Batch, Interface, MESSAGE, MESSAGES_MAX, Message, PacketTransport, SourceAddress},
     packets::{IpPackets, mapped, unmapped},
 };
 use crate::address::Address;
@@ -16,8 +16,8 @@ use std::{
 /// What one message may have, however many datagrams that are.
 const SENT_MAX: usize = 65_507;
 
-/// How many messages are received by one system call.
-const MESSAGES_MAX: usize = 32;
+/// So often in a row a message of many may be refused until none is tried any more.
+const REFUSALS_MAX: u32 = 3;
 
 pub(super) struct BatchPackets {
     one_by_one: IpPackets,
@@ -25,6 +25,8 @@ pub(super) struct BatchPackets {
     /// It has every address, so that a reply has to be told from which.
     is_anywhere: bool,
     source: Option<SourceAddress>,
+    /// Messages of many that were refused, in a row, and each of the many was not.
+    refusals: u32,
 }
 
 impl BatchPackets {
@@ -32,7 +34,7 @@ impl BatchPackets {
     /// For what the system says of the options that this takes.
     pub(super) fn new(one_by_one: IpPackets, is_anywhere: bool) -> io::Result<Self> {
         let state = UdpSocketState::new(one_by_one.udp().into())?;
-        Ok(Self { one_by_one, state, is_anywhere, source: None })
+        Ok(Self { one_by_one, state, is_anywhere, source: None, refusals: 0 })
     }
 
     /// As the socket has addresses.
@@ -52,7 +54,8 @@ impl BatchPackets {
         sent.or_else(|error| self.one_by_one.look_at(error))
     }
 
-    /// Of a message of many datagrams: some interfaces cannot cut it, which shows only now.
+    /// Of a message of many, which some interfaces cannot cut: each is sent by itself. quinn-udp takes such an error for one of the
+    /// interface, for ever; it may as well be one of the address that somebody has given.
     #[cold]
     fn send_first(&mut self, bytes: &[u8], segment: usize, to: Option<&Address>, error: io::Error) -> io::Result<usize> {
         #[cfg(unix)]
@@ -62,12 +65,26 @@ impl BatchPackets {
         if !is_refused {
             return Err(error);
         }
-        log::info!(target: "mainspring", "datagrams are sent one by one: the interface does not cut them ({error})");
-        self.send_to(&bytes[..segment], to).map(|()| segment)
+        let sent = self.send_to(&bytes[..segment], to);
+        self.refusals += u32::from(sent.is_ok());
+        if self.refusals < REFUSALS_MAX {
+            self.state = UdpSocketState::new(self.one_by_one.udp().into())?;
+        } else if self.refusals == REFUSALS_MAX {
+            log::info!(target: "mainspring", "datagrams are sent one by one: the interface does not cut them ({error})");
+        }
+        sent.map(|()| segment)
     }
 }
 
+fn is_of_many(ip: IpAddr) -> bool {
+    ip.is_multicast() || matches!(ip, IpAddr::V4(ip) if ip.is_broadcast())
+}
+
 impl PacketTransport for BatchPackets {
+    fn hears_news(&self) -> bool {
+        self.one_by_one.hears_news()
+    }
+
     fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize> {
         self.one_by_one.recv_from(buf, from)
     }
@@ -77,6 +94,10 @@ impl PacketTransport for BatchPackets {
         let mut metas = [RecvMeta::default(); MESSAGES_MAX];
         let metas = &mut metas[..slices.len()];
         let socket = self.one_by_one.udp();
+        // quinn-udp passes over news of an earlier one.
+        if let (Some(_), Some(news)) = (self.one_by_one.peer(), socket.take_error()?) {
+            return Err(news);
+        }
         let received = socket.try_io(|| self.state.recv(socket.into(), &mut slices, metas));
         let count = received.or_else(|error| self.one_by_one.look_at(error))?;
         let of = |meta: &RecvMeta| Message {
@@ -106,15 +127,17 @@ impl PacketTransport for BatchPackets {
             return self.send_to(first, to).map(|()| first.len());
         };
         match self.transmit(sent, Some(segment), to_ip) {
-            Ok(()) => Ok(sent.len()),
+            Ok(()) => {
+                self.refusals = 0;
+                Ok(sent.len())
+            }
             Err(error) => self.send_first(bytes, segment, to, error),
         }
     }
 
     fn set_source(&mut self, source: Option<SourceAddress>) {
-        if self.is_anywhere {
-            self.source = source;
-        }
+        // What was sent to a group is answered from an address of ours.
+        self.source = source.filter(|source| self.is_anywhere && !is_of_many(source.ours));
     }
 
     fn source_of(&self, to: Option<&Address>) -> Option<SourceAddress> {

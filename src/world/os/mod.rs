@@ -3,6 +3,8 @@
 
 mod tcp;
 mod packets;
+#[cfg(unix)]
+mod sequenced;
 #[cfg(feature = "udp-batch")]
 mod batch;
 #[cfg(unix)]

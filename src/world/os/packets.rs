@@ -1,11 +1,11 @@
 //! Sockets that carry packets: UDP, Unix datagrams, and those that the program has opened itself.
 
-#[cfg(unix)]
-use super::socket_file::SocketFile;
 use super::{
     super::{ARMS_BY_ITSELF, BindHow, Interface, Opened, PacketSocket, PacketTransport, packets::not_there},
     unsupported,
 };
+#[cfg(unix)]
+use super::{sequenced::SequencedPackets, socket_file::SocketFile};
 use crate::address::Address;
 #[cfg(unix)]
 use mio::net::UnixDatagram;
@@ -53,7 +53,7 @@ fn bind_udp(at: SocketAddr, how: &BindHow, registry: Rc<Registry>, token: usize)
 
 fn connect_ip(socket: &Socket, peer: SocketAddr, is_v6: bool) -> io::Result<SocketAddr> {
     socket.connect(&if is_v6 { mapped(peer) } else { peer }.into())?;
-    Ok(peer)
+    Ok(unmapped(peer))
 }
 
 fn set_options(socket: &Socket, how: &BindHow) -> io::Result<()> {
@@ -129,13 +129,13 @@ fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, how: &BindHow, registry: R
     let socket = UdpSocket::from_std(socket.into());
     let packets =
         IpPackets { socket: Registered::new(socket, registry, token)?, is_v6: local.is_ipv6(), peer: peer.map(Box::new) };
-    let (local_at, peer) = (Address::Ip(local), peer.map(Address::Ip));
+    let (local_at, peer) = (Address::Ip(unmapped(local)), peer.map(Address::Ip));
     #[cfg(feature = "udp-batch")]
     if how.batches {
         let packets = super::batch::BatchPackets::new(packets, local.ip().is_unspecified())?;
-        return Ok(Opened { socket: Box::new(packets), local: local_at, peer, has_end: false, batches: true });
+        return Ok(Opened { socket: Box::new(packets), local: local_at, peer, batches: true });
     }
-    Ok(Opened { socket: Box::new(packets), local: local_at, peer, has_end: false, batches: false })
+    Ok(Opened { socket: Box::new(packets), local: local_at, peer, batches: false })
 }
 
 /// Netlink, and whatever else has addresses that are none of ours: it is read and written without.
@@ -143,7 +143,7 @@ fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, how: &BindHow, registry: R
 fn adopt_other(socket: Socket, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
     let socket = UdpSocket::from_std(socket.into());
     let packets = PlainPackets(Registered::new(socket, registry, token)?);
-    Ok(Opened { socket: Box::new(packets), local: Address::Fd, peer: Some(Address::Fd), has_end: false, batches: false })
+    Ok(Opened { socket: Box::new(packets), local: Address::Fd, peer: Some(Address::Fd), batches: false })
 }
 
 #[cfg(unix)]
@@ -156,16 +156,18 @@ fn adopt_unix(
     registry: Rc<Registry>,
     token: usize,
 ) -> io::Result<Opened> {
-    let has_end = kind == Type::SEQPACKET;
     let socket = UnixDatagram::from_std(std::os::fd::OwnedFd::from(socket).into());
     let socket = Registered::new(socket, registry, token)?;
-    let packets = UnixPackets { _file: file, socket, peer: peer.clone(), has_end };
-    Ok(Opened { socket: Box::new(packets), local, peer, has_end, batches: false })
+    let packets: Box<dyn PacketTransport> = match kind {
+        Type::SEQPACKET => Box::new(SequencedPackets::new(socket, peer.clone())),
+        _ => Box::new(UnixPackets { _file: file, socket, peer: peer.clone() }),
+    };
+    Ok(Opened { socket: packets, local, peer, batches: false })
 }
 
 /// A socket that the selector knows. mio's own are armed again by themselves when they answer `WouldBlock`.
-struct Registered<T: Source> {
-    socket: T,
+pub(super) struct Registered<T: Source> {
+    pub(super) socket: T,
     registry: Rc<Registry>,
     token: usize,
     interests: Interest,
@@ -179,7 +181,7 @@ impl<T: Source> Registered<T> {
         Ok(this)
     }
 
-    fn want_writable(&mut self, on: bool) -> io::Result<()> {
+    pub(super) fn want_writable(&mut self, on: bool) -> io::Result<()> {
         self.interests = if on { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         match self.registry.reregister(&mut self.socket, Token(self.token), self.interests) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.register_again(),
@@ -196,8 +198,9 @@ impl<T: Source> Registered<T> {
 
     /// What a system call came to; if that was not known to the selector, it is tried again when there is something.
     #[inline]
-    fn look_at<R>(&mut self, error: io::Error) -> io::Result<R> {
-        if ARMS_BY_ITSELF || error.kind() != io::ErrorKind::NotFound {
+    pub(super) fn look_at<R>(&mut self, error: io::Error) -> io::Result<R> {
+        // A path that is not there has that kind too, and a number of the system's.
+        if ARMS_BY_ITSELF || error.kind() != io::ErrorKind::NotFound || error.raw_os_error().is_some() {
             return Err(error);
         }
         self.register_again()?;
@@ -267,6 +270,10 @@ impl PacketTransport for IpPackets {
             }
             Err(error) => self.socket.look_at(error),
         }
+    }
+
+    fn hears_news(&self) -> bool {
+        self.peer.is_some()
     }
 
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
@@ -362,7 +369,7 @@ impl PacketTransport for PlainPackets {
 }
 
 #[cfg(unix)]
-fn no_groups() -> io::Error {
+pub(super) fn no_groups() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "only UDP has multicast groups")
 }
 
@@ -372,16 +379,11 @@ struct UnixPackets {
     _file: Option<SocketFile>,
     socket: Registered<UnixDatagram>,
     peer: Option<Address>,
-    has_end: bool,
 }
 
 #[cfg(unix)]
 impl PacketTransport for UnixPackets {
     fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize> {
-        if self.has_end {
-            *from = self.peer.clone().unwrap_or(Address::Unix(None));
-            return self.socket.socket.recv(buf).or_else(|error| self.socket.look_at(error));
-        }
         let (bytes, addr) = self.socket.socket.recv_from(buf).or_else(|error| self.socket.look_at(error))?;
         *from = Address::of_unix(&addr);
         Ok(bytes)

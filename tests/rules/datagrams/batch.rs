@@ -69,7 +69,14 @@ fn a_segment_that_is_too_long_is_failed_by_itself() {
 #[cfg(feature = "udp-batch")]
 mod with_the_feature {
     use super::*;
-    use std::net::IpAddr;
+    use mainspring::Interface;
+    use quinn_udp::{RecvMeta, UdpSocketState};
+    use socket2::{Domain, Socket, Type};
+    use std::{
+        io::IoSliceMut,
+        net::{IpAddr, Ipv4Addr},
+        time::Duration,
+    };
 
     #[test]
     fn mixed_sizes_of_two_peers_and_empty_ones_come_as_they_were_sent() {
@@ -120,8 +127,8 @@ mod with_the_feature {
             [("0.0.0.0:0", "127.0.0.2", "127.0.0.1:0"), ("[::]:0", "127.0.0.3", "127.0.0.1:0"), ("[::]:0", "::1", "[::1]:0")]
         {
             let (mut reactor, mut journal) = reactor();
-            let to = std::rc::Rc::new(std::cell::Cell::new(None));
-            let inner = std::rc::Rc::clone(&to);
+            let to = Rc::new(Cell::new(None));
+            let inner = Rc::clone(&to);
             let datagram = recorder(move |scope, _| {
                 inner.set(scope.to());
                 assert!(scope.reply("answer"));
@@ -166,5 +173,86 @@ mod with_the_feature {
         until(&mut reactor, &mut journal, |journal| journal.told.len() == 1);
         assert_eq!(theirs.recv(&mut [0; 10]).expect("it is answered"), 1);
         assert!(reactor.net().is_open(key));
+    }
+
+    /// A group cannot be the source of anything.
+    #[test]
+    fn what_was_sent_to_a_group_is_answered_from_an_address_of_ours() {
+        for options in [Bind::new(), Bind::new().batch()] {
+            let (mut reactor, mut journal) = reactor();
+            let group = Ipv4Addr::new(239, 255, 77, 101);
+            let key = reactor.net().bind_with("0.0.0.0:0", options.clone(), echo()).expect("a free port");
+            reactor.net().join(key, group.into(), Interface::Address(Ipv4Addr::LOCALHOST)).expect("a group");
+            let sender = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a descriptor");
+            sender.set_multicast_if_v4(&Ipv4Addr::LOCALHOST).expect("an interface");
+            sender.set_read_timeout(Some(Duration::from_secs(2))).expect("an option");
+            let sender = UdpSocket::from(sender);
+            sender.send_to(b"who is there?", (group, local(&mut reactor, key).port())).expect("it is sent");
+            until(&mut reactor, &mut journal, |journal| !journal.told.is_empty());
+            settle(&mut reactor, &mut journal);
+            assert!(journal.failures().is_empty(), "{options:?}: {:?}", journal.told);
+            let mut buf = [0; 100];
+            assert_eq!(sender.recv(&mut buf).ok(), Some(13), "it is answered");
+        }
+    }
+
+    /// How large the first message is that the kernel has joined, and what is said of its ECN.
+    fn receive(state: &UdpSocketState, socket: &UdpSocket) -> RecvMeta {
+        let (mut buf, mut metas) = (vec![0; 1 << 16], [RecvMeta::default()]);
+        socket.set_nonblocking(false).expect("an option");
+        state.recv(socket.into(), &mut [IoSliceMut::new(&mut buf)], &mut metas).expect("something has come");
+        metas[0]
+    }
+
+    /// Anybody can send from port 0, which cannot be answered.
+    #[test]
+    fn one_who_cannot_be_sent_to_does_not_take_the_cutting_from_the_others() {
+        let (mut reactor, _) = reactor();
+        let peer = peer();
+        let state = UdpSocketState::new((&peer).into()).expect("a socket");
+        let at = Address::Ip(peer.local_addr().expect("it is bound"));
+        let key = reactor.net().bind_with("127.0.0.1:0", Bind::new().batch(), silent()).expect("a free port");
+        assert!(reactor.net().send_segments(key, &at, [1; 1_000], 100));
+        assert_eq!(receive(&state, &peer).len, 1_000, "they leave as one");
+        let nowhere = Address::Ip("127.0.0.1:0".parse().expect("a literal"));
+        assert!(reactor.net().send_segments(key, &nowhere, [2; 1_000], 100));
+        assert!(reactor.net().send_segments(key, &at, [3; 1_000], 100));
+        assert_eq!(receive(&state, &peer).len, 1_000, "they leave as one again");
+    }
+
+    /// docs/datagrams.md: a turn has `Config::turn_datagrams` of them. Those that come as one may come to more, but not by far.
+    #[test]
+    fn a_turn_has_no_more_datagrams_than_it_may() {
+        let config = mainspring::Config::new().turn_datagrams(8);
+        let (mut reactor, mut journal) = (Reactor::with_config(config).expect("a selector"), Journal::default());
+        let options = Bind::new().batch().buffers(4 << 20, None);
+        let key = reactor.net().bind_with("127.0.0.1:0", options, silent()).expect("a free port");
+        let sender = reactor.net().bind_with("127.0.0.1:0", Bind::new().batch(), silent()).expect("a free port");
+        let at = Address::Ip(local(&mut reactor, key));
+        for _ in 0..40 {
+            assert!(reactor.net().send_segments(sender, &at, [1; 640], 10));
+        }
+        while journal.told.is_empty() {
+            reactor.turn(&mut journal, PATIENCE).expect("the selector works");
+        }
+        assert!(journal.told.len() <= 8 + 64, "{} in one turn", journal.told.len());
+    }
+
+    /// And no more time.
+    #[test]
+    fn a_turn_takes_no_more_time_than_it_may_but_for_one_callback() {
+        let config = mainspring::Config::new().turn_time(Duration::from_nanos(1));
+        let (mut reactor, mut journal) = (Reactor::with_config(config).expect("a selector"), Journal::default());
+        let options = Bind::new().batch();
+        let key = reactor.net().bind_with("127.0.0.1:0", options, silent()).expect("a free port");
+        let sender = reactor.net().bind_with("127.0.0.1:0", Bind::new().batch(), silent()).expect("a free port");
+        let at = Address::Ip(local(&mut reactor, key));
+        for _ in 0..3 {
+            assert!(reactor.net().send_segments(sender, &at, [1; 640], 10));
+        }
+        while journal.told.is_empty() {
+            reactor.turn(&mut journal, PATIENCE).expect("the selector works");
+        }
+        assert!(journal.told.len() <= 64, "{} in one turn", journal.told.len());
     }
 }

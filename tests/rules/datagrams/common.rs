@@ -3,8 +3,11 @@
 pub(super) use crate::common::{PATIENCE, settle, until};
 pub(super) use mainspring::{Address, Bind, Datagram, Full, Key, Outcome, Reactor, Reason, Scope};
 pub(super) use std::{
+    cell::{Cell, RefCell},
     io::{self, ErrorKind},
     net::{SocketAddr, UdpSocket},
+    rc::Rc,
+    time::Duration,
 };
 
 /// What it was called with.
@@ -134,4 +137,9 @@ pub(super) fn hears(socket: &UdpSocket) -> Vec<u8> {
     let (bytes, _) = socket.recv_from(&mut buf).expect("somebody answers");
     buf.truncate(bytes);
     buf
+}
+
+/// Whether it has been told its end.
+pub(super) fn closed(journal: &Journal, key: Key) -> bool {
+    journal.of(key).iter().any(|told| matches!(told, Told::Closed(_)))
 }

@@ -1,5 +1,5 @@
 use super::common::*;
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::os::unix::net::UnixDatagram;
 
 #[test]
 fn run_goes_on_while_there_is_one_and_a_drain_ends_it() {
@@ -8,7 +8,63 @@ fn run_goes_on_while_there_is_one_and_a_drain_ends_it() {
     assert!(reactor.turn(&mut journal, Duration::ZERO).expect("the selector works"), "something may come");
     reactor.net().drain(Duration::from_secs(60));
     reactor.run(&mut journal).expect("the selector works");
-    assert_eq!(journal.of(key), [Told::Closed(Reason::Shutdown.to_string())]);
+    assert_eq!(journal.of(key), [Told::Closed(Reason::Drained.to_string())]);
+}
+
+/// As of streams: what had come is received, and what waits leaves.
+#[test]
+fn what_had_come_when_a_drain_begins_is_received_and_answered() {
+    let (mut reactor, mut journal) = reactor();
+    let options = Bind::new().buffers(4 << 20, 4 << 20);
+    let key = reactor.net().bind_with("127.0.0.1:0", options, echo()).expect("a free port");
+    let (to, peer) = (local(&mut reactor, key), peer());
+    for _ in 0..500 {
+        peer.send_to(b"x", to).expect("it is sent");
+    }
+    reactor.net().drain(Duration::from_secs(60));
+    reactor.run(&mut journal).expect("the selector works");
+    let told = journal.of(key);
+    assert_eq!((told.len(), told.last()), (501, Some(&Told::Closed(Reason::Drained.to_string()))));
+    assert_eq!(reactor.stats().datagrams_out, 500);
+}
+
+/// One that finishes in `draining` is waited for, and no longer than the grace.
+#[test]
+fn who_drains_by_itself_is_waited_for() {
+    struct Asks(Address);
+    impl Datagram<Vec<String>> for Asks {
+        fn received(&mut self, scope: &mut Scope<'_, Vec<String>>, log: &mut Vec<String>, _: &[u8], _: &Address) -> Outcome {
+            log.push("answered".into());
+            scope.close();
+            Ok(())
+        }
+        fn draining(&mut self, scope: &mut Scope<'_, Vec<String>>, log: &mut Vec<String>) -> Outcome {
+            log.push("draining".into());
+            let key = scope.key;
+            scope.net.send_to(key, &self.0, "one question more");
+            Ok(())
+        }
+        fn closed(&mut self, _: &mut Scope<'_, Vec<String>>, log: &mut Vec<String>, why: Reason) {
+            log.push(why.to_string());
+        }
+    }
+    for answers in [true, false] {
+        let (mut reactor, mut log) = (Reactor::new().expect("a selector"), Vec::new());
+        let peer = peer();
+        let to = Address::Ip(peer.local_addr().expect("it is bound"));
+        reactor.net().bind("127.0.0.1:0", Asks(to)).expect("a free port");
+        reactor.net().drain(if answers { PATIENCE } else { Duration::from_millis(50) });
+        until(&mut reactor, &mut log, |log| !log.is_empty());
+        let mut buf = [0; 100];
+        let (_, from) = peer.recv_from(&mut buf).expect("it asks");
+        if answers {
+            peer.send_to(b"answer", from).expect("it is sent");
+        }
+        reactor.run(&mut log).expect("the selector works");
+        let wanted: &[&str] =
+            if answers { &["draining", "answered", "finished"] } else { &["draining", "the reactor was shut down"] };
+        assert_eq!(log, wanted);
+    }
 }
 
 /// What others say in their `closed` still leaves.
@@ -149,4 +205,151 @@ fn a_thousand_rounds_of_bind_and_close_leave_no_descriptor() {
     (0..1_000).for_each(|_| round());
     // Other tests of this process open and close some meanwhile.
     assert!(open() < before + 500, "{} descriptors, and {before} before", open());
+}
+
+/// by an `Err` too, what waits to be sent leaves if the kernel takes it at once.
+#[test]
+fn what_waits_leaves_when_an_err_ends_the_socket() {
+    for fails in [false, true] {
+        let (slow, other) = UnixDatagram::pair().expect("two descriptors");
+        slow.set_nonblocking(true).expect("a socket option");
+        let slow = Rc::new(slow);
+        let inner = Rc::clone(&slow);
+        let (mut reactor, mut journal) = reactor();
+        let datagram = recorder(move |scope, told| {
+            let Told::Received(..) = told else { return Ok(()) };
+            while inner.recv(&mut [0; 10]).is_ok() {}
+            if fails {
+                return Err("on purpose".into());
+            }
+            scope.close();
+            Ok(())
+        });
+        let key = reactor.net().bind_on(other, Bind::new(), datagram).expect("a socket of packets");
+        while reactor.net().connections()[0].queued == 0 {
+            assert!(reactor.net().send(key, "fill"));
+        }
+        slow.send(b"end").expect("it is sent");
+        until(&mut reactor, &mut journal, |journal| closed(journal, key));
+        assert_eq!(slow.recv(&mut [0; 10]).ok(), Some(4), "what waited, by an Err: {fails}");
+    }
+}
+
+/// a drain, and a shutdown, end it last; until then others may answer by it.
+#[test]
+fn others_may_answer_by_it_until_they_have_ended() {
+    use mainspring::{Context, Dispatcher, Protocol, Source};
+    use std::os::fd::AsFd;
+
+    struct Last(Key, Address);
+    impl Protocol<Journal> for Last {
+        fn closed(&mut self, ctx: &mut Context<'_, Journal>, _: &mut Journal, _: Reason) {
+            ctx.net.send_to(self.0, &self.1, "connection");
+        }
+    }
+    struct Watch(UnixDatagram, Key, Address);
+    impl Dispatcher<Journal> for Watch {
+        fn source(&mut self) -> Source<'_> {
+            Source::Fd(self.0.as_fd())
+        }
+        fn closed(&mut self, scope: &mut Scope<'_, Journal>, _: &mut Journal, _: Reason) {
+            scope.net.send_to(self.1, &self.2, "dispatcher");
+        }
+    }
+    struct Quiet;
+    impl Protocol<Journal> for Quiet {}
+
+    let mut wrong = Vec::new();
+    for (drains, dispatches) in [(true, false), (false, false), (true, true), (false, true)] {
+        let (mut reactor, mut journal) = reactor();
+        let peer = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let to = Address::Ip(peer.local_addr().expect("it is bound"));
+        peer.set_nonblocking(true).expect("a socket option");
+        let key = reactor.net().bind("127.0.0.1:0", silent()).expect("a free port");
+        if dispatches {
+            let (ours, _) = UnixDatagram::pair().expect("two descriptors");
+            reactor.net().watch(Watch(ours, key, to)).expect("it can be watched");
+        } else {
+            let listener = reactor.net().listen("127.0.0.1:0", || Quiet).expect("a free port");
+            let at = reactor.net().local(listener).and_then(Address::ip).expect("it listens");
+            reactor.net().connect(at, Last(key, to));
+            settle(&mut reactor, &mut journal);
+        }
+        if drains {
+            reactor.net().drain(Duration::from_secs(60));
+            reactor.run(&mut journal).expect("the selector works");
+        } else {
+            reactor.shutdown(&mut journal);
+        }
+        if peer.recv(&mut [0; 20]).is_err() {
+            wrong.push((if drains { "drain" } else { "shutdown" }, if dispatches { "dispatcher" } else { "connection" }));
+        }
+    }
+    assert!(wrong.is_empty(), "not heard: {wrong:?}");
+}
+
+#[test]
+fn a_panic_that_propagates_ends_the_socket_first_and_the_others_go_on() {
+    let config = mainspring::Config::new().panics(mainspring::Panics::Propagate).turn_datagrams(1).turn_bytes(1);
+    let (mut reactor, mut journal) = (Reactor::with_config(config).expect("a selector"), Journal::default());
+    let panics = recorder(|_, told| if matches!(told, Told::Received(..)) { panic!("on purpose") } else { Ok(()) });
+    let key = reactor.net().bind("127.0.0.1:0", panics).expect("a free port");
+    let other = reactor.net().bind("127.0.0.1:0", echo()).expect("a free port");
+    let (to, other_at, peer) = (local(&mut reactor, key), local(&mut reactor, other), peer());
+    peer.send_to(b"x", to).expect("it is sent");
+    peer.send_to(b"x", to).expect("it is sent");
+    let turned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        (0..10).for_each(|_| _ = reactor.turn(&mut journal, PATIENCE).expect("the selector works"));
+    }));
+    assert!(turned.is_err() && journal.of(key).len() == 2 && closed(&journal, key), "{:?}", journal.told);
+    peer.send_to(b"ping", other_at).expect("it is sent");
+    until(&mut reactor, &mut journal, |journal| journal.of(other).len() == 1);
+    assert_eq!(hears(&peer), b"ping");
+}
+
+/// It ends others, itself, and is ended by others, in each callback; each `closed` comes once, and is the last.
+#[test]
+fn who_ends_itself_and_others_anywhere_is_told_its_end_once_and_last() {
+    for which in 0..3 {
+        let (mut reactor, mut journal) = reactor();
+        let keys: Rc<RefCell<Vec<Key>>> = Rc::default();
+        let make = || {
+            let keys = Rc::clone(&keys);
+            recorder(move |scope: &mut Scope<'_, Journal>, told: &Told| {
+                let is_it = match told {
+                    Told::Received(..) => which == 0,
+                    Told::Failed(..) => which == 1,
+                    Told::Closed(_) => which == 2,
+                    _ => false,
+                };
+                if is_it {
+                    for &key in &*keys.borrow() {
+                        scope.net.abort(key);
+                        scope.net.send_to(key, &Address::Fd, "x");
+                    }
+                }
+                Ok(())
+            })
+        };
+        for _ in 0..3 {
+            let key = reactor.net().bind("127.0.0.1:0", make()).expect("a free port");
+            keys.borrow_mut().push(key);
+        }
+        let peer = peer();
+        for &key in &*keys.borrow() {
+            let at = local(&mut reactor, key);
+            peer.send_to(b"x", at).expect("it is sent");
+            reactor.net().send_to(key, &Address::Fd, "x");
+        }
+        if which == 2 {
+            reactor.net().close(keys.borrow()[1]);
+        }
+        until(&mut reactor, &mut journal, |journal| keys.borrow().iter().all(|&key| closed(journal, key)));
+        settle(&mut reactor, &mut journal);
+        for &key in &*keys.borrow() {
+            let told = journal.of(key);
+            assert_eq!(told.iter().filter(|told| matches!(told, Told::Closed(_))).count(), 1);
+            assert!(matches!(told.last(), Some(Told::Closed(_))), "{told:?}");
+        }
+    }
 }

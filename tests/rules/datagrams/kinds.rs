@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// A folder of the test's own, which goes with it.
@@ -489,4 +489,101 @@ fn a_socket_of_the_programs_own_is_connected_if_a_peer_is_asked_for() {
     assert!(journal.told.is_empty());
     let error = reactor.net().bind_to(folder.path("nobody").as_path(), silent()).expect_err("nobody is there");
     assert!(error.to_string().starts_with("cannot exchange datagrams with unix:"), "{error}");
+}
+
+/// Its end is no empty message, also if the selector has not said yet that it has come.
+#[test]
+fn the_end_of_a_sequenced_peer_amid_a_turn_is_no_empty_message() {
+    let (mut reactor, mut journal) = reactor();
+    let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).expect("two descriptors");
+    theirs.send(b"one").expect("it is sent");
+    let theirs = RefCell::new(Some(theirs));
+    let datagram = recorder(move |_, _| {
+        theirs.borrow_mut().take();
+        Ok(())
+    });
+    let key = reactor.net().bind_on(ours, Bind::new(), datagram).expect("a socket of packets");
+    until(&mut reactor, &mut journal, |journal| closed(journal, key));
+    assert_eq!(journal.received().len(), 1, "messages that nobody has sent");
+}
+
+#[test]
+fn what_a_sequenced_peer_sent_after_an_empty_message_comes_before_its_end() {
+    let (mut reactor, mut journal) = reactor();
+    let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).expect("two descriptors");
+    let key = reactor.net().bind_on(ours, Bind::new(), silent()).expect("a socket of packets");
+    for bytes in [&b"one"[..], b"", b"last"] {
+        theirs.send(bytes).expect("it is sent");
+    }
+    drop(theirs);
+    until(&mut reactor, &mut journal, |journal| closed(journal, key));
+    assert_eq!(journal.received(), [&b"one"[..], b"", b"last"]);
+}
+
+/// One that was refused is one, and told once.
+#[test]
+fn a_unix_peer_that_has_gone_fails_each_datagram_once() {
+    let path = std::env::temp_dir().join(format!("mainspring-review-gone-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let theirs = UnixDatagram::bind(&path).expect("a free path");
+    let (mut reactor, mut journal) = reactor();
+    let key = reactor.net().bind_to(path.as_path(), silent()).expect("somebody is there");
+    drop(theirs);
+    assert!(reactor.net().send(key, "x"));
+    until(&mut reactor, &mut journal, |journal| !journal.told.is_empty());
+    settle(&mut reactor, &mut journal);
+    let _ = std::fs::remove_file(&path);
+    assert_eq!((journal.failures().len(), reactor.stats().datagrams_dropped), (1, 1), "{:?}", journal.told);
+}
+
+/// The same while something waits for it.
+#[test]
+fn a_unix_peer_that_goes_while_something_waits_fails_each_once() {
+    let path = std::env::temp_dir().join(format!("mainspring-review-waits-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let theirs = UnixDatagram::bind(&path).expect("a free path");
+    let (mut reactor, mut journal) = reactor();
+    let key = reactor.net().bind_to(path.as_path(), silent()).expect("somebody is there");
+    let mut waiting = 0;
+    while waiting < 3 {
+        assert!(reactor.net().send(key, "x"));
+        waiting += usize::from(reactor.net().connections()[0].queued > 0);
+    }
+    drop(theirs);
+    until(&mut reactor, &mut journal, |journal| journal.told.contains(&(key, Told::Writable)));
+    let _ = std::fs::remove_file(&path);
+    assert_eq!((journal.failures().len(), reactor.stats().datagrams_dropped), (3, 3), "{:?}", journal.told);
+}
+
+/// Also where the selector is poll(2), whose own errors have the same kind.
+#[test]
+fn a_unix_path_where_nobody_is_is_failed_as_such() {
+    let (mut reactor, mut journal) = reactor();
+    let (ours, _theirs) = UnixDatagram::pair().expect("two descriptors");
+    let key = reactor.net().bind_on(ours, Bind::new(), silent()).expect("a socket of packets");
+    let nowhere = Address::Unix(Some("/nowhere/at/all".into()));
+    assert!(reactor.net().send_to(key, &nowhere, "x"));
+    until(&mut reactor, &mut journal, |journal| !journal.told.is_empty());
+    assert_eq!(journal.of(key), [Told::Failed(nowhere, ErrorKind::NotFound, Some(libc::ENOENT))]);
+}
+
+/// Both ways connected: then only the send buffer says that there is no room.
+#[test]
+fn a_pair_with_a_tiny_send_buffer_waits_and_gets_all() {
+    let (slow, ours) = UnixDatagram::pair().expect("two descriptors");
+    slow.set_nonblocking(true).expect("a socket option");
+    let (mut reactor, mut journal) = reactor();
+    let options = Bind::new().buffers(None, 1);
+    let key = reactor.net().bind_on(ours, options, silent()).expect("a socket of packets");
+    (0..200_u32).for_each(|number| assert!(reactor.net().send(key, number.to_be_bytes())));
+    assert!(reactor.net().connections()[0].queued > 0);
+    let (mut got, mut buf) = (Vec::new(), [0; 10]);
+    until(&mut reactor, &mut journal, |journal| {
+        while let Ok(4) = slow.recv(&mut buf) {
+            got.push(u32::from_be_bytes(buf[..4].try_into().expect("four bytes")));
+        }
+        journal.told.contains(&(key, Told::Writable)) && got.len() == 200
+    });
+    assert_eq!(got, (0..200).collect::<Vec<_>>());
+    assert_eq!(journal.told.len(), 1);
 }

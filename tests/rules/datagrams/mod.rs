@@ -7,6 +7,6 @@ mod sending;
 mod ending;
 mod kinds;
 #[cfg(target_os = "linux")]
-mod review;
+mod slow;
 #[cfg(feature = "sim")]
 mod simulated;

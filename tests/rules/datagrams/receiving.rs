@@ -102,8 +102,8 @@ fn a_flood_leaves_the_others_their_turn() {
 fn what_a_datagram_was_sent_to_is_the_bound_address() {
     for (at, wanted) in [("127.0.0.1:0", Some(IpAddr::from([127, 0, 0, 1]))), ("0.0.0.0:0", None)] {
         let (mut reactor, mut journal) = reactor();
-        let asked = std::rc::Rc::new(std::cell::Cell::new(None));
-        let inner = std::rc::Rc::clone(&asked);
+        let asked = Rc::new(Cell::new(None));
+        let inner = Rc::clone(&asked);
         let datagram = recorder(move |scope, told| {
             inner.set(Some((scope.to(), matches!(told, Told::Received(..)))));
             Ok(())
@@ -138,3 +138,35 @@ fn who_closes_is_told_nothing_of_what_still_waits() {
     let from = Address::Ip(peer.local_addr().expect("it is bound"));
     assert_eq!(journal.of(key), [Told::Received(b"x".to_vec(), from), Told::Closed(Reason::Finish.to_string())]);
 }
+
+/// An IPv4 peer is shown as IPv4; so is where it was heard.
+#[test]
+fn the_ipv4_address_of_an_ipv6_socket_is_shown_as_ipv4() {
+    let (mut reactor, mut journal) = reactor();
+    let peer = peer();
+    let at = peer.local_addr().expect("it is bound");
+    let to = Rc::new(RefCell::new(None));
+    let inner = Rc::clone(&to);
+    let datagram = recorder(move |scope, _| {
+        *inner.borrow_mut() = scope.to();
+        Ok(())
+    });
+    let key = reactor.net().bind_with("[::]:0", Bind::new().peer(at), datagram).expect("both families");
+    peer.send_to(b"x", ("127.0.0.1", local(&mut reactor, key).port())).expect("it is sent");
+    until(&mut reactor, &mut journal, |journal| !journal.told.is_empty());
+    assert_eq!(*to.borrow(), Some(at.ip()));
+}
+
+/// A peer is one, however it was written: `received` and `Net::peer` show the same.
+#[test]
+fn a_peer_that_was_written_as_mapped_is_the_one_who_is_received() {
+    let (mut reactor, mut journal) = reactor();
+    let peer = peer();
+    let at = peer.local_addr().expect("it is bound");
+    let key = reactor.net().bind_to(format!("[::ffff:127.0.0.1]:{}", at.port()), silent()).expect("both families");
+    peer.send_to(b"x", ("127.0.0.1", local(&mut reactor, key).port())).expect("it is sent");
+    until(&mut reactor, &mut journal, |journal| !journal.told.is_empty());
+    assert_eq!(reactor.net().peer(key), Some(&Address::Ip(at)));
+}
+
+// ------------------------------------------------------------------------------------------- what turned out sound

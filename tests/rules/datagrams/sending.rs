@@ -113,8 +113,8 @@ fn a_key_that_is_no_datagram_socket_sends_nothing() {
 #[test]
 fn a_reply_outside_of_received_goes_nowhere() {
     let (mut reactor, mut journal) = reactor();
-    let answers = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
-    let inner = std::rc::Rc::clone(&answers);
+    let answers = Rc::new(RefCell::new(Vec::new()));
+    let inner = Rc::clone(&answers);
     let datagram = recorder(move |scope, _| {
         let is_sent = scope.reply("x");
         inner.borrow_mut().push(is_sent);
@@ -124,4 +124,83 @@ fn a_reply_outside_of_received_goes_nowhere() {
     reactor.net().send_to(key, &address("127.0.0.1:0"), "x");
     until(&mut reactor, &mut journal, |journal| journal.told.len() == 1);
     assert_eq!(*answers.borrow(), [false], "in failed");
+}
+
+/// Who asks again when he hears that nobody is there.
+#[test]
+fn a_refusal_is_no_error_for_ever() {
+    let (mut reactor, mut journal) = reactor();
+    let gone = peer().local_addr().expect("it was bound");
+    let again = recorder(|scope, told| {
+        if matches!(told, Told::Failed(..)) {
+            let key = scope.key;
+            scope.net.send(key, "again");
+        }
+        Ok(())
+    });
+    let key = reactor.net().bind_to(gone, again).expect("a free port");
+    assert!(reactor.net().send(key, "x"));
+    for _ in 0..10 {
+        reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
+    }
+    assert!(reactor.net().is_open(key), "{:?}", journal.told.last());
+}
+
+/// What fails again and again leaves what has come its turn.
+#[test]
+fn failures_do_not_keep_what_has_come_waiting_for_ever() {
+    let (mut reactor, mut journal) = reactor();
+    let nowhere = Address::Ip("127.0.0.1:0".parse().expect("a literal"));
+    let to = nowhere.clone();
+    let again = recorder(move |scope, told| {
+        if matches!(told, Told::Failed(..)) {
+            let key = scope.key;
+            scope.net.send_to(key, &to, "again");
+        }
+        Ok(())
+    });
+    let key = reactor.net().bind("127.0.0.1:0", again).expect("a free port");
+    assert!(reactor.net().send_to(key, &nowhere, "x"));
+    peer().send_to(b"hello", local(&mut reactor, key)).expect("it is sent");
+    for _ in 0..20 {
+        reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
+    }
+    assert_eq!(journal.received(), [b"hello"], "{} failures were told", journal.failures().len());
+}
+
+/// As `Net::send_to` says.
+#[test]
+fn a_failure_is_told_in_a_later_turn() {
+    let (mut reactor, mut journal) = reactor();
+    let nowhere = Address::Ip("127.0.0.1:0".parse().expect("a literal"));
+    let datagram = recorder(move |scope, told| {
+        if matches!(told, Told::Received(..)) {
+            let key = scope.key;
+            scope.net.send_to(key, &nowhere, "x");
+        }
+        Ok(())
+    });
+    let key = reactor.net().bind("127.0.0.1:0", datagram).expect("a free port");
+    peer().send_to(b"hello", local(&mut reactor, key)).expect("it is sent");
+    while journal.told.is_empty() {
+        reactor.turn(&mut journal, PATIENCE).expect("the selector works");
+    }
+    assert_eq!(journal.told.len(), 1, "{:?}", journal.told);
+}
+
+/// Whoever hears of it first, the receive or the next send.
+#[test]
+fn a_refusal_is_counted_the_same_whoever_hears_of_it() {
+    let dropped = |sends: usize| {
+        let (mut reactor, mut journal) = reactor();
+        let gone = peer().local_addr().expect("it was bound");
+        let key = reactor.net().bind_to(gone, silent()).expect("a free port");
+        (0..sends).for_each(|_| assert!(reactor.net().send(key, "x")));
+        settle(&mut reactor, &mut journal);
+        let told = journal.failures().len() as u64;
+        (told, reactor.stats().datagrams_dropped)
+    };
+    let ((one, dropped_of_one), (two, dropped_of_two)) = (dropped(1), dropped(2));
+    assert_eq!((one, two), (1, 2));
+    assert_eq!(dropped_of_two, 2 * dropped_of_one, "told {two}, counted {dropped_of_two}; told {one}, counted {dropped_of_one}");
 }

@@ -1,7 +1,9 @@
 //! One datagram socket: what waits to be sent, what is to be told. No callback is called here.
 
+mod queue;
+
 #[cfg(feature = "udp-batch")]
-use crate::world::{Batch, SourceAddress};
+use crate::world::Batch;
 use crate::{
     address::Address,
     bind::{Bind, Full, LARGEST},
@@ -13,32 +15,35 @@ use crate::{
     stats::{Connection, Kind},
     world::{Opened, PacketTransport},
 };
+use queue::{Queue, Waiting, cost};
 use std::{collections::VecDeque, io};
 
 /// So many datagrams that did not reach anybody are told one by one; those of more until then are only counted.
 const FAILURES_MAX: usize = 64;
+
+/// Nothing is under way at one that a drain ends when it has received so many more, whatever still comes: more than the system
+/// keeps for it.
+const ARRIVED_MAX: u32 = 1 << 16;
 
 /// So many errors of receiving in a row are no end, however few datagrams a turn has.
 const ERRORS_MIN: usize = 16;
 
 /// Who is readable and nothing else of these receives one, and that is all.
 #[cfg(not(feature = "udp-batch"))]
-const NOT_PLAIN: Flags = Flags::all_of(&[READABLE, FAILED, OWES_WRITABLE, SHUT]);
+const NOT_PLAIN: Flags = Flags::all_of(&[READABLE, FAILED, OWES_WRITABLE, OWES_DRAINING, WAITS_FOR_QUIET, SHUT]);
 #[cfg(feature = "udp-batch")]
-const NOT_PLAIN: Flags = Flags::all_of(&[READABLE, FAILED, OWES_WRITABLE, SHUT, BATCHES]);
-
-/// What it costs to keep one, at least.
-const COST_MIN: usize = 64;
+const NOT_PLAIN: Flags = Flags::all_of(&[READABLE, FAILED, OWES_WRITABLE, OWES_DRAINING, WAITS_FOR_QUIET, SHUT, BATCHES]);
 
 pub(crate) struct DatagramSocket {
     pub(crate) key: Key,
     pub(crate) socket: Box<dyn PacketTransport>,
     pub(crate) local: Address,
     pub(crate) peer: Option<Box<Address>>,
-    /// Of `READABLE`, `WRITABLE`, `PEER_ENDED`: what the selector has said and nobody has contradicted. `FAILED`: failures are to
-    /// be told. `OWES_WRITABLE`. And `IN_READY`, `IN_DIRTY`, `SHUT`.
+    /// Of `READABLE`, `WRITABLE`: what the selector has said and nobody has contradicted. `FAILED`: failures are to be told.
+    /// `OWES_WRITABLE`, `OWES_DRAINING`, `WAITS_FOR_QUIET`. And `IN_READY`, `IN_DIRTY`, `SHUT`.
     pub(crate) flags: Flags,
-    has_end: bool,
+    /// How many of the failures are told in this turn: those that were there when it began.
+    failures_due: u8,
     full: Full,
     /// At most `LARGEST`.
     largest: u16,
@@ -46,89 +51,15 @@ pub(crate) struct DatagramSocket {
     /// What the kernel would not take. While there is something, everything goes behind it. Not empty ⇔ room is reported.
     /// queue.cost() <= queue_max
     queue: Queue,
-    /// FAILED ⇔ not empty, or SHUT
+    /// Between turns: FAILED ⇔ not empty, or SHUT
     #[allow(clippy::box_collection, reason = "an empty list is three words of each socket, and hardly one has any")]
     failures: Option<Box<VecDeque<(Address, io::Error)>>>,
-    /// Errors of receiving since a packet came, or nothing was there.
+    /// Errors of receiving since one came, one left, or nothing was there.
     errors: u32,
+    /// WAITS_FOR_QUIET ⇒ it ends when so many more have come, at the latest.
+    arrived_max: u32,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
-}
-
-struct Waiting {
-    /// Nothing: the peer.
-    to: Option<Address>,
-    bytes: Box<[u8]>,
-    /// From where it is to leave.
-    #[cfg(feature = "udp-batch")]
-    source: Option<SourceAddress>,
-}
-
-impl Waiting {
-    fn cost(&self) -> usize {
-        cost(&self.bytes)
-    }
-}
-
-/// In a box, because hardly ever anything waits.
-#[derive(Default)]
-struct Queue(Option<Box<Queued>>);
-
-#[derive(Default)]
-struct Queued {
-    waiting: VecDeque<Waiting>,
-    /// Of them together.
-    cost: usize,
-}
-
-impl Queue {
-    #[inline]
-    fn is_empty(&self) -> bool {
-        self.0.as_ref().is_none_or(|queued| queued.waiting.is_empty())
-    }
-
-    fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |queued| queued.waiting.len())
-    }
-
-    fn cost(&self) -> usize {
-        self.0.as_ref().map_or(0, |queued| queued.cost)
-    }
-
-    fn push_back(&mut self, last: Waiting) {
-        let queued = self.0.get_or_insert_default();
-        queued.cost += last.cost();
-        queued.waiting.push_back(last);
-    }
-
-    fn push_front(&mut self, first: Waiting) {
-        let queued = self.0.get_or_insert_default();
-        queued.cost += first.cost();
-        queued.waiting.push_front(first);
-    }
-
-    fn pop_front(&mut self) -> Option<Waiting> {
-        let queued = self.0.as_mut()?;
-        let first = queued.waiting.pop_front()?;
-        queued.cost -= first.cost();
-        Some(first)
-    }
-
-    /// Once it is empty.
-    fn give_back(&mut self) {
-        debug_assert!(self.is_empty());
-        self.0 = None;
-    }
-
-    #[cfg(debug_assertions)]
-    fn assert_sound(&self) {
-        let sum = self.0.iter().flat_map(|queued| &queued.waiting).map(Waiting::cost).sum::<usize>();
-        assert_eq!(self.cost(), sum, "what waits is counted");
-    }
-}
-
-fn cost(bytes: &[u8]) -> usize {
-    bytes.len().max(COST_MIN)
 }
 
 /// What there is to tell.
@@ -139,6 +70,7 @@ pub(crate) enum Arrival {
     Oversized(usize),
     Failure(Address, io::Error),
     Writable,
+    Draining,
     /// Many are to be received at once: [`DatagramSocket::receive_batch`].
     #[cfg(feature = "udp-batch")]
     Batch,
@@ -148,7 +80,7 @@ pub(crate) enum Arrival {
 
 impl DatagramSocket {
     pub(crate) fn new(key: Key, opened: Opened, options: &Bind) -> Self {
-        let Opened { socket, local, peer, has_end, batches } = opened;
+        let Opened { socket, local, peer, batches } = opened;
         #[cfg(not(feature = "udp-batch"))]
         let (flags, _) = (WRITABLE, batches);
         #[cfg(feature = "udp-batch")]
@@ -159,13 +91,14 @@ impl DatagramSocket {
             local,
             peer: peer.map(Box::new),
             flags,
-            has_end,
+            failures_due: 0,
             full: options.full,
             largest: options.largest.min(LARGEST) as u16,
             queue_max: options.queue,
             queue: Queue::default(),
             failures: None,
             errors: 0,
+            arrived_max: 0,
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -186,7 +119,7 @@ impl DatagramSocket {
 
     #[inline]
     pub(crate) fn can_progress(&self) -> bool {
-        self.is_open() && (self.flags.has_any(READABLE | FAILED | OWES_WRITABLE) || self.can_send())
+        self.is_open() && (self.flags.has_any(READABLE | FAILED | OWES_WRITABLE | OWES_DRAINING) || self.can_send())
     }
 
     /// Something waits, and there may be room for it.
@@ -198,7 +131,7 @@ impl DatagramSocket {
     /// An event. An error is found by reading.
     #[inline]
     pub(crate) fn note(&mut self, ready: Flags) {
-        self.flags.insert(ready.only(READABLE | WRITABLE | PEER_ENDED));
+        self.flags.insert(ready.only(READABLE | WRITABLE));
     }
 
     pub(crate) fn describe(&self, name: &'static str) -> Connection {
@@ -221,21 +154,85 @@ impl DatagramSocket {
         1 + if cfg!(windows) { LARGEST } else { self.largest() }
     }
 
-    /// The next thing to tell. A packet lies in the buffer.
+    /// Its turn begins: what waits leaves.
+    #[inline]
+    pub(crate) fn begin_turn(&mut self, cx: &mut Cx) {
+        if self.can_send() {
+            self.flush(cx);
+        }
+        if self.flags.has_any(FAILED) {
+            self.failures_due = self.failures_len() as u8; // no more than FAILURES_MAX
+        }
+    }
+
+    /// Its turn is over: what has failed in it is told in the next one.
+    #[inline]
+    pub(crate) fn end_turn(&mut self, cx: &mut Cx) {
+        self.requeue(cx);
+    }
+
+    /// The next thing to tell. A datagram lies in the buffer.
     #[inline]
     pub(crate) fn next_arrival(&mut self, buffer: &mut [u8], from: &mut Address, cx: &mut Cx) -> Arrival {
-        if !self.flags.has_just(READABLE, NOT_PLAIN) {
-            return self.next_news();
+        if self.flags.has_just(READABLE, NOT_PLAIN) {
+            self.receive(buffer, from, cx)
+        } else {
+            self.next_rare_arrival(buffer, from, cx)
         }
+    }
+
+    #[inline]
+    fn receive(&mut self, buffer: &mut [u8], from: &mut Address, cx: &mut Cx) -> Arrival {
         match self.socket.recv_from(buffer, from) {
-            Ok(bytes) if (1..=self.largest()).contains(&bytes) => {
+            Ok(bytes) if bytes <= self.largest() => {
                 self.count_received(bytes, cx);
                 Arrival::Packet(bytes)
             }
-            Ok(bytes) => self.received_rarely(bytes, cx),
+            Ok(_) => self.received_oversized(cx),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.has_no_more(),
             Err(error) => self.not_received(error, cx),
         }
+    }
+
+    /// What is not of every day comes first.
+    #[cold]
+    fn next_rare_arrival(&mut self, buffer: &mut [u8], from: &mut Address, cx: &mut Cx) -> Arrival {
+        if !self.is_open() {
+            return Arrival::Nothing;
+        }
+        if let Some((to, error)) = self.next_failure() {
+            return Arrival::Failure(to, error);
+        }
+        if self.flags.has_any(OWES_WRITABLE) {
+            self.flags.remove(OWES_WRITABLE);
+            return Arrival::Writable;
+        }
+        if self.flags.has_any(OWES_DRAINING) {
+            self.flags.remove(OWES_DRAINING);
+            return Arrival::Draining;
+        }
+        if !self.flags.has_any(READABLE) || self.ends_because_it_is_quiet(cx) {
+            return Arrival::Nothing;
+        }
+        #[cfg(feature = "udp-batch")]
+        if self.flags.has_any(BATCHES) {
+            return Arrival::Batch;
+        }
+        let arrival = self.receive(buffer, from, cx);
+        if let Arrival::Nothing = arrival {
+            self.ends_because_it_is_quiet(cx);
+        }
+        arrival
+    }
+
+    fn next_failure(&mut self) -> Option<(Address, io::Error)> {
+        self.failures_due = self.failures_due.checked_sub(1)?;
+        let failure = self.failures.as_mut()?.pop_front();
+        if self.failures_len() == 0 {
+            self.failures = None;
+            self.flags.remove(FAILED);
+        }
+        failure
     }
 
     #[inline]
@@ -250,7 +247,11 @@ impl DatagramSocket {
     pub(crate) fn receive_batch(&mut self, batch: &mut Batch, cx: &mut Cx) -> Arrival {
         match self.socket.recv_batch(batch) {
             Ok(()) => Arrival::Batch,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.has_no_more(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.has_no_more();
+                self.ends_because_it_is_quiet(cx);
+                Arrival::Nothing
+            }
             Err(error) => self.not_received(error, cx),
         }
     }
@@ -258,9 +259,13 @@ impl DatagramSocket {
     /// One of them; nothing if it is not to be told any more.
     #[cfg(feature = "udp-batch")]
     pub(crate) fn receive_one_of_batch(&mut self, bytes: usize, cx: &mut Cx) -> Arrival {
-        match () {
-            () if !self.is_open() => Arrival::Nothing,
-            () => self.received_rarely(bytes, cx),
+        if !self.is_open() {
+            Arrival::Nothing
+        } else if bytes > self.largest() {
+            self.received_oversized(cx)
+        } else {
+            self.count_received(bytes, cx);
+            Arrival::Packet(bytes)
         }
     }
 
@@ -271,55 +276,58 @@ impl DatagramSocket {
         cx.stats.datagrams_in += 1;
     }
 
-    /// None or more than is taken.
     #[inline(never)]
-    fn received_rarely(&mut self, bytes: usize, cx: &mut Cx) -> Arrival {
-        if bytes == 0 && self.has_end && self.flags.has_any(PEER_ENDED) {
-            self.end(Reason::Eof, cx);
-            return Arrival::Nothing;
-        }
-        self.count_received(bytes.min(self.largest()), cx);
-        if bytes <= self.largest() {
-            return Arrival::Packet(bytes);
-        }
+    fn received_oversized(&mut self, cx: &mut Cx) -> Arrival {
+        self.count_received(self.largest(), cx);
         cx.stats.datagrams_oversized += 1;
         Arrival::Oversized(self.largest())
     }
 
     #[cold]
-    fn next_news(&mut self) -> Arrival {
-        if !self.is_open() {
-            return Arrival::Nothing;
-        }
-        if let Some((to, error)) = self.failures.as_mut().and_then(|failures| failures.pop_front()) {
-            self.flags.put(FAILED, self.failures_len() > 0);
-            return Arrival::Failure(to, error);
-        }
-        self.failures = None;
-        if self.flags.has_any(OWES_WRITABLE) {
-            self.flags.remove(OWES_WRITABLE);
-            return Arrival::Writable;
-        }
-        #[cfg(feature = "udp-batch")]
-        if self.flags.has_any(READABLE) {
-            return Arrival::Batch;
+    fn not_received(&mut self, error: io::Error, cx: &mut Cx) -> Arrival {
+        match error.kind() {
+            io::ErrorKind::Interrupted => return Arrival::Nothing, // the next turn tries again
+            io::ErrorKind::UnexpectedEof => _ = self.end(Reason::Eof, cx),
+            _ => {
+                self.errors += 1;
+                if (self.errors as usize) < cx.config.turn_datagrams.max(ERRORS_MIN) {
+                    return Arrival::Failure(self.peer.as_deref().cloned().unwrap_or(Address::Fd), error);
+                }
+                self.end(Reason::Io(error), cx);
+            }
         }
         Arrival::Nothing
     }
 
-    #[cold]
-    fn not_received(&mut self, error: io::Error, cx: &mut Cx) -> Arrival {
-        match error.kind() {
-            io::ErrorKind::Interrupted => Arrival::Nothing, // the next turn tries again
-            _ => {
-                self.errors += 1;
-                if self.errors as usize >= cx.config.turn_datagrams.max(ERRORS_MIN) {
-                    self.end(Reason::Io(error), cx);
-                    return Arrival::Nothing;
-                }
-                Arrival::Failure(self.peer.as_deref().cloned().unwrap_or(Address::Fd), error)
-            }
+    // --------------------------------------------------------------------------------------------------- draining
+
+    /// `draining` is to be told.
+    pub(crate) fn owe_draining(&mut self, cx: &mut Cx) {
+        self.flags.insert(OWES_DRAINING);
+        self.requeue(cx);
+    }
+
+    /// It ends once what had come is received, and nothing waits to be sent.
+    pub(crate) fn close_when_quiet(&mut self, cx: &mut Cx) {
+        if self.is_open() && !self.flags.mark(WAITS_FOR_QUIET) {
+            self.arrived_max = ARRIVED_MAX;
+            self.flags.insert(READABLE); // it is asked for in any case
+            self.requeue(cx);
         }
+    }
+
+    /// If that is what it waits for.
+    fn ends_because_it_is_quiet(&mut self, cx: &mut Cx) -> bool {
+        if !self.flags.has_any(WAITS_FOR_QUIET) || !self.is_open() {
+            return false;
+        }
+        self.arrived_max = self.arrived_max.saturating_sub(1);
+        let is_quiet = !self.flags.has_any(READABLE) || self.arrived_max == 0;
+        let ends = is_quiet && self.queue.is_empty();
+        if ends {
+            self.end(Reason::Drained, cx);
+        }
+        ends
     }
 
     // ---------------------------------------------------------------------------------------------------- sending
@@ -342,24 +350,29 @@ impl DatagramSocket {
         }
     }
 
-    /// What is refused is an earlier one, of which a send hears first if no receive came between: this one has not been tried.
-    fn send_again(&mut self, to: Option<&Address>, bytes: &[u8], error: io::Error, cx: &mut Cx) -> io::Result<()> {
-        if self.peer.is_none() || error.kind() != io::ErrorKind::ConnectionRefused {
-            return Err(error);
+    /// It may be news of an earlier one, of which a send hears first if no receive came between (udp(7)); then this one has not
+    /// been tried, and goes through now.
+    fn send_behind_news(&mut self, to: Option<&Address>, bytes: &[u8], news: io::Error, cx: &mut Cx) -> io::Result<()> {
+        if !self.socket.hears_news() || matches!(news.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+            return Err(news);
         }
-        self.fail(None, error, cx);
-        self.socket.send_to(bytes, to)
+        let sent = self.socket.send_to(bytes, to);
+        if sent.as_ref().err().is_none_or(|error| error.raw_os_error() != news.raw_os_error()) {
+            self.fail(None, news, cx);
+        }
+        sent
     }
 
     #[inline]
     fn count_sent(&mut self, bytes: &[u8], cx: &mut Cx) {
+        self.errors = 0;
         self.bytes_out += bytes.len() as u64;
         cx.stats.datagrams_out += 1;
     }
 
     #[inline(never)]
     fn not_sent(&mut self, to: Option<&Address>, bytes: &[u8], error: io::Error, cx: &mut Cx) -> bool {
-        match self.send_again(to, bytes, error, cx) {
+        match self.send_behind_news(to, bytes, error, cx) {
             Ok(()) => {
                 self.count_sent(bytes, cx);
                 true
@@ -368,6 +381,7 @@ impl DatagramSocket {
                 self.enqueue(to, bytes, cx)
             }
             Err(error) => {
+                cx.stats.datagrams_dropped += 1;
                 self.fail(to, error, cx);
                 true
             }
@@ -376,7 +390,6 @@ impl DatagramSocket {
 
     /// One did not reach anybody. It is told in a later turn, because a callback may be running.
     fn fail(&mut self, to: Option<&Address>, error: io::Error, cx: &mut Cx) {
-        cx.stats.datagrams_dropped += 1;
         if self.failures_len() < FAILURES_MAX {
             let to = to.or(self.peer.as_deref()).cloned().unwrap_or(Address::Fd);
             self.failures.get_or_insert_default().push_back((to, error));
@@ -432,7 +445,10 @@ impl DatagramSocket {
                 }
             }
         }
-        rest.chunks(segment).all(|one| self.enqueue(to, one, cx))
+        let mut behind = rest.chunks(segment);
+        let are_queued = behind.all(|one| self.enqueue(to, one, cx));
+        cx.stats.datagrams_dropped += behind.len() as u64; // besides the one that had no room
+        are_queued
     }
 
     /// `false`: the selector does not tell, and that is its end.
@@ -448,15 +464,8 @@ impl DatagramSocket {
     }
 
     /// What waits leaves, as far as the kernel takes it, and not more than so many.
-    #[inline]
-    pub(crate) fn flush(&mut self, cx: &mut Cx) {
-        if self.can_send() {
-            self.flush_some(cx);
-        }
-    }
-
     #[inline(never)]
-    fn flush_some(&mut self, cx: &mut Cx) {
+    fn flush(&mut self, cx: &mut Cx) {
         for _ in 0..cx.config.turn_datagrams {
             if !self.can_send() {
                 return;
@@ -470,7 +479,10 @@ impl DatagramSocket {
         let to = first.to.as_ref();
         #[cfg(feature = "udp-batch")]
         self.socket.set_source(first.source);
-        let sent = self.socket.send_to(&first.bytes, to).or_else(|error| self.send_again(to, &first.bytes, error, cx));
+        let sent = self.socket.send_to(&first.bytes, to);
+        let sent = sent.or_else(|error| self.send_behind_news(to, &first.bytes, error, cx));
+        #[cfg(feature = "udp-batch")]
+        self.socket.set_source(None);
         match sent {
             Ok(()) => self.count_sent(&first.bytes, cx),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return self.queue.push_front(first),
@@ -478,11 +490,15 @@ impl DatagramSocket {
                 self.flags.remove(WRITABLE);
                 return self.queue.push_front(first);
             }
-            Err(error) => self.fail(first.to.as_ref(), error, cx),
+            Err(error) => {
+                cx.stats.datagrams_dropped += 1;
+                self.fail(first.to.as_ref(), error, cx);
+            }
         }
         if self.queue.is_empty() {
             self.queue.give_back();
             self.flags.insert(OWES_WRITABLE);
+            self.flags.insert_if(READABLE, self.flags.has_any(WAITS_FOR_QUIET)); // perhaps it is quiet now
             if let Err(error) = self.socket.want_writable(false) {
                 self.end(Reason::Io(error), cx);
             }
@@ -509,8 +525,8 @@ impl DatagramSocket {
     }
 
     /// Nothing is told any more. What waits leaves if the kernel takes it now: nobody waits for that.
-    pub(crate) fn finish(&mut self, is_clean: bool, cx: &mut Cx) {
-        if is_clean {
+    pub(crate) fn finish(&mut self, why: &Reason, cx: &mut Cx) {
+        if why.is_clean() || why.allows_last_write() {
             self.flags.insert(WRITABLE);
             // Twice as often as there are some, and not until all have left: a send may be interrupted again and again.
             for _ in 0..2 * self.queue.len() {

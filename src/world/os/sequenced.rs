@@ -1,0 +1,95 @@
+//! Sequenced packets of Unix sockets (SEQPACKET, unix(7)): a connection that carries messages.
+
+use super::{
+    super::{Interface, PacketTransport},
+    packets::{Registered, no_groups},
+};
+use crate::address::Address;
+use mio::net::UnixDatagram;
+use socket2::SockRef;
+use std::{io, net::IpAddr};
+
+/// So many empty messages in a row are none, but the end: it is read again and again, and no socket has room for so many.
+const EMPTY_MAX: u32 = 1024;
+
+pub(super) struct SequencedPackets {
+    socket: Registered<UnixDatagram>,
+    peer: Option<Address>,
+    ahead: Option<Ahead>,
+}
+
+/// What was received after an empty message, because that reads as the end does.
+struct Ahead {
+    /// So many more are to be told before it.
+    empty: u32,
+    /// Nothing: nothing was there.
+    next: Option<io::Result<Box<[u8]>>>,
+}
+
+impl SequencedPackets {
+    pub(super) fn new(socket: Registered<UnixDatagram>, peer: Option<Address>) -> Self {
+        Self { socket, peer, ahead: None }
+    }
+
+    fn recv(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.socket.socket.recv(buf).or_else(|error| self.socket.look_at(error))
+    }
+
+    /// Empty, or the end: what comes next tells.
+    fn look_ahead(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut empty = 0;
+        let next = loop {
+            match self.recv(buf) {
+                Ok(0) if empty == EMPTY_MAX => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => empty += 1,
+                Ok(bytes) => break Some(Ok(buf[..bytes].into())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break None,
+                Err(error) => break Some(Err(error)),
+            }
+        };
+        self.ahead = Some(Ahead { empty, next });
+        Ok(0)
+    }
+}
+
+impl PacketTransport for SequencedPackets {
+    fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize> {
+        *from = self.peer.clone().unwrap_or(Address::Unix(None));
+        match &mut self.ahead {
+            Some(ahead) if ahead.empty > 0 => {
+                ahead.empty -= 1;
+                return Ok(0);
+            }
+            _ => {}
+        }
+        if let Some(next) = self.ahead.take().and_then(|ahead| ahead.next) {
+            let bytes = next?;
+            buf[..bytes.len()].copy_from_slice(&bytes);
+            return Ok(bytes.len());
+        }
+        match self.recv(buf)? {
+            0 => self.look_ahead(buf),
+            bytes => Ok(bytes),
+        }
+    }
+
+    fn send_to(&mut self, bytes: &[u8], _: Option<&Address>) -> io::Result<()> {
+        self.socket.socket.send(bytes).map(drop).or_else(|error| self.socket.look_at(error))
+    }
+
+    fn want_writable(&mut self, on: bool) -> io::Result<()> {
+        self.socket.want_writable(on)
+    }
+
+    fn join(&mut self, _: IpAddr, _: Interface) -> io::Result<()> {
+        Err(no_groups())
+    }
+
+    fn leave(&mut self, _: IpAddr, _: Interface) -> io::Result<()> {
+        Err(no_groups())
+    }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        Some(SockRef::from(&self.socket.socket))
+    }
+}
