@@ -112,6 +112,9 @@ impl Model {
         let (is_congested, queued) = (ctx.is_congested(), ctx.queued());
         let conn = &self.conns[id];
         let is_throttled = conn.targets.iter().any(|&target| {
+            if self.was_lost(target, &ctx.net) {
+                return false; // it takes nothing more, and is not congested for that
+            }
             let target = &self.conns[target];
             let link = target.key.filter(|_| !target.is_half_closed).and_then(|key| ctx.net.link(key));
             link.is_some_and(|link| link.is_congested() && link.queued() > 0)
