@@ -108,7 +108,8 @@ impl Bind {
     /// `0.0.0.0` and `::` it says [which address was asked](crate::Scope::to), and a [reply](crate::Scope::reply) leaves from that.
     ///
     /// Its packets are not cut on the way (IP_MTU_DISCOVER, ip(7)): one that is longer than the way has room for is
-    /// [`failed`](crate::Datagram::failed) with EMSGSIZE, where it would otherwise have come in pieces. UDP only.
+    /// [`failed`](crate::Datagram::failed) with EMSGSIZE, where it would otherwise have come in pieces. What leaves as one has a type
+    /// of service of 0 (IP_TOS). UDP only: others receive and send one by one.
     #[cfg(feature = "udp-batch")]
     #[cfg_attr(docsrs, doc(cfg(feature = "udp-batch")))]
     #[must_use]

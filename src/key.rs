@@ -53,7 +53,7 @@ fn count(serial: NonZeroU32) -> u32 {
     serial.get() & ((1 << COUNT_BITS) - 1)
 }
 
-/// Names a connection, a listener or a dispatcher of one reactor.
+/// Names a connection, a listener, a dispatcher or a datagram socket of one reactor.
 ///
 /// It stays valid until `closed` has run, and finds nothing afterwards: slots are used again, keys are not (a serial
 /// number tells the owners of a slot apart, and a slot whose serial is used up is retired). It finds nothing in another

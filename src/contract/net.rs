@@ -176,7 +176,7 @@ impl<S> Net<'_, S> {
     /// [waits](Bind::queue).
     ///
     /// `true`: it has left, or waits, or [`failed`](Datagram::failed) will say why not, in a later turn (of the first 64 until then;
-    /// others are only counted). `false`: there is no such datagram socket, it has begun to end, or the queue is full.
+    /// others are only counted), unless the socket ends before. `false`: there is no such datagram socket, it has begun to end, or the queue is full.
     ///
     /// A Unix datagram socket that is not connected cannot wait for another that is full: that is `failed` with ENOBUFS.
     pub fn send_to(&mut self, key: Key, to: &Address, bytes: impl AsRef<[u8]>) -> bool {
@@ -278,13 +278,13 @@ impl<S> Net<'_, S> {
         self.link(key).map(|mut link| link.half_close()).is_some()
     }
 
-    /// Breaks a connection off with a reset, or ends a listener or a dispatcher, with [`Reason::Abort`] at the end of
+    /// Breaks a connection off with a reset, or ends a listener, a dispatcher or a datagram socket, with [`Reason::Abort`] at the end of
     /// the turn. Also a connection that is still flushing after a polite close. As [`Link::abort`].
     pub fn abort(&mut self, key: Key) -> bool {
         self.core.hub.abort(key)
     }
 
-    /// Ends a connection as if its callback had returned this `Err`, or a dispatcher, or a listener. As [`Link::fail`].
+    /// Ends a connection as if its callback had returned this `Err`, or a dispatcher, a listener or a datagram socket. As [`Link::fail`].
     pub fn fail(&mut self, key: Key, why: impl Into<Fault>) -> bool {
         self.is_open(key) && self.core.hub.end(key, Reason::from_fault(why.into()))
     }
@@ -435,7 +435,8 @@ impl<S> Net<'_, S> {
     }
 
     /// Lets the program end: listeners close once who waits in their backlog was accepted, accepted connections get
-    /// `draining` once what had arrived is delivered, those that we opened get it when no accepted one remains, and
+    /// `draining` once what had arrived is delivered, those that we opened get it when no accepted one remains, datagram
+    /// sockets when nothing else does, and
     /// [`run`](crate::Reactor::run) returns when nothing is left; timers and remotes do not keep it any longer. What is
     /// left after `grace` ends with [`Reason::Shutdown`]. Asked for again, it counts the grace anew from then, and asks
     /// nobody twice.
@@ -460,7 +461,7 @@ impl<S> Net<'_, S> {
         self.core.stats()
     }
 
-    /// Everything that holds a slot: connections, lingering sockets, listeners, dispatchers.
+    /// Everything that holds a slot: connections, lingering sockets, listeners, dispatchers, datagram sockets.
     pub fn connections(&self) -> Vec<Connection> {
         self.core.hub.connections(|key| self.core.type_name(key))
     }

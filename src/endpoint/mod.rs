@@ -1,4 +1,4 @@
-//! Whatever the loop has a key for: a connection, a listener, a dispatcher. What the loop asks of each, whatever it is,
+//! Whatever the loop has a key for: a connection, a listener, a dispatcher, a datagram socket. What the loop asks of each, whatever it is,
 //! stands here, so that queueing, marking, timers and the end know no kind.
 
 mod conn;

@@ -78,6 +78,11 @@ pub(crate) enum Arrival {
     Nothing,
 }
 
+/// Of IP always news, and never of the one that is being sent.
+fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionRefused
+}
+
 impl DatagramSocket {
     pub(crate) fn new(key: Key, opened: Opened, options: &Bind) -> Self {
         let Opened { socket, local, peer, batches } = opened;
@@ -357,7 +362,8 @@ impl DatagramSocket {
             return Err(news);
         }
         let sent = self.socket.send_to(bytes, to);
-        if sent.as_ref().err().is_none_or(|error| error.raw_os_error() != news.raw_os_error()) {
+        let is_again = sent.as_ref().err().is_some_and(|error| error.raw_os_error() == news.raw_os_error());
+        if !is_again || is_refusal(&news) {
             self.fail(None, news, cx);
         }
         sent
@@ -391,7 +397,8 @@ impl DatagramSocket {
     /// One did not reach anybody. It is told in a later turn, because a callback may be running.
     fn fail(&mut self, to: Option<&Address>, error: io::Error, cx: &mut Cx) {
         if self.failures_len() < FAILURES_MAX {
-            let to = to.or(self.peer.as_deref()).cloned().unwrap_or(Address::Fd);
+            let is_of_peer = is_refusal(&error) && self.socket.hears_news();
+            let to = to.filter(|_| !is_of_peer).or(self.peer.as_deref()).cloned().unwrap_or(Address::Fd);
             self.failures.get_or_insert_default().push_back((to, error));
             self.flags.insert(FAILED);
         }
