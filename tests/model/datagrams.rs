@@ -165,6 +165,11 @@ impl Datagram<Site> for Ear {
         self.called(scope, site, "writable", |model, scope| model.has_room(id, &scope.net))
     }
 
+    fn draining(&mut self, scope: &mut Scope<'_, Site>, site: &mut Site) -> Outcome {
+        let id = self.id;
+        self.called(scope, site, "draining", |model, scope| model.is_to_finish(id, scope))
+    }
+
     fn closed(&mut self, scope: &mut Scope<'_, Site>, site: &mut Site, why: Reason) {
         let id = self.id;
         let _ = self.called(scope, site, "closed", |model, _| model.ended(id, &why));
@@ -231,7 +236,8 @@ impl Model {
         let is_known = udp.sent_to.contains(to) || is_peer || (*to == Address::Fd && had_errors);
         promise!(self.story, is_known, "{id} has sent nothing to {to}, and that failed");
         if error.kind() == ErrorKind::ConnectionRefused {
-            promise!(self.story, is_peer, "{id} hears that {to} refuses, and is not connected to it");
+            // Of two pieces of news in a row, one of them made on purpose, the second is taken for one of what is sent.
+            promise!(self.story, is_peer || had_errors, "{id} hears that {to} refuses, and is not connected to it");
         } else if !had_errors {
             let known = udp.refused.iter().position(|refused| refused == to).map(|at| udp.refused.swap_remove(at));
             promise!(self.story, known.is_some(), "{id} has sent nothing to {to} that could fail, and that did: {error}");
@@ -245,6 +251,16 @@ impl Model {
         promise!(self.story, waiting == 0, "`writable` of datagram socket {id}, where {waiting} bytes wait");
     }
 
+    /// Mostly when it is quiet.
+    fn is_to_finish(&mut self, id: usize, scope: &mut Scope<'_, Site>) {
+        let was_drained = self.places[self.udp(id).host].was_drained;
+        promise!(self.story, was_drained, "`draining` of datagram socket {id}, without a drain");
+        match self.datagrams.dice.below(4) {
+            0 => self.end_datagram(id, &mut scope.net),
+            _ => scope.close_when_quiet(),
+        }
+    }
+
     fn ended(&mut self, id: usize, why: &Reason) {
         let (had_errors, why) = (self.datagrams.had_errors, Why::of(why));
         let udp = &mut self.datagrams.sockets[id];
@@ -253,6 +269,7 @@ impl Model {
         place.datagrams_ended += 1;
         let may_be = match why {
             Why::Shutdown => place.was_drained || place.is_shutting_down,
+            Why::Drained => place.was_drained,
             Why::Io => had_errors,
             _ => false,
         };
