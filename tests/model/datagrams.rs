@@ -82,6 +82,7 @@ pub(super) struct Udp {
     refused: Vec<Address>,
     /// Something has had to wait since `writable`.
     waits: bool,
+    waits_for_quiet: bool,
     is_over: bool,
     /// The only reason that is left.
     must: Option<Why>,
@@ -251,14 +252,19 @@ impl Model {
         promise!(self.story, waiting == 0, "`writable` of datagram socket {id}, where {waiting} bytes wait");
     }
 
-    /// Mostly when it is quiet.
+    /// Mostly when it is quiet; or by itself, or when the grace is over.
     fn is_to_finish(&mut self, id: usize, scope: &mut Scope<'_, Site>) {
-        let was_drained = self.places[self.udp(id).host].was_drained;
-        promise!(self.story, was_drained, "`draining` of datagram socket {id}, without a drain");
-        match self.datagrams.dice.below(4) {
-            0 => self.end_datagram(id, &mut scope.net),
-            _ => scope.close_when_quiet(),
+        let place = &self.places[self.udp(id).host];
+        promise!(self.story, place.was_drained, "datagram socket {id} is to finish, and nobody has asked for that");
+        if !self.datagrams.dice.one_in(4) {
+            self.close_datagram_when_quiet(id, scope);
         }
+    }
+
+    fn close_datagram_when_quiet(&mut self, id: usize, scope: &mut Scope<'_, Site>) {
+        self.story.note(|| format!("      datagram socket {id} is to close when it is quiet"));
+        self.datagrams.sockets[id].waits_for_quiet = true;
+        scope.close_when_quiet();
     }
 
     fn ended(&mut self, id: usize, why: &Reason) {
@@ -268,8 +274,8 @@ impl Model {
         let place = &mut self.places[udp.host];
         place.datagrams_ended += 1;
         let may_be = match why {
+            Why::Drained => udp.waits_for_quiet,
             Why::Shutdown => place.was_drained || place.is_shutting_down,
-            Why::Drained => place.was_drained,
             Why::Io => had_errors,
             _ => false,
         };
@@ -289,6 +295,7 @@ impl Model {
             6..8 => self.act(self.udp(id).host, &mut scope.net),
             8..10 => self.act_with_datagrams(self.udp(id).host, &mut scope.net),
             10 if self.datagrams.dice.one_in(4) => self.end_datagram(id, &mut scope.net),
+            12 if self.datagrams.dice.one_in(8) => self.close_datagram_when_quiet(id, scope),
             11 if self.datagrams.dice.one_in(8) => {
                 let udp = &mut self.datagrams.sockets[id];
                 udp.is_over = true;
@@ -438,6 +445,7 @@ impl Model {
             sent_to: Vec::new(),
             refused: Vec::new(),
             waits: false,
+            waits_for_quiet: false,
             is_over: false,
             must: None,
             closed: None,

@@ -135,7 +135,7 @@ impl SimWorld {
     pub(super) fn bind(&mut self, how: &BindHow, token: usize) -> io::Result<Opened> {
         let bound = self.network.borrow_mut().bind(self.host, how, token);
         let (id, local, peer) = bound.map_err(Errno::to_error)?;
-        let socket = Box::new(SimPackets { network: Rc::clone(&self.network), id, is_connected: peer.is_some() });
+        let socket = Box::new(SimPackets { network: Rc::clone(&self.network), id });
         Ok(Opened { socket, local: local.into(), peer: peer.map(Address::from), batches: false })
     }
 
@@ -247,7 +247,6 @@ impl Drop for SimListener {
 struct SimPackets {
     network: SharedNetwork,
     id: BoxId,
-    is_connected: bool,
 }
 
 impl PacketTransport for SimPackets {
@@ -257,13 +256,13 @@ impl PacketTransport for SimPackets {
         Ok(bytes)
     }
 
+    fn hears_news(&self) -> bool {
+        self.network.borrow().is_box_connected(self.id)
+    }
+
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
         let to = to.map(|to| to.ip().ok_or_else(|| not_there(to))).transpose()?;
         self.network.borrow_mut().send_packet(self.id, bytes, to).map_err(Errno::to_error)
-    }
-
-    fn hears_news(&self) -> bool {
-        self.is_connected
     }
 
     fn want_writable(&mut self, on: bool) -> io::Result<()> {

@@ -165,6 +165,10 @@ impl Network {
         self.boxes.get(&id).map(|socket| socket.local)
     }
 
+    pub(crate) fn is_box_connected(&self, id: BoxId) -> bool {
+        self.boxes.get(&id).is_some_and(|socket| socket.peer.is_some())
+    }
+
     pub(crate) fn close_box(&mut self, id: BoxId) {
         let Some(socket) = self.boxes.remove(&id) else { return };
         self.machines[socket.host].sockets -= 1;
