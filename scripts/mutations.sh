@@ -307,38 +307,38 @@ mutation 'a pair is not throttled' src/hub/ties.rs \
 '
 mutation 'what comes behind a refused frame goes to the protocol of a pair' src/framing/skip.rs \
     '                if let Self::None = self {' '                if false {'
-mutation 'a datagram overtakes those that wait' src/endpoint/datagrams.rs \
+mutation 'a datagram overtakes those that wait' src/endpoint/datagrams/mod.rs \
     '        if !self.queue.is_empty() {
             return self.enqueue(to, bytes, cx);' '        if false {
             return self.enqueue(to, bytes, cx);'
-mutation 'nobody asks for room for datagrams that wait' src/endpoint/datagrams.rs \
+mutation 'nobody asks for room for datagrams that wait' src/endpoint/datagrams/mod.rs \
     'match self.socket.want_writable(true) {' 'match Ok::<(), io::Error>(()) {'
-mutation 'a datagram is lost when the kernel is full again' src/endpoint/datagrams.rs \
+mutation 'a datagram is lost when the kernel is full again' src/endpoint/datagrams/mod.rs \
     '                self.flags.remove(WRITABLE);
                 return self.queue.push_front(first);' '                self.flags.remove(WRITABLE);'
-mutation 'a datagram that waits goes to the peer of now and not to whom it was sent' src/endpoint/datagrams.rs \
-    'self.queue.push_back(Waiting { to: to.cloned(),' 'self.queue.push_back(Waiting { to: self.peer.clone().or(to.cloned()),'
-mutation 'the newest datagram is dropped for the oldest' src/endpoint/datagrams.rs \
-    'if let Some(oldest) = self.queue.pop_front() {' 'if let Some(oldest) = self.queue.pop_back() {'
-mutation 'writable is told while datagrams wait again' src/endpoint/datagrams.rs \
+mutation 'a datagram that waits goes to the peer of now and not to whom it was sent' src/endpoint/datagrams/mod.rs \
+    '        self.queue.push_back(Waiting {
+            to: to.cloned(),' '        self.queue.push_back(Waiting {
+            to: self.peer.as_deref().or(to).cloned(),'
+mutation 'all that waits is dropped for the newest datagram' src/endpoint/datagrams/mod.rs \
+    '            drop(self.queue.pop_front());' '            while self.queue.pop_front().is_some() {}'
+mutation 'writable is told while datagrams wait again' src/endpoint/datagrams/mod.rs \
     'self.flags.remove(WRITABLE | OWES_WRITABLE);' 'self.flags.remove(WRITABLE);'
-mutation 'no writable when all datagrams have left' src/endpoint/datagrams.rs \
+mutation 'no writable when all datagrams have left' src/endpoint/datagrams/mod.rs \
     'self.flags.insert(OWES_WRITABLE);' ''
-mutation 'datagrams are not read to the last one' src/endpoint/datagrams.rs \
-    '                self.count_received(bytes, cx);
-                Arrival::Packet(bytes)' '                self.count_received(bytes, cx);
-                self.flags.put(READABLE, bytes > 20);
-                Arrival::Packet(bytes)'
-mutation 'a datagram that is too long is told whole' src/endpoint/datagrams.rs \
+mutation 'datagrams are not read to the last one' src/endpoint/datagrams/mod.rs \
+    '            Ok(bytes) if bytes <= self.largest() => {' '            Ok(bytes) if bytes <= self.largest() => {
+                self.flags.put(READABLE, bytes > 20);'
+mutation 'a datagram that is too long is told whole' src/endpoint/datagrams/mod.rs \
     '        cx.stats.datagrams_oversized += 1;
-        Arrival::Oversized(self.largest)' '        cx.stats.datagrams_oversized += 1;
-        Arrival::Packet(self.largest)'
-mutation 'who hears of a refusal loses what it sends' src/endpoint/datagrams.rs \
-    '        self.fail(None, error, cx);
-        self.socket.send_to(bytes, to)' '        self.fail(None, error, cx);
-        Ok(())'
-mutation 'a failed datagram is told as one to the peer' src/endpoint/datagrams.rs \
-    'let to = to.or(self.peer.as_ref())' 'let to = self.peer.as_ref().or(to)'
-mutation 'a datagram socket that ends while sends are interrupted never does' src/endpoint/datagrams.rs \
+        Arrival::Oversized(self.largest())' '        cx.stats.datagrams_oversized += 1;
+        Arrival::Packet(self.largest())'
+mutation 'who hears of a refusal loses what it sends' src/endpoint/datagrams/mod.rs \
+    '        let sent = self.socket.send_to(bytes, to);
+        if sent' '        let sent: io::Result<()> = Ok(());
+        if sent'
+mutation 'a failed datagram is told as one to the peer' src/endpoint/datagrams/mod.rs \
+    'let to = to.or(self.peer.as_deref())' 'let to = self.peer.as_deref().or(to)'
+mutation 'a datagram socket that ends while sends are interrupted never does' src/endpoint/datagrams/mod.rs \
     'for _ in 0..2 * self.queue.len() {' 'while !self.queue.is_empty() {'
 exit $survived
