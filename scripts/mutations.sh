@@ -335,10 +335,10 @@ mutation 'a datagram that is too long is told whole' src/endpoint/datagrams/mod.
         Arrival::Packet(self.largest())'
 mutation 'who hears of a refusal loses what it sends' src/endpoint/datagrams/mod.rs \
     '        let sent = self.socket.send_to(bytes, to);
-        if sent' '        let sent: io::Result<()> = Ok(());
-        if sent'
+        let is_again' '        let sent: io::Result<()> = Ok(());
+        let is_again'
 mutation 'a failed datagram is told as one to the peer' src/endpoint/datagrams/mod.rs \
-    'let to = to.or(self.peer.as_deref())' 'let to = self.peer.as_deref().or(to)'
+    'let to = to.filter(|_| !is_of_peer).or(self.peer.as_deref())' 'let to = self.peer.as_deref().or(to)'
 mutation 'a datagram socket that ends while sends are interrupted never does' src/endpoint/datagrams/mod.rs \
     'for _ in 0..2 * self.queue.len() {' 'while !self.queue.is_empty() {'
 exit $survived

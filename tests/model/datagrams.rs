@@ -237,8 +237,7 @@ impl Model {
         let is_known = udp.sent_to.contains(to) || is_peer || (*to == Address::Fd && had_errors);
         promise!(self.story, is_known, "{id} has sent nothing to {to}, and that failed");
         if error.kind() == ErrorKind::ConnectionRefused {
-            // Of two pieces of news in a row, one of them made on purpose, the second is taken for one of what is sent.
-            promise!(self.story, is_peer || had_errors, "{id} hears that {to} refuses, and is not connected to it");
+            promise!(self.story, is_peer, "{id} hears that {to} refuses, and is not connected to it");
         } else if !had_errors {
             let known = udp.refused.iter().position(|refused| refused == to).map(|at| udp.refused.swap_remove(at));
             promise!(self.story, known.is_some(), "{id} has sent nothing to {to} that could fail, and that did: {error}");
