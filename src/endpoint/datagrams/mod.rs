@@ -216,7 +216,7 @@ impl DatagramSocket {
             self.flags.remove(OWES_DRAINING);
             return Arrival::Draining;
         }
-        if !self.flags.has_any(READABLE) || self.ends_because_it_is_quiet(cx) {
+        if self.ends_because_it_is_quiet(cx) || !self.flags.has_any(READABLE) {
             return Arrival::Nothing;
         }
         #[cfg(feature = "udp-batch")]
@@ -312,7 +312,7 @@ impl DatagramSocket {
         self.requeue(cx);
     }
 
-    /// It ends once what had come is received, and nothing waits to be sent.
+    /// It ends once what had come is received, nothing waits to be sent, and what has failed is told.
     pub(crate) fn close_when_quiet(&mut self, cx: &mut Cx) {
         if self.is_open() && !self.flags.mark(WAITS_FOR_QUIET) {
             self.arrived_max = ARRIVED_MAX;
@@ -328,7 +328,7 @@ impl DatagramSocket {
         }
         self.arrived_max = self.arrived_max.saturating_sub(1);
         let is_quiet = !self.flags.has_any(READABLE) || self.arrived_max == 0;
-        let ends = is_quiet && self.queue.is_empty();
+        let ends = is_quiet && self.queue.is_empty() && self.failures_len() == 0;
         if ends {
             self.end(Reason::Drained, cx);
         }

@@ -28,6 +28,28 @@ fn what_had_come_when_a_drain_begins_is_received_and_answered() {
     assert_eq!(reactor.stats().datagrams_out, 500);
 }
 
+/// What is sent at the very end, and fails, is told.
+#[test]
+fn what_fails_in_a_drain_is_told_before_the_end() {
+    let (mut reactor, mut journal) = reactor();
+    let nowhere = Address::Ip("127.0.0.1:0".parse().expect("a literal"));
+    let to = nowhere.clone();
+    let datagram = recorder(move |scope, told| {
+        if matches!(told, Told::Received(..)) {
+            let key = scope.key;
+            scope.net.send_to(key, &to, "x");
+        }
+        Ok(())
+    });
+    let key = reactor.net().bind("127.0.0.1:0", datagram).expect("a free port");
+    peer().send_to(b"hello", local(&mut reactor, key)).expect("it is sent");
+    reactor.net().drain(PATIENCE);
+    reactor.run(&mut journal).expect("the selector works");
+    let told = journal.of(key);
+    let [Told::Received(..), Told::Failed(to, ..), Told::Closed(why)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((to, why), (&nowhere, &Reason::Drained.to_string()));
+}
+
 /// One that finishes in `draining` is waited for, and no longer than the grace.
 #[test]
 fn who_drains_by_itself_is_waited_for() {
@@ -65,6 +87,28 @@ fn who_drains_by_itself_is_waited_for() {
             if answers { &["draining", "answered", "finished"] } else { &["draining", "the reactor was shut down"] };
         assert_eq!(log, wanted);
     }
+}
+
+#[test]
+fn an_err_or_a_panic_in_draining_ends_this_socket_alone() {
+    struct Fails(bool);
+    impl Datagram<Vec<String>> for Fails {
+        fn received(&mut self, _: &mut Scope<'_, Vec<String>>, _: &mut Vec<String>, _: &[u8], _: &Address) -> Outcome {
+            Ok(())
+        }
+        fn draining(&mut self, _: &mut Scope<'_, Vec<String>>, _: &mut Vec<String>) -> Outcome {
+            if self.0 { panic!("on purpose") } else { Err("on purpose".into()) }
+        }
+        fn closed(&mut self, _: &mut Scope<'_, Vec<String>>, log: &mut Vec<String>, why: Reason) {
+            log.push(why.to_string());
+        }
+    }
+    let (mut reactor, mut log) = (Reactor::new().expect("a selector"), Vec::new());
+    reactor.net().bind("127.0.0.1:0", Fails(true)).expect("a free port");
+    reactor.net().bind("127.0.0.1:0", Fails(false)).expect("a free port");
+    reactor.net().drain(PATIENCE);
+    reactor.run(&mut log).expect("the selector works");
+    assert_eq!(log, ["panicked: on purpose", "failed: on purpose"]);
 }
 
 /// What others say in their `closed` still leaves.
