@@ -199,3 +199,114 @@ fn a_flood_of_empty_messages_is_no_end() {
     assert!(!closed(&journal, key), "ended after {told} messages, and the peer is there: {:?}", journal.told.last());
     assert_eq!((told, floods.join().expect("no panic").0), (COUNT + 1, COUNT));
 }
+
+/// As by `send`: one that has left begins the count of errors anew.
+#[test]
+fn who_sends_many_again_to_a_peer_that_is_not_there_is_not_ended() {
+    for at_once in [false, true] {
+        let (mut reactor, mut journal) = reactor();
+        let gone = peer().local_addr().expect("it is bound");
+        let to = Address::Ip(gone);
+        let left = Cell::new(1_000);
+        let datagram = recorder(move |scope, told| {
+            if matches!(told, Told::Failed(..)) && left.get() > 0 {
+                left.set(left.get() - 1);
+                let key = scope.key;
+                if at_once {
+                    scope.net.send_segments(key, &to, [1; 20], 10)
+                } else {
+                    scope.net.send(key, "x")
+                };
+            }
+            Ok(())
+        });
+        let options = Bind::new().peer(gone);
+        #[cfg(feature = "udp-batch")]
+        let options = options.batch();
+        let key = reactor.net().bind_with("127.0.0.1:0", options, datagram).expect("a free port");
+        assert!(reactor.net().send(key, "x"));
+        until(&mut reactor, &mut journal, |journal| closed(journal, key) || journal.failures().len() > 1_000);
+        assert!(!closed(&journal, key), "at once: {at_once}: {:?}, after {}", journal.told.last(), journal.told.len());
+    }
+}
+
+/// One that is bound in a drain is asked too, and one with a queue that never empties ends with the grace.
+#[test]
+fn whatever_is_bound_in_a_drain_ends_with_it() {
+    fn bind(scope: &mut Scope<'_, Journal>) {
+        scope.net.bind("127.0.0.1:0", STEPS).expect("a free port");
+    }
+    let binds_in_draining: Step = |scope| {
+        bind(scope);
+        scope.close_when_quiet();
+    };
+    for steps in [Steps { draining: binds_in_draining, ..STEPS }, Steps { closed: bind, ..STEPS }] {
+        let (mut reactor, mut journal) = reactor();
+        reactor.net().bind("127.0.0.1:0", steps).expect("a free port");
+        reactor.net().drain(Duration::from_secs(60));
+        assert!(ends_soon(&mut reactor, &mut journal));
+        let drained = journal.told.iter().filter(|(_, told)| *told == Told::Closed(Reason::Drained.to_string())).count();
+        assert_eq!(drained, 2);
+    }
+    let (ours, _theirs) = UnixDatagram::pair().expect("two descriptors");
+    let (mut reactor, mut journal) = reactor();
+    let key = reactor.net().bind_on(ours, Bind::new(), silent()).expect("a socket of packets");
+    while reactor.net().connections()[0].queued == 0 {
+        assert!(reactor.net().send(key, "fill"));
+    }
+    reactor.net().drain(Duration::from_millis(50));
+    reactor.run(&mut journal).expect("the selector works");
+    assert_eq!(journal.of(key), [Told::Closed(Reason::Shutdown.to_string())]);
+}
+
+/// What `closed` asks for in a shutdown is over with it.
+#[test]
+fn a_drain_that_is_asked_for_in_a_shutdown_is_over_with_it() {
+    let (mut reactor, mut journal) = reactor();
+    let drains: Step = |scope| scope.net.drain(Duration::ZERO);
+    for _ in 0..2 {
+        reactor.net().bind("127.0.0.1:0", Steps { closed: drains, ..STEPS }).expect("a free port");
+    }
+    reactor.shutdown(&mut journal);
+    assert_eq!(journal.told.len(), 2);
+    let key = reactor.net().bind("127.0.0.1:0", STEPS).expect("a free port");
+    settle(&mut reactor, &mut journal);
+    assert!(reactor.net().is_open(key) && !reactor.net().is_draining());
+}
+
+/// Where a dispatcher is left when the grace ends, both end.
+#[test]
+fn the_end_of_the_grace_ends_what_was_opened_amid_datagram_sockets() {
+    let (mut reactor, mut journal) = reactor();
+    let key = reactor.net().bind("127.0.0.1:0", Steps { draining: |scope| watch(&mut scope.net), ..STEPS }).expect("a free port");
+    reactor.net().drain(Duration::from_millis(50));
+    reactor.run(&mut journal).expect("the selector works");
+    assert_eq!(journal.of(key), [Told::Closed(Reason::Shutdown.to_string())]);
+}
+
+/// It is never quiet, and ends all the same when more has come than the system keeps.
+#[test]
+fn a_flood_keeps_a_drain_no_longer_than_it_says() {
+    struct Floods(Rc<Cell<usize>>);
+    impl Datagram<Journal> for Floods {
+        fn received(&mut self, scope: &mut Scope<'_, Journal>, _: &mut Journal, _: &[u8], from: &Address) -> Outcome {
+            self.0.set(self.0.get() + 1);
+            if self.0.get() % 64 == 1 {
+                let key = scope.key;
+                scope.net.send_segments(key, from, [1; 640], 10);
+            }
+            Ok(())
+        }
+    }
+    let count = Rc::new(Cell::new(0));
+    let (mut reactor, mut journal) = reactor();
+    let options = Bind::new();
+    #[cfg(feature = "udp-batch")]
+    let options = options.batch();
+    let key = reactor.net().bind_with("127.0.0.1:0", options, Floods(Rc::clone(&count))).expect("a free port");
+    let ours = Address::Ip(local(&mut reactor, key));
+    reactor.net().send_to(key, &ours, "x");
+    reactor.net().drain(Duration::from_secs(600));
+    while count.get() < 200_000 && reactor.turn(&mut journal, Duration::ZERO).expect("the selector works") {}
+    assert!(count.get() <= (1 << 16) + 1_000, "{}", count.get());
+}
