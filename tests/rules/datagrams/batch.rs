@@ -220,6 +220,36 @@ mod with_the_feature {
         assert_eq!(receive(&state, &peer).len, 1_000, "they leave as one again");
     }
 
+    /// A datagram from port 0; `false`: only the superuser may send one.
+    fn send_from_port_0(to: SocketAddr, bytes: &[u8]) -> bool {
+        let Ok(raw) = Socket::new(Domain::IPV4, Type::RAW, Some(socket2::Protocol::UDP)) else { return false };
+        let mut packet = vec![0, 0];
+        packet.extend(to.port().to_be_bytes());
+        packet.extend((8 + bytes.len() as u16).to_be_bytes());
+        packet.extend([0, 0]);
+        packet.extend(bytes);
+        raw.send_to(&packet, &to.into()).is_ok()
+    }
+
+    /// The same by a reply to one who has asked from there.
+    #[test]
+    fn one_who_cannot_be_answered_does_not_take_the_cutting_from_the_others() {
+        let (mut reactor, mut journal) = reactor();
+        let peer = peer();
+        let state = UdpSocketState::new((&peer).into()).expect("a socket");
+        let at = Address::Ip(peer.local_addr().expect("it is bound"));
+        let key = reactor.net().bind_with("0.0.0.0:0", Bind::new().batch(), echo()).expect("a free port");
+        assert!(reactor.net().send_segments(key, &at, [1; 1_000], 100));
+        assert_eq!(receive(&state, &peer).len, 1_000, "they leave as one");
+        let ours = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), local(&mut reactor, key).port());
+        if !send_from_port_0(ours, b"who are you?") {
+            return;
+        }
+        until(&mut reactor, &mut journal, |journal| !journal.failures().is_empty());
+        assert!(reactor.net().send_segments(key, &at, [3; 1_000], 100));
+        assert_eq!(receive(&state, &peer).len, 1_000, "they leave as one again");
+    }
+
     /// docs/datagrams.md: a turn has `Config::turn_datagrams` of them. Those that come as one may come to more, but not by far.
     #[test]
     fn a_turn_has_no_more_datagrams_than_it_may() {

@@ -7,6 +7,8 @@ mod sending;
 mod ending;
 mod kinds;
 #[cfg(target_os = "linux")]
+mod second_look;
+#[cfg(target_os = "linux")]
 mod slow;
 #[cfg(feature = "sim")]
 mod simulated;
