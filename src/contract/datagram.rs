@@ -215,21 +215,24 @@ impl<S> Core<S> {
         let Config { turn_datagrams: mut left, turn_bytes: mut bytes_left, .. } = self.hub.cx.config;
         let mut from = NOBODY;
         while left > 0 && bytes_left > 0 {
-            left -= 1;
             match self.hub.next_arrival(key, buffer, &mut from) {
                 Arrival::Packet(bytes) => {
                     self.tell_datagram(key, name, "received", |core| {
                         datagram.received(&mut Scope::from(core, key, &from), state, &buffer[..bytes], &from)
                     });
-                    bytes_left = bytes_left.saturating_sub(bytes);
+                    (left, bytes_left) = (left - 1, bytes_left.saturating_sub(bytes));
                 }
                 Arrival::Nothing => break,
                 #[cfg(feature = "udp-batch")]
                 Arrival::Batch => {
                     let (datagrams, bytes) = self.tell_batch(key, &mut *datagram, state);
-                    (left, bytes_left) = (left.saturating_sub(datagrams), bytes_left.saturating_sub(bytes));
+                    (left, bytes_left) = (left.saturating_sub(datagrams.max(1)), bytes_left.saturating_sub(bytes));
                 }
-                other => self.tell_rarely(key, &mut *datagram, other, state, buffer, &from),
+                // What is kept does not take the place of what has come.
+                other => {
+                    left -= usize::from(!other.was_kept());
+                    self.tell_rarely(key, &mut *datagram, other, state, buffer, &from);
+                }
             }
             if self.hub.cx.is_share_spent() {
                 break;
@@ -271,7 +274,7 @@ impl<S> Core<S> {
             Arrival::Oversized(bytes) => self.tell_datagram(key, name, "oversized", |core| {
                 datagram.oversized(&mut Scope::from(core, key, from), state, &buffer[..bytes], from)
             }),
-            Arrival::Failure(to, error) => {
+            Arrival::Failure(to, error) | Arrival::NotReceived(to, error) => {
                 self.tell_datagram(key, name, "failed", |core| datagram.failed(&mut Scope::new(core, key), state, &to, error))
             }
             Arrival::Writable => {
@@ -293,7 +296,7 @@ impl<S> Core<S> {
             Arrival::Batch => {
                 for (message, place) in batch.messages.iter().zip(batch.bytes.chunks(MESSAGE)) {
                     self.tell_message(key, datagram, message, &place[..message.bytes], state);
-                    told.0 += message.bytes.div_ceil(message.stride.max(1));
+                    told.0 += message.bytes.div_ceil(message.stride.max(1)).max(1);
                     told.1 += message.bytes;
                 }
                 self.hub.end_batch(key);

@@ -80,14 +80,14 @@ impl Hub {
         if self.drain == Some(Drain::Opened) && accepted + opened == 0 && !has_work_elsewhere {
             self.drain = Some(Drain::Rest);
         }
-        if self.drain == Some(Drain::Rest) && accepted + opened == 0 {
+        if matches!(self.drain, Some(Drain::Rest | Drain::Datagrams)) && accepted + opened == 0 {
             self.end_all_but_datagrams(|| Reason::Shutdown); // also what `closed` has opened meanwhile
         }
         if self.drain == Some(Drain::Rest) && self.counts.has_datagrams_alone() {
             self.drain = Some(Drain::Datagrams);
             self.ask_datagrams_to_drain();
         }
-        if self.drain == Some(Drain::Datagrams) && self.cx.is_shut {
+        if self.drain == Some(Drain::Datagrams) && self.cx.is_shut && self.counts.has_datagrams_alone() {
             self.end_all_datagrams();
         }
     }

@@ -68,7 +68,10 @@ pub(crate) enum Arrival {
     Packet(usize),
     /// The same of one that has more.
     Oversized(usize),
+    /// One that was sent did not reach this address.
     Failure(Address, io::Error),
+    /// Receiving failed.
+    NotReceived(Address, io::Error),
     Writable,
     Draining,
     /// Many are to be received at once: [`DatagramSocket::receive_batch`].
@@ -81,6 +84,13 @@ pub(crate) enum Arrival {
 /// Of IP always news, and never of the one that is being sent.
 fn is_refusal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionRefused
+}
+
+impl Arrival {
+    /// It did not just come.
+    pub(crate) fn was_kept(&self) -> bool {
+        matches!(self, Self::Failure(..) | Self::Writable | Self::Draining)
+    }
 }
 
 impl DatagramSocket {
@@ -124,7 +134,8 @@ impl DatagramSocket {
 
     #[inline]
     pub(crate) fn can_progress(&self) -> bool {
-        self.is_open() && (self.flags.has_any(READABLE | FAILED | OWES_WRITABLE | OWES_DRAINING) || self.can_send())
+        let is_told = self.flags.has_any(READABLE | FAILED | OWES_WRITABLE | OWES_DRAINING);
+        self.is_open() && (is_told || self.can_send() || self.is_quiet())
     }
 
     /// Something waits, and there may be room for it.
@@ -223,6 +234,7 @@ impl DatagramSocket {
         if self.flags.has_any(BATCHES) {
             return Arrival::Batch;
         }
+        self.count_arrived();
         let arrival = self.receive(buffer, from, cx);
         if let Arrival::Nothing = arrival {
             self.ends_because_it_is_quiet(cx);
@@ -264,6 +276,7 @@ impl DatagramSocket {
     /// One of them; nothing if it is not to be told any more.
     #[cfg(feature = "udp-batch")]
     pub(crate) fn receive_one_of_batch(&mut self, bytes: usize, cx: &mut Cx) -> Arrival {
+        self.count_arrived();
         if !self.is_open() {
             Arrival::Nothing
         } else if bytes > self.largest() {
@@ -296,7 +309,7 @@ impl DatagramSocket {
             _ => {
                 self.errors += 1;
                 if (self.errors as usize) < cx.config.turn_datagrams.max(ERRORS_MIN) {
-                    return Arrival::Failure(self.peer.as_deref().cloned().unwrap_or(Address::Fd), error);
+                    return Arrival::NotReceived(self.peer.as_deref().cloned().unwrap_or(Address::Fd), error);
                 }
                 self.end(Reason::Io(error), cx);
             }
@@ -321,18 +334,27 @@ impl DatagramSocket {
         }
     }
 
-    /// If that is what it waits for.
+    /// It waits for that, and it is so.
+    #[inline]
+    fn is_quiet(&self) -> bool {
+        let waits = self.flags.has_any(WAITS_FOR_QUIET);
+        waits && !self.flags.has_any(READABLE | FAILED | OWES_WRITABLE) && self.queue.is_empty()
+    }
+
     fn ends_because_it_is_quiet(&mut self, cx: &mut Cx) -> bool {
-        if !self.flags.has_any(WAITS_FOR_QUIET) || !self.is_open() {
-            return false;
-        }
-        self.arrived_max = self.arrived_max.saturating_sub(1);
-        let is_quiet = !self.flags.has_any(READABLE) || self.arrived_max == 0;
-        let ends = is_quiet && self.queue.is_empty() && self.failures_len() == 0;
+        let ends = self.is_open() && self.is_quiet();
         if ends {
             self.end(Reason::Drained, cx);
         }
         ends
+    }
+
+    /// One more has come, or may have: after so many it does not wait for others.
+    fn count_arrived(&mut self) {
+        self.arrived_max = self.arrived_max.saturating_sub(1);
+        if self.flags.has_any(WAITS_FOR_QUIET) && self.arrived_max == 0 {
+            self.flags.remove(READABLE);
+        }
     }
 
     // ---------------------------------------------------------------------------------------------------- sending
@@ -439,6 +461,7 @@ impl DatagramSocket {
         while self.queue.is_empty() && !rest.is_empty() {
             match self.socket.send_segments(rest, segment, to) {
                 Ok(sent) => {
+                    self.errors = 0;
                     self.bytes_out += sent as u64;
                     cx.stats.datagrams_out += sent.div_ceil(segment) as u64;
                     rest = &rest[sent..];
@@ -447,6 +470,7 @@ impl DatagramSocket {
                     let (first, behind) = rest.split_at(segment.min(rest.len()));
                     rest = behind;
                     if !self.not_sent(to, first, error, cx) {
+                        cx.stats.datagrams_dropped += behind.len().div_ceil(segment) as u64;
                         return false;
                     }
                 }

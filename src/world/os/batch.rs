@@ -51,29 +51,33 @@ impl BatchPackets {
         let transmit = Transmit { destination: self.address(to), ecn: None, contents, segment_size, src_ip: self.source_ip(to) };
         let socket = self.one_by_one.udp();
         let sent = socket.try_io(|| self.state.try_send(socket.into(), &transmit));
+        // quinn-udp takes that for an error of the interface, for ever. It may as well be one of an address that somebody has given.
+        if sent.as_ref().is_err_and(is_refused) && self.refusals < REFUSALS_MAX {
+            self.state = UdpSocketState::new(socket.into())?;
+        }
         sent.or_else(|error| self.one_by_one.look_at(error))
     }
 
-    /// Of a message of many, which some interfaces cannot cut: each is sent by itself. quinn-udp takes such an error for one of the
-    /// interface, for ever; it may as well be one of the address that somebody has given.
+    /// Of a message of many, which some interfaces cannot cut: each is sent by itself.
     #[cold]
     fn send_first(&mut self, bytes: &[u8], segment: usize, to: Option<&Address>, error: io::Error) -> io::Result<usize> {
-        #[cfg(unix)]
-        let is_refused = matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL));
-        #[cfg(not(unix))]
-        let is_refused = error.kind() == io::ErrorKind::InvalidInput;
-        if !is_refused {
+        if !is_refused(&error) {
             return Err(error);
         }
-        let sent = self.send_to(&bytes[..segment], to);
-        self.refusals += u32::from(sent.is_ok());
-        if self.refusals < REFUSALS_MAX {
-            self.state = UdpSocketState::new(self.one_by_one.udp().into())?;
-        } else if self.refusals == REFUSALS_MAX {
+        self.send_to(&bytes[..segment], to)?;
+        self.refusals += 1;
+        if self.refusals == REFUSALS_MAX {
             log::info!(target: "mainspring", "datagrams are sent one by one: the interface does not cut them ({error})");
         }
-        sent.map(|()| segment)
+        Ok(segment)
     }
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL));
+    #[cfg(not(unix))]
+    return error.kind() == io::ErrorKind::InvalidInput;
 }
 
 fn is_of_many(ip: IpAddr) -> bool {

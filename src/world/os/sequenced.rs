@@ -5,12 +5,17 @@ use super::{
     packets::{Registered, no_groups},
 };
 use crate::address::Address;
-use mio::net::UnixDatagram;
+use mio::{Events, Interest, Poll, Token, net::UnixDatagram, unix::SourceFd};
 use socket2::SockRef;
-use std::{io, net::IpAddr};
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsRawFd, RawFd},
+    time::Duration,
+};
 
-/// So many empty messages in a row are none, but the end: it is read again and again, and no socket has room for so many.
-const EMPTY_MAX: u32 = 1024;
+/// So many empty messages in a row are none, if its peer has ended, but the end: it is read again and again.
+const EMPTY_MAX: u32 = 4096;
 
 pub(super) struct SequencedPackets {
     socket: Registered<UnixDatagram>,
@@ -35,7 +40,12 @@ impl SequencedPackets {
         self.socket.socket.recv(buf).or_else(|error| self.socket.look_at(error))
     }
 
-    /// Empty, or the end: what comes next tells.
+    /// A read of an empty message and of the end are the same. A second selector tells whether there can be an end.
+    fn may_have_ended(&self) -> bool {
+        has_ended(self.socket.socket.as_raw_fd()).unwrap_or(true)
+    }
+
+    /// Empty messages, or the end: what comes behind them tells.
     fn look_ahead(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut empty = 0;
         let next = loop {
@@ -50,6 +60,14 @@ impl SequencedPackets {
         self.ahead = Some(Ahead { empty, next });
         Ok(0)
     }
+}
+
+fn has_ended(fd: RawFd) -> io::Result<bool> {
+    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1));
+    poll.registry().register(&mut SourceFd(&fd), Token(0), Interest::READABLE)?;
+    let polled = poll.poll(&mut events, Some(Duration::ZERO));
+    poll.registry().deregister(&mut SourceFd(&fd))?;
+    polled.map(|()| events.iter().any(|event| event.is_read_closed()))
 }
 
 impl PacketTransport for SequencedPackets {
@@ -68,7 +86,7 @@ impl PacketTransport for SequencedPackets {
             return Ok(bytes.len());
         }
         match self.recv(buf)? {
-            0 => self.look_ahead(buf),
+            0 if self.may_have_ended() => self.look_ahead(buf),
             bytes => Ok(bytes),
         }
     }

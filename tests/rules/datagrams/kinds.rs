@@ -587,3 +587,23 @@ fn a_pair_with_a_tiny_send_buffer_waits_and_gets_all() {
     assert_eq!(got, (0..200).collect::<Vec<_>>());
     assert_eq!(journal.told.len(), 1);
 }
+
+/// While one is read, more may come.
+#[test]
+fn a_flood_of_empty_messages_is_no_end() {
+    const COUNT: usize = 30_000;
+    let (mut reactor, mut journal) = reactor();
+    let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).expect("two descriptors");
+    let key = reactor.net().bind_on(ours, Bind::new().largest(10), silent()).expect("a socket of packets");
+    let floods = std::thread::spawn(move || {
+        let sent = (0..COUNT).take_while(|_| theirs.send(b"").is_ok()).count();
+        let _ = theirs.send(b"last");
+        (sent, theirs)
+    });
+    until(&mut reactor, &mut journal, |journal| {
+        closed(journal, key) || matches!(journal.told.last(), Some((_, Told::Received(bytes, _))) if bytes == b"last")
+    });
+    let told = journal.told.len();
+    assert!(!closed(&journal, key), "ended after {told} messages, and the peer is there: {:?}", journal.told.last());
+    assert_eq!((told, floods.join().expect("no panic").0), (COUNT + 1, COUNT));
+}

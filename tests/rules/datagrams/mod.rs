@@ -7,7 +7,7 @@ mod sending;
 mod ending;
 mod kinds;
 #[cfg(target_os = "linux")]
-mod second_look;
+mod draining;
 #[cfg(target_os = "linux")]
 mod slow;
 #[cfg(feature = "sim")]

@@ -204,3 +204,14 @@ fn a_refusal_is_counted_the_same_whoever_hears_of_it() {
     assert_eq!((one, two), (1, 2));
     assert_eq!(dropped_of_two, 2 * dropped_of_one, "told {two}, counted {dropped_of_two}; told {one}, counted {dropped_of_one}");
 }
+
+/// Each of many has left, or is dropped and counted.
+#[test]
+fn of_many_that_have_no_room_each_is_counted() {
+    let (ours, _theirs) = std::os::unix::net::UnixDatagram::pair().expect("two descriptors");
+    let (mut reactor, _journal) = reactor();
+    let key = reactor.net().bind_on(ours, Bind::new().queue(0, Full::DropNewest), silent()).expect("a socket of packets");
+    assert!(!reactor.net().send_segments(key, &Address::Unix(None), [7; 100_000], 10), "nobody receives");
+    let stats = reactor.stats();
+    assert_eq!(stats.datagrams_out + stats.datagrams_dropped, 10_000, "{} left", stats.datagrams_out);
+}

@@ -1,8 +1,7 @@
-//! What a second look at the end of datagram sockets found.
+//! How datagram sockets finish, in a drain and in a shutdown.
 
 use super::common::*;
 use mainspring::{Config, Context, Dispatcher, Drained, Fault, Net, Protocol, Source};
-use socket2::{Domain, Socket, Type};
 use std::{
     net::TcpListener,
     os::{fd::AsFd, unix::net::UnixDatagram},
@@ -167,37 +166,6 @@ fn who_sends_again_what_failed_hears_others_too() {
         reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
     }
     assert_eq!(journal.received().len(), 1, "after {} failures", journal.failures().len());
-}
-
-/// Each of many has left, or is dropped and counted.
-#[test]
-fn of_many_that_have_no_room_each_is_counted() {
-    let (ours, _theirs) = UnixDatagram::pair().expect("two descriptors");
-    let (mut reactor, _journal) = reactor();
-    let key = reactor.net().bind_on(ours, Bind::new().queue(0, Full::DropNewest), silent()).expect("a socket of packets");
-    assert!(!reactor.net().send_segments(key, &Address::Unix(None), [7; 100_000], 10), "nobody receives");
-    let stats = reactor.stats();
-    assert_eq!(stats.datagrams_out + stats.datagrams_dropped, 10_000, "{} left", stats.datagrams_out);
-}
-
-/// While one is read, more may come.
-#[test]
-fn a_flood_of_empty_messages_is_no_end() {
-    const COUNT: usize = 200_000;
-    let (mut reactor, mut journal) = reactor();
-    let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).expect("two descriptors");
-    let key = reactor.net().bind_on(ours, Bind::new().largest(10), silent()).expect("a socket of packets");
-    let floods = thread::spawn(move || {
-        let sent = (0..COUNT).take_while(|_| theirs.send(b"").is_ok()).count();
-        let _ = theirs.send(b"last");
-        (sent, theirs)
-    });
-    until(&mut reactor, &mut journal, |journal| {
-        closed(journal, key) || matches!(journal.told.last(), Some((_, Told::Received(bytes, _))) if bytes == b"last")
-    });
-    let told = journal.told.len();
-    assert!(!closed(&journal, key), "ended after {told} messages, and the peer is there: {:?}", journal.told.last());
-    assert_eq!((told, floods.join().expect("no panic").0), (COUNT + 1, COUNT));
 }
 
 /// As by `send`: one that has left begins the count of errors anew.
