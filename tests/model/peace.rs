@@ -118,6 +118,18 @@ impl Model {
         }
     }
 
+    /// It, and all whom what it sends goes through: peers, and the mates of pairs.
+    fn row_of(&self, id: usize) -> Vec<usize> {
+        let mut row = vec![id];
+        let mut at = 0;
+        while let Some(&id) = row.get(at) {
+            at += 1;
+            let conn = &self.conns[id];
+            row.extend(conn.peer.into_iter().chain(conn.mate).filter(|other| !row.contains(other)).collect::<Vec<_>>());
+        }
+        row
+    }
+
     pub(super) fn look_at_one_at_rest(&mut self, id: usize, net: &mut Net<'_, Site>) {
         let Some(link) = self.conns[id].key.and_then(|key| net.link(key)) else {
             self.story.breaks(format!("{id} has begun to end, and is not closed"));
@@ -129,14 +141,14 @@ impl Model {
         let conn = &self.conns[id];
         promise!(self.story, conn.is_connected, "{id} is neither connected nor closed");
         promise!(self.story, !conn.is_lost && !conn.is_lifted, "{id} is lost, and not closed");
-        let has_sources = |id: usize| self.conns[id].has_sources || self.conns[id].saving.is_some();
-        let of_mate = |id: usize| self.conns[id].mate.is_some_and(has_sources);
-        let has_sources = has_sources(id) || of_mate(id) || conn.peer.is_some_and(|peer| has_sources(peer) || of_mate(peer));
-        if self.had_long_work && has_sources {
+        let row = self.row_of(id);
+        let is_elsewhere = |&id: &usize| self.conns[id].has_sources || self.conns[id].saving.is_some();
+        if self.had_long_work && row.iter().any(is_elsewhere) {
             return; // what stands in front is still read
         }
-        if conn.mate.is_some_and(|mate| self.conns[mate].peer.is_none()) {
-            return; // what it passes on waits in the backlog of a listener that pauses
+        let waits = |&id: &usize| self.conns[id].mate.is_some_and(|mate| self.conns[mate].peer.is_none());
+        if row.iter().any(waits) {
+            return; // what is passed on waits in the backlog of a listener that pauses
         }
         let conn = &self.conns[id];
         let is_owed = conn.was_congested && !conn.is_half_closed && !is_congested;
