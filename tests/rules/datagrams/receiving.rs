@@ -81,6 +81,23 @@ fn who_is_connected_hears_nobody_else() {
     assert_eq!(journal.of(key), [Told::Received(b"friend".to_vec(), Address::Ip(at))]);
 }
 
+/// The kernel reports each that leaves, to whoever is registered for room.
+#[test]
+fn a_datagram_there_and_back_is_one_event() {
+    let (mut reactor, mut journal) = reactor();
+    let key = reactor.net().bind("127.0.0.1:0", echo()).expect("a free port");
+    let (to, peer) = (local(&mut reactor, key), peer());
+    let before = reactor.stats().events;
+    for count in 1..=1_000 {
+        peer.send_to(b"paced", to).expect("it is sent");
+        until(&mut reactor, &mut journal, |journal| journal.told.len() == count);
+        assert_eq!(hears(&peer), b"paced");
+        reactor.turn(&mut journal, Duration::ZERO).expect("the selector works"); // in which it would hear of room
+    }
+    let events = reactor.stats().events - before;
+    assert!((1_000..=1_010).contains(&events), "{events}");
+}
+
 /// A turn of it has so many; who else is ready has his turn in between.
 #[test]
 fn a_flood_leaves_the_others_their_turn() {

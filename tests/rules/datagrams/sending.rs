@@ -74,12 +74,18 @@ fn that_nobody_has_the_port_is_told_and_the_socket_works_once_somebody_has() {
 
 /// Each send meets the news of the one before; no list grows, and nothing else is late.
 #[test]
-fn a_hundred_sends_to_nobody_without_a_turn_are_told_and_bounded() {
+fn many_sends_to_nobody_without_a_turn_are_told_and_bounded() {
+    for sends in [100, 1_000] {
+        sends_to_nobody(sends);
+    }
+}
+
+fn sends_to_nobody(sends: usize) {
     let (mut reactor, mut journal) = reactor();
     let gone = peer().local_addr().expect("it was bound");
     let key = reactor.net().bind_to(gone, silent()).expect("a free port");
     let other = reactor.net().bind("127.0.0.1:0", echo()).expect("a free port");
-    for _ in 0..100 {
+    for _ in 0..sends {
         assert!(reactor.net().send(key, "x"));
     }
     let peer = peer();

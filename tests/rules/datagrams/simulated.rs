@@ -392,3 +392,20 @@ fn who_ends_while_every_send_is_interrupted_ends_all_the_same() {
     assert_eq!(two.sim.state(two.client).of(key), [Told::Closed(Reason::Finish.to_string())]);
     assert!(two.received(two.server).is_empty());
 }
+
+/// What fails again and again, and never says that nothing is there, is for ever.
+#[test]
+fn as_many_errors_of_receiving_in_a_row_as_a_turn_has_datagrams_end_the_socket() {
+    let mut two = Two::new(1, late());
+    let key = two.bind(two.server, "10.0.0.1:7", Bind::new());
+    let sender = two.bind(two.client, "10.0.0.2:0", Bind::new());
+    let next = two.sim.operations(two.server);
+    two.sim.fail_operation(two.server, next, Errno::NoMemory, true);
+    two.sends(sender, "10.0.0.1:7", 0..1);
+    two.sim.run_for(10 * SECOND);
+    let told = two.sim.state(two.server).of(key);
+    let (last, failures) = told.split_last().expect("it was told something");
+    assert!(matches!(last, Told::Closed(why) if why.starts_with("connection lost: ")), "{last:?}");
+    assert_eq!(failures.len(), 127, "and the last is the reason");
+    assert!(failures.iter().all(|told| matches!(told, Told::Failed(Address::Fd, ..))), "{:?}", failures[0]);
+}
