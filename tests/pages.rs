@@ -216,7 +216,7 @@ fn each_chapter_is_linked_from_the_reference_and_links_back_and_to_another() {
 
 #[test]
 fn what_a_user_writes_or_is_given_links_to_its_chapter() {
-    let names = "Protocol Context Net Link Reactor Terminator Framer Producer Listen Connect RequestHandler Dispatcher Lane Remote \
+    let names = "Protocol Context Net Link Reactor Terminator Framer Producer Listen Connect RequestHandler Dispatcher Datagram Bind Lane Remote \
                  Config Reason Limit Reconnect Key Timer Hold Stats Target Transcript Scene Sim Weather check";
     let items = items();
     for name in names.split_whitespace() {
@@ -377,7 +377,7 @@ const RIGHT: &str = "struct Right; impl<S> Protocol<S> for Right {}
 fn main(net: &mut Net<'_, u8>) { net.connect(\"127.0.0.1:1\", Right); }";
 
 /// What is wrong, and what the compiler is to say of it, besides much else.
-const WRONG: [(&str, &str, &[&str]); 6] = [
+const WRONG: [(&str, &str, &[&str]); 7] = [
     (
         "protocol",
         "struct Wrong; fn main(net: &mut Net<'_, u8>) { net.listen(\"127.0.0.1:0\", || Wrong); }",
@@ -392,6 +392,11 @@ const WRONG: [(&str, &str, &[&str]); 6] = [
         "dispatcher",
         "struct Wrong; fn main(net: &mut Net<'_, u8>) { net.watch(Wrong); }",
         &["`Wrong` is not a dispatcher for the state `u8`", "write `impl Dispatcher<u8> for Wrong`"],
+    ),
+    (
+        "datagram",
+        "struct Wrong; fn main(net: &mut Net<'_, u8>) { net.bind(\"127.0.0.1:0\", Wrong); }",
+        &["`Wrong` is not a datagram for the state `u8`", "write `impl Datagram<u8> for Wrong`"],
     ),
     (
         "producer",
