@@ -86,7 +86,6 @@ flags! {
 pub(crate) const WAITS_FOR_QUIET: Flags = HOLDS_BACK;
 
 /// Of a datagram socket, which has no holds: it receives many at once.
-#[cfg(feature = "udp-batch")]
 pub(crate) const BATCHES: Flags = HELD;
 
 /// Whoever has one of these takes the general way: everything but what comes and goes in every plain turn.
@@ -102,16 +101,11 @@ pub(crate) const UNUSUAL: Flags = Flags(
         | PEER_ENDED.0),
 );
 
-impl Flags {
-    pub(crate) const fn all_of(these: &[Self]) -> Self {
-        let (mut all, mut at) = (0, 0);
-        while at < these.len() {
-            all |= these[at].0;
-            at += 1;
-        }
-        Self(all)
-    }
+/// The same of a datagram socket: everything but what comes and goes while it receives one by one.
+pub(crate) const UNUSUAL_OF_DATAGRAMS: Flags =
+    Flags(FAILED.0 | OWES_WRITABLE.0 | OWES_DRAINING.0 | WAITS_FOR_QUIET.0 | BATCHES.0 | SHUT.0);
 
+impl Flags {
     #[inline]
     pub(crate) fn has_any(self, of: Self) -> bool {
         self.0 & of.0 != 0

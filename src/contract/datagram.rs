@@ -299,7 +299,7 @@ impl<S> Core<S> {
                     told.0 += message.bytes.div_ceil(message.stride.max(1)).max(1);
                     told.1 += message.bytes;
                 }
-                self.hub.end_batch(key);
+                self.hub.set_datagram_source(key, None);
             }
             Arrival::Nothing => {}
             other => self.tell_rarely(key, datagram, other, state, &[], &NOBODY),
@@ -313,7 +313,7 @@ impl<S> Core<S> {
     #[cfg(feature = "udp-batch")]
     fn tell_message(&mut self, key: Key, datagram: &mut dyn AnyDatagram<S>, message: &Message, bytes: &[u8], state: &mut S) {
         let (name, from) = (datagram.type_name(), &message.from);
-        self.hub.begin_message(key, message.to.zip(from.ip()).map(|(ours, to)| SourceAddress { ours, to }));
+        self.hub.set_datagram_source(key, message.to.zip(from.ip()).map(|(ours, to)| SourceAddress { ours, to }));
         let empty = bytes.is_empty().then_some(bytes);
         for one in bytes.chunks(message.stride.max(1)).chain(empty) {
             match self.hub.receive_one_of_batch(key, one.len()) {

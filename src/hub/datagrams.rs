@@ -106,9 +106,9 @@ impl Hub {
         }
     }
 
-    /// Those of one message are told: what is sent to their sender meanwhile leaves from where they were sent to.
+    /// While those of one message are told: what is sent to their sender leaves from where they were sent to.
     #[cfg(feature = "udp-batch")]
-    pub(crate) fn begin_message(&mut self, key: Key, source: Option<SourceAddress>) {
+    pub(crate) fn set_datagram_source(&mut self, key: Key, source: Option<SourceAddress>) {
         if let Some(socket) = self.slots.datagrams(key) {
             socket.socket.set_source(source);
         }
@@ -123,16 +123,11 @@ impl Hub {
         }
     }
 
-    #[cfg(feature = "udp-batch")]
-    pub(crate) fn end_batch(&mut self, key: Key) {
-        self.begin_message(key, None);
-    }
-
-    /// Its turn is over.
+    /// Its turn is over: what has failed in it is told in the next one.
     #[inline]
     pub(crate) fn end_datagrams_turn(&mut self, key: Key) {
         if let Some(socket) = self.slots.datagrams(key) {
-            socket.end_turn(&mut self.cx);
+            socket.requeue(&mut self.cx);
         }
     }
 

@@ -111,8 +111,6 @@ pub(crate) struct Opened {
     /// Where it really is (port 0).
     pub(crate) local: Address,
     pub(crate) peer: Option<Address>,
-    /// It receives many at once: [`PacketTransport::recv_batch`].
-    pub(crate) batches: bool,
 }
 
 /// What moves packets. It is registered for reading; for writing only while that is asked for, because the kernel reports
@@ -132,6 +130,10 @@ pub(crate) trait PacketTransport {
         let first = &bytes[..segment.min(bytes.len())];
         self.send_to(first, to).map(|()| first.len())
     }
+    /// Whether many are received at once.
+    fn batches(&self) -> bool {
+        false
+    }
     /// Whatever has come, as far as there is room.
     #[cfg(feature = "udp-batch")]
     fn recv_batch(&mut self, _: &mut Batch) -> io::Result<()> {
@@ -147,14 +149,22 @@ pub(crate) trait PacketTransport {
     }
     /// Whether it is reported that there is room.
     fn want_writable(&mut self, on: bool) -> io::Result<()>;
-    fn join(&mut self, group: IpAddr, on: Interface) -> io::Result<()>;
-    fn leave(&mut self, group: IpAddr, on: Interface) -> io::Result<()>;
+    fn join(&mut self, _group: IpAddr, _on: Interface) -> io::Result<()> {
+        Err(no_groups())
+    }
+    fn leave(&mut self, _group: IpAddr, _on: Interface) -> io::Result<()> {
+        Err(no_groups())
+    }
     fn socket(&self) -> Option<SockRef<'_>>;
 }
 
 /// Of an address to which a socket cannot send, whatever it is.
 pub(super) fn not_there(to: &Address) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("`{to}` cannot be reached by a socket of this kind"))
+}
+
+fn no_groups() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "only UDP has multicast groups")
 }
 
 /// What many datagrams are received into at once; made when it is first needed.

@@ -28,12 +28,6 @@ const ARRIVED_MAX: u32 = 1 << 16;
 /// So many errors of receiving in a row are no end, however few datagrams a turn has.
 const ERRORS_MIN: usize = 16;
 
-/// Who is readable and nothing else of these receives one, and that is all.
-#[cfg(not(feature = "udp-batch"))]
-const NOT_PLAIN: Flags = Flags::all_of(&[READABLE, FAILED, OWES_WRITABLE, OWES_DRAINING, WAITS_FOR_QUIET, SHUT]);
-#[cfg(feature = "udp-batch")]
-const NOT_PLAIN: Flags = Flags::all_of(&[READABLE, FAILED, OWES_WRITABLE, OWES_DRAINING, WAITS_FOR_QUIET, SHUT, BATCHES]);
-
 pub(crate) struct DatagramSocket {
     pub(crate) key: Key,
     pub(crate) socket: Box<dyn PacketTransport>,
@@ -86,6 +80,11 @@ fn is_refusal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionRefused
 }
 
+/// The same may be sent again.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
 impl Arrival {
     /// It did not just come.
     pub(crate) fn was_kept(&self) -> bool {
@@ -95,11 +94,9 @@ impl Arrival {
 
 impl DatagramSocket {
     pub(crate) fn new(key: Key, opened: Opened, options: &Bind) -> Self {
-        let Opened { socket, local, peer, batches } = opened;
-        #[cfg(not(feature = "udp-batch"))]
-        let (flags, _) = (WRITABLE, batches);
-        #[cfg(feature = "udp-batch")]
-        let flags = if batches { WRITABLE | BATCHES } else { WRITABLE };
+        let Opened { socket, local, peer } = opened;
+        let mut flags = WRITABLE;
+        flags.insert_if(BATCHES, socket.batches());
         Self {
             key,
             socket,
@@ -181,16 +178,10 @@ impl DatagramSocket {
         }
     }
 
-    /// Its turn is over: what has failed in it is told in the next one.
-    #[inline]
-    pub(crate) fn end_turn(&mut self, cx: &mut Cx) {
-        self.requeue(cx);
-    }
-
     /// The next thing to tell. A datagram lies in the buffer.
     #[inline]
     pub(crate) fn next_arrival(&mut self, buffer: &mut [u8], from: &mut Address, cx: &mut Cx) -> Arrival {
-        if self.flags.has_just(READABLE, NOT_PLAIN) {
+        if self.flags.has_just(READABLE, READABLE | UNUSUAL_OF_DATAGRAMS) {
             self.receive(buffer, from, cx)
         } else {
             self.next_rare_arrival(buffer, from, cx)
@@ -351,18 +342,26 @@ impl DatagramSocket {
 
     /// One more has come, or may have: after so many it does not wait for others.
     fn count_arrived(&mut self) {
-        self.arrived_max = self.arrived_max.saturating_sub(1);
-        if self.flags.has_any(WAITS_FOR_QUIET) && self.arrived_max == 0 {
-            self.flags.remove(READABLE);
+        if self.flags.has_any(WAITS_FOR_QUIET) {
+            self.arrived_max = self.arrived_max.saturating_sub(1);
+            if self.arrived_max == 0 {
+                self.flags.remove(READABLE);
+            }
         }
     }
 
     // ---------------------------------------------------------------------------------------------------- sending
 
+    /// There is somebody to send it to.
+    #[inline]
+    fn may_send(&self, to: Option<&Address>) -> bool {
+        self.is_open() && (to.is_some() || self.peer.is_some())
+    }
+
     /// At once if nothing waits. Whether it has left, is queued, or is to be told as failed.
     #[inline]
     pub(crate) fn send(&mut self, to: Option<&Address>, bytes: &[u8], cx: &mut Cx) -> bool {
-        if !self.is_open() || (to.is_none() && self.peer.is_none()) {
+        if !self.may_send(to) {
             return false;
         }
         if !self.queue.is_empty() {
@@ -380,7 +379,7 @@ impl DatagramSocket {
     /// It may be news of an earlier one, of which a send hears first if no receive came between (udp(7)); then this one has not
     /// been tried, and goes through now.
     fn send_behind_news(&mut self, to: Option<&Address>, bytes: &[u8], news: io::Error, cx: &mut Cx) -> io::Result<()> {
-        if !self.socket.hears_news() || matches!(news.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+        if !self.socket.hears_news() || is_transient(&news) {
             return Err(news);
         }
         let sent = self.socket.send_to(bytes, to);
@@ -405,15 +404,18 @@ impl DatagramSocket {
                 self.count_sent(bytes, cx);
                 true
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                self.enqueue(to, bytes, cx)
-            }
+            Err(error) if is_transient(&error) => self.enqueue(to, bytes, cx),
             Err(error) => {
-                cx.stats.datagrams_dropped += 1;
-                self.fail(to, error, cx);
+                self.drop_failed(to, error, cx);
                 true
             }
         }
+    }
+
+    /// This one will not leave.
+    fn drop_failed(&mut self, to: Option<&Address>, error: io::Error, cx: &mut Cx) {
+        cx.stats.datagrams_dropped += 1;
+        self.fail(to, error, cx);
     }
 
     /// One did not reach anybody. It is told in a later turn, because a callback may be running.
@@ -454,7 +456,7 @@ impl DatagramSocket {
 
     /// Many of one size, the last perhaps shorter. Whether each has left, waits, or is to be told as failed.
     pub(crate) fn send_segments(&mut self, to: Option<&Address>, bytes: &[u8], segment: usize, cx: &mut Cx) -> bool {
-        if !self.is_open() || segment == 0 || (to.is_none() && self.peer.is_none()) {
+        if segment == 0 || !self.may_send(to) {
             return false;
         }
         let mut rest = bytes;
@@ -521,10 +523,7 @@ impl DatagramSocket {
                 self.flags.remove(WRITABLE);
                 return self.queue.push_front(first);
             }
-            Err(error) => {
-                cx.stats.datagrams_dropped += 1;
-                self.fail(first.to.as_ref(), error, cx);
-            }
+            Err(error) => self.drop_failed(first.to.as_ref(), error, cx),
         }
         if self.queue.is_empty() {
             self.queue.give_back();

@@ -9,6 +9,7 @@ use crate::address::Address;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use socket2::SockRef;
 use std::{
+    array,
     io::{self, IoSliceMut},
     net::{IpAddr, SocketAddr},
 };
@@ -93,16 +94,20 @@ impl PacketTransport for BatchPackets {
         self.one_by_one.recv_from(buf, from)
     }
 
+    fn batches(&self) -> bool {
+        true
+    }
+
     fn recv_batch(&mut self, batch: &mut Batch) -> io::Result<()> {
-        let mut slices = batch.bytes.chunks_mut(MESSAGE).take(MESSAGES_MAX).map(IoSliceMut::new).collect::<Vec<_>>();
+        let (count, mut places) = (batch.bytes.len() / MESSAGE, batch.bytes.chunks_mut(MESSAGE));
+        let mut slices: [_; MESSAGES_MAX] = array::from_fn(|_| IoSliceMut::new(places.next().unwrap_or_default()));
         let mut metas = [RecvMeta::default(); MESSAGES_MAX];
-        let metas = &mut metas[..slices.len()];
         let socket = self.one_by_one.udp();
         // quinn-udp passes over news of an earlier one.
         if let (Some(_), Some(news)) = (self.one_by_one.peer(), socket.take_error()?) {
             return Err(news);
         }
-        let received = socket.try_io(|| self.state.recv(socket.into(), &mut slices, metas));
+        let received = socket.try_io(|| self.state.recv(socket.into(), &mut slices[..count], &mut metas[..count]));
         let count = received.or_else(|error| self.one_by_one.look_at(error))?;
         let of = |meta: &RecvMeta| Message {
             bytes: meta.len,

@@ -46,14 +46,25 @@ fn bind_udp(at: SocketAddr, how: &BindHow, registry: Rc<Registry>, token: usize)
     socket.set_reuse_port(how.reuse_port)?;
     set_options(&socket, how)?;
     socket.bind(&at.into())?;
-    let peer = how.peer.as_ref().map(|peer| peer.ip().ok_or_else(|| not_there(peer))).transpose()?;
-    let peer = peer.map(|peer| connect_ip(&socket, peer, at.is_ipv6())).transpose()?;
+    let peer = connect_ip(&socket, how, at.is_ipv6())?;
     adopt_ip(socket, peer, how, registry, token)
 }
 
-fn connect_ip(socket: &Socket, peer: SocketAddr, is_v6: bool) -> io::Result<SocketAddr> {
+/// To the peer that is asked for, if one is.
+fn connect_ip(socket: &Socket, how: &BindHow, is_v6: bool) -> io::Result<Option<SocketAddr>> {
+    let Some(peer) = &how.peer else { return Ok(None) };
+    let peer = peer.ip().ok_or_else(|| not_there(peer))?;
     socket.connect(&if is_v6 { mapped(peer) } else { peer }.into())?;
-    Ok(unmapped(peer))
+    Ok(Some(unmapped(peer)))
+}
+
+/// The same.
+#[cfg(unix)]
+fn connect_unix(socket: &Socket, how: &BindHow) -> io::Result<Option<Address>> {
+    if let Some(peer) = &how.peer {
+        socket.connect(&peer.to_socket()?)?;
+    }
+    Ok(how.peer.clone())
 }
 
 fn set_options(socket: &Socket, how: &BindHow) -> io::Result<()> {
@@ -83,11 +94,9 @@ fn bind_unix(how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<
         }
         (_, None) => None,
     };
-    if let Some(peer) = &how.peer {
-        socket.connect(&peer.to_socket()?)?;
-    }
+    let peer = connect_unix(&socket, how)?;
     let local = how.at.clone().unwrap_or(Address::Unix(None));
-    adopt_unix(socket, local, how.peer.clone(), Type::DGRAM, file, registry, token)
+    adopt_unix(socket, local, peer, Type::DGRAM, file, registry, token)
 }
 
 /// One that the program has opened itself: bound and connected as it is.
@@ -99,21 +108,14 @@ pub(super) fn bind_on(socket: PacketSocket, how: &BindHow, registry: Rc<Registry
         #[cfg(unix)]
         Domain::UNIX => {
             let local = Address::of_socket(&socket.local_addr()?);
-            let peer = match &how.peer {
-                Some(peer) => {
-                    socket.connect(&peer.to_socket()?)?;
-                    Some(peer.clone())
-                }
-                None => socket.peer_addr().ok().map(|peer| Address::of_socket(&peer)),
-            };
+            let peer = connect_unix(&socket, how)?;
+            let peer = peer.or_else(|| socket.peer_addr().ok().map(|peer| Address::of_socket(&peer)));
             let kind = socket.r#type()?;
             adopt_unix(socket, local, peer, kind, None, registry, token)
         }
         Domain::IPV4 | Domain::IPV6 => {
-            let peer = match how.peer.as_ref().map(|peer| peer.ip().ok_or_else(|| not_there(peer))).transpose()? {
-                Some(peer) => Some(connect_ip(&socket, peer, domain == Domain::IPV6)?),
-                None => socket.peer_addr().ok().and_then(|peer| peer.as_socket()).map(unmapped),
-            };
+            let peer = connect_ip(&socket, how, domain == Domain::IPV6)?;
+            let peer = peer.or_else(|| socket.peer_addr().ok().and_then(|peer| peer.as_socket()).map(unmapped));
             adopt_ip(socket, peer, how, registry, token)
         }
         #[cfg(unix)]
@@ -133,9 +135,9 @@ fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, how: &BindHow, registry: R
     #[cfg(feature = "udp-batch")]
     if how.batches {
         let packets = super::batch::BatchPackets::new(packets, local.ip().is_unspecified())?;
-        return Ok(Opened { socket: Box::new(packets), local: local_at, peer, batches: true });
+        return Ok(Opened { socket: Box::new(packets), local: local_at, peer });
     }
-    Ok(Opened { socket: Box::new(packets), local: local_at, peer, batches: false })
+    Ok(Opened { socket: Box::new(packets), local: local_at, peer })
 }
 
 /// Netlink, and whatever else has addresses that are none of ours: it is read and written without.
@@ -143,7 +145,7 @@ fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, how: &BindHow, registry: R
 fn adopt_other(socket: Socket, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
     let socket = UdpSocket::from_std(socket.into());
     let packets = PlainPackets(Registered::new(socket, registry, token)?);
-    Ok(Opened { socket: Box::new(packets), local: Address::Fd, peer: Some(Address::Fd), batches: false })
+    Ok(Opened { socket: Box::new(packets), local: Address::Fd, peer: Some(Address::Fd) })
 }
 
 #[cfg(unix)]
@@ -162,7 +164,7 @@ fn adopt_unix(
         Type::SEQPACKET => Box::new(SequencedPackets::new(socket, peer.clone())),
         _ => Box::new(UnixPackets { _file: file, socket, peer: peer.clone() }),
     };
-    Ok(Opened { socket: packets, local, peer, batches: false })
+    Ok(Opened { socket: packets, local, peer })
 }
 
 /// A socket that the selector knows. mio's own are armed again by themselves when they answer `WouldBlock`.
@@ -355,22 +357,9 @@ impl PacketTransport for PlainPackets {
         self.0.want_writable(on)
     }
 
-    fn join(&mut self, _: IpAddr, _: Interface) -> io::Result<()> {
-        Err(no_groups())
-    }
-
-    fn leave(&mut self, _: IpAddr, _: Interface) -> io::Result<()> {
-        Err(no_groups())
-    }
-
     fn socket(&self) -> Option<SockRef<'_>> {
         Some(SockRef::from(&self.0.socket))
     }
-}
-
-#[cfg(unix)]
-pub(super) fn no_groups() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "only UDP has multicast groups")
 }
 
 #[cfg(unix)]
@@ -410,14 +399,6 @@ impl PacketTransport for UnixPackets {
 
     fn want_writable(&mut self, on: bool) -> io::Result<()> {
         self.socket.want_writable(on)
-    }
-
-    fn join(&mut self, _: IpAddr, _: Interface) -> io::Result<()> {
-        Err(no_groups())
-    }
-
-    fn leave(&mut self, _: IpAddr, _: Interface) -> io::Result<()> {
-        Err(no_groups())
     }
 
     fn socket(&self) -> Option<SockRef<'_>> {

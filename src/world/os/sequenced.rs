@@ -1,18 +1,10 @@
 //! Sequenced packets of Unix sockets (SEQPACKET, unix(7)): a connection that carries messages.
 
-use super::{
-    super::{Interface, PacketTransport},
-    packets::{Registered, no_groups},
-};
+use super::{super::PacketTransport, packets::Registered, sources::look};
 use crate::address::Address;
-use mio::{Events, Interest, Poll, Token, net::UnixDatagram, unix::SourceFd};
+use mio::{Interest, net::UnixDatagram, unix::SourceFd};
 use socket2::SockRef;
-use std::{
-    io,
-    net::IpAddr,
-    os::fd::{AsRawFd, RawFd},
-    time::Duration,
-};
+use std::{io, os::fd::AsRawFd};
 
 /// So many empty messages in a row are none, if its peer has ended, but the end: it is read again and again.
 const EMPTY_MAX: u32 = 4096;
@@ -42,7 +34,8 @@ impl SequencedPackets {
 
     /// A read of an empty message and of the end are the same. A second selector tells whether there can be an end.
     fn may_have_ended(&self) -> bool {
-        has_ended(self.socket.socket.as_raw_fd()).unwrap_or(true)
+        let looked = look(&mut SourceFd(&self.socket.socket.as_raw_fd()), Interest::READABLE);
+        looked.map_or(true, |events| events.iter().any(|event| event.is_read_closed()))
     }
 
     /// Empty messages, or the end: what comes behind them tells.
@@ -60,14 +53,6 @@ impl SequencedPackets {
         self.ahead = Some(Ahead { empty, next });
         Ok(0)
     }
-}
-
-fn has_ended(fd: RawFd) -> io::Result<bool> {
-    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1));
-    poll.registry().register(&mut SourceFd(&fd), Token(0), Interest::READABLE)?;
-    let polled = poll.poll(&mut events, Some(Duration::ZERO));
-    poll.registry().deregister(&mut SourceFd(&fd))?;
-    polled.map(|()| events.iter().any(|event| event.is_read_closed()))
 }
 
 impl PacketTransport for SequencedPackets {
@@ -97,14 +82,6 @@ impl PacketTransport for SequencedPackets {
 
     fn want_writable(&mut self, on: bool) -> io::Result<()> {
         self.socket.want_writable(on)
-    }
-
-    fn join(&mut self, _: IpAddr, _: Interface) -> io::Result<()> {
-        Err(no_groups())
-    }
-
-    fn leave(&mut self, _: IpAddr, _: Interface) -> io::Result<()> {
-        Err(no_groups())
     }
 
     fn socket(&self) -> Option<SockRef<'_>> {

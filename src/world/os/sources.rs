@@ -79,20 +79,23 @@ pub(super) fn make_non_blocking(source: &Source<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Looks how ready a source is, beside the selector that waits. By a new one each time: mio's poll(2) lets go of what has an
-/// error, and may then pass over it in the next look.
+/// How ready a source is.
 pub(super) fn stands(source: Source<'_>, what: Flags) -> io::Result<Stands> {
     let Some(interests) = interests(what) else { return Ok(Stands::No) };
+    match with_source(source, |source| look(source, interests)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Stands::ArmsItself),
+        looked => looked.map(|events| if events.is_empty() { Stands::No } else { Stands::Yes }),
+    }
+}
+
+/// What is to be said of a source now, beside the selector that waits. By a new one each time: mio's poll(2) lets go of what
+/// has an error, and may then pass over it in the next look.
+pub(super) fn look(source: &mut (impl AnySource + ?Sized), interests: Interest) -> io::Result<Events> {
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1));
-    with_source(source, |source| {
-        match poll.registry().register(source, Token(0), interests) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Stands::ArmsItself),
-            other => other?,
-        }
-        let polled = poll.poll(&mut events, Some(Duration::ZERO));
-        let _ = poll.registry().deregister(source);
-        polled.map(|()| if events.is_empty() { Stands::No } else { Stands::Yes })
-    })
+    poll.registry().register(source, Token(0), interests)?;
+    let polled = poll.poll(&mut events, Some(Duration::ZERO));
+    let _ = poll.registry().deregister(source);
+    polled.map(|()| events)
 }
 
 pub(super) fn with_source<T>(source: Source<'_>, run: impl FnOnce(&mut dyn AnySource) -> T) -> T {

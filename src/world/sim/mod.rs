@@ -136,7 +136,7 @@ impl SimWorld {
         let bound = self.network.borrow_mut().bind(self.host, how, token);
         let (id, local, peer) = bound.map_err(Errno::to_error)?;
         let socket = Box::new(SimPackets { network: Rc::clone(&self.network), id });
-        Ok(Opened { socket, local: local.into(), peer: peer.map(Address::from), batches: false })
+        Ok(Opened { socket, local: local.into(), peer: peer.map(Address::from) })
     }
 
     pub(super) fn bind_on(&mut self, socket: PacketSocket, _: &BindHow, _: usize) -> io::Result<Opened> {
