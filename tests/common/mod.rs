@@ -4,12 +4,14 @@
 
 #[cfg(feature = "sim")]
 mod dialogue;
+mod folder;
 mod guests;
 mod logged;
 mod skips;
 
 #[cfg(feature = "sim")]
 pub(crate) use dialogue::*;
+pub(crate) use folder::Folder;
 pub(crate) use guests::*;
 pub(crate) use logged::{keep_log, logged, take_log};
 pub(crate) use skips::{descriptors_max, has_room_for, skip};

@@ -1,6 +1,6 @@
 //! Listening on a path of the file system: who gets it, who removes the file.
 
-use crate::common::{Nothing, is_alone, ms, until_net};
+use crate::common::{Folder, Nothing, is_alone, ms, until_net};
 use mainspring::{Context, Key, Outcome, Protocol, Reactor};
 use std::{
     fs,
@@ -9,36 +9,10 @@ use std::{
         fs::FileTypeExt,
         net::{UnixDatagram, UnixListener, UnixStream},
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Arc, Barrier},
 };
-
-/// A folder of the test's own, which goes with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("mainspring-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder for temporary files");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let names = fs::read_dir(&self.0).expect("it is there").map(|entry| entry.expect("a name").file_name());
-        names.map(|name| name.to_string_lossy().into_owned()).collect()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// What a server that has died leaves behind.
 fn leave_stale(path: &Path) {

@@ -1,6 +1,6 @@
 //! A datagram that writes down what it is called with.
 
-pub(super) use crate::common::{PATIENCE, settle, until};
+pub(super) use crate::common::{Nothing, PATIENCE, settle, until};
 pub(super) use mainspring::{Address, Bind, Datagram, Full, Key, Outcome, Reactor, Reason, Scope};
 pub(super) use std::{
     cell::{Cell, RefCell},

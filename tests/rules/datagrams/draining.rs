@@ -70,9 +70,6 @@ fn a_drain_ends_one_whose_turn_was_over_when_it_had_been_told_what_failed() {
     }
 }
 
-struct Quiet;
-impl Protocol<Journal> for Quiet {}
-
 struct Watch(UnixDatagram);
 impl Dispatcher<Journal> for Watch {
     fn source(&mut self) -> Source<'_> {
@@ -84,7 +81,7 @@ impl Dispatcher<Journal> for Watch {
 }
 
 fn listen(net: &mut Net<'_, Journal>) {
-    net.listen("127.0.0.1:0", || Quiet).expect("a free port");
+    net.listen("127.0.0.1:0", || Nothing).expect("a free port");
 }
 
 fn watch(net: &mut Net<'_, Journal>) {

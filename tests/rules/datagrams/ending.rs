@@ -134,9 +134,7 @@ fn in_a_drain_and_in_a_shutdown_it_is_the_last() {
         let peer = peer();
         let to = Address::Ip(peer.local_addr().expect("it is bound"));
         let key = reactor.net().bind("127.0.0.1:0", datagram).expect("a free port");
-        struct Quiet;
-        impl mainspring::Protocol<Journal> for Quiet {}
-        let listener = reactor.net().listen("127.0.0.1:0", || Quiet).expect("a free port");
+        let listener = reactor.net().listen("127.0.0.1:0", || Nothing).expect("a free port");
         let at = reactor.net().local(listener).and_then(Address::ip).expect("it listens");
         reactor.net().connect(at, Last(Rc::clone(&order), key, to));
         settle(&mut reactor, &mut journal);
@@ -300,8 +298,6 @@ fn others_may_answer_by_it_until_they_have_ended() {
             scope.net.send_to(self.1, &self.2, "dispatcher");
         }
     }
-    struct Quiet;
-    impl Protocol<Journal> for Quiet {}
 
     let mut wrong = Vec::new();
     for (drains, dispatches) in [(true, false), (false, false), (true, true), (false, true)] {
@@ -314,7 +310,7 @@ fn others_may_answer_by_it_until_they_have_ended() {
             let (ours, _) = UnixDatagram::pair().expect("two descriptors");
             reactor.net().watch(Watch(ours, key, to)).expect("it can be watched");
         } else {
-            let listener = reactor.net().listen("127.0.0.1:0", || Quiet).expect("a free port");
+            let listener = reactor.net().listen("127.0.0.1:0", || Nothing).expect("a free port");
             let at = reactor.net().local(listener).and_then(Address::ip).expect("it listens");
             reactor.net().connect(at, Last(key, to));
             settle(&mut reactor, &mut journal);

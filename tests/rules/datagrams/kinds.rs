@@ -1,35 +1,15 @@
 //! What is no plain UDP socket: Unix datagrams, sockets of the program's own, groups.
 
 use super::common::*;
+use crate::common::Folder;
 use mainspring::Interface;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::net::UnixDatagram,
-    path::{Path, PathBuf},
+    path::Path,
     time::Instant,
 };
-
-/// A folder of the test's own, which goes with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("mainspring-datagrams-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a folder for temporary files");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn unix(path: &Path) -> Address {
     Address::Unix(Some(path.to_path_buf()))
@@ -91,7 +71,7 @@ fn buffers_and_other_options_are_the_sockets_own() {
     let (mut reactor, _) = reactor();
     let options = Bind::new().buffers(20_000, 30_000).v6only(true);
     let key = reactor.net().bind_with("[::1]:0", options, silent()).expect("a free port");
-    let listener = reactor.net().listen("127.0.0.1:0", || Nobody).expect("a free port");
+    let listener = reactor.net().listen("127.0.0.1:0", || Nothing).expect("a free port");
     let net = reactor.net();
     let socket = net.socket(key).expect("it is one");
     assert!(socket.only_v6().expect("an option"));
@@ -100,9 +80,6 @@ fn buffers_and_other_options_are_the_sockets_own() {
     socket.set_unicast_hops_v6(7).expect("an option");
     assert!(net.socket(listener).is_none());
 }
-
-struct Nobody;
-impl mainspring::Protocol<Journal> for Nobody {}
 
 // ------------------------------------------------------------------------------------------------------- groups
 
@@ -137,7 +114,7 @@ fn what_is_no_group_and_what_is_no_interface_is_told() {
     let (mut reactor, _) = reactor();
     let v4 = reactor.net().bind("0.0.0.0:0", silent()).expect("a free port");
     let v6 = reactor.net().bind("[::]:0", silent()).expect("a free port");
-    let listener = reactor.net().listen("127.0.0.1:0", || Nobody).expect("a free port");
+    let listener = reactor.net().listen("127.0.0.1:0", || Nothing).expect("a free port");
     let group4 = IpAddr::from([239, 255, 77, 98]);
     let group6 = IpAddr::from(Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 0x77));
     let mut net = reactor.net();
@@ -156,7 +133,7 @@ fn what_is_no_group_and_what_is_no_interface_is_told() {
 
 #[test]
 fn a_unix_datagram_comes_from_its_path_and_is_answered_there() {
-    let folder = Folder::new("path");
+    let folder = Folder::new("datagrams-path");
     let (mut reactor, mut journal) = reactor();
     let key = reactor.net().bind(folder.path("ours").as_path(), echo()).expect("a free path");
     let theirs = UnixDatagram::bind(folder.path("theirs")).expect("a free path");
@@ -175,7 +152,7 @@ fn a_unix_datagram_comes_from_its_path_and_is_answered_there() {
 
 #[test]
 fn the_file_of_a_dead_datagram_socket_is_replaced_and_that_of_a_living_one_is_not() {
-    let folder = Folder::new("stale");
+    let folder = Folder::new("datagrams-stale");
     let path = folder.path("socket");
     drop(UnixDatagram::bind(&path).expect("a free path"));
     let (mut reactor, _) = reactor();
@@ -202,7 +179,7 @@ fn an_abstract_name_is_bound_and_shown() {
 
 #[test]
 fn a_client_without_a_name_cannot_be_answered_and_that_is_told() {
-    let folder = Folder::new("unnamed");
+    let folder = Folder::new("datagrams-unnamed");
     let (mut reactor, mut journal) = reactor();
     let key = reactor.net().bind(folder.path("ours").as_path(), echo()).expect("a free path");
     let client = UnixDatagram::unbound().expect("a descriptor");
@@ -217,7 +194,7 @@ fn a_client_without_a_name_cannot_be_answered_and_that_is_told() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_client_at_a_path_of_108_bytes_is_shown_and_a_longer_target_is_told() {
-    let folder = Folder::new("108");
+    let folder = Folder::new("datagrams-108");
     let (mut reactor, mut journal) = reactor();
     let ours = folder.path("ours");
     let key = reactor.net().bind(ours.as_path(), silent()).expect("a free path");
@@ -245,7 +222,7 @@ s.sendto(b"x", sys.argv[2])
 
 /// A Unix receiver that is not read has room for a few (net.unix.max_dgram_qlen).
 fn full_for_200_ms(connected: bool) {
-    let folder = Folder::new(if connected { "full-connected" } else { "full" });
+    let folder = Folder::new(if connected { "datagrams-full-connected" } else { "datagrams-full" });
     let (full, other) = (folder.path("full"), folder.path("other"));
     let (slow, quick) = (UnixDatagram::bind(&full).expect("a free path"), UnixDatagram::bind(&other).expect("a free path"));
     slow.set_nonblocking(true).expect("a socket option");
@@ -309,7 +286,7 @@ fn a_full_unix_receiver_is_failed_for_who_is_not_connected_and_nobody_else_waits
 
 /// Fills its peer, so that what follows waits; then the peer reads, and what waited comes.
 fn waiting(options: Bind, sends: u32) -> (Vec<bool>, Vec<u32>, Vec<Told>) {
-    let folder = Folder::new(&format!("queue-{:?}", std::thread::current().id()));
+    let folder = Folder::new(&format!("datagrams-queue-{:?}", std::thread::current().id()));
     let at = folder.path("full");
     let slow = UnixDatagram::bind(&at).expect("a free path");
     slow.set_nonblocking(true).expect("a socket option");
@@ -478,7 +455,7 @@ fn a_socket_of_the_programs_own_is_connected_if_a_peer_is_asked_for() {
     assert_eq!(reactor.net().peer(key), Some(&Address::Ip(at)));
     assert!(reactor.net().send(key, "x"));
     assert_eq!(hears(&peer), b"x");
-    let folder = Folder::new("peer");
+    let folder = Folder::new("datagrams-peer");
     let theirs = UnixDatagram::bind(folder.path("theirs")).expect("a free path");
     let ours = UnixDatagram::unbound().expect("a descriptor");
     let options = Bind::new().peer(folder.path("theirs").as_path());

@@ -104,10 +104,8 @@ fn a_key_that_is_no_datagram_socket_sends_nothing() {
     let (mut reactor, mut journal) = reactor();
     let to = address("127.0.0.1:9");
     let key = reactor.net().bind("127.0.0.1:0", silent()).expect("a free port");
-    struct Nobody;
-    impl mainspring::Protocol<Journal> for Nobody {}
-    let listener = reactor.net().listen("127.0.0.1:0", || Nobody).expect("a free port");
-    let conn = reactor.net().connect("127.0.0.1:9", Nobody);
+    let listener = reactor.net().listen("127.0.0.1:0", || Nothing).expect("a free port");
+    let conn = reactor.net().connect("127.0.0.1:9", Nothing);
     assert!(!reactor.net().send_to(listener, &to, "x") && !reactor.net().send_to(conn, &to, "x"));
     reactor.net().close(key);
     assert!(!reactor.net().send_to(key, &to, "x"), "it has begun to end");
