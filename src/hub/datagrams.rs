@@ -7,7 +7,7 @@ use crate::{
     endpoint::{Arrival, DatagramSocket, Entry},
     key::Key,
     reason::Reason,
-    world::{Interface, Opened, PacketSocket, PacketTransport, wants_descriptor},
+    world::{Interface, Opened, PacketSocket, PacketTransport},
 };
 #[cfg(feature = "udp-batch")]
 use crate::{
@@ -25,18 +25,14 @@ impl Hub {
     pub(crate) fn bind(&mut self, at: Option<&Target>, options: &Bind) -> io::Result<Key> {
         self.refuse_if_shut()?;
         let how = options.how(at)?;
-        loop {
-            let key = self.next_key()?;
-            match self.cx.world.bind(&how, key.token()) {
-                Ok(opened) => return Ok(self.admit_datagrams(key, opened, options)),
-                Err(error) if wants_descriptor(&error) && self.reset_first_lingering() => {}
-                Err(error) => {
-                    let text = match (&how.at, &how.peer) {
-                        (None, Some(peer)) => format!("cannot exchange datagrams with {peer}: {error}"),
-                        (at, _) => format!("cannot take datagrams on {}: {error}", at.as_ref().unwrap_or(&Address::Fd)),
-                    };
-                    return Err(io::Error::new(error.kind(), text));
-                }
+        match self.open(|cx, key| cx.world.bind(&how, key.token())) {
+            Ok((key, opened)) => Ok(self.admit_datagrams(key, opened, options)),
+            Err(error) => {
+                let text = match (&how.at, &how.peer) {
+                    (None, Some(peer)) => format!("cannot exchange datagrams with {peer}: {error}"),
+                    (at, _) => format!("cannot take datagrams on {}: {error}", at.as_ref().unwrap_or(&Address::Fd)),
+                };
+                Err(io::Error::new(error.kind(), text))
             }
         }
     }

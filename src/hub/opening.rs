@@ -4,13 +4,14 @@ use super::Hub;
 use crate::{
     address::{Address, Place, Target},
     connect::Connect,
+    cx::Cx,
     endpoint::{Arrived, Conn, Listening, Phase},
     flags::*,
     key::Key,
     listen::Listen,
     reason::Reason,
     records::Cause,
-    world::{Listener, Stream, wants_descriptor},
+    world::{Stream, wants_descriptor},
 };
 use std::{io, net::SocketAddr};
 
@@ -29,8 +30,8 @@ impl Hub {
         self.refuse_if_shut()?;
         let at = target.address()?;
         self.refuse_if_orphan(&at, &options)?;
-        let (key, socket, local) = self
-            .listen_at(&at, &options)
+        let (key, (socket, local)) = self
+            .open(|cx, key| cx.world.listen(&at, options.how(), key.token()))
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {at}: {error}")))?;
         let owner = options.owner;
         match owner {
@@ -53,12 +54,12 @@ impl Hub {
         Err(io::Error::new(io::ErrorKind::NotConnected, text))
     }
 
-    /// With the descriptor of one that lingers if there is no other.
-    fn listen_at(&mut self, at: &Address, options: &Listen) -> io::Result<(Key, Box<dyn Listener>, Address)> {
+    /// Under the next key, and with the descriptor of one that lingers if there is no other.
+    pub(super) fn open<T>(&mut self, open: impl Fn(&mut Cx, Key) -> io::Result<T>) -> io::Result<(Key, T)> {
         loop {
-            let key = self.next_key()?;
-            match self.cx.world.listen(at, options.how(), key.token()) {
-                Ok((socket, local)) => return Ok((key, socket, local)),
+            let key = self.next_key()?; // who lingers has one, too
+            match open(&mut self.cx, key) {
+                Ok(opened) => return Ok((key, opened)),
                 Err(error) if wants_descriptor(&error) && self.reset_first_lingering() => {}
                 Err(error) => return Err(error),
             }
