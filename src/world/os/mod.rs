@@ -11,6 +11,7 @@ mod batch;
 mod unix;
 #[cfg(unix)]
 mod socket_file;
+mod registered;
 mod sources;
 mod spare;
 mod workers;

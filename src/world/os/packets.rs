@@ -1,7 +1,8 @@
 //! Sockets that carry packets: UDP, Unix datagrams, and those that the program has opened itself.
 
 use super::{
-    super::{ARMS_BY_ITSELF, BindHow, Interface, Opened, PacketSocket, PacketTransport, packets::not_there},
+    super::{BindHow, Interface, Opened, PacketSocket, PacketTransport, packets::not_there},
+    registered::Registered,
     unsupported,
 };
 #[cfg(unix)]
@@ -9,7 +10,7 @@ use super::{sequenced::SequencedPackets, socket_file::SocketFile};
 use crate::address::Address;
 #[cfg(unix)]
 use mio::net::UnixDatagram;
-use mio::{Interest, Registry, Token, event::Source, net::UdpSocket};
+use mio::{Registry, net::UdpSocket};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     io,
@@ -165,56 +166,6 @@ fn adopt_unix(
         _ => Box::new(UnixPackets { _file: file, socket, peer: peer.clone() }),
     };
     Ok(Opened { socket: packets, local, peer })
-}
-
-/// A socket that the selector knows. mio's own are armed again by themselves when they answer `WouldBlock`.
-pub(super) struct Registered<T: Source> {
-    pub(super) socket: T,
-    registry: Rc<Registry>,
-    token: usize,
-    interests: Interest,
-}
-
-impl<T: Source> Registered<T> {
-    fn new(socket: T, registry: Rc<Registry>, token: usize) -> io::Result<Self> {
-        let interests = Interest::READABLE;
-        let mut this = Self { socket, registry, token, interests };
-        this.registry.register(&mut this.socket, Token(token), interests)?;
-        Ok(this)
-    }
-
-    pub(super) fn want_writable(&mut self, on: bool) -> io::Result<()> {
-        self.interests = if on { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-        match self.registry.reregister(&mut self.socket, Token(self.token), self.interests) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.register_again(),
-            other => other,
-        }
-    }
-
-    /// poll(2) lets go of a descriptor that has an error, which mio then does not know any more.
-    #[cold]
-    fn register_again(&mut self) -> io::Result<()> {
-        let _ = self.registry.deregister(&mut self.socket); // it says again that it is not there
-        self.registry.register(&mut self.socket, Token(self.token), self.interests)
-    }
-
-    /// What a system call came to; if that was not known to the selector, it is tried again when there is something.
-    #[inline]
-    pub(super) fn look_at<R>(&mut self, error: io::Error) -> io::Result<R> {
-        // A path that is not there has that kind too, and a number of the system's.
-        if ARMS_BY_ITSELF || error.kind() != io::ErrorKind::NotFound || error.raw_os_error().is_some() {
-            return Err(error);
-        }
-        self.register_again()?;
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-}
-
-/// Explicitly: whoever has a duplicate of the descriptor would keep it registered.
-impl<T: Source> Drop for Registered<T> {
-    fn drop(&mut self) {
-        let _ = self.registry.deregister(&mut self.socket);
-    }
 }
 
 pub(super) struct IpPackets {
