@@ -6,6 +6,7 @@
 //! | [protocols] | what is called when, connecting, refusing, upgrading, your own sources |
 //! | [connecting] | names, services, several addresses at once, time-outs |
 //! | [datagrams] | UDP, Unix datagrams and others: what comes, what fails, what waits |
+//! | [other descriptors](other_descriptors) | pipes, terminals, files, standard input, sockets of others: taken over, given back |
 //! | [which error means what](errors) | each reason, each errno, what to do |
 //! | [framing] | terminators, limits, putting back, your own framer, the unfinished rest |
 //! | [closing] | the ways to end, what follows, the reasons |
@@ -33,6 +34,7 @@ macro_rules! links {
 [protocols]: crate::manual::protocols
 [connecting]: crate::manual::connecting
 [datagrams]: crate::manual::datagrams
+[other descriptors]: crate::manual::other_descriptors
 [which error means what]: crate::manual::errors
 [framing]: crate::manual::framing
 [closing]: crate::manual::closing
@@ -78,6 +80,8 @@ macro_rules! links {
 [`Datagram`]: crate::Datagram
 [`Full`]: crate::Full
 [`Scope`]: crate::Scope
+[`Adopted`]: crate::Adopted
+[`Detached`]: crate::Detached
 "
     };
 }
@@ -121,6 +125,9 @@ pub mod connecting {}
 #[doc = links!()]
 #[doc = include_str!("../docs/datagrams.md")]
 pub mod datagrams {}
+#[doc = links!()]
+#[doc = include_str!("../docs/other-descriptors.md")]
+pub mod other_descriptors {}
 #[doc = links!()]
 #[doc = include_str!("../docs/errors.md")]
 pub mod errors {}

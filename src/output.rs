@@ -235,6 +235,20 @@ impl Output {
         is_single.then(|| &self.last[self.sent..])
     }
 
+    /// All that waits, of one without producers.
+    pub(crate) fn unsent(&self) -> Vec<u8> {
+        let mut unsent = Vec::with_capacity(self.queued);
+        for chunk in &self.chunks {
+            match chunk {
+                Chunk::Owned { bytes, sent } => unsent.extend_from_slice(&bytes[*sent..]),
+                Chunk::Shared { bytes, sent } => unsent.extend_from_slice(&bytes[*sent..]),
+                Chunk::Producer { .. } => {}
+            }
+        }
+        unsent.extend_from_slice(&self.last[self.sent..]);
+        unsent
+    }
+
     /// What can be written at once; how many pieces that is.
     pub(crate) fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; SLICES_MAX], mut most: usize) -> usize {
         let unsent = self.chunks.iter().map_while(|chunk| match chunk {

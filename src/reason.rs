@@ -3,6 +3,7 @@
 
 use crate::{
     address::Address,
+    adopted::Adopted,
     panics::{self, Payload},
     text::OneLine,
 };
@@ -136,6 +137,8 @@ pub enum Reason {
     Abort,
     /// The reactor was shut down.
     Shutdown,
+    /// [`detach`](crate::Net::detach) was called: here is the socket, and what belongs to it.
+    Detached(Box<Detached>),
     /// Never connected: what was asked for leads to no address. A name could not be resolved ([`NameError`](crate::NameError)
     /// says why), a service is unknown, or the text is no target.
     Resolve(io::Error),
@@ -153,6 +156,26 @@ pub enum Reason {
     Failed(Fault),
     /// A callback panicked; the text of the panic.
     Panicked(String),
+}
+
+/// A connection that is one no more: [`Net::detach`](crate::Net::detach). Whoever goes on with it has to deliver `unread` before
+/// what it reads, and to send `unsent` before anything else. It does not block, as in the loop.
+#[non_exhaustive]
+#[derive(Debug)]
+pub struct Detached {
+    /// The socket, or the descriptors: to be had as what it is by [`Adopted::into_socket`] or `Adopted::into_fds`, or to be
+    /// adopted by another reactor.
+    pub socket: Adopted,
+    /// What was received and not delivered, and of an unfinished frame all of it.
+    pub unread: Vec<u8>,
+    /// What was sent and not taken by the kernel.
+    pub unsent: Vec<u8>,
+}
+
+impl Default for Detached {
+    fn default() -> Self {
+        Self { socket: Adopted::nothing(), unread: Vec::new(), unsent: Vec::new() }
+    }
 }
 
 impl Reason {
@@ -227,6 +250,7 @@ impl Reason {
             Self::Drained => Self::Drained,
             Self::Abort => Self::Abort,
             Self::Shutdown => Self::Shutdown,
+            Self::Detached(_) => Self::Detached(Box::default()),
             Self::Resolve(error) => Self::Resolve(io(error)),
             Self::Connect(error) => {
                 Self::Connect(ConnectError { tried: error.tried.iter().map(|(at, error)| (at.clone(), io(error))).collect() })
@@ -254,6 +278,7 @@ impl fmt::Display for Reason {
             Self::Drained => f.write_str("drained"),
             Self::Abort => f.write_str("aborted"),
             Self::Shutdown => f.write_str("the reactor was shut down"),
+            Self::Detached(_) => f.write_str("detached"),
             Self::Resolve(error) => write!(f, "could not resolve: {}", OneLine(error)),
             Self::Connect(error) => write!(f, "could not connect to {error}"),
             Self::Tls(fault) => write!(f, "could not agree on TLS: {}", OneLine(fault)),

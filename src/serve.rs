@@ -267,10 +267,13 @@ pub(crate) fn finish_close<S>(core: &mut Core<S>, key: Key, why: Reason, state: 
     core.hub.after_closed(key, is_clean);
 }
 
-fn finish_conn<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) -> Result<(), Payload> {
+fn finish_conn<S>(core: &mut Core<S>, key: Key, mut why: Reason, state: &mut S) -> Result<(), Payload> {
     core.hub.cx.stats.closed.count(&why);
     let Some(mut handler) = core.handlers[key.index()].take() else { return Ok(()) };
     let (conn, cx) = core.hub.pair(key);
+    if let Reason::Detached(detached) = &mut why {
+        conn.give_up_stream(detached, cx);
+    }
     conn.write_last(&why, cx);
     conn.lend_output(cx);
     let mut ctx = Context::new(core, key);

@@ -80,6 +80,8 @@ pub struct Closed {
     pub abort: u64,
     /// [`Reason::Shutdown`].
     pub shutdown: u64,
+    /// [`Reason::Detached`].
+    pub detached: u64,
     /// Never connected: [`Reason::Resolve`], [`Reason::Connect`], [`Reason::Tls`].
     pub connect: u64,
     /// [`Reason::Io`].
@@ -102,6 +104,7 @@ impl Closed {
             Reason::Drained => &mut self.drained,
             Reason::Abort => &mut self.abort,
             Reason::Shutdown => &mut self.shutdown,
+            Reason::Detached(_) => &mut self.detached,
             Reason::Resolve(_) | Reason::Connect(_) | Reason::Tls(_) => &mut self.connect,
             Reason::Io(_) => &mut self.io,
             Reason::Limit(_) => &mut self.limit,
@@ -114,8 +117,8 @@ impl Closed {
 
     /// All of them.
     pub fn total(&self) -> u64 {
-        let Self { finish, eof, drained, abort, shutdown, connect, io, limit, overflow, failed, panicked } = self;
-        finish + eof + drained + abort + shutdown + connect + io + limit + overflow + failed + panicked
+        let Self { finish, eof, drained, abort, shutdown, detached, connect, io, limit, overflow, failed, panicked } = self;
+        finish + eof + drained + abort + shutdown + detached + connect + io + limit + overflow + failed + panicked
     }
 }
 

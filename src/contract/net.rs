@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     address::{Address, Target},
+    adopted::Adopted,
     bind::Bind,
     connect::Connect,
     endpoint::{Conn, Entry},
@@ -21,6 +22,8 @@ use crate::{
     world::{Interface, PacketSocket},
 };
 use socket2::SockRef;
+#[cfg(unix)]
+use std::os::fd::OwnedFd;
 use std::{
     fmt, io,
     net::IpAddr,
@@ -103,6 +106,54 @@ impl<S> Net<'_, S> {
             self.core.hub.owe_draining(key);
         }
         key
+    }
+
+    /// Takes over a stream that is open already: a socket of another library, a child's output, a pipe, a terminal, standard input. It is
+    /// a connection like one that was connected to: `connected` comes in the next turn, and everything else as ever. Of a
+    /// socket [`peer`](Self::peer) and [`local`](Self::local) are what they are, of everything else [`Address::Fd`]. It is
+    /// made non-blocking and close-on-exec; its other options stay. The chapter is
+    /// [other descriptors](crate::manual::other_descriptors).
+    ///
+    /// What is no socket does not [linger](crate::manual::closing), but for a [pair](Adopted::pair) of pipes. C programs that embed us and do not ignore
+    /// SIGPIPE die of a write to a pipe that nobody reads (pipe(7)); Rust's ignore it.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is no stream (a socket of packets, a directory), a descriptor that is not open for what it is
+    /// to be used for, a terminal that blocks; `NotConnected` for a socket that is not connected or listens, and during a
+    /// shutdown; and whatever the kernel says. What was handed over is closed then.
+    pub fn adopt(&mut self, stream: impl Into<Adopted>, protocol: impl Protocol<S>) -> io::Result<Key> {
+        let key = self.core.hub.adopt(stream.into())?;
+        self.core.install(key, Box::new((protocol,)));
+        if self.core.hub.drains_opened() {
+            self.core.hub.owe_draining(key);
+        }
+        Ok(key)
+    }
+
+    /// Takes over a stream that is read by one descriptor and written to by another: [`Adopted::pair`]. Otherwise as
+    /// [`adopt`](Self::adopt).
+    ///
+    /// # Errors
+    /// As [`adopt`](Self::adopt).
+    #[cfg(unix)]
+    pub fn adopt_pair(
+        &mut self,
+        reader: impl Into<OwnedFd>,
+        writer: impl Into<OwnedFd>,
+        protocol: impl Protocol<S>,
+    ) -> io::Result<Key> {
+        self.adopt(Adopted::pair(reader, writer), protocol)
+    }
+
+    /// Gives a connection's socket or descriptors back, out of the loop: it ends with
+    /// [`Reason::Detached`](crate::Reason::Detached), which brings them, the bytes that were received and not delivered, and those
+    /// that were sent and have not left. Nothing is closed and nothing lost; its timers and offloaded work die as at any
+    /// end. Of a connection that was accepted too.
+    ///
+    /// `false`, and nothing is done: it is not open, not connected yet, or it has failed; a [producer](Link::produce) is queued,
+    /// it is one of a [pair](Self::pair), it is being [saved](Context::save); or a thread reads or writes it ([`Adopted::stdin`]).
+    pub fn detach(&mut self, key: Key) -> bool {
+        self.core.hub.detach(key)
     }
 
     /// Watches a source that you own: its [`Dispatcher`] is told when it is ready.

@@ -6,6 +6,7 @@
 //! reach another one; what concerns others it leaves as notes, which are worked off when the loan ends.
 
 mod opening;
+mod adopting;
 mod datagrams;
 mod dispatching;
 mod draining;

@@ -3,12 +3,13 @@
 use super::scene::literal;
 use crate::{
     address,
+    adopted::Adopted,
     config::{Config, Panics},
     contract::Net,
     panics::with_those_of_drops,
     reactor::Reactor,
     time::Time,
-    world::sim::{Errno, Fate, HostId, NameFate, Network, SharedNetwork, SimWorld, Torture, WakeTime, Weather},
+    world::sim::{self, Errno, Fate, HostId, NameFate, Network, SharedNetwork, SimWorld, Torture, WakeTime, Weather},
 };
 use std::{
     any::Any,
@@ -226,6 +227,14 @@ impl Sim {
 
     pub(super) fn network(&self) -> &SharedNetwork {
         &self.network
+    }
+
+    /// The two ends of a stream within one host, as by socketpair(2), to be [adopted](Net::adopt) by it. What the weather does
+    /// to streams it does to this one.
+    #[track_caller]
+    pub fn pair<S>(&mut self, host: Host<S>) -> (Adopted, Adopted) {
+        let id = self.id_of(host);
+        sim::pair(&self.network, id)
     }
 
     /// Ends everything of one host now, by its [`Reactor::shutdown`].

@@ -11,6 +11,7 @@ mod unix_stream;
 
 use crate::{
     address::Address,
+    adopted::Adopted,
     flags::Flags,
     key::Number,
     names::{Lookup, Question},
@@ -28,7 +29,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-pub(crate) use transport::{Moved, Stream};
+pub(crate) use transport::{Moved, Stream, Ways};
 
 /// Where a dispatcher's readiness comes from.
 pub enum Source<'a> {
@@ -108,6 +109,15 @@ pub(crate) trait World {
     fn which(&mut self) -> Which<'_>;
 }
 
+/// A stream that was there already, and is registered.
+pub(crate) struct TakenOver {
+    pub(crate) stream: Stream,
+    pub(crate) peer: Address,
+    /// The selector does not know it: it is always ready to be read.
+    pub(crate) is_always_ready: bool,
+    pub(crate) unread: Vec<u8>,
+}
+
 /// Which world it is: for what is asked of it by name and not by a table of functions, so that a program that never asks links
 /// nothing of the answer.
 pub(crate) enum Which<'a> {
@@ -149,6 +159,16 @@ impl dyn World {
     /// The same of one that the program has opened itself.
     pub(crate) fn bind_on(&mut self, socket: PacketSocket, how: &BindHow, token: usize) -> io::Result<Opened> {
         ask!(self, world => world.bind_on(socket, how, token))
+    }
+
+    /// A stream that is there already, registered.
+    pub(crate) fn take_over(&mut self, adopted: Adopted, token: usize) -> io::Result<TakenOver> {
+        ask!(self, world => world.take_over(adopted, token))
+    }
+
+    /// The other way: not registered any more.
+    pub(crate) fn detach(&mut self, stream: Stream) -> Adopted {
+        ask!(self, world => world.detach(stream))
     }
 
     /// Says whether readiness will be reported; a source that is always ready is not registered.

@@ -3,7 +3,7 @@
 
 #[cfg(unix)]
 use super::unix_stream::UnixStream;
-use crate::address::Address;
+use crate::{address::Address, adopted::Adopted};
 use mio::net::TcpStream;
 use socket2::SockRef;
 use std::{
@@ -53,6 +53,33 @@ pub(crate) trait Transport {
     fn abort(&mut self);
     fn local(&self) -> Option<Address>;
     fn socket(&self) -> Option<SockRef<'_>>;
+    /// Whether it stays after a polite end until its peer has had it all.
+    fn lingers(&self) -> bool {
+        true
+    }
+    /// Whether a write that fails says nothing of what can still be read.
+    fn writes_apart(&self) -> bool {
+        false
+    }
+    fn ways(&self) -> Ways {
+        Ways::Both
+    }
+    /// Whether it can be given back.
+    fn detaches(&self) -> bool {
+        false
+    }
+    /// The selector does not know it any more.
+    fn detach(self: Box<Self>) -> Adopted;
+}
+
+/// In which directions a stream goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ways {
+    Both,
+    /// It is only read.
+    In,
+    /// It is only written to.
+    Out,
 }
 
 /// What nearly every connection is comes without a box and without a table of functions.
@@ -60,7 +87,6 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(Box<UnixStream>),
-    #[allow(dead_code, reason = "TLS and the simulated network come in here")]
     /// A box of a box, because every connection has room for this.
     Dyn(Box<Box<dyn Transport>>),
 }
@@ -172,6 +198,34 @@ impl Stream {
             #[cfg(unix)]
             Self::Unix(unix) => Some(SockRef::from(&unix.socket)),
             Self::Dyn(other) => other.socket(),
+        }
+    }
+
+    pub(crate) fn lingers(&self) -> bool {
+        match self {
+            Self::Dyn(other) => other.lingers(),
+            _ => true,
+        }
+    }
+
+    pub(crate) fn writes_apart(&self) -> bool {
+        match self {
+            Self::Dyn(other) => other.writes_apart(),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn ways(&self) -> Ways {
+        match self {
+            Self::Dyn(other) => other.ways(),
+            _ => Ways::Both,
+        }
+    }
+
+    pub(crate) fn detaches(&self) -> bool {
+        match self {
+            Self::Dyn(other) => other.detaches(),
+            _ => true,
         }
     }
 }

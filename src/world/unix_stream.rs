@@ -50,6 +50,12 @@ impl UnixStream {
         self.socket.reregister(&self.registry, self.token, interests)
     }
 
+    /// Not registered any more.
+    pub(super) fn into_socket(mut self) -> Socket {
+        let _ = self.socket.deregister(&self.registry); // poll(2) may have let go of it
+        self.socket
+    }
+
     pub(super) fn recv(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.socket.read(buf)
     }

@@ -6,6 +6,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[cfg(unix)]
+mod adopting;
 mod bounds;
 mod closing;
 mod connecting;

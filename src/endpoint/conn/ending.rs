@@ -8,7 +8,8 @@ use crate::{
     key::Key,
     panics::{Payload, discard},
     rate::Way,
-    reason::{Fault, Reason},
+    reason::{Detached, Fault, Reason},
+    world::{Stream, Ways},
 };
 
 /// No system keeps more for us until we read: a peer that never ceases to send does not put a drain off by more than this.
@@ -68,17 +69,24 @@ impl Conn {
             return false;
         }
         self.enter(Phase::Flushing);
-        self.put(PEER_FIRST, if self.is(FIN_ASKED) { self.is(PEER_FIRST) } else { self.is(EOF_SEEN) });
+        if !self.is(FIN_ASKED) || self.ways() == Ways::In {
+            self.put(PEER_FIRST, self.has_peer_ended());
+        }
         self.held = None;
         self.stop_callbacks(cx);
         self.touch(cx);
         true
     }
 
+    /// Of what is only written to there is nothing else to be heard.
+    fn has_peer_ended(&self) -> bool {
+        self.is(EOF_SEEN) && self.ways() != Ways::Out
+    }
+
     pub(crate) fn half_close(&mut self, cx: &mut Cx) {
         if !self.is(FIN_ASKED) {
             self.set(FIN_ASKED);
-            self.put(PEER_FIRST, self.is(EOF_SEEN));
+            self.put(PEER_FIRST, self.has_peer_ended());
             if self.is_current(cx) {
                 cx.lent.room = 0; // what is sent from here on is refused
             }
@@ -100,6 +108,26 @@ impl Conn {
         self.end(Reason::Abort, cx)
     }
 
+    /// It ends by being given back, with all that belongs to it. Whether it can be.
+    pub(crate) fn detach(&mut self, cx: &mut Cx) -> bool {
+        if !self.can_be_detached() {
+            return false;
+        }
+        self.queue_lent(cx);
+        self.extra().is_detaching = true;
+        self.end(Reason::Detached(Box::default()), cx)
+    }
+
+    /// Before `closed`: here it is.
+    pub(crate) fn give_up_stream(&mut self, detached: &mut Detached, cx: &mut Cx) {
+        let _ = self.local(); // which it remembers
+        if let Some(stream) = self.stream.take() {
+            detached.socket = cx.world.detach(stream);
+        }
+        detached.unread = self.held.take().map_or_else(Vec::new, |held| held.unread().to_vec());
+        detached.unsent = self.output.take().map_or_else(Vec::new, |output| output.unsent());
+    }
+
     /// Begins to end: no more callbacks but tells and `closed`, which comes at the end of the turn. The first cause wins;
     /// whether this is it.
     pub(crate) fn end(&mut self, reason: Reason, cx: &mut Cx) -> bool {
@@ -108,7 +136,9 @@ impl Conn {
             return false;
         }
         self.enter(Phase::Ended);
-        self.held = None;
+        if !self.is_detaching() {
+            self.held = None;
+        }
         if !reason.allows_last_write() {
             // It goes before `closed`, not now: this may be inside somebody's callback, and there may be producers in it.
             self.set_if(CUT, self.output.is_some());
@@ -161,7 +191,8 @@ impl Conn {
 
     /// Whether the socket stays after `closed`, until the peer has had it all.
     pub(crate) fn is_to_linger(&self, is_clean: bool) -> bool {
-        is_clean && self.is(ESTABLISHED) && !self.is(EOF_SEEN) && !self.is(CUT)
+        let may_linger = is_clean && self.is(ESTABLISHED) && !self.is(EOF_SEEN) && !self.is(CUT);
+        may_linger && self.stream.as_ref().is_some_and(Stream::lingers)
     }
 
     /// A socket without a handler: what is queued leaves, then a FIN, then what still comes is dropped until the peer has

@@ -105,6 +105,10 @@ pub(crate) struct Extra {
     pub(crate) timers: u32,
     /// What the first failed write said.
     pub(crate) write_error: Option<io::Error>,
+    /// The same of a stream whose directions are apart: it is read on, and this is its reason if it ends cleanly.
+    pub(crate) lost_output: Option<io::Error>,
+    /// It ends by being given back: what it has is kept for that.
+    pub(crate) is_detaching: bool,
     /// Bytes that its protocol has sent it since then.
     pub(crate) unheard: usize,
     /// Until it is connected. By name ⇒ `stream` is none, and phase ≠ Ended
@@ -142,6 +146,8 @@ impl Default for Extra {
             drains_at: 0,
             timers: NO_TIMER,
             write_error: None,
+            lost_output: None,
+            is_detaching: false,
             unheard: 0,
             connecting: Seldom::none(),
             heard: Time::NEVER,
@@ -176,6 +182,8 @@ impl Extra {
             && self.drains_at == 0
             && self.timers == NO_TIMER
             && self.write_error.is_none()
+            && self.lost_output.is_none()
+            && !self.is_detaching
             && self.connecting.is_none()
             && self.ties.is_none()
     }
@@ -403,7 +411,7 @@ impl Conn {
         static NONE: Address = Address::Fd;
         match (&self.stream, self.is(ESTABLISHED)) {
             (Some(stream), true) => self.local.get_or_init(|| Box::new(stream.local().unwrap_or(Address::Fd))),
-            _ => &NONE,
+            _ => self.local.get().map_or(&NONE, |local| &**local), // it was given back
         }
     }
 

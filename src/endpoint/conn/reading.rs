@@ -104,7 +104,7 @@ impl Conn {
     }
 
     fn give_back(&mut self, buffers: &mut ReadBuffers) {
-        if !buffers.input().is_empty() && self.is_open() {
+        if !buffers.input().is_empty() && (self.is_open() || self.is_detaching()) {
             self.held = Some(buffers.hold());
         }
     }
@@ -216,7 +216,7 @@ impl Conn {
     #[cold]
     pub(crate) fn put_back(&mut self, input: &mut Input, cx: &mut Cx) {
         let bytes = cx.take_put_back();
-        if !self.is_open() {
+        if !self.is_open() && !self.is_detaching() {
             return;
         }
         let given = input.given().len();
@@ -329,11 +329,22 @@ impl Conn {
         if !self.take(FAILED) {
             return;
         }
+        if self.is_open() && self.writes_apart() {
+            return self.look_at_writer(cx);
+        }
         if self.is_open() && !self.is_not_read_on() && !self.is(EOF_SEEN) {
             self.set(LOST);
             return;
         }
         self.end_by_failure(cx);
+    }
+
+    /// Its reader tells by itself what fails there.
+    fn look_at_writer(&mut self, cx: &mut Cx) {
+        if let Some(error) = self.stream.as_mut().and_then(|stream| stream.take_error()) {
+            let loses = self.output.is_some();
+            self.lose_writer(loses.then_some(error), cx);
+        }
     }
 
     /// By the error that the socket has, if it has one.

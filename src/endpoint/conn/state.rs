@@ -10,6 +10,7 @@ use crate::{
     stats::{Connection, Kind, timeouts},
     stopwatch::Situation,
     time::Time,
+    world::{Stream, Ways},
 };
 use std::{io, net::SocketAddr};
 
@@ -132,7 +133,7 @@ impl Conn {
         let is_amid_frame = self.framing.is_amid(0) || self.framing.is_skipping() || self.is_amid_stream();
         let is_amid_input = self.has_unread() || self.held.is_some() || is_amid_frame;
         // One who has only finished asking waits for the answer.
-        let has_one_end = self.is(EOF_TOLD) != self.is(FIN_ASKED);
+        let has_one_end = self.ways() == Ways::Both && self.is(EOF_TOLD) != self.is(FIN_ASKED);
         self.is_talking()
             && !waits
             && !is_amid_input
@@ -146,6 +147,28 @@ impl Conn {
     pub(crate) fn cut_short(&self) -> Option<io::Error> {
         let is_one = matches!(self.framing, Framing::None);
         (!is_one).then(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended within a frame"))
+    }
+
+    /// In which directions it goes.
+    pub(super) fn ways(&self) -> Ways {
+        self.stream.as_ref().map_or(Ways::Both, Stream::ways)
+    }
+
+    /// A write that fails says nothing of what can still be read.
+    pub(super) fn writes_apart(&self) -> bool {
+        self.stream.as_ref().is_some_and(Stream::writes_apart)
+    }
+
+    pub(crate) fn is_detaching(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.is_detaching)
+    }
+
+    /// Whether it can be given back with all that belongs to it.
+    pub(super) fn can_be_detached(&self) -> bool {
+        let has_failed = self.write_error().is_some() || self.extra.as_ref().is_some_and(|extra| extra.lost_output.is_some());
+        let has_producers = self.output.as_ref().is_some_and(|output| output.producers() > 0);
+        let is_bound = self.mate().is_some() || self.is_saving() || has_producers;
+        self.is_talking() && !has_failed && !is_bound && self.stream.as_ref().is_some_and(Stream::detaches)
     }
 
     /// Whom it is paired with.

@@ -333,6 +333,9 @@ impl Conn {
         if !self.is(LOST) {
             cx.served_at_most = 0; // of those who are to be served others may have gone with it
         }
+        if self.is_open() && self.writes_apart() {
+            return self.lose_writer(Some(error), cx);
+        }
         self.drop_output();
         self.set(CUT); // what was to be written did not leave
         if !self.is_open() || self.is_held_back() {
@@ -346,6 +349,26 @@ impl Conn {
         self.look_at_marks(cx);
     }
 
+    /// Nobody reads what it writes any more; what comes the other way is another matter. `lost`: the error, if something was
+    /// still to be written.
+    pub(super) fn lose_writer(&mut self, lost: Option<io::Error>, cx: &mut Cx) {
+        self.drop_output();
+        self.set(FIN_ASKED | FIN_SENT | PEER_FIRST);
+        self.clear(OWES_WRITABLE);
+        if self.is_current(cx) {
+            cx.lent.room = 0;
+        }
+        if let Some(stream) = &mut self.stream {
+            let _ = stream.shutdown_write(); // it is broken
+        }
+        if lost.is_some() {
+            self.extra().lost_output = lost;
+        }
+        self.look_at_marks(cx);
+        self.touch(cx);
+        self.close_if_both_ended(cx);
+    }
+
     /// What follows from an output that has left: the FIN, the end of a polite close.
     pub(super) fn conclude(&mut self, cx: &mut Cx) {
         if self.output.is_some() {
@@ -355,7 +378,7 @@ impl Conn {
             self.send_fin();
         }
         if self.phase == Phase::Flushing {
-            let lost = self.extra.as_mut().and_then(|extra| extra.write_error.take());
+            let lost = self.extra.as_mut().and_then(|extra| extra.write_error.take().or(extra.lost_output.take()));
             let reason = match lost {
                 Some(error) => Reason::Io(error),
                 None if self.is(PEER_FIRST) => Reason::Eof,

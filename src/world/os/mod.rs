@@ -1,6 +1,12 @@
 //! The operating system as a world: mio's selector, sockets made through socket2. A kind of socket has a file of its own,
 //! which opens it and accepts from it; what is here holds for all of them.
 
+mod adopting;
+mod blocking;
+#[cfg(unix)]
+mod descriptor;
+mod split;
+mod stdio;
 mod tcp;
 mod packets;
 #[cfg(unix)]
@@ -18,11 +24,15 @@ mod workers;
 
 use super::{BindHow, Event, ListenHow, Listener, Opened, PacketSocket, Source, Stands, Stream, Which, World};
 use crate::{address::Address, flags::Flags, time::Time};
+use blocking::{Notices, Notifier, lock};
 use mio::{Events, Poll, Registry, Token, Waker};
+#[cfg(unix)]
+use registered::Registration;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use sources::{every_interest, interests, is_always_ready, make_non_blocking, ready, register_again, with_source};
 use spare::Spare;
 use std::{
+    cell::OnceCell,
     hash::{BuildHasher, RandomState},
     io,
     net::SocketAddr,
@@ -48,6 +58,9 @@ pub(crate) struct OsWorld {
     random: u64,
     spin: Duration,
     spare: Rc<Spare>,
+    /// Made with the first thread that has something to say.
+    notices: OnceCell<Notices>,
+    waker: Option<Arc<Waker>>,
 }
 
 impl OsWorld {
@@ -63,6 +76,8 @@ impl OsWorld {
             random: 0,
             spin,
             spare: Rc::default(),
+            notices: OnceCell::new(),
+            waker: None,
         })
     }
 
@@ -101,6 +116,9 @@ impl World for OsWorld {
                 into.push(Event { token: event.token().0, ready: ready(event) });
             }
         }
+        if let Some(notices) = self.notices.get() {
+            into.append(&mut lock(notices));
+        }
         Ok(())
     }
 
@@ -109,13 +127,15 @@ impl World for OsWorld {
     }
 
     fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>> {
-        let waker = Waker::new(&self.registry, WAKER)?;
+        let waker = Arc::new(Waker::new(&self.registry, WAKER)?);
+        self.waker = Some(Arc::clone(&waker));
         Ok(Arc::new(move || {
             if let Err(error) = waker.wake() {
                 log::error!(target: "mainspring", "cannot wake the loop: {error}");
             }
         }))
     }
+
     fn which(&mut self) -> Which<'_> {
         Which::Os(self)
     }
@@ -197,6 +217,19 @@ impl OsWorld {
 
     pub(super) fn unwatch(&mut self, source: Source<'_>) -> io::Result<()> {
         with_source(source, |source| self.registry.deregister(source))
+    }
+}
+
+/// What those need who register by themselves, or wake the loop.
+impl OsWorld {
+    #[cfg(unix)]
+    fn registration(&self, token: usize) -> Registration {
+        Registration::new(Rc::clone(&self.registry), token)
+    }
+
+    fn notifier(&self, token: usize) -> io::Result<Notifier> {
+        let waker = self.waker.clone().ok_or(io::ErrorKind::Unsupported)?;
+        Ok(Notifier { notices: Arc::clone(self.notices.get_or_init(Notices::default)), waker, token })
     }
 }
 

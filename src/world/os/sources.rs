@@ -45,17 +45,20 @@ pub(super) fn interests(what: Flags) -> Option<Interest> {
 pub(super) fn is_always_ready(source: &Source<'_>) -> bool {
     #[cfg(unix)]
     if let (false, Source::Fd(fd)) = (ARMS_BY_ITSELF, source) {
-        use std::os::unix::fs::{FileTypeExt, MetadataExt};
         let file = fd.try_clone_to_owned().map(std::fs::File::from).and_then(|file| file.metadata());
-        return file.is_ok_and(|file| {
-            let kind = file.file_type();
-            // null(4): /dev/null, /dev/zero and /dev/full of Linux
-            let is_null = cfg!(target_os = "linux") && kind.is_char_device() && matches!(file.rdev(), 0x103 | 0x105 | 0x107);
-            kind.is_file() || kind.is_dir() || kind.is_block_device() || is_null
-        });
+        return file.is_ok_and(|file| has_no_readiness(&file));
     }
     let _ = source;
     false
+}
+
+#[cfg(unix)]
+pub(super) fn has_no_readiness(file: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let kind = file.file_type();
+    // null(4): /dev/null, /dev/zero and /dev/full of Linux
+    let is_null = cfg!(target_os = "linux") && kind.is_char_device() && matches!(file.rdev(), 0x103 | 0x105 | 0x107);
+    kind.is_file() || kind.is_dir() || kind.is_block_device() || is_null
 }
 
 /// The loop would wait in its read, and all others with it. A terminal is left as it is: the shell has the same open file,

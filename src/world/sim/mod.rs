@@ -8,11 +8,12 @@ mod weather;
 mod work;
 
 use super::{
-    BindHow, Event, Interface, ListenHow, Listener, Moved, Opened, PacketSocket, PacketTransport, Source, Stands, Stream, Which,
-    Workers, World, packets::not_there, transport::Transport,
+    BindHow, Event, Interface, ListenHow, Listener, Moved, Opened, PacketSocket, PacketTransport, Source, Stands, Stream,
+    TakenOver, Which, Workers, World, packets::not_there, transport::Transport,
 };
 use crate::{
     address::Address,
+    adopted::{Adopted, What},
     flags::Flags,
     key::Number,
     names::{Lookup, Question as NameQuestion},
@@ -144,6 +145,29 @@ impl SimWorld {
             io::ErrorKind::Unsupported,
             format!("{socket:?} is of the real system: a simulated world cannot wait for it"),
         ))
+    }
+
+    pub(super) fn take_over(&mut self, adopted: Adopted, token: usize) -> io::Result<TakenOver> {
+        let Adopted { what, unread } = adopted;
+        let socket = match what {
+            What::Simulated(socket) => socket.downcast::<SimStream>().expect("the only kind there is"),
+            _ => {
+                let text = "a stream of the real system: a simulated world cannot wait for it";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+            }
+        };
+        if !Rc::ptr_eq(&socket.network, &self.network) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a simulated socket is of another network"));
+        }
+        let peer = self.network.borrow_mut().take_over(socket.end, self.host, token).map_err(Errno::to_error)?;
+        Ok(TakenOver { stream: Stream::Dyn(Box::new(socket)), peer, is_always_ready: false, unread })
+    }
+
+    pub(super) fn detach(&mut self, stream: Stream) -> Adopted {
+        match stream {
+            Stream::Dyn(socket) => socket.detach(),
+            _ => Adopted::nothing(),
+        }
     }
 
     pub(super) fn watch(&mut self, source: Source<'_>, _: usize) -> io::Result<bool> {
@@ -295,6 +319,13 @@ impl Drop for SimPackets {
     }
 }
 
+/// Two ends of one stream, which nobody has registered.
+pub(crate) fn pair(network: &SharedNetwork, host: HostId) -> (Adopted, Adopted) {
+    let (one, other) = network.borrow_mut().pair(host);
+    let adopted = |end| Adopted::new(What::Simulated(Box::new(SimStream { network: Rc::clone(network), end, resets: false })));
+    (adopted(one), adopted(other))
+}
+
 fn stream(network: &SharedNetwork, end: EndId) -> Stream {
     Stream::Dyn(Box::new(Box::new(SimStream { network: Rc::clone(network), end, resets: false })))
 }
@@ -337,6 +368,15 @@ impl Transport for SimStream {
 
     fn local(&self) -> Option<Address> {
         self.network.borrow().local(self.end)
+    }
+
+    fn detaches(&self) -> bool {
+        true
+    }
+
+    fn detach(self: Box<Self>) -> Adopted {
+        self.network.borrow_mut().let_go(self.end);
+        Adopted::new(What::Simulated(self))
     }
 
     fn socket(&self) -> Option<socket2::SockRef<'_>> {

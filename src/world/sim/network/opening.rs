@@ -196,6 +196,44 @@ impl Network {
         }
     }
 
+    /// A stream within one machine, as by socketpair(2).
+    pub(crate) fn pair(&mut self, host: HostId) -> (EndId, EndId) {
+        self.machines[host].connects += 1;
+        let one = (host as EndId) << 32 | EndId::from(self.machines[host].connects);
+        let other = one | ACCEPTING;
+        for (end, peer) in [(one, other), (other, one)] {
+            self.new_end(end, host, Address::Unix(None), Address::Unix(None));
+            let made = self.ends.get_mut(&end).expect("just made");
+            (made.peer, made.is_connected) = (Some(peer), true);
+        }
+        self.note(host, format_args!("makes a pair"));
+        (one, other)
+    }
+
+    /// Its machine's reactor is told of it from now on.
+    pub(crate) fn take_over(&mut self, id: EndId, host: HostId, token: usize) -> Result<Address, Errno> {
+        self.operate(host, "adopt")?;
+        let end = self.ends.get_mut(&id).ok_or(Errno::InvalidArgument)?;
+        if end.host != host {
+            return Err(Errno::InvalidArgument);
+        }
+        end.token = Some(token);
+        let remote = end.remote.clone();
+        self.note_end(id, format_args!("is adopted, from"));
+        self.tell(id, Flags::default());
+        Ok(remote)
+    }
+
+    /// It is told of nothing any more.
+    pub(crate) fn let_go(&mut self, id: EndId) {
+        let Some(end) = self.ends.get_mut(&id) else { return };
+        let (host, token) = (end.host, end.token.take());
+        if let Some(token) = token {
+            self.machines[host].ready.remove(&token);
+        }
+        self.note_end(id, format_args!("is detached, from"));
+    }
+
     fn new_end(&mut self, id: EndId, host: HostId, local: Address, remote: Address) {
         self.machines[host].sockets += 1;
         let end = End {

@@ -1,0 +1,206 @@
+//! Streams that somebody else has opened: what the program hands over, and what it gets back.
+
+use socket2::Socket;
+#[cfg(feature = "sim")]
+use std::any::Any;
+#[cfg(unix)]
+use std::os::{fd::OwnedFd, unix::net::UnixStream};
+use std::{
+    fmt,
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+/// A stream that the program has opened itself, or that another library or its parent has, for
+/// [`Net::adopt`](crate::Net::adopt): made from a [`std::net::TcpStream`], a [`std::os::unix::net::UnixStream`], a
+/// [`socket2::Socket`], or an [`OwnedFd`](std::os::fd::OwnedFd), of which the kernel is asked what it is: a socket, a pipe, a
+/// FIFO, a terminal, a device, a file. What is read and written by two descriptors is a [`pair`](Self::pair).
+///
+/// ```no_run
+/// # use mainspring::{Adopted, Protocol, Reactor};
+/// # use std::process::{Command, Stdio};
+/// # struct Sorting; impl<S> Protocol<S> for Sorting {}
+/// # fn main() -> std::io::Result<()> {
+/// # let mut reactor = Reactor::<()>::new()?;
+/// let mut sort = Command::new("sort").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+/// let (output, input) = (sort.stdout.take().expect("piped"), sort.stdin.take().expect("piped"));
+/// reactor.net().adopt(Adopted::pair(output, input), Sorting)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Adopted {
+    pub(crate) what: What,
+    pub(crate) unread: Vec<u8>,
+}
+
+pub(crate) enum What {
+    /// Of streams, perhaps.
+    Socket(Socket),
+    /// Whatever it is: the kernel is asked.
+    #[cfg(unix)]
+    Descriptor(OwnedFd),
+    Ends(Ends),
+    #[cfg(feature = "sim")]
+    Simulated(Box<dyn Any>),
+    /// It was handed over already.
+    Nothing,
+}
+
+/// At least one of them.
+pub(crate) struct Ends {
+    pub(crate) reader: Option<Reader>,
+    pub(crate) writer: Option<Writer>,
+    /// Others have the same open file, as the shell has our standard input: nothing is done to it, nor taken from it, that was
+    /// not asked for.
+    pub(crate) is_shared: bool,
+}
+
+pub(crate) enum Reader {
+    #[cfg(unix)]
+    Descriptor(OwnedFd),
+    /// What blocks, and is read by a thread of its own.
+    Blocking(Box<dyn Read + Send>),
+}
+
+pub(crate) enum Writer {
+    #[cfg(unix)]
+    Descriptor(OwnedFd),
+    Blocking(Box<dyn Write + Send>),
+}
+
+impl Adopted {
+    pub(crate) fn new(what: What) -> Self {
+        Self { what, unread: Vec::new() }
+    }
+
+    /// Handed over already.
+    pub(crate) fn nothing() -> Self {
+        Self::new(What::Nothing)
+    }
+
+    /// A stream that is only read: what is sent to it is refused. When its protocol has been told the end, it is closed.
+    #[cfg(unix)]
+    pub fn reader(fd: impl Into<OwnedFd>) -> Self {
+        Self::of_ends(Some(Reader::Descriptor(fd.into())), None, false)
+    }
+
+    /// A stream that is only written to. When whoever reads it has gone, it is closed.
+    #[cfg(unix)]
+    pub fn writer(fd: impl Into<OwnedFd>) -> Self {
+        Self::of_ends(None, Some(Writer::Descriptor(fd.into())), false)
+    }
+
+    /// A stream that is read by one descriptor and written to by another, as a child's output and input.
+    /// [Half-closed](crate::Link::half_close) its writer is closed. When that breaks, because whoever reads it has gone, what
+    /// is sent is refused, and the other direction is read to its end.
+    #[cfg(unix)]
+    pub fn pair(reader: impl Into<OwnedFd>, writer: impl Into<OwnedFd>) -> Self {
+        Self::of_ends(Some(Reader::Descriptor(reader.into())), Some(Writer::Descriptor(writer.into())), false)
+    }
+
+    /// What was read of it already, and is to be delivered first.
+    pub fn unread(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.unread = bytes.into();
+        self
+    }
+
+    pub(crate) fn of_ends(reader: Option<Reader>, writer: Option<Writer>, is_shared: bool) -> Self {
+        Self::new(What::Ends(Ends { reader, writer, is_shared }))
+    }
+
+    /// The socket itself, if it is one.
+    ///
+    /// # Errors
+    /// Gives it back if it is none.
+    pub fn into_socket(self) -> Result<Socket, Self> {
+        match self.what {
+            What::Socket(socket) => Ok(socket),
+            what => Err(Self { what, ..self }),
+        }
+    }
+
+    /// What it is read by, and what it is written to by. A single descriptor that is both comes as the first.
+    #[cfg(unix)]
+    pub fn into_fds(self) -> (Option<OwnedFd>, Option<OwnedFd>) {
+        match self.what {
+            What::Socket(socket) => (Some(socket.into()), None),
+            What::Descriptor(fd) => (Some(fd), None),
+            What::Ends(Ends { reader, writer, .. }) => {
+                let reader = reader.and_then(|reader| match reader {
+                    Reader::Descriptor(fd) => Some(fd),
+                    Reader::Blocking(_) => None,
+                });
+                let writer = writer.and_then(|writer| match writer {
+                    Writer::Descriptor(fd) => Some(fd),
+                    Writer::Blocking(_) => None,
+                });
+                (reader, writer)
+            }
+            #[cfg(feature = "sim")]
+            What::Simulated(_) => (None, None),
+            What::Nothing => (None, None),
+        }
+    }
+}
+
+impl From<TcpStream> for Adopted {
+    fn from(socket: TcpStream) -> Self {
+        Self::new(What::Socket(socket.into()))
+    }
+}
+
+#[cfg(unix)]
+impl From<UnixStream> for Adopted {
+    fn from(socket: UnixStream) -> Self {
+        Self::new(What::Socket(OwnedFd::from(socket).into()))
+    }
+}
+
+impl From<Socket> for Adopted {
+    fn from(socket: Socket) -> Self {
+        Self::new(What::Socket(socket))
+    }
+}
+
+#[cfg(unix)]
+impl From<OwnedFd> for Adopted {
+    fn from(fd: OwnedFd) -> Self {
+        Self::new(What::Descriptor(fd))
+    }
+}
+
+impl fmt::Debug for Adopted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.what {
+            What::Socket(socket) => socket.fmt(f),
+            #[cfg(unix)]
+            What::Descriptor(fd) => fd.fmt(f),
+            What::Ends(Ends { reader, writer, .. }) => {
+                f.debug_struct("Ends").field("reader", reader).field("writer", writer).finish()
+            }
+            #[cfg(feature = "sim")]
+            What::Simulated(_) => f.write_str("Simulated"),
+            What::Nothing => f.write_str("Nothing"),
+        }
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            #[cfg(unix)]
+            Self::Descriptor(fd) => fd.fmt(f),
+            Self::Blocking(_) => f.write_str("Blocking"),
+        }
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            #[cfg(unix)]
+            Self::Descriptor(fd) => fd.fmt(f),
+            Self::Blocking(_) => f.write_str("Blocking"),
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! A stream whose directions are apart: each is read or written by a descriptor of its own, or by a thread, or there is only
+//! one of them.
+
+#[cfg(unix)]
+use super::{
+    super::transport::NO_SIGNAL,
+    descriptor::{Kind, Use},
+    registered::Registration,
+    sources::look,
+};
+use super::{
+    super::transport::{Moved, Transport, Ways},
+    OsWorld,
+    blocking::{ReadThread, WriteThread},
+};
+use crate::{
+    address::Address,
+    adopted::{Adopted, Ends, Reader, What, Writer},
+};
+#[cfg(unix)]
+use mio::{
+    Interest,
+    unix::{
+        SourceFd,
+        pipe::{Receiver, Sender},
+    },
+};
+use socket2::SockRef;
+use std::io::{self, IoSlice};
+#[cfg(unix)]
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::Shutdown,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+pub(super) struct SplitStream {
+    /// Nothing: it is only written to.
+    reader: Option<ReadHalf>,
+    /// Nothing: it is only read, or our side has ended.
+    writer: Option<WriteHalf>,
+    ways: Ways,
+    /// Others have the same open files.
+    is_shared: bool,
+}
+
+enum ReadHalf {
+    #[cfg(unix)]
+    Descriptor(ReadEnd),
+    Blocking(ReadThread),
+}
+
+enum WriteHalf {
+    #[cfg(unix)]
+    Descriptor(WriteEnd),
+    Blocking(WriteThread),
+}
+
+impl SplitStream {
+    /// Registered; and whether it is always ready to be read, because the selector cannot wait for it.
+    pub(super) fn new(ends: Ends, world: &OsWorld, token: usize) -> io::Result<(Self, bool)> {
+        let Ends { reader, writer, is_shared } = ends;
+        let ways = match (&reader, &writer) {
+            (Some(_), None) => Ways::In,
+            (None, Some(_)) => Ways::Out,
+            _ => Ways::Both,
+        };
+        let mut this = Self { reader: None, writer: None, ways, is_shared };
+        this.reader = match reader {
+            #[cfg(unix)]
+            Some(Reader::Descriptor(fd)) => Some(ReadHalf::Descriptor(ReadEnd::new(fd, is_shared, world.registration(token))?)),
+            Some(Reader::Blocking(source)) => Some(ReadHalf::Blocking(ReadThread::start(source, world.notifier(token)?)?)),
+            None => None,
+        };
+        this.writer = match writer {
+            #[cfg(unix)]
+            Some(Writer::Descriptor(fd)) => Some(WriteHalf::Descriptor(WriteEnd::new(fd, is_shared, world.registration(token))?)),
+            Some(Writer::Blocking(sink)) => Some(WriteHalf::Blocking(WriteThread::start(sink, world.notifier(token)?)?)),
+            None => None,
+        };
+        #[cfg(unix)]
+        let reads_at_once = matches!(&this.reader, Some(ReadHalf::Descriptor(end)) if !end.kind.has_readiness);
+        #[cfg(not(unix))]
+        let reads_at_once = false;
+        Ok((this, reads_at_once))
+    }
+
+    /// It is read and written by this one descriptor, as far as that is open for it.
+    #[cfg(unix)]
+    pub(super) fn of_one(fd: OwnedFd, world: &OsWorld, token: usize) -> io::Result<(Self, bool)> {
+        let (fd, reads) = Use::Reading.is_open(fd)?;
+        let (fd, writes) = Use::Writing.is_open(fd)?;
+        let writer = match (reads, writes) {
+            (true, true) => Some(fd.try_clone()?),
+            _ => None,
+        };
+        let ends = match writer {
+            None if writes => Ends { reader: None, writer: Some(Writer::Descriptor(fd)), is_shared: false },
+            writer => Ends { reader: Some(Reader::Descriptor(fd)), writer: writer.map(Writer::Descriptor), is_shared: false },
+        };
+        Self::new(ends, world, token)
+    }
+
+    fn take_ends(&mut self) -> Ends {
+        let reader = self.reader.take().and_then(|half| match half {
+            #[cfg(unix)]
+            ReadHalf::Descriptor(end) => Some(Reader::Descriptor(end.into_fd())),
+            ReadHalf::Blocking(_) => None,
+        });
+        let writer = self.writer.take().and_then(|half| match half {
+            #[cfg(unix)]
+            WriteHalf::Descriptor(end) => Some(Writer::Descriptor(end.into_fd())),
+            WriteHalf::Blocking(_) => None,
+        });
+        Ends { reader, writer, is_shared: self.is_shared }
+    }
+}
+
+/// Explicitly: whoever has a duplicate of a descriptor would keep it registered.
+impl Drop for SplitStream {
+    fn drop(&mut self) {
+        let _ = self.take_ends();
+    }
+}
+
+impl Transport for SplitStream {
+    fn recv(&mut self, buf: &mut [u8]) -> io::Result<Moved> {
+        match &mut self.reader {
+            #[cfg(unix)]
+            Some(ReadHalf::Descriptor(end)) => Ok(Moved { bytes: end.read(buf)?, drained: false }),
+            Some(ReadHalf::Blocking(thread)) => thread.recv(buf),
+            None => Ok(Moved { bytes: 0, drained: true }),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<Moved> {
+        match &mut self.writer {
+            #[cfg(unix)]
+            Some(WriteHalf::Descriptor(end)) => Ok(Moved { bytes: end.write(&[IoSlice::new(bytes)])?, drained: false }),
+            Some(WriteHalf::Blocking(thread)) => thread.send(bytes),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn send_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<Moved> {
+        match &mut self.writer {
+            #[cfg(unix)]
+            Some(WriteHalf::Descriptor(end)) => Ok(Moved { bytes: end.write(bytes)?, drained: false }),
+            Some(WriteHalf::Blocking(thread)) => thread.send(bytes.first().map_or(&[][..], |slice| slice)),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn connected(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// That of its writer: reading tells its own.
+    fn take_error(&mut self) -> Option<io::Error> {
+        match &self.writer {
+            #[cfg(unix)]
+            Some(WriteHalf::Descriptor(end)) => end.is_broken().then(|| io::Error::from_raw_os_error(libc::EPIPE)),
+            _ => None,
+        }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self.writer.take() {
+            #[cfg(unix)]
+            Some(WriteHalf::Descriptor(end)) => {
+                let (is_whole_socket, fd) = (end.kind.is_socket && !self.is_shared, end.into_fd());
+                if is_whole_socket { SockRef::from(&fd).shutdown(Shutdown::Write) } else { Ok(()) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn abort(&mut self) {}
+
+    fn local(&self) -> Option<Address> {
+        None
+    }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        None
+    }
+
+    /// Whoever is to read it after us is to get all of it; only what answers what we have written is waited for.
+    fn lingers(&self) -> bool {
+        let is_others = match &self.reader {
+            #[cfg(unix)]
+            Some(ReadHalf::Descriptor(end)) => !(end.kind.is_pipe || end.kind.is_socket),
+            _ => true,
+        };
+        self.ways == Ways::Both && !self.is_shared && !is_others
+    }
+
+    fn writes_apart(&self) -> bool {
+        true
+    }
+
+    fn ways(&self) -> Ways {
+        self.ways
+    }
+
+    /// What a thread reads or writes stays with it.
+    fn detaches(&self) -> bool {
+        !matches!(self.reader, Some(ReadHalf::Blocking(_))) && !matches!(self.writer, Some(WriteHalf::Blocking(_)))
+    }
+
+    fn detach(mut self: Box<Self>) -> Adopted {
+        Adopted::new(What::Ends(self.take_ends()))
+    }
+}
+
+#[cfg(unix)]
+struct ReadEnd {
+    fd: Receiver,
+    registration: Registration,
+    kind: Kind,
+}
+
+#[cfg(unix)]
+impl ReadEnd {
+    fn new(fd: OwnedFd, is_shared: bool, registration: Registration) -> io::Result<Self> {
+        let (fd, kind) = Use::Reading.prepare(fd, is_shared)?;
+        let mut this = Self { fd: fd.into(), registration, kind };
+        if this.kind.has_readiness {
+            this.kind.has_readiness = is_waited_for(this.registration.want(&mut this.fd, Some(Interest::READABLE)))?;
+        }
+        Ok(this)
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.fd.read(buf) {
+            // Nobody has the other side of a pseudo-terminal any more.
+            Err(error) if self.kind.is_terminal && error.raw_os_error() == Some(libc::EIO) => Ok(0),
+            Err(error) => self.registration.look_at(&mut self.fd, error),
+            read => read,
+        }
+    }
+
+    fn into_fd(mut self) -> OwnedFd {
+        let _ = self.registration.want(&mut self.fd, None);
+        self.fd.into()
+    }
+}
+
+#[cfg(unix)]
+struct WriteEnd {
+    fd: Sender,
+    registration: Registration,
+    kind: Kind,
+    /// What it is registered for while no write waits for room: of a pipe an event says then that it is broken.
+    idle: Option<Interest>,
+    waits_for_room: bool,
+}
+
+#[cfg(unix)]
+impl WriteEnd {
+    fn new(fd: OwnedFd, is_shared: bool, registration: Registration) -> io::Result<Self> {
+        let (fd, kind) = Use::Writing.prepare(fd, is_shared)?;
+        let mut this = Self { fd: fd.into(), registration, kind, idle: None, waits_for_room: false };
+        if this.kind.is_pipe {
+            this.idle = Some(Interest::READABLE);
+            this.registration.want(&mut this.fd, this.idle)?;
+        }
+        Ok(this)
+    }
+
+    /// Room that is there already is reported, too.
+    fn wait_for_room(&mut self, on: bool) -> io::Result<()> {
+        self.waits_for_room = on;
+        let interests = if on { Some(Interest::WRITABLE) } else { self.idle };
+        self.registration.want(&mut self.fd, interests)
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let fd = &self.fd;
+        let written = match self.kind.is_socket {
+            true => fd.try_io(|| SockRef::from(fd).send_vectored_with_flags(slices, NO_SIGNAL)),
+            false => (&*fd).write_vectored(slices),
+        };
+        match written {
+            Ok(bytes) => {
+                if self.waits_for_room && bytes == slices.iter().map(|slice| slice.len()).sum::<usize>() {
+                    let _ = self.wait_for_room(false); // or it is woken in vain
+                }
+                Ok(bytes)
+            }
+            Err(error) => {
+                let looked: io::Result<usize> = self.registration.look_at(&mut self.fd, error);
+                if !self.waits_for_room && looked.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+                    self.wait_for_room(true)?;
+                }
+                looked
+            }
+        }
+    }
+
+    /// By a second selector: a write of nothing says nothing.
+    fn is_broken(&self) -> bool {
+        let looked = look(&mut SourceFd(&self.fd.as_raw_fd()), Interest::WRITABLE);
+        looked.is_ok_and(|events| events.iter().any(|event| event.is_error() || event.is_write_closed()))
+    }
+
+    fn into_fd(mut self) -> OwnedFd {
+        let _ = self.registration.want(&mut self.fd, None);
+        self.fd.into()
+    }
+}
+
+/// Whether the selector waits for it now: it refuses what is always ready (epoll_ctl(2)).
+#[cfg(unix)]
+fn is_waited_for(registered: io::Result<()>) -> io::Result<bool> {
+    match registered {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(false),
+        other => other.map(|()| true),
+    }
+}

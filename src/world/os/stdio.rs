@@ -1,0 +1,116 @@
+//! Standard input and output: of others too, so that nothing of them may be changed.
+
+use crate::adopted::{Adopted, Reader, Writer};
+use std::io;
+
+/// # Standard input and output
+///
+/// What these are is shared with the shell and with whoever comes after us, so nothing of it is changed: no `O_NONBLOCK`, no
+/// terminal setting; and it does not [linger](crate::manual::closing). A pipe, a FIFO and a terminal are opened anew through /proc (Linux), a regular file is
+/// duplicated, so that its offset stays everybody's, and read and written on the loop. Everything else, and everything
+/// where there is no /proc, is read or written by a thread of its own, which takes no more from it than one buffer of 64 KiB
+/// before that is consumed; a byte counts as written when the kernel has it. Such a thread ends with the process, or with its
+/// next read or write.
+impl Adopted {
+    /// Standard input, to be read.
+    ///
+    /// # Errors
+    /// If it is not open for reading.
+    pub fn stdin() -> io::Result<Self> {
+        Ok(Self::of_ends(Some(standard_input()?), None, true))
+    }
+
+    /// Standard output, to be written to. It does not go through the buffer of [`std::io::stdout`]: whoever uses both
+    /// flushes that before.
+    ///
+    /// # Errors
+    /// If it is not open for writing.
+    pub fn stdout() -> io::Result<Self> {
+        Ok(Self::of_ends(None, Some(standard_output()?), true))
+    }
+
+    /// Standard input and output as one stream.
+    ///
+    /// # Errors
+    /// As [`stdin`](Self::stdin) and [`stdout`](Self::stdout).
+    pub fn stdio() -> io::Result<Self> {
+        Ok(Self::of_ends(Some(standard_input()?), Some(standard_output()?), true))
+    }
+}
+
+#[cfg(not(unix))]
+fn standard_input() -> io::Result<Reader> {
+    Ok(Reader::Blocking(Box::new(io::stdin())))
+}
+
+#[cfg(not(unix))]
+fn standard_output() -> io::Result<Writer> {
+    Ok(Writer::Blocking(Box::new(io::stdout())))
+}
+
+#[cfg(unix)]
+use unix::{standard_input, standard_output};
+
+#[cfg(unix)]
+mod unix {
+    use super::{
+        super::descriptor::{Kind, Use},
+        Reader, Writer,
+    };
+    use socket2::SockRef;
+    use std::{
+        fs::{File, OpenOptions},
+        io,
+        os::{
+            fd::{AsFd, AsRawFd, OwnedFd},
+            unix::fs::OpenOptionsExt,
+        },
+    };
+
+    pub(super) fn standard_input() -> io::Result<Reader> {
+        let fd = checked(Use::Reading, io::stdin().as_fd().try_clone_to_owned()?, "standard input is not open for reading")?;
+        Ok(match on_the_loop(Use::Reading, fd)? {
+            Ok(fd) => Reader::Descriptor(fd),
+            Err(blocking) => Reader::Blocking(Box::new(blocking)),
+        })
+    }
+
+    pub(super) fn standard_output() -> io::Result<Writer> {
+        let fd = checked(Use::Writing, io::stdout().as_fd().try_clone_to_owned()?, "standard output is not open for writing")?;
+        Ok(match on_the_loop(Use::Writing, fd)? {
+            Ok(fd) => Writer::Descriptor(fd),
+            Err(blocking) => Writer::Blocking(Box::new(blocking)),
+        })
+    }
+
+    fn checked(what_for: Use, fd: OwnedFd, otherwise: &str) -> io::Result<OwnedFd> {
+        match what_for.is_open(fd)? {
+            (fd, true) => Ok(fd),
+            (_, false) => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{otherwise} (EBADF)"))),
+        }
+    }
+
+    /// A descriptor that does not block, without a change to the open file that others have; or what blocks.
+    fn on_the_loop(what_for: Use, fd: OwnedFd) -> io::Result<Result<OwnedFd, File>> {
+        let kind = Kind::of(fd.as_fd())?;
+        // A file that is opened anew would begin at its beginning: what stands there would be written over.
+        if !kind.has_readiness || SockRef::from(&fd).nonblocking()? {
+            return Ok(Ok(fd));
+        }
+        if cfg!(target_os = "linux") && (kind.is_pipe || kind.is_terminal) {
+            if let Ok(anew) = open_anew(what_for, &fd) {
+                return Ok(Ok(anew));
+            }
+        }
+        Ok(Err(fd.into()))
+    }
+
+    /// The same pipe or terminal, with flags of its own (proc(5)). What belongs to another user cannot be opened.
+    fn open_anew(what_for: Use, fd: &OwnedFd) -> io::Result<OwnedFd> {
+        let (reads, writes) = (what_for == Use::Reading, what_for == Use::Writing);
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file =
+            OpenOptions::new().read(reads).write(writes).custom_flags(flags).open(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+        Ok(file.into())
+    }
+}

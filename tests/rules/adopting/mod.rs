@@ -1,0 +1,3 @@
+//! Streams that somebody else has opened: taken over, and given back.
+
+mod kinds;
