@@ -117,6 +117,8 @@ mod seldom;
 mod room;
 mod panics;
 mod text;
+#[cfg(all(unix, feature = "signals"))]
+pub mod signal;
 
 pub use address::{Address, Target};
 pub use adopted::Adopted;

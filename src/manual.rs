@@ -7,6 +7,7 @@
 //! | [connecting] | names, services, several addresses at once, time-outs |
 //! | [datagrams] | UDP, Unix datagrams and others: what comes, what fails, what waits |
 //! | [other descriptors](other_descriptors) | pipes, terminals, files, standard input, sockets of others: taken over, given back |
+//! | [processes and signals](processes_and_signals) | children: their output, their ends, signals to them; signals of the process |
 //! | [which error means what](errors) | each reason, each errno, what to do |
 //! | [framing] | terminators, limits, putting back, your own framer, the unfinished rest |
 //! | [closing] | the ways to end, what follows, the reasons |
@@ -35,6 +36,7 @@ macro_rules! links {
 [connecting]: crate::manual::connecting
 [datagrams]: crate::manual::datagrams
 [other descriptors]: crate::manual::other_descriptors
+[processes and signals]: crate::manual::processes_and_signals
 [which error means what]: crate::manual::errors
 [framing]: crate::manual::framing
 [closing]: crate::manual::closing
@@ -128,6 +130,11 @@ pub mod datagrams {}
 #[doc = links!()]
 #[doc = include_str!("../docs/other-descriptors.md")]
 pub mod other_descriptors {}
+// Its programs need the features.
+#[cfg(any(all(unix, feature = "children", feature = "signals"), not(doctest)))]
+#[doc = links!()]
+#[doc = include_str!("../docs/processes-and-signals.md")]
+pub mod processes_and_signals {}
 #[doc = links!()]
 #[doc = include_str!("../docs/errors.md")]
 pub mod errors {}

@@ -180,11 +180,11 @@ impl<S> Reactor<S> {
     pub fn shutdown(&mut self, state: &mut S) {
         self.core.hub.cx.is_shut = true;
         self.core.drop_all_deferred();
-        self.core.hub.end_all(|| Reason::Shutdown);
+        self.core.hub.end_all(|| Reason::Shutdown, true);
         while !self.core.hub.cx.lists.closing.is_empty() {
             self.reap(state);
             self.core.drop_all_deferred();
-            self.core.hub.end_all(|| Reason::Shutdown); // what is the last to end
+            self.core.hub.end_all(|| Reason::Shutdown, true); // what is the last to end
         }
         self.core.hub.free_lingering();
         self.core.is_stopped = false;

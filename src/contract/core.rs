@@ -1,6 +1,8 @@
 //! What the net borrows: the hub, and everything of it that is yours: handlers, tells, jobs. Runs your code between
 //! callbacks, and never lets a panic of it out of the turn unless you asked for that.
 
+#[cfg(all(unix, feature = "children"))]
+use super::children::Ends;
 use super::{
     Context, Deferred, Handler, Net, Next, Put,
     datagram::Datagrams,
@@ -48,6 +50,9 @@ pub(crate) struct Core<S> {
     pub(crate) factories: Table<Key, Factory<S>>,
     pub(crate) dispatchers: Seldom<Dispatchers<S>>,
     pub(crate) datagrams: Seldom<Datagrams<S>>,
+    /// What follows the ends of children, by the dispatchers that wait for them.
+    #[cfg(all(unix, feature = "children"))]
+    pub(super) ends_of_children: Seldom<Ends<S>>,
     /// Tells and posts: one queue, in order.
     pub(crate) deferred: VecDeque<Deferred<S>>,
     pub(super) on_deferred: OnDeferred<S>,
@@ -83,6 +88,8 @@ impl<S> Core<S> {
             factories: Table::default(),
             dispatchers: Seldom::none(),
             datagrams: Seldom::none(),
+            #[cfg(all(unix, feature = "children"))]
+            ends_of_children: Seldom::none(),
             deferred: VecDeque::new(),
             on_deferred: OnDeferred::NONE,
             deferred_left: 0,
@@ -275,6 +282,8 @@ impl<S> Core<S> {
         if let Some(mut datagrams) = self.datagrams.take() {
             (datagrams.discard)(&mut datagrams);
         }
+        #[cfg(all(unix, feature = "children"))]
+        self.discard_ends_of_children();
         for (_, factory) in self.factories.take_all() {
             discard("a factory", factory);
         }
@@ -298,7 +307,7 @@ impl<S> Core<S> {
     fn end_drain(&mut self) {
         self.hub.end_grace();
         self.drop_all_offloads();
-        self.hub.end_all(|| Reason::Shutdown);
+        self.hub.end_all(|| Reason::Shutdown, false);
     }
 
     // ---------------------------------------------------------------------------------------------------- what is left

@@ -102,6 +102,8 @@ pub(crate) trait AnyDispatcher<S> {
     fn priority(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Result<Drained, Fault>;
     fn closed(&mut self, scope: &mut Scope<'_, S>, state: &mut S, why: Reason);
     fn type_name(&self) -> &'static str;
+    #[cfg(all(unix, feature = "children"))]
+    fn as_any(&mut self) -> &mut dyn Any;
 }
 
 impl<S, D: Dispatcher<S>> AnyDispatcher<S> for D {
@@ -127,6 +129,11 @@ impl<S, D: Dispatcher<S>> AnyDispatcher<S> for D {
 
     fn type_name(&self) -> &'static str {
         std::any::type_name::<D>()
+    }
+
+    #[cfg(all(unix, feature = "children"))]
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
     }
 }
 
@@ -163,8 +170,18 @@ impl<S> Dispatchers<S> {
 impl<S> Core<S> {
     pub(super) fn watch(&mut self, mut dispatcher: Box<dyn AnyDispatcher<S>>) -> io::Result<Key> {
         let key = self.hub.watch(dispatcher.source())?;
-        self.dispatchers.get_or_insert_with(Dispatchers::new).table.put(key, dispatcher);
+        self.keep_dispatcher(key, dispatcher);
         Ok(key)
+    }
+
+    pub(super) fn keep_dispatcher(&mut self, key: Key, dispatcher: Box<dyn AnyDispatcher<S>>) {
+        self.dispatchers.get_or_insert_with(Dispatchers::new).table.put(key, dispatcher);
+    }
+
+    /// One of our own kinds, if it is that.
+    #[cfg(all(unix, feature = "children"))]
+    pub(super) fn dispatcher<D: Any>(&mut self, key: Key) -> Option<&mut D> {
+        self.dispatchers.as_mut()?.table.get_mut(key)?.as_any().downcast_mut()
     }
 
     fn serve_dispatcher(&mut self, key: Key, state: &mut S) {

@@ -12,6 +12,10 @@ mod streams;
 mod resolve;
 mod dispatcher;
 mod datagram;
+#[cfg(all(unix, feature = "children"))]
+mod children;
+#[cfg(all(unix, feature = "signals"))]
+mod signals;
 mod remote;
 mod core;
 mod deferred;

@@ -28,6 +28,10 @@ pub(crate) struct Dispatching {
     pub(crate) key: Key,
     /// The selector reports it; otherwise it is always ready, and was reported once.
     is_registered: bool,
+    /// Otherwise it is told only what was asked for.
+    has_source: bool,
+    /// It keeps nobody waiting: neither `run` nor a drain.
+    pub(crate) is_background: bool,
     /// Of `READABLE`, `WRITABLE` and `PRIORITY`: what it has not yet said to be drained. And `THROTTLED`, `IN_READY`,
     /// `IN_DIRTY`, `SHUT`.
     pub(crate) flags: Flags,
@@ -51,7 +55,27 @@ impl Dispatching {
         flags.insert_if(READABLE | WRITABLE, !is_registered);
         let (wanted, armed) = (every(), every());
         let (resting, in_vain, never_drained) = (Flags::default(), 0, 0);
-        Self { key, is_registered, flags, wanted, armed, resting, in_vain, targets: Vec::new(), never_drained }
+        Self {
+            key,
+            is_registered,
+            has_source: true,
+            is_background: false,
+            flags,
+            wanted,
+            armed,
+            resting,
+            in_vain,
+            targets: Vec::new(),
+            never_drained,
+        }
+    }
+
+    /// There is nothing that the selector could report.
+    pub(crate) fn of_nothing(key: Key) -> Self {
+        let mut this = Self { has_source: false, ..Self::new(key, false) };
+        this.flags.remove(every());
+        this.wanted.remove(every());
+        this
     }
 
     /// What is to be told to it.
@@ -108,7 +132,7 @@ impl Dispatching {
 
     /// A selector that reports what stands, and not what changes, would report it at once, again and again: it is told again
     /// after a while.
-    fn rest(&mut self, what: Flags, cx: &mut Cx) {
+    pub(crate) fn rest(&mut self, what: Flags, cx: &mut Cx) {
         let pause = PAUSE_MIN.saturating_mul(1 << (2 * self.in_vain.min(4))).min(REST_MAX);
         self.in_vain = self.in_vain.saturating_add(1);
         if !self.resting.has_any(every()) {
@@ -137,7 +161,7 @@ impl Dispatching {
 
     /// It is told of it again, and first at once: what it then calls drained is armed.
     pub(crate) fn want(&mut self, what: Flags) {
-        if !self.wanted.has_any(what) {
+        if !self.wanted.has_any(what) || !self.has_source {
             self.wanted.insert(what);
             self.flags.insert(what);
         }

@@ -1,6 +1,8 @@
 //! Dispatchers: sources that the program owns.
 
 use super::Hub;
+#[cfg(all(unix, feature = "signals"))]
+use crate::world::Signals;
 use crate::{endpoint::Dispatching, flags::*, key::Key, reason::Reason, world::Source};
 use std::io;
 
@@ -8,11 +10,43 @@ impl Hub {
     pub(crate) fn watch(&mut self, source: Source<'_>) -> io::Result<Key> {
         self.refuse_if_shut()?;
         let key = self.next_key()?;
-        let is_registered = self.cx.world.watch(source, key.token())?;
-        self.slots.insert(Dispatching::new(key, is_registered));
+        let dispatching = match source {
+            Source::Nothing => Dispatching::of_nothing(key),
+            source => Dispatching::new(key, self.cx.world.watch(source, key.token())?),
+        };
+        self.slots.insert(dispatching);
         self.counts.dispatchers += 1;
         self.requeue(key);
         Ok(key)
+    }
+
+    /// Neither `run` nor a drain is to wait for it.
+    #[cfg(all(unix, any(feature = "children", feature = "signals")))]
+    pub(crate) fn keep_in_background(&mut self, key: Key) {
+        if let Some(dispatching) = self.slots.dispatcher(key).filter(|dispatching| !dispatching.is_background) {
+            dispatching.is_background = true;
+            self.counts.dispatchers -= 1;
+        }
+    }
+
+    /// It is told of it once more after a while: longer each time, a tenth of a second at most.
+    #[cfg(all(unix, feature = "children"))]
+    pub(crate) fn rest_dispatcher(&mut self, key: Key, what: Flags) {
+        if let Some(dispatching) = self.slots.dispatcher(key) {
+            dispatching.rest(what, &mut self.cx);
+        }
+    }
+
+    /// Signals, and for whom.
+    #[cfg(all(unix, feature = "signals"))]
+    pub(crate) fn watch_signals(&mut self, signals: &[i32]) -> io::Result<(Key, Signals)> {
+        self.refuse_if_shut()?;
+        let key = self.next_key()?;
+        let mut signals = self.cx.world.hook_signals(signals, key.token())?;
+        self.watch(signals.source())?;
+        self.keep_in_background(key);
+        self.dispatcher_wants(key, READABLE); // one may have come already
+        Ok((key, signals))
     }
 
     /// What is to be told to it.

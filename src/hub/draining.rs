@@ -81,7 +81,7 @@ impl Hub {
             self.drain = Some(Drain::Rest);
         }
         if matches!(self.drain, Some(Drain::Rest | Drain::Datagrams)) && accepted + opened == 0 {
-            self.end_all_but_datagrams(|| Reason::Shutdown); // also what `closed` has opened meanwhile
+            self.end_all_but_datagrams(|| Reason::Shutdown, false); // also what `closed` has opened meanwhile
         }
         if self.drain == Some(Drain::Rest) && self.counts.has_datagrams_alone() {
             self.drain = Some(Drain::Datagrams);
@@ -166,17 +166,21 @@ impl Hub {
     }
 
     /// Everything that has not begun to end does now, connections first; datagram sockets when they are all that is left, because
-    /// others may answer by them in their `closed`: ask again.
-    pub(crate) fn end_all(&mut self, why: fn() -> Reason) {
-        self.end_all_but_datagrams(why);
+    /// others may answer by them in their `closed`: ask again. `with_background`: also what nobody waits for.
+    pub(crate) fn end_all(&mut self, why: fn() -> Reason, with_background: bool) {
+        self.end_all_but_datagrams(why, with_background);
         if self.counts.has_datagrams_alone() {
             self.end_all_datagrams();
         }
     }
 
-    fn end_all_but_datagrams(&mut self, why: fn() -> Reason) {
-        let kind = |key: Key| self.slots.get(key).and_then(Entry::kind);
-        let others = self.slots.all_keys().into_iter().filter(|&key| kind(key) != Some(Kind::Datagrams));
+    fn end_all_but_datagrams(&mut self, why: fn() -> Reason, with_background: bool) {
+        let stays = |key: Key| match self.slots.get(key) {
+            Some(Entry::Datagrams(_)) => true,
+            Some(Entry::Dispatcher(dispatching)) => dispatching.is_background && !with_background,
+            _ => false,
+        };
+        let others = self.slots.all_keys().into_iter().filter(|&key| !stays(key));
         let (conns, rest): (Vec<Key>, Vec<Key>) = others.partition(|&key| self.slots.conn(key).is_some());
         for key in conns.into_iter().chain(rest) {
             self.end(key, why());

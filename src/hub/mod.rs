@@ -447,7 +447,7 @@ impl Hub {
             }
             Some(Entry::Dispatcher(dispatching)) => {
                 let targets = std::mem::take(&mut dispatching.targets);
-                self.counts.dispatchers -= 1;
+                self.counts.dispatchers -= usize::from(!dispatching.is_background);
                 self.slots.remove(key.index());
                 self.forget_reader(key, &targets);
             }

@@ -33,7 +33,10 @@ impl Hub {
                 Some(Kind::Accepted) => accepted += 1,
                 Some(Kind::Opened) => opened += 1,
                 Some(Kind::Listener) => listeners += 1,
-                Some(Kind::Dispatcher) => dispatchers += 1,
+                Some(Kind::Dispatcher) => {
+                    let is_waited_for = matches!(self.slots.get(key), Some(Entry::Dispatcher(it)) if !it.is_background);
+                    dispatchers += usize::from(is_waited_for);
+                }
                 Some(Kind::Datagrams) => datagrams += 1,
                 Some(Kind::Lingering) => lingering += 1,
                 None => {}

@@ -237,6 +237,15 @@ impl Sim {
         sim::pair(&self.network, id)
     }
 
+    /// A signal to the process of one host: whoever waits for it there by [`Net::on_signal`] is told in the host's next turn.
+    /// `false`: nobody does, and a real process would do what is the signal's default.
+    #[cfg(all(unix, feature = "signals"))]
+    #[track_caller]
+    pub fn raise<S>(&mut self, host: Host<S>, signal: i32) -> bool {
+        let id = self.id_of(host);
+        self.network.borrow_mut().raise(id, signal)
+    }
+
     /// Ends everything of one host now, by its [`Reactor::shutdown`].
     #[track_caller]
     pub fn shutdown<S: 'static>(&mut self, host: Host<S>) {

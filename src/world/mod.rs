@@ -5,6 +5,8 @@ mod os;
 mod packets;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
+#[cfg(all(unix, feature = "signals"))]
+mod signals;
 mod transport;
 #[cfg(unix)]
 mod unix_stream;
@@ -23,6 +25,8 @@ pub(crate) use os::OsWorld;
 pub(crate) use packets::{Batch, MESSAGE, MESSAGES_MAX, Message, SourceAddress};
 pub(crate) use packets::{BindHow, Opened, PacketTransport};
 pub use packets::{Interface, PacketSocket};
+#[cfg(all(unix, feature = "signals"))]
+pub(crate) use signals::Signals;
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -40,6 +44,10 @@ pub enum Source<'a> {
     /// reported once.
     #[cfg(unix)]
     Fd(std::os::fd::BorrowedFd<'a>),
+    /// Nothing that a system could report. It is told only what [`Net::want_readable`](crate::Net::want_readable) and
+    /// [`Net::want_writable`](crate::Net::want_writable) ask for: of a library that is to be asked now and then, or that
+    /// another thread has news of.
+    Nothing,
 }
 
 impl Source<'_> {
@@ -49,6 +57,7 @@ impl Source<'_> {
             Self::Mio(source) => Source::Mio(&mut **source),
             #[cfg(unix)]
             Self::Fd(fd) => Source::Fd(*fd),
+            Self::Nothing => Source::Nothing,
         }
     }
 }
@@ -59,6 +68,7 @@ impl fmt::Debug for Source<'_> {
             Self::Mio(_) => f.write_str("Mio"),
             #[cfg(unix)]
             Self::Fd(fd) => write!(f, "Fd({fd:?})"),
+            Self::Nothing => f.write_str("Nothing"),
         }
     }
 }
@@ -169,6 +179,12 @@ impl dyn World {
     /// The other way: not registered any more.
     pub(crate) fn detach(&mut self, stream: Stream) -> Adopted {
         ask!(self, world => world.detach(stream))
+    }
+
+    /// Signals of the process from now on, which this token is told of.
+    #[cfg(all(unix, feature = "signals"))]
+    pub(crate) fn hook_signals(&mut self, signals: &[i32], token: usize) -> io::Result<Signals> {
+        ask!(self, world => world.hook_signals(signals, token))
     }
 
     /// Says whether readiness will be reported; a source that is always ready is not registered.

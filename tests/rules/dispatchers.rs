@@ -52,6 +52,47 @@ fn a_watched_descriptor_is_deregistered_so_that_a_duplicate_delivers_nothing() {
     drop(duplicate);
 }
 
+/// Of a library that is asked now and then.
+struct Asked;
+
+impl Dispatcher<Vec<&'static str>> for Asked {
+    fn source(&mut self) -> Source<'_> {
+        Source::Nothing
+    }
+
+    fn readable(&mut self, _: &mut Scope<'_, Vec<&'static str>>, told: &mut Vec<&'static str>) -> Result<Drained, Fault> {
+        told.push("readable");
+        Ok(Drained::Yes)
+    }
+
+    fn writable(&mut self, _: &mut Scope<'_, Vec<&'static str>>, told: &mut Vec<&'static str>) -> Result<Drained, Fault> {
+        told.push("writable");
+        Ok(Drained::Unwanted)
+    }
+
+    fn closed(&mut self, _: &mut Scope<'_, Vec<&'static str>>, told: &mut Vec<&'static str>, _: Reason) {
+        told.push("closed");
+    }
+}
+
+#[test]
+fn what_has_no_source_is_told_what_was_asked_for_each_time_once() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut told = Vec::new();
+    let key = reactor.net().watch(Asked).expect("there is nothing to be waited for");
+    settle(&mut reactor, &mut told);
+    assert!(told.is_empty());
+    for _ in 0..2 {
+        assert!(reactor.net().want_readable(key));
+        settle(&mut reactor, &mut told);
+        assert!(reactor.net().want_writable(key));
+        settle(&mut reactor, &mut told);
+    }
+    reactor.net().close(key);
+    reactor.run(&mut told).expect("the selector works");
+    assert_eq!(told, ["readable", "writable", "readable", "writable", "closed"]);
+}
+
 struct Reader(mio::unix::pipe::Receiver);
 
 impl Dispatcher<usize> for Reader {

@@ -9,6 +9,8 @@ mod common;
 #[cfg(unix)]
 mod adopting;
 mod bounds;
+#[cfg(all(unix, feature = "children"))]
+mod children;
 mod closing;
 mod connecting;
 #[cfg(unix)]
@@ -37,6 +39,8 @@ mod pairs;
 #[cfg(feature = "sim")]
 mod rates;
 mod reading;
+#[cfg(all(unix, feature = "signals"))]
+mod signals;
 #[cfg(feature = "sim")]
 mod reconnecting;
 mod remotes;

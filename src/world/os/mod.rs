@@ -22,6 +22,8 @@ mod sources;
 mod spare;
 mod workers;
 
+#[cfg(all(unix, feature = "signals"))]
+use super::Signals;
 use super::{BindHow, Event, ListenHow, Listener, Opened, PacketSocket, Source, Stands, Stream, Which, World};
 use crate::{address::Address, flags::Flags, time::Time};
 use blocking::{Notices, Notifier, lock};
@@ -183,6 +185,11 @@ impl OsWorld {
 
     pub(super) fn bind_on(&mut self, socket: PacketSocket, how: &BindHow, token: usize) -> io::Result<Opened> {
         packets::bind_on(socket, how, Rc::clone(&self.registry), token)
+    }
+
+    #[cfg(all(unix, feature = "signals"))]
+    pub(super) fn hook_signals(&mut self, signals: &[i32], _: usize) -> io::Result<Signals> {
+        super::signals::hook(signals)
     }
 
     pub(super) fn watch(&mut self, mut source: Source<'_>, token: usize) -> io::Result<bool> {

@@ -109,6 +109,7 @@ pub(super) fn with_source<T>(source: Source<'_>, run: impl FnOnce(&mut dyn AnySo
             use std::os::fd::AsRawFd;
             run(&mut Borrowed(&mut mio::unix::SourceFd(&fd.as_raw_fd())))
         }
+        Source::Nothing => panic!("a dispatcher has changed its source: that is to be always the same one"),
     }
 }
 

@@ -7,6 +7,8 @@ mod trace;
 mod weather;
 mod work;
 
+#[cfg(all(unix, feature = "signals"))]
+use super::Signals;
 use super::{
     BindHow, Event, Interface, ListenHow, Listener, Moved, Opened, PacketSocket, PacketTransport, Source, Stands, Stream,
     TakenOver, Which, Workers, World, packets::not_there, transport::Transport,
@@ -170,6 +172,15 @@ impl SimWorld {
         }
     }
 
+    #[cfg(all(unix, feature = "signals"))]
+    pub(super) fn hook_signals(&mut self, signals: &[i32], token: usize) -> io::Result<Signals> {
+        super::signals::check(signals)?;
+        let mut network = self.network.borrow_mut();
+        network.operate(self.host, "signals").map_err(Errno::to_error)?;
+        network.hook_signals(self.host, signals, token);
+        Ok(Signals::Sim(SimSignals { network: Rc::clone(&self.network), host: self.host, token }))
+    }
+
     pub(super) fn watch(&mut self, source: Source<'_>, _: usize) -> io::Result<bool> {
         Err(io::Error::new(
             io::ErrorKind::Unsupported,
@@ -187,6 +198,28 @@ impl SimWorld {
 
     pub(super) fn unwatch(&mut self, _: Source<'_>) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Signals of one host.
+#[cfg(all(unix, feature = "signals"))]
+pub(crate) struct SimSignals {
+    network: SharedNetwork,
+    host: HostId,
+    token: usize,
+}
+
+#[cfg(all(unix, feature = "signals"))]
+impl SimSignals {
+    pub(super) fn take(&mut self) -> Vec<i32> {
+        self.network.borrow_mut().take_signals(self.host, self.token)
+    }
+}
+
+#[cfg(all(unix, feature = "signals"))]
+impl Drop for SimSignals {
+    fn drop(&mut self) {
+        self.network.borrow_mut().unhook_signals(self.host, self.token);
     }
 }
 

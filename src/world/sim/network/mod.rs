@@ -6,6 +6,8 @@ mod streams;
 mod boxes;
 mod packets;
 mod names;
+#[cfg(all(unix, feature = "signals"))]
+mod signals;
 mod agenda;
 mod chance;
 
@@ -138,6 +140,8 @@ pub(crate) struct Machine {
     connects: u32,
     /// And how many datagram sockets.
     binds: u32,
+    #[cfg(all(unix, feature = "signals"))]
+    hooks: Vec<signals::Hook>,
     /// Every address that is nobody's own is its.
     is_anywhere: bool,
     /// It was switched off: nothing arrives, nothing leaves, nobody is told.
@@ -191,6 +195,8 @@ impl Network {
             next_box_port: EPHEMERAL,
             connects: 0,
             binds: 0,
+            #[cfg(all(unix, feature = "signals"))]
+            hooks: Vec::new(),
             is_anywhere,
             is_dead: false,
             has_reactor: false,
