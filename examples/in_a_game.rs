@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Failure, announce, arguments, exit, listening, say, stop_on_interrupt};
+use common::{Failure, announce, arguments, end_on_interrupt, exit, listening, say};
 use mainspring::{Config, Context, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::{
     collections::BTreeMap,
@@ -157,7 +157,7 @@ fn run() -> Result<(), Failure> {
     let mut reactor = Reactor::with_config(Config::new().turn_frames(16).turn_bytes(4096).turn_accepts(4))?;
     let options = Listen::new().stall_timeout(PATIENCE).connections_max(PLAYERS_MAX, "the field is full\n");
     let listener = listening(reactor.net().listen_with(at, options, |_, _, _| Ok(Pad)))?;
-    stop_on_interrupt(&reactor)?;
+    end_on_interrupt(&reactor)?;
     announce(&reactor.net(), listener)?;
     let mut game = Game::default();
     let late_max = play(&mut reactor, &mut game, steps_max)?;

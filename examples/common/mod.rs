@@ -6,6 +6,7 @@ use mainspring::{Gone, IpProtocol, Key, NameError, Net, Reactor, Remote, Target,
 use signal_hook::{
     consts::{SIGINT, SIGPIPE, SIGTERM},
     iterator::Signals,
+    low_level::emulate_default_handler,
 };
 use std::{
     collections::VecDeque,
@@ -301,31 +302,39 @@ pub(crate) fn announce<S>(net: &Net<'_, S>, listener: Key) -> Result<(), Failure
 
 // ------------------------------------------------------------------------------------------------------- the system
 
-/// Ctrl-C (and SIGTERM) ends the loop. The waiting thread holds a remote, so `run` does not end by itself.
+/// Ctrl-C (and SIGTERM) ends the loop, and with it what the program was asked for.
 pub(crate) fn stop_on_interrupt<S: 'static>(reactor: &Reactor<S>) -> io::Result<()> {
-    on_interrupt(reactor, Remote::stop)
-}
-
-/// Ctrl-C (and SIGTERM) lets what is under way finish, for so long at most; the second one ends the loop.
-pub(crate) fn drain_on_interrupt<S: 'static>(reactor: &Reactor<S>, grace: Duration) -> io::Result<()> {
-    let mut is_draining = false;
-    on_interrupt(reactor, move |remote| {
-        if std::mem::replace(&mut is_draining, true) { remote.stop() } else { remote.post(move |net, _| net.drain(grace)) }
+    on_interrupt(reactor, |signal, remote| {
+        SIGNAL.store(signal as u8, Ordering::Relaxed);
+        remote.stop()
     })
 }
 
+/// Ctrl-C (and SIGTERM) ends the loop, and that is how the program ends.
+pub(crate) fn end_on_interrupt<S: 'static>(reactor: &Reactor<S>) -> io::Result<()> {
+    on_interrupt(reactor, |_, remote| remote.stop())
+}
+
+/// Ctrl-C (and SIGTERM) lets what is under way finish, for so long at most.
+pub(crate) fn drain_on_interrupt<S: 'static>(reactor: &Reactor<S>, grace: Duration) -> io::Result<()> {
+    on_interrupt(reactor, move |_, remote| remote.post(move |net, _| net.drain(grace)))
+}
+
+/// The first one does this; of the second one we die. The crate has it without a thread, `net.on_signal`, as a feature; the
+/// examples do without features, so that each starts by its name alone. (The waiting thread holds a remote, so `run` does not end by
+/// itself.)
 fn on_interrupt<S: 'static>(
     reactor: &Reactor<S>,
-    mut then: impl FnMut(&Remote<S>) -> Result<(), Gone> + Send + 'static,
+    mut first: impl FnMut(i32, &Remote<S>) -> Result<(), Gone> + Send + 'static,
 ) -> io::Result<()> {
     let remote = reactor.remote();
     let signals = Signals::new([SIGINT, SIGTERM]);
     let mut signals = signals.map_err(|error| io::Error::new(error.kind(), format!("cannot wait for Ctrl-C: {error}")))?;
     thread::spawn(move || {
+        let mut is_first = true;
         for signal in signals.forever() {
-            SIGNAL.store(signal as u8, Ordering::Relaxed);
-            if then(&remote).is_err() {
-                return;
+            if !std::mem::replace(&mut is_first, false) || first(signal, &remote).is_err() {
+                let _ = emulate_default_handler(signal); // of these two it does not fail
             }
         }
     });

@@ -12,7 +12,7 @@ pub(crate) const LINE_MAX: usize = 4096;
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// After Ctrl-C: for everybody to take its answers.
-const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// Before each line, as ctime(3) writes the time.
 pub(crate) const STAMP: &str = "[%a %b %e %H:%M:%S %Y] ";

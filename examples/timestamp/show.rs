@@ -1,9 +1,9 @@
 //! Both in one loop: the server, and a client that shows what it said and what came back.
 
 use crate::{
-    common::{Failure, announce, listening, print, stop_on_interrupt},
+    common::{Failure, announce, drain_on_interrupt, listening, print},
     printable::printable,
-    server::{IDLE_MAX, LINE_MAX, Stamper},
+    server::{GRACE, IDLE_MAX, LINE_MAX, Stamper},
 };
 use mainspring::{Address, Context, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::slice;
@@ -62,7 +62,7 @@ fn say_what_next(server: &Address) -> Ending {
 
 pub(crate) fn both() -> Ending {
     let mut reactor = Reactor::new()?;
-    stop_on_interrupt(&reactor)?;
+    drain_on_interrupt(&reactor, GRACE)?;
     let mut net = reactor.net();
     let listener = listening(net.listen("127.0.0.1:0", || Stamper { idle_max: IDLE_MAX }))?;
     announce(&net, listener)?;

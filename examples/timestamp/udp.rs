@@ -1,9 +1,9 @@
 //! Both by UDP: each datagram is a question, and has one line as its answer, or none.
 
 use crate::{
-    common::{Failure, announce, is_misused, listening, misused, print, stop_on_interrupt},
+    common::{Failure, announce, drain_on_interrupt, is_misused, listening, misused, print, stop_on_interrupt},
     printable::printable,
-    server::{LINE_MAX, STAMP, stamp},
+    server::{GRACE, LINE_MAX, STAMP, stamp},
 };
 use chrono::NaiveDateTime;
 use mainspring::{Address, Bind, Datagram, Full, Key, Net, Outcome, Reactor, Reason, Scope, Target, Timer};
@@ -55,7 +55,7 @@ pub(crate) fn serve(at: String) -> Result<(), Failure> {
     let mut reactor = Reactor::new()?;
     let how = Bind::new().largest(LINE_MAX).queue(0, Full::DropNewest); // an answer that has waited is wrong
     let socket = listening(reactor.net().bind_with(at, how, Stamper))?;
-    stop_on_interrupt(&reactor)?; // nothing is under way
+    drain_on_interrupt(&reactor, GRACE)?;
     announce(&reactor.net(), socket)?;
     Ok(reactor.run(&mut ())?)
 }

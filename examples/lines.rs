@@ -1,0 +1,187 @@
+//! Runs a command, and stamps and marks each line of its two outputs: a child's pipes are connections, its end and a signal
+//! are callbacks.
+
+mod common;
+
+use chrono::Local;
+use common::{Failure, arguments, exit, misused, unwritten};
+use mainspring::{
+    Adopted, Context, Fault, Key, Net, Outcome, Protocol, Reactor, Reason, Step, Terminator,
+    signal::{SIGINT, SIGTERM},
+};
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal},
+    os::unix::process::ExitStatusExt,
+    process::{Child, Command, ExitCode, ExitStatus, Stdio},
+    time::Duration,
+};
+
+const HELP: &str = "\
+Runs COMMAND, and prints each line of its standard output and standard error
+with the time and a mark in front:
+12:34:56.789 out  hello
+12:34:56.790 err  something is wrong
+
+usage: lines -- COMMAND [ARG...]
+
+COMMAND has our standard input. Its exit status is ours; killed by a signal, it
+is 128 and the number of that, as shells count. SIGINT and SIGTERM go to it, and
+what it makes of them is its affair. When it has ended, whoever else holds its
+outputs open has another second. A line of more than 64 KiB comes as several.";
+
+const LINE_MAX: usize = 64 << 10;
+
+/// For whoever holds the outputs open after the command has ended: half of it to print what was there, half of it for more.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the program has one of; every callback is lent it.
+struct Run {
+    /// Where the lines go.
+    printer: Key,
+    outputs: Vec<Key>,
+    status: Option<io::Result<ExitStatus>>,
+    unwritten: Option<io::Error>,
+}
+
+impl Run {
+    /// The command and both of its outputs have ended.
+    fn is_over(&self) -> bool {
+        self.status.is_some() && self.outputs.is_empty()
+    }
+
+    fn finish_if_over(&self, net: &mut Net<'_, Self>) {
+        if self.is_over() {
+            net.close(self.printer); // once all is printed
+        }
+    }
+
+    /// Only the command could have much to say, and that has ended: what it left is waited for, however long that is not printed.
+    fn wait_for_others(net: &mut Net<'_, Self>, run: &mut Self) {
+        match net.link(run.printer).is_some_and(|printer| printer.is_congested()) {
+            true => net.after(PATIENCE / 2, Self::wait_for_others),
+            false => net.after(PATIENCE / 2, |net, run| run.outputs.iter().for_each(|&output| _ = net.detach(output))),
+        };
+    }
+}
+
+/// One of the two outputs. It is read while what was printed before can leave.
+struct Output {
+    mark: &'static str,
+}
+
+impl Output {
+    fn print(&self, ctx: &mut Context<'_, Run>, run: &Run, line: &[u8]) {
+        let mut stamped = format!("{} {}  ", Local::now().format("%H:%M:%S%.3f"), self.mark).into_bytes();
+        stamped.extend_from_slice(line);
+        stamped.push(b'\n');
+        ctx.net.send(run.printer, stamped);
+    }
+}
+
+impl Protocol<Run> for Output {
+    fn connected(&mut self, ctx: &mut Context<'_, Run>, run: &mut Run) -> Outcome {
+        ctx.set_terminator(Terminator::own(LINE_MAX));
+        ctx.net.throttle(ctx.key, run.printer);
+        Ok(())
+    }
+
+    /// Where the next line ends; a line that does not end is not waited for.
+    fn cut(&mut self, input: &mut [u8]) -> Result<Step, Fault> {
+        Ok(match input.iter().position(|byte| *byte == b'\n') {
+            Some(at) => Step::Frame { bytes: 0..at, consumed: at + 1 },
+            None if input.len() == LINE_MAX => Step::Frame { bytes: 0..LINE_MAX, consumed: LINE_MAX },
+            None => Step::Need(input.len() + 1),
+        })
+    }
+
+    fn frame(&mut self, ctx: &mut Context<'_, Run>, run: &mut Run, line: &[u8]) -> Outcome {
+        self.print(ctx, run, line);
+        Ok(())
+    }
+
+    /// The last line has no end, perhaps.
+    fn eof(&mut self, ctx: &mut Context<'_, Run>, run: &mut Run, tail: &[u8]) -> Outcome {
+        if !tail.is_empty() {
+            self.print(ctx, run, tail);
+        }
+        ctx.close();
+        Ok(())
+    }
+
+    fn closed(&mut self, ctx: &mut Context<'_, Run>, run: &mut Run, why: Reason) {
+        match why {
+            Reason::Detached(rest) if !rest.unread.is_empty() => self.print(ctx, run, &rest.unread),
+            _ => {}
+        }
+        run.outputs.retain(|&output| output != ctx.key);
+        run.finish_if_over(&mut ctx.net);
+    }
+}
+
+/// Standard output.
+struct Printer;
+
+impl Protocol<Run> for Printer {
+    /// Whoever read us has gone: so nobody reads the command either, which is told so when it goes on writing.
+    fn closed(&mut self, ctx: &mut Context<'_, Run>, run: &mut Run, why: Reason) {
+        if let Reason::Io(error) = why {
+            run.unwritten = Some(error);
+        }
+        for &output in &run.outputs {
+            ctx.net.abort(output);
+        }
+        if run.is_over() {
+            ctx.net.stop();
+        }
+    }
+}
+
+fn start(mut command: impl Iterator<Item = OsString>) -> Result<Child, Failure> {
+    let program = command.next().ok_or_else(|| misused("COMMAND is missing: what to run?"))?;
+    let spawned = Command::new(&program).args(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    spawned.map_err(|error| format!("cannot run '{}': {error}", program.to_string_lossy()).into())
+}
+
+/// The command, and what becomes of it.
+fn run() -> Result<u8, Failure> {
+    let Some(mut given) = arguments(HELP, usize::MAX, &[])? else { return Ok(0) };
+    let mut reactor = Reactor::new()?;
+    let mut net = reactor.net();
+    let printer = net.adopt(Adopted::stdout()?, Printer)?;
+    let mut child = start(std::iter::from_fn(|| given.word()))?;
+    let out = net.adopt(Adopted::reader(child.stdout.take().expect("piped")), Output { mark: "out" })?;
+    let err = net.adopt(Adopted::reader(child.stderr.take().expect("piped")), Output { mark: "err" })?;
+    let child = net.wait_child(child, |net, run: &mut Run, status| {
+        run.status = Some(status);
+        run.finish_if_over(net);
+        net.after(PATIENCE / 2, Run::wait_for_others);
+    })?;
+    // A terminal sends Ctrl-C to both of us.
+    let is_told_too = io::stdin().is_terminal();
+    net.on_signal(&[SIGINT, SIGTERM], move |net, _, signal| {
+        if signal != SIGINT || !is_told_too {
+            net.signal_child(child, signal);
+        }
+    })?;
+
+    let mut run = Run { printer, outputs: vec![out, err], status: None, unwritten: None };
+    reactor.run(&mut run)?;
+    match (run.unwritten, run.status) {
+        (Some(error), _) => Err(unwritten(error)),
+        (None, Some(status)) => Ok(exit_status(status?)),
+        (None, None) => unreachable!("it runs until the command has ended"),
+    }
+}
+
+fn exit_status(of: ExitStatus) -> u8 {
+    let status = of.code().or(of.signal().map(|signal| 128 + signal));
+    status.and_then(|status| u8::try_from(status).ok()).unwrap_or(1)
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(status) => status.into(),
+        Err(why) => exit(Err(why)),
+    }
+}
