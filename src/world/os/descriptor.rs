@@ -93,6 +93,7 @@ impl Use {
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => false,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => true,
             Err(error) if error.raw_os_error() == Some(libc::EISDIR) => true, // it is refused as what it is
+            Err(error) if error.kind() == ErrorKind::StorageFull => true,     // full(4) says so of nothing, too: a write tells it
             Err(error) => return Err(refused(&format!("the descriptor is no stream: {error}"))),
         };
         Ok((file.into(), is_open))

@@ -146,3 +146,21 @@ fn files_are_read_to_their_end() {
         assert_eq!(journal.received(), std::fs::read(path).expect("it is there"));
     }
 }
+
+/// It is open for writing, and what is written fails.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_device_is_taken_over_and_is_full_for_who_writes() {
+    let full = File::options().write(true).open("/dev/full").expect("full(4)");
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut journal = Journal::default();
+    let protocol = recorder(|ctx, _, call| {
+        if *call == Call::Connected {
+            ctx.send("one");
+        }
+        by_default(ctx, &mut Journal::default(), call)
+    });
+    let key = reactor.net().adopt(Adopted::writer(full), protocol).expect("a stream");
+    let why = end_of(&mut reactor, &mut journal, key);
+    assert!(why.starts_with("connection lost: No space left on device"), "{why}");
+}
