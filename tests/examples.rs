@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::{
     ffi::OsStr,
     fs::File,
-    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{
         fd::OwnedFd,
@@ -24,7 +24,7 @@ use std::{
         },
     },
     path::PathBuf,
-    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -427,7 +427,7 @@ fn help_tells_after_how_long_who_says_nothing_is_let_go() {
 
 #[test]
 fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
-    let wrong: [(&str, &[&str], &str); 72] = [
+    let wrong: [(&str, &[&str], &str); 75] = [
         ("in_a_game", &["--nonsense"], "--nonsense"),
         ("in_a_game", &["127.0.0.1:0", "surplus"], "surplus"),
         ("in_a_game", &["--steps", "-1"], "--steps takes a whole number from 1 to 18446744073709551615, not '-1'"),
@@ -497,6 +497,9 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
         ("proxy", &["127.0.0.1:0", "127.0.0.1:99999"], "TARGET: "),
         ("proxy", &["127.0.0.1:0", "host:no-such-service"], "no-such-service"),
         ("proxy", &["127.0.0.1:0", "no..host:80"], "TARGET: "),
+        ("talk", &["--nonsense"], "--nonsense"),
+        ("talk", &[], "ADDR"),
+        ("talk", &["127.0.0.1:1", "surplus"], "surplus"),
         ("tail", &["", "127.0.0.1:0"], "SOURCE '' names nothing"),
         ("transfer", &["receive", "", "127.0.0.1:0"], "FOLDER '' names nothing"),
         ("transfer", &["send", "127.0.0.1:1", "Cargo.toml", ""], "FILE '' names nothing"),
@@ -534,11 +537,12 @@ fn an_address_that_is_none_is_a_wrong_command_line_of_whoever_is_given_it() {
         }
     }
     for to in both.iter().chain(&zoned).chain(&["127.0.0.1:0", "[::1]:0", "localhost:0", "no..host:80", "a b:80", "a/b:80"]) {
-        let clients: [(&str, &[&str]); 5] = [
+        let clients: [(&str, &[&str]); 6] = [
             ("timestamp", &["ask", to, "hello"]),
             ("timestamp", &["ask", "--udp", to, "hello"]),
             ("transfer", &["send", to, "Cargo.toml"]),
             ("uplink", &[to]),
+            ("talk", &[to]),
             ("proxy", &["127.0.0.1:0", to]),
         ];
         for (name, arguments) in clients {
@@ -1033,6 +1037,259 @@ fn uplink_can_be_interrupted_while_it_pauses_and_while_it_is_connected() {
     program.interrupt();
     assert_eq!(program.end().0.code(), Some(130));
     assert_eq!(peer.read(&mut [0]).expect("an end"), 0);
+}
+
+// ------------------------------------------------------------------------------------------------------------ talk
+
+/// Its output and complaints are piped; `addr` is of a server of ours.
+fn talk(addr: impl ToString, input: impl Into<Stdio>, output: impl Into<Stdio>) -> Child {
+    let mut command = Command::new(path("talk"));
+    command.arg(addr.to_string()).stdin(input).stdout(output).stderr(Stdio::piped()).spawn().expect("it was built")
+}
+
+/// How it has ended, and what of its output and complaints nobody has taken.
+#[track_caller]
+fn ended(child: Child) -> Output {
+    let (id, (sender, outcome)) = (child.id().to_string(), channel());
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    outcome.recv_timeout(PATIENCE).map_or_else(
+        |_| {
+            let _ = Command::new("kill").args(["-KILL", &id]).status();
+            panic!("the program does not end")
+        },
+        |output| output.expect("ours"),
+    )
+}
+
+/// What it has printed, by when it has ended well.
+#[track_caller]
+fn talked(child: Child) -> Vec<u8> {
+    let output = ended(child);
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), complaint.as_str()), (Some(0), ""));
+    output.stdout
+}
+
+/// What it has complained of, in one line.
+#[track_caller]
+fn talked_badly(child: Child) -> String {
+    let output = ended(child);
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), complaint.lines().count()), (Some(1), 1), "{complaint}");
+    complaint
+}
+
+/// Both ends of a pipe, so to say.
+fn cat() -> Child {
+    Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("cat(1)")
+}
+
+/// A file that has these bytes, and stands at its beginning. It has no name any more.
+fn file_of(name: &str, bytes: &[u8]) -> File {
+    let path = UnixPath::new(name);
+    let mut file = File::options().read(true).write(true).create_new(true).open(&path.0).expect("a free path");
+    file.write_all(bytes).expect("room");
+    file.rewind().expect("a file");
+    file
+}
+
+#[test]
+fn talk_carries_a_pipe_and_a_file_both_ways_at_once_exactly() {
+    let (there, back) = (noise(7, 8 << 20), noise(8, 8 << 20));
+    for is_file in [true, false] {
+        let (server, addr) = listener();
+        let input = if is_file { file_of("talk", &there).into() } else { Stdio::piped() };
+        let mut child = talk(addr, input, Stdio::piped());
+        let (stdin, all) = (child.stdin.take(), there.clone());
+        let typist = thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&all).expect("it reads on")));
+        let peer = accept(&server);
+        let (sender, _) = send_all(&peer, &back);
+        let reader = thread::spawn(move || read_all(&peer));
+        assert_same(&talked(child), &back);
+        assert_same(&reader.join().expect("no panic"), &there);
+        sender.join().expect("no panic");
+        typist.join().expect("no panic");
+    }
+}
+
+#[test]
+fn talk_passes_the_end_of_its_input_on_and_waits_for_the_answer() {
+    let path = UnixPath::new("talk");
+    let server = UnixListener::bind(&path.0).expect("a free path");
+    SockRef::from(&server).set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    for input in ["", "question"] {
+        let mut child = talk(path.address(), Stdio::piped(), Stdio::piped());
+        child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("room in the pipe");
+        let (mut peer, _) = server.accept().expect("it comes");
+        peer.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        let mut all = String::new();
+        peer.read_to_string(&mut all).expect("an orderly end");
+        assert_eq!(all, input);
+        peer.write_all(b"answer").expect("connected");
+        drop(peer);
+        assert_eq!(talked(child), b"answer");
+    }
+}
+
+#[test]
+fn talk_holds_back_whoever_is_faster_and_loses_nothing() {
+    let bytes = noise(9, 32 << 20);
+    let (server, addr) = listener();
+    let mut program = Program::start("talk", &[&addr.to_string()]);
+    let (mut peer, mut stdin) = (accept(&server), program.stdin.take().expect("piped"));
+    let (input, taken) = (bytes.clone(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&taken);
+    let typist = thread::spawn(move || {
+        for piece in input.chunks(64 << 10) {
+            stdin.write_all(piece).expect("it reads on");
+            count.fetch_add(piece.len(), Ordering::Relaxed);
+        }
+    });
+    until_quiet(&taken);
+    assert!(taken.load(Ordering::Relaxed) < bytes.len(), "nobody reads, and nobody keeps it all");
+    let mut all = Vec::new();
+    peer.read_to_end(&mut all).expect("an orderly end");
+    assert_same(&all, &bytes);
+    typist.join().expect("no panic");
+    if cfg!(target_os = "linux") {
+        assert!(memory_max(&program) < 16 << 20, "{} bytes", memory_max(&program));
+    }
+    drop(peer);
+    assert_eq!(program.ends_well(), [""; 0]);
+
+    let mut child = talk(addr, Stdio::null(), Stdio::piped());
+    let peer = accept(&server);
+    let (sender, taken) = send_all(&peer, &bytes);
+    until_quiet(&taken);
+    assert!(taken.load(Ordering::Relaxed) < bytes.len(), "nobody reads, and nobody keeps it all");
+    let mut all = Vec::new();
+    child.stdout.take().expect("piped").read_to_end(&mut all).expect("a pipe");
+    assert_same(&all, &bytes);
+    sender.join().expect("no panic");
+    talked(child);
+}
+
+#[test]
+fn talk_ends_when_its_server_has_ended_and_its_input_says_nothing() {
+    let (server, addr) = listener();
+    let mut program = Program::start("talk", &[&addr.to_string()]);
+    let mut peer = Caller::of(accept(&server));
+    program.types("bye\n");
+    peer.hears("bye");
+    peer.says("and bye\n");
+    drop(peer);
+    assert_eq!(program.line(), "and bye");
+    let (status, rest, complaints) = program.end();
+    assert_eq!((status.code(), rest, complaints), (Some(0), vec![], vec![]));
+    assert!(program.stdin.is_some(), "which is open to the last");
+}
+
+#[test]
+fn talk_sends_all_that_its_input_has_also_to_a_server_that_ended_first() {
+    let bytes = noise(10, 8 << 20);
+    let (server, addr) = listener();
+    let child = talk(addr, file_of("talk-first", &bytes), Stdio::piped());
+    let peer = accept(&server);
+    say(&peer, "hello");
+    peer.shutdown(Shutdown::Write).expect("connected");
+    assert_same(&read_all(&peer), &bytes);
+    assert_eq!(talked(child), b"hello");
+}
+
+#[test]
+fn talk_writes_behind_what_stands_in_its_output() {
+    let mut log = file_of("talk-log", b"one\n");
+    log.seek(SeekFrom::End(0)).expect("a file");
+    let (server, addr) = listener();
+    for word in ["two\n", "three\n"] {
+        let child = talk(addr, Stdio::null(), log.try_clone().expect("a descriptor"));
+        say(&accept(&server), word);
+        talked(child);
+    }
+    log.rewind().expect("a file");
+    let mut all = String::new();
+    log.read_to_string(&mut all).expect("text");
+    assert_eq!(all, "one\ntwo\nthree\n");
+}
+
+#[test]
+fn talk_leaves_what_it_shares_with_others_as_it_was() {
+    let (server, addr) = listener();
+    let mut cat = cat();
+    let (ours, its) = UnixStream::pair().expect("descriptors");
+    let (reader, mut writer) = (cat.stdout.take().expect("piped"), cat.stdin.take().expect("piped"));
+    let shared: [(OwnedFd, &mut dyn Write); 2] = [(reader.into(), &mut writer), (its.into(), &mut &ours)];
+    for (input, typist) in shared {
+        let child = talk(addr, input.try_clone().expect("a descriptor"), Stdio::piped());
+        let mut peer = Caller::of(accept(&server));
+        typist.write_all(b"one\n").expect("room");
+        peer.hears("one");
+        assert!(!SockRef::from(&input).nonblocking().expect("fcntl(2)"), "whoever else reads it would meet EAGAIN");
+        drop(peer);
+        talked(child);
+        assert!(!SockRef::from(&input).nonblocking().expect("fcntl(2)"));
+    }
+    drop(writer);
+    cat.wait().expect("ours");
+}
+
+#[test]
+fn talk_takes_nothing_of_its_input_for_a_server_that_is_not_there() {
+    let (_socket, addr) = nobody();
+    let mut file = file_of("talk-nobody", b"for somebody else");
+    let complaint = talked_badly(talk(addr, file.try_clone().expect("a descriptor"), Stdio::piped()));
+    assert!(complaint.starts_with(&format!("error: could not connect to {addr}: ")), "{complaint}");
+    assert_eq!(file.stream_position().expect("a file"), 0);
+}
+
+#[test]
+fn talk_says_in_one_line_that_the_server_broke_off_and_prints_what_it_said() {
+    let (server, addr) = listener();
+    let mut program = Program::start("talk", &[&addr.to_string()]);
+    let peer = accept(&server);
+    say(&peer, "last words\n");
+    assert_eq!(program.line(), "last words");
+    common::reset(peer);
+    let (status, _, complaints) = program.end();
+    assert_eq!((status.code(), complaints.len()), (Some(1), 1), "{complaints:?}");
+    assert!(complaints[0].starts_with(&format!("error: lost the server {addr}: ")), "{complaints:?}");
+}
+
+#[test]
+fn talk_says_what_it_cannot_read_or_write_while_its_input_is_open() {
+    if !cfg!(target_os = "linux") {
+        return; // full(4)
+    }
+    let (server, addr) = listener();
+    let full = File::options().write(true).open("/dev/full").expect("full(4)");
+    let child = talk(addr, Stdio::piped(), full);
+    let mut peer = accept(&server);
+    say(&peer, "hello");
+    let error = peer.read(&mut [0]).expect_err("a reset: what it was sent may be a part");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(talked_badly(child), "error: cannot write to standard output: No space left on device (os error 28)\n");
+
+    let mut child = talk(addr, Stdio::piped(), Stdio::piped());
+    let _peer = accept(&server);
+    child.stdout = None; // whoever read it has gone
+    let output = ended(child);
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(141), &b""[..]), "as by SIGPIPE");
+
+    let mut cat = cat();
+    let complaint = talked_badly(talk(addr, cat.stdin.take().expect("piped"), Stdio::piped()));
+    cat.wait().expect("ours");
+    assert_eq!(complaint, "error: standard input is not open for reading (EBADF)\n");
+    let complaint = talked_badly(talk(addr, File::open("/").expect("a folder"), Stdio::piped()));
+    assert_eq!(complaint, "error: standard input: a directory is no stream\n");
+}
+
+#[test]
+fn talk_leaves_signals_to_the_system() {
+    let (server, addr) = listener();
+    let mut program = Program::start("talk", &[&addr.to_string()]);
+    let _peer = accept(&server);
+    program.interrupt();
+    assert_eq!(program.end().0.signal(), Some(2));
 }
 
 // ------------------------------------------------------------------------------------------------------- in_a_game
