@@ -653,6 +653,47 @@ fn an_interrupt_ends_each_cleanly_also_while_somebody_is_connected() {
     }
 }
 
+/// Whoever is asking then is answered, or finds an orderly end: a reset would destroy an answer on its way.
+#[test]
+fn under_load_sigterm_leaves_nobody_without_an_answer_that_is_owed() {
+    for (name, arguments, question) in [
+        ("timestamp", &["serve", "127.0.0.1:0"][..], "hello\n"),
+        ("timestamp_handler", &["127.0.0.1:0"], "hello\n"),
+        ("guess", &["127.0.0.1:0"], "7\n"),
+        ("chat", &["127.0.0.1:0"], "hello\n"),
+    ] {
+        let (mut program, addr) = Program::serve(name, arguments);
+        let answered = Arc::new(AtomicUsize::new(0));
+        let askers: Vec<_> = (0..8)
+            .map(|_| {
+                let (mut caller, answered) = (Caller::new(addr), Arc::clone(&answered));
+                thread::spawn(move || {
+                    let mut answer = String::new();
+                    loop {
+                        // It may have ended meanwhile: what it said before is still to be read, and then its end.
+                        let _ = caller.socket.write_all(question.as_bytes());
+                        answer.clear();
+                        match caller.lines.read_line(&mut answer).expect("an answer or an orderly end") {
+                            0 => return,
+                            _ => assert!(answer.ends_with('\n'), "half of an answer: {answer}"),
+                        }
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        while answered.load(Ordering::Relaxed) < 1_000 {
+            thread::yield_now();
+        }
+        program.signal("-TERM");
+        for asker in askers {
+            asker.join().unwrap_or_else(|_| panic!("{name} has left somebody without an answer"));
+        }
+        let (status, _, complaints) = program.end();
+        assert_eq!((status.code(), complaints), (Some(0), vec![]), "{name}");
+    }
+}
+
 #[test]
 fn sigterm_ends_each_as_an_interrupt_does() {
     for (name, arguments) in SERVERS {
@@ -2821,6 +2862,6 @@ mod lines {
     fn what_cannot_be_run_is_an_error() {
         let (_, complaint) = lines(&["/nowhere/at/all"]).ends_with(1);
         assert!(complaint.contains("cannot run '/nowhere/at/all': No such file"), "{complaint}");
-        assert!(Program::start("lines", &[]).is_misused().contains("COMMAND"));
+        assert!(Program::start("lines", &[]).ends_misused().contains("COMMAND"));
     }
 }

@@ -1,9 +1,9 @@
 //! Both in one loop: the server, and a client that shows what it said and what came back.
 
 use crate::{
-    common::{Failure, announce, drain_on_interrupt, listening, print},
+    common::{Failure, announce, end_on_interrupt, listening, print},
     printable::printable,
-    server::{GRACE, IDLE_MAX, LINE_MAX, Stamper},
+    server::{IDLE_MAX, LINE_MAX, Stamper},
 };
 use mainspring::{Address, Context, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::slice;
@@ -62,7 +62,7 @@ fn say_what_next(server: &Address) -> Ending {
 
 pub(crate) fn both() -> Ending {
     let mut reactor = Reactor::new()?;
-    drain_on_interrupt(&reactor, GRACE)?;
+    end_on_interrupt(&reactor)?;
     let mut net = reactor.net();
     let listener = listening(net.listen("127.0.0.1:0", || Stamper { idle_max: IDLE_MAX }))?;
     announce(&net, listener)?;
