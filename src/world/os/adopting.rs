@@ -65,7 +65,7 @@ impl OsWorld {
         }
         let mut socket = TcpStream::from_std(socket.into());
         register(&self.registry, &mut socket, token)?;
-        Ok((Stream::Tcp(socket), Address::of_socket(&peer), false))
+        Ok((Stream::Tcp(socket), peer.as_socket().map_or(Address::Fd, Address::Ip), false))
     }
 
     /// Not registered any more.
