@@ -10,7 +10,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     net::{TcpStream, UdpSocket},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     process::ExitCode,
     time::Duration,
 };
@@ -21,7 +21,7 @@ Runs one of the gate's loads; `gate` runs all of them under callgrind and strace
 usage: loads NAME [TIMES]
 
 NAME    echo-1, echo-64, timed-64, line-16x16, line-16x256, broadcast-1000,
-        timer-cancel, timer-fire, post-1000, udp-1, udp-64
+        timer-cancel, timer-fire, post-1000, udp-1, udp-64, unix-1
 TIMES   how long it runs, 1 if not given";
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -69,6 +69,7 @@ fn run(name: &str, times: usize) -> Result<Done, Failure> {
         "post-1000" => posts(1_000, 10 * times),
         "udp-1" => datagrams(1, 1_000 * times),
         "udp-64" => datagrams(64, 20 * times),
+        "unix-1" => adopted(1_000 * times),
         _ => Err("there is no such load; without arguments they are named".into()),
     }
 }
@@ -230,6 +231,31 @@ fn datagrams(under_way: usize, rounds: usize) -> Result<Done, Failure> {
             client.hears(&request, done)?;
         }
         done.requests += under_way;
+        Ok(())
+    })
+}
+
+/// The same as `echo-1` over a pair of Unix sockets, of which the loop was handed one. What the kernel says of room when the client
+/// has read would be a wait of its own.
+fn adopted(rounds: usize) -> Result<Done, Failure> {
+    let mut reactor = Reactor::new()?;
+    let (ours, theirs) = UnixStream::pair()?;
+    reactor.net().adopt(ours, Echo)?;
+    theirs.set_nonblocking(true)?;
+    let mut client = Client(File::from(OwnedFd::from(theirs)));
+    settled(&mut reactor, &mut ())?;
+    let request = [b'x'; 64];
+    repeated(rounds, |done| {
+        client.says(&request, done)?;
+        counted(&mut reactor, &mut ())?;
+        client.hears(&request, done)?;
+        done.requests += 1;
+        let events = reactor.stats().events;
+        reactor.turn(&mut (), Duration::ZERO)?;
+        done.own_calls += 1;
+        if reactor.stats().events > events {
+            return Err("it was woken in vain".into());
+        }
         Ok(())
     })
 }
