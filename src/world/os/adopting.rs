@@ -1,7 +1,7 @@
 //! Taking over streams that somebody else has opened, and giving them back.
 
 #[cfg(unix)]
-use super::{super::unix_stream::UnixStream, descriptor::carries_packets};
+use super::{super::unix_stream::UnixStream, descriptor::peer_of};
 use super::{
     super::{Stream, TakenOver},
     OsWorld,
@@ -15,7 +15,7 @@ use crate::{
 use mio::net::TcpStream;
 use socket2::Socket;
 #[cfg(unix)]
-use socket2::{Domain, Type};
+use socket2::{Domain, SockRef};
 use std::io::{self, ErrorKind};
 #[cfg(unix)]
 use std::{os::fd::OwnedFd, rc::Rc};
@@ -40,16 +40,9 @@ impl OsWorld {
 
     fn take_over_socket(&mut self, socket: Socket, token: usize) -> io::Result<(Stream, Address, bool)> {
         #[cfg(unix)]
-        if socket.r#type()? != Type::STREAM {
-            return Err(carries_packets());
-        }
-        let peer = socket.peer_addr().map_err(|error| match error.kind() {
-            ErrorKind::NotConnected => io::Error::new(
-                ErrorKind::NotConnected,
-                "a socket that is not connected, or not any more, or that listens, is no stream",
-            ),
-            _ => error,
-        })?;
+        let peer = peer_of(&SockRef::from(&socket))?;
+        #[cfg(not(unix))]
+        let peer = socket.peer_addr()?;
         socket.set_nonblocking(true)?;
         #[cfg(unix)]
         socket.set_cloexec(true)?;

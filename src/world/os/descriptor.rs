@@ -1,7 +1,7 @@
 //! What a descriptor is that somebody else has opened, and making it ready for the loop.
 
 use super::sources::has_no_readiness;
-use socket2::{SockRef, Type};
+use socket2::{SockAddr, SockRef, Type};
 use std::{
     fs::File,
     io::{self, ErrorKind, IsTerminal, Read, Write},
@@ -37,29 +37,20 @@ impl Kind {
             is_master: cfg!(target_os = "linux") && kind.is_char_device() && file.rdev() == 0x502,
         })
     }
-}
 
-/// What one descriptor is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
-    Reading,
-    Writing,
-}
-
-impl Use {
     /// Makes it ready for the loop.
     ///
     /// # Errors
-    /// For what it cannot be used for.
-    pub(super) fn prepare(self, fd: OwnedFd, is_shared: bool) -> io::Result<(OwnedFd, Kind)> {
-        let kind = Kind::of(fd.as_fd())?;
+    /// For what is no stream.
+    pub(super) fn prepare(fd: BorrowedFd<'_>, is_shared: bool) -> io::Result<Self> {
+        let kind = Self::of(fd)?;
         if kind.is_directory {
             return Err(refused("a directory is no stream"));
         }
-        if kind.is_socket && SockRef::from(&fd).r#type()? != Type::STREAM {
-            return Err(carries_packets());
-        }
         let socket = SockRef::from(&fd); // of any descriptor: fcntl(2)
+        if kind.is_socket {
+            peer_of(&socket)?;
+        }
         socket.set_cloexec(true)?;
         if kind.has_readiness && !is_shared && !socket.nonblocking()? {
             if kind.is_terminal && !kind.is_master {
@@ -70,6 +61,24 @@ impl Use {
             }
             socket.set_nonblocking(true)?;
         }
+        Ok(kind)
+    }
+}
+
+/// What one descriptor is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Reading,
+    Writing,
+}
+
+impl Use {
+    /// Makes it ready for the loop, as [`Kind::prepare`] does.
+    ///
+    /// # Errors
+    /// Also for what it cannot be used for.
+    pub(super) fn prepare(self, fd: OwnedFd, is_shared: bool) -> io::Result<(OwnedFd, Kind)> {
+        let kind = Kind::prepare(fd.as_fd(), is_shared)?;
         let (fd, is_open) = self.is_open(fd)?;
         if is_open {
             return Ok((fd, kind));
@@ -80,7 +89,8 @@ impl Use {
         }))
     }
 
-    /// Reading or writing nothing tells, and moves nothing. Every socket is open for both.
+    /// Reading or writing nothing tells, and moves nothing; inotify(7) waits even then, if it may. Every socket is open for
+    /// both.
     pub(super) fn is_open(self, fd: OwnedFd) -> io::Result<(OwnedFd, bool)> {
         let mut file = File::from(fd);
         let tried = match self {
@@ -89,19 +99,28 @@ impl Use {
             Self::Writing => file.write(&[]),
         };
         let is_open = match tried {
-            Ok(_) => true,
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => false,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => true,
-            Err(error) if error.raw_os_error() == Some(libc::EISDIR) => true, // it is refused as what it is
-            Err(error) if error.kind() == ErrorKind::StorageFull => true,     // full(4) says so of nothing, too: a write tells it
-            Err(error) => return Err(refused(&format!("the descriptor is no stream: {error}"))),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                return Err(refused("what gives no bytes is no stream (EINVAL)"));
+            }
+            _ => true, // /dev/full has no room for nothing either: the first write says so
         };
         Ok((file.into(), is_open))
     }
 }
 
-pub(super) fn carries_packets() -> io::Error {
-    refused("a socket that carries packets is no stream: `Net::bind_on` takes it")
+/// Whom a socket of a stream is connected to.
+pub(super) fn peer_of(socket: &SockRef<'_>) -> io::Result<SockAddr> {
+    if socket.r#type()? != Type::STREAM {
+        return Err(refused("a socket that carries packets is no stream: `Net::bind_on` takes it"));
+    }
+    socket.peer_addr().map_err(|error| match error.kind() {
+        ErrorKind::NotConnected => io::Error::new(
+            ErrorKind::NotConnected,
+            "a socket that is not connected, or not any more, or that listens, is no stream",
+        ),
+        _ => error,
+    })
 }
 
 fn refused(text: &str) -> io::Error {

@@ -31,7 +31,7 @@ use std::io::{self, IoSlice};
 use std::{
     io::{ErrorKind, Read, Write},
     net::Shutdown,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
 pub(super) struct SplitStream {
@@ -88,6 +88,7 @@ impl SplitStream {
     /// It is read and written by this one descriptor, as far as that is open for it.
     #[cfg(unix)]
     pub(super) fn of_one(fd: OwnedFd, world: &OsWorld, token: usize) -> io::Result<(Self, bool)> {
+        Kind::prepare(fd.as_fd(), false)?;
         let (fd, reads) = Use::Reading.is_open(fd)?;
         let (fd, writes) = Use::Writing.is_open(fd)?;
         let writer = match (reads, writes) {
