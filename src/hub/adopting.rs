@@ -22,6 +22,7 @@ impl Hub {
         let mut conn = Conn::new(key, Some(stream), peer, self.cx.world.now());
         conn.set(ESTABLISHED | OWES_CONNECTED | WRITABLE);
         conn.set_if(READABLE, is_always_ready);
+        conn.is_adopted = true;
         match ways {
             Ways::Both => {}
             Ways::In => conn.set(FIN_ASKED | FIN_SENT),
@@ -29,7 +30,7 @@ impl Hub {
         }
         if !unread.is_empty() {
             conn.held = Some(Box::new(Input::of(&unread)));
-            conn.set(MAY_HAVE_FRAME);
+            conn.set(MAY_HAVE_FRAME | UNANSWERED);
         }
         self.slots.insert(conn);
         self.counts.opened += 1;

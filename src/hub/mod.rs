@@ -467,7 +467,7 @@ impl Hub {
         self.cx.lingering_now -= usize::from(conn.phase == Phase::Lingering);
         self.cx.stats.bytes_in += conn.bytes_in;
         self.cx.stats.bytes_out += conn.bytes_out;
-        conn.free();
+        conn.free(&mut self.cx);
     }
 
     /// All sockets at once, without another word.

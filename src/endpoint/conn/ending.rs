@@ -253,11 +253,15 @@ impl Conn {
     }
 
     /// The socket is closed: reset if the peer must not take for whole what it got.
-    pub(crate) fn free(mut self) {
+    pub(crate) fn free(mut self, cx: &mut Cx) {
         self.set_if(CUT, self.output.is_some());
         let is_cut = self.is(CUT);
         if let Some(stream) = self.stream.as_mut().filter(|_| is_cut) {
             stream.abort();
+        }
+        if self.is_adopted {
+            // Whoever has a duplicate of the descriptor would keep it registered.
+            drop(self.stream.take().map(|stream| cx.world.detach(stream)));
         }
         self.discard();
     }

@@ -25,7 +25,7 @@ use crate::{
     stopwatch::Clocks,
     time::Time,
     timers::{Cue, NO_TIMER},
-    world::Stream,
+    world::{Stream, Ways},
 };
 use connecting::Connecting;
 pub(crate) use reading::{Budget, Next};
@@ -77,6 +77,8 @@ pub(crate) struct Conn {
     pub(crate) in_vain: u8,
     /// A proxy came, and may say for whom.
     pub(crate) is_by_proxy: bool,
+    /// Somebody else has opened it, and may have a duplicate.
+    pub(crate) is_adopted: bool,
     /// It counts for its peer's address at its listener.
     pub(crate) counts_for_peer: bool,
 }
@@ -228,6 +230,7 @@ impl Conn {
             flags: Flags::default(),
             in_vain: 0,
             is_by_proxy: false,
+            is_adopted: false,
             counts_for_peer: false,
         }
     }
@@ -436,7 +439,7 @@ impl Conn {
             (extra.holds, extra.is_saving, extra.unheard) = (Holds::default(), false, 0);
         }
         self.put(OWES_CONNECTED, self.is(ESTABLISHED));
-        self.clear(EOF_TOLD);
+        self.put(EOF_TOLD, self.ways() == Ways::Out); // nothing is to be told of what is only written to
         self.put(MAY_HAVE_FRAME, self.held.is_some());
         if let Some(held) = &mut self.held {
             held.search_anew();

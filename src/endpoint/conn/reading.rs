@@ -326,10 +326,14 @@ impl Conn {
 
     /// The selector reported an error. Who reads will meet it behind the last bytes; who does not read is told now.
     pub(crate) fn look_at_failure(&mut self, cx: &mut Cx) {
+        let is_apart = self.is_open() && self.writes_apart();
+        if is_apart && self.is(OWES_CONNECTED) {
+            return; // whose writer is broken already is told that it is connected, and looked at again
+        }
         if !self.take(FAILED) {
             return;
         }
-        if self.is_open() && self.writes_apart() {
+        if is_apart {
             return self.look_at_writer(cx);
         }
         if self.is_open() && !self.is_not_read_on() && !self.is(EOF_SEEN) {

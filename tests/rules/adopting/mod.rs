@@ -1,6 +1,9 @@
 //! Streams that somebody else has opened: taken over, and given back.
 
+mod broken;
+mod ending;
 mod kinds;
+mod one_way;
 mod refused;
 
 use crate::common::{Call, Ctx, Journal, closing_of, is_closed, recorder, start, turn, until};
