@@ -56,6 +56,7 @@ fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut R
         read_and_deliver(handler, ctx, state, buffers, Budget { bytes, frames })
     });
     if !is_idle {
+        core.hub.lend(key, |conn, cx| conn.keep_rest(buffers, cx));
         finish_turn(core, key, state);
     }
 }
@@ -71,7 +72,11 @@ fn serve_conn<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut Read
         _ => core.hub.lend(key, Conn::look_at_failure),
     }
     if core.hub.slots.conn_at(key.index()).wants_callback() {
-        core.call(key, state, Hub::write_current, |handler, ctx, state| converse(handler, ctx, state, buffers));
+        let mut is_lent = false;
+        core.call(key, state, Hub::write_current, |handler, ctx, state| converse(handler, ctx, state, buffers, &mut is_lent));
+        if is_lent {
+            core.hub.lend(key, |conn, cx| conn.keep_rest(buffers, cx));
+        }
     } else {
         core.hub.lend(key, Conn::flush);
     }
@@ -102,13 +107,21 @@ fn finish_connecting<S>(core: &mut Core<S>, key: Key) {
     }
 }
 
-/// Everything that is owed to the handler, then what has come and what comes, until one of the budgets is used up.
-fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, buffers: &mut ReadBuffers) -> Outcome {
+/// Everything that is owed to the handler, then what has come and what comes, until one of the budgets is used up. `is_lent`: what
+/// is in the buffers is this connection's.
+fn converse<S>(
+    handler: &mut dyn Handler<S>,
+    ctx: &mut Context<'_, S>,
+    state: &mut S,
+    buffers: &mut ReadBuffers,
+    is_lent: &mut bool,
+) -> Outcome {
     if ctx.pair().0.take(OWES_CONNECTED) {
         handler.connected(ctx, state)?;
     }
     let (conn, cx) = ctx.pair();
     conn.lend_input(buffers);
+    *is_lent = true;
     let budget = conn.budget(cx);
     read_and_deliver(handler, ctx, state, buffers, budget)?;
     if ctx.net.core.next.is_none() && ctx.pair().0.takes_owed_draining() {

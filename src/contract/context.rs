@@ -167,7 +167,7 @@ impl<S> Context<'_, S> {
     /// If the call was given less. Only `frame` and `received` are given anything, so it is a mistake in every other callback.
     #[track_caller]
     pub fn put_back(&mut self, bytes: usize) {
-        if self.conn().is_some_and(Conn::is_open) {
+        if self.conn().is_some_and(|conn| conn.is_open() || conn.is_detaching()) {
             self.hub().cx.put_back(bytes);
         }
     }

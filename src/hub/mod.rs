@@ -394,7 +394,9 @@ impl Hub {
     #[cold]
     pub(crate) fn end_failed(&mut self, key: Key, failure: Result<Fault, Payload>) {
         let (reason, panic) = Reason::from_failure(failure);
-        self.cx.lent.put_back.1 = 0; // nobody has looked at it, and the next one is not to find it
+        if !self.slots.conn(key).is_some_and(Conn::is_detaching) {
+            self.cx.lent.put_back.1 = 0; // nobody has looked at it, and the next one is not to find it
+        }
         self.end(key, reason);
         if let Some(payload) = panic {
             self.cx.pass_on(payload);

@@ -109,6 +109,18 @@ impl Conn {
         }
     }
 
+    /// Its callback has failed after it was detached: what is left in the buffers goes with it.
+    pub(crate) fn keep_rest(&mut self, buffers: &mut ReadBuffers, cx: &mut Cx) {
+        if self.is_detaching() && self.held.is_none() && !self.is(EOF_TOLD) {
+            let input = buffers.input();
+            let bytes = cx.take_put_back().min(input.given().len());
+            if bytes > 0 {
+                input.put_back(bytes);
+            }
+            self.give_back(buffers);
+        }
+    }
+
     /// Reads until there may be a frame to deliver, within the budget, and as long as delivering is allowed.
     pub(crate) fn step(&mut self, buffers: &mut ReadBuffers, budget: &mut Budget, cx: &mut Cx) -> Next {
         if cx.is_share_spent() {

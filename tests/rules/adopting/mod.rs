@@ -1,6 +1,7 @@
 //! Streams that somebody else has opened: taken over, and given back.
 
 mod broken;
+mod detaching;
 mod ending;
 mod kinds;
 mod one_way;
