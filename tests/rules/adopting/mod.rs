@@ -6,6 +6,7 @@ mod ending;
 mod kinds;
 mod one_way;
 mod refused;
+mod stdio;
 
 use crate::common::{Call, Ctx, Journal, closing_of, is_closed, recorder, start, turn, until};
 use mainspring::{Adopted, Key, Outcome, Reactor};
