@@ -84,7 +84,8 @@ impl Adopted {
         Self::of_ends(Some(Reader::Descriptor(fd.into())), None, false)
     }
 
-    /// A stream that is only written to. When whoever reads it has gone, it is closed.
+    /// A stream that is only written to. When whoever reads it has gone, it is closed: of a pipe at once, of anything else with
+    /// the next write.
     #[cfg(unix)]
     pub fn writer(fd: impl Into<OwnedFd>) -> Self {
         Self::of_ends(None, Some(Writer::Descriptor(fd.into())), false)

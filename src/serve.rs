@@ -56,7 +56,8 @@ fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut R
         read_and_deliver(handler, ctx, state, buffers, Budget { bytes, frames })
     });
     if !is_idle {
-        core.hub.lend(key, |conn, cx| conn.keep_rest(buffers, cx));
+        let (conn, cx) = core.hub.pair(key);
+        conn.keep_rest(buffers, cx);
         finish_turn(core, key, state);
     }
 }
@@ -75,7 +76,8 @@ fn serve_conn<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut Read
         let mut is_lent = false;
         core.call(key, state, Hub::write_current, |handler, ctx, state| converse(handler, ctx, state, buffers, &mut is_lent));
         if is_lent {
-            core.hub.lend(key, |conn, cx| conn.keep_rest(buffers, cx));
+            let (conn, cx) = core.hub.pair(key);
+            conn.keep_rest(buffers, cx);
         }
     } else {
         core.hub.lend(key, Conn::flush);
