@@ -299,10 +299,13 @@ impl WriteEnd {
         }
     }
 
-    /// By a second selector: a write of nothing says nothing.
+    /// By a second selector: a write of nothing says nothing. Where there is no descriptor for one, an error of a pipe is believed:
+    /// it can be no other.
     fn is_broken(&self) -> bool {
-        let looked = look(&mut SourceFd(&self.fd.as_raw_fd()), Interest::WRITABLE);
-        looked.is_ok_and(|events| events.iter().any(|event| event.is_error() || event.is_write_closed()))
+        match look(&mut SourceFd(&self.fd.as_raw_fd()), Interest::WRITABLE) {
+            Ok(events) => events.iter().any(|event| event.is_error() || event.is_write_closed()),
+            Err(_) => self.kind.is_pipe,
+        }
     }
 
     fn into_fd(mut self) -> OwnedFd {

@@ -1,7 +1,7 @@
 //! Who reads what a stream writes has gone: the other direction is read to its end, and what was lost is the reason.
 
 use super::{BROKEN, Guest, end_of, ends, pipe, shell};
-use crate::common::{Call, Ctx, Journal, assert_sleeps, by_default, count, recorder, settle, until_net};
+use crate::common::{Call, Ctx, Journal, assert_sleeps, by_default, count, is_alone, recorder, settle, until_net};
 use mainspring::{Adopted, Outcome, Reason};
 use std::{
     fs::File,
@@ -321,4 +321,25 @@ fn bytes_that_a_broken_writer_has_lost_are_the_reason_once_all_is_read() {
     assert_eq!(guest.journal.received(), b"one\nmore\n");
     assert_eq!(why, BROKEN);
     talker.wait().expect("it ended");
+}
+
+/// To look whether it is broken takes a descriptor.
+#[test]
+fn what_breaks_is_noticed_where_no_descriptor_is_left() {
+    if !is_alone("adopting::broken::what_breaks_is_noticed_where_no_descriptor_is_left", "ulimit -n 64;") {
+        return;
+    }
+    let (read, write) = pipe();
+    let mut guest = Guest::new(Adopted::writer(write), by_default);
+    settle(&mut guest.reactor, &mut guest.journal);
+    let mut all = Vec::new();
+    let mut fill = || {
+        while let Ok(file) = File::open("/dev/null") {
+            all.push(file);
+        }
+    };
+    fill();
+    drop(read);
+    fill();
+    assert_eq!(guest.end(), Reason::Eof.to_string());
 }
