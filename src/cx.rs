@@ -31,6 +31,9 @@ pub(crate) struct Cx {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) world: Box<dyn World>,
+    /// What becomes of a stream that was adopted: whoever has a duplicate of its descriptor would keep it registered. Named with the
+    /// first.
+    pub(crate) forget_adopted: fn(&mut (dyn World + 'static), Stream),
     pub(crate) timers: Timers,
     /// Timers of the program that are set: they keep `run` running.
     pub(crate) jobs_set: usize,
@@ -151,6 +154,7 @@ impl Cx {
             config,
             clock: Clock::default(),
             world,
+            forget_adopted: |_, stream| drop(stream),
             timers: Timers::default(),
             jobs_set: 0,
             lists: Lists::default(),

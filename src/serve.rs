@@ -287,7 +287,7 @@ fn finish_conn<S>(core: &mut Core<S>, key: Key, mut why: Reason, state: &mut S) 
     let Some(mut handler) = core.handlers[key.index()].take() else { return Ok(()) };
     let (conn, cx) = core.hub.pair(key);
     if let Reason::Detached(detached) = &mut why {
-        conn.give_up_stream(detached, cx);
+        conn.hand_over(detached, cx);
     }
     conn.write_last(&why, cx);
     conn.lend_output(cx);

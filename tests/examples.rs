@@ -172,7 +172,7 @@ impl Program {
 
     /// By Ctrl-C, which is how a server ends.
     #[track_caller]
-    fn is_ended(self) -> Vec<String> {
+    fn ends_drained(self) -> Vec<String> {
         self.ends_by_interrupt(0)
     }
 
@@ -908,7 +908,7 @@ fn tail_can_be_interrupted_while_somebody_listens_or_killed() {
     let mut listener = listen(addr);
     source.write_all(b"the last\n").expect("it reads");
     listener.hears("the last");
-    program.is_ended();
+    program.ends_drained();
     listener.hears_the_end();
     assert_eq!(source.write_all(b"x").expect_err("nobody reads").kind(), ErrorKind::BrokenPipe);
 
@@ -1490,7 +1490,7 @@ fn a_server_listens_at_a_path_too_and_takes_the_file_away() {
     let mut all = String::new();
     peer.read_to_string(&mut all).expect("an orderly end");
     assert!(all.ends_with("] hello\n"), "{all}");
-    program.is_ended();
+    program.ends_drained();
     assert!(!path.0.exists());
 }
 
@@ -1875,7 +1875,7 @@ fn a_datagram_is_answered_with_one_stamped_line_whatever_lines_it_has() {
             inquirer.says(question);
             inquirer.hears_stamped(text);
         }
-        program.is_ended();
+        program.ends_drained();
     }
 }
 
@@ -2540,7 +2540,7 @@ fn proxy_breaks_off_when_the_target_refuses_and_says_so_once() {
         let complaint = program.complaint();
         assert!(complaint.contains("connect") && complaint.contains(&to.to_string()), "{complaint}");
     }
-    assert_eq!(program.is_ended(), [""; 0]);
+    assert_eq!(program.ends_drained(), [""; 0]);
 }
 
 #[test]
@@ -2551,7 +2551,7 @@ fn proxy_lets_its_clients_go_also_when_nobody_can_be_told_why() {
         let error = dial(addr).read(&mut [0]).expect_err("a reset, not silence");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
-    assert_eq!(program.is_ended(), [""; 0]);
+    assert_eq!(program.ends_drained(), [""; 0]);
 }
 
 #[test]

@@ -17,6 +17,7 @@ impl Hub {
         self.refuse_if_shut()?;
         let key = self.next_key()?;
         let TakenOver { stream, peer, is_always_ready, unread } = self.cx.world.take_over(adopted, key.token())?;
+        self.cx.forget_adopted = |world, stream| drop(world.detach(stream));
         log::debug!(target: "mainspring", "{key} {peer} adopted");
         let ways = stream.ways();
         let mut conn = Conn::new(key, Some(stream), peer, self.cx.world.now());

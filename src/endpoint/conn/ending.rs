@@ -114,12 +114,18 @@ impl Conn {
             return false;
         }
         self.queue_lent(cx);
-        self.extra().is_detaching = true;
+        self.extra().hand_over = Some(Self::give_up_stream);
         self.end(Reason::Detached(Box::default()), cx)
     }
 
     /// Before `closed`: here it is.
-    pub(crate) fn give_up_stream(&mut self, detached: &mut Detached, cx: &mut Cx) {
+    pub(crate) fn hand_over(&mut self, detached: &mut Detached, cx: &mut Cx) {
+        if let Some(hand_over) = self.extra.as_ref().and_then(|extra| extra.hand_over) {
+            hand_over(self, detached, cx);
+        }
+    }
+
+    fn give_up_stream(&mut self, detached: &mut Detached, cx: &mut Cx) {
         let _ = self.local(); // which it remembers
         if let Some(stream) = self.stream.take() {
             detached.socket = cx.world.detach(stream);
@@ -260,8 +266,9 @@ impl Conn {
             stream.abort();
         }
         if self.is_adopted {
-            // Whoever has a duplicate of the descriptor would keep it registered.
-            drop(self.stream.take().map(|stream| cx.world.detach(stream)));
+            if let Some(stream) = self.stream.take() {
+                (cx.forget_adopted)(&mut *cx.world, stream);
+            }
         }
         self.discard();
     }

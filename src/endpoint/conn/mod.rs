@@ -21,6 +21,7 @@ use crate::{
     output::{Broken, Output, Spares},
     panics::{Payload, discard},
     rate::Rates,
+    reason::Detached,
     seldom::Seldom,
     stopwatch::Clocks,
     time::Time,
@@ -109,8 +110,9 @@ pub(crate) struct Extra {
     pub(crate) write_error: Option<io::Error>,
     /// The same of a stream whose directions are apart: it is read on, and this is its reason if it ends cleanly.
     pub(crate) lost_output: Option<io::Error>,
-    /// It ends by being given back: what it has is kept for that.
-    pub(crate) is_detaching: bool,
+    /// It ends by being given back: what it has is kept for that. Named by who asks for it, so that a program that never does links
+    /// nothing of it.
+    pub(crate) hand_over: Option<fn(&mut Conn, &mut Detached, &mut Cx)>,
     /// Bytes that its protocol has sent it since then.
     pub(crate) unheard: usize,
     /// Until it is connected. By name ⇒ `stream` is none, and phase ≠ Ended
@@ -149,7 +151,7 @@ impl Default for Extra {
             timers: NO_TIMER,
             write_error: None,
             lost_output: None,
-            is_detaching: false,
+            hand_over: None,
             unheard: 0,
             connecting: Seldom::none(),
             heard: Time::NEVER,
@@ -185,7 +187,7 @@ impl Extra {
             && self.timers == NO_TIMER
             && self.write_error.is_none()
             && self.lost_output.is_none()
-            && !self.is_detaching
+            && self.hand_over.is_none()
             && self.connecting.is_none()
             && self.ties.is_none()
     }

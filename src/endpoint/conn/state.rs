@@ -160,7 +160,7 @@ impl Conn {
     }
 
     pub(crate) fn is_detaching(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.is_detaching)
+        self.extra.as_ref().is_some_and(|extra| extra.hand_over.is_some())
     }
 
     /// Whether it can be given back with all that belongs to it.
