@@ -6,6 +6,7 @@ use crate::{
     adopted::Adopted,
     config::{Config, Panics},
     contract::Net,
+    key::Key,
     panics::with_those_of_drops,
     reactor::Reactor,
     time::Time,
@@ -246,6 +247,21 @@ impl Sim {
         self.network.borrow_mut().raise(id, signal)
     }
 
+    /// A pipe within one host: what is read of it, and what is written to it. The weather makes it late and cuts it as it does
+    /// any stream, but it resets no pipe: one breaks when nobody has its reader any more.
+    #[track_caller]
+    pub fn pipe<S>(&mut self, host: Host<S>) -> (Adopted, Adopted) {
+        let id = self.id_of(host);
+        sim::pipe(&self.network, id)
+    }
+
+    /// Two pipes within one host, crossed: each of the two reads what the other writes, as a program and its child do.
+    #[track_caller]
+    pub fn pipes<S>(&mut self, host: Host<S>) -> (Adopted, Adopted) {
+        let id = self.id_of(host);
+        sim::pipes(&self.network, id)
+    }
+
     /// Ends everything of one host now, by its [`Reactor::shutdown`].
     #[track_caller]
     pub fn shutdown<S: 'static>(&mut self, host: Host<S>) {
@@ -459,7 +475,7 @@ impl Sim {
         self
     }
 
-    /// The host's `number`th operation from the beginning fails (wait, listen, accept, connect, connected, bind, recv, send), once
+    /// The host's `number`th operation from the beginning fails (wait, listen, accept, connect, connected, adopt, bind, recv, send), once
     /// or from there on.
     #[track_caller]
     pub fn fail_operation<S>(&mut self, host: Host<S>, number: u64, errno: Errno, is_persistent: bool) -> &mut Self {
@@ -555,6 +571,11 @@ impl Losses {
     /// had received before may still be read.
     pub fn includes(&self, local: SocketAddr, remote: SocketAddr) -> bool {
         self.network.borrow().losses.contains(&(local, remote))
+    }
+
+    /// The same of a connection by its key, whatever addresses it has.
+    pub fn includes_key(&self, key: Key) -> bool {
+        self.network.borrow().lost_tokens.contains(&key.token())
     }
 }
 

@@ -82,6 +82,23 @@ pub(crate) enum Ways {
     Out,
 }
 
+impl Ways {
+    /// Nothing: it has ended both ways.
+    pub(crate) fn of(reads: bool, writes: bool) -> Option<Self> {
+        match (reads, writes) {
+            (true, true) => Some(Self::Both),
+            (true, false) => Some(Self::In),
+            (false, true) => Some(Self::Out),
+            (false, false) => None,
+        }
+    }
+}
+
+/// What was given back when our side of it had ended, and was the only one.
+pub(super) fn nothing_left() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "nothing is left of it: it was only written to, and our side has ended")
+}
+
 /// What nearly every connection is comes without a box and without a table of functions.
 pub(crate) enum Stream {
     Tcp(TcpStream),

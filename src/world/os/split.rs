@@ -9,7 +9,7 @@ use super::{
     sources::look,
 };
 use super::{
-    super::transport::{Moved, Transport, Ways},
+    super::transport::{Moved, Transport, Ways, nothing_left},
     OsWorld,
     blocking::{ReadThread, WriteThread},
 };
@@ -60,11 +60,7 @@ impl SplitStream {
     /// Registered; and whether it is always ready to be read, because the selector cannot wait for it.
     pub(super) fn new(ends: Ends, world: &OsWorld, token: usize) -> io::Result<(Self, bool)> {
         let Ends { reader, writer, is_shared } = ends;
-        let ways = match (&reader, &writer) {
-            (Some(_), None) => Ways::In,
-            (None, Some(_)) => Ways::Out,
-            _ => Ways::Both,
-        };
+        let Some(ways) = Ways::of(reader.is_some(), writer.is_some()) else { return Err(nothing_left()) };
         let mut this = Self { reader: None, writer: None, ways, is_shared };
         this.reader = match reader {
             #[cfg(unix)]

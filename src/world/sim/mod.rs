@@ -1,6 +1,7 @@
 //! The simulated world: a host on a simulated network, in virtual time. A wait never sleeps: it says until when it would
 //! have, and the scheduler decides who has the next turn.
 
+mod adopting;
 mod errno;
 mod network;
 mod trace;
@@ -10,18 +11,20 @@ mod work;
 #[cfg(all(unix, feature = "signals"))]
 use super::Signals;
 use super::{
-    BindHow, Event, Interface, ListenHow, Listener, Moved, Opened, PacketSocket, PacketTransport, Source, Stands, Stream,
-    TakenOver, Which, Workers, World, packets::not_there, transport::Transport,
+    BindHow, Event, Interface, ListenHow, Listener, Moved, Opened, PacketSocket, PacketTransport, Source, Stands, Stream, Which,
+    Workers, World, packets::not_there, transport::Transport,
 };
 use crate::{
     address::Address,
-    adopted::{Adopted, What},
+    adopted::Adopted,
     flags::Flags,
     key::Number,
     names::{Lookup, Question as NameQuestion},
     pool::{Capacity, Job, PURPOSES, Purpose, Refused, Ticket},
     time::Time,
 };
+use adopting::Handed;
+pub(crate) use adopting::{pair, pipe, pipes};
 pub use errno::Errno;
 pub(crate) use network::{BoxId, EndId, HostId, Mercy, Network, PortId, Question, Torture, question_of, question_text};
 pub use network::{Fate, NameFate};
@@ -147,29 +150,6 @@ impl SimWorld {
             io::ErrorKind::Unsupported,
             format!("{socket:?} is of the real system: a simulated world cannot wait for it"),
         ))
-    }
-
-    pub(super) fn take_over(&mut self, adopted: Adopted, token: usize) -> io::Result<TakenOver> {
-        let Adopted { what, unread } = adopted;
-        let socket = match what {
-            What::Simulated(socket) => socket.downcast::<SimStream>().expect("the only kind there is"),
-            _ => {
-                let text = "a stream of the real system: a simulated world cannot wait for it";
-                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-            }
-        };
-        if !Rc::ptr_eq(&socket.network, &self.network) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a simulated socket is of another network"));
-        }
-        let peer = self.network.borrow_mut().take_over(socket.end, self.host, token).map_err(Errno::to_error)?;
-        Ok(TakenOver { stream: Stream::Dyn(Box::new(socket)), peer, is_always_ready: false, unread })
-    }
-
-    pub(super) fn detach(&mut self, stream: Stream) -> Adopted {
-        match stream {
-            Stream::Dyn(socket) => socket.detach(),
-            _ => Adopted::nothing(),
-        }
     }
 
     #[cfg(all(unix, feature = "signals"))]
@@ -352,13 +332,6 @@ impl Drop for SimPackets {
     }
 }
 
-/// Two ends of one stream, which nobody has registered.
-pub(crate) fn pair(network: &SharedNetwork, host: HostId) -> (Adopted, Adopted) {
-    let (one, other) = network.borrow_mut().pair(host);
-    let adopted = |end| Adopted::new(What::Simulated(Box::new(SimStream { network: Rc::clone(network), end, resets: false })));
-    (adopted(one), adopted(other))
-}
-
 fn stream(network: &SharedNetwork, end: EndId) -> Stream {
     Stream::Dyn(Box::new(Box::new(SimStream { network: Rc::clone(network), end, resets: false })))
 }
@@ -409,7 +382,7 @@ impl Transport for SimStream {
 
     fn detach(self: Box<Self>) -> Adopted {
         self.network.borrow_mut().let_go(self.end);
-        Adopted::new(What::Simulated(self))
+        Handed::Stream(*self).into()
     }
 
     fn socket(&self) -> Option<socket2::SockRef<'_>> {

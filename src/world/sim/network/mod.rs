@@ -2,6 +2,7 @@
 //! late, in pieces, or not at all. Everything is drawn from one seed; nothing here asks the real clock.
 
 mod opening;
+mod adopting;
 mod streams;
 mod boxes;
 mod packets;
@@ -12,7 +13,7 @@ mod agenda;
 mod chance;
 
 use super::{errno::Errno, trace::Trace, weather::Weather};
-use crate::{address::Address, flags::*, time::Time};
+use crate::{address::Address, flags::*, time::Time, world::Ways};
 use agenda::Happening;
 pub(crate) use boxes::BoxId;
 use boxes::PacketBox;
@@ -87,14 +88,20 @@ pub(crate) struct Network {
     pub(crate) struck: Vec<(Question, String)>,
     /// Whose end was reset, or failed on purpose, and the other one.
     pub(crate) losses: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// The same by the token of who had it then.
+    pub(crate) lost_tokens: BTreeSet<usize>,
     pub(crate) mercy: Mercy,
 }
 
 /// One end of a stream.
 struct End {
     host: HostId,
-    /// Under which its host registered it; nothing while it waits to be accepted.
+    /// Under which its host registered it; nothing while it waits to be accepted or adopted.
     token: Option<usize>,
+    /// It costs its host one.
+    has_descriptor: bool,
+    /// One end of a pipe goes one way only.
+    ways: Ways,
     local: Address,
     remote: Address,
     /// The other end, as long as there is one.
@@ -180,6 +187,7 @@ impl Network {
             trace: Trace::default(),
             struck: Vec::new(),
             losses: BTreeSet::new(),
+            lost_tokens: BTreeSet::new(),
             mercy: Mercy::None,
         }
     }

@@ -8,7 +8,12 @@ use super::{
     chance::{CHANCES, Chance},
     merge,
 };
-use crate::{address::Address, flags::*, time::Time, world::ListenHow};
+use crate::{
+    address::Address,
+    flags::*,
+    time::Time,
+    world::{ListenHow, Ways},
+};
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 /// What connecting to an address comes to.
@@ -96,7 +101,7 @@ impl Network {
         let accepted = self.ends.get_mut(&end).expect("it waits, so it is there");
         accepted.token = Some(token);
         let remote = accepted.remote.clone();
-        self.machines[host].sockets += 1;
+        self.keep_descriptor(end, true);
         let mut ready = WRITABLE;
         ready.insert_if(READABLE, self.is_readable(end));
         self.tell(end, ready);
@@ -159,7 +164,7 @@ impl Network {
         }
         let server = client | ACCEPTING;
         self.new_end(server, host, to.clone(), remote);
-        self.machines[host].sockets -= 1; // it costs a descriptor when it is accepted
+        self.keep_descriptor(server, false); // it costs one when it is accepted
         for (end, peer) in [(server, client), (client, server)] {
             self.ends.get_mut(&end).expect("both are there").peer = Some(peer);
         }
@@ -196,49 +201,13 @@ impl Network {
         }
     }
 
-    /// A stream within one machine, as by socketpair(2).
-    pub(crate) fn pair(&mut self, host: HostId) -> (EndId, EndId) {
-        self.machines[host].connects += 1;
-        let one = (host as EndId) << 32 | EndId::from(self.machines[host].connects);
-        let other = one | ACCEPTING;
-        for (end, peer) in [(one, other), (other, one)] {
-            self.new_end(end, host, Address::Unix(None), Address::Unix(None));
-            let made = self.ends.get_mut(&end).expect("just made");
-            (made.peer, made.is_connected) = (Some(peer), true);
-        }
-        self.note(host, format_args!("makes a pair"));
-        (one, other)
-    }
-
-    /// Its machine's reactor is told of it from now on.
-    pub(crate) fn take_over(&mut self, id: EndId, host: HostId, token: usize) -> Result<Address, Errno> {
-        self.operate(host, "adopt")?;
-        let end = self.ends.get_mut(&id).ok_or(Errno::InvalidArgument)?;
-        if end.host != host {
-            return Err(Errno::InvalidArgument);
-        }
-        end.token = Some(token);
-        let remote = end.remote.clone();
-        self.note_end(id, format_args!("is adopted, from"));
-        self.tell(id, Flags::default());
-        Ok(remote)
-    }
-
-    /// It is told of nothing any more.
-    pub(crate) fn let_go(&mut self, id: EndId) {
-        let Some(end) = self.ends.get_mut(&id) else { return };
-        let (host, token) = (end.host, end.token.take());
-        if let Some(token) = token {
-            self.machines[host].ready.remove(&token);
-        }
-        self.note_end(id, format_args!("is detached, from"));
-    }
-
-    fn new_end(&mut self, id: EndId, host: HostId, local: Address, remote: Address) {
+    pub(super) fn new_end(&mut self, id: EndId, host: HostId, local: Address, remote: Address) {
         self.machines[host].sockets += 1;
         let end = End {
             host,
             token: None,
+            has_descriptor: true,
+            ways: Ways::Both,
             local,
             remote,
             peer: None,
@@ -254,6 +223,13 @@ impl Network {
             asked: [0; CHANCES],
         };
         self.ends.insert(id, end);
+    }
+
+    fn keep_descriptor(&mut self, id: EndId, on: bool) {
+        let end = self.ends.get_mut(&id).expect("it is there");
+        let sockets = &mut self.machines[end.host].sockets;
+        *sockets = if on { *sockets + 1 } else { *sockets - 1 };
+        end.has_descriptor = on;
     }
 
     /// A descriptor, if the host still has one.

@@ -2,7 +2,11 @@
 //! in `opening`.
 
 use super::{super::errno::Errno, EndId, Network, agenda::Happening, chance::Chance, merge};
-use crate::{address::Address, flags::*, world::Moved};
+use crate::{
+    address::Address,
+    flags::*,
+    world::{Moved, Ways},
+};
 use std::{io::IoSlice, time::Duration};
 
 impl Network {
@@ -74,7 +78,7 @@ impl Network {
             peer.arriving += taken;
         }
         self.note_end(id, format_args!("sends {taken} of {offered} to"));
-        let resets = self.weather.resets;
+        let resets = if self.ends[&id].ways == Ways::Both { self.weather.resets } else { 0 };
         if self.strikes(id, Chance::Reset, resets).is_some() {
             self.send_after(id, 0, Happening::Reset { to: peer });
             self.send_after(id, 0, Happening::Reset { to: id });
@@ -111,14 +115,16 @@ impl Network {
         }
     }
 
-    /// With a reset if that was asked for, or if something that came was not read (tcp(7)).
+    /// With a reset if that was asked for, or if something that came was not read (tcp(7)). A pipe breaks when it is read no
+    /// more, and never otherwise (pipe(7)).
     pub(crate) fn close(&mut self, id: EndId, reset: bool) {
         let Some(end) = self.ends.get(&id) else { return };
-        let (host, peer, token) = (end.host, end.peer, end.token);
-        let resets = reset || !end.inbox.is_empty() || end.arriving > 0;
-        if token.is_some() {
-            self.machines[host].sockets -= 1;
-        }
+        let (host, peer) = (end.host, end.peer);
+        let resets = match end.ways {
+            Ways::Both => reset || !end.inbox.is_empty() || end.arriving > 0,
+            ways => ways == Ways::In,
+        };
+        self.machines[host].sockets -= usize::from(end.has_descriptor);
         self.note_end(id, format_args!("{}", if resets { "resets" } else { "closes" }));
         if let (Some(peer), false) = (peer, self.ends[&id].is_broken) {
             if resets {
@@ -127,10 +133,17 @@ impl Network {
                 self.shutdown_write(id);
             }
         }
-        if let Some(token) = token {
-            self.machines[host].ready.remove(&token);
-        }
+        self.forget_events(id);
         self.ends.remove(&id);
+    }
+
+    /// Those that nobody has taken yet. Of a pipe they may be another one's, which is registered as the same: whoever is gone
+    /// is not found by them.
+    pub(super) fn forget_events(&mut self, id: EndId) {
+        let end = &self.ends[&id];
+        if let (Some(token), Ways::Both) = (end.token, end.ways) {
+            self.machines[end.host].ready.remove(&token);
+        }
     }
 
     pub(super) fn fail_end(&mut self, id: EndId, errno: Errno) {
@@ -140,16 +153,18 @@ impl Network {
             return;
         }
         // A reset behind the end is EPIPE, as on Linux.
-        let is_behind_the_end = end.fin_arrived && errno == Errno::ConnectionReset;
+        let is_behind_the_end = (end.fin_arrived || end.ways == Ways::Out) && errno == Errno::ConnectionReset;
         end.error = Some(if is_behind_the_end { Errno::BrokenPipe } else { errno });
         end.is_connected = false;
         end.arriving = 0;
+        let told = if end.ways == Ways::Out { WRITABLE | FAILED } else { READABLE | WRITABLE | READ_UNTIL_BLOCKED | FAILED };
         self.note_end(id, format_args!("hears {errno:?} from"));
-        self.tell(id, READABLE | WRITABLE | READ_UNTIL_BLOCKED | FAILED);
+        self.tell(id, told);
     }
 
     /// By whom, and from whom it was cut off.
     pub(super) fn note_loss(&mut self, id: EndId) {
+        self.lost_tokens.extend(self.ends.get(&id).and_then(|end| end.token));
         if let Some((Some(local), Some(remote))) = self.ends.get(&id).map(|end| (end.local.ip(), end.remote.ip())) {
             self.losses.insert((local, remote));
         }
@@ -194,7 +209,11 @@ impl Network {
         ready.insert_if(WRITABLE, (end.is_connected && has_room) || end.is_broken);
         ready.insert_if(READ_UNTIL_BLOCKED | PEER_ENDED, has_ended);
         ready.insert_if(FAILED, end.error.is_some());
-        ready
+        match end.ways {
+            Ways::Both => ready,
+            Ways::In => ready.without(WRITABLE),
+            Ways::Out => ready.only(WRITABLE | FAILED),
+        }
     }
 
     /// An injected EAGAIN promises an event, or the socket would sleep for ever.
