@@ -56,9 +56,7 @@ fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut R
         read_and_deliver(handler, ctx, state, buffers, Budget { bytes, frames })
     });
     if !is_idle {
-        let (conn, cx) = core.hub.pair(key);
-        conn.keep_rest(buffers, cx);
-        finish_turn(core, key, state);
+        finish_turn(core, key, state, buffers);
     }
 }
 
@@ -73,16 +71,11 @@ fn serve_conn<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut Read
         _ => core.hub.lend(key, Conn::look_at_failure),
     }
     if core.hub.slots.conn_at(key.index()).wants_callback() {
-        let mut is_lent = false;
-        core.call(key, state, Hub::write_current, |handler, ctx, state| converse(handler, ctx, state, buffers, &mut is_lent));
-        if is_lent {
-            let (conn, cx) = core.hub.pair(key);
-            conn.keep_rest(buffers, cx);
-        }
+        core.call(key, state, Hub::write_current, |handler, ctx, state| converse(handler, ctx, state, buffers));
     } else {
         core.hub.lend(key, Conn::flush);
     }
-    finish_turn(core, key, state);
+    finish_turn(core, key, state, buffers);
     if core.hub.gets_nowhere(key, before) {
         let manner = core.hub.manner(key, Cause::GetsNowhere, Level::Warn);
         let (peer, name) = (&core.hub.slots.conn_at(key.index()).peer, core.type_name(key));
@@ -93,8 +86,12 @@ fn serve_conn<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut Read
 
 /// `writable`, if its turn let the output fall; then whatever follows from what was done.
 #[inline(never)]
-fn finish_turn<S>(core: &mut Core<S>, key: Key, state: &mut S) {
-    if core.hub.pair(key).0.takes_owed_writable() {
+fn finish_turn<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut ReadBuffers) {
+    let (conn, cx) = core.hub.pair(key);
+    if conn.is(SHUT) {
+        conn.end_input(buffers, cx);
+    }
+    if conn.takes_owed_writable() {
         core.call(key, state, Hub::queue_current, |handler, ctx, state| handler.writable(ctx, state));
         core.hub.mark_dirty(key);
     }
@@ -109,21 +106,13 @@ fn finish_connecting<S>(core: &mut Core<S>, key: Key) {
     }
 }
 
-/// Everything that is owed to the handler, then what has come and what comes, until one of the budgets is used up. `is_lent`: what
-/// is in the buffers is this connection's.
-fn converse<S>(
-    handler: &mut dyn Handler<S>,
-    ctx: &mut Context<'_, S>,
-    state: &mut S,
-    buffers: &mut ReadBuffers,
-    is_lent: &mut bool,
-) -> Outcome {
+/// Everything that is owed to the handler, then what has come and what comes, until one of the budgets is used up.
+fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, buffers: &mut ReadBuffers) -> Outcome {
     if ctx.pair().0.take(OWES_CONNECTED) {
         handler.connected(ctx, state)?;
     }
     let (conn, cx) = ctx.pair();
     conn.lend_input(buffers);
-    *is_lent = true;
     let budget = conn.budget(cx);
     read_and_deliver(handler, ctx, state, buffers, budget)?;
     if ctx.net.core.next.is_none() && ctx.pair().0.takes_owed_draining() {

@@ -71,6 +71,12 @@ impl ReadBuffers {
         }
     }
 
+    /// What a callback that failed has left is nobody's.
+    pub(crate) fn clear(&mut self) {
+        self.shared.clear();
+        self.own = None;
+    }
+
     /// A turn ends: what is left becomes the connection's.
     pub(crate) fn hold(&mut self) -> Box<Input> {
         match self.own.take() {

@@ -57,7 +57,9 @@ impl Hub {
 
     /// One turn of a lingering socket.
     pub(crate) fn serve_lingering(&mut self, key: Key, buffers: &mut ReadBuffers) {
-        if self.lend(key, |conn, cx| conn.serve_lingering(buffers, cx)) {
+        let is_over = self.lend(key, |conn, cx| conn.serve_lingering(buffers, cx));
+        buffers.clear(); // what came for it is nobody's
+        if is_over {
             self.free(key);
         }
     }

@@ -449,5 +449,6 @@ impl Conn {
         self.reset_rates(cx);
         self.look_at_marks(cx);
         self.begin_clocks_anew(cx);
+        self.close_if_both_ended(cx); // its predecessor's holds are gone
     }
 }

@@ -103,21 +103,24 @@ impl Conn {
         }
     }
 
-    fn give_back(&mut self, buffers: &mut ReadBuffers) {
-        if !buffers.input().is_empty() && (self.is_open() || self.is_detaching()) {
-            self.held = Some(buffers.hold());
-        }
-    }
-
-    /// Its callback has failed after it was detached: what is left in the buffers goes with it.
-    pub(crate) fn keep_rest(&mut self, buffers: &mut ReadBuffers, cx: &mut Cx) {
-        if self.is_detaching() && self.held.is_none() && !self.is(EOF_TOLD) {
+    /// It has begun to end. A callback that failed has left its input where it was: if the socket is given back, that goes with it.
+    #[cold]
+    pub(crate) fn end_input(&mut self, buffers: &mut ReadBuffers, cx: &mut Cx) {
+        if self.is_detaching() {
             let input = buffers.input();
             let bytes = cx.take_put_back().min(input.given().len());
             if bytes > 0 {
                 input.put_back(bytes);
             }
             self.give_back(buffers);
+        }
+        buffers.clear();
+    }
+
+    fn give_back(&mut self, buffers: &mut ReadBuffers) {
+        let is_kept = self.is_open() || (self.is_detaching() && !self.is(EOF_TOLD));
+        if is_kept && !buffers.input().is_empty() {
+            self.held = Some(buffers.hold());
         }
     }
 

@@ -6,6 +6,8 @@ mod ending;
 mod kinds;
 mod one_way;
 mod refused;
+#[cfg(feature = "sim")]
+mod simulated;
 mod stdio;
 
 use crate::common::{Call, Ctx, Journal, closing_of, is_closed, recorder, start, turn, until};
