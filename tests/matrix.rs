@@ -145,6 +145,9 @@ enum Action {
     Bind,
     ConnectLive,
     ConnectRefused,
+    Adopt,
+    DetachSelf,
+    DetachOther,
     SendSelf,
     SendOther,
     SendAfterClose,
@@ -164,7 +167,7 @@ enum Action {
     NoProgress,
 }
 
-const ACTIONS: [Action; 38] = [
+const ACTIONS: [Action; 41] = [
     Action::Nothing,
     Action::CloseSelf,
     Action::CloseSelfByKey,
@@ -186,6 +189,9 @@ const ACTIONS: [Action; 38] = [
     Action::Bind,
     Action::ConnectLive,
     Action::ConnectRefused,
+    Action::Adopt,
+    Action::DetachSelf,
+    Action::DetachOther,
     Action::SendSelf,
     Action::SendOther,
     Action::SendAfterClose,
@@ -317,6 +323,9 @@ impl Case {
             // The answer to a limit that is exceeded.
             Err | UpgradeThenErr if self.when == Exceeded => Some("a frame is longer than its limit"),
             Err | UpgradeThenErr if self.when == Deadline => Some("the deadline passed"),
+            // What is no stream is not given back.
+            DetachSelf if self.when.has_scope() => None,
+            DetachSelf => Some("detached"),
             FailSelf | Err | UpgradeThenErr | NoProgress => Some("failed: "),
             Panic if self.when.is_job() => None,
             // It is dropped when it is done, inside the call.
@@ -334,6 +343,7 @@ impl Case {
             Action::CloseOther => Some("finished"),
             Action::AbortOther => Some("aborted"),
             Action::FailOther => Some("failed: "),
+            Action::DetachOther => Some("detached"),
             _ => None,
         }
     }
@@ -612,6 +622,11 @@ impl Protocol<Bench> for Actor {
 
     fn closed(&mut self, ctx: &mut Ctx<'_>, bench: &mut Bench, why: Reason) {
         let _ = self.step(ctx, bench, Closed, "closed", why.to_string().as_bytes());
+        // Of the others it is dropped.
+        if let (Reason::Detached(detached), Role::Other) = (why, self.role) {
+            let adopted = detached.socket.unread(detached.unread);
+            bench.live = ctx.net.adopt(adopted, Self::new(Role::Extra, &bench.life)).ok();
+        }
     }
 }
 
@@ -676,6 +691,19 @@ fn by_key(net: &mut Net<'_, Bench>, own: Key, bench: &mut Bench) {
         }
         Action::ConnectLive => bench.live = Some(net.connect(bench.live_at, Actor::new(Role::Extra, &bench.life))),
         Action::ConnectRefused => bench.refused = Some(net.connect(bench.refused_at, Actor::new(Role::Extra, &bench.life))),
+        Action::Adopt => {
+            let socket = TcpStream::connect(bench.live_at).expect("the kernel connects it");
+            bench.live = net.adopt(socket, Actor::new(Role::Extra, &bench.life)).ok();
+        }
+        Action::DetachSelf => {
+            let is_stream = !bench.case.when.has_scope() && bench.case.when != Factory;
+            bench.expect(net.detach(own) == (is_open && is_stream), "detach says whether it was an open stream");
+            bench.expect(!net.detach(own), "the second detach finds nothing");
+        }
+        Action::DetachOther => {
+            bench.expect(net.detach(other), "the other was open");
+            expect_ended(net, other, bench);
+        }
         Action::SendSelf => bench.expect(net.send(own, "reply") == is_open, "send says whether it was open"),
         Action::SendOther => bench.expect(net.send(other, "hello"), "the other is open"),
         Action::SendAfterClose => {
@@ -1331,9 +1359,15 @@ impl Stage {
                 let why = self.bench.reason(key).expect("it was closed");
                 assert!(why.starts_with("could not connect to "), "{why}");
             }
-            ConnectLive => {
+            ConnectLive | Adopt => {
                 let key = self.bench.live.expect("it was tried");
                 self.until("the new connection was there", |stage| stage.bench.calls(key, "connected") > 0);
+            }
+            DetachOther => {
+                let key = self.bench.live.expect("it was adopted again");
+                self.until("the adopted one was there", |stage| stage.bench.calls(key, "connected") > 0);
+                self.peer(Role::Other).say(b"ping");
+                self.until("its peer was answered", |stage| contains(&stage.peer(Role::Other).heard, "ping"));
             }
             Bind => {
                 let key = self.bench.bound.expect("it is bound");
