@@ -36,6 +36,10 @@ const BYTES_MAX: usize = 220;
 const DATAGRAM_SOCKET_BYTES_MAX: usize = 400;
 const DATAGRAM_SOCKETS: usize = 8192;
 
+/// The same of an adopted stream that is read by one pipe and written to by another; so many, a power of two.
+const PIPES_BYTES_MAX: usize = 420;
+const PIPES: usize = 2048;
+
 /// The buffer of datagrams has so many bytes, and there is none before the first one.
 const DATAGRAM_BUFFER: usize = 64 << 10;
 
@@ -452,6 +456,69 @@ fn ask_datagrams(reactor: &mut Reactor<Tally>, tally: &mut Tally, places: &[Sock
     }
 }
 
+fn an_adopted_pair_of_pipes_costs_at_most_420_bytes_before_and_after_it_has_said_something() {
+    if skips::descriptors_max() < 2 * PIPES + 100 {
+        return skips::skip(format_args!("{} descriptors are needed", 2 * PIPES + 100));
+    }
+    let text = run_as(&["as-pipes"]);
+    let [few, adopted, used] = ["few", "adopted", "used"].map(|name| figure(&text, name));
+    let each = |now: usize| now.saturating_sub(few) / (PIPES - FEW);
+    println!("an adopted pair of pipes: {} bytes, {} after it has said something", each(adopted), each(used));
+    assert!(each(adopted) > 0, "nothing was measured");
+    if HAS_KERNEL_SELECTOR {
+        assert!(each(adopted) <= PIPES_BYTES_MAX, "{} bytes a pair of pipes", each(adopted));
+        assert!(each(used) <= PIPES_BYTES_MAX, "{} bytes a pair of pipes, after it has said something", each(used));
+    }
+}
+
+/// Two by two they read what the other one writes.
+fn pipes() {
+    let (mut reactor, mut tally) = (Reactor::new().expect("a selector"), Tally::default());
+    let mut keys = Vec::with_capacity(PIPES);
+    for (count, name) in [(FEW, "few"), (PIPES, "adopted")] {
+        while keys.len() < count {
+            adopt_two(&mut reactor, &mut keys);
+        }
+        until(&mut reactor, &mut tally, "all are connected", |_, tally| tally.connected == count);
+        report(name, now_written());
+        // One after the other: much at once is measured elsewhere.
+        for &key in &keys {
+            let said = tally.received + MESSAGE;
+            assert!(reactor.net().send(key, [b'x'; MESSAGE]));
+            until(&mut reactor, &mut tally, "it was heard", |_, tally| tally.received == said);
+        }
+    }
+    report("used", now_written());
+}
+
+#[cfg(unix)]
+fn adopt_two(reactor: &mut Reactor<Tally>, keys: &mut Vec<Key>) {
+    let [(one_writes, other_reads), (other_writes, one_reads)] =
+        [(); 2].map(|()| mio::unix::pipe::new().expect("two descriptors"));
+    for (reads, writes) in [(one_reads, one_writes), (other_reads, other_writes)] {
+        keys.push(reactor.net().adopt_pair(reads, writes, Counts).expect("a pair of pipes"));
+    }
+}
+
+#[cfg(not(unix))]
+fn adopt_two(_: &mut Reactor<Tally>, _: &mut Vec<Key>) {
+    unreachable!("nothing is measured here");
+}
+
+struct Counts;
+
+impl Protocol<Tally> for Counts {
+    fn connected(&mut self, _: &mut Context<'_, Tally>, tally: &mut Tally) -> Outcome {
+        tally.connected += 1;
+        Ok(())
+    }
+
+    fn received(&mut self, _: &mut Context<'_, Tally>, tally: &mut Tally, bytes: &[u8]) -> Outcome {
+        tally.received += bytes.len();
+        Ok(())
+    }
+}
+
 fn idle_server() {
     let (mut reactor, mut tally) = (Reactor::new().expect("a selector"), Tally::default());
     let at = listen(&mut reactor, || Echo).to_string();
@@ -784,6 +851,7 @@ fn play(args: &[&str]) -> bool {
         ["as-echo", connections, rounds] => echo(number(connections), number(rounds)),
         ["as-echo-clients", at, connections, rounds] => echo_clients(at, number(connections), number(rounds)),
         ["as-datagram-sockets"] => datagram_sockets(),
+        ["as-pipes"] => pipes(),
         ["as-datagrams", count] => datagrams(number(count)),
         ["as-datagram-client", at, count] => datagram_client(at, number(count)),
         ["as-every-send"] => every_send(),
@@ -803,7 +871,7 @@ enum Run {
     Alone(fn()),
 }
 
-const TESTS: [Test; 5] = [
+const TESTS: [Test; 6] = [
     (
         "an_idle_connection_costs_at_most_220_bytes_before_and_after_it_has_said_something",
         Run::Figures(an_idle_connection_costs_at_most_220_bytes_before_and_after_it_has_said_something),
@@ -813,6 +881,10 @@ const TESTS: [Test; 5] = [
     (
         "a_datagram_socket_costs_at_most_400_bytes_and_a_buffer_comes_with_the_first_datagram",
         Run::Alone(a_datagram_socket_costs_at_most_400_bytes_and_a_buffer_comes_with_the_first_datagram),
+    ),
+    (
+        "an_adopted_pair_of_pipes_costs_at_most_420_bytes_before_and_after_it_has_said_something",
+        Run::Alone(an_adopted_pair_of_pipes_costs_at_most_420_bytes_before_and_after_it_has_said_something),
     ),
     ("what_a_burst_took_is_given_back_while_one_timer_lives", Run::Alone(what_a_burst_took_is_given_back_while_one_timer_lives)),
 ];
