@@ -219,6 +219,9 @@ impl Model {
     /// Whether the network has broken it off: then what it still had is read at once.
     pub(super) fn was_lost(&self, id: usize, net: &Net<'_, Site>) -> bool {
         let Some(key) = self.conns[id].key else { return false };
+        if self.conns[id].is_adopted {
+            return !self.conns[id].is_apart && self.losses.includes_key(key);
+        }
         let (local, peer) = (net.local(key).and_then(|at| at.ip()), net.peer(key).and_then(|at| at.ip()));
         local.zip(peer).is_some_and(|(local, peer)| self.losses.includes(local, peer))
     }

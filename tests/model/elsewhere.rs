@@ -1,6 +1,7 @@
 //! What is done: work on lanes, input that is saved, output that is read elsewhere.
 
 use super::{
+    adopting::Ways,
     chance::{Dice, words},
     checks::moved,
     framing::{Framing, Next},
@@ -498,7 +499,7 @@ impl Model {
             if fails_at.is_some() {
                 conn.may.push(Why::Failed);
             }
-        } else if is_open && !conn.is_half_closed {
+        } else if is_open && !conn.is_half_closed && !conn.is_apart {
             conn.is_lost = true;
         }
         self.observe(id, &mut ctx.net);
@@ -554,12 +555,13 @@ impl Model {
         if !was_pending {
             return;
         }
-        let read = moved(ctx.key, &ctx.net).map_or(0, |moved| moved[0] as usize) - ctx.unread();
+        let read = self.conns[id].base_in + moved(ctx.key, &ctx.net).map_or(0, |moved| moved[0] as usize) - ctx.unread();
         let from = self.saves[number].from;
         self.meet_peer(id, read > from);
         let has_end = self.has_said_its_end(self.conns[id].peer);
         // Also where a refused frame ends of which the rest never came.
-        let is_murky = self.is_murky(id) || (from > 0 && self.conns[id].skipped_to == from);
+        let may_be_cut = self.conns[id].peer.is_some_and(|peer| self.may_be_cut(peer));
+        let is_murky = self.is_murky(id) || may_be_cut || (from > 0 && self.conns[id].skipped_to == from);
         let save = &self.saves[number];
         let rest = self.conns[id].peer.map_or(&[][..], |peer| &self.conns[peer].sent[from.min(self.conns[peer].sent.len())..]);
         let (range, through) = save.framing.saved(rest);
@@ -600,10 +602,12 @@ impl Model {
         let is_all = !is_whole || kept == range.len() || is_murky;
         promise!(self.story, is_all, "save {number} of {id} has kept {kept} bytes of {}", range.len());
         promise!(self.story, wrong.is_none() && drops <= 1, "save {number} of {id}: {wrong:?}, dropped {drops} times");
+        // What was cut has not come.
+        let (through, end) = if may_be_cut && matches!(saved, Saved::CutShort) { (None, kept) } else { (through, end) };
         let conn = &mut self.conns[id];
         match saved {
             Saved::Whole | Saved::CutShort => {
-                conn.got = from + through.unwrap_or(end);
+                conn.got = if may_be_cut { read.max(from) } else { from + through.unwrap_or(end) };
                 conn.behind = None;
                 conn.framing.after_piece(end);
                 if through.is_some() {
@@ -771,7 +775,10 @@ impl Model {
     /// What cannot be wrong of them, whenever anybody looks.
     pub(super) fn probe_peer_ended(&mut self, id: usize, net: &mut Net<'_, Site>) {
         let Some(has_ended) = self.conns[id].key.and_then(|key| net.link(key)).map(|link| link.peer_ended()) else { return };
-        let is_so = self.has_said_its_end(self.conns[id].peer) || self.was_lost(id, net) || self.had_faults;
+        let is_so = self.has_said_its_end(self.conns[id].peer)
+            || self.conns[id].ways == Ways::Out
+            || self.was_lost(id, net)
+            || self.had_faults;
         promise!(self.story, !has_ended || is_so, "the peer of {id} is said to have ended");
     }
 }

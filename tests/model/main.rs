@@ -5,12 +5,14 @@
 //! direction, none twice, none missing, all of them where the end was told; frames as a pure re-framing of those bytes has
 //! them, however they were cut; nothing but tells after the end; who is paused, held back or throttled gets no data;
 //! `writable` after congestion only, once for each; timers never early, never twice, in order; tells and posts in order;
-//! what is owned ends with its owner; of a pair what the one receives comes out of the other, and so does its end;
+//! what is owned ends with its owner; what is given back is all that was not told and all that has not left, and goes on so where it is
+//! adopted again; of a pair what the one receives comes out of the other, and so does its end;
 //! pieces of a lane in order, and its last always; what is saved, and what is sent from elsewhere, byte for byte; offloaded work told once, unless its connection has ended or become something else, and refused only for lack of room;
 //! of each datagram that comes that it was sent, by that one, to this one, just so, and once, unless the weather doubles; queues within their cap; no more bytes than the rates of each and of all allow; the reason that was caused; nothing left lying when the weather clears; every socket given back.
 //!
 //! `MODEL_SEEDS=n` runs n seeds (from `MODEL_FIRST` on), `MODEL_SEED=n` one, with everything that happened. With `MODEL_BEFORE`
-//! set they are the programs that the seeds below 15,490,000 were when they were run: without lanes, saves, pairs and datagrams.
+//! set they are the programs that the seeds below 15,490,000 were when they were run: without lanes, saves, pairs, datagrams and
+//! what is adopted.
 #![cfg(feature = "sim")]
 
 mod run;
@@ -25,6 +27,7 @@ mod commands;
 mod tells;
 mod elsewhere;
 mod pairs;
+mod adopting;
 mod datagrams;
 mod peace;
 

@@ -104,7 +104,7 @@ impl Model {
             let mate = &self.conns[mate];
             mate.closed.is_some() || mate.peer.is_none_or(|peer| self.conns[peer].has_ended())
         });
-        conn.has_ended() || !conn.was_connected || passed_on
+        conn.has_ended() || !conn.was_connected || passed_on || self.has_lost_writer(id)
     }
 
     /// Both directions of a pair have ended, as far as this one is concerned.
@@ -130,10 +130,11 @@ impl Model {
     fn look_at_pair(&mut self, id: usize, mate: usize, net: &mut Net<'_, Site>) {
         let (Some(key), Some(other)) = (self.conns[id].key, self.conns[mate].key) else { return };
         if self.conns[id].peer.is_none() {
-            self.meet_peer(id, read_of(key, net) > 0); // it was refused
+            let has_heard = self.read_of(id, key, net) > 0;
+            self.meet_peer(id, has_heard); // it was refused
         }
         self.skip(id);
-        let read = net.link(key).map(|link| link.unread()).map(|unread| read_of(key, net) - unread);
+        let read = net.link(key).map(|link| link.unread()).map(|unread| self.read_of(id, key, net) - unread);
         if !net.is_open(other) {
             // Nobody is to have it any more.
             let ahead = std::mem::take(&mut self.conns[mate].ahead);
@@ -159,7 +160,7 @@ impl Model {
         let Some(other) = self.conns[mate].key.filter(|&key| net.is_open(key)) else { return };
         let may_be_over = !self.conns[mate].is_half_closed && self.has_said_its_end(self.conns[id].peer);
         if may_be_over && !net.send(other, b"") {
-            match self.was_lost(mate, net) {
+            match self.was_lost(mate, net) || self.has_lost_writer(mate) {
                 true => self.conns[mate].may_be_half_closed = true,
                 false => self.end_half(mate),
             }
@@ -199,7 +200,8 @@ impl Model {
         if self.conns[feed].host == self.conns[id].host {
             return; // somebody has just looked
         }
-        self.meet_peer(source, read_of(key, net) > self.conns[feed].sent.len()); // it was refused
+        let has_heard = self.read_of(source, key, net) > self.conns[feed].sent.len();
+        self.meet_peer(source, has_heard); // it was refused
         self.skip(source);
         if self.conns[feed].feed_is_over || self.conns[feed].is_half_closed || !self.forwards(source) {
             return;
@@ -228,8 +230,9 @@ impl Model {
             self.breaks_off(mate, Why::Abort);
         }
     }
-}
 
-fn read_of(key: Key, net: &Net<'_, Site>) -> usize {
-    moved(key, net).map_or(0, |moved| moved[0] as usize)
+    /// Since its stream began.
+    fn read_of(&self, id: usize, key: Key, net: &Net<'_, Site>) -> usize {
+        self.conns[id].base_in + moved(key, net).map_or(0, |moved| moved[0] as usize)
+    }
 }

@@ -14,6 +14,7 @@ impl Model {
         self.story.note(|| format!("host {host} is shut down"));
         self.forget_lanes(host);
         self.forget_datagrams(host);
+        self.drop_spares(host);
         let place = &mut self.places[host];
         place.is_shutting_down = true;
         place.errands.clear();
@@ -45,6 +46,7 @@ impl Model {
     /// Nothing keeps anybody from reading any more.
     pub(super) fn pacify(&mut self, host: usize, net: &mut Net<'_, Site>) {
         self.look_at_pairs(host, net);
+        self.settle_spares(host, net);
         for id in self.places[host].conns.clone() {
             let conn = &mut self.conns[id];
             let Some(key) = conn.key else { continue };
@@ -131,10 +133,12 @@ impl Model {
     }
 
     pub(super) fn look_at_one_at_rest(&mut self, id: usize, net: &mut Net<'_, Site>) {
-        let Some(link) = self.conns[id].key.and_then(|key| net.link(key)) else {
+        if !self.conns[id].key.is_some_and(|key| net.is_open(key)) {
             self.story.breaks(format!("{id} has begun to end, and is not closed"));
             return;
-        };
+        }
+        self.notice_lost_writer(id, net);
+        let Some(link) = self.conns[id].key.and_then(|key| net.link(key)) else { return };
         let (queued, is_congested, unread) = (link.queued(), link.is_congested(), link.unread());
         let now = net.now();
         self.look_at_rates(id, net);
@@ -164,7 +168,11 @@ impl Model {
             let is_full = |hall: usize| self.halls[hall].pauses_at.is_some_and(|most| self.guests_of(hall) >= most);
             let may_wait = (0..self.halls.len()).any(is_full);
             let may_wait = may_wait || conn.mate.is_some() || (self.had_long_work && conn.saving.is_some());
-            promise!(self.story, conn.is_accepted || conn.has_eof || may_wait, "{id} is connected to nobody");
+            promise!(
+                self.story,
+                conn.is_accepted || conn.was_accepted || conn.has_eof || may_wait,
+                "{id} is connected to nobody"
+            );
             return;
         };
         self.skip(id);

@@ -189,6 +189,7 @@ impl Model {
 
     /// One thing, to one connection of its host, whether it is there or not.
     pub(super) fn act_on(&mut self, id: usize, net: &mut Net<'_, Site>) {
+        self.notice_lost_writer(id, net);
         match self.dice.below(60) {
             0..26 => self.send(id, net),
             26..29 => self.set_paused(id, net),
@@ -217,6 +218,7 @@ impl Model {
             _ => self.probe(id, net),
         }
         self.pair_some(id, net);
+        self.hand_over_some(id, net);
         self.observe(id, net);
     }
 

@@ -1,6 +1,6 @@
 //! One run: the hosts, what is done step by step, and how it ends.
 
-use super::{SECOND, shadow::Model};
+use super::{SECOND, adopting::Ends, shadow::Model};
 use mainspring::testing::{Errno, Fate, Host, NameFate, Sim, Weather};
 use std::{
     cell::RefCell,
@@ -75,6 +75,9 @@ pub(super) struct Figures {
     pub(super) pairs: u64,
     /// Bytes.
     pub(super) passed_on: u64,
+    /// Twos that were made to be adopted, and connections that were given back.
+    pub(super) ends_made: u64,
+    pub(super) detached: u64,
     /// Datagrams that were sent, that came, that came to nobody, and of which it was told.
     pub(super) packets: u64,
     pub(super) arrived: u64,
@@ -97,6 +100,8 @@ impl Figures {
         self.sources += more.sources;
         self.pairs += more.pairs;
         self.passed_on += more.passed_on;
+        self.ends_made += more.ends_made;
+        self.detached += more.detached;
         self.packets += more.packets;
         self.arrived += more.arrived;
         self.lost += more.lost;
@@ -110,10 +115,25 @@ impl Figures {
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { operations, callbacks, connections, bytes, frames, works, .. } = self;
-        let Self { pieces, saves, saved, sources, pairs, passed_on, packets, arrived, lost, failed, ends, .. } = self;
+        let Self {
+            pieces,
+            saves,
+            saved,
+            sources,
+            pairs,
+            passed_on,
+            ends_made,
+            detached,
+            packets,
+            arrived,
+            lost,
+            failed,
+            ends,
+            ..
+        } = self;
         write!(
             f,
-            "{operations} operations, {callbacks} callbacks, {connections} connections, {bytes} bytes, {frames} frames, {works} offloads, {pieces} pieces, {saves} saves, {saved} saved, {sources} sources, {pairs} pairs, {passed_on} passed, {packets} datagrams, {arrived} came, {lost} lost, {failed} failed;"
+            "{operations} operations, {callbacks} callbacks, {connections} connections, {bytes} bytes, {frames} frames, {works} offloads, {pieces} pieces, {saves} saves, {saved} saved, {sources} sources, {pairs} pairs, {passed_on} passed, {ends_made} pairs and pipes adopted, {detached} detached, {packets} datagrams, {arrived} came, {lost} lost, {failed} failed;"
         )?;
         ends.iter().try_for_each(|(name, count)| write!(f, " {name} {count}"))
     }
@@ -215,8 +235,26 @@ pub(super) fn step(sim: &mut Sim, hosts: &[Host<Site>], shared: &Shared) {
     if shared.borrow_mut().is_to_be_blocked() {
         block(sim, hosts[id], shared);
     }
+    let kind = shared.borrow_mut().some_ends(id);
+    if let Some(kind) = kind {
+        make_ends(sim, hosts[id], kind, shared);
+    }
     let mut model = shared.borrow_mut();
     model.story.note(|| format!("-- {:?}", sim.now()));
+}
+
+/// What nobody has connected, for this host to adopt.
+fn make_ends(sim: &mut Sim, host: Host<Site>, kind: Ends, shared: &Shared) {
+    let ends = match kind {
+        Ends::Pair => sim.pair(host),
+        Ends::Pipe => sim.pipe(host),
+        Ends::Pipes => sim.pipes(host),
+    };
+    sim.with(host, |net, site| {
+        let mut model = shared.borrow_mut();
+        model.look_at_pairs(site.host, net);
+        model.take_ends(site.host, kind, ends, net);
+    });
 }
 
 /// The kernel takes nothing of a host, and gives nothing, for a while.

@@ -104,11 +104,12 @@ impl Model {
         let accepted = self.conns[id].key.and_then(|key| net.link(key)).is_some_and(|mut link| link.produce(supply));
         let conn = &mut self.conns[id];
         if accepted {
+            conn.has_produced = true;
             conn.sent.extend(wire);
             if ends != SupplyEnds::Well {
                 conn.may.push(Why::Failed);
             }
-        } else if !conn.is_half_closed && !self.is_over(id, net) {
+        } else if !conn.is_half_closed && !conn.is_apart && !self.is_over(id, net) {
             self.conns[id].is_lost = true;
         }
         self.observe(id, net);
@@ -146,7 +147,7 @@ impl Model {
         } else if was_open && !is_open {
             promise!(self.story, is_too_much, "{id} has overflown with {bytes} bytes after {before}, below its cap of {cap}");
             self.breaks_off(id, Why::Overflow);
-        } else if was_open && !is_half_closed && !conn.may_be_half_closed {
+        } else if was_open && !is_half_closed && !conn.may_be_half_closed && !conn.is_apart {
             conn.is_lost = true; // an earlier write failed
         }
         self.observe(id, net);

@@ -2,6 +2,7 @@
 
 use super::{
     OPERATIONS, SECOND,
+    adopting::{Spare, Ways},
     chance::Dice,
     datagrams::Datagrams,
     elsewhere::{Laned, Made, Save, Saved, Sent, Source},
@@ -53,6 +54,7 @@ pub(super) enum Why {
     Limit(Limit),
     Overflow,
     Failed,
+    Detached,
     Other,
 }
 
@@ -70,6 +72,7 @@ impl Why {
             Reason::Limit(limit) => Self::Limit(*limit),
             Reason::Overflow => Self::Overflow,
             Reason::Failed(_) => Self::Failed,
+            Reason::Detached(_) => Self::Detached,
             _ => Self::Other,
         }
     }
@@ -95,6 +98,7 @@ impl Why {
             Self::Limit(_) => "limit",
             Self::Overflow => "overflow",
             Self::Failed => "failed",
+            Self::Detached => "detached",
             Self::Other => "other",
         }
     }
@@ -106,6 +110,18 @@ pub(super) struct Conn {
     /// An accepted one's is known from its first callback on.
     pub(super) key: Option<Key>,
     pub(super) is_accepted: bool,
+    /// Nobody has connected it: it was made as one end of two, or was given back before.
+    pub(super) is_adopted: bool,
+    /// By one that was accepted.
+    pub(super) was_accepted: bool,
+    /// It has a pipe for each direction, or one only.
+    pub(super) is_apart: bool,
+    pub(super) ways: Ways,
+    /// It was given back, and is nobody's: it is not closed.
+    pub(super) is_detached: bool,
+    /// So much had been received and sent before it was adopted.
+    pub(super) base_in: usize,
+    pub(super) base_out: usize,
     /// Refused before a protocol was made: only its last words are known.
     pub(super) is_ghost: bool,
     /// The other end.
@@ -169,6 +185,8 @@ pub(super) struct Conn {
     pub(super) saving: Option<usize>,
     /// Something was sent from elsewhere.
     pub(super) has_sources: bool,
+    /// A producer was queued.
+    pub(super) has_produced: bool,
     /// More than a piece of it.
     pub(super) has_big: bool,
     /// With whom it is a pair, or was when that one ended.
@@ -206,6 +224,13 @@ impl Conn {
             host,
             key: None,
             is_accepted,
+            is_adopted: false,
+            was_accepted: false,
+            is_apart: false,
+            ways: Ways::Both,
+            is_detached: false,
+            base_in: 0,
+            base_out: 0,
             is_ghost: false,
             peer: None,
             speaks,
@@ -243,6 +268,7 @@ impl Conn {
             moved: [0; 2],
             saving: None,
             has_sources: false,
+            has_produced: false,
             has_big: false,
             mate: None,
             feed_is_over: false,
@@ -263,7 +289,7 @@ impl Conn {
     /// A successor starts clean, but for what the listener has for each; a deadline of the listener runs on.
     pub(super) fn upgraded(&mut self, marks: Marks, [idle, stalled, deadline]: [Option<Duration>; 3], now: Instant) {
         self.life += 1;
-        (self.is_connected, self.has_eof, self.is_paused) = (false, false, false);
+        (self.is_connected, self.has_eof, self.is_paused) = (false, self.ways == Ways::Out, false);
         self.holds_back = self.is_accepted;
         self.targets.clear();
         self.holds.clear();
@@ -284,7 +310,14 @@ impl Conn {
 
     /// Nothing more comes of it.
     pub(super) fn has_ended(&self) -> bool {
-        self.is_half_closed || self.is_over || self.closed.is_some()
+        self.is_half_closed || ((self.is_over || self.closed.is_some()) && !self.is_detached)
+    }
+
+    /// Of what is only read or only written to the other direction is over from the beginning.
+    pub(super) fn set_ways(&mut self, ways: Ways) {
+        self.ways = ways;
+        self.is_half_closed |= ways == Ways::In;
+        self.has_eof |= ways == Ways::Out;
     }
 
     pub(super) fn asked_to_end(&mut self) {
@@ -430,6 +463,11 @@ pub(super) struct Model {
     pub(super) pairs: Dice,
     /// They have dice of their own, too.
     pub(super) datagrams: Datagrams,
+    /// And so has what is adopted and given back.
+    pub(super) adopting: Dice,
+    /// One act in so many has to do with that; 0: none.
+    pub(super) adopts: usize,
+    pub(super) spares: Vec<Spare>,
     /// One callback in so many has to do with these; 0: none.
     pub(super) often: usize,
     /// So much more may be sent from elsewhere that needs more than one piece.
@@ -535,6 +573,11 @@ impl Protocol<Site> for Peer {
 
     fn closed(&mut self, ctx: &mut Context<'_, Site>, site: &mut Site, why: Reason) {
         let _ = self.called(ctx, site, &Call::Closed(Why::of(&why)));
+        let shared = Rc::clone(&site.model);
+        let model = &mut *shared.borrow_mut();
+        if let (Reason::Detached(detached), false) = (why, model.is_over_for_all()) {
+            model.on_detached(self.id, *detached, ctx);
+        }
     }
 }
 
@@ -619,6 +662,8 @@ impl Model {
         };
         let mut elsewhere = Dice(!seed.rotate_left(16));
         let often = if as_before { 0 } else { elsewhere.pick(&[0, 6, 15, 60]) };
+        let mut adopting = Dice((!seed).rotate_left(24));
+        let adopts = if as_before { 0 } else { adopting.pick(&[0, 8, 25, 100]) };
         let mut model = Self {
             dice,
             later: Dice(!seed),
@@ -626,6 +671,9 @@ impl Model {
             elsewhere,
             pairs: Dice(!seed.rotate_left(48)),
             datagrams: Datagrams::new(seed, as_before),
+            adopting,
+            adopts,
+            spares: Vec::new(),
             often,
             big_left: 0,
             had_faults: false,
@@ -777,6 +825,7 @@ impl Model {
 
     /// After everything that was done to a connection: what can be seen of it from outside.
     pub(super) fn observe(&mut self, id: usize, net: &mut Net<'_, Site>) {
+        self.notice_lost_writer(id, net);
         let conn = &mut self.conns[id];
         let Some(key) = conn.key else { return };
         let Some(link) = net.link(key) else {
