@@ -12,7 +12,9 @@ mod adopting;
 #[path = "torture/datagrams.rs"]
 mod datagrams;
 
-use adopting::{an_adopted_pair, given_back_and_adopted_again, two_pipes};
+#[allow(unused_imports)] // as a module it does not run what is for the simulation only
+use adopting::two_pipes;
+use adopting::{an_adopted_pair, given_back_and_adopted_again};
 use datagrams::{a_burst_of_datagrams, datagrams_there_and_back, datagrams_to_nobody};
 use mainspring::{
     Address, Config, Connect, Context, Detached, Endian, Key, Limit, Listen, Net, OffloadError, Outcome, Panics, Produced,

@@ -573,7 +573,7 @@ impl Losses {
         self.network.borrow().losses.contains(&(local, remote))
     }
 
-    /// The same of a connection by its key, whatever addresses it has.
+    /// Whether that is so of the connection that has this key, or had it, whatever its addresses are.
     pub fn includes_key(&self, key: Key) -> bool {
         self.network.borrow().lost_tokens.contains(&key.token())
     }

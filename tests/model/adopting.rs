@@ -132,7 +132,9 @@ impl Model {
             unsent.len()
         );
         let may_be_skipping = matches!(conn.framing, Framing::Skip { .. }) || got == conn.skipped_to;
-        let is_known = !(may_be_skipping || conn.is_loose || self.is_murky(id));
+        let has_eof = conn.has_eof; // and of a tail nobody has said yet that it was told
+        let is_known = !(may_be_skipping || conn.is_loose || has_eof || self.is_murky(id));
+        promise!(self.story, !has_eof || unread.is_empty(), "{id} was told the end, and {} bytes come back", unread.len());
         promise!(self.story, !is_known || told == got, "{id} was told {got} bytes, and those from {told} on come back");
         let conn = &self.conns[id];
         let sent = conn.peer.and_then(|peer| self.conns[peer].sent.get(told..come));
