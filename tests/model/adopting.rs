@@ -233,8 +233,11 @@ impl Model {
         let conn = &mut self.conns[id];
         conn.sent.truncate(has);
         let Some(peer) = conn.peer.map(|peer| &mut self.conns[peer]).filter(|peer| peer.got > has) else { return };
-        let (more, mate) = (peer.got - has, peer.mate);
+        let (more, mate, saving) = (peer.got - has, peer.mate, peer.saving);
         (peer.got, peer.skipped_to) = (has, has);
+        if let Some(save) = saving {
+            self.shorten_save(save, has);
+        }
         if let Some(mate) = mate {
             let feed = &mut self.conns[mate];
             let back = more.min(feed.ahead);

@@ -678,6 +678,12 @@ impl Model {
         }
     }
 
+    /// What it looked ahead to was never said.
+    pub(super) fn shorten_save(&mut self, number: usize, has: usize) {
+        let save = &mut self.saves[number];
+        save.from = save.from.min(has);
+    }
+
     pub(super) fn exceeds_save(&mut self, number: usize) {
         self.saves[number].has_exceeded = true;
     }
