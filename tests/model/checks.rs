@@ -385,6 +385,10 @@ impl Model {
             (None, Why::Drained) => conn.asks_quiet && !conn.is_closing && !conn.is_off(),
             (None, Why::Shutdown) => is_shut,
             (None, Why::Resolve | Why::Connect) => !conn.is_accepted && !conn.is_adopted && !conn.was_connected,
+            // A writer that breaks says nothing of what can still be read.
+            (None, Why::Io) if conn.is_apart && conn.ways != Ways::Out && !self.had_faults => {
+                conn.had_eof || conn.is_closing || conn.asks_quiet || conn.mate.is_some()
+            }
             (None, Why::Io) => true,
             (None, Why::Limit(Limit::Deadline)) => {
                 (!conn.was_connected || conn.is_closing || conn.asks_quiet || both_ended) && conn.limits[2].is_some()
