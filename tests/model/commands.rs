@@ -253,7 +253,7 @@ impl Model {
         let answer = net.abort(key);
         self.story.note(|| format!("      {id} is to abort: {answer}"));
         let conn = &self.conns[id];
-        let may_flush = conn.is_closing || conn.asks_quiet || conn.mate.is_some();
+        let may_flush = conn.is_closing || conn.asks_quiet || conn.mate.is_some() || self.has_lost_writer(id);
         let may_be = was_open || (may_flush && conn.must.is_none() && conn.closed.is_none());
         promise!(self.story, (answer || !was_open) && (may_be || !answer), "aborting {id} says {answer}");
         if answer {

@@ -3,7 +3,7 @@
 use crate::common::{Call, Journal, by_default, recorder};
 use mainspring::{
     Adopted, Context, Detached, Key, Outcome, Protocol, Reason, Terminator,
-    testing::{Host, Sim},
+    testing::{Errno, Host, Sim},
 };
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -42,6 +42,28 @@ fn a_pipe_that_nobody_reads_breaks_and_the_other_is_read_to_its_end() {
         assert_eq!(calls.last(), Some(&Call::Closed(Reason::Eof.to_string())));
         assert_eq!(sim.sockets(host), 0);
     }
+}
+
+/// The same by the error of a write, before any event has told of it: who is paused is not ended for that.
+#[test]
+fn a_pipe_that_a_write_finds_broken_is_the_reason_once_the_other_is_read() {
+    let (mut sim, host) = sim();
+    let (one, other) = sim.pipes(host);
+    let (one, other) = (adopt(&mut sim, host, one), adopt(&mut sim, host, other));
+    sim.net(host).link(one).expect("it is open").pause();
+    sim.net(host).send(other, "last words");
+    sim.run_for(Duration::from_millis(1));
+    sim.net(host).send(one, "never read");
+    let next = sim.operations(host) + 1; // behind the wait
+    sim.fail_operation(host, next, Errno::BrokenPipe, false);
+    sim.run_for(Duration::from_secs(1));
+    assert!(sim.net(host).is_open(one) && !sim.net(host).send(one, "refused"));
+    sim.net(host).link(one).expect("its reader is open").resume();
+    sim.net(host).close(other);
+    sim.run_for(Duration::from_secs(1));
+    assert_eq!(sim.state(host).received(), b"last words");
+    let Some(Call::Closed(why)) = sim.state(host).of(one).pop() else { panic!("`closed` is the last") };
+    assert!(why.starts_with("connection lost: Broken pipe"), "{why}");
 }
 
 #[test]
