@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     address::Address,
-    adopted::{Adopted, What},
+    adopted::{Adopted, Parked, What},
 };
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -25,7 +25,7 @@ pub(super) enum Handed {
 
 impl From<Handed> for Adopted {
     fn from(handed: Handed) -> Self {
-        Self::new(What::Simulated(Box::new(handed)))
+        Self::new(What::Simulated(Parked::new(Box::new(handed))))
     }
 }
 
@@ -56,10 +56,12 @@ pub(crate) fn pipes(network: &SharedNetwork, host: HostId) -> (Adopted, Adopted)
 impl SimWorld {
     pub(in super::super) fn take_over(&mut self, adopted: Adopted, token: usize) -> io::Result<TakenOver> {
         let Adopted { what, unread } = adopted;
-        let What::Simulated(handed) = what else {
+        let What::Simulated(mut parked) = what else {
             let text = "a stream of the real system: a simulated world cannot wait for it";
             return Err(io::Error::new(ErrorKind::Unsupported, text));
         };
+        let handed = parked.take();
+        let handed = handed.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "a simulated socket is of another thread"))?;
         let (stream, peer) = match *handed.downcast().expect("the only kind there is") {
             Handed::Stream(stream) => {
                 let peer = self.take_over_ends(&stream.network, &[stream.end], token)?;
