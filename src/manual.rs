@@ -128,11 +128,15 @@ pub mod connecting {}
 #[doc = include_str!("../docs/datagrams.md")]
 pub mod datagrams {}
 #[doc = links!()]
+#[cfg_attr(feature = "sim", doc = links_to_testing!())]
+#[cfg_attr(not(feature = "sim"), doc = links_without_testing!())]
 #[doc = include_str!("../docs/other-descriptors.md")]
 pub mod other_descriptors {}
 // Its programs need the features.
 #[cfg(any(all(unix, feature = "children", feature = "signals"), not(doctest)))]
 #[doc = links!()]
+#[cfg_attr(feature = "sim", doc = links_to_testing!())]
+#[cfg_attr(not(feature = "sim"), doc = links_without_testing!())]
 #[doc = include_str!("../docs/processes-and-signals.md")]
 pub mod processes_and_signals {}
 #[doc = links!()]
