@@ -19,7 +19,8 @@ use std::{
 /// A stream that the program has opened itself, or that another library or its parent has, for
 /// [`Net::adopt`](crate::Net::adopt): made from a [`std::net::TcpStream`], a [`std::os::unix::net::UnixStream`], a
 /// [`socket2::Socket`], or an [`OwnedFd`](std::os::fd::OwnedFd), of which the kernel is asked what it is: a socket, a pipe, a
-/// FIFO, a terminal, a device, a file. What is read and written by two descriptors is a [`pair`](Self::pair).
+/// FIFO, a terminal, a device, a file. What is read and written by two descriptors is a [`pair`](Self::pair). The chapter is
+/// [other descriptors](crate::manual::other_descriptors).
 ///
 /// ```no_run
 /// # use mainspring::{Adopted, Protocol, Reactor};

@@ -50,7 +50,9 @@
 //! | send one message to many? | [`Net::send_shared`]; [one message for many](manual::sharing_state#one-message-for-many) |
 //! | answer later? | [`Context::offload_held`], [`Answer::later`]; or keep the [`Key`], and [`Net::tell`](manual::sharing_state#telling-another-protocol-something) |
 //! | time a request out? | [`Context::set_frame_timeout`] until it is there, [`Context::set_deadline`] for all of it; [four time-outs](manual::timers_and_threads#four-time-outs-of-a-connection) |
-//! | stop on Ctrl-C? | [`Net::drain`] by a [`Remote`]; [going down](manual::serving#going-down) |
+//! | stop on Ctrl-C? | [`Net::drain`], by a [signal](manual::processes_and_signals#signals) (feature `signals`) or a [`Remote`]; [going down](manual::serving#going-down) |
+//! | run a command, and read what it prints? | [`Net::adopt`] its output; [a child](manual::processes_and_signals#a-child-its-output-and-its-end) |
+//! | read standard input, a pipe, a terminal, a socket that is open? | [`Net::adopt`]; [other descriptors](manual::other_descriptors) |
 //! | use several cores? | [one reactor in each thread](Reactor#in-several-threads) |
 //! | wait for two connections? | keep in the state what is still to come, or [`Net::tell`] who waits; [telling another protocol something](manual::sharing_state#telling-another-protocol-something) |
 //! | use a library that blocks? | [`Context::offload`], [`Net::lane`]; [work elsewhere](manual::blocking_work) |

@@ -159,7 +159,8 @@ pub enum Reason {
 }
 
 /// A connection that is one no more: [`Net::detach`](crate::Net::detach). Whoever goes on with it has to deliver `unread` before
-/// what it reads, and to send `unsent` before anything else. It does not block, as in the loop.
+/// what it reads, and to send `unsent` before anything else. It is still non-blocking. The chapter has
+/// [a program for each](crate::manual::other_descriptors#given-back).
 #[non_exhaustive]
 #[derive(Debug)]
 pub struct Detached {

@@ -1,5 +1,5 @@
 //! The signals that a program may wait for, by [`Net::on_signal`](crate::Net::on_signal) (signal(7)); and what they do by
-//! default. Feature `signals`, Unix.
+//! default. The chapter is [processes and signals](crate::manual::processes_and_signals). Feature `signals`, Unix.
 
 pub use signal_hook::consts::{
     SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,

@@ -27,17 +27,17 @@ use std::{
 /// [adopted](Self::adopt).
 impl<S> Net<'_, S> {
     /// Waits for a child to end, and then runs `then` with its exit status, once, between other callbacks. Also of one that has
-    /// ended already. As by [`Child::wait`] its standard input is closed, unless that was taken out before. It keeps [`run`](crate::Reactor::run) running. Its output may end before or after: a
-    /// grandchild may hold that open.
+    /// ended already. As by [`Child::wait`] its standard input is closed, unless that was taken out before. It keeps
+    /// [`run`](crate::Reactor::run) running. Its output may end before or after: a grandchild may hold that open.
     ///
     /// Closed before, by [`close`](Self::close), a drain or a shutdown, `then` is dropped uncalled and the child lives on; it is
     /// still reaped as long as the reactor turns.
     ///
-    /// Linux reports the end by a pidfd; where there is none (before 5.3, behind a filter that forbids it, on other systems) the child is
-    /// asked after 1 ms, then ever more seldom, at last ten times a second.
+    /// Linux reports the end by a pidfd; where there is none (before 5.3, behind a filter that forbids it, on other systems) the
+    /// child is asked after 1 ms, then ever more seldom, at last ten times a second.
     ///
     /// # Errors
-    /// `NotConnected` during a shutdown. `then` is given the error of waitpid(2): ECHILD where SIGCHLD is ignored, because the
+    /// `NotConnected` during a shutdown, `Unsupported` in a simulated world: the child lives on, and nobody reaps it. `then` is given the error of waitpid(2): ECHILD where SIGCHLD is ignored, because the
     /// kernel has forgotten the status.
     pub fn wait_child(
         &mut self,

@@ -36,7 +36,8 @@ use std::{
 /// In this order: [serving](#serving), [listening and connecting](#listening-and-connecting), [datagrams](#datagrams),
 /// [by key](#by-key),
 /// [between connections](#between-connections), [other protocols](#other-protocols), [timers](#timers),
-/// [the loop itself](#the-loop-itself), [work elsewhere](#work-elsewhere), [names](#names). The manual goes on with
+/// [the loop itself](#the-loop-itself), [work elsewhere](#work-elsewhere), [names](#names); and by features
+/// [children](#children), [signals](#signals). The manual goes on with
 /// [the loop](crate::manual::the_loop) and [sharing state](crate::manual::sharing_state).
 ///
 /// It never calls your code (but for [`Dispatcher::source`]): what you ask for happens after the callback that is running. By
@@ -108,14 +109,14 @@ impl<S> Net<'_, S> {
         key
     }
 
-    /// Takes over a stream that is open already: a socket of another library, a child's output, a pipe, a terminal, standard input. It is
-    /// a connection like one that was connected to: `connected` comes in the next turn, and everything else as ever. Of a
-    /// socket [`peer`](Self::peer) and [`local`](Self::local) are what they are, of everything else [`Address::Fd`]. It is
+    /// Takes over a stream that is open already: a socket of another library, a child's output, a pipe, a terminal, standard
+    /// input. It is a connection like one that was connected to: `connected` comes in the next turn, and everything else as
+    /// ever. Of a socket [`peer`](Self::peer) and [`local`](Self::local) are what they are, of everything else [`Address::Fd`]. It is
     /// made non-blocking and close-on-exec; its other options stay. The chapter is
     /// [other descriptors](crate::manual::other_descriptors).
     ///
-    /// What is no socket does not [linger](crate::manual::closing), but for a [pair](Adopted::pair) of pipes. C programs that embed us and do not ignore
-    /// SIGPIPE die of a write to a pipe that nobody reads (pipe(7)); Rust's ignore it.
+    /// What is no socket does not [linger](crate::manual::closing), but for a [pair](Adopted::pair) of pipes. C programs that
+    /// embed us and do not ignore SIGPIPE die of a write to a pipe that nobody reads (pipe(7)); Rust's ignore it.
     ///
     /// # Errors
     /// `InvalidInput` for what is no stream (a socket of packets, a directory), a descriptor that is not open for what it is

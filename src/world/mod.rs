@@ -40,8 +40,8 @@ pub enum Source<'a> {
     /// Anything that mio can register.
     Mio(&'a mut dyn mio::event::Source),
     /// A descriptor: a pipe, a terminal, a device, inotify, a socket of another library. It is made
-    /// non-blocking; a terminal that blocks is refused, because the shell shares it. One that the system cannot wait for (a plain file, /dev/null) is ready at once, and
-    /// reported once.
+    /// non-blocking; a terminal that blocks is refused, because the shell shares it. One that the system cannot wait for (a
+    /// plain file, /dev/null) is ready at once, and reported once.
     #[cfg(unix)]
     Fd(std::os::fd::BorrowedFd<'a>),
     /// Nothing that a system could report. It is told only what [`Net::want_readable`](crate::Net::want_readable) and

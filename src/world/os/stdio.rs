@@ -6,11 +6,12 @@ use std::io;
 /// # Standard input and output
 ///
 /// What these are is shared with the shell and with whoever comes after us, so nothing of it is changed: no `O_NONBLOCK`, no
-/// terminal setting; and it does not [linger](crate::manual::closing). A pipe, a FIFO and a terminal are opened anew through /proc (Linux), a regular file is
-/// duplicated, so that its offset stays everybody's, and read and written on the loop. Everything else, and everything
-/// where there is no /proc, is read or written by a thread of its own, which takes no more from it than one buffer of 64 KiB
-/// before that is consumed; a byte counts as written when the kernel has it. Such a thread ends with the process, or with its
-/// next read or write.
+/// terminal setting; and it does not [linger](crate::manual::closing). A pipe, a FIFO and a terminal are opened anew through
+/// /proc (Linux), a regular file is duplicated, so that its offset stays everybody's, and read and written on the loop.
+/// Everything else, and everything where there is no /proc, is read or written by a thread of its own, which takes no more
+/// from it than one buffer of 64 KiB before that is consumed; a byte counts as written when the kernel has it. Such a thread
+/// ends with the process, or with its next read or write. More has
+/// [the chapter](crate::manual::other_descriptors#standard-input-and-output).
 impl Adopted {
     /// Standard input, to be read.
     ///
