@@ -119,7 +119,7 @@ mod seldom;
 mod room;
 mod panics;
 mod text;
-#[cfg(all(unix, feature = "signals"))]
+#[cfg(all(unix, any(feature = "children", feature = "signals")))]
 pub mod signal;
 
 pub use address::{Address, Target};

@@ -1,17 +1,17 @@
-//! The signals that a program may wait for, by [`Net::on_signal`](crate::Net::on_signal) (signal(7)); and what they do by
-//! default. The chapter is [processes and signals](crate::manual::processes_and_signals). Feature `signals`, Unix.
+//! Signals by their names (signal(7)), for [`Net::on_signal`](crate::Net::on_signal) and
+//! [`Net::signal_child`](crate::Net::signal_child); and what they do by default. Features `signals` or `children`, Unix.
 
-pub use signal_hook::consts::{
-    SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
-    SIGWINCH,
+pub use libc::{
+    SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU,
+    SIGUSR1, SIGUSR2, SIGWINCH,
 };
-use std::io;
 
 /// Does what the signal would do if nobody had waited for it: most of them end the process, so that whoever started it sees by which
-/// signal it died; SIGTSTP stops it; SIGCHLD, SIGCONT and SIGWINCH do nothing.
+/// signal it died; SIGTSTP stops it; SIGCHLD, SIGCONT and SIGWINCH do nothing. Feature `signals`.
 ///
 /// # Errors
 /// For what is no signal.
-pub fn die_of(signal: i32) -> io::Result<()> {
+#[cfg(feature = "signals")]
+pub fn die_of(signal: i32) -> std::io::Result<()> {
     signal_hook::low_level::emulate_default_handler(signal)
 }

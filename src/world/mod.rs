@@ -33,7 +33,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-pub(crate) use transport::{Moved, Stream, Ways};
+pub(crate) use transport::{Moved, Stream, Ways, broken_pipe};
 
 /// Where a dispatcher's readiness comes from.
 pub enum Source<'a> {

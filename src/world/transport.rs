@@ -247,6 +247,14 @@ impl Stream {
     }
 }
 
+/// Nobody reads what is written.
+pub(crate) fn broken_pipe() -> io::Error {
+    #[cfg(unix)]
+    return io::Error::from_raw_os_error(libc::EPIPE);
+    #[cfg(not(unix))]
+    return io::ErrorKind::BrokenPipe.into();
+}
+
 /// Nobody listens there, and the system chose that very port to come from: TCP has connected the socket to itself (RFC 9293,
 /// 3.5, simultaneous open), and as long as it lives the server cannot listen.
 fn refuse_oneself(socket: &TcpStream, peer: SocketAddr) -> io::Result<()> {

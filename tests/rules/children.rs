@@ -1,7 +1,10 @@
 //! Children of the process: their ends, and signals to them.
 
 use crate::common::{is_alone, ms, turn, until};
-use mainspring::{Key, Reactor};
+use mainspring::{
+    Key, Reactor,
+    signal::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM},
+};
 use std::{
     io::{self, Read},
     os::unix::process::ExitStatusExt,
@@ -38,7 +41,7 @@ fn each_end_is_told_once_with_its_status_and_keeps_run_running_until_then() {
     codes.sort_unstable();
     assert_eq!(codes, [Some(0), Some(7)]);
     let key = key.expect("two were started");
-    assert!(!reactor.net().signal_child(key, 15) && !reactor.net().is_open(key));
+    assert!(!reactor.net().signal_child(key, SIGTERM) && !reactor.net().is_open(key));
 }
 
 #[test]
@@ -60,7 +63,7 @@ fn one_that_has_ended_before_is_told_too_even_if_it_was_reaped() {
 
 #[test]
 fn one_is_killed_at_its_deadline_and_may_stop_and_go_on_before() {
-    const STOP_CONT_KILL: [i32; 3] = [19, 18, 9];
+    const STOP_CONT_KILL: [i32; 3] = [SIGSTOP, SIGCONT, SIGKILL];
     let mut reactor = Reactor::new().expect("a selector");
     let mut ends = Ends::new();
     let mut child = shell("read line");
@@ -68,7 +71,7 @@ fn one_is_killed_at_its_deadline_and_may_stop_and_go_on_before() {
     let key = wait(&mut reactor, child);
     for signal in STOP_CONT_KILL {
         assert!(reactor.net().signal_child(key, signal));
-        if signal != 9 {
+        if signal != SIGKILL {
             turn(&mut reactor, &mut ends, ms(10));
             assert!(ends.is_empty());
         }
@@ -84,7 +87,7 @@ fn what_is_no_signal_is_sent_to_nobody() {
     assert!(
         !reactor.net().signal_child(key, 0) && !reactor.net().signal_child(key, 1_000) && !reactor.net().signal_child(key, -9)
     );
-    assert!(reactor.net().signal_child(key, 9));
+    assert!(reactor.net().signal_child(key, SIGKILL));
     reactor.run(&mut Ends::new()).expect("the selector works");
 }
 
@@ -97,7 +100,7 @@ fn closed_before_its_end_it_is_told_to_nobody_and_reaped_nevertheless() {
     let key = wait(&mut reactor, child);
     assert!(reactor.net().close(key));
     reactor.run(&mut ends).expect("the selector works"); // it does not keep it running any more
-    assert!(!reactor.net().signal_child(key, 9), "by key it is gone");
+    assert!(!reactor.net().signal_child(key, SIGKILL), "by key it is gone");
     drop(input);
     until(&mut reactor, &mut ends, |_| !is_there(pid));
     assert!(ends.is_empty());

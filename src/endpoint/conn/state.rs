@@ -168,7 +168,8 @@ impl Conn {
         let has_failed = self.write_error().is_some() || self.extra.as_ref().is_some_and(|extra| extra.lost_output.is_some());
         let has_producers = self.output.as_ref().is_some_and(|output| output.producers() > 0);
         let is_bound = self.mate().is_some() || self.is_saving() || has_producers;
-        self.is_talking() && !has_failed && !is_bound && self.stream.as_ref().is_some_and(Stream::detaches)
+        let is_known = !self.is(OWES_CONNECTED); // its protocol has been told of it
+        self.is_talking() && is_known && !has_failed && !is_bound && self.stream.as_ref().is_some_and(Stream::detaches)
     }
 
     /// Whom it is paired with.

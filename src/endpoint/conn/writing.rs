@@ -10,7 +10,7 @@ use crate::{
     panics::{Payload, guard},
     rate::Way,
     reason::{Fault, Reason},
-    world::{Moved, Stream},
+    world::{Moved, Stream, broken_pipe},
 };
 use std::{
     io::{self, IoSlice},
@@ -61,6 +61,8 @@ impl Conn {
         if self.takes_output() && !bytes.is_empty() {
             self.output(&mut cx.spares).push(bytes);
             self.queued_more(cx);
+        } else if self.writes_apart() && self.is(PEER_FIRST) && !bytes.is_empty() {
+            self.extra().lost_output.get_or_insert_with(broken_pipe); // they are lost as what was queued
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     sources::look,
 };
 use super::{
-    super::transport::{Moved, Transport, Ways, nothing_left},
+    super::transport::{Moved, Transport, Ways, broken_pipe, nothing_left},
     OsWorld,
     blocking::{ReadThread, WriteThread},
 };
@@ -135,7 +135,7 @@ impl Transport for SplitStream {
             #[cfg(unix)]
             Some(WriteHalf::Descriptor(end)) => Ok(Moved { bytes: end.write(&[IoSlice::new(bytes)])?, drained: false }),
             Some(WriteHalf::Blocking(thread)) => thread.send(bytes),
-            None => Err(io::ErrorKind::BrokenPipe.into()),
+            None => Err(broken_pipe()),
         }
     }
 
@@ -144,7 +144,7 @@ impl Transport for SplitStream {
             #[cfg(unix)]
             Some(WriteHalf::Descriptor(end)) => Ok(Moved { bytes: end.write(bytes)?, drained: false }),
             Some(WriteHalf::Blocking(thread)) => thread.send(bytes.first().map_or(&[][..], |slice| slice)),
-            None => Err(io::ErrorKind::BrokenPipe.into()),
+            None => Err(broken_pipe()),
         }
     }
 
@@ -156,7 +156,7 @@ impl Transport for SplitStream {
     fn take_error(&mut self) -> Option<io::Error> {
         match &self.writer {
             #[cfg(unix)]
-            Some(WriteHalf::Descriptor(end)) => end.is_broken().then(|| io::Error::from_raw_os_error(libc::EPIPE)),
+            Some(WriteHalf::Descriptor(end)) => end.is_broken().then(broken_pipe),
             _ => None,
         }
     }

@@ -4,7 +4,7 @@
 use super::{
     super::{
         Moved, Stream, TakenOver,
-        transport::{Transport, Ways, nothing_left},
+        transport::{Transport, Ways, broken_pipe, nothing_left},
     },
     EndId, Errno, HostId, SharedNetwork, SimStream, SimWorld,
 };
@@ -133,7 +133,7 @@ impl Transport for SimPipes {
     fn send_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<Moved> {
         match self.pipes.writer {
             Some(end) => self.pipes.network.borrow_mut().send(end, bytes).map_err(Errno::to_error),
-            None => Err(ErrorKind::BrokenPipe.into()),
+            None => Err(broken_pipe()),
         }
     }
 

@@ -264,6 +264,29 @@ fn one_of_a_pair_passes_on_what_its_reader_says() {
     }
 }
 
+/// What comes for it from its mate is lost, and so neither ends as if all had passed.
+#[test]
+fn what_a_pair_passes_on_to_a_broken_writer_is_lost() {
+    for (is_said, why) in [(true, BROKEN.to_owned()), (false, Reason::Eof.to_string())] {
+        let ((read, input), (output, write)) = (pipe(), pipe());
+        let mut guest = Guest::new(Adopted::pair(read, write), by_default);
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let socket = guest.reactor.net().adopt(ours, recorder(by_default)).expect("a stream");
+        guest.until(|journal| journal.of(socket).contains(&Call::Connected));
+        assert!(guest.reactor.net().pair(guest.key, socket));
+        drop(output);
+        settle(&mut guest.reactor, &mut guest.journal);
+        if is_said {
+            theirs.write_all(b"for nobody").expect("there is room");
+            settle(&mut guest.reactor, &mut guest.journal);
+        }
+        drop(input);
+        assert_eq!(guest.end(), why);
+        let other = end_of(&mut guest.reactor, &mut guest.journal, socket);
+        assert_eq!(other == Reason::Abort.to_string(), is_said, "{other}");
+    }
+}
+
 /// A writer that nobody reads any more ends by itself.
 #[test]
 fn what_is_only_written_to_ends_when_its_reader_has_gone() {
