@@ -105,8 +105,9 @@ impl Model {
         let conn = &self.conns[id];
         let is_bound = conn.mate.is_some() || conn.saving.is_some();
         let may_be_refused = is_bound || conn.has_produced || conn.has_sources || conn.is_lost || may_have_failed;
-        let must_be = was_open && conn.was_connected && !may_be_refused;
+        let must_be = was_open && conn.is_connected && !may_be_refused;
         promise!(self.story, answer || !must_be, "{id} could not be detached");
+        promise!(self.story, !answer || conn.is_connected, "{id} was detached before it was told that it is connected");
         promise!(self.story, !answer || (was_open && !is_bound), "{id} was detached, which could not be");
         if answer {
             self.figures.detached += 1;
