@@ -341,4 +341,29 @@ mutation 'a failed datagram is told as one to the peer' src/endpoint/datagrams/m
     'let to = to.filter(|_| !is_of_peer).or(self.peer.as_deref())' 'let to = self.peer.as_deref().or(to)'
 mutation 'a datagram socket that ends while sends are interrupted never does' src/endpoint/datagrams/mod.rs \
     'for _ in 0..2 * self.queue.len() {' 'while !self.queue.is_empty() {'
+mutation 'a writer that breaks ends its reader' src/endpoint/conn/writing.rs \
+    '        if self.is_open() && self.writes_apart() {
+            return' '        if false {
+            return'
+mutation 'what a broken writer has lost is no reason' src/endpoint/conn/writing.rs \
+    'if lost.is_some() {' 'if false {'
+mutation 'what a pair passes on to a broken writer is lost without a word' src/endpoint/conn/writing.rs \
+    '} else if self.writes_apart() && self.is(PEER_FIRST)' '} else if false'
+mutation 'descriptors linger' src/endpoint/conn/ending.rs \
+    'may_linger && self.stream.as_ref().is_some_and(Stream::lingers)' 'may_linger'
+mutation 'what was not delivered is not given back' src/endpoint/conn/ending.rs \
+    'detached.unread = self.held' 'let _ = self.held'
+mutation 'what was not sent is not given back' src/endpoint/conn/ending.rs \
+    'detached.unsent = self.output' 'let _ = self.output'
+mutation 'a duplicate keeps what was adopted registered' src/hub/adopting.rs \
+    '|world, stream| drop(world.detach(stream))' '|_, stream| drop(stream)'
+mutation 'a thread reads on before what it has read is consumed' src/world/os/blocking.rs \
+    'received.taken < received.bytes.len() && !received.is_over' 'false && received.is_over'
+mutation 'a byte counts as sent when a thread has it' src/world/os/blocking.rs \
+    '            self.0.changed.notify_one();
+        }
+        Err(ErrorKind::WouldBlock.into())' '            self.0.changed.notify_one();
+            return Ok(Moved { bytes: bytes.len().min(BYTES_MAX), drained: false });
+        }
+        Err(ErrorKind::WouldBlock.into())'
 exit $survived
