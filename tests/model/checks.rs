@@ -175,7 +175,7 @@ impl Model {
             let then = (**then).clone();
             let conn = &mut self.conns[id];
             conn.got += end;
-            (conn.skipped_to, conn.framing) = (conn.got, then);
+            (conn.skipped_to, conn.has_skipped, conn.framing) = (conn.got, true, then);
         }
     }
 
@@ -291,7 +291,7 @@ impl Model {
         let has_ended = other.is_half_closed || has_closed || has_given_up || has_passed_on || self.has_lost_writer(peer);
         promise!(self.story, is_right, "{id} was told the end, and misses {missing} bytes of {peer}");
         // The end of the frame that was refused was sent, and may not have come.
-        let may_still_skip = may_be_cut && conn.got == conn.skipped_to && conn.got > 0;
+        let may_still_skip = may_be_cut && conn.has_skipped && conn.got == conn.skipped_to;
         promise!(self.story, next == Next::Nothing || may_still_skip, "{id} was told the end before {next:?}");
         promise!(self.story, has_ended, "{id} was told the end, which {peer} did not say");
     }

@@ -214,6 +214,8 @@ pub(super) struct Conn {
     pub(super) came_back: usize,
     /// Where the last refused frame ends; it may not have come so far.
     pub(super) skipped_to: usize,
+    /// It did.
+    pub(super) has_skipped: bool,
     /// A frame was refused whose end only its framer could tell.
     pub(super) cannot_skip: bool,
 }
@@ -282,6 +284,7 @@ impl Conn {
             is_loose: false,
             came_back: 0,
             skipped_to: 0,
+            has_skipped: false,
             cannot_skip: false,
         }
     }
