@@ -16,13 +16,13 @@ impl Hub {
     pub(crate) fn adopt(&mut self, adopted: Adopted) -> io::Result<Key> {
         self.refuse_if_shut()?;
         let key = self.next_key()?;
-        let TakenOver { stream, peer, is_always_ready, unread } = self.cx.world.take_over(adopted, key.token())?;
+        let TakenOver { stream, peer, reads_at_once, unread } = self.cx.world.take_over(adopted, key.token())?;
         self.cx.forget_adopted = |world, stream| drop(world.detach(stream));
         log::debug!(target: "mainspring", "{key} {peer} adopted");
         let ways = stream.ways();
         let mut conn = Conn::new(key, Some(stream), peer, self.cx.world.now());
         conn.set(ESTABLISHED | OWES_CONNECTED | WRITABLE);
-        conn.set_if(READABLE, is_always_ready);
+        conn.set_if(READABLE, reads_at_once);
         conn.is_adopted = true;
         match ways {
             Ways::Both => {}

@@ -123,8 +123,8 @@ pub(crate) trait World {
 pub(crate) struct TakenOver {
     pub(crate) stream: Stream,
     pub(crate) peer: Address,
-    /// The selector does not know it: it is always ready to be read.
-    pub(crate) is_always_ready: bool,
+    /// It is to be read before the selector has said so.
+    pub(crate) reads_at_once: bool,
     pub(crate) unread: Vec<u8>,
 }
 

@@ -23,7 +23,7 @@ use std::{os::fd::OwnedFd, rc::Rc};
 impl OsWorld {
     pub(in super::super) fn take_over(&mut self, adopted: Adopted, token: usize) -> io::Result<TakenOver> {
         let Adopted { what, unread } = adopted;
-        let (stream, peer, is_always_ready) = match what {
+        let (stream, peer, reads_at_once) = match what {
             What::Socket(socket) => self.take_over_socket(socket, token)?,
             #[cfg(unix)]
             What::Descriptor(fd) => match std::fs::File::from(fd.try_clone()?).metadata()?.file_type() {
@@ -35,7 +35,7 @@ impl OsWorld {
             What::Simulated(_) => return Err(unsupported("a simulated socket is of another world")),
             What::Nothing => return Err(unsupported("it was taken over already")),
         };
-        Ok(TakenOver { stream, peer, is_always_ready, unread })
+        Ok(TakenOver { stream, peer, reads_at_once, unread })
     }
 
     fn take_over_socket(&mut self, socket: Socket, token: usize) -> io::Result<(Stream, Address, bool)> {
@@ -75,8 +75,8 @@ impl OsWorld {
     }
 }
 
-fn split((stream, is_always_ready): (SplitStream, bool), peer: Address) -> (Stream, Address, bool) {
-    (Stream::Dyn(Box::new(Box::new(stream))), peer, is_always_ready)
+fn split((stream, reads_at_once): (SplitStream, bool), peer: Address) -> (Stream, Address, bool) {
+    (Stream::Dyn(Box::new(Box::new(stream))), peer, reads_at_once)
 }
 
 fn unsupported(text: &str) -> io::Error {

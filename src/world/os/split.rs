@@ -57,7 +57,8 @@ enum WriteHalf {
 }
 
 impl SplitStream {
-    /// Registered; and whether it is always ready to be read, because the selector cannot wait for it.
+    /// Registered; and whether it is to be read before the selector has said so: because that cannot wait for it, or because it is a
+    /// FIFO that was opened anew, of which it does not say that the last writer had gone before (pipe(7)).
     pub(super) fn new(ends: Ends, world: &OsWorld, token: usize) -> io::Result<(Self, bool)> {
         let Ends { reader, writer, is_shared } = ends;
         let Some(ways) = Ways::of(reader.is_some(), writer.is_some()) else { return Err(nothing_left()) };
@@ -75,7 +76,7 @@ impl SplitStream {
             None => None,
         };
         #[cfg(unix)]
-        let reads_at_once = matches!(&this.reader, Some(ReadHalf::Descriptor(end)) if !end.kind.has_readiness);
+        let reads_at_once = matches!(&this.reader, Some(ReadHalf::Descriptor(end)) if is_shared || !end.kind.has_readiness);
         #[cfg(not(unix))]
         let reads_at_once = false;
         Ok((this, reads_at_once))

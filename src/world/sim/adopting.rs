@@ -73,7 +73,7 @@ impl SimWorld {
                 (Stream::Dyn(Box::new(Box::new(SimPipes { pipes, ways }))), peer)
             }
         };
-        Ok(TakenOver { stream, peer, is_always_ready: false, unread })
+        Ok(TakenOver { stream, peer, reads_at_once: false, unread })
     }
 
     fn take_over_ends(&self, network: &SharedNetwork, ends: &[EndId], token: usize) -> io::Result<Address> {

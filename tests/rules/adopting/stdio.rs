@@ -6,7 +6,7 @@ use crate::common::{
 };
 use mainspring::{Adopted, Config, Limit, Reason};
 use rustix::{
-    fs::{Mode, OFlags, open},
+    fs::{CWD, FileType, Mode, OFlags, mknodat, open},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     stdio::{dup2_stdin, dup2_stdout},
 };
@@ -319,6 +319,23 @@ fn an_input_that_is_closed_has_ended() {
         return;
     }
     assert_eq!(Guest::new(Adopted::stdin().expect("it is read"), by_default).end(), Reason::Eof.to_string());
+}
+
+/// Opened anew, it does not say that it has ended.
+#[test]
+fn a_fifo_whose_writer_has_come_and_gone_before_has_ended() {
+    if !is_alone("adopting::stdio::a_fifo_whose_writer_has_come_and_gone_before_has_ended", "") {
+        return;
+    }
+    let folder = Folder::new("fifo-before");
+    let path = folder.path("fifo");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+    let writer = File::options().read(true).write(true).open(&path).expect("Linux lets us");
+    let read = File::open(&path).expect("somebody may write");
+    drop(writer);
+    let _instead = Instead::of_input(&read);
+    let mut guest = Guest::new(Adopted::stdin().expect("it is read"), by_default);
+    assert_eq!((guest.end(), guest.journal.received()), (Reason::Eof.to_string(), Vec::new()));
 }
 
 /// What is opened anew has nothing to do with what others have, and is given back as any pipe.
