@@ -198,8 +198,8 @@ impl Drop for WriteThread {
 fn write_all(mut sink: Box<dyn Write + Send>, shared: &Shared<Written>, notifier: &Notifier) {
     loop {
         let mut written = shared.wait_while(|written| written.bytes.is_empty() && !written.is_over);
-        if written.is_over {
-            return;
+        if written.bytes.is_empty() {
+            return; // it is over; what was given before that is written once, as what an `Err` has left is
         }
         let bytes = std::mem::take(&mut written.bytes);
         drop(written);

@@ -293,6 +293,30 @@ fn a_thread_takes_no_more_than_a_buffer_before_that_is_consumed() {
     until(&mut reactor, &mut journal, |journal| journal.received().len() == sent - left);
 }
 
+/// As an `Err` writes once what is queued; only that the thread does it.
+#[test]
+fn the_last_words_that_a_thread_was_given_are_written() {
+    if !is_alone("adopting::stdio::the_last_words_that_a_thread_was_given_are_written", "") {
+        return;
+    }
+    for _ in 0..20 {
+        let (mut theirs, ours) = sockets();
+        let _instead = Instead::of_output(&ours);
+        let mut guest = Guest::new(Adopted::stdout().expect("it is written to"), |ctx, _, call| match call {
+            Call::Connected => {
+                ctx.send("sorry");
+                Err("on purpose".into())
+            }
+            _ => Ok(()),
+        });
+        guest.end();
+        theirs.set_read_timeout(Some(PATIENCE)).expect("setsockopt(2)");
+        let mut buf = [0; 5];
+        theirs.read_exact(&mut buf).expect("they come");
+        assert_eq!(&buf, b"sorry");
+    }
+}
+
 #[test]
 fn what_is_not_open_for_it_is_refused() {
     if !is_alone("adopting::stdio::what_is_not_open_for_it_is_refused", "") {
