@@ -65,6 +65,9 @@ impl<S, F: FnMut(&mut Net<'_, S>, &mut S, i32) + 'static> Dispatcher<S> for OnSi
 
     fn readable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Result<Drained, Fault> {
         for signal in self.signals.take() {
+            if !scope.net.is_open(scope.key) {
+                break; // what followed the one before has closed it
+            }
             let then = &mut self.then;
             scope.net.core.run_job("what follows a signal", state, |net, state| then(net, state, signal));
         }

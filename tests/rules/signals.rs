@@ -2,8 +2,8 @@
 
 use crate::common::{PATIENCE, ms, turn, until};
 use mainspring::{
-    Reactor,
-    signal::{SIGUSR1, SIGUSR2, SIGWINCH},
+    Key, Net, Reactor,
+    signal::{SIGALRM, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH},
 };
 use signal_hook::low_level::raise;
 use std::time::Duration;
@@ -79,6 +79,25 @@ fn it_stays_through_a_drain_and_a_panic_and_ends_with_a_shutdown() {
     until(&mut reactor, &mut told, |told| told.len() == 2);
     reactor.shutdown(&mut told);
     assert!(!reactor.net().is_open(key));
+}
+
+/// Both have come before it is told of one.
+#[test]
+fn closed_by_one_signal_it_is_not_told_of_the_next() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut told = Told::new();
+    let close = |net: &mut Net<'_, Told>, told: &mut Told, signal| {
+        told.push(signal);
+        let keys: Vec<Key> = net.connections().into_iter().map(|connection| connection.key).collect();
+        assert!(keys.into_iter().all(|key| net.close(key)));
+    };
+    reactor.net().on_signal(&[SIGALRM, SIGHUP], close).expect("a signal");
+    for signal in [SIGALRM, SIGHUP] {
+        raise(signal).expect("a signal");
+    }
+    until(&mut reactor, &mut told, |told| !told.is_empty());
+    turn(&mut reactor, &mut told, ms(5));
+    assert_eq!(told.len(), 1, "{told:?}");
 }
 
 #[cfg(feature = "sim")]
