@@ -1,5 +1,5 @@
-//! Signals by their names (signal(7)), for [`Net::on_signal`](crate::Net::on_signal) and
-//! [`Net::signal_child`](crate::Net::signal_child); and what they do by default. Features `signals` or `children`, Unix.
+//! Signals by their names (signal(7)), for `Net::on_signal` and `Net::signal_child`; and what they do by default. The chapter is
+//! [processes and signals](crate::manual::processes_and_signals). Features `signals` or `children`, Unix.
 
 pub use libc::{
     SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU,
