@@ -37,8 +37,8 @@ impl<S> Net<'_, S> {
     /// child is asked after 1 ms, then ever more seldom, at last ten times a second.
     ///
     /// # Errors
-    /// `NotConnected` during a shutdown, `Unsupported` in a simulated world: the child lives on, and nobody reaps it. `then` is given the error of waitpid(2): ECHILD where SIGCHLD is ignored, because the
-    /// kernel has forgotten the status.
+    /// `NotConnected` during a shutdown, `Unsupported` in a simulated world: the child lives on, and nobody reaps it. `then` is
+    /// given the error of waitpid(2): ECHILD where SIGCHLD is ignored, because the kernel has forgotten the status.
     pub fn wait_child(
         &mut self,
         child: Child,
@@ -61,6 +61,7 @@ pub(super) type Ends<S> = Table<Key, ThenEnded<S>>;
 
 impl<S> Core<S> {
     fn wait_child(&mut self, child: Child, then: ThenEnded<S>) -> io::Result<Key> {
+        self.hub.refuse_if_shut()?;
         let key = self.watch_child(Waiting::new(child))?;
         self.ends_of_children.get_or_insert_with(Table::default).put(key, then);
         Ok(key)
@@ -68,7 +69,8 @@ impl<S> Core<S> {
 
     fn watch_child(&mut self, waiting: Waiting) -> io::Result<Key> {
         let is_asked = waiting.is_asked();
-        let key = self.watch(Box::new(waiting))?;
+        let key = self.hub.watch(waiting.source())?;
+        self.keep_dispatcher(key, Box::new(waiting));
         if is_asked {
             self.hub.dispatcher_wants(key, READABLE);
         }
@@ -98,6 +100,8 @@ struct Waiting {
     /// Readable when it has ended (pidfd_open(2)). Nothing: it is asked now and then.
     #[cfg(target_os = "linux")]
     pidfd: Option<OwnedFd>,
+    /// Nobody is to be told of its end any more: it is only reaped.
+    is_orphan: bool,
 }
 
 impl Waiting {
@@ -111,6 +115,7 @@ impl Waiting {
                 _ => None,
             },
             child: Some(child),
+            is_orphan: false,
         }
     }
 
@@ -166,14 +171,15 @@ impl<S> Dispatcher<S> for Waiting {
     fn closed(&mut self, scope: &mut Scope<'_, S>, _: &mut S, _: Reason) {
         let core = &mut *scope.net.core;
         discard("what was to follow a child's end", core.take_end(scope.key));
-        if self.child.is_none() {
-            return;
+        if self.child.is_none() || self.is_orphan {
+            return; // only a shutdown ends an orphan: nobody reaps it any more
         }
-        // It lives on, and is to be reaped; during a shutdown nobody does that any more.
+        // It lives on, and is to be reaped; also if a drain's grace is over, and nothing else is opened any more.
         let orphan = Self {
             child: self.child.take(),
             #[cfg(target_os = "linux")]
             pidfd: self.pidfd.take(),
+            is_orphan: true,
         };
         if let Ok(key) = core.watch_child(orphan) {
             core.hub.keep_in_background(key);
@@ -201,6 +207,7 @@ mod tests {
             child: Some(child),
             #[cfg(target_os = "linux")]
             pidfd: None,
+            is_orphan: false,
         };
         let key = net.core.watch_child(waiting).expect("it may be waited for");
         let then: ThenEnded<Vec<ExitStatus>> = Box::new(|_, ended, status| ended.push(status.expect("a status")));

@@ -169,6 +169,7 @@ impl<S> Dispatchers<S> {
 
 impl<S> Core<S> {
     pub(super) fn watch(&mut self, mut dispatcher: Box<dyn AnyDispatcher<S>>) -> io::Result<Key> {
+        self.hub.refuse_if_shut()?;
         let key = self.hub.watch(dispatcher.source())?;
         self.keep_dispatcher(key, dispatcher);
         Ok(key)

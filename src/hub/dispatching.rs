@@ -8,7 +8,6 @@ use std::io;
 
 impl Hub {
     pub(crate) fn watch(&mut self, source: Source<'_>) -> io::Result<Key> {
-        self.refuse_if_shut()?;
         let key = self.next_key()?;
         let dispatching = match source {
             Source::Nothing => Dispatching::of_nothing(key),

@@ -99,7 +99,7 @@ impl Hub {
         self.slots.next_key().ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, "all slots of this reactor are taken"))
     }
 
-    fn refuse_if_shut(&self) -> io::Result<()> {
+    pub(crate) fn refuse_if_shut(&self) -> io::Result<()> {
         if !self.cx.is_shut {
             return Ok(());
         }

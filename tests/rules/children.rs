@@ -2,12 +2,12 @@
 
 use crate::common::{is_alone, ms, turn, until};
 use mainspring::{
-    Key, Reactor,
+    Context, Key, Outcome, Protocol, Reactor,
     signal::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM},
 };
 use std::{
     io::{self, Read},
-    os::unix::process::ExitStatusExt,
+    os::unix::{net::UnixStream, process::ExitStatusExt},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -21,6 +21,15 @@ fn shell(script: &str) -> Child {
 
 fn wait(reactor: &mut Reactor<Ends>, child: Child) -> Key {
     reactor.net().wait_child(child, |_, ends, status| ends.push(status)).expect("it may be waited for")
+}
+
+/// Through a drain, until its grace is over.
+struct Stays;
+
+impl Protocol<Ends> for Stays {
+    fn draining(&mut self, _: &mut Context<'_, Ends>, _: &mut Ends) -> Outcome {
+        Ok(())
+    }
 }
 
 fn is_there(pid: u32) -> bool {
@@ -125,6 +134,43 @@ fn a_drain_and_a_shutdown_do_not_wait_for_it() {
         assert!(refused.is_ok(), "the reactor may be used again");
         drop(input);
         reactor.run(&mut ends).expect("the selector works");
+    }
+}
+
+/// Nothing is opened any more then, but the reactor may be used again.
+#[test]
+fn one_that_outlives_a_drain_and_its_grace_is_reaped_nevertheless() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut ends = Ends::new();
+    let mut child = shell("read line");
+    let (input, pid) = (child.stdin.take(), child.id());
+    wait(&mut reactor, child);
+    let (ours, _theirs) = UnixStream::pair().expect("a pair");
+    reactor.net().adopt(ours, Stays).expect("a stream");
+    reactor.net().drain(Duration::ZERO);
+    reactor.run(&mut ends).expect("the selector works");
+    assert_eq!(reactor.stats().undrained, 1, "the grace was over");
+    drop(input);
+    until(&mut reactor, &mut ends, |_| !is_there(pid));
+    assert!(ends.is_empty());
+}
+
+/// The reactor is empty then.
+#[test]
+fn an_orphan_ends_with_a_shutdown() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut ends = Ends::new();
+    for closes_first in [true, false] {
+        let mut child = shell("read line");
+        let _input = child.stdin.take();
+        let key = wait(&mut reactor, child);
+        if closes_first {
+            reactor.net().close(key);
+            turn(&mut reactor, &mut ends, ms(1));
+            assert_eq!(reactor.net().connections().len(), 1, "it is waited for");
+        }
+        reactor.shutdown(&mut ends);
+        assert!(reactor.net().connections().is_empty());
     }
 }
 
