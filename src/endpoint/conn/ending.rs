@@ -266,6 +266,9 @@ impl Conn {
             stream.abort();
         }
         if self.is_adopted {
+            if !is_cut {
+                self.send_fin(); // closing it is no end for the peer while somebody has a duplicate
+            }
             if let Some(stream) = self.stream.take() {
                 (cx.forget_adopted)(&mut *cx.world, stream);
             }

@@ -1,7 +1,9 @@
 //! Whatever has bytes is a connection.
 
 use super::{Guest, child, end_of, ends, is_nonblocking, pipe};
-use crate::common::{Call, Folder, Journal, assert_sleeps, by_default, count, lines, ms, quiet, recorder, settle, turn, until};
+use crate::common::{
+    Call, Folder, Journal, PATIENCE, assert_sleeps, by_default, count, lines, ms, quiet, recorder, settle, turn, until,
+};
 use mainspring::{Adopted, Reactor, Reason, Terminator};
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, mknodat, open},
@@ -11,7 +13,7 @@ use rustix::{
 use std::{
     fs::File,
     io::{Read, Seek, SeekFrom, Write},
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
@@ -357,6 +359,38 @@ fn the_same_pipe_is_adopted_twice() {
     assert_eq!(end_of(&mut one.reactor, &mut one.journal, other), Reason::Eof.to_string());
     assert_eq!(one.end(), Reason::Eof.to_string());
     assert_eq!(one.journal.received(), (0..100).collect::<Vec<u8>>());
+}
+
+/// Closing ours is not enough for that.
+#[test]
+fn the_peer_of_what_others_keep_a_duplicate_of_is_told_its_end() {
+    for peer_ends_first in [true, false] {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let kept = ours.try_clone().expect("a descriptor");
+        if peer_ends_first {
+            theirs.shutdown(Shutdown::Write).expect("it is connected");
+        }
+        let mut guest = Guest::new(ours, |ctx, _, call| {
+            match call {
+                Call::Connected => {
+                    ctx.send("all");
+                }
+                Call::Received(_) => return Err("on purpose".into()),
+                Call::Eof(_) => ctx.close(),
+                _ => {}
+            }
+            Ok(())
+        });
+        if !peer_ends_first {
+            theirs.write_all(b"?").expect("there is room");
+        }
+        guest.end();
+        theirs.set_read_timeout(Some(PATIENCE)).expect("setsockopt(2)");
+        let mut all = String::new();
+        theirs.read_to_string(&mut all).expect("it ends");
+        assert_eq!(all, "all");
+        drop(kept);
+    }
 }
 
 /// epoll(7) keeps what it was told of an open file until the last duplicate is gone.
