@@ -151,8 +151,9 @@ impl<S> Net<'_, S> {
     /// that were sent and have not left. Nothing is closed and nothing lost; its timers and offloaded work die as at any
     /// end. Of a connection that was accepted too.
     ///
-    /// `false`, and nothing is done: it is not open, not connected yet, or it has failed; a [producer](Link::produce) is queued,
-    /// it is one of a [pair](Self::pair), it is being [saved](Context::save); or a thread reads or writes it ([`Adopted::stdin`]).
+    /// `false`, and nothing is done: it is not open, its `connected` has not run, or it has failed; a [producer](Link::produce) is
+    /// queued, it is one of a [pair](Self::pair), it is being [saved](Context::save); or a thread reads or writes it
+    /// ([`Adopted::stdin`]).
     pub fn detach(&mut self, key: Key) -> bool {
         self.core.hub.detach(key)
     }
