@@ -6,7 +6,7 @@ mod common;
 use chrono::Local;
 use common::{Failure, arguments, exit, misused, unwritten};
 use mainspring::{
-    Adopted, Context, Fault, Key, Net, Outcome, Protocol, Reactor, Reason, Step, Terminator,
+    Adopted, Config, Context, Fault, Key, Net, Outcome, Protocol, Reactor, Reason, Step, Terminator,
     signal::{SIGINT, SIGTERM},
 };
 use std::{
@@ -34,6 +34,12 @@ const LINE_MAX: usize = 64 << 10;
 
 /// For whoever holds the outputs open after the command has ended: half of it to print what was there, half of it for more.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whoever reads our output may take his time, and loses nothing by that: an end waits for him. The outputs are held back meanwhile,
+/// so what waits is little.
+fn patient() -> Config {
+    Config::new().linger_max(Duration::MAX).output_limits(16 << 10, 64 << 10, usize::MAX)
+}
 
 /// What the program has one of; every callback is lent it.
 struct Run {
@@ -110,9 +116,11 @@ impl Protocol<Run> for Output {
     }
 
     fn closed(&mut self, ctx: &mut Context<'_, Run>, run: &mut Run, why: Reason) {
-        match why {
-            Reason::Detached(rest) if !rest.unread.is_empty() => self.print(ctx, run, &rest.unread),
-            _ => {}
+        if let Reason::Detached(rest) = why {
+            // Of whoever writes faster than is printed it is more than a line.
+            for line in rest.unread.split_inclusive(|byte| *byte == b'\n') {
+                self.print(ctx, run, line.strip_suffix(b"\n").unwrap_or(line));
+            }
         }
         run.outputs.retain(|&output| output != ctx.key);
         run.finish_if_over(&mut ctx.net);
@@ -146,7 +154,7 @@ fn start(mut command: impl Iterator<Item = OsString>) -> Result<Child, Failure> 
 /// The command, and what becomes of it.
 fn run() -> Result<u8, Failure> {
     let Some(mut given) = arguments(HELP, usize::MAX, &[])? else { return Ok(0) };
-    let mut reactor = Reactor::new()?;
+    let mut reactor = Reactor::with_config(patient())?;
     let mut net = reactor.net();
     let printer = net.adopt(Adopted::stdout()?, Printer)?;
     let mut child = start(std::iter::from_fn(|| given.word()))?;

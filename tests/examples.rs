@@ -2835,6 +2835,17 @@ mod lines {
         assert!(Command::new("kill").arg(sleeper).status().expect("a program").success(), "it sleeps still");
     }
 
+    /// It is cut off amid what it writes, and what came before is lines like all others.
+    #[test]
+    fn of_who_writes_on_after_the_command_each_line_is_marked() {
+        for word in ["y", ""] {
+            let (status, told, _) = lines(&["sh", "-c", &format!("yes '{word}' &")]).end();
+            assert_eq!(status.code(), Some(0));
+            let marked = format!("out  {word}");
+            assert!(told.len() > 1_000 && told.iter().all(|line| line.get(13..) == Some(&*marked)), "{:?}", told.last());
+        }
+    }
+
     #[test]
     fn a_signal_is_the_commands_affair() {
         for (signal, code) in [("-INT", 5), ("-TERM", 6)] {
