@@ -348,7 +348,7 @@ mutation 'a writer that breaks ends its reader' src/endpoint/conn/writing.rs \
 mutation 'what a broken writer has lost is no reason' src/endpoint/conn/writing.rs \
     'if lost.is_some() {' 'if false {'
 mutation 'what a pair passes on to a broken writer is lost without a word' src/endpoint/conn/writing.rs \
-    '} else if self.writes_apart() && self.is(PEER_FIRST)' '} else if false'
+    '} else if self.has_lost_writer()' '} else if false'
 mutation 'descriptors linger' src/endpoint/conn/ending.rs \
     'may_linger && self.stream.as_ref().is_some_and(Stream::lingers)' 'may_linger'
 mutation 'what was not delivered is not given back' src/endpoint/conn/ending.rs \

@@ -109,6 +109,8 @@ mod reason;
 mod names;
 mod address;
 mod adopted;
+#[cfg(feature = "sim")]
+mod parked;
 mod services;
 mod flags;
 mod hold;

@@ -20,6 +20,10 @@ impl Hub {
         self.cx.forget_adopted = |world, stream| drop(world.detach(stream));
         log::debug!(target: "mainspring", "{key} {peer} adopted");
         let ways = stream.ways();
+        if ways == Ways::Out && !unread.is_empty() {
+            let text = "what is only written to is never read: there is nobody for what was read of it before";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let mut conn = Conn::new(key, Some(stream), peer, self.cx.world.now());
         conn.set(ESTABLISHED | OWES_CONNECTED | WRITABLE);
         conn.set_if(READABLE, reads_at_once);

@@ -106,6 +106,9 @@ impl Hub {
             None => Some(all.len()), // nobody is to have it any more
         };
         input.consume(taken.unwrap_or(all.len()));
+        if self.find_open(to).is_some_and(Conn::has_lost_writer) {
+            self.lend(from, |conn, cx| conn.set_paused(PAUSED, true, cx)); // more of it would be lost too
+        }
         if taken.is_none() {
             // It breaks off, and its mate with it: nothing is passed on behind this, and no end.
             self.lend(from, Conn::end_lost_now);

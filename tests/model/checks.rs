@@ -286,7 +286,8 @@ impl Model {
         // One that is made or asked to end while its addresses race, or races too long, lets go of their sockets at once,
         // before `closed`.
         let is_too_late = other.gives_up_at.is_some_and(|at| now >= at);
-        let is_too_late = is_too_late || self.places[other.host].was_drained; // its grace may be over
+        let was_drained = self.places.get(other.host).is_some_and(|place| place.was_drained);
+        let is_too_late = is_too_late || was_drained; // its grace may be over
         let has_given_up = !other.was_connected && (other.must.is_some() || other.is_closing || is_too_late);
         let has_closed = other.closed.is_some() && !other.is_detached;
         let has_ended = other.is_half_closed || has_closed || has_given_up || has_passed_on || self.has_lost_writer(peer);

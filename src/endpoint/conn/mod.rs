@@ -108,7 +108,9 @@ pub(crate) struct Extra {
     pub(crate) timers: u32,
     /// What the first failed write said.
     pub(crate) write_error: Option<io::Error>,
-    /// The same of a stream whose directions are apart: it is read on, and this is its reason if it ends cleanly.
+    /// Of a stream whose directions are apart: nobody reads what it writes any more. It is read on; `write_error` is of the others.
+    pub(crate) has_lost_writer: bool,
+    /// What was lost with that, which is its reason if it ends cleanly otherwise.
     pub(crate) lost_output: Option<io::Error>,
     /// It ends by being given back: what it has is kept for that. Named by who asks for it, so that a program that never does links
     /// nothing of it.
@@ -150,6 +152,7 @@ impl Default for Extra {
             drains_at: 0,
             timers: NO_TIMER,
             write_error: None,
+            has_lost_writer: false,
             lost_output: None,
             hand_over: None,
             unheard: 0,
@@ -186,7 +189,7 @@ impl Extra {
             && self.drains_at == 0
             && self.timers == NO_TIMER
             && self.write_error.is_none()
-            && self.lost_output.is_none()
+            && !self.has_lost_writer
             && self.hand_over.is_none()
             && self.connecting.is_none()
             && self.ties.is_none()

@@ -133,7 +133,7 @@ impl Conn {
         let is_amid_frame = self.framing.is_amid(0) || self.framing.is_skipping() || self.is_amid_stream();
         let is_amid_input = self.has_unread() || self.held.is_some() || is_amid_frame;
         // One who has only finished asking waits for the answer.
-        let has_one_end = self.ways() == Ways::Both && self.is(EOF_TOLD) != self.is(FIN_ASKED);
+        let has_one_end = self.ways() == Ways::Both && !self.has_lost_writer() && self.is(EOF_TOLD) != self.is(FIN_ASKED);
         self.is_talking()
             && !waits
             && !is_amid_input
@@ -157,6 +157,11 @@ impl Conn {
     /// A write that fails says nothing of what can still be read.
     pub(super) fn writes_apart(&self) -> bool {
         self.stream.as_ref().is_some_and(Stream::writes_apart)
+    }
+
+    /// Nobody reads what it writes any more; it is read on.
+    pub(crate) fn has_lost_writer(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.has_lost_writer)
     }
 
     pub(crate) fn is_detaching(&self) -> bool {

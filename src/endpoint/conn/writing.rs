@@ -61,7 +61,7 @@ impl Conn {
         if self.takes_output() && !bytes.is_empty() {
             self.output(&mut cx.spares).push(bytes);
             self.queued_more(cx);
-        } else if self.writes_apart() && self.is(PEER_FIRST) && !bytes.is_empty() {
+        } else if self.has_lost_writer() && !bytes.is_empty() {
             self.extra().lost_output.get_or_insert_with(broken_pipe); // they are lost as what was queued
         }
     }
@@ -363,8 +363,10 @@ impl Conn {
         if let Some(stream) = &mut self.stream {
             let _ = stream.shutdown_write(); // it is broken
         }
+        let extra = self.extra();
+        extra.has_lost_writer = true;
         if lost.is_some() {
-            self.extra().lost_output = lost;
+            extra.lost_output = lost;
         }
         self.look_at_marks(cx);
         self.touch(cx);

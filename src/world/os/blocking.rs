@@ -56,7 +56,7 @@ impl<T> Shared<T> {
 }
 
 fn start(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new().name("mainspring-end".into()).spawn(run).map(drop)
+    thread::Builder::new().name("mainspring-io".into()).spawn(run).map(drop)
 }
 
 pub(super) struct ReadThread(Arc<Shared<Received>>);

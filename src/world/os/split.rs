@@ -63,16 +63,17 @@ impl SplitStream {
         let Ends { reader, writer, is_shared } = ends;
         let Some(ways) = Ways::of(reader.is_some(), writer.is_some()) else { return Err(nothing_left()) };
         let mut this = Self { reader: None, writer: None, ways, is_shared };
-        this.reader = match reader {
-            #[cfg(unix)]
-            Some(Reader::Descriptor(fd)) => Some(ReadHalf::Descriptor(ReadEnd::new(fd, is_shared, world.registration(token))?)),
-            Some(Reader::Blocking(source)) => Some(ReadHalf::Blocking(ReadThread::start(source, world.notifier(token)?)?)),
-            None => None,
-        };
         this.writer = match writer {
             #[cfg(unix)]
             Some(Writer::Descriptor(fd)) => Some(WriteHalf::Descriptor(WriteEnd::new(fd, is_shared, world.registration(token))?)),
             Some(Writer::Blocking(sink)) => Some(WriteHalf::Blocking(WriteThread::start(sink, world.notifier(token)?)?)),
+            None => None,
+        };
+        // The last, because its thread begins to take what is not ours alone.
+        this.reader = match reader {
+            #[cfg(unix)]
+            Some(Reader::Descriptor(fd)) => Some(ReadHalf::Descriptor(ReadEnd::new(fd, is_shared, world.registration(token))?)),
+            Some(Reader::Blocking(source)) => Some(ReadHalf::Blocking(ReadThread::start(source, world.notifier(token)?)?)),
             None => None,
         };
         #[cfg(unix)]

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     address::Address,
-    adopted::{Adopted, Parked, What},
+    adopted::{Adopted, What},
+    parked::Parked,
 };
 use std::{
     io::{self, ErrorKind, IoSlice},

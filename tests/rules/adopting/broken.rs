@@ -2,7 +2,7 @@
 
 use super::{BROKEN, Guest, end_of, ends, pipe, shell};
 use crate::common::{Call, Ctx, Journal, assert_sleeps, by_default, count, is_alone, recorder, settle, until_net};
-use mainspring::{Adopted, Outcome, Reason};
+use mainspring::{Adopted, Outcome, Reactor, Reason};
 use std::{
     fs::File,
     io::{Read, Write},
@@ -285,6 +285,51 @@ fn what_a_pair_passes_on_to_a_broken_writer_is_lost() {
         let other = end_of(&mut guest.reactor, &mut guest.journal, socket);
         assert_eq!(other == Reason::Abort.to_string(), is_said, "{other}");
     }
+}
+
+/// What comes for it without an end would be thrown away without one.
+#[test]
+fn one_whose_mate_has_lost_its_writer_is_read_no_more() {
+    let ((read, _input), (output, write)) = (pipe(), pipe());
+    let mut guest = Guest::new(Adopted::pair(read, write), by_default);
+    let zeros = File::open("/dev/zero").expect("null(4)");
+    let source = guest.reactor.net().adopt(Adopted::reader(zeros), recorder(by_default)).expect("a stream");
+    guest.until(|journal| journal.of(source).contains(&Call::Connected));
+    assert!(guest.reactor.net().pair(guest.key, source));
+    guest.turn();
+    drop(output);
+    settle(&mut guest.reactor, &mut guest.journal);
+    let read = |reactor: &mut Reactor<Journal>| {
+        let all = reactor.net().connections();
+        all.iter().find(|one| one.key == source).map_or(0, |one| one.bytes_in)
+    };
+    let before = read(&mut guest.reactor);
+    settle(&mut guest.reactor, &mut guest.journal);
+    assert_eq!(read(&mut guest.reactor), before);
+}
+
+/// Nothing was asked, so there is no answer to be waited for.
+#[test]
+fn a_drain_does_not_wait_for_who_has_lost_its_writer() {
+    let ((read, _input), (output, write)) = (pipe(), pipe());
+    let mut guest = Guest::new(Adopted::pair(read, write), |ctx, journal, call| {
+        if *call == Call::Draining {
+            ctx.close_when_quiet();
+        }
+        by_default(ctx, journal, call)
+    });
+    drop(output);
+    settle(&mut guest.reactor, &mut guest.journal);
+    guest.reactor.net().drain(2 * crate::common::PATIENCE);
+    assert_eq!(guest.end(), Reason::Eof.to_string(), "it was the other side that ended first");
+}
+
+#[test]
+fn what_was_read_of_what_is_never_read_is_refused() {
+    let (_read, write) = pipe();
+    let mut reactor = Reactor::new().expect("a selector");
+    let refused = reactor.net().adopt(Adopted::writer(write).unread("of whom?"), recorder(by_default));
+    assert_eq!(refused.expect_err("nobody could be given it").kind(), std::io::ErrorKind::InvalidInput);
 }
 
 /// A writer that nobody reads any more ends by itself.

@@ -64,7 +64,7 @@ fn refused(folder: &Folder) -> Vec<(&'static str, Adopted, ErrorKind, &'static s
     vec![
         ("a write end as reader", Adopted::reader(pipe().1), InvalidInput, NOT_READ),
         ("a read end as writer", Adopted::writer(pipe().0), InvalidInput, NOT_WRITTEN),
-        ("a pair in the wrong order", Adopted::pair(pipe().1, pipe().0), InvalidInput, NOT_READ),
+        ("a pair in the wrong order", Adopted::pair(pipe().1, pipe().0), InvalidInput, NOT_WRITTEN),
         ("a pair of read ends", writes(pipe().0), InvalidInput, NOT_WRITTEN),
         ("a file that is written", Adopted::reader(opened("/dev/null", true)), InvalidInput, NOT_READ),
         ("a file that is read", Adopted::writer(opened("Cargo.toml", false)), InvalidInput, NOT_WRITTEN),
