@@ -213,7 +213,9 @@ impl Model {
             return self.look_at_save_at_rest(id, unread);
         }
         let conn = &self.conns[id];
-        let is_known = !conn.is_loose && !other_is_muddled;
+        // Who would pass it on to somebody that nobody reads is paused.
+        let is_in_vain = conn.mate.is_some_and(|mate| self.has_lost_writer(mate));
+        let is_known = !conn.is_loose && !other_is_muddled && !is_in_vain;
         if !conn.has_eof && is_known {
             let other = &self.conns[peer];
             let rest = &other.sent[conn.got..];
