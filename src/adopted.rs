@@ -171,6 +171,38 @@ impl From<OwnedFd> for Adopted {
     }
 }
 
+/// A socket that the program, or whoever has started it, has opened itself, and that listens: for
+/// [`Net::listen_on`](crate::Net::listen_on). Made from a [`std::net::TcpListener`], a
+/// [`std::os::unix::net::UnixListener`], or a [`socket2::Socket`].
+#[derive(Debug)]
+pub struct AdoptedListener(pub(crate) Socket);
+
+impl From<std::net::TcpListener> for AdoptedListener {
+    fn from(socket: std::net::TcpListener) -> Self {
+        Self(socket.into())
+    }
+}
+
+#[cfg(unix)]
+impl From<std::os::unix::net::UnixListener> for AdoptedListener {
+    fn from(socket: std::os::unix::net::UnixListener) -> Self {
+        Self(OwnedFd::from(socket).into())
+    }
+}
+
+impl From<Socket> for AdoptedListener {
+    fn from(socket: Socket) -> Self {
+        Self(socket)
+    }
+}
+
+#[cfg(unix)]
+impl From<OwnedFd> for AdoptedListener {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd.into())
+    }
+}
+
 impl fmt::Debug for Adopted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.what {

@@ -40,6 +40,7 @@ pub struct Config {
     pub(crate) panics: Panics,
     pub(crate) watchdog: Option<Duration>,
     pub(crate) spin: Duration,
+    pub(crate) sendfile: bool,
 }
 
 /// The least that is worth a system call.
@@ -127,6 +128,8 @@ impl Default for Config {
             watchdog: None,
             // A sleeping loop costs nothing; a spinning one a whole core.
             spin: Duration::ZERO,
+            // A signal kills who does not ignore it.
+            sendfile: false,
         }
     }
 }
@@ -342,6 +345,15 @@ impl Config {
     #[must_use]
     pub fn spin(mut self, most: Duration) -> Self {
         self.spin = most;
+        self
+    }
+
+    /// Files that are [sent](crate::Link::send_file) are read by the kernel itself (sendfile(2); Linux, on TCP and Unix sockets): for
+    /// large ones a third of the processor time. Default: off, because sendfile(2) on a connection that is lost raises SIGPIPE, which
+    /// kills a C program that embeds us and does not ignore it; Rust's programs ignore it.
+    #[must_use]
+    pub fn sendfile(mut self, on: bool) -> Self {
+        self.sendfile = on;
         self
     }
 

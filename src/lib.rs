@@ -125,7 +125,7 @@ mod text;
 pub mod signal;
 
 pub use address::{Address, Target};
-pub use adopted::Adopted;
+pub use adopted::{Adopted, AdoptedListener};
 pub use bind::{Bind, Full};
 pub use config::{Config, Panics};
 pub use connect::Connect;

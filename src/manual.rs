@@ -3,6 +3,8 @@
 //! | chapter | says |
 //! |---|---|
 //! | [the loop](the_loop) | what a turn does in which order, when it ends, how to embed it |
+//! | [embedding] | the loop inside of another: a descriptor, a deadline, a turn |
+//! | [restarting] | a new program in the place of the old one, and nobody is lost |
 //! | [protocols] | what is called when, connecting, refusing, upgrading, your own sources |
 //! | [connecting] | names, services, several addresses at once, time-outs |
 //! | [datagrams] | UDP, Unix datagrams and others: what comes, what fails, what waits |
@@ -32,6 +34,8 @@ macro_rules! links {
     () => {
         "\
 [the loop]: crate::manual::the_loop
+[embedding]: crate::manual::embedding
+[restarting]: crate::manual::restarting
 [protocols]: crate::manual::protocols
 [connecting]: crate::manual::connecting
 [datagrams]: crate::manual::datagrams
@@ -118,6 +122,12 @@ macro_rules! links_without_testing {
 #[doc = links!()]
 #[doc = include_str!("../docs/the-loop.md")]
 pub mod the_loop {}
+#[doc = links!()]
+#[doc = include_str!("../docs/embedding.md")]
+pub mod embedding {}
+#[doc = links!()]
+#[doc = include_str!("../docs/restarting.md")]
+pub mod restarting {}
 #[doc = links!()]
 #[doc = include_str!("../docs/protocols.md")]
 pub mod protocols {}

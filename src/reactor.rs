@@ -16,7 +16,10 @@ use crate::{
     timers::{Due, TimerKind},
     world::{Event, OsWorld, World},
 };
-use std::{fmt, io, time::Duration};
+use std::{
+    fmt, io,
+    time::{Duration, Instant},
+};
 
 /// After so many callbacks the sockets are looked at again: many who have much to say may be long gone.
 const SERVED_MAX: u64 = 4096;
@@ -172,6 +175,18 @@ impl<S> Reactor<S> {
         self.core.hub.assert_sound();
         self.let_panics_go_on();
         Ok(self.goes_on())
+    }
+
+    /// When [`turn`](Self::turn) has to be called at the latest: now, while anything is left to do, or when the next timer is due.
+    /// `None`: not before its descriptor (`AsFd`) is readable. For a loop of somebody else's that waits for
+    /// both; to be asked again after every turn, and after every use of [`net`](Self::net) outside of one. The chapter is
+    /// [embedding](crate::manual::embedding).
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let world = &self.core.hub.cx.world;
+        if self.core.has_work() {
+            return Some(world.instant(world.now()));
+        }
+        self.core.hub.cx.timers.next().map(|due| world.instant(due))
     }
 
     /// Ends everything now: each connection, dispatcher and datagram socket gets `closed` with [`Reason::Shutdown`]. Nothing is flushed;
@@ -381,6 +396,28 @@ impl<S> Reactor<S> {
                 core.hub.mark_dirty(key);
             }
         }
+    }
+}
+
+/// For a loop of somebody else's, which waits for this descriptor to be readable, and until
+/// [`next_deadline`](Reactor::next_deadline), whichever comes first, and then has the reactor [turn](Reactor::turn) with
+/// `Duration::ZERO`. It stays readable until a turn has looked (it is to be watched level-triggered). Where there is epoll or kqueue. The
+/// chapter is [embedding](crate::manual::embedding).
+#[cfg(all(
+    any(
+        target_os = "linux",
+        target_os = "android",
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "dragonfly",
+        target_os = "netbsd",
+        target_os = "openbsd"
+    ),
+    not(mio_unsupported_force_poll_poll)
+))]
+impl<S> std::os::fd::AsFd for Reactor<S> {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.core.hub.cx.world.selector().expect("a reactor of the program has a selector of the system")
     }
 }
 

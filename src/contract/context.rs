@@ -12,7 +12,7 @@ use crate::{
     output::Producer,
     reason::{Fault, Outcome},
 };
-use std::{fmt, io, net::IpAddr, rc::Rc, time::Duration};
+use std::{fmt, fs::File, io, net::IpAddr, ops::Range, rc::Rc, time::Duration};
 
 /// Where nobody is.
 pub(super) static NOWHERE: Address = Address::Fd;
@@ -132,6 +132,11 @@ impl<S> Context<'_, S> {
     /// An `Err` of it ends the connection with [`Reason::Failed`](crate::Reason::Failed).
     pub fn produce(&mut self, producer: impl Producer) {
         self.link().produce(producer);
+    }
+
+    /// Queues a part of a file, read when its turn has come: as [`Link::send_file`].
+    pub fn send_file(&mut self, file: File, range: Range<u64>) {
+        self.link().send_file(file, range);
     }
 
     /// Has a producer asked again that said [`NotYet`](crate::Produced::NotYet), at the latest in the next turn. After

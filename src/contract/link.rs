@@ -16,7 +16,7 @@ use crate::{
     reason::{Fault, Limit, Reason},
 };
 use socket2::SockRef;
-use std::{fmt, io, net::SocketAddr, panic::Location, rc::Rc, time::Duration};
+use std::{fmt, fs::File, io, net::SocketAddr, ops::Range, panic::Location, rc::Rc, time::Duration};
 
 /// One connection: every command of it, with its answer. An [`io::Write`].
 ///
@@ -93,6 +93,18 @@ impl Link<'_> {
     /// inside a call. As [`Context::produce`](crate::Context::produce).
     pub fn produce(&mut self, producer: impl Producer) -> bool {
         self.lend(|conn, cx| conn.produce(Box::new(producer), cx))
+    }
+
+    /// Queues a part of a file, by bytes: `0..length` is all of it. It is read when its turn has come and the kernel takes more, 64 KiB at
+    /// a time, so that nothing of it stands in memory for long; what is sent afterwards leaves behind it. Its length is what was
+    /// asked for: what the file grows by meanwhile is not sent, and an end before that, or an error, ends the
+    /// connection with [`Reason::Failed`], and a reset, because the peer must not take a part for the whole. An empty range sends
+    /// nothing. As any [producer](Self::produce) it counts for the marks, not for the cap.
+    ///
+    /// It is read on the loop, which waits for a disk that is slow; [`send_from`](crate::Context::send_from) has another thread read.
+    /// With [`Config::sendfile`](crate::Config::sendfile) the kernel sends it by itself.
+    pub fn send_file(&mut self, file: File, range: Range<u64>) -> bool {
+        self.lend(|conn, cx| conn.send_file(file, range, cx))
     }
 
     /// Has a producer asked again that said [`NotYet`](crate::Produced::NotYet), at the latest in the next turn. After

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     address::{Address, Target},
-    adopted::Adopted,
+    adopted::{Adopted, AdoptedListener},
     bind::Bind,
     connect::Connect,
     endpoint::{Conn, Entry},
@@ -77,6 +77,28 @@ impl<S> Net<'_, S> {
         let factory: Factory<S> =
             Box::new(move |net, state, peer| factory(net, state, peer).map(|protocol| Box::new((protocol,)) as Box<_>));
         let key = self.core.hub.listen(&at.into(), options)?;
+        self.core.factories.put(key, factory);
+        Ok(key)
+    }
+
+    /// Listens on a socket that listens already: one that the program has opened itself with options of its own, or that whoever has started it
+    /// has left to it, so that a restart loses nobody. Otherwise as [`listen_with`](Self::listen_with); of the options
+    /// hold those for who comes, the backlog and the like are the socket's. It is made non-blocking and close-on-exec, which a
+    /// duplicate of it shares. A Unix socket's file stays when it is closed. The chapter is
+    /// [restarting](crate::manual::restarting).
+    ///
+    /// # Errors
+    /// `InvalidInput` for a socket that does not listen, or carries packets; for a lack of descriptors, and during a shutdown. On
+    /// an error the socket is closed.
+    pub fn listen_on<P: Protocol<S>>(
+        &mut self,
+        socket: impl Into<AdoptedListener>,
+        options: Listen,
+        mut factory: impl FnMut(&mut Net<'_, S>, &mut S, &Address) -> Result<P, Refusal> + 'static,
+    ) -> io::Result<Key> {
+        let factory: Factory<S> =
+            Box::new(move |net, state, peer| factory(net, state, peer).map(|protocol| Box::new((protocol,)) as Box<_>));
+        let key = self.core.hub.listen_on(socket.into(), options)?;
         self.core.factories.put(key, factory);
         Ok(key)
     }

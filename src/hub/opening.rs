@@ -3,6 +3,7 @@
 use super::Hub;
 use crate::{
     address::{Address, Place, Target},
+    adopted::AdoptedListener,
     connect::Connect,
     cx::Cx,
     endpoint::{Arrived, Conn, Listening, Phase},
@@ -11,7 +12,7 @@ use crate::{
     listen::Listen,
     reason::Reason,
     records::Cause,
-    world::{Stream, wants_descriptor},
+    world::{Listener, Stream, wants_descriptor},
 };
 use std::{io, net::SocketAddr};
 
@@ -33,6 +34,20 @@ impl Hub {
         let (key, (socket, local)) = self
             .open(|cx, key| cx.world.listen(&at, options.how(), key.token()))
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {at}: {error}")))?;
+        self.admit_listener(key, socket, local, options);
+        Ok(key)
+    }
+
+    pub(crate) fn listen_on(&mut self, listener: AdoptedListener, options: Listen) -> io::Result<Key> {
+        self.refuse_if_shut()?;
+        self.refuse_if_orphan(&Address::Fd, &options)?;
+        let key = self.next_key()?;
+        let (socket, local) = self.cx.world.take_over_listener(listener, key.token())?;
+        self.admit_listener(key, socket, local, options);
+        Ok(key)
+    }
+
+    fn admit_listener(&mut self, key: Key, socket: Box<dyn Listener>, local: Address, options: Listen) {
         let owner = options.owner;
         match owner {
             None => log::info!(target: "mainspring", "{key} listening on {local}"),
@@ -45,7 +60,6 @@ impl Hub {
         if let Some(owner) = owner {
             self.own(owner, key);
         }
-        Ok(key)
     }
 
     fn refuse_if_orphan(&self, at: &Address, options: &Listen) -> io::Result<()> {

@@ -13,7 +13,7 @@ mod unix_stream;
 
 use crate::{
     address::Address,
-    adopted::Adopted,
+    adopted::{Adopted, AdoptedListener},
     flags::Flags,
     key::Number,
     names::{Lookup, Question},
@@ -27,6 +27,8 @@ pub(crate) use packets::{BindHow, Opened, PacketTransport};
 pub use packets::{Interface, PacketSocket};
 #[cfg(all(unix, feature = "signals"))]
 pub(crate) use signals::Signals;
+#[cfg(unix)]
+use std::os::fd::BorrowedFd;
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -43,7 +45,7 @@ pub enum Source<'a> {
     /// non-blocking; a terminal that blocks is refused, because the shell shares it. One that the system cannot wait for (a
     /// plain file, /dev/null) is ready at once, and reported once.
     #[cfg(unix)]
-    Fd(std::os::fd::BorrowedFd<'a>),
+    Fd(BorrowedFd<'a>),
     /// Nothing that a system could report. It is told only what [`Net::want_readable`](crate::Net::want_readable) and
     /// [`Net::want_writable`](crate::Net::want_writable) ask for: of a library that is to be asked now and then, or that
     /// another thread has news of.
@@ -116,6 +118,11 @@ pub(crate) trait World {
     fn workers(&self) -> Option<Box<dyn Workers>> {
         None
     }
+    /// What becomes readable when a wait would return.
+    #[cfg(unix)]
+    fn selector(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
     fn which(&mut self) -> Which<'_>;
 }
 
@@ -185,6 +192,15 @@ impl dyn World {
     #[cfg(all(unix, feature = "signals"))]
     pub(crate) fn hook_signals(&mut self, signals: &[i32], token: usize) -> io::Result<Signals> {
         ask!(self, world => world.hook_signals(signals, token))
+    }
+
+    /// A socket that listens already, registered, and where.
+    pub(crate) fn take_over_listener(
+        &mut self,
+        listener: AdoptedListener,
+        token: usize,
+    ) -> io::Result<(Box<dyn Listener>, Address)> {
+        ask!(self, world => world.take_over_listener(listener, token))
     }
 
     /// Says whether readiness will be reported; a source that is always ready is not registered.

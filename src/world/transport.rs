@@ -3,9 +3,11 @@
 
 #[cfg(unix)]
 use super::unix_stream::UnixStream;
-use crate::{address::Address, adopted::Adopted};
+use crate::{address::Address, adopted::Adopted, output::FileRange};
 use mio::net::TcpStream;
 use socket2::SockRef;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::num::NonZeroUsize;
 use std::{
     io::{self, IoSlice, Read},
     net::{Shutdown, SocketAddr},
@@ -17,6 +19,10 @@ use std::{
 pub(super) const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
 #[cfg(not(unix))]
 const NO_SIGNAL: i32 = 0;
+
+/// So much the kernel is asked to send at once.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SENDFILE_MAX: usize = 1 << 20;
 
 /// Whether the selector reports a new edge after a read or write that moved less than it could have. epoll and kqueue do
 /// for TCP; poll(2) and Windows are armed again only by `WouldBlock`, which mio's `try_io` must see.
@@ -218,6 +224,30 @@ impl Stream {
         }
     }
 
+    /// A part of a file, by the kernel, no more than `most` at once; 0: it has no more. Nothing: this kernel does not, or not to this
+    /// stream, or not of this file.
+    pub(crate) fn send_file(&mut self, file: &FileRange, most: usize) -> Option<io::Result<Moved>> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            let (file, offset, length) = file.next(most.min(SENDFILE_MAX));
+            let (offset, length) = (usize::try_from(offset).ok()?, NonZeroUsize::new(length)?);
+            let sent = match self {
+                Self::Tcp(socket) => socket.try_io(|| SockRef::from(&*socket).sendfile(file, offset, Some(length))),
+                Self::Unix(socket) => socket.send_file(file, offset, length),
+                Self::Dyn(_) => return None,
+            };
+            match sent {
+                Err(error) if is_no_file_for_the_kernel(&error) => None,
+                sent => Some(sent.map(|bytes| Moved { bytes, drained: false })),
+            }
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        {
+            let _ = (file, most);
+            None
+        }
+    }
+
     pub(crate) fn lingers(&self) -> bool {
         match self {
             Self::Dyn(other) => other.lingers(),
@@ -245,6 +275,15 @@ impl Stream {
             _ => true,
         }
     }
+}
+
+/// What sendfile(2) says of a kind of file, not of the socket.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_no_file_for_the_kernel(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::ESPIPE | libc::EOVERFLOW | libc::EIO | libc::EISDIR)
+    )
 }
 
 /// Nobody reads what is written.

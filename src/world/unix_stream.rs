@@ -4,6 +4,8 @@
 use super::transport::NO_SIGNAL;
 use mio::{Interest, Registry, Token, event::Source as _, net::UnixStream as Socket};
 use socket2::SockRef;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::{fs::File, num::NonZeroUsize};
 use std::{
     io::{self, ErrorKind, IoSlice, Read},
     rc::Rc,
@@ -68,6 +70,12 @@ impl UnixStream {
     pub(super) fn send_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
         let sent = self.socket.try_io(|| SockRef::from(&self.socket).send_vectored_with_flags(bytes, NO_SIGNAL));
         self.sent(sent, bytes.iter().map(|slice| slice.len()).sum())
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(super) fn send_file(&mut self, file: &File, offset: usize, length: NonZeroUsize) -> io::Result<usize> {
+        let sent = self.socket.try_io(|| SockRef::from(&self.socket).sendfile(file, offset, Some(length)));
+        self.sent(sent, length.get())
     }
 
     fn sent(&mut self, sent: io::Result<usize>, of: usize) -> io::Result<usize> {

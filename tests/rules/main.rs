@@ -22,12 +22,18 @@ mod draining;
 mod errnos;
 #[cfg(feature = "sim")]
 mod exceeded;
+#[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
+mod embedding;
+#[cfg(unix)]
+mod files;
 mod framing;
 mod isolation;
 mod keys;
 mod lanes;
 mod lingering;
 mod listening;
+#[cfg(unix)]
+mod listening_on;
 mod logging;
 mod looking;
 mod nesting;

@@ -258,7 +258,7 @@ impl Conn {
             owes_connected: self.is(OWES_CONNECTED),
             is_closing: !self.is_open(),
             is_reading: self.reads() && !waits,
-            has_output: self.queued() > 0 && self.has_writable_output(),
+            has_output: self.has_writable_output() && self.output.as_ref().is_some_and(|output| output.waits()),
             is_out_of_rate: self.is(SPENT_OUT),
             is_amid_frame: self.framing.is_amid(held),
         }

@@ -6,14 +6,16 @@ use crate::{
     config::Marks,
     cx::{Cx, Note},
     flags::*,
-    output::{Broken, Output, Producer, SLICES_MAX, Spares},
+    output::{Broken, FileRange, Output, Producer, SLICES_MAX, Spares},
     panics::{Payload, guard},
     rate::Way,
     reason::{Fault, Reason},
     world::{Moved, Stream, broken_pipe},
 };
 use std::{
+    fs::File,
     io::{self, IoSlice},
+    ops::Range,
     rc::Rc,
 };
 
@@ -106,6 +108,22 @@ impl Conn {
         }
         self.queue_lent(cx);
         self.output(&mut cx.spares).push_producer(producer);
+        self.queued_more(cx);
+        true
+    }
+
+    /// A part of a file: by the kernel if that was asked for, otherwise as a producer of it.
+    pub(crate) fn send_file(&mut self, file: File, range: Range<u64>, cx: &mut Cx) -> bool {
+        let Some(file) = FileRange::new(file, range) else { return self.takes_output() };
+        if !cx.config.sendfile {
+            return self.produce(Box::new(file), cx);
+        }
+        if !self.takes_output() {
+            self.count_unheard(UNHEARD_MAX, cx);
+            return false;
+        }
+        self.queue_lent(cx);
+        self.output(&mut cx.spares).push_file(file);
         self.queued_more(cx);
         true
     }
@@ -457,8 +475,27 @@ impl Conn {
     }
 }
 
+/// What stands in front, if that is a file that the kernel takes.
+fn send_file(stream: &mut Stream, output: &mut Output, most: usize) -> Option<Result<io::Result<Moved>, Stuck>> {
+    let sent = stream.send_file(output.front_file()?, most);
+    match sent {
+        Some(Ok(Moved { bytes: 0, .. })) => {
+            let error = output.front_file().map_or_else(|| io::ErrorKind::UnexpectedEof.into(), FileRange::is_too_short);
+            Some(Err(Stuck::Producer(Broken::Error(error))))
+        }
+        Some(sent) => Some(Ok(sent)),
+        None => {
+            output.read_front_file();
+            None
+        }
+    }
+}
+
 #[inline(never)]
 fn send_pieces(stream: &mut Stream, output: &mut Output, most: usize) -> Result<io::Result<Moved>, Stuck> {
+    if let Some(sent) = send_file(stream, output, most) {
+        return sent;
+    }
     while output.wants_pull() {
         guard(|| output.pull()).map_err(Stuck::Panicked)?.map_err(Stuck::Producer)?;
     }

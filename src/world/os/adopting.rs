@@ -1,24 +1,26 @@
 //! Taking over streams that somebody else has opened, and giving them back.
 
 #[cfg(unix)]
-use super::{super::unix_stream::UnixStream, descriptor::peer_of};
+use super::{super::unix_stream::UnixStream, descriptor::peer_of, unix};
 use super::{
-    super::{Stream, TakenOver},
+    super::{Listener, Stream, TakenOver},
     OsWorld,
     sources::register,
     split::SplitStream,
+    tcp,
 };
 use crate::{
     address::Address,
-    adopted::{Adopted, What},
+    adopted::{Adopted, AdoptedListener, What},
 };
 use mio::net::TcpStream;
-use socket2::Socket;
 #[cfg(unix)]
-use socket2::{Domain, SockRef};
+use socket2::SockRef;
+use socket2::{Domain, Socket, Type};
 use std::io::{self, ErrorKind};
 #[cfg(unix)]
-use std::{os::fd::OwnedFd, rc::Rc};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 impl OsWorld {
     pub(in super::super) fn take_over(&mut self, adopted: Adopted, token: usize) -> io::Result<TakenOver> {
@@ -32,8 +34,8 @@ impl OsWorld {
             },
             What::Ends(ends) => split(SplitStream::new(ends, self, token)?, Address::Fd),
             #[cfg(feature = "sim")]
-            What::Simulated(_) => return Err(unsupported("a simulated socket is of another world")),
-            What::Nothing => return Err(unsupported("it was taken over already")),
+            What::Simulated(_) => return Err(refused("a simulated socket is of another world")),
+            What::Nothing => return Err(refused("it was taken over already")),
         };
         Ok(TakenOver { stream, peer, reads_at_once, unread })
     }
@@ -61,6 +63,34 @@ impl OsWorld {
         Ok((Stream::Tcp(socket), peer.as_socket().map_or(Address::Fd, Address::Ip), false))
     }
 
+    pub(in super::super) fn take_over_listener(
+        &mut self,
+        listener: AdoptedListener,
+        token: usize,
+    ) -> io::Result<(Box<dyn Listener>, Address)> {
+        let socket = listener.0;
+        if socket.r#type()? != Type::STREAM {
+            return Err(refused("a socket that carries packets accepts nobody: `Net::bind_on` takes it"));
+        }
+        #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+        if !socket.is_listener()? {
+            return Err(refused("a socket that does not listen: call `listen` of it before"));
+        }
+        socket.set_nonblocking(true)?;
+        #[cfg(unix)]
+        socket.set_cloexec(true)?;
+        let local = socket.local_addr()?;
+        let (registry, spare) = (Rc::clone(&self.registry), Rc::clone(&self.spare));
+        let listening = match local.domain() {
+            Domain::IPV4 | Domain::IPV6 => tcp::listen_on(socket, registry, spare, token),
+            #[cfg(unix)]
+            Domain::UNIX => unix::listen_on(socket, Address::of_socket(&local), registry, spare, token),
+            _ => Err(refused("a listening socket of a kind that is not known here")),
+        }?;
+        self.spare.fill()?;
+        Ok(listening)
+    }
+
     /// Not registered any more.
     pub(in super::super) fn detach(&mut self, stream: Stream) -> Adopted {
         match stream {
@@ -79,6 +109,6 @@ fn split((stream, reads_at_once): (SplitStream, bool), peer: Address) -> (Stream
     (Stream::Dyn(Box::new(Box::new(stream))), peer, reads_at_once)
 }
 
-fn unsupported(text: &str) -> io::Error {
+fn refused(text: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, text)
 }

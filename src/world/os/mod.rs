@@ -138,6 +138,22 @@ impl World for OsWorld {
         }))
     }
 
+    #[cfg(all(
+        any(
+            target_os = "linux",
+            target_os = "android",
+            target_vendor = "apple",
+            target_os = "freebsd",
+            target_os = "dragonfly",
+            target_os = "netbsd",
+            target_os = "openbsd"
+        ),
+        not(mio_unsupported_force_poll_poll)
+    ))]
+    fn selector(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        Some(std::os::fd::AsFd::as_fd(&*self.registry))
+    }
+
     fn which(&mut self) -> Which<'_> {
         Which::Os(self)
     }

@@ -12,7 +12,7 @@ use mio::{
     Interest, Registry, Token,
     net::{TcpListener, TcpStream},
 };
-use socket2::{Domain, Protocol};
+use socket2::{Domain, Protocol, Socket};
 use std::{io, net::SocketAddr, rc::Rc};
 
 pub(super) fn listen(
@@ -38,6 +38,26 @@ pub(super) fn listen(
     socket.set_tcp_nodelay(true)?;
     socket.bind(&at.into())?;
     socket.listen(i32::try_from(how.backlog).unwrap_or(i32::MAX))?;
+    register_listener(socket, registry, spare, token)
+}
+
+/// The same of one that listens already, and does not block.
+pub(super) fn listen_on(
+    socket: Socket,
+    registry: Rc<Registry>,
+    spare: Rc<Spare>,
+    token: usize,
+) -> io::Result<(Box<dyn Listener>, Address)> {
+    socket.set_tcp_nodelay(true)?;
+    register_listener(socket, registry, spare, token)
+}
+
+fn register_listener(
+    socket: Socket,
+    registry: Rc<Registry>,
+    spare: Rc<Spare>,
+    token: usize,
+) -> io::Result<(Box<dyn Listener>, Address)> {
     let mut socket = TcpListener::from_std(socket.into());
     let local = socket.local_addr()?;
     registry.register(&mut socket, Token(token), Interest::READABLE)?;

@@ -29,9 +29,31 @@ pub(super) fn listen(
         }
     };
     socket.listen(i32::try_from(how.backlog).unwrap_or(i32::MAX))?;
+    register_listener(file, socket, at.clone(), registry, spare, token)
+}
+
+/// The same of one that listens already, and does not block. Its file is whose it was.
+pub(super) fn listen_on(
+    socket: Socket,
+    at: Address,
+    registry: Rc<Registry>,
+    spare: Rc<Spare>,
+    token: usize,
+) -> io::Result<(Box<dyn Listener>, Address)> {
+    register_listener(None, socket, at, registry, spare, token)
+}
+
+fn register_listener(
+    file: Option<SocketFile>,
+    socket: Socket,
+    at: Address,
+    registry: Rc<Registry>,
+    spare: Rc<Spare>,
+    token: usize,
+) -> io::Result<(Box<dyn Listener>, Address)> {
     let mut socket = UnixListener::from_std(OwnedFd::from(socket).into());
     registry.register(&mut socket, Token(token), Interest::READABLE)?;
-    Ok((Box::new(OsUnixListener { _file: file, socket, registry, spare, token }), at.clone()))
+    Ok((Box::new(OsUnixListener { _file: file, socket, registry, spare, token }), at))
 }
 
 pub(super) fn connect(to: &Address, registry: Rc<Registry>, token: usize) -> io::Result<Stream> {

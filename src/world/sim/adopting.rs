@@ -3,14 +3,14 @@
 
 use super::{
     super::{
-        Moved, Stream, TakenOver,
+        Listener, Moved, Stream, TakenOver,
         transport::{Transport, Ways, broken_pipe, nothing_left},
     },
     EndId, Errno, HostId, SharedNetwork, SimStream, SimWorld,
 };
 use crate::{
     address::Address,
-    adopted::{Adopted, What},
+    adopted::{Adopted, AdoptedListener, What},
     parked::Parked,
 };
 use std::{
@@ -82,6 +82,15 @@ impl SimWorld {
             return Err(io::Error::new(ErrorKind::InvalidInput, "a simulated socket is of another network"));
         }
         network.borrow_mut().take_over(ends, self.host, token).map_err(Errno::to_error)
+    }
+
+    pub(in super::super) fn take_over_listener(
+        &mut self,
+        _: AdoptedListener,
+        _: usize,
+    ) -> io::Result<(Box<dyn Listener>, Address)> {
+        let text = "a listening socket of the real system: a simulated world cannot wait for it";
+        Err(io::Error::new(ErrorKind::Unsupported, text))
     }
 
     pub(in super::super) fn detach(&mut self, stream: Stream) -> Adopted {

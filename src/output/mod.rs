@@ -1,6 +1,9 @@
-//! Bytes on their way out: a queue of owned bytes, shared bytes and producers. No socket, no clock.
+//! Bytes on their way out: a queue of owned bytes, shared bytes, producers and parts of files. No socket, no clock.
+
+mod file_range;
 
 use crate::panics::discard;
+pub(crate) use file_range::FileRange;
 use std::{collections::VecDeque, fmt, io, io::IoSlice, rc::Rc};
 
 /// Makes output when there is room for it, so that a large answer never stands in memory as a whole.
@@ -59,6 +62,8 @@ enum Chunk {
         bytes: Rc<[u8]>,
         sent: usize,
     },
+    /// The kernel takes it as it is. Counts as a producer.
+    File(FileRange),
     /// `parked`: it said "not yet".
     Producer {
         producer: Box<dyn Producer>,
@@ -105,7 +110,7 @@ pub(crate) struct Output {
     sent: usize,
     /// All unsent bytes.
     queued: usize,
-    /// How many chunks are producers.
+    /// How many chunks are producers or files.
     producers: usize,
 }
 
@@ -123,6 +128,11 @@ impl Output {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.chunks.is_empty() && self.last.is_empty()
+    }
+
+    /// There is something that the kernel could take.
+    pub(crate) fn waits(&self) -> bool {
+        self.queued > 0 || self.front_file().is_some()
     }
 
     pub(crate) fn producers(&self) -> usize {
@@ -179,6 +189,29 @@ impl Output {
         self.producers += 1;
         self.end_piece();
         self.chunks.push_back(Chunk::Producer { producer, parked: false });
+    }
+
+    /// For the kernel to take, as far as that can.
+    pub(crate) fn push_file(&mut self, file: FileRange) {
+        self.producers += 1;
+        self.end_piece();
+        self.chunks.push_back(Chunk::File(file));
+    }
+
+    pub(crate) fn front_file(&self) -> Option<&FileRange> {
+        match self.chunks.front() {
+            Some(Chunk::File(file)) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// The kernel cannot take it: it is read, as by any producer.
+    pub(crate) fn read_front_file(&mut self) {
+        match self.chunks.pop_front() {
+            Some(Chunk::File(file)) => self.chunks.push_front(Chunk::Producer { producer: Box::new(file), parked: false }),
+            Some(other) => self.chunks.push_front(other),
+            None => {}
+        }
     }
 
     /// Every producer that said "not yet" is asked again: only the first can have said so.
@@ -242,7 +275,7 @@ impl Output {
             match chunk {
                 Chunk::Owned { bytes, sent } => unsent.extend_from_slice(&bytes[*sent..]),
                 Chunk::Shared { bytes, sent } => unsent.extend_from_slice(&bytes[*sent..]),
-                Chunk::Producer { .. } => {}
+                Chunk::Producer { .. } | Chunk::File(_) => {}
             }
         }
         unsent.extend_from_slice(&self.last[self.sent..]);
@@ -254,7 +287,7 @@ impl Output {
         let unsent = self.chunks.iter().map_while(|chunk| match chunk {
             Chunk::Owned { bytes, sent } => Some(&bytes[*sent..]),
             Chunk::Shared { bytes, sent } => Some(&bytes[*sent..]),
-            Chunk::Producer { .. } => None,
+            Chunk::Producer { .. } | Chunk::File(_) => None,
         });
         let behind = if self.producers == 0 { &self.last[self.sent..] } else { &[] };
         let allowed = unsent.chain([behind]).map_while(|bytes| {
@@ -268,6 +301,9 @@ impl Output {
     /// So many bytes of [`slices`](Self::slices) have left.
     #[inline]
     pub(crate) fn advance(&mut self, bytes: usize) {
+        if !self.chunks.is_empty() && self.advance_file(bytes) {
+            return;
+        }
         self.queued -= bytes;
         self.sent += if self.chunks.is_empty() { bytes } else { self.advance_chunks(bytes) };
         debug_assert!(self.sent <= self.last.len(), "no more leaves than there was");
@@ -280,6 +316,16 @@ impl Output {
         }
     }
 
+    /// Whether they were of a file.
+    fn advance_file(&mut self, bytes: usize) -> bool {
+        let Some(Chunk::File(file)) = self.chunks.front_mut() else { return false };
+        if file.advance(bytes) {
+            self.producers -= 1;
+            self.chunks.pop_front();
+        }
+        true
+    }
+
     /// How many are of what stands behind the chunks.
     #[inline(never)]
     fn advance_chunks(&mut self, mut bytes: usize) -> usize {
@@ -287,7 +333,7 @@ impl Output {
             let (whole, sent) = match front {
                 Chunk::Owned { bytes, sent } => (bytes.len(), sent),
                 Chunk::Shared { bytes, sent } => (bytes.len(), sent),
-                Chunk::Producer { .. } => {
+                Chunk::Producer { .. } | Chunk::File(_) => {
                     debug_assert!(bytes == 0, "no more leaves than stood in front");
                     return 0;
                 }

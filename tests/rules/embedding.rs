@@ -1,0 +1,273 @@
+//! The loop inside of somebody else's, which waits for its descriptor and its next deadline, and never lets it wait itself.
+
+use crate::common::{Call, Echo, Journal, Nothing, PATIENCE, by_default, ms, recorder};
+use mainspring::{Config, Datagram, Net, Outcome, Protocol, Reactor, Scope};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{TcpStream, UdpSocket},
+    os::{fd::AsFd, unix::net::UnixStream},
+    time::{Duration, Instant},
+};
+
+/// Somebody else's loop.
+#[derive(Debug, Default)]
+struct Host {
+    /// How often it was woken, by the descriptor or by the deadline.
+    wakes: u64,
+    /// How often the reactor then had something to do.
+    turns: u64,
+}
+
+impl Host {
+    /// Waits as it would for its own things too, and gives a turn. Whether the reactor goes on.
+    fn turn<S>(&mut self, reactor: &mut Reactor<S>, state: &mut S) -> bool {
+        let now = Instant::now();
+        let most = reactor.next_deadline().map_or(PATIENCE, |deadline| deadline.saturating_duration_since(now)).min(PATIENCE);
+        // poll(2) waits in milliseconds, ppoll(2) in nanoseconds.
+        let most = Timespec { tv_sec: most.as_secs() as _, tv_nsec: most.subsec_nanos().into() };
+        let ready = {
+            let mut fds = [PollFd::new(reactor, PollFlags::IN)];
+            poll(&mut fds, Some(&most)).expect("poll(2)")
+        };
+        assert!(ready > 0 || now.elapsed() < PATIENCE, "nobody wakes it");
+        let before = work(reactor);
+        let goes_on = reactor.turn(state, Duration::ZERO).expect("the selector works");
+        self.wakes += 1;
+        self.turns += u64::from(work(reactor) > before);
+        goes_on
+    }
+
+    #[track_caller]
+    fn assert_never_woken_in_vain(&self) {
+        assert!(self.turns * 11 >= self.wakes * 10, "{self:?}");
+    }
+}
+
+/// Whatever tells that something was done.
+fn work<S>(reactor: &Reactor<S>) -> u64 {
+    let stats = reactor.stats();
+    stats.events + stats.callbacks + stats.bytes_in + stats.bytes_out + stats.closed.total()
+}
+
+/// So many echoes, one at a time, on blocking sockets of other threads.
+fn clients(at: std::net::SocketAddr, count: usize, rounds: usize) -> Vec<std::thread::JoinHandle<()>> {
+    let client = move || {
+        let mut socket = TcpStream::connect(at).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        let mut buf = [0; 64];
+        for _ in 0..rounds {
+            socket.write_all(&[7; 64]).expect("it is open");
+            socket.read_exact(&mut buf).expect("it is answered in time");
+        }
+    };
+    (0..count).map(|_| std::thread::spawn(client)).collect()
+}
+
+#[test]
+fn a_thousand_turns_of_echoes_are_woken_for_something_and_nobody_is_stuck() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let listener = reactor.net().listen("127.0.0.1:0", || Echo).expect("a port");
+    let at = reactor.net().local(listener).and_then(|local| local.ip()).expect("it listens");
+    let others = clients(at, 4, 500);
+    let mut host = Host::default();
+    while host.turns < 1_000 || !others.iter().all(|other| other.is_finished()) {
+        if others.iter().all(|other| other.is_finished()) {
+            break;
+        }
+        host.turn(&mut reactor, &mut ());
+    }
+    others.into_iter().for_each(|other| other.join().expect("no panic"));
+    host.assert_never_woken_in_vain();
+}
+
+#[test]
+fn a_thousand_timers_are_neither_early_nor_late() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut late = Vec::new();
+    fn set(net: &mut Net<'_, Vec<Duration>>, after: Duration) {
+        let due = net.now() + after;
+        net.after(after, move |net, late| {
+            late.push(net.now().checked_duration_since(due).expect("it is not early"));
+            if late.len() < 1_000 {
+                set(net, Duration::from_micros(100 + late.len() as u64));
+            }
+        });
+    }
+    set(&mut reactor.net(), ms(1));
+    let mut host = Host::default();
+    while host.turn(&mut reactor, &mut late) {}
+    assert_eq!(late.len(), 1_000);
+    late.sort();
+    assert!(late[500] < ms(5), "the median is {:?} late", late[500]);
+    host.assert_never_woken_in_vain();
+}
+
+#[test]
+fn whatever_other_threads_bring_wakes_it() {
+    let mut reactor = Reactor::<usize>::new().expect("a selector");
+    let mut count = 0;
+    let remote = reactor.remote();
+    let poster = std::thread::spawn(move || {
+        for _ in 0..500 {
+            remote.post(|_, count: &mut usize| *count += 1).expect("it is there");
+            std::thread::yield_now();
+        }
+    });
+    for _ in 0..100 {
+        reactor.net().offload(
+            || 1,
+            |net, count: &mut usize, done: Result<usize, _>| {
+                *count += done.expect("it ran");
+                net.post(|net, count: &mut usize| {
+                    *count += 1;
+                    net.after(ms(1), |_, count| *count += 1);
+                });
+            },
+        );
+    }
+    let mut host = Host::default();
+    while host.turn(&mut reactor, &mut count) {}
+    poster.join().expect("no panic");
+    assert_eq!(count, 500 + 300);
+    host.assert_never_woken_in_vain();
+}
+
+#[test]
+fn what_is_queued_between_two_turns_is_due_at_once() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut journal = Journal::default();
+    let mut host = Host::default();
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let key = reactor.net().adopt(ours, recorder(by_default)).expect("a stream");
+    assert!(reactor.next_deadline().is_some_and(|deadline| deadline <= Instant::now()), "`connected` is owed");
+    while !journal.has(&Call::Connected) {
+        host.turn(&mut reactor, &mut journal);
+    }
+    while reactor.next_deadline().is_some() {
+        host.turn(&mut reactor, &mut journal);
+    }
+    assert_eq!(reactor.next_deadline(), None, "nothing but the descriptor");
+    let queue: [fn(&mut Net<'_, Journal>, mainspring::Key); 4] = [
+        |net, key| _ = net.send(key, "hello"),
+        |net, _| net.post(|_, _| {}),
+        |net, key| _ = net.tell::<Nothing>(key, |_, _, _| Ok(())),
+        |net, key| _ = net.close(key),
+    ];
+    for queue in queue {
+        queue(&mut reactor.net(), key);
+        assert!(reactor.next_deadline().is_some_and(|deadline| deadline <= Instant::now()));
+        host.turn(&mut reactor, &mut journal);
+    }
+    drop(theirs);
+    while host.turn(&mut reactor, &mut journal) {}
+    assert_eq!(journal.closings(), 1);
+}
+
+struct Loud;
+
+impl Datagram for Loud {
+    fn received(&mut self, scope: &mut Scope<'_>, _: &mut (), bytes: &[u8], _: &mainspring::Address) -> Outcome {
+        scope.reply(bytes);
+        Ok(())
+    }
+}
+
+/// More than one turn may serve: what is put off is due at once, and the descriptor stays readable for what was not looked at.
+#[test]
+fn a_budget_that_is_used_up_stops_nobody() {
+    let mut reactor = Reactor::with_config(Config::new().turn_datagrams(1).turn_accepts(1)).expect("a selector");
+    let socket = reactor.net().bind("127.0.0.1:0", Loud).expect("a port");
+    let at = reactor.net().local(socket).and_then(|local| local.ip()).expect("it is bound");
+    let client = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    client.connect(at).expect("loopback");
+    client.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    let mut host = Host::default();
+    for _ in 0..100 {
+        for _ in 0..10 {
+            client.send(b"x").expect("loopback");
+        }
+        let (mut answers, mut buf) = (0, [0; 8]);
+        client.set_nonblocking(true).expect("a socket option");
+        while answers < 10 {
+            match client.recv(&mut buf) {
+                Ok(_) => answers += 1,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => _ = host.turn(&mut reactor, &mut ()),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// Level: a host that does not give a turn is woken again and again, and nothing is lost.
+#[test]
+fn the_descriptor_stays_readable_until_a_turn_has_looked() {
+    let mut reactor = Reactor::<()>::new().expect("a selector");
+    let remote = reactor.remote();
+    remote.stop().expect("it is there");
+    for _ in 0..3 {
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let fd = reactor.as_fd();
+        assert_eq!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&zero)).expect("poll(2)"), 1);
+    }
+    assert!(!reactor.turn(&mut (), Duration::ZERO).expect("the selector works"), "it was stopped");
+}
+
+/// One inside of another: by a dispatcher on its descriptor, and a timer for its deadline.
+#[test]
+fn a_reactor_may_be_a_dispatcher_of_another() {
+    use mainspring::{Dispatcher, Drained, Fault, Source};
+
+    struct Inner(Reactor<usize>);
+
+    impl Inner {
+        fn turn(&mut self, scope: &mut Scope<'_, usize>, served: &mut usize) -> Result<Drained, Fault> {
+            while self.0.turn(served, Duration::ZERO)? && self.0.next_deadline().is_some_and(|due| due <= scope.net.now()) {}
+            if let Some(due) = self.0.next_deadline() {
+                let (key, delay) = (scope.key, due.saturating_duration_since(scope.net.now()));
+                scope.net.after(delay, move |net, _| _ = net.want_writable(key));
+            }
+            Ok(Drained::Yes)
+        }
+    }
+
+    impl Dispatcher<usize> for Inner {
+        fn source(&mut self) -> Source<'_> {
+            Source::Fd(self.0.as_fd())
+        }
+
+        fn readable(&mut self, scope: &mut Scope<'_, usize>, served: &mut usize) -> Result<Drained, Fault> {
+            self.turn(scope, served)
+        }
+
+        /// Its deadline.
+        fn writable(&mut self, scope: &mut Scope<'_, usize>, served: &mut usize) -> Result<Drained, Fault> {
+            self.turn(scope, served)?;
+            Ok(Drained::Unwanted)
+        }
+    }
+
+    struct Counting;
+
+    impl Protocol<usize> for Counting {
+        fn received(&mut self, ctx: &mut mainspring::Context<'_, usize>, served: &mut usize, bytes: &[u8]) -> Outcome {
+            *served += bytes.len();
+            ctx.send(bytes);
+            Ok(())
+        }
+    }
+
+    let mut inner = Reactor::new().expect("a selector");
+    let listener = inner.net().listen("127.0.0.1:0", || Counting).expect("a port");
+    let at = inner.net().local(listener).and_then(|local| local.ip()).expect("it listens");
+    inner.net().every(ms(1), |_, _| {});
+    let mut outer = Reactor::new().expect("a selector");
+    outer.net().watch(Inner(inner)).expect("a descriptor that can be waited for");
+    let others = clients(at, 2, 200);
+    let mut served = 0;
+    while !others.iter().all(|other| other.is_finished()) {
+        outer.turn(&mut served, ms(20)).expect("the selector works");
+    }
+    others.into_iter().for_each(|other| other.join().expect("no panic"));
+    assert_eq!(served, 2 * 200 * 64);
+}

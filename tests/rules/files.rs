@@ -1,0 +1,236 @@
+//! Parts of files that are sent, read on the loop or by the kernel.
+
+use crate::common::{Call, Ctx, Folder, Journal, PATIENCE, by_default, closing_of, ms, recorder, settle, until};
+use mainspring::{Config, Key, Limit, Outcome, Reactor};
+use std::{
+    fs::File,
+    io::{ErrorKind, Read, Write},
+    net::{TcpListener, TcpStream},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+};
+
+const MUCH: usize = 5_000_000;
+
+fn content() -> Vec<u8> {
+    (0..MUCH as u32).map(|n| (n % 251) as u8).collect()
+}
+
+fn file(folder: &Folder, name: &str, content: &[u8]) -> File {
+    let path = folder.path(name);
+    std::fs::write(&path, content).expect("a folder of its own");
+    File::open(path).expect("just written")
+}
+
+/// A connection that does this in its beginning, and its peer.
+fn begins(
+    uses_sendfile: bool,
+    is_tcp: bool,
+    mut begin: impl FnMut(&mut Ctx<'_>) + 'static,
+) -> (Reactor<Journal>, Journal, Key, File) {
+    let mut reactor = Reactor::with_config(Config::new().sendfile(uses_sendfile)).expect("a selector");
+    let on = move |ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| -> Outcome {
+        if *call == Call::Connected {
+            begin(ctx);
+        }
+        by_default(ctx, journal, call)
+    };
+    let (key, theirs): (Key, OwnedFd) = if is_tcp {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let ours = TcpStream::connect(listener.local_addr().expect("it listens")).expect("it listens");
+        let (theirs, _) = listener.accept().expect("somebody has come");
+        (reactor.net().adopt(ours, recorder(on)).expect("a stream"), theirs.into())
+    } else {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        (reactor.net().adopt(ours, recorder(on)).expect("a stream"), theirs.into())
+    };
+    socket2::SockRef::from(&theirs).set_nonblocking(true).expect("a socket option");
+    (reactor, Journal::default(), key, theirs.into())
+}
+
+/// All that comes, up to the end or a reset, and whether it was that; never is more than so much queued.
+#[track_caller]
+fn read_all(reactor: &mut Reactor<Journal>, journal: &mut Journal, key: Key, theirs: &mut File) -> (Vec<u8>, bool) {
+    let (mut all, mut was_reset, mut buf) = (Vec::new(), false, vec![0; 50_000]);
+    crate::common::until_net(reactor, journal, |net, _| {
+        let queued = net.link(key).map_or(0, |link| link.queued());
+        assert!(queued <= 192 << 10, "{queued} bytes stand in memory");
+        match theirs.read(&mut buf) {
+            Ok(0) => return true,
+            Ok(bytes) => all.extend_from_slice(&buf[..bytes]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => {
+                was_reset = true;
+                return true;
+            }
+        }
+        false
+    });
+    (all, was_reset)
+}
+
+fn each(mut with: impl FnMut(bool, bool)) {
+    for uses_sendfile in [false, true] {
+        for is_tcp in [false, true] {
+            with(uses_sendfile, is_tcp);
+        }
+    }
+}
+
+#[test]
+fn parts_leave_in_order_among_other_output_and_stand_in_no_memory() {
+    each(|uses_sendfile, is_tcp| {
+        let folder = Folder::new("files-order");
+        let whole = file(&folder, "file", &content());
+        let part = whole.try_clone().expect("a descriptor");
+        let mut files = Some((whole, part));
+        let (mut reactor, mut journal, key, mut theirs) = begins(uses_sendfile, is_tcp, move |ctx| {
+            let (whole, part) = files.take().expect("once");
+            ctx.send("before ");
+            ctx.send_file(whole, 0..MUCH as u64);
+            ctx.send(" between ");
+            ctx.send_file(part, 1_000..1_007);
+            ctx.send(" behind");
+            ctx.close();
+        });
+        let (all, was_reset) = read_all(&mut reactor, &mut journal, key, &mut theirs);
+        let expected = [b"before ", &content()[..], b" between ", &content()[1_000..1_007], b" behind"].concat();
+        assert!(!was_reset && all == expected, "{} of {} bytes", all.len(), expected.len());
+    });
+}
+
+#[test]
+fn its_length_is_what_was_asked_for_whatever_becomes_of_the_file() {
+    each(|uses_sendfile, is_tcp| {
+        let folder = Folder::new("files-length");
+        let mut opened = Some(file(&folder, "file", &content()));
+        let (mut reactor, mut journal, key, mut theirs) = begins(uses_sendfile, is_tcp, move |ctx| {
+            ctx.send_file(opened.take().expect("once"), 0..MUCH as u64);
+            ctx.close();
+        });
+        settle(&mut reactor, &mut journal);
+        let mut more = File::options().append(true).open(folder.path("file")).expect("it is there");
+        more.write_all(b"and more").expect("a disk");
+        std::fs::rename(folder.path("file"), folder.path("another")).expect("a folder of its own");
+        file(&folder, "file", b"replaced");
+        let (all, was_reset) = read_all(&mut reactor, &mut journal, key, &mut theirs);
+        assert!(!was_reset && all == content());
+    });
+}
+
+/// The peer must not take a part for the whole.
+#[test]
+fn one_that_is_too_short_is_a_failure_and_a_reset() {
+    each(|uses_sendfile, is_tcp| {
+        for shrinks in [true, false] {
+            let folder = Folder::new("files-short");
+            let mut opened = Some(file(&folder, "file", &content()));
+            let end = if shrinks { MUCH } else { MUCH + 1 } as u64;
+            let (mut reactor, mut journal, key, mut theirs) = begins(uses_sendfile, is_tcp, move |ctx| {
+                ctx.send_file(opened.take().expect("once"), 0..end);
+                ctx.send("never");
+                ctx.close();
+            });
+            settle(&mut reactor, &mut journal);
+            if shrinks {
+                File::options()
+                    .write(true)
+                    .open(folder.path("file"))
+                    .and_then(|file| file.set_len(4_500_000))
+                    .expect("it is there");
+            }
+            let (all, was_reset) = read_all(&mut reactor, &mut journal, key, &mut theirs);
+            assert!(all.len() <= MUCH && content().starts_with(&all), "{} bytes", all.len());
+            assert!(was_reset || !is_tcp, "an orderly end after {} bytes", all.len());
+            until(&mut reactor, &mut journal, |journal| closing_of(journal, key).is_some());
+            let why = closing_of(&journal, key).expect("it is closed");
+            assert!(why.contains("the file to be sent ends at") && why.contains(&format!("up to {end}")), "{why}");
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_read_so_is_a_failure_and_nothing_is_nothing() {
+    each(|uses_sendfile, is_tcp| {
+        let folder = Folder::new("files-odd");
+        file(&folder, "file", b"content");
+        let directory = || File::open(&folder.0).expect("a folder");
+        let pipe = || File::from(OwnedFd::from(UnixStream::pair().expect("a pair").0));
+        for (odd, word) in [(directory(), "cannot be read"), (pipe(), "cannot be read")] {
+            let mut odd = Some(odd);
+            let (mut reactor, mut journal, key, mut theirs) =
+                begins(uses_sendfile, is_tcp, move |ctx| ctx.send_file(odd.take().expect("once"), 0..7));
+            let (all, _) = read_all(&mut reactor, &mut journal, key, &mut theirs);
+            assert_eq!(all, b"");
+            until(&mut reactor, &mut journal, |journal| closing_of(journal, key).is_some());
+            let why = closing_of(&journal, key).expect("it is closed");
+            assert!(why.starts_with("failed: ") && why.contains(word), "{why}");
+        }
+        let mut empty = Some((directory(), File::open(folder.path("file")).expect("it is there")));
+        let (mut reactor, mut journal, key, mut theirs) = begins(uses_sendfile, is_tcp, move |ctx| {
+            let (directory, file) = empty.take().expect("once");
+            assert!(ctx.link().send_file(directory, 5..5));
+            #[allow(clippy::reversed_empty_ranges)]
+            let reversed = ctx.link().send_file(file, 5..3);
+            assert!(reversed);
+            ctx.send("only this");
+            ctx.close();
+            assert!(!ctx.link().send_file(File::open("/dev/null").expect("null(4)"), 0..1), "it has begun to end");
+        });
+        let (all, was_reset) = read_all(&mut reactor, &mut journal, key, &mut theirs);
+        assert!(!was_reset && all == b"only this");
+    });
+}
+
+/// The kernel has it, and nothing is queued: nevertheless somebody takes nothing.
+#[test]
+fn who_takes_nothing_of_it_stalls() {
+    each(|uses_sendfile, is_tcp| {
+        let folder = Folder::new("files-stall");
+        let mut opened = Some(file(&folder, "file", &vec![1; 20 << 20]));
+        let (mut reactor, mut journal, key, _theirs) = begins(uses_sendfile, is_tcp, move |ctx| {
+            ctx.send_file(opened.take().expect("once"), 0..20 << 20);
+            ctx.set_stall_timeout(ms(100));
+        });
+        until(&mut reactor, &mut journal, |journal| journal.has(&Call::Exceeded(Limit::Stalled)));
+        until(&mut reactor, &mut journal, |journal| closing_of(journal, key).is_some());
+    });
+}
+
+#[test]
+fn its_rate_holds() {
+    each(|uses_sendfile, is_tcp| {
+        let folder = Folder::new("files-rate");
+        let mut opened = Some(file(&folder, "file", &content()));
+        let (mut reactor, mut journal, key, mut theirs) = begins(uses_sendfile, is_tcp, move |ctx| {
+            ctx.set_write_rate(10_000_000);
+            ctx.send_file(opened.take().expect("once"), 0..MUCH as u64);
+            ctx.close();
+        });
+        let began = std::time::Instant::now();
+        let (all, _) = read_all(&mut reactor, &mut journal, key, &mut theirs);
+        assert!(all == content());
+        let took = began.elapsed();
+        assert!(took > ms(150) && took < PATIENCE, "5 MB at 10 MB/s took {took:?}"); // a quarter of a second's bytes come at once
+    });
+}
+
+#[test]
+fn who_goes_away_leaves_no_descriptor() {
+    each(|uses_sendfile, is_tcp| {
+        let folder = Folder::new("files-gone");
+        let opened = file(&folder, "file", &content());
+        let mut opened = Some(opened);
+        let (mut reactor, mut journal, key, theirs) =
+            begins(uses_sendfile, is_tcp, move |ctx| ctx.send_file(opened.take().expect("once"), 0..MUCH as u64));
+        settle(&mut reactor, &mut journal);
+        drop(theirs);
+        until(&mut reactor, &mut journal, |journal| closing_of(journal, key).is_some());
+        let left = std::fs::read_dir("/proc/self/fd").map_or(0, |all| {
+            let target = folder.path("file");
+            all.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+                .filter(|path| *path == std::path::Path::new(&target))
+                .count()
+        });
+        assert_eq!(left, 0);
+    });
+}

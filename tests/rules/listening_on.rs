@@ -1,0 +1,99 @@
+//! Sockets that listen already.
+
+use crate::common::{Echo, Journal, PATIENCE, by_default, recorder, until};
+use mainspring::{Listen, Reactor};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixListener, UnixStream},
+    },
+};
+
+#[test]
+fn whoever_waits_in_their_backlog_is_let_in() {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = tcp.local_addr().expect("it listens");
+    let path = std::env::temp_dir().join(format!("mainspring-listens-{}", std::process::id()));
+    let unix = UnixListener::bind(&path).expect("a path of its own");
+    let early = TcpStream::connect(at).expect("it listens");
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut journal = Journal::default();
+    let tcp = reactor.net().listen_on(tcp, Listen::new(), |_, _, _| Ok(recorder(by_default))).expect("it listens");
+    let unix = reactor.net().listen_on(unix, Listen::new(), |_, _, _| Ok(recorder(by_default))).expect("it listens");
+    assert_eq!(reactor.net().local(tcp).and_then(|local| local.ip()), Some(at));
+    assert_eq!(reactor.net().local(unix).map(ToString::to_string), Some(format!("unix:{}", path.display())));
+    let late = UnixStream::connect(&path).expect("it listens");
+    (&early).write_all(b"early").expect("it is open");
+    (&late).write_all(b"late").expect("it is open");
+    until(&mut reactor, &mut journal, |journal| journal.received().len() == 9);
+    reactor.net().close(unix);
+    drop((early, late));
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 2);
+    assert!(path.exists(), "the file is whose it was");
+    std::fs::remove_file(path).expect("ours");
+}
+
+#[test]
+fn options_hold_for_who_comes() {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = socket.local_addr().expect("it listens");
+    let mut reactor = Reactor::new().expect("a selector");
+    let options = Listen::new().connections_max(1, "full\n");
+    reactor.net().listen_on(socket, options, |_, _, _| Ok(Echo)).expect("it listens");
+    let first = TcpStream::connect(at).expect("it listens");
+    until(&mut reactor, &mut (), |_| true);
+    while reactor.stats().accepted == 0 {
+        reactor.turn(&mut (), std::time::Duration::from_millis(5)).expect("the selector works");
+    }
+    let mut second = TcpStream::connect(at).expect("it listens");
+    while reactor.stats().refused == 0 {
+        reactor.turn(&mut (), std::time::Duration::from_millis(5)).expect("the selector works");
+    }
+    second.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    let mut said = String::new();
+    second.read_to_string(&mut said).expect("last words");
+    assert_eq!(said, "full\n");
+    drop(first);
+}
+
+#[test]
+fn what_does_not_listen_is_refused() {
+    let mut reactor = Reactor::<()>::new().expect("a selector");
+    let (pair, _other) = UnixStream::pair().expect("a pair");
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let bound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    for (socket, text) in [
+        (OwnedFd::from(pair), "does not listen"),
+        (OwnedFd::from(udp), "carries packets"),
+        (OwnedFd::from(bound), "does not listen"),
+    ] {
+        let error = reactor.net().listen_on(socket, Listen::new(), |_, _, _| Ok(Echo)).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(text), "{error}");
+    }
+    let file = std::fs::File::open("/dev/null").expect("null(4)");
+    assert!(reactor.net().listen_on(OwnedFd::from(file), Listen::new(), |_, _, _| Ok(Echo)).is_err());
+    assert!(reactor.net().connections().is_empty());
+}
+
+/// As before a restart: two processes, or here reactors, have the same socket, and one of them lets go.
+#[test]
+fn one_that_is_shared_goes_on_when_the_other_has_closed_it() {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = socket.local_addr().expect("it listens");
+    let mut old = Reactor::new().expect("a selector");
+    let mut new = Reactor::new().expect("a selector");
+    let duplicate = socket.try_clone().expect("a descriptor");
+    let first = old.net().listen_on(socket, Listen::new(), |_, _, _| Ok(Echo)).expect("it listens");
+    new.net().listen_on(duplicate, Listen::new(), |_, _, _| Ok(Echo)).expect("it listens");
+    old.net().close(first);
+    old.run(&mut ()).expect("the selector works");
+    let mut client = TcpStream::connect(at).expect("it listens still");
+    client.write_all(b"hello").expect("it is open");
+    client.set_nonblocking(true).expect("a socket option");
+    let mut buf = [0; 5];
+    until(&mut new, &mut (), |_| client.read_exact(&mut buf).is_ok());
+    assert_eq!(&buf, b"hello");
+}
