@@ -98,8 +98,7 @@ fn a_thousand_timers_are_neither_early_nor_late() {
     let mut host = Host::default();
     while host.turn(&mut reactor, &mut late) {}
     assert_eq!(late.len(), 1_000);
-    late.sort();
-    assert!(late[500] < ms(5), "the median is {:?} late", late[500]);
+    assert!(late.iter().all(|late| *late < PATIENCE / 4), "{late:?}"); // one that is not said is as late as the host has patience
     host.assert_never_woken_in_vain();
 }
 
@@ -270,4 +269,108 @@ fn a_reactor_may_be_a_dispatcher_of_another() {
     }
     others.into_iter().for_each(|other| other.join().expect("no panic"));
     assert_eq!(served, 2 * 200 * 64);
+}
+
+/// What a program by chance has begun, and what of it has come to its end.
+#[derive(Default)]
+struct Chance {
+    random: u64,
+    begun: u64,
+    done: u64,
+    /// How late timers were.
+    late: Vec<Duration>,
+}
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 32) % end
+    }
+}
+
+/// Says so many bytes, and is done when they have come back.
+struct Asks(usize);
+
+impl Protocol<Chance> for Asks {
+    fn connected(&mut self, ctx: &mut mainspring::Context<'_, Chance>, _: &mut Chance) -> Outcome {
+        ctx.send(vec![1; self.0]);
+        Ok(())
+    }
+
+    fn received(&mut self, ctx: &mut mainspring::Context<'_, Chance>, chance: &mut Chance, bytes: &[u8]) -> Outcome {
+        self.0 -= bytes.len();
+        if self.0 == 0 {
+            chance.done += 1;
+            ctx.close();
+        }
+        Ok(())
+    }
+}
+
+struct Box4;
+
+impl Datagram<Chance> for Box4 {
+    fn received(&mut self, _: &mut Scope<'_, Chance>, chance: &mut Chance, _: &[u8], _: &mainspring::Address) -> Outcome {
+        chance.done += 1;
+        Ok(())
+    }
+}
+
+/// Something at random, whose end is counted.
+fn begin(net: &mut Net<'_, Chance>, chance: &mut Chance, listener: mainspring::Key, socket: mainspring::Key) {
+    chance.begun += 1;
+    match chance.below(8) {
+        0 => {
+            let (due, after) = (net.now(), Duration::from_micros(chance.below(3_000)));
+            net.after(after, move |net, chance| {
+                chance.late.push(net.now().saturating_duration_since(due + after));
+                chance.done += 1;
+            });
+        }
+        1 => net.post(|net, _| net.post(|_, chance: &mut Chance| chance.done += 1)),
+        2 => net.offload(|| (), |_, chance: &mut Chance, _| chance.done += 1),
+        3 => {
+            let remote = net.remote();
+            std::thread::spawn(move || remote.post(|_, chance: &mut Chance| chance.done += 1));
+        }
+        4 => {
+            let (ours, theirs) = UnixStream::pair().expect("a pair");
+            net.adopt(ours, Asks(1 + chance.below(100_000) as usize)).expect("a stream");
+            net.adopt(theirs, Echo).expect("a stream");
+        }
+        5 => {
+            let to = net.local(socket).cloned().expect("it is bound");
+            net.send_to(socket, &to, "x");
+        }
+        _ => {
+            let to = net.local(listener).cloned().expect("it listens");
+            net.connect(&to, Asks(1 + chance.below(300_000) as usize));
+        }
+    }
+}
+
+#[test]
+fn whatever_a_program_does_in_a_thousand_turns_nothing_is_late_or_stuck() {
+    for seed in 1..=5 {
+        let mut reactor = Reactor::with_config(Config::new().turn_frames(2).turn_tells(2)).expect("a selector");
+        let mut chance = Chance { random: seed, ..Chance::default() };
+        let listener = reactor.net().listen("127.0.0.1:0", || Echo).expect("a port");
+        let socket = reactor.net().bind("127.0.0.1:0", Box4).expect("a port");
+        let mut host = Host::default();
+        while host.turns < 1_000 {
+            for _ in 0..chance.below(3) {
+                begin(&mut reactor.net(), &mut chance, listener, socket);
+            }
+            if reactor.next_deadline().is_some() || chance.done < chance.begun {
+                host.turn(&mut reactor, &mut chance);
+            }
+        }
+        while chance.done < chance.begun {
+            host.turn(&mut reactor, &mut chance);
+        }
+        host.assert_never_woken_in_vain();
+        assert!(chance.late.iter().all(|late| *late < PATIENCE / 4), "seed {seed}: {:?}", chance.late);
+    }
 }
