@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each program uses a part of it
 
 use lexopt::prelude::*;
-use mainspring::{Gone, IpProtocol, Key, NameError, Net, Reactor, Remote, Target, service_port};
+use mainspring::{Gone, IpProtocol, Key, NameError, Net, Reactor, Target, service_port};
 use signal_hook::{
     consts::{SIGINT, SIGPIPE, SIGTERM},
     iterator::Signals,
@@ -304,7 +304,8 @@ pub(crate) fn announce<S>(net: &Net<'_, S>, listener: Key) -> Result<(), Failure
 
 /// Ctrl-C (and SIGTERM) ends the loop, and with it what the program was asked for.
 pub(crate) fn stop_on_interrupt<S: 'static>(reactor: &Reactor<S>) -> io::Result<()> {
-    on_interrupt(reactor, |signal, remote| {
+    let remote = reactor.remote();
+    on_interrupt(move |signal| {
         SIGNAL.store(signal as u8, Ordering::Relaxed);
         remote.stop()
     })
@@ -312,28 +313,26 @@ pub(crate) fn stop_on_interrupt<S: 'static>(reactor: &Reactor<S>) -> io::Result<
 
 /// Ctrl-C (and SIGTERM) ends the loop, and that is how the program ends.
 pub(crate) fn end_on_interrupt<S: 'static>(reactor: &Reactor<S>) -> io::Result<()> {
-    on_interrupt(reactor, |_, remote| remote.stop())
+    let remote = reactor.remote();
+    on_interrupt(move |_| remote.stop())
 }
 
 /// Ctrl-C (and SIGTERM) lets what is under way finish, for so long at most.
 pub(crate) fn drain_on_interrupt<S: 'static>(reactor: &Reactor<S>, grace: Duration) -> io::Result<()> {
-    on_interrupt(reactor, move |_, remote| remote.post(move |net, _| net.drain(grace)))
+    let remote = reactor.remote();
+    on_interrupt(move |_| remote.post(move |net, _| net.drain(grace)))
 }
 
 /// The first one does this; of the second one we die. The crate has it without a thread, `net.on_signal`, as a feature; the
 /// examples do without features, so that each starts by its name alone. (The waiting thread holds a remote, so `run` does not end by
 /// itself.)
-fn on_interrupt<S: 'static>(
-    reactor: &Reactor<S>,
-    mut first: impl FnMut(i32, &Remote<S>) -> Result<(), Gone> + Send + 'static,
-) -> io::Result<()> {
-    let remote = reactor.remote();
+pub(crate) fn on_interrupt(mut first: impl FnMut(i32) -> Result<(), Gone> + Send + 'static) -> io::Result<()> {
     let signals = Signals::new([SIGINT, SIGTERM]);
     let mut signals = signals.map_err(|error| io::Error::new(error.kind(), format!("cannot wait for Ctrl-C: {error}")))?;
     thread::spawn(move || {
         let mut is_first = true;
         for signal in signals.forever() {
-            if !std::mem::replace(&mut is_first, false) || first(signal, &remote).is_err() {
+            if !std::mem::replace(&mut is_first, false) || first(signal).is_err() {
                 let _ = emulate_default_handler(signal); // of these two it does not fail
             }
         }
