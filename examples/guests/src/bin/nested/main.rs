@@ -1,0 +1,78 @@
+//! A reactor inside of another, as where a library brings its own: an echo server, and a server that tells how it is doing,
+//! which has a reactor and a state for itself. What joins the two is nested.rs.
+
+#[path = "../../../../common/mod.rs"]
+mod common;
+mod nested;
+mod status;
+
+use common::{Failure, announce, arguments, exit, listening, on_interrupt, print};
+use mainspring::{Context, Outcome, Protocol, Reactor, Remote};
+use nested::Nested;
+use status::Status;
+use std::{process::ExitCode, time::Duration};
+
+const HELP: &str = "\
+An echo server, and a server that tells how it is doing: the second one has an
+event loop of its own, inside of that of the first.
+
+usage: nested [ADDR [STATUS_ADDR]]
+
+Each is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7007 and
+127.0.0.1:7008 if they are not given. Then, in two other terminals:
+
+  nc 127.0.0.1 7007
+  nc 127.0.0.1 7008
+
+Ctrl-C ends both: what is under way may finish for two seconds.";
+
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How often the inner one is told what the outer one has done.
+const NEWS: Duration = Duration::from_millis(100);
+
+struct Served {
+    pieces: u64,
+    status: Remote<Status>,
+}
+
+struct Echo;
+
+impl Protocol<Served> for Echo {
+    fn received(&mut self, ctx: &mut Context<'_, Served>, served: &mut Served, bytes: &[u8]) -> Outcome {
+        ctx.send(bytes);
+        served.pieces += 1;
+        Ok(())
+    }
+}
+
+fn main() -> ExitCode {
+    exit(run())
+}
+
+fn run() -> Result<(), Failure> {
+    let Some(mut given) = arguments(HELP, 2, &[])? else { return Ok(()) };
+    let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7007".into());
+    let status_at = given.text()?.unwrap_or_else(|| "127.0.0.1:7008".into());
+
+    let mut inner = Reactor::new()?;
+    let status_listener = listening(status::listen(&mut inner.net(), &status_at))?;
+    let status_at = inner.net().local(status_listener).expect("it listens").to_string();
+    let status = inner.remote();
+
+    let mut reactor = Reactor::new()?;
+    let listener = listening(reactor.net().listen(at, || Echo))?;
+    // The inner one finishes first, and then the outer.
+    let to_finish = status.clone();
+    on_interrupt(move |_| to_finish.post(|net, _| net.drain(GRACE)))?;
+    announce(&reactor.net(), listener)?;
+    print(format_args!("status on {status_at}"))?;
+
+    let mut net = reactor.net();
+    Nested::watch(&mut net, inner, Status::default(), |net, _, _| net.drain(GRACE))?;
+    net.every(NEWS, |_, served: &mut Served| {
+        let pieces = served.pieces;
+        let _ = served.status.post(move |_, status| status.pieces = pieces); // it has ended
+    });
+    Ok(reactor.run(&mut Served { pieces: 0, status })?)
+}

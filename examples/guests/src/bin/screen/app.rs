@@ -1,0 +1,295 @@
+//! What is shown, and how it changes: by what the room says, and by what is typed. Nothing here knows a terminal.
+
+use crate::{
+    common::{Failure, is_misused, misused},
+    printable::printable,
+};
+use mainspring::{Context, Keep, Limit, Net, Outcome, Protocol, Reason, Reconnect, Target, Terminator};
+use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use signal_hook::{consts::SIGINT, low_level::raise};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
+
+/// A room that says more than this in one line is left, and called again later.
+const LINE_MAX: usize = 64 << 10; // who is there is one line, of 500 names
+
+/// So many lines are kept to look back at.
+const HISTORY_MAX: usize = 1000;
+
+/// The room takes lines of 1,024 bytes.
+const INPUT_MAX: usize = 1000;
+
+/// A room that for so long takes nothing of what is said is gone, or as good as that.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How far it has come with the room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Not there, and why, as it is shown.
+    Away(String),
+    /// There is a connection, and no name has been told yet.
+    Connected,
+    /// The name was told.
+    Introduced,
+    /// The room does not take that name: what is typed next is another one.
+    Nameless,
+    In,
+}
+
+/// What the program has one of; every callback is lent it.
+pub(crate) struct App {
+    room: Reconnect<App>,
+    pub(crate) name: String,
+    pub(crate) stage: Stage,
+    pub(crate) input: Input,
+    /// What was said, the newest last. history.len() <= HISTORY_MAX
+    pub(crate) history: VecDeque<String>,
+    pub(crate) members: BTreeSet<String>,
+    /// So many rows of the history's end are below the screen.
+    pub(crate) back: usize,
+    /// The next list of who is there is for us, and not for who types.
+    is_to_list: bool,
+    was_connected: bool,
+    changed: bool,
+    pub(crate) ending: Result<(), Failure>,
+}
+
+impl App {
+    pub(crate) fn new(to: impl Into<Target>, name: String) -> Self {
+        let room = Reconnect::new(to, |app: &mut App| &mut app.room, || Room).keep(Keep::Nothing);
+        Self {
+            room,
+            name,
+            stage: Stage::Away("calling the room".into()),
+            input: Input::default(),
+            history: VecDeque::new(),
+            members: BTreeSet::new(),
+            back: 0,
+            is_to_list: false,
+            was_connected: false,
+            changed: false,
+            ending: Ok(()),
+        }
+    }
+
+    pub(crate) fn start(&mut self, net: &mut Net<'_, Self>) {
+        self.room.start(net);
+    }
+
+    /// Whether there is something to draw that was not when it was asked last.
+    pub(crate) fn has_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    pub(crate) fn give_up(&mut self, net: &mut Net<'_, Self>, why: impl Into<Failure>) {
+        self.ending = Err(why.into());
+        self.leave(net);
+    }
+
+    fn leave(&mut self, net: &mut Net<'_, Self>) {
+        self.room.stop(net);
+        if self.room.key().is_none() {
+            net.stop(); // otherwise a last `closed` is to come
+        }
+    }
+
+    fn note(&mut self, line: impl Into<String>) {
+        if self.history.len() == HISTORY_MAX {
+            self.history.pop_front();
+        }
+        self.history.push_back(line.into());
+        self.changed = true;
+    }
+
+    // ------------------------------------------------------------------------------------------- what the room says
+
+    /// Only what the room itself says begins with neither a name nor `* `; and only it says that.
+    fn heard(&mut self, ctx: &mut Context<'_, Self>, line: &str) {
+        if line.ends_with("Your name?") && self.stage != Stage::In {
+            return self.asked_for_name(ctx, line);
+        }
+        if line.starts_with("Welcome, ") && self.stage == Stage::Introduced {
+            self.stage = Stage::In;
+            self.room.ready(ctx);
+            self.members = BTreeSet::from([self.name.clone()]);
+            self.is_to_list = true;
+            ctx.send("/who\n");
+        } else if let Some(names) = line.strip_prefix("* here: ") {
+            self.members = names.split(", ").map(str::to_owned).collect();
+            if std::mem::take(&mut self.is_to_list) {
+                self.changed = true;
+                return;
+            }
+        } else if let Some(name) = line.strip_prefix("* ").and_then(|line| line.strip_suffix(" joined")) {
+            self.members.insert(name.to_owned());
+        } else if let Some(name) = line.strip_prefix("* ").and_then(|line| line.strip_suffix(" left")) {
+            self.members.remove(name);
+        }
+        self.note(line);
+    }
+
+    fn asked_for_name(&mut self, ctx: &mut Context<'_, Self>, line: &str) {
+        self.changed = true;
+        if self.stage == Stage::Connected {
+            self.stage = Stage::Introduced;
+            writeln!(ctx, "{}", self.name);
+        } else {
+            self.stage = Stage::Nameless;
+            self.note(line);
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------ what is typed
+
+    pub(crate) fn happened(&mut self, net: &mut Net<'_, Self>, event: Event) {
+        match event {
+            Event::Key(key) if key.kind != KeyEventKind::Release => self.pressed(net, key),
+            Event::Paste(text) => self.input.insert(&text),
+            Event::Resize(..) => {}
+            _ => return,
+        }
+        self.changed = true;
+    }
+
+    fn pressed(&mut self, net: &mut Net<'_, Self>, key: KeyEvent) {
+        let page = 10;
+        match (key.code, key.modifiers.contains(KeyModifiers::CONTROL)) {
+            // As a terminal does in which nobody reads keys: there is one way out for this, and for kill(1).
+            (KeyCode::Char('c'), true) => _ = raise(SIGINT),
+            (KeyCode::Char('d'), true) => self.leave(net),
+            (KeyCode::Char('u'), true) => self.input = Input::default(),
+            #[cfg(debug_assertions)] // to see how a panic leaves the terminal: scripts/guests.sh
+            (KeyCode::Char('p'), true) => panic!("it was asked for"),
+            (KeyCode::Char(_), true) => {}
+            (KeyCode::Char(c), false) => self.input.insert(c.encode_utf8(&mut [0; 4])),
+            (KeyCode::Backspace, _) => self.input.backspace(),
+            (KeyCode::Delete, _) => self.input.delete(),
+            (KeyCode::Left, _) => self.input.left(),
+            (KeyCode::Right, _) => self.input.right(),
+            (KeyCode::Home, _) => self.input.at = 0,
+            (KeyCode::End, _) => self.input.at = self.input.text.len(),
+            (KeyCode::PageUp, _) => self.back = self.back.saturating_add(page).min(self.history.len()),
+            (KeyCode::PageDown, _) => self.back = self.back.saturating_sub(page),
+            (KeyCode::Enter, _) => self.entered(net),
+            _ => {}
+        }
+    }
+
+    /// A line that cannot be said stays where it is.
+    fn entered(&mut self, net: &mut Net<'_, Self>) {
+        let text = self.input.text.trim().to_owned();
+        self.back = 0;
+        if text.is_empty() {
+            return self.input = Input::default();
+        }
+        if text == "/quit" {
+            return self.leave(net);
+        }
+        let is_taken = self.room.key().and_then(|key| net.link(key)).is_some_and(|link| !link.is_congested());
+        match self.stage {
+            Stage::Nameless if is_taken => {
+                self.name.clone_from(&text);
+                self.stage = Stage::Introduced;
+                if let Some(key) = self.room.key() {
+                    net.send(key, format!("{text}\n"));
+                }
+            }
+            Stage::In if is_taken => {
+                self.room.send(net, format!("{text}\n"));
+                if !text.starts_with('/') {
+                    self.note(format!("<{}> {text}", self.name));
+                }
+            }
+            Stage::In | Stage::Nameless => return self.note("Not said: the room does not take what was said before."),
+            _ => return self.note("Not said: the room is not there."),
+        }
+        self.input = Input::default();
+    }
+}
+
+/// The line that is typed.
+#[derive(Debug, Default)]
+pub(crate) struct Input {
+    /// text.len() <= INPUT_MAX
+    pub(crate) text: String,
+    /// Where the cursor is, in bytes: at the begin of a character, or the end.
+    pub(crate) at: usize,
+}
+
+impl Input {
+    /// What does something to a terminal, or ends a line, is a space: also what was pasted is one line.
+    fn insert(&mut self, text: &str) {
+        for c in printable(text).chars() {
+            if self.text.len() + c.len_utf8() > INPUT_MAX {
+                return;
+            }
+            self.text.insert(self.at, c);
+            self.at += c.len_utf8();
+        }
+    }
+
+    fn backspace(&mut self) {
+        if self.at > 0 {
+            self.left();
+            self.delete();
+        }
+    }
+
+    fn delete(&mut self) {
+        if self.at < self.text.len() {
+            self.text.remove(self.at);
+        }
+    }
+
+    fn left(&mut self) {
+        self.at -= self.text[..self.at].chars().next_back().map_or(0, char::len_utf8);
+    }
+
+    fn right(&mut self) {
+        self.at += self.text[self.at..].chars().next().map_or(0, char::len_utf8);
+    }
+}
+
+/// A connection to the room; there is a new one for each attempt.
+struct Room;
+
+impl Protocol<App> for Room {
+    fn connected(&mut self, ctx: &mut Context<'_, App>, app: &mut App) -> Outcome {
+        app.was_connected = true;
+        app.stage = Stage::Connected;
+        app.changed = true;
+        ctx.set_terminator(Terminator::line(LINE_MAX));
+        ctx.set_stall_timeout(PATIENCE);
+        // A room that has vanished without a word is noticed by TCP; a Unix socket is told.
+        let _ = ctx.link().with_socket(|socket| socket.set_keepalive(true));
+        Ok(())
+    }
+
+    /// What others say must not do anything to a terminal.
+    fn frame(&mut self, ctx: &mut Context<'_, App>, app: &mut App, line: &[u8]) -> Outcome {
+        app.heard(ctx, &printable(&String::from_utf8_lossy(line)));
+        Ok(())
+    }
+
+    fn exceeded(&mut self, _: &mut Context<'_, App>, _: &mut App, limit: Limit) -> Outcome {
+        Err(limit.into())
+    }
+
+    fn closed(&mut self, ctx: &mut Context<'_, App>, app: &mut App, why: Reason) {
+        let was_there = app.stage == Stage::In;
+        app.room.closed(ctx, &why); // and again, after a pause
+        app.members.clear();
+        app.stage = Stage::Away(format!("not in the room: {why}; trying again"));
+        app.changed = true;
+        if was_there {
+            app.note(format!("* lost the room: {why}"));
+        }
+        if app.room.is_stopped() {
+            ctx.net.stop();
+        } else if !app.was_connected && matches!(&why, Reason::Resolve(error) if is_misused(error)) {
+            app.give_up(&mut ctx.net, misused(why));
+        }
+    }
+}

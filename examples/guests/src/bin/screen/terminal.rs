@@ -1,0 +1,64 @@
+//! The terminal, taken for as long as the program runs, and left as it was in all ways out: at the end, after an error,
+//! after a panic of any thread.
+
+use ratatui::{
+    Frame, Terminal,
+    backend::CrosstermBackend,
+    crossterm::{
+        cursor::Show,
+        event::{DisableBracketedPaste, EnableBracketedPaste},
+        execute,
+        terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
+    },
+};
+use std::{
+    io::{self, IsTerminal, Stdout, StdoutLock},
+    panic,
+    process::exit,
+};
+
+/// The whole screen. Dropping it gives it back.
+pub(crate) struct Screen(Terminal<CrosstermBackend<Stdout>>);
+
+impl Screen {
+    pub(crate) fn open() -> io::Result<Self> {
+        if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "standard input and output are no terminal"));
+        }
+        restore_after_panics();
+        let screen = Self(Terminal::new(CrosstermBackend::new(io::stdout()))?);
+        enable_raw_mode()?;
+        // From here on dropping it restores.
+        execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste)?;
+        Ok(screen)
+    }
+
+    pub(crate) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
+        self.0.draw(draw).map(|_| ())
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        drop(restore());
+    }
+}
+
+/// Whatever of it fails, the rest is tried. Nobody else writes while it is held.
+fn restore() -> StdoutLock<'static> {
+    let mut stdout = io::stdout().lock();
+    let _ = execute!(stdout, DisableBracketedPaste, LeaveAlternateScreen, Show);
+    let _ = disable_raw_mode();
+    stdout
+}
+
+/// The loop isolates a panic of a callback, and a thread that panics ends alone; but a screen that does not show what is so
+/// is of no use. So any panic ends the program: first the terminal, then the message, which is seen now.
+fn restore_after_panics() {
+    let say = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let _stdout = restore();
+        say(info);
+        exit(101);
+    }));
+}
