@@ -188,9 +188,9 @@ impl<S> Net<'_, S> {
         self.core.watch(Box::new(dispatcher))
     }
 
-    /// Has a dispatcher told of `readable` again, which it has answered by
-    /// [`Drained::Unwanted`](crate::Drained::Unwanted), and first in the next turn. `false`: there is no such
-    /// dispatcher, or it has begun to end.
+    /// Has a dispatcher told of `readable` in the next turn, whether or not there is anything to read: because it has answered by
+    /// [`Drained::Unwanted`](crate::Drained::Unwanted), or because something else is due, as a deadline of what it reads.
+    /// `false`: there is no such dispatcher, or it has begun to end.
     pub fn want_readable(&mut self, dispatcher: Key) -> bool {
         self.core.hub.dispatcher_wants(dispatcher, READABLE)
     }

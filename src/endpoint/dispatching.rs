@@ -28,8 +28,6 @@ pub(crate) struct Dispatching {
     pub(crate) key: Key,
     /// The selector reports it; otherwise it is always ready, and was reported once.
     is_registered: bool,
-    /// Otherwise it is told only what was asked for.
-    has_source: bool,
     /// It keeps nobody waiting: neither `run` nor a drain.
     pub(crate) is_background: bool,
     /// Of `READABLE`, `WRITABLE` and `PRIORITY`: what it has not yet said to be drained. And `THROTTLED`, `IN_READY`,
@@ -58,7 +56,6 @@ impl Dispatching {
         Self {
             key,
             is_registered,
-            has_source: true,
             is_background: false,
             flags,
             wanted,
@@ -70,9 +67,9 @@ impl Dispatching {
         }
     }
 
-    /// There is nothing that the selector could report.
+    /// There is nothing that the selector could report: it is told only what was asked for.
     pub(crate) fn of_nothing(key: Key) -> Self {
-        let mut this = Self { has_source: false, ..Self::new(key, false) };
+        let mut this = Self::new(key, false);
         this.flags.remove(every());
         this.wanted.remove(every());
         this
@@ -159,12 +156,10 @@ impl Dispatching {
         cx.world.watch_for(source, self.armed, self.key.token())
     }
 
-    /// It is told of it again, and first at once: what it then calls drained is armed.
+    /// It is told of it at once, whether or not there is anything: what it then calls drained is armed.
     pub(crate) fn want(&mut self, what: Flags) {
-        if !self.wanted.has_any(what) || !self.has_source {
-            self.wanted.insert(what);
-            self.flags.insert(what);
-        }
+        self.wanted.insert(what);
+        self.flags.insert(what);
     }
 
     /// It says that there is more.

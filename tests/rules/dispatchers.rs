@@ -93,6 +93,37 @@ fn what_has_no_source_is_told_what_was_asked_for_each_time_once() {
     assert_eq!(told, ["readable", "writable", "readable", "writable", "closed"]);
 }
 
+/// Whose library has deadlines beside its descriptor.
+#[test]
+fn what_has_a_source_is_told_what_was_asked_for_too_and_what_comes_after_that() {
+    struct Alarm(UnixStream);
+
+    impl Dispatcher<usize> for Alarm {
+        fn source(&mut self) -> Source<'_> {
+            Source::Fd(self.0.as_fd())
+        }
+
+        fn readable(&mut self, _: &mut Scope<'_, usize>, told: &mut usize) -> Result<Drained, Fault> {
+            *told += 1;
+            while self.0.read(&mut [0; 8]).is_ok() {}
+            Ok(Drained::Yes)
+        }
+    }
+
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    let (mut reactor, mut told) = (Reactor::new().expect("a selector"), 0);
+    let key = reactor.net().watch(Alarm(ours)).expect("it can be watched");
+    settle(&mut reactor, &mut told);
+    for _ in 0..3 {
+        let before = told;
+        assert!(reactor.net().want_readable(key));
+        settle(&mut reactor, &mut told);
+        assert_eq!(told, before + 1, "once for each time");
+        theirs.write_all(b"x").expect("room");
+        until(&mut reactor, &mut told, |told| *told >= before + 2);
+    }
+}
+
 struct Reader(mio::unix::pipe::Receiver);
 
 impl Dispatcher<usize> for Reader {
