@@ -212,63 +212,246 @@ fn the_descriptor_stays_readable_until_a_turn_has_looked() {
     assert!(!reactor.turn(&mut (), Duration::ZERO).expect("the selector works"), "it was stopped");
 }
 
-/// One inside of another: by a dispatcher on its descriptor, and a timer for its deadline.
+#[test]
+fn a_host_that_does_not_give_a_turn_loses_nothing() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut journal = Journal::default();
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    reactor.net().adopt(ours, recorder(by_default)).expect("a stream");
+    while !journal.has(&Call::Connected) || reactor.next_deadline().is_some() {
+        reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
+    }
+    theirs.write_all(b"hello").expect("it is open");
+    for _ in 0..100 {
+        assert!(is_readable(&reactor), "it is woken again and again");
+    }
+    reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
+    assert!(journal.has(&Call::Received(b"hello".to_vec())));
+    assert!(!is_readable(&reactor));
+}
+
+fn is_readable(fd: impl AsFd) -> bool {
+    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&zero)).expect("poll(2)") > 0
+}
+
+/// It waits for something of its own, and that takes long.
+fn oversleep(until: Instant) {
+    while let Some(rest) = until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero()) {
+        std::thread::sleep(rest);
+    }
+}
+
+#[test]
+fn a_host_that_waits_too_long_has_its_timers_late_and_none_lost() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut fired = Vec::new();
+    for number in (1..=5_u64).rev() {
+        reactor.net().after(ms(number), move |_, fired: &mut Vec<u64>| fired.push(number));
+    }
+    let due = reactor.next_deadline().expect("the first of them");
+    oversleep(due + ms(20));
+    assert_eq!(reactor.next_deadline(), Some(due));
+    reactor.turn(&mut fired, Duration::ZERO).expect("the selector works");
+    assert_eq!(fired, [1, 2, 3, 4, 5]);
+    assert_eq!(reactor.next_deadline(), None);
+}
+
+/// What came in time counts, however late the host looks.
+#[test]
+fn a_host_that_waits_too_long_ends_nobody_who_was_in_time() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut journal = Journal::default();
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    let key = reactor.net().adopt(ours, recorder(by_default)).expect("a stream");
+    reactor.net().link(key).expect("it is there").set_idle_timeout(ms(20));
+    while !journal.has(&Call::Connected) {
+        reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
+    }
+    theirs.write_all(b"x").expect("it is open");
+    oversleep(reactor.next_deadline().expect("its time-out") + ms(20));
+    reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
+    assert!(journal.has(&Call::Received(b"x".to_vec())) && journal.closings() == 0, "{journal:?}");
+    oversleep(reactor.next_deadline().expect("its time-out") + ms(1));
+    reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
+    assert_eq!(journal.closings(), 1, "now it has said nothing for too long");
+}
+
+#[test]
+fn the_deadline_is_another_one_after_each_use_of_the_net() {
+    let mut reactor = Reactor::<()>::new().expect("a selector");
+    assert_eq!(reactor.next_deadline(), None);
+    let late = reactor.net().after(Duration::from_secs(3600), |_, _| {});
+    let at_first = reactor.next_deadline().expect("it is set");
+    let soon = reactor.net().after(Duration::from_secs(60), |_, _| {});
+    assert!(reactor.next_deadline().is_some_and(|due| due + Duration::from_secs(3000) < at_first));
+    assert!(reactor.net().cancel(soon));
+    assert_eq!(reactor.next_deadline(), Some(at_first));
+    assert!(reactor.net().cancel(late));
+    assert_eq!(reactor.next_deadline(), None);
+}
+
+#[test]
+fn a_reactor_that_is_stopped_inside_says_so_once_and_may_be_turned_again() {
+    let mut reactor = Reactor::<usize>::new().expect("a selector");
+    reactor.net().every(ms(1), |net, count| {
+        *count += 1;
+        if *count == 1 {
+            net.stop();
+        }
+    });
+    let (mut host, mut count) = (Host::default(), 0);
+    while host.turn(&mut reactor, &mut count) {}
+    assert_eq!(count, 1);
+    while count < 3 {
+        assert!(host.turn(&mut reactor, &mut count), "it goes on");
+    }
+}
+
+/// Whoever was given a duplicate of its descriptor, as a loop does that owns what it watches, is not woken by sockets that are
+/// gone. (By what its remotes have posted before he is, until they are gone too: he lets go of it with the reactor.)
+#[test]
+fn a_reactor_that_was_dropped_wakes_nobody() {
+    let mut reactor = Reactor::<Journal>::new().expect("a selector");
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    reactor.net().adopt(ours, recorder(by_default)).expect("a stream");
+    let duplicate = reactor.as_fd().try_clone_to_owned().expect("a descriptor");
+    let remote = reactor.remote();
+    theirs.write_all(b"never read").expect("it is open");
+    assert!(is_readable(&duplicate));
+    drop(reactor);
+    assert!(!is_readable(&duplicate));
+    assert!(remote.post(|_, _| {}).is_err());
+    assert!(!is_readable(&duplicate));
+}
+
+/// Both are woken, and who comes second finds nothing.
+#[test]
+fn two_hosts_of_one_reactor_lose_nothing() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let listener = reactor.net().listen("127.0.0.1:0", || Echo).expect("a port");
+    let at = reactor.net().local(listener).and_then(|local| local.ip()).expect("it listens");
+    let others = clients(at, 2, 200);
+    while !others.iter().all(|other| other.is_finished()) {
+        let mut fds = [PollFd::new(&reactor, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 20_000_000 })).expect("poll(2)");
+        for _host in 0..2 {
+            reactor.turn(&mut (), Duration::ZERO).expect("the selector works");
+        }
+    }
+    others.into_iter().for_each(|other| other.join().expect("all were answered"));
+}
+
+// ----------------------------------------------------------------------------------------------- one inside of another
+
+/// The module of the examples, as it is copied.
+#[path = "../../examples/guests/src/bin/nested/nested.rs"]
+mod nested;
+
+use mainspring::Reason;
+use nested::Nested;
+
+struct Counting;
+
+impl Protocol<usize> for Counting {
+    fn received(&mut self, ctx: &mut mainspring::Context<'_, usize>, served: &mut usize, bytes: &[u8]) -> Outcome {
+        *served += bytes.len();
+        ctx.send(bytes);
+        Ok(())
+    }
+}
+
+impl Datagram<usize> for Counting {
+    fn received(&mut self, _: &mut Scope<'_, usize>, served: &mut usize, _: &[u8], _: &mainspring::Address) -> Outcome {
+        *served += 1;
+        Ok(())
+    }
+}
+
+/// What the outer one has.
+#[derive(Default)]
+struct Outer {
+    ends: Vec<Reason>,
+    served: std::rc::Rc<std::cell::Cell<usize>>,
+}
+
+fn ended(_: &mut Net<'_, Outer>, outer: &mut Outer, why: Reason) {
+    outer.ends.push(why);
+}
+
+/// Its own timers, which have to be in time, and say what it has served.
+fn tells(inner: &mut Reactor<usize>, outer: &Outer) {
+    let told = std::rc::Rc::clone(&outer.served);
+    inner.net().every(ms(1), move |_, served| told.set(*served));
+}
+
 #[test]
 fn a_reactor_may_be_a_dispatcher_of_another() {
-    use mainspring::{Dispatcher, Drained, Fault, Source};
-
-    struct Inner(Reactor<usize>);
-
-    impl Inner {
-        fn turn(&mut self, scope: &mut Scope<'_, usize>, served: &mut usize) -> Result<Drained, Fault> {
-            while self.0.turn(served, Duration::ZERO)? && self.0.next_deadline().is_some_and(|due| due <= scope.net.now()) {}
-            if let Some(due) = self.0.next_deadline() {
-                let (key, delay) = (scope.key, due.saturating_duration_since(scope.net.now()));
-                scope.net.after(delay, move |net, _| _ = net.want_writable(key));
-            }
-            Ok(Drained::Yes)
-        }
-    }
-
-    impl Dispatcher<usize> for Inner {
-        fn source(&mut self) -> Source<'_> {
-            Source::Fd(self.0.as_fd())
-        }
-
-        fn readable(&mut self, scope: &mut Scope<'_, usize>, served: &mut usize) -> Result<Drained, Fault> {
-            self.turn(scope, served)
-        }
-
-        /// Its deadline.
-        fn writable(&mut self, scope: &mut Scope<'_, usize>, served: &mut usize) -> Result<Drained, Fault> {
-            self.turn(scope, served)?;
-            Ok(Drained::Unwanted)
-        }
-    }
-
-    struct Counting;
-
-    impl Protocol<usize> for Counting {
-        fn received(&mut self, ctx: &mut mainspring::Context<'_, usize>, served: &mut usize, bytes: &[u8]) -> Outcome {
-            *served += bytes.len();
-            ctx.send(bytes);
-            Ok(())
-        }
-    }
-
-    let mut inner = Reactor::new().expect("a selector");
+    let (mut inner, mut outer, mut state) = (Reactor::new().expect("a selector"), Reactor::new().expect("one"), Outer::default());
     let listener = inner.net().listen("127.0.0.1:0", || Counting).expect("a port");
     let at = inner.net().local(listener).and_then(|local| local.ip()).expect("it listens");
-    inner.net().every(ms(1), |_, _| {});
-    let mut outer = Reactor::new().expect("a selector");
-    outer.net().watch(Inner(inner)).expect("a descriptor that can be waited for");
+    tells(&mut inner, &state);
+    let remote = inner.remote();
+    Nested::watch(&mut outer.net(), inner, 0, ended).expect("a descriptor that can be waited for");
     let others = clients(at, 2, 200);
-    let mut served = 0;
-    while !others.iter().all(|other| other.is_finished()) {
-        outer.turn(&mut served, ms(20)).expect("the selector works");
+    let began = Instant::now();
+    while state.served.get() < 2 * 200 * 64 {
+        assert!(began.elapsed() < PATIENCE, "{}", state.served.get());
+        outer.turn(&mut state, PATIENCE).expect("the selector works");
     }
     others.into_iter().for_each(|other| other.join().expect("no panic"));
-    assert_eq!(served, 2 * 200 * 64);
+    assert!(outer.stats().timers <= 1, "one for its deadline");
+    // Nothing but the inner one is left, and ends both.
+    remote.stop().expect("it is there");
+    outer.run(&mut state).expect("the selector works");
+    assert_eq!(state.ends.len(), 1);
+    assert!(state.ends[0].is_clean());
+    assert!(remote.stop().is_err(), "it is gone");
+}
+
+/// More than one look of a selector tells: a dispatcher has edges, and there is no second one for the rest.
+#[test]
+fn a_nested_reactor_serves_all_of_more_than_a_selector_tells_at_once() {
+    const SOCKETS: usize = 1_500;
+    if !crate::common::has_room_for(SOCKETS + 100) {
+        return;
+    }
+    let (mut inner, mut outer, mut state) = (Reactor::new().expect("a selector"), Reactor::new().expect("one"), Outer::default());
+    let mut addresses = Vec::new();
+    for _ in 0..SOCKETS {
+        let socket = inner.net().bind("127.0.0.1:0", Counting).expect("a port");
+        addresses.push(inner.net().local(socket).and_then(|local| local.ip()).expect("it is bound"));
+    }
+    let remote = inner.remote();
+    Nested::watch(&mut outer.net(), inner, 0, ended).expect("a descriptor that can be waited for");
+    crate::common::settle(&mut outer, &mut state);
+    let client = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    for at in addresses {
+        client.send_to(b"x", at).expect("loopback");
+    }
+    crate::common::settle(&mut outer, &mut state);
+    // A post would have it look once more: what it finds then would not count.
+    let (sender, receiver) = std::sync::mpsc::channel();
+    remote.post(move |_, served: &mut usize| sender.send(*served).expect("somebody waits")).expect("it is there");
+    crate::common::settle(&mut outer, &mut state);
+    assert_eq!(receiver.try_recv(), Ok(SOCKETS));
+}
+
+#[test]
+fn a_nested_reactor_ends_with_the_outer_one_and_is_dropped_with_it() {
+    for ends in [|outer: &mut Reactor<Outer>| outer.net().drain(Duration::ZERO), |outer: &mut Reactor<Outer>| outer.net().stop()]
+    {
+        let (mut inner, mut outer) = (Reactor::<usize>::new().expect("a selector"), Reactor::new().expect("one"));
+        let mut state = Outer::default();
+        inner.net().listen("127.0.0.1:0", || Counting).expect("a port");
+        let remote = inner.remote();
+        Nested::watch(&mut outer.net(), inner, 0, ended).expect("a descriptor that can be waited for");
+        crate::common::settle(&mut outer, &mut state);
+        ends(&mut outer);
+        outer.run(&mut state).expect("the selector works");
+        drop(outer);
+        assert!(remote.stop().is_err(), "it is gone");
+    }
 }
 
 /// What a program by chance has begun, and what of it has come to its end.

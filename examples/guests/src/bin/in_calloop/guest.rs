@@ -18,7 +18,7 @@ use std::{
 type Find<S, D> = fn(&mut D) -> Option<&mut Guest<S, D>>;
 
 /// A reactor, its state, and how calloop wakes it.
-pub struct Guest<S: 'static, D: 'static> {
+pub(crate) struct Guest<S: 'static, D: 'static> {
     reactor: Reactor<S>,
     state: S,
     host: LoopHandle<'static, D>,
@@ -32,7 +32,7 @@ pub struct Guest<S: 'static, D: 'static> {
 impl<S, D> Guest<S, D> {
     /// `find` says where in calloop's data this will be. `ended` is called once there is nothing left to wait for, or the
     /// reactor was stopped, or its selector has failed; then it has left calloop, and can be dropped.
-    pub fn new(
+    pub(crate) fn new(
         host: LoopHandle<'static, D>,
         reactor: Reactor<S>,
         state: S,
@@ -53,7 +53,7 @@ impl<S, D> Guest<S, D> {
     }
 
     /// What is queued here leaves when calloop goes on.
-    pub fn with<R>(&mut self, act: impl FnOnce(&mut Net<'_, S>, &mut S) -> R) -> R {
+    pub(crate) fn with<R>(&mut self, act: impl FnOnce(&mut Net<'_, S>, &mut S) -> R) -> R {
         let done = act(&mut self.reactor.net(), &mut self.state);
         self.set_timer();
         done

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{io, os::fd::AsFd, time::Duration};
 
 /// A reactor with its state, as a dispatcher of another one with the state `S`.
-pub struct Nested<I, S> {
+pub(crate) struct Nested<I, S> {
     reactor: Reactor<I>,
     state: I,
     ended: fn(&mut Net<'_, S>, &mut S, Reason),
@@ -19,7 +19,7 @@ impl<I: 'static, S: 'static> Nested<I, S> {
     /// `ended` is called when there is nothing left to wait for in it (with [`Reason::Finish`]), when it was stopped (the same),
     /// when its selector has failed, and when the outer one was drained or shut down: that does not wait for the inner one, so
     /// who wants both to finish drains the inner one, and in `ended` the outer.
-    pub fn watch(
+    pub(crate) fn watch(
         net: &mut Net<'_, S>,
         reactor: Reactor<I>,
         state: I,
