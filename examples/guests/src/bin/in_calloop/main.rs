@@ -142,6 +142,7 @@ fn run() -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainspring::Net;
     use std::{
         cell::Cell,
         io::{Read, Write},
@@ -179,6 +180,14 @@ mod tests {
                 assert!(began.elapsed() < PATIENCE, "it does not come");
                 self.calloop.dispatch(Some(PATIENCE), &mut self.host).expect("it works");
             }
+        }
+
+        /// Nothing wakes it.
+        #[track_caller]
+        fn sleeps(&mut self) {
+            let (began, time) = (Instant::now(), Duration::from_millis(50));
+            self.calloop.dispatch(Some(time), &mut self.host).expect("it works");
+            assert!(began.elapsed() >= time, "it was woken");
         }
 
         fn turns(&mut self) -> u64 {
@@ -256,23 +265,35 @@ mod tests {
 
     #[test]
     fn it_leaves_when_it_is_stopped_and_when_nothing_is_left() {
-        let mut inside_stopped = inside();
-        inside_stopped.host.guest.as_mut().expect("it is there").with(|net, _| net.stop());
-        inside_stopped.until(|host| matches!(host.outcome, Some(Ok(()))));
-        let mut inside_drained = inside();
-        inside_drained.host.guest.as_mut().expect("it is there").with(|net, _| net.drain(Duration::ZERO));
-        inside_drained.until(|host| matches!(host.outcome, Some(Ok(()))));
+        let all: [fn(&mut Net<'_, Served>); 3] =
+            [|net| net.stop(), |net| net.drain(Duration::ZERO), |net| net.remote().stop().expect("it is there")];
+        for ends in all {
+            let mut inside = inside();
+            inside.host.guest.as_mut().expect("it is there").with(|net, _| {
+                net.after(Duration::from_millis(20), |_, _| {}); // which has left with it
+                ends(net);
+            });
+            inside.until(|host| matches!(host.outcome.take(), Some(Ok(()))));
+            inside.sleeps();
+            assert!(inside.host.outcome.is_none(), "it has ended once");
+        }
     }
 
     #[test]
     fn it_may_be_dropped_inside_callbacks_of_calloops() {
         let mut inside_timer = inside();
-        let drops = |_, _: &mut (), host: &mut Host| {
+        let remote = inside_timer.host.guest.as_mut().expect("it is there").with(|net, _| net.remote());
+        let posts = remote.clone();
+        let drops = move |_, _: &mut (), host: &mut Host| {
+            posts.post(|_, _| {}).expect("it is there"); // which would wake whoever still has the descriptor
             host.guest = None;
             TimeoutAction::Drop
         };
         inside_timer.calloop.handle().insert_source(Timer::immediate(), drops).expect("a timer");
         inside_timer.until(|host| host.guest.is_none());
+        inside_timer.calloop.dispatch(Some(Duration::ZERO), &mut inside_timer.host).expect("it works");
+        inside_timer.sleeps();
+        drop(remote);
 
         // Inside its own.
         let mut inside = inside_with(|host, outcome| {
@@ -283,6 +304,6 @@ mod tests {
         guest.with(|net, _| net.after(Duration::from_millis(1), |net, _| net.stop()));
         inside.until(|host| host.outcome.is_some());
         assert!(TcpStream::connect(inside.at).is_err(), "its sockets are gone");
-        inside.calloop.dispatch(Some(Duration::ZERO), &mut inside.host).expect("it works");
+        inside.sleeps();
     }
 }

@@ -7,7 +7,7 @@ mod nested;
 mod status;
 
 use common::{Failure, announce, arguments, exit, listening, on_interrupt, print};
-use mainspring::{Context, Outcome, Protocol, Reactor, Remote};
+use mainspring::{Context, Net, Outcome, Protocol, Reactor, Reason, Remote};
 use nested::Nested;
 use status::Status;
 use std::{process::ExitCode, time::Duration};
@@ -34,6 +34,15 @@ const NEWS: Duration = Duration::from_millis(100);
 struct Served {
     pieces: u64,
     status: Remote<Status>,
+    ending: Result<(), Failure>,
+}
+
+/// The inner one has: drained at Ctrl-C, or failed. Then so does the outer.
+fn inner_ended(net: &mut Net<'_, Served>, served: &mut Served, why: Reason) {
+    if !why.is_clean() {
+        served.ending = Err(why.to_string().into());
+    }
+    net.drain(GRACE);
 }
 
 struct Echo;
@@ -69,10 +78,12 @@ fn run() -> Result<(), Failure> {
     print(format_args!("status on {status_at}"))?;
 
     let mut net = reactor.net();
-    Nested::watch(&mut net, inner, Status::default(), |net, _, _| net.drain(GRACE))?;
+    Nested::watch(&mut net, inner, Status::default(), inner_ended)?;
     net.every(NEWS, |_, served: &mut Served| {
         let pieces = served.pieces;
         let _ = served.status.post(move |_, status| status.pieces = pieces); // it has ended
     });
-    Ok(reactor.run(&mut Served { pieces: 0, status })?)
+    let mut served = Served { pieces: 0, status, ending: Ok(()) };
+    reactor.run(&mut served)?;
+    served.ending
 }
