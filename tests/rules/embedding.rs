@@ -38,9 +38,10 @@ impl Host {
         goes_on
     }
 
+    /// But for two: a remote that is dropped has the loop look, whatever there is to see.
     #[track_caller]
     fn assert_never_woken_in_vain(&self) {
-        assert!(self.turns * 11 >= self.wakes * 10, "{self:?}");
+        assert!(self.turns * 11 + 20 >= self.wakes * 10, "{self:?}");
     }
 }
 
@@ -71,13 +72,11 @@ fn a_thousand_turns_of_echoes_are_woken_for_something_and_nobody_is_stuck() {
     let at = reactor.net().local(listener).and_then(|local| local.ip()).expect("it listens");
     let others = clients(at, 4, 500);
     let mut host = Host::default();
-    while host.turns < 1_000 || !others.iter().all(|other| other.is_finished()) {
-        if others.iter().all(|other| other.is_finished()) {
-            break;
-        }
+    while reactor.stats().closed.total() < 4 {
         host.turn(&mut reactor, &mut ());
     }
     others.into_iter().for_each(|other| other.join().expect("no panic"));
+    assert!(host.turns >= 500, "{host:?}");
     host.assert_never_woken_in_vain();
 }
 
