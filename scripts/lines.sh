@@ -12,12 +12,12 @@ place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 failures=0
 
-# report NAME FIGURES; by the status of what ran before
+# report $? NAME FIGURES; the status of what ran before
 report() {
-    if [ $? -eq 0 ]; then
-        printf 'PASS  %-52s %s\n' "$1" "$2"
+    if [ "$1" -eq 0 ]; then
+        printf 'PASS  %-52s %s\n' "$2" "$3"
     else
-        printf 'FAIL  %-52s %s\n' "$1" "$2"
+        printf 'FAIL  %-52s %s\n' "$2" "$3"
         failures=$((failures + 1))
     fi
 }
@@ -38,7 +38,7 @@ measured() { python3 "$place/measured" "$@"; }
 timeout 20 "$lines" -- sh -c 'echo a; echo b >&2; exit 7' >"$place/out"
 status=$?
 [ $status -eq 7 ] && grep -q 'out  a$' "$place/out" && grep -q 'err  b$' "$place/out"
-report "both outputs, and the exit status" "$status"
+report $? "both outputs, and the exit status" "$status"
 
 measured "$place/idle" timeout 20 "$lines" -- true
 writer='head -c $1 /dev/zero | tr "\0" x | fold -w 99; head -c $1 /dev/zero | tr "\0" y | fold -w 99 >&2; exit 3'
@@ -48,23 +48,23 @@ measured "$place/busy" timeout 300 "$lines" -- sh -c "$writer" sh "$bytes" |
 status=${PIPESTATUS[0]}
 grown=$(($(cat "$place/busy") - $(cat "$place/idle")))
 [ "$status" -eq 3 ] && [ "$(cat "$place/sums")" = "$bytes $bytes" ] && [ $grown -le 5120 ]
-report "each byte of both, and the memory" "$(cat "$place/sums") bytes, $grown KiB more, $((SECONDS - began)) s"
+report $? "each byte of both, and the memory" "$(cat "$place/sums") bytes, $grown KiB more, $((SECONDS - began)) s"
 
 (timeout 20 "$lines" -- sh -c 'yes | head -c 300000; printf end' & wait $!) | (sleep 2; wc -c) >"$place/sums"
-[ "$(cat "$place/sums")" -eq $((150000 * 20 + 21)) ]
-report "a reader that is late, after the command has ended" "$(cat "$place/sums") bytes"
+[ "$(cat "$place/sums")" -eq $((150000 * 20 + 22)) ]
+report $? "a reader that is late, after the command has ended" "$(cat "$place/sums") bytes"
 
 began=$(date +%s%N)
 timeout 20 "$lines" -- sh -c '(sleep 60) & printf x' >"$place/out"
 took=$((($(date +%s%N) - began) / 1000000))
 [ $took -lt 2000 ] && grep -q 'out  x$' "$place/out"
-report "a grandchild holds the outputs" "$took ms"
+report $? "a grandchild holds the outputs" "$took ms"
 pkill -x -f 'sleep 60'
 
 timeout 20 "$lines" -- yes | head -n 1 >"$place/out"
 status=${PIPESTATUS[0]}
 [ "$status" -eq 141 ]
-report "nobody reads it any more" "$status"
+report $? "nobody reads it any more" "$status"
 
 # ------------------------------------------------------------------------------------------------------------- signals
 for signal in INT TERM; do
@@ -79,12 +79,12 @@ for signal in INT TERM; do
     status=$?
     exec 3<&-
     [ $status -eq 5 ] && [[ $caught == *caught ]]
-    report "SIG$signal goes to the command" "$status"
+    report $? "SIG$signal goes to the command" "$status"
 done
 timeout 20 "$lines" -- sh -c 'kill -9 $$'
 status=$?
 [ $status -eq 137 ]
-report "killed, and by which signal" "$status"
+report $? "killed, and by which signal" "$status"
 
 # ------------------------------------------------------------------------------------------------------- without pidfd
 if command -v strace >/dev/null || apt-get install -y strace >/dev/null 2>&1; then
@@ -95,7 +95,7 @@ if command -v strace >/dev/null || apt-get install -y strace >/dev/null 2>&1; th
         status=$?
         took=$((($(date +%s%N) - began) / 1000000))
         [ $status -eq 4 ] && grep -q "$error" "$place/trace"
-        report "pidfd_open fails with $error" "exit status $status after $took ms, of which 300 are the command's"
+        report $? "pidfd_open fails with $error" "exit status $status after $took ms, of which 300 are the command's"
     done
 else
     printf 'SKIP  %-52s %s\n' "pidfd_open fails" "strace is not here"
