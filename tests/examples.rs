@@ -335,7 +335,8 @@ fn all_with_help() -> Vec<String> {
     for entry in std::fs::read_dir("examples").expect("where Cargo runs tests") {
         let name = entry.expect("readable").file_name().into_string().expect("ASCII");
         let name = name.trim_end_matches(".rs").to_owned();
-        let is_built = name != "lines" || cfg!(all(feature = "children", feature = "signals"));
+        let needs_features = ["lines", "restart"].contains(&name.as_str());
+        let is_built = !needs_features || cfg!(all(feature = "children", feature = "signals"));
         if is_built && !["README.md", "common", "echo", "gopher", "guests", "notes", "ftp", "web"].contains(&name.as_str()) {
             all.push(name);
         }
@@ -2874,5 +2875,264 @@ mod lines {
         let (_, complaint) = lines(&["/nowhere/at/all"]).ends_with(1);
         assert!(complaint.contains("cannot run '/nowhere/at/all': No such file"), "{complaint}");
         assert!(Program::start("lines", &[]).ends_misused().contains("COMMAND"));
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------- restart
+
+#[cfg(all(feature = "children", feature = "signals", target_os = "linux"))]
+mod restart {
+    use super::*;
+
+    /// The program at a place of its own, where another one can be put.
+    struct Installed {
+        program: PathBuf,
+        server: Program,
+        addr: SocketAddr,
+        /// Processes that are no children of ours.
+        others: Vec<String>,
+    }
+
+    impl Installed {
+        fn new(name: &str, options: &[&str]) -> Self {
+            let program = Self::install(name);
+            let server = Program::run(Stdio::piped(), Command::new(&program).args(options).arg("127.0.0.1:0"));
+            let addr = server.address().parse().expect("an IP address");
+            Self { program, server, addr, others: Vec::new() }
+        }
+
+        fn install(name: &str) -> PathBuf {
+            let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("restart-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_file(&program); // of an earlier run
+            std::fs::hard_link(path("restart"), &program).expect("a file system with links");
+            program
+        }
+
+        /// A new version of it. A shell writes it: what we had open for writing while another test starts something, nobody can run.
+        fn replace(&self, script: &str) {
+            std::fs::remove_file(&self.program).expect("it is there");
+            let write = "printf '#!/bin/sh\n%s\n' \"$1\" > \"$0\" && chmod +x \"$0\"";
+            let written = Command::new("sh").args(["-c", write]).arg(&self.program).arg(script).status();
+            assert!(written.expect("sh(1)").success());
+        }
+
+        fn hang_up(&self) {
+            self.server.signal("-HUP");
+        }
+
+        /// What it tells next, without its number.
+        #[track_caller]
+        fn tells(&self) -> String {
+            let line = self.server.complaint();
+            let (number, what) = line.split_once(": ").expect("who tells");
+            assert!(number.parse::<u32>().is_ok(), "{line}");
+            what.to_owned()
+        }
+
+        /// The number of the process that is to take over.
+        #[track_caller]
+        fn starts_another(&mut self) -> String {
+            let told = self.tells();
+            let number = told.strip_prefix("process ").and_then(|rest| rest.strip_suffix(" is to take over"));
+            let number = number.unwrap_or_else(|| panic!("{told}")).to_owned();
+            self.others.push(number.clone());
+            number
+        }
+
+        /// Who has answered.
+        #[track_caller]
+        fn asked(&self) -> String {
+            let caller = Caller::new(self.addr);
+            caller.says("hello\n");
+            answered(caller)
+        }
+
+        fn number(&self) -> String {
+            self.server.child.id().to_string()
+        }
+    }
+
+    impl Drop for Installed {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.program);
+            for other in &self.others {
+                let _ = Command::new("kill").args(["-KILL", other]).stderr(Stdio::null()).status();
+            }
+        }
+    }
+
+    #[track_caller]
+    fn answered(mut caller: Caller) -> String {
+        let line = caller.line();
+        let (number, said) = line.split_once(' ').expect("a number and what was said");
+        assert_eq!(said, "hello");
+        caller.hears_the_end();
+        number.to_owned()
+    }
+
+    #[test]
+    fn a_successor_takes_over_at_the_same_port_and_who_is_connected_has_his_answer_from_the_old_one() {
+        let mut installed = Installed::new("takes-over", &[]);
+        assert_eq!(installed.asked(), installed.number());
+        let silent = Caller::new(installed.addr); // whose line is on its way
+        let speaking = Caller::new(installed.addr);
+        speaking.says("hel");
+        assert_eq!(installed.asked(), installed.number(), "both were let in before");
+        installed.hang_up();
+        let successor = installed.starts_another();
+        assert_eq!(installed.tells(), "the successor is ready: finishing what is under way");
+        while installed.asked() != successor {} // as long as the old one lets in who waits at its door
+        silent.says("hello\n");
+        assert_eq!(answered(silent), installed.number());
+        speaking.says("lo\n");
+        assert_eq!(answered(speaking), installed.number());
+        let status = installed.server.child.wait().expect("ours");
+        assert_eq!(status.code(), Some(0));
+        for _ in 0..10 {
+            assert_eq!(installed.asked(), successor);
+        }
+        // The successor has the same standard error, and can be restarted too; nothing of the socket stays open when all have ended.
+        assert_eq!(installed.tells(), "ended");
+        let signalled = Command::new("kill").args(["-HUP", &successor]).status();
+        assert!(signalled.expect("kill(1)").success());
+        let third = installed.starts_another();
+        assert_eq!(installed.tells(), "the successor is ready: finishing what is under way");
+        assert_eq!(installed.tells(), "ended");
+        assert_eq!(installed.asked(), third);
+        let waiting = Caller::new(installed.addr);
+        assert_eq!(installed.asked(), third);
+        let signalled = Command::new("kill").args(["-TERM", &third]).status();
+        assert!(signalled.expect("kill(1)").success());
+        let began = Instant::now();
+        while TcpStream::connect(installed.addr).is_ok() {
+            assert!(began.elapsed() < PATIENCE, "somebody has the listening socket still");
+            thread::yield_now();
+        }
+        waiting.says("hello\n");
+        assert_eq!(answered(waiting), third);
+        assert_eq!(installed.tells(), "ended");
+    }
+
+    #[test]
+    fn a_successor_that_ends_before_it_is_ready_is_told_and_the_old_one_goes_on() {
+        let mut installed = Installed::new("ends", &[]);
+        for (script, how) in
+            [("exit 7", "exit status: 7"), ("kill -9 $$", "signal: 9 (SIGKILL)"), ("echo no; exit 0", "exit status: 0")]
+        {
+            installed.replace(script);
+            installed.hang_up();
+            let successor = installed.starts_another();
+            assert_eq!(installed.tells(), format!("no restart: process {successor} has ended before it was ready: {how}"));
+            assert_eq!(installed.asked(), installed.number());
+        }
+        std::fs::remove_file(&installed.program).expect("it is there");
+        installed.hang_up();
+        let told = installed.tells();
+        assert!(told.starts_with("no restart: cannot start '") && told.contains("': No such file"), "{told}");
+        assert_eq!(installed.asked(), installed.number());
+        // When it has been mended, it works.
+        Installed::install("ends");
+        installed.hang_up();
+        let successor = installed.starts_another();
+        assert_eq!(installed.tells(), "the successor is ready: finishing what is under way");
+        assert_eq!(installed.server.child.wait().expect("ours").code(), Some(0));
+        assert_eq!(installed.asked(), successor);
+    }
+
+    #[test]
+    fn a_successor_that_says_nothing_is_given_up_and_another_restart_meanwhile_is_refused() {
+        let mut installed = Installed::new("says-nothing", &["--patience", "1", "--grace", "1"]);
+        installed.replace("trap '' TERM; echo what is this; while :; do sleep 0.1; done");
+        installed.hang_up();
+        let successor = installed.starts_another();
+        installed.hang_up();
+        assert_eq!(installed.tells(), "no restart: a successor is being started already");
+        assert_eq!(installed.asked(), installed.number());
+        assert_eq!(installed.tells(), format!("no restart: process {successor} was not ready in 1 s"));
+        assert_eq!(installed.asked(), installed.number());
+        let began = Instant::now();
+        while PathBuf::from(format!("/proc/{successor}")).exists() {
+            assert!(began.elapsed() < PATIENCE, "it is neither killed nor reaped");
+            thread::sleep(Duration::from_millis(10));
+        }
+        installed.server.signal("-TERM");
+        assert_eq!(installed.server.child.wait().expect("ours").code(), Some(0));
+    }
+
+    #[test]
+    fn sigterm_ends_it_also_while_a_successor_starts_which_ends_too() {
+        let mut installed = Installed::new("sigterm", &[]);
+        let under_way = Caller::new(installed.addr);
+        assert_eq!(installed.asked(), installed.number());
+        installed.replace("trap 'exit 0' TERM; while :; do sleep 0.1; done");
+        installed.hang_up();
+        let successor = installed.starts_another();
+        installed.server.signal("-TERM");
+        let began = Instant::now();
+        // A zombie it is until its parent, which does not wait for it any more, has ended.
+        let has_ended = || std::fs::read_to_string(format!("/proc/{successor}/stat")).map_or(true, |stat| stat.contains(") Z "));
+        while !has_ended() {
+            assert!(began.elapsed() < PATIENCE, "it goes on");
+            thread::sleep(Duration::from_millis(10));
+        }
+        installed.hang_up();
+        assert_eq!(installed.tells(), "no restart: this process is ending");
+        under_way.says("hello\n");
+        assert_eq!(answered(under_way), installed.number());
+        assert_eq!(installed.server.child.wait().expect("ours").code(), Some(0));
+        let mut installed = Installed::new("sigterm", &[]);
+        let _silent = Caller::new(installed.addr);
+        assert_eq!(installed.asked(), installed.number());
+        installed.server.signal("-TERM");
+        while TcpStream::connect(installed.addr).is_ok() {
+            thread::yield_now(); // until it listens no more
+        }
+        installed.server.signal("-TERM");
+        assert_eq!(installed.server.child.wait().expect("ours").signal(), Some(15));
+    }
+
+    /// As systemd hands sockets over (sd_listen_fds(3)): from the third descriptor on, and the variables name the process.
+    #[test]
+    fn it_serves_a_socket_that_systemd_has_opened() {
+        let (socket, addr) = listener();
+        let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" 127.0.0.1:1";
+        let mut command = Command::new("sh");
+        let child = command.args(["-c", script]).arg(path("restart")).stdin(OwnedFd::from(socket));
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("sh(1)");
+        drop(command); // which has the socket too
+        let lines = lines_of(child.stdout.take().expect("piped"));
+        assert_eq!(lines.recv_timeout(PATIENCE), Ok(format!("listening on {addr}")));
+        let caller = Caller::new(addr);
+        caller.says("hello\n");
+        assert_eq!(answered(caller), child.id().to_string());
+        let killed = Command::new("kill").arg(child.id().to_string()).status();
+        assert!(killed.expect("kill(1)").success());
+        assert_eq!(child.wait().expect("ours").code(), Some(0));
+        assert_eq!(TcpStream::connect(addr).expect_err("nobody listens").kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_standard_input_that_is_no_listener_is_an_error() {
+        let (pair, _other) = UnixStream::pair().expect("a pair");
+        let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let null = File::open("/dev/null").expect("null(4)");
+        let wrong: [(Stdio, &str); 3] = [
+            (OwnedFd::from(pair).into(), "does not listen"),
+            (OwnedFd::from(udp).into(), "carries packets"),
+            (null.into(), "Socket operation on non-socket"),
+        ];
+        for (stdin, word) in wrong {
+            let output = Command::new(path("restart")).arg("-").stdin(stdin).output().expect("it was built");
+            let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{complaint}");
+            assert!(complaint.starts_with("error: cannot listen on '-': ") && complaint.contains(word), "{complaint}");
+        }
+        let (_busy, addr) = listener();
+        let (_, complaint) = Program::start("restart", &[&addr.to_string()]).ends_with(1);
+        assert!(complaint.contains(&addr.to_string()), "{complaint}");
+        for wrong in ["nonsense", "localhost:7001", "127.0.0.1:99999", "", "127.0.0.1"] {
+            assert!(Program::start("restart", &[wrong]).ends_misused().contains(wrong));
+        }
+        assert!(Program::start("restart", &["--patience", "0"]).ends_misused().contains("--patience"));
     }
 }
