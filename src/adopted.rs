@@ -173,7 +173,8 @@ impl From<OwnedFd> for Adopted {
 
 /// A socket that the program, or whoever has started it, has opened itself, and that listens: for
 /// [`Net::listen_on`](crate::Net::listen_on). Made from a [`std::net::TcpListener`], a
-/// [`std::os::unix::net::UnixListener`], or a [`socket2::Socket`].
+/// [`std::os::unix::net::UnixListener`], a [`socket2::Socket`], or an [`OwnedFd`](std::os::fd::OwnedFd). The chapter is
+/// [restarting](crate::manual::restarting).
 #[derive(Debug)]
 pub struct AdoptedListener(pub(crate) Socket);
 

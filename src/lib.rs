@@ -56,7 +56,7 @@
 //! | use several cores? | [one reactor in each thread](Reactor#in-several-threads) |
 //! | wait for two connections? | keep in the state what is still to come, or [`Net::tell`] who waits; [telling another protocol something](manual::sharing_state#telling-another-protocol-something) |
 //! | use a library that blocks? | [`Context::offload`], [`Net::lane`]; [work elsewhere](manual::blocking_work) |
-//! | put it into a game, or a GUI? | [`Reactor::turn`]; [in a loop of your own](manual::the_loop#in-a-loop-of-your-own) |
+//! | put it into a game, or a GUI? | [`Reactor::turn`], or its descriptor; [embedding](manual::embedding) |
 //! | see what it does? | the [`log`] crate, target `mainspring`: [logging](manual::logging); [`Net::stats`] |
 //! | test what I wrote? | [testing](manual::testing) |
 //!

@@ -2,18 +2,18 @@
 //!
 //! | chapter | says |
 //! |---|---|
-//! | [the loop](the_loop) | what a turn does in which order, when it ends, how to embed it |
+//! | [the loop](the_loop) | what a turn does in which order, and when it ends |
 //! | [embedding] | the loop inside of another: a descriptor, a deadline, a turn |
 //! | [restarting] | a new program in the place of the old one, and nobody is lost |
 //! | [protocols] | what is called when, connecting, refusing, upgrading, your own sources |
 //! | [connecting] | names, services, several addresses at once, time-outs |
 //! | [datagrams] | UDP, Unix datagrams and others: what comes, what fails, what waits |
-//! | [other descriptors](other_descriptors) | pipes, terminals, files, standard input, sockets of others: taken over, given back |
+//! | [other descriptors](other_descriptors) | pipes, terminals, files, standard input, sockets of others: taken over, given back; descriptors over Unix sockets |
 //! | [processes and signals](processes_and_signals) | children: their output, their ends, signals to them; signals of the process |
 //! | [which error means what](errors) | each reason, each errno, what to do |
 //! | [framing] | terminators, limits, putting back, your own framer, the unfinished rest |
 //! | [closing] | the ways to end, what follows, the reasons |
-//! | [back-pressure](back_pressure) | marks, producers, pausing, hold-back, throttles, rate limits (bandwidth) |
+//! | [back-pressure](back_pressure) | marks, producers, files, pausing, hold-back, throttles, rate limits (bandwidth) |
 //! | [sharing state](sharing_state) | the state, keys, tells, posts |
 //! | [timers and threads](timers_and_threads) | timers, time-outs, other threads |
 //! | [reconnecting] | a client that comes back: pauses, what is kept meanwhile, stopping |
