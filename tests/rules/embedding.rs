@@ -556,3 +556,75 @@ fn whatever_a_program_does_in_a_thousand_turns_nothing_is_late_or_stuck() {
         assert!(chance.late.iter().all(|late| *late < PATIENCE / 4), "seed {seed}: {:?}", chance.late);
     }
 }
+
+/// Late by as much; but what had come in time counts.
+#[test]
+fn a_host_that_waits_too_long_is_late_and_ends_nobody_who_was_in_time() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut journal = Journal::default();
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    let key = reactor.net().adopt(ours, recorder(by_default)).expect("a stream");
+    reactor.net().link(key).expect("it is open").set_idle_timeout(ms(100));
+    while !journal.has(&Call::Connected) {
+        reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
+    }
+    theirs.write_all(b"in time").expect("it is open");
+    let due = reactor.next_deadline().expect("the time-out");
+    while Instant::now() < due + ms(5) {
+        std::thread::yield_now(); // the host has other things to do
+    }
+    reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
+    assert_eq!(journal.received(), b"in time");
+    assert_eq!(journal.closings(), 0);
+    assert!(reactor.next_deadline().expect("the time-out") > due, "it counts from what came");
+}
+
+#[test]
+fn of_two_hosts_of_one_descriptor_both_are_woken_and_one_finds_nothing() {
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut posted = 0;
+    reactor.remote().post(|_, posted: &mut u32| *posted += 1).expect("it is there");
+    {
+        let mut both = [PollFd::new(&reactor, PollFlags::IN), PollFd::new(&reactor, PollFlags::IN)];
+        assert_eq!(poll(&mut both, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).expect("poll(2)"), 2);
+    }
+    reactor.turn(&mut posted, Duration::ZERO).expect("the selector works");
+    reactor.turn(&mut posted, Duration::ZERO).expect("the selector works");
+    assert_eq!(posted, 1);
+}
+
+#[test]
+fn a_reactor_may_be_dropped_in_a_callback_of_its_host() {
+    use mainspring::{Dispatcher, Drained, Fault, Source};
+
+    struct Inner(Option<Reactor>);
+
+    impl Dispatcher for Inner {
+        fn source(&mut self) -> Source<'_> {
+            Source::Fd(self.0.as_ref().expect("until it is closed").as_fd())
+        }
+
+        fn readable(&mut self, scope: &mut Scope<'_>, _: &mut ()) -> Result<Drained, Fault> {
+            let key = scope.key;
+            scope.net.close(key);
+            Ok(Drained::Yes)
+        }
+
+        /// It is not watched any more.
+        fn closed(&mut self, _: &mut Scope<'_>, _: &mut (), _: mainspring::Reason) {
+            self.0 = None;
+        }
+    }
+
+    let inner = Reactor::<()>::new().expect("a selector");
+    let remote = inner.remote();
+    let mut outer = Reactor::new().expect("a selector");
+    outer.net().watch(Inner(Some(inner))).expect("a descriptor that can be waited for");
+    remote.post(|_, _| {}).expect("it is there");
+    let mut turns = 0;
+    while outer.turn(&mut (), PATIENCE).expect("the selector works") {
+        turns += 1;
+        assert!(turns < 10, "nobody has closed it");
+    }
+    assert!(remote.post(|_, _| {}).is_err(), "it is gone");
+}
