@@ -1,6 +1,6 @@
 //! Parts of files that are sent, read on the loop or by the kernel.
 
-use crate::common::{Call, Ctx, Folder, Journal, PATIENCE, by_default, closing_of, ms, recorder, settle, until};
+use crate::common::{Call, Ctx, Folder, Journal, PATIENCE, by_default, closing_of, is_alone, ms, recorder, settle, until};
 use mainspring::{Config, Key, Limit, Outcome, Reactor};
 use std::{
     fs::File,
@@ -233,4 +233,51 @@ fn who_goes_away_leaves_no_descriptor() {
         });
         assert_eq!(left, 0);
     });
+}
+
+/// All of it is sent, a part of it, or nothing.
+#[test]
+fn a_thousand_rounds_leave_no_descriptor() {
+    if !is_alone("files::a_thousand_rounds_leave_no_descriptor", "") {
+        return;
+    }
+    let folder = Folder::new("files-rounds");
+    file(&folder, "file", &content()[..300_000]);
+    for uses_sendfile in [false, true] {
+        let mut reactor = Reactor::with_config(Config::new().sendfile(uses_sendfile)).expect("a selector");
+        let mut journal = Journal::default();
+        let mut round = |number: u64| {
+            let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+            let key = reactor.net().adopt(ours, recorder(by_default)).expect("a stream");
+            for end in [300_000, number % 300_000, 0] {
+                reactor
+                    .net()
+                    .link(key)
+                    .expect("it is open")
+                    .send_file(File::open(folder.path("file")).expect("it is there"), 0..end);
+            }
+            reactor.turn(&mut journal, ms(0)).expect("the selector works");
+            if number % 3 == 1 {
+                reactor.net().abort(key);
+            } else if number % 3 == 2 {
+                reactor.net().close(key);
+                theirs.set_nonblocking(true).expect("a socket option");
+                let (mut buf, mut all) = (vec![0; 100_000], 0);
+                until(&mut reactor, &mut journal, |_| match theirs.read(&mut buf) {
+                    Ok(bytes) => {
+                        all += bytes;
+                        bytes == 0
+                    }
+                    Err(error) => error.kind() != ErrorKind::WouldBlock,
+                });
+                assert_eq!(all as u64, 300_000 + number % 300_000);
+            }
+            drop(theirs);
+            reactor.run(&mut journal).expect("the selector works");
+            std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+        };
+        let first = round(0);
+        let rounds: Vec<usize> = (0..500).map(|number| round(number * 7)).collect();
+        assert!(rounds.iter().all(|&count| count == first), "{first}: {:?}", rounds.iter().max());
+    }
 }

@@ -1,6 +1,6 @@
 //! Sockets that listen already.
 
-use crate::common::{Echo, Journal, PATIENCE, by_default, recorder, until};
+use crate::common::{Echo, Journal, PATIENCE, by_default, is_alone, recorder, until};
 use mainspring::{Listen, Reactor};
 use std::{
     io::{ErrorKind, Read, Write},
@@ -96,4 +96,34 @@ fn one_that_is_shared_goes_on_when_the_other_has_closed_it() {
     let mut buf = [0; 5];
     until(&mut new, &mut (), |_| client.read_exact(&mut buf).is_ok());
     assert_eq!(&buf, b"hello");
+}
+
+#[test]
+fn a_thousand_rounds_leave_no_descriptor() {
+    if !is_alone("listening_on::a_thousand_rounds_leave_no_descriptor", "") {
+        return;
+    }
+    let path = std::env::temp_dir().join(format!("mainspring-rounds-{}", std::process::id()));
+    let mut reactor = Reactor::new().expect("a selector");
+    let mut round = || {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let duplicate = tcp.try_clone().expect("a descriptor");
+        let unix = UnixListener::bind(&path).expect("a path of its own");
+        let guests = (TcpStream::connect(tcp.local_addr().expect("it listens")), UnixStream::connect(&path));
+        let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        assert!(reactor.net().listen_on(OwnedFd::from(udp), Listen::new(), |_, _, _| Ok(Echo)).is_err());
+        let keys = [tcp.into(), mainspring::AdoptedListener::from(unix)]
+            .map(|socket| reactor.net().listen_on(socket, Listen::new(), |_, _, _| Ok(Echo)).expect("it listens"));
+        reactor.turn(&mut (), std::time::Duration::ZERO).expect("the selector works");
+        for key in keys {
+            reactor.net().close(key);
+        }
+        drop((guests, duplicate));
+        std::fs::remove_file(&path).expect("ours");
+        reactor.run(&mut ()).expect("the selector works");
+        std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+    };
+    let first = round();
+    let rounds: Vec<usize> = (0..1_000).map(|_| round()).collect();
+    assert!(rounds.iter().all(|&count| count == first), "{first}: {:?}", rounds.iter().max());
 }
