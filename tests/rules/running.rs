@@ -154,3 +154,17 @@ fn a_stop_outside_a_turn_is_heard_by_the_next_run() {
     reactor.run(&mut journal).expect("the selector works");
     assert!(reactor.net().is_open(key));
 }
+
+/// Where there is no descriptor that stands for the selector, nobody is promised one: this would be ambiguous if a reactor were
+/// `AsFd`.
+#[cfg(mio_unsupported_force_poll_poll)]
+#[test]
+fn under_poll_2_a_reactor_has_no_descriptor() {
+    trait IsOrIsNot<A> {
+        fn says() {}
+    }
+    impl<T> IsOrIsNot<()> for T {}
+    struct Is;
+    impl<T: std::os::fd::AsFd> IsOrIsNot<Is> for T {}
+    <Reactor as IsOrIsNot<_>>::says();
+}
