@@ -1,7 +1,7 @@
 //! Sockets that listen already.
 
 use crate::common::{Echo, Journal, PATIENCE, by_default, is_alone, recorder, until};
-use mainspring::{Listen, Reactor};
+use mainspring::{AdoptedListener, Listen, Reactor};
 use std::{
     io::{ErrorKind, Read, Write},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -9,6 +9,7 @@ use std::{
         fd::OwnedFd,
         unix::net::{UnixListener, UnixStream},
     },
+    time::Duration,
 };
 
 #[test]
@@ -45,11 +46,11 @@ fn options_hold_for_who_comes() {
     let first = TcpStream::connect(at).expect("it listens");
     until(&mut reactor, &mut (), |_| true);
     while reactor.stats().accepted == 0 {
-        reactor.turn(&mut (), std::time::Duration::from_millis(5)).expect("the selector works");
+        reactor.turn(&mut (), Duration::from_millis(5)).expect("the selector works");
     }
     let mut second = TcpStream::connect(at).expect("it listens");
     while reactor.stats().refused == 0 {
-        reactor.turn(&mut (), std::time::Duration::from_millis(5)).expect("the selector works");
+        reactor.turn(&mut (), Duration::from_millis(5)).expect("the selector works");
     }
     second.set_read_timeout(Some(PATIENCE)).expect("a socket option");
     let mut said = String::new();
@@ -98,6 +99,28 @@ fn one_that_is_shared_goes_on_when_the_other_has_closed_it() {
     assert_eq!(&buf, b"hello");
 }
 
+/// epoll(7) keeps what it was told of an open file until the last duplicate is gone, and the successor has one.
+#[test]
+fn who_has_closed_one_that_others_have_is_not_woken_for_it() {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = tcp.local_addr().expect("it listens");
+    let path = std::env::temp_dir().join(format!("mainspring-forgotten-{}", std::process::id()));
+    let unix = UnixListener::bind(&path).expect("a path of its own");
+    let _kept = (tcp.try_clone().expect("a descriptor"), unix.try_clone().expect("a descriptor"));
+    let mut reactor = Reactor::new().expect("a selector");
+    for socket in [tcp.into(), AdoptedListener::from(unix)] {
+        let key = reactor.net().listen_on(socket, Listen::new(), |_, _, _| Ok(Echo)).expect("it listens");
+        reactor.turn(&mut (), Duration::ZERO).expect("the selector works");
+        reactor.net().close(key);
+    }
+    reactor.run(&mut ()).expect("the selector works");
+    let _guests = (TcpStream::connect(at).expect("it listens"), UnixStream::connect(&path).expect("it listens"));
+    std::fs::remove_file(&path).expect("ours");
+    let before = reactor.stats().stale_events;
+    reactor.turn(&mut (), Duration::from_millis(50)).expect("the selector works");
+    assert_eq!(reactor.stats().stale_events, before);
+}
+
 #[test]
 fn a_thousand_rounds_leave_no_descriptor() {
     if !is_alone("listening_on::a_thousand_rounds_leave_no_descriptor", "") {
@@ -112,9 +135,9 @@ fn a_thousand_rounds_leave_no_descriptor() {
         let guests = (TcpStream::connect(tcp.local_addr().expect("it listens")), UnixStream::connect(&path));
         let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
         assert!(reactor.net().listen_on(OwnedFd::from(udp), Listen::new(), |_, _, _| Ok(Echo)).is_err());
-        let keys = [tcp.into(), mainspring::AdoptedListener::from(unix)]
+        let keys = [tcp.into(), AdoptedListener::from(unix)]
             .map(|socket| reactor.net().listen_on(socket, Listen::new(), |_, _, _| Ok(Echo)).expect("it listens"));
-        reactor.turn(&mut (), std::time::Duration::ZERO).expect("the selector works");
+        reactor.turn(&mut (), Duration::ZERO).expect("the selector works");
         for key in keys {
             reactor.net().close(key);
         }

@@ -85,6 +85,13 @@ struct OsTcpListener {
     spare: Rc<Spare>,
 }
 
+/// Explicitly: whoever has a duplicate, as a successor, would keep it registered, and wake us for each of its connections.
+impl Drop for OsTcpListener {
+    fn drop(&mut self) {
+        let _ = self.registry.deregister(&mut self.socket); // poll(2) may have let go of it
+    }
+}
+
 impl Listener for OsTcpListener {
     fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)> {
         let (mut socket, peer) = self.socket.accept()?;

@@ -88,6 +88,13 @@ impl OsUnixListener {
     }
 }
 
+/// Explicitly: whoever has a duplicate, as a successor, would keep it registered, and wake us for each of its connections.
+impl Drop for OsUnixListener {
+    fn drop(&mut self) {
+        let _ = self.registry.deregister(&mut self.socket); // poll(2) may have let go of it
+    }
+}
+
 impl Listener for OsUnixListener {
     fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)> {
         let (socket, peer) = self.accept_plain()?;
