@@ -277,12 +277,26 @@ impl Stream {
     }
 }
 
-/// What sendfile(2) says of a kind of file, not of the socket.
+/// What sendfile(2) says of the file or its disk, never of a socket that was connected: a read then says it again, or goes on.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_no_file_for_the_kernel(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::ESPIPE | libc::EOVERFLOW | libc::EIO | libc::EISDIR)
+        Some(
+            libc::EINVAL
+                | libc::ENOSYS
+                | libc::EOPNOTSUPP
+                | libc::ESPIPE
+                | libc::EOVERFLOW
+                | libc::EISDIR
+                | libc::EBADF
+                | libc::EACCES
+                | libc::EPERM
+                | libc::EIO
+                | libc::ESTALE
+                | libc::EUCLEAN
+                | libc::EBADMSG
+        )
     )
 }
 

@@ -155,7 +155,8 @@ fn what_cannot_be_read_so_is_a_failure_and_nothing_is_nothing() {
         file(&folder, "file", b"content");
         let directory = || File::open(&folder.0).expect("a folder");
         let pipe = || File::from(OwnedFd::from(UnixStream::pair().expect("a pair").0));
-        for (odd, word) in [(directory(), "cannot be read"), (pipe(), "cannot be read")] {
+        let for_writing = || File::options().write(true).open(folder.path("file")).expect("it is there");
+        for (odd, word) in [directory(), pipe(), for_writing()].map(|odd| (odd, "cannot be read")) {
             let mut odd = Some(odd);
             let (mut reactor, mut journal, key, mut theirs) =
                 begins(uses_sendfile, is_tcp, move |ctx| ctx.send_file(odd.take().expect("once"), 0..7));

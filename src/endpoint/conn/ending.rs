@@ -6,6 +6,7 @@ use crate::{
     flags::*,
     framing::ReadBuffers,
     key::Key,
+    output::Output,
     panics::{Payload, discard},
     rate::Way,
     reason::{Detached, Fault, Reason},
@@ -186,10 +187,11 @@ impl Conn {
         cx.stop_work_of(self.key);
     }
 
-    /// One write of what an `Err` left queued; what does not leave now, or must not, never will.
+    /// One write of what an `Err` left queued, unless a producer or a file stands in front; what does not leave now, or must not, never will.
     pub(crate) fn write_last(&mut self, why: &Reason, cx: &mut Cx) {
         let is_possible = why.allows_last_write() && self.is(ESTABLISHED) && self.is(WRITABLE) && self.write_error().is_none();
-        if is_possible && self.output.as_ref().is_some_and(|output| output.queued() > 0 && !output.wants_pull()) {
+        let is_there = |output: &Output| output.queued() > 0 && !output.wants_pull() && output.front_file().is_none();
+        if is_possible && self.output.as_deref().is_some_and(is_there) {
             let _ = self.flush_once(&mut cx.spares, usize::MAX); // it ends for another reason already
         }
         self.drop_output();
