@@ -24,7 +24,8 @@ use std::{
 const HELP: &str = "\
 A server that is restarted and loses nobody. It takes a line, answers it with
 the number of its process in front, and closes. On SIGHUP it starts its program
-anew, by the name that it was started by, and gives it the listening socket.
+anew, from the file that it was started from (where that was a link, from what
+that led to), and gives it the listening socket.
 When the new one says that it is ready, the old one finishes what is under way,
 and ends. If the new one ends before, or says nothing in time, the old one goes
 on.

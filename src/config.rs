@@ -349,7 +349,7 @@ impl Config {
     }
 
     /// Files that are [sent](crate::Link::send_file) are read by the kernel itself (sendfile(2); Linux, on TCP and Unix sockets): for
-    /// large ones a third of the processor time. Default: off, because sendfile(2) on a connection that is lost raises SIGPIPE, which
+    /// large ones about half of the processor time. Default: off, because sendfile(2) on a connection that is lost raises SIGPIPE, which
     /// kills a C program that embeds us and does not ignore it; Rust's programs ignore it.
     #[must_use]
     pub fn sendfile(mut self, on: bool) -> Self {

@@ -83,8 +83,8 @@ impl<S> Net<'_, S> {
 
     /// Listens on a socket that listens already: one that the program has opened itself with options of its own, or that whoever has started it
     /// has left to it, so that a restart loses nobody. Otherwise as [`listen_with`](Self::listen_with); of the options
-    /// hold those for who comes, the backlog and the like are the socket's. It is made non-blocking and close-on-exec, which a
-    /// duplicate of it shares. A Unix socket's file stays when it is closed. The chapter is
+    /// hold those for who comes, the backlog and the like are the socket's. It is made close-on-exec, and non-blocking, as
+    /// which every duplicate of it then is too. A Unix socket's file stays when it is closed. The chapter is
     /// [restarting](crate::manual::restarting).
     ///
     /// # Errors
