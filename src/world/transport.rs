@@ -277,7 +277,8 @@ impl Stream {
     }
 }
 
-/// What sendfile(2) says of the file or its disk, never of a socket that was connected: a read then says it again, or goes on.
+/// What sendfile(2) says of the file, its kind or its disk. A read says it again, or goes on; if it was of the socket after all, the next
+/// write says so.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_no_file_for_the_kernel(error: &io::Error) -> bool {
     matches!(

@@ -182,6 +182,54 @@ fn what_cannot_be_read_so_is_a_failure_and_nothing_is_nothing() {
     });
 }
 
+/// An `Err` has what stands in front written once: a part of a file is of no use to anybody.
+#[test]
+fn an_error_leaves_nothing_of_it() {
+    each(|uses_sendfile, _| {
+        let folder = Folder::new("files-error");
+        let mut opened = Some(file(&folder, "file", &content()));
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let mut reactor = Reactor::with_config(Config::new().sendfile(uses_sendfile)).expect("a selector");
+        let on = move |ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| -> Outcome {
+            if *call == Call::Connected {
+                ctx.send_file(opened.take().expect("once"), 0..MUCH as u64);
+                ctx.send("never");
+                return Err("on purpose".into());
+            }
+            by_default(ctx, journal, call)
+        };
+        let mut journal = Journal::default();
+        reactor.net().adopt(ours, recorder(on)).expect("a stream");
+        reactor.run(&mut journal).expect("the selector works");
+        let mut all = Vec::new();
+        theirs.read_to_end(&mut all).expect("it has ended");
+        assert!(all.is_empty(), "{} bytes", all.len());
+    });
+}
+
+#[test]
+fn a_half_close_waits_for_it_and_so_does_the_next_protocol() {
+    each(|uses_sendfile, is_tcp| {
+        let folder = Folder::new("files-half");
+        let mut opened = Some(file(&folder, "file", &content()));
+        let (mut reactor, mut journal, key, mut theirs) = begins(uses_sendfile, is_tcp, move |ctx| {
+            ctx.send_file(opened.take().expect("once"), 0..MUCH as u64);
+            ctx.upgrade(recorder(|ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| {
+                if *call == Call::Connected {
+                    ctx.send("next");
+                    ctx.half_close();
+                }
+                by_default(ctx, journal, call)
+            }));
+        });
+        let (all, was_reset) = read_all(&mut reactor, &mut journal, key, &mut theirs);
+        assert!(!was_reset && all == [&content()[..], b"next"].concat(), "{} bytes", all.len());
+        assert!(closing_of(&journal, key).is_none(), "it is open the other way");
+        theirs.write_all(b"thanks").expect("room");
+        until(&mut reactor, &mut journal, |journal| journal.received() == b"thanks");
+    });
+}
+
 /// The kernel has it, and nothing is queued: nevertheless somebody takes nothing.
 #[test]
 fn who_takes_nothing_of_it_stalls() {
