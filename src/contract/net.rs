@@ -190,6 +190,7 @@ impl<S> Net<'_, S> {
 
     /// Has a dispatcher told of `readable` in the next turn, whether or not there is anything to read: because it has answered by
     /// [`Drained::Unwanted`](crate::Drained::Unwanted), or because something else is due, as a deadline of what it reads.
+    /// Asked for inside of its own `readable`, the answer of that holds instead: [`Drained::No`](crate::Drained::No) is the way there.
     /// `false`: there is no such dispatcher, or it has begun to end.
     pub fn want_readable(&mut self, dispatcher: Key) -> bool {
         self.core.hub.dispatcher_wants(dispatcher, READABLE)
