@@ -149,15 +149,11 @@ impl<S> Dispatcher<S> for Waiting {
     fn readable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Result<Drained, Fault> {
         let Some(child) = &mut self.child else { return Ok(Drained::Yes) };
         let (key, core) = (scope.key, &mut *scope.net.core);
-        let status = match child.try_wait() {
-            Ok(None) => {
-                if self.is_asked() {
-                    core.hub.rest_dispatcher(key, READABLE);
-                }
-                return Ok(Drained::Yes);
+        let Some(status) = child.try_wait().transpose() else {
+            if self.is_asked() {
+                core.hub.rest_dispatcher(key, READABLE);
             }
-            Ok(Some(status)) => Ok(status),
-            Err(error) => Err(error),
+            return Ok(Drained::Yes);
         };
         self.child = None;
         let then = core.take_end(key);

@@ -115,6 +115,14 @@ impl<S> Core<S> {
         self.handlers[index] = Some(handler);
     }
 
+    /// Of what we have opened. Some drains ask it to finish at once.
+    pub(super) fn install_opened(&mut self, key: Key, handler: Box<dyn Handler<S>>) {
+        self.install(key, handler);
+        if self.hub.drains_opened() {
+            self.hub.owe_draining(key);
+        }
+    }
+
     /// Gives memory back after the slots did.
     pub(crate) fn shrink(&mut self) {
         let most = self.hub.slots.capacity();

@@ -72,12 +72,10 @@ impl<S> Net<'_, S> {
         &mut self,
         at: impl Into<Target>,
         options: Listen,
-        mut factory: impl FnMut(&mut Net<'_, S>, &mut S, &Address) -> Result<P, Refusal> + 'static,
+        factory: impl FnMut(&mut Net<'_, S>, &mut S, &Address) -> Result<P, Refusal> + 'static,
     ) -> io::Result<Key> {
-        let factory: Factory<S> =
-            Box::new(move |net, state, peer| factory(net, state, peer).map(|protocol| Box::new((protocol,)) as Box<_>));
         let key = self.core.hub.listen(&at.into(), options)?;
-        self.core.factories.put(key, factory);
+        self.core.factories.put(key, boxed(factory));
         Ok(key)
     }
 
@@ -94,12 +92,10 @@ impl<S> Net<'_, S> {
         &mut self,
         socket: impl Into<AdoptedListener>,
         options: Listen,
-        mut factory: impl FnMut(&mut Net<'_, S>, &mut S, &Address) -> Result<P, Refusal> + 'static,
+        factory: impl FnMut(&mut Net<'_, S>, &mut S, &Address) -> Result<P, Refusal> + 'static,
     ) -> io::Result<Key> {
-        let factory: Factory<S> =
-            Box::new(move |net, state, peer| factory(net, state, peer).map(|protocol| Box::new((protocol,)) as Box<_>));
         let key = self.core.hub.listen_on(socket.into(), options)?;
-        self.core.factories.put(key, factory);
+        self.core.factories.put(key, boxed(factory));
         Ok(key)
     }
 
@@ -124,10 +120,7 @@ impl<S> Net<'_, S> {
         let Some(key) = self.core.hub.connect(&to.into(), &options) else {
             return self.core.hub.slots.stale_key();
         };
-        self.core.install(key, Box::new((protocol,)));
-        if self.core.hub.drains_opened() {
-            self.core.hub.owe_draining(key);
-        }
+        self.core.install_opened(key, Box::new((protocol,)));
         key
     }
 
@@ -146,10 +139,7 @@ impl<S> Net<'_, S> {
     /// shutdown; and whatever the kernel says. What was handed over is closed then.
     pub fn adopt(&mut self, stream: impl Into<Adopted>, protocol: impl Protocol<S>) -> io::Result<Key> {
         let key = self.core.hub.adopt(stream.into())?;
-        self.core.install(key, Box::new((protocol,)));
-        if self.core.hub.drains_opened() {
-            self.core.hub.owe_draining(key);
-        }
+        self.core.install_opened(key, Box::new((protocol,)));
         Ok(key)
     }
 
@@ -201,6 +191,12 @@ impl<S> Net<'_, S> {
     pub fn want_writable(&mut self, dispatcher: Key) -> bool {
         self.core.hub.dispatcher_wants(dispatcher, WRITABLE)
     }
+}
+
+fn boxed<S, P: Protocol<S>>(
+    mut factory: impl FnMut(&mut Net<'_, S>, &mut S, &Address) -> Result<P, Refusal> + 'static,
+) -> Factory<S> {
+    Box::new(move |net, state, peer| factory(net, state, peer).map(|protocol| Box::new((protocol,)) as Box<_>))
 }
 
 /// # Datagrams

@@ -18,12 +18,12 @@ impl Hub {
         let key = self.next_key()?;
         let TakenOver { stream, peer, reads_at_once, unread } = self.cx.world.take_over(adopted, key.token())?;
         self.cx.forget_adopted = |world, stream| drop(world.detach(stream));
-        log::debug!(target: "mainspring", "{key} {peer} adopted");
         let ways = stream.ways();
         if ways == Ways::Out && !unread.is_empty() {
             let text = "what is only written to is never read: there is nobody for what was read of it before";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
+        log::debug!(target: "mainspring", "{key} {peer} adopted");
         let mut conn = Conn::new(key, Some(stream), peer, self.cx.world.now());
         conn.set(ESTABLISHED | OWES_CONNECTED | WRITABLE);
         conn.set_if(READABLE, reads_at_once);

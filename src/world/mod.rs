@@ -8,6 +8,7 @@ pub(crate) mod sim;
 #[cfg(all(unix, feature = "signals"))]
 mod signals;
 mod transport;
+mod registered;
 #[cfg(unix)]
 mod unix_stream;
 

@@ -102,14 +102,7 @@ impl Conn {
     }
 
     pub(crate) fn produce(&mut self, producer: Box<dyn Producer>, cx: &mut Cx) -> bool {
-        if !self.takes_output() {
-            self.count_unheard(UNHEARD_MAX, cx);
-            return false;
-        }
-        self.queue_lent(cx);
-        self.output(&mut cx.spares).push_producer(producer);
-        self.queued_more(cx);
-        true
+        self.queue_source(|output| output.push_producer(producer), cx)
     }
 
     /// A part of a file: by the kernel if that was asked for, otherwise as a producer of it.
@@ -118,12 +111,17 @@ impl Conn {
         if !cx.config.sendfile {
             return self.produce(Box::new(file), cx);
         }
+        self.queue_source(|output| output.push_file(file), cx)
+    }
+
+    /// What gives its bytes when there is room for them.
+    fn queue_source(&mut self, push: impl FnOnce(&mut Output), cx: &mut Cx) -> bool {
         if !self.takes_output() {
             self.count_unheard(UNHEARD_MAX, cx);
             return false;
         }
         self.queue_lent(cx);
-        self.output(&mut cx.spares).push_file(file);
+        push(self.output(&mut cx.spares));
         self.queued_more(cx);
         true
     }

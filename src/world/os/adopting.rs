@@ -1,10 +1,14 @@
 //! Taking over streams that somebody else has opened, and giving them back.
 
 #[cfg(unix)]
-use super::{super::unix_stream::UnixStream, descriptor::peer_of, unix};
+use super::{
+    super::unix_stream::UnixStream,
+    descriptor::{Kind, peer_of},
+    unix,
+};
 use super::{
     super::{Listener, Stream, TakenOver},
-    OsWorld,
+    OsWorld, refused,
     sources::register,
     split::SplitStream,
     tcp,
@@ -17,10 +21,9 @@ use mio::net::TcpStream;
 #[cfg(unix)]
 use socket2::SockRef;
 use socket2::{Domain, Socket, Type};
-use std::io::{self, ErrorKind};
 #[cfg(unix)]
-use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::os::fd::{AsFd, OwnedFd};
+use std::{io, rc::Rc};
 
 impl OsWorld {
     pub(in super::super) fn take_over(&mut self, adopted: Adopted, token: usize) -> io::Result<TakenOver> {
@@ -28,9 +31,9 @@ impl OsWorld {
         let (stream, peer, reads_at_once) = match what {
             What::Socket(socket) => self.take_over_socket(socket, token)?,
             #[cfg(unix)]
-            What::Descriptor(fd) => match std::fs::File::from(fd.try_clone()?).metadata()?.file_type() {
-                kind if std::os::unix::fs::FileTypeExt::is_socket(&kind) => self.take_over_socket(fd.into(), token)?,
-                _ => split(SplitStream::of_one(fd, self, token)?, Address::Fd),
+            What::Descriptor(fd) => match Kind::of(fd.as_fd())?.is_socket {
+                true => self.take_over_socket(fd.into(), token)?,
+                false => split(SplitStream::of_one(fd, self, token)?, Address::Fd),
             },
             What::Ends(ends) => split(SplitStream::new(ends, self, token)?, Address::Fd),
             #[cfg(feature = "sim")]
@@ -107,8 +110,4 @@ impl OsWorld {
 
 fn split((stream, reads_at_once): (SplitStream, bool), peer: Address) -> (Stream, Address, bool) {
     (Stream::Dyn(Box::new(Box::new(stream))), peer, reads_at_once)
-}
-
-fn refused(text: &str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidInput, text)
 }

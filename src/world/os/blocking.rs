@@ -3,7 +3,6 @@
 
 use super::super::{Event, transport::Moved};
 use crate::flags::*;
-use mio::Waker;
 use std::{
     io::{self, ErrorKind, Read, Write},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -23,16 +22,14 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Says to the loop that something is ready.
 pub(super) struct Notifier {
     pub(super) notices: Notices,
-    pub(super) waker: Arc<Waker>,
+    pub(super) wake: Arc<dyn Fn() + Send + Sync>,
     pub(super) token: usize,
 }
 
 impl Notifier {
     fn notify(&self, ready: Flags) {
         lock(&self.notices).push(Event { token: self.token, ready });
-        if let Err(error) = self.waker.wake() {
-            log::error!(target: "mainspring", "cannot wake the loop: {error}");
-        }
+        (self.wake)();
     }
 }
 

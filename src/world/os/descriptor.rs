@@ -1,6 +1,6 @@
 //! What a descriptor is that somebody else has opened, and making it ready for the loop.
 
-use super::sources::has_no_readiness;
+use super::{refused, sources::has_no_readiness};
 use socket2::{SockAddr, SockRef, Type};
 use std::{
     fs::File,
@@ -79,7 +79,7 @@ impl Use {
     /// Also for what it cannot be used for.
     pub(super) fn prepare(self, fd: OwnedFd, is_shared: bool) -> io::Result<(OwnedFd, Kind)> {
         let kind = Kind::prepare(fd.as_fd(), is_shared)?;
-        let (fd, is_open) = self.is_open(fd)?;
+        let (fd, is_open) = self.is_open(fd, kind)?;
         if is_open {
             return Ok((fd, kind));
         }
@@ -91,10 +91,10 @@ impl Use {
 
     /// Reading or writing nothing tells, and moves nothing; inotify(7) waits even then, if it may. Every socket is open for
     /// both.
-    pub(super) fn is_open(self, fd: OwnedFd) -> io::Result<(OwnedFd, bool)> {
+    pub(super) fn is_open(self, fd: OwnedFd, kind: Kind) -> io::Result<(OwnedFd, bool)> {
         let mut file = File::from(fd);
         let tried = match self {
-            _ if file.metadata()?.file_type().is_socket() => Ok(0),
+            _ if kind.is_socket => Ok(0),
             Self::Reading => file.read(&mut []),
             Self::Writing => file.write(&[]),
         };
@@ -121,8 +121,4 @@ pub(super) fn peer_of(socket: &SockRef<'_>) -> io::Result<SockAddr> {
         ),
         _ => error,
     })
-}
-
-fn refused(text: &str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidInput, text)
 }

@@ -17,19 +17,18 @@ mod batch;
 mod unix;
 #[cfg(unix)]
 mod socket_file;
-mod registered;
 mod sources;
 mod spare;
 mod workers;
 
 #[cfg(all(unix, feature = "signals"))]
 use super::Signals;
+#[cfg(unix)]
+use super::registered::Registration;
 use super::{BindHow, Event, ListenHow, Listener, Opened, PacketSocket, Source, Stands, Stream, Which, World};
 use crate::{address::Address, flags::Flags, time::Time};
 use blocking::{Notices, Notifier, lock};
 use mio::{Events, Poll, Registry, Token, Waker};
-#[cfg(unix)]
-use registered::Registration;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use sources::{every_interest, interests, is_always_ready, make_non_blocking, ready, register_again, with_source};
 use spare::Spare;
@@ -62,7 +61,8 @@ pub(crate) struct OsWorld {
     spare: Rc<Spare>,
     /// Made with the first thread that has something to say.
     notices: OnceCell<Notices>,
-    waker: Option<Arc<Waker>>,
+    /// Wakes the loop, from any thread.
+    wake: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl OsWorld {
@@ -79,7 +79,7 @@ impl OsWorld {
             spin,
             spare: Rc::default(),
             notices: OnceCell::new(),
-            waker: None,
+            wake: None,
         })
     }
 
@@ -129,13 +129,14 @@ impl World for OsWorld {
     }
 
     fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>> {
-        let waker = Arc::new(Waker::new(&self.registry, WAKER)?);
-        self.waker = Some(Arc::clone(&waker));
-        Ok(Arc::new(move || {
+        let waker = Waker::new(&self.registry, WAKER)?;
+        let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
             if let Err(error) = waker.wake() {
                 log::error!(target: "mainspring", "cannot wake the loop: {error}");
             }
-        }))
+        });
+        self.wake = Some(Arc::clone(&wake));
+        Ok(wake)
     }
 
     #[cfg(all(
@@ -251,9 +252,14 @@ impl OsWorld {
     }
 
     fn notifier(&self, token: usize) -> io::Result<Notifier> {
-        let waker = self.waker.clone().ok_or(io::ErrorKind::Unsupported)?;
-        Ok(Notifier { notices: Arc::clone(self.notices.get_or_init(Notices::default)), waker, token })
+        let wake = self.wake.clone().ok_or(io::ErrorKind::Unsupported)?;
+        Ok(Notifier { notices: Arc::clone(self.notices.get_or_init(Notices::default)), wake, token })
     }
+}
+
+/// Whoever asks has to ask for something else.
+fn refused(text: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text.into())
 }
 
 fn unsupported(address: &Address) -> io::Error {

@@ -1,8 +1,7 @@
 //! Sockets that carry packets: UDP, Unix datagrams, and those that the program has opened itself.
 
 use super::{
-    super::{BindHow, Interface, Opened, PacketSocket, PacketTransport, packets::not_there},
-    registered::Registered,
+    super::{BindHow, Interface, Opened, PacketSocket, PacketTransport, packets::not_there, registered::Registered},
     unsupported,
 };
 #[cfg(unix)]

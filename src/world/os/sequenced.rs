@@ -1,6 +1,9 @@
 //! Sequenced packets of Unix sockets (SEQPACKET, unix(7)): a connection that carries messages.
 
-use super::{super::PacketTransport, registered::Registered, sources::look};
+use super::{
+    super::{PacketTransport, registered::Registered},
+    sources::look,
+};
 use crate::address::Address;
 use mio::{Interest, net::UnixDatagram, unix::SourceFd};
 use socket2::SockRef;

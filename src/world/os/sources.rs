@@ -73,7 +73,7 @@ pub(super) fn make_non_blocking(source: &Source<'_>) -> io::Result<()> {
             false if fd.is_terminal() => {
                 let text = "a terminal that blocks could stop the loop: open it anew with O_NONBLOCK, as /dev/tty; the shell shares \
                             this one";
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+                return Err(super::refused(text));
             }
             false => socket.set_nonblocking(true)?,
         }

@@ -1,17 +1,16 @@
 //! A stream whose directions are apart: each is read or written by a descriptor of its own, or by a thread, or there is only
 //! one of them.
 
-#[cfg(unix)]
-use super::{
-    super::transport::NO_SIGNAL,
-    descriptor::{Kind, Use},
-    registered::Registration,
-    sources::look,
-};
 use super::{
     super::transport::{Moved, Transport, Ways, broken_pipe, nothing_left},
     OsWorld,
     blocking::{ReadThread, WriteThread},
+};
+#[cfg(unix)]
+use super::{
+    super::{registered::Registration, transport::NO_SIGNAL},
+    descriptor::{Kind, Use},
+    sources::look,
 };
 use crate::{
     address::Address,
@@ -20,6 +19,7 @@ use crate::{
 #[cfg(unix)]
 use mio::{
     Interest,
+    event::Source,
     unix::{
         SourceFd,
         pipe::{Receiver, Sender},
@@ -29,7 +29,7 @@ use socket2::SockRef;
 use std::io::{self, IoSlice};
 #[cfg(unix)]
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{Read, Write},
     net::Shutdown,
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
@@ -46,13 +46,13 @@ pub(super) struct SplitStream {
 
 enum ReadHalf {
     #[cfg(unix)]
-    Descriptor(ReadEnd),
+    Descriptor(End<Receiver>),
     Blocking(ReadThread),
 }
 
 enum WriteHalf {
     #[cfg(unix)]
-    Descriptor(WriteEnd),
+    Descriptor(End<Sender>),
     Blocking(WriteThread),
 }
 
@@ -65,14 +65,14 @@ impl SplitStream {
         let mut this = Self { reader: None, writer: None, ways, is_shared };
         this.writer = match writer {
             #[cfg(unix)]
-            Some(Writer::Descriptor(fd)) => Some(WriteHalf::Descriptor(WriteEnd::new(fd, is_shared, world.registration(token))?)),
+            Some(Writer::Descriptor(fd)) => Some(WriteHalf::Descriptor(End::writing(fd, is_shared, world.registration(token))?)),
             Some(Writer::Blocking(sink)) => Some(WriteHalf::Blocking(WriteThread::start(sink, world.notifier(token)?)?)),
             None => None,
         };
         // The last, because its thread begins to take what is not ours alone.
         this.reader = match reader {
             #[cfg(unix)]
-            Some(Reader::Descriptor(fd)) => Some(ReadHalf::Descriptor(ReadEnd::new(fd, is_shared, world.registration(token))?)),
+            Some(Reader::Descriptor(fd)) => Some(ReadHalf::Descriptor(End::reading(fd, is_shared, world.registration(token))?)),
             Some(Reader::Blocking(source)) => Some(ReadHalf::Blocking(ReadThread::start(source, world.notifier(token)?)?)),
             None => None,
         };
@@ -86,9 +86,9 @@ impl SplitStream {
     /// It is read and written by this one descriptor, as far as that is open for it.
     #[cfg(unix)]
     pub(super) fn of_one(fd: OwnedFd, world: &OsWorld, token: usize) -> io::Result<(Self, bool)> {
-        Kind::prepare(fd.as_fd(), false)?;
-        let (fd, reads) = Use::Reading.is_open(fd)?;
-        let (fd, writes) = Use::Writing.is_open(fd)?;
+        let kind = Kind::prepare(fd.as_fd(), false)?;
+        let (fd, reads) = Use::Reading.is_open(fd, kind)?;
+        let (fd, writes) = Use::Writing.is_open(fd, kind)?;
         let writer = match (reads, writes) {
             (true, true) => Some(fd.try_clone()?),
             _ => None,
@@ -212,18 +212,32 @@ impl Transport for SplitStream {
     }
 }
 
+/// One descriptor, for one direction.
 #[cfg(unix)]
-struct ReadEnd {
-    fd: Receiver,
+struct End<F> {
+    fd: F,
     registration: Registration,
     kind: Kind,
 }
 
 #[cfg(unix)]
-impl ReadEnd {
-    fn new(fd: OwnedFd, is_shared: bool, registration: Registration) -> io::Result<Self> {
-        let (fd, kind) = Use::Reading.prepare(fd, is_shared)?;
-        let mut this = Self { fd: fd.into(), registration, kind };
+impl<F: Source + From<OwnedFd> + Into<OwnedFd>> End<F> {
+    /// Not registered yet.
+    fn new(what_for: Use, fd: OwnedFd, is_shared: bool, registration: Registration) -> io::Result<Self> {
+        let (fd, kind) = what_for.prepare(fd, is_shared)?;
+        Ok(Self { fd: fd.into(), registration, kind })
+    }
+
+    fn into_fd(mut self) -> OwnedFd {
+        let _ = self.registration.want(&mut self.fd, None);
+        self.fd.into()
+    }
+}
+
+#[cfg(unix)]
+impl End<Receiver> {
+    fn reading(fd: OwnedFd, is_shared: bool, registration: Registration) -> io::Result<Self> {
+        let mut this = Self::new(Use::Reading, fd, is_shared, registration)?;
         if this.kind.has_readiness {
             this.kind.has_readiness = is_waited_for(this.registration.want(&mut this.fd, Some(Interest::READABLE)))?;
         }
@@ -238,40 +252,20 @@ impl ReadEnd {
             read => read,
         }
     }
-
-    fn into_fd(mut self) -> OwnedFd {
-        let _ = self.registration.want(&mut self.fd, None);
-        self.fd.into()
-    }
 }
 
 #[cfg(unix)]
-struct WriteEnd {
-    fd: Sender,
-    registration: Registration,
-    kind: Kind,
-    /// What it is registered for while no write waits for room: of a pipe an event says then that it is broken.
-    idle: Option<Interest>,
-    waits_for_room: bool,
-}
-
-#[cfg(unix)]
-impl WriteEnd {
-    fn new(fd: OwnedFd, is_shared: bool, registration: Registration) -> io::Result<Self> {
-        let (fd, kind) = Use::Writing.prepare(fd, is_shared)?;
-        let mut this = Self { fd: fd.into(), registration, kind, idle: None, waits_for_room: false };
-        if this.kind.is_pipe {
-            this.idle = Some(Interest::READABLE);
-            this.registration.want(&mut this.fd, this.idle)?;
-        }
+impl End<Sender> {
+    fn writing(fd: OwnedFd, is_shared: bool, registration: Registration) -> io::Result<Self> {
+        let mut this = Self::new(Use::Writing, fd, is_shared, registration)?;
+        let idle = this.idle();
+        this.registration.want(&mut this.fd, idle)?;
         Ok(this)
     }
 
-    /// Room that is there already is reported, too.
-    fn wait_for_room(&mut self, on: bool) -> io::Result<()> {
-        self.waits_for_room = on;
-        let interests = if on { Some(Interest::WRITABLE) } else { self.idle };
-        self.registration.want(&mut self.fd, interests)
+    /// What it is registered for while no write waits for room: of a pipe an event says then that it is broken.
+    fn idle(&self) -> Option<Interest> {
+        self.kind.is_pipe.then_some(Interest::READABLE)
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -280,21 +274,9 @@ impl WriteEnd {
             true => fd.try_io(|| SockRef::from(fd).send_vectored_with_flags(slices, NO_SIGNAL)),
             false => (&*fd).write_vectored(slices),
         };
-        match written {
-            Ok(bytes) => {
-                if self.waits_for_room && bytes == slices.iter().map(|slice| slice.len()).sum::<usize>() {
-                    let _ = self.wait_for_room(false); // or it is woken in vain
-                }
-                Ok(bytes)
-            }
-            Err(error) => {
-                let looked: io::Result<usize> = self.registration.look_at(&mut self.fd, error);
-                if !self.waits_for_room && looked.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
-                    self.wait_for_room(true)?;
-                }
-                looked
-            }
-        }
+        let written = written.or_else(|error| self.registration.look_at(&mut self.fd, error));
+        let idle = self.idle();
+        self.registration.wrote(&mut self.fd, idle, written, slices.iter().map(|slice| slice.len()).sum())
     }
 
     /// By a second selector: a write of nothing says nothing. Where there is no descriptor for one, an error of a pipe is believed:
@@ -304,11 +286,6 @@ impl WriteEnd {
             Ok(events) => events.iter().any(|event| event.is_error() || event.is_write_closed()),
             Err(_) => self.kind.is_pipe,
         }
-    }
-
-    fn into_fd(mut self) -> OwnedFd {
-        let _ = self.registration.want(&mut self.fd, None);
-        self.fd.into()
     }
 }
 

@@ -55,7 +55,10 @@ use unix::{standard_input, standard_output};
 #[cfg(unix)]
 mod unix {
     use super::{
-        super::descriptor::{Kind, Use},
+        super::{
+            descriptor::{Kind, Use},
+            refused,
+        },
         Reader, Writer,
     };
     use socket2::SockRef;
@@ -69,31 +72,28 @@ mod unix {
     };
 
     pub(super) fn standard_input() -> io::Result<Reader> {
-        let fd = checked(Use::Reading, io::stdin().as_fd().try_clone_to_owned()?, "standard input is not open for reading")?;
-        Ok(match on_the_loop(Use::Reading, fd)? {
+        let not_open = "standard input is not open for reading (EBADF)";
+        Ok(match on_the_loop(Use::Reading, io::stdin().as_fd().try_clone_to_owned()?, not_open)? {
             Ok(fd) => Reader::Descriptor(fd),
             Err(blocking) => Reader::Blocking(Box::new(blocking)),
         })
     }
 
     pub(super) fn standard_output() -> io::Result<Writer> {
-        let fd = checked(Use::Writing, io::stdout().as_fd().try_clone_to_owned()?, "standard output is not open for writing")?;
-        Ok(match on_the_loop(Use::Writing, fd)? {
+        let not_open = "standard output is not open for writing (EBADF)";
+        Ok(match on_the_loop(Use::Writing, io::stdout().as_fd().try_clone_to_owned()?, not_open)? {
             Ok(fd) => Writer::Descriptor(fd),
             Err(blocking) => Writer::Blocking(Box::new(blocking)),
         })
     }
 
-    fn checked(what_for: Use, fd: OwnedFd, otherwise: &str) -> io::Result<OwnedFd> {
-        match what_for.is_open(fd)? {
-            (fd, true) => Ok(fd),
-            (_, false) => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{otherwise} (EBADF)"))),
-        }
-    }
-
     /// A descriptor that does not block, without a change to the open file that others have; or what blocks.
-    fn on_the_loop(what_for: Use, fd: OwnedFd) -> io::Result<Result<OwnedFd, File>> {
+    fn on_the_loop(what_for: Use, fd: OwnedFd, not_open: &str) -> io::Result<Result<OwnedFd, File>> {
         let kind = Kind::of(fd.as_fd())?;
+        let (fd, is_open) = what_for.is_open(fd, kind)?;
+        if !is_open {
+            return Err(refused(not_open));
+        }
         // A file that is opened anew would begin at its beginning: what stands there would be written over.
         if !kind.has_readiness || SockRef::from(&fd).nonblocking()? {
             return Ok(Ok(fd));

@@ -2,14 +2,14 @@
 //! src/world/transport.rs.
 
 use super::{
-    super::{ListenHow, Listener, Stream},
+    super::{ListenHow, Listener, Stream, registered::Registered},
     begin_connect, non_blocking,
     sources::register,
     spare::Spare,
 };
 use crate::address::Address;
 use mio::{
-    Interest, Registry, Token,
+    Registry,
     net::{TcpListener, TcpStream},
 };
 use socket2::{Domain, Protocol, Socket};
@@ -58,9 +58,9 @@ fn register_listener(
     spare: Rc<Spare>,
     token: usize,
 ) -> io::Result<(Box<dyn Listener>, Address)> {
-    let mut socket = TcpListener::from_std(socket.into());
+    let socket = TcpListener::from_std(socket.into());
     let local = socket.local_addr()?;
-    registry.register(&mut socket, Token(token), Interest::READABLE)?;
+    let socket = Registered::new(socket, Rc::clone(&registry), token)?;
     Ok((Box::new(OsTcpListener { socket, registry, spare }), Address::Ip(local)))
 }
 
@@ -80,21 +80,14 @@ pub(super) fn connect(to: SocketAddr, from: Option<SocketAddr>, registry: &Regis
 }
 
 struct OsTcpListener {
-    socket: TcpListener,
+    socket: Registered<TcpListener>,
     registry: Rc<Registry>,
     spare: Rc<Spare>,
 }
 
-/// Explicitly: whoever has a duplicate, as a successor, would keep it registered, and wake us for each of its connections.
-impl Drop for OsTcpListener {
-    fn drop(&mut self) {
-        let _ = self.registry.deregister(&mut self.socket); // poll(2) may have let go of it
-    }
-}
-
 impl Listener for OsTcpListener {
     fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)> {
-        let (mut socket, peer) = self.socket.accept()?;
+        let (mut socket, peer) = self.socket.socket.accept()?;
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         let _ = socket.set_nodelay(true); // of a socket that is gone already; the first read will say so
         register(&self.registry, &mut socket, token)?;
@@ -103,11 +96,7 @@ impl Listener for OsTcpListener {
 
     fn accept_on_spare(&mut self, token: usize) -> io::Result<(Stream, Address)> {
         self.spare.give_way()?;
-        let accepted = self.accept(token);
-        if accepted.is_err() {
-            self.spare.keep();
-        }
-        accepted
+        self.accept(token).inspect_err(|_| self.spare.keep())
     }
 
     fn keep_spare(&mut self) {

@@ -2,13 +2,13 @@
 //! one that is connected stands in src/world/transport.rs.
 
 use super::{
-    super::{ARMS_BY_ITSELF, ListenHow, Listener, Stream, unix_stream::UnixStream},
+    super::{ARMS_BY_ITSELF, ListenHow, Listener, Stream, registered::Registered, unix_stream::UnixStream},
     begin_connect, non_blocking,
     socket_file::SocketFile,
     spare::Spare,
 };
 use crate::address::Address;
-use mio::{Interest, Registry, Token, net::UnixListener};
+use mio::{Registry, net::UnixListener};
 use socket2::{Domain, SockAddr, SockRef, Socket};
 use std::{io, os::fd::OwnedFd, rc::Rc};
 
@@ -51,9 +51,8 @@ fn register_listener(
     spare: Rc<Spare>,
     token: usize,
 ) -> io::Result<(Box<dyn Listener>, Address)> {
-    let mut socket = UnixListener::from_std(OwnedFd::from(socket).into());
-    registry.register(&mut socket, Token(token), Interest::READABLE)?;
-    Ok((Box::new(OsUnixListener { _file: file, socket, registry, spare, token }), at))
+    let socket = Registered::new(UnixListener::from_std(OwnedFd::from(socket).into()), Rc::clone(&registry), token)?;
+    Ok((Box::new(OsUnixListener { _file: file, socket, registry, spare }), at))
 }
 
 pub(super) fn connect(to: &Address, registry: Rc<Registry>, token: usize) -> io::Result<Stream> {
@@ -71,27 +70,19 @@ fn stream(socket: Socket, registry: Rc<Registry>, token: usize, is_connecting: b
 struct OsUnixListener {
     /// Goes before the socket.
     _file: Option<SocketFile>,
-    socket: UnixListener,
+    socket: Registered<UnixListener>,
     registry: Rc<Registry>,
     spare: Rc<Spare>,
-    token: usize,
 }
 
 impl OsUnixListener {
     /// Not by mio's `accept`, which panics on a client that is bound to a path of 108 bytes.
     fn accept_plain(&mut self) -> io::Result<(Socket, SockAddr)> {
-        let accepted = SockRef::from(&self.socket).accept();
+        let accepted = SockRef::from(&self.socket.socket).accept();
         if !ARMS_BY_ITSELF && accepted.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-            self.registry.reregister(&mut self.socket, Token(self.token), Interest::READABLE)?;
+            self.socket.want_writable(false)?; // which arms it again
         }
         accepted
-    }
-}
-
-/// Explicitly: whoever has a duplicate, as a successor, would keep it registered, and wake us for each of its connections.
-impl Drop for OsUnixListener {
-    fn drop(&mut self) {
-        let _ = self.registry.deregister(&mut self.socket); // poll(2) may have let go of it
     }
 }
 
@@ -105,11 +96,7 @@ impl Listener for OsUnixListener {
 
     fn accept_on_spare(&mut self, token: usize) -> io::Result<(Stream, Address)> {
         self.spare.give_way()?;
-        let accepted = self.accept(token);
-        if accepted.is_err() {
-            self.spare.keep();
-        }
-        accepted
+        self.accept(token).inspect_err(|_| self.spare.keep())
     }
 
     fn keep_spare(&mut self) {
