@@ -2,12 +2,13 @@
 //! what a step leaves over. The players' side is text, so that nc(1) can play.
 
 mod common;
+#[path = "common/field.rs"]
+mod field;
 
 use common::{Failure, announce, arguments, end_on_interrupt, exit, listening, say};
-use mainspring::{Config, Context, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Terminator};
+use field::{Game, STEP, direction};
+use mainspring::{Config, Context, Listen, Net, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::{
-    collections::BTreeMap,
-    fmt::Write,
     process::ExitCode,
     rc::Rc,
     time::{Duration, Instant},
@@ -25,11 +26,6 @@ not given. Then, in another terminal: nc 127.0.0.1 7004
 The game is over after N steps; without N it goes on until Ctrl-C. Who does not
 keep up misses a step or two, and who for 10 seconds takes nothing is let go.";
 
-/// A step of the game; how far one goes in it is the same everywhere, on fast machines and slow ones.
-const STEP: Duration = Duration::from_millis(50);
-
-const WIDTH: i32 = 40;
-const HEIGHT: i32 = 20;
 const PLAYERS_MAX: usize = 16;
 const LINE_MAX: usize = 32;
 
@@ -38,40 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// When the game is over: for everybody to take the rest.
 const GRACE: Duration = Duration::from_secs(1);
-
-// --------------------------------------------------------------------------------------- the game, without a network
-
-#[derive(Default)]
-struct Game {
-    steps: u64,
-    players: BTreeMap<Key, Player>,
-    came: u32,
-}
-
-#[derive(Default)]
-struct Player {
-    number: u32,
-    at: (i32, i32),
-    towards: (i32, i32),
-}
-
-impl Game {
-    fn step(&mut self) {
-        self.steps += 1;
-        for Player { at, towards, .. } in self.players.values_mut() {
-            *at = ((at.0 + towards.0).rem_euclid(WIDTH), (at.1 + towards.1).rem_euclid(HEIGHT));
-        }
-    }
-
-    /// Where everybody is.
-    fn line(&self) -> String {
-        let mut line = format!("step {}:", self.steps);
-        for Player { number, at, .. } in self.players.values() {
-            let _ = write!(line, " {number} at {},{}", at.0, at.1); // a String takes all
-        }
-        line + "\n"
-    }
-}
 
 // ---------------------------------------------------------------------------------------------------- the network
 
@@ -91,21 +53,17 @@ struct Pad;
 impl Protocol<Game> for Pad {
     fn connected(&mut self, ctx: &mut Context<'_, Game>, game: &mut Game) -> Outcome {
         ctx.set_terminator(Terminator::line(LINE_MAX));
-        game.came += 1;
-        game.players.insert(ctx.key, Player { number: game.came, ..Player::default() });
-        writeln!(ctx, "you are {}: left, right, up, down, stop, quit", game.came);
+        let number = game.enter(ctx.key);
+        writeln!(ctx, "you are {number}: left, right, up, down, stop, quit");
         Ok(())
     }
 
     fn frame(&mut self, ctx: &mut Context<'_, Game>, game: &mut Game, line: &[u8]) -> Outcome {
         let Some(player) = game.players.get_mut(&ctx.key) else { return Ok(()) };
-        match line.trim_ascii() {
-            b"left" => player.towards = (-1, 0),
-            b"right" => player.towards = (1, 0),
-            b"up" => player.towards = (0, -1),
-            b"down" => player.towards = (0, 1),
-            b"stop" => player.towards = (0, 0),
-            b"quit" => ctx.close(),
+        let word = line.trim_ascii();
+        match (word, direction(word)) {
+            (_, Some(towards)) => player.towards = towards,
+            (b"quit", None) => ctx.close(),
             _ => ctx.send("left, right, up, down, stop, or quit?\n"),
         }
         Ok(())

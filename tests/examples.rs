@@ -1012,13 +1012,12 @@ fn uplink_finds_a_server_that_starts_later() {
     assert_eq!(program.end().0.code(), Some(0));
 }
 
-#[test]
-fn uplink_holds_its_input_up_while_the_server_does_not_read_and_loses_nothing() {
-    let (mut program, server) = uplink(&[]);
-    let mut peer = accept(&server);
+/// It takes no more of its input than it may keep while the peer does not read, and all of it when that does.
+#[track_caller]
+fn holds_its_input_up(program: &mut Program, peer: &mut TcpStream, bytes: &[u8]) {
     let mut stdin = program.stdin.take().expect("open");
-    let (bytes, taken) = (noise(6, 16 << 20), Arc::new(AtomicUsize::new(0)));
-    let (input, count) = (bytes.clone(), Arc::clone(&taken));
+    let (input, taken) = (bytes.to_vec(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&taken);
     let typist = thread::spawn(move || {
         for piece in input.chunks(64 << 10) {
             stdin.write_all(piece).expect("the program reads on");
@@ -1029,8 +1028,15 @@ fn uplink_holds_its_input_up_while_the_server_does_not_read_and_loses_nothing() 
     assert!(taken.load(Ordering::Relaxed) < bytes.len(), "nobody reads, and nobody keeps it all");
     let mut all = Vec::new();
     peer.read_to_end(&mut all).expect("an orderly end");
-    assert_same(&all, &bytes);
+    assert_same(&all, bytes);
     typist.join().expect("no panic");
+}
+
+#[test]
+fn uplink_holds_its_input_up_while_the_server_does_not_read_and_loses_nothing() {
+    let (mut program, server) = uplink(&[]);
+    let mut peer = accept(&server);
+    holds_its_input_up(&mut program, &mut peer, &noise(6, 16 << 20));
     if cfg!(target_os = "linux") && program.child.try_wait().expect("ours").is_none() {
         assert!(memory_max(&program) < 16 << 20, "{} bytes", memory_max(&program));
     }
@@ -1178,21 +1184,8 @@ fn talk_holds_back_whoever_is_faster_and_loses_nothing() {
     let bytes = noise(9, 32 << 20);
     let (server, addr) = listener();
     let mut program = Program::start("talk", &[&addr.to_string()]);
-    let (mut peer, mut stdin) = (accept(&server), program.stdin.take().expect("piped"));
-    let (input, taken) = (bytes.clone(), Arc::new(AtomicUsize::new(0)));
-    let count = Arc::clone(&taken);
-    let typist = thread::spawn(move || {
-        for piece in input.chunks(64 << 10) {
-            stdin.write_all(piece).expect("it reads on");
-            count.fetch_add(piece.len(), Ordering::Relaxed);
-        }
-    });
-    until_quiet(&taken);
-    assert!(taken.load(Ordering::Relaxed) < bytes.len(), "nobody reads, and nobody keeps it all");
-    let mut all = Vec::new();
-    peer.read_to_end(&mut all).expect("an orderly end");
-    assert_same(&all, &bytes);
-    typist.join().expect("no panic");
+    let mut peer = accept(&server);
+    holds_its_input_up(&mut program, &mut peer, &bytes);
     if cfg!(target_os = "linux") {
         assert!(memory_max(&program) < 16 << 20, "{} bytes", memory_max(&program));
     }

@@ -1,6 +1,6 @@
 //! What lingers after a polite end, and what is gone at once.
 
-use super::{Guest, end_of, ends, pipe, shell};
+use super::{Guest, end_of, ends, pipe, shell, tcp_pair, unix_pair};
 use crate::common::{Call, Folder, by_default, ms, recorder, run_out, settle, start_with, until};
 use mainspring::{Adopted, Config, Reactor, Reason};
 use rustix::{
@@ -10,7 +10,6 @@ use rustix::{
 use std::{
     fs::File,
     io::{ErrorKind, Read, Write},
-    net::{TcpListener, TcpStream},
     os::{fd::OwnedFd, unix::net::UnixStream},
     time::Instant,
 };
@@ -113,20 +112,11 @@ fn terminals_files_and_ends_are_gone_at_once() {
 /// The peer's bytes are taken until it ends.
 #[test]
 fn sockets_linger_as_ever() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let tcp = || {
-        let theirs = TcpStream::connect(listener.local_addr().expect("it listens")).expect("it listens");
-        (Adopted::from(listener.accept().expect("somebody came").0), OwnedFd::from(theirs))
-    };
-    let unix = || {
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
-        (Adopted::from(ours), OwnedFd::from(theirs))
-    };
     let both = || {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         (Adopted::pair(ours.try_clone().expect("a descriptor"), ours), OwnedFd::from(theirs))
     };
-    for (stream, theirs) in [tcp(), unix(), both()] {
+    for (stream, theirs) in [tcp_pair(), unix_pair(), both()] {
         let mut guest = Guest::new(stream, by_default);
         guest.send("bye");
         guest.reactor.net().close(guest.key);

@@ -1,6 +1,6 @@
 //! Whatever has bytes is a connection.
 
-use super::{Guest, child, end_of, ends, is_nonblocking, pipe};
+use super::{Guest, child, end_of, ends, is_nonblocking, pipe, tcp_pair, unix_pair};
 use crate::common::{
     Call, Folder, Journal, PATIENCE, assert_sleeps, by_default, count, lines, ms, quiet, recorder, settle, turn, until,
 };
@@ -23,20 +23,11 @@ use std::{
 
 #[test]
 fn sockets_of_others_are_connections() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let tcp = || {
-        let theirs = TcpStream::connect(listener.local_addr().expect("it listens")).expect("it listens");
-        (Adopted::from(listener.accept().expect("somebody came").0), OwnedFd::from(theirs))
-    };
-    let unix = || {
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
-        (Adopted::from(ours), OwnedFd::from(theirs))
-    };
     let descriptor = || {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         (Adopted::from(OwnedFd::from(ours)), OwnedFd::from(theirs))
     };
-    for (adopted, theirs) in [tcp(), unix(), descriptor()] {
+    for (adopted, theirs) in [tcp_pair(), unix_pair(), descriptor()] {
         let mut reactor = Reactor::new().expect("a selector");
         let mut journal = Journal::default();
         let key = reactor

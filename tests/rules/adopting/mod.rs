@@ -16,7 +16,11 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use std::{
     fs::File,
     io::{ErrorKind, Read},
-    os::fd::{AsFd, OwnedFd},
+    net::{TcpListener, TcpStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -48,6 +52,18 @@ pub(super) fn ends(child: &mut Child) -> Adopted {
 /// The end that is read, and the one that is written to; both block.
 pub(super) fn pipe() -> (OwnedFd, OwnedFd) {
     pipe_with(PipeFlags::CLOEXEC).expect("a pipe")
+}
+
+/// A socket to be adopted, and the other end.
+pub(super) fn tcp_pair() -> (Adopted, OwnedFd) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let theirs = TcpStream::connect(listener.local_addr().expect("it listens")).expect("it listens");
+    (listener.accept().expect("somebody came").0.into(), theirs.into())
+}
+
+pub(super) fn unix_pair() -> (Adopted, OwnedFd) {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    (ours.into(), theirs.into())
 }
 
 pub(super) fn is_nonblocking(fd: impl AsFd) -> bool {

@@ -6,12 +6,14 @@
 
 #[path = "../../../common/mod.rs"]
 mod common;
+#[path = "../../../common/field.rs"]
+mod field;
 
 use common::{Failure, announce, arguments, exit, listening, on_interrupt, say};
+use field::{Game, STEP, direction};
 use mainspring::{Config, Context, Gone, Key, Listen, Outcome, Protocol, Reactor, Reason, Remote, Terminator};
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
+    collections::BTreeSet,
     process::ExitCode,
     rc::Rc,
     sync::{
@@ -35,9 +37,6 @@ not given. Then, in another terminal: nc 127.0.0.1 7005
 The game is over after N steps; without N it goes on until Ctrl-C. Who does not
 keep up misses a step or two, and who for 10 seconds takes nothing is let go.";
 
-const STEP: Duration = Duration::from_millis(50);
-const WIDTH: i32 = 40;
-const HEIGHT: i32 = 20;
 const PLAYERS_MAX: usize = 16;
 const LINE_MAX: usize = 32;
 
@@ -59,55 +58,22 @@ enum News {
     Over,
 }
 
-// -------------------------------------------------------------------------------------- the game, without a network
+// ------------------------------------------------------------------------------------------------------- the game
 
-#[derive(Default)]
-struct Game {
-    steps: u64,
-    players: BTreeMap<Key, Player>,
-    came: u32,
-}
-
-#[derive(Default)]
-struct Player {
-    number: u32,
-    at: (i32, i32),
-    towards: (i32, i32),
-}
-
-impl Game {
-    /// Whether it goes on.
-    fn hear(&mut self, news: News) -> bool {
-        match news {
-            News::Came(key) => {
-                self.came += 1;
-                self.players.insert(key, Player { number: self.came, ..Player::default() });
-            }
-            News::Towards(key, towards) => {
-                if let Some(player) = self.players.get_mut(&key) {
+impl News {
+    /// Whether the game goes on.
+    fn reach(self, game: &mut Game) -> bool {
+        match self {
+            Self::Came(key) => _ = game.enter(key),
+            Self::Towards(key, towards) => {
+                if let Some(player) = game.players.get_mut(&key) {
                     player.towards = towards;
                 }
             }
-            News::Left(key) => _ = self.players.remove(&key),
-            News::Over => return false,
+            Self::Left(key) => _ = game.players.remove(&key),
+            Self::Over => return false,
         }
         true
-    }
-
-    fn step(&mut self) {
-        self.steps += 1;
-        for Player { at, towards, .. } in self.players.values_mut() {
-            *at = ((at.0 + towards.0).rem_euclid(WIDTH), (at.1 + towards.1).rem_euclid(HEIGHT));
-        }
-    }
-
-    /// Where everybody is.
-    fn line(&self) -> String {
-        let mut line = format!("step {}:", self.steps);
-        for Player { number, at, .. } in self.players.values() {
-            let _ = write!(line, " {number} at {},{}", at.0, at.1); // a String takes all
-        }
-        line + "\n"
     }
 }
 
@@ -119,7 +85,7 @@ fn play(game: &mut Game, news: &Receiver<News>, players: &Players, steps_max: u6
         thread::sleep(due.saturating_duration_since(Instant::now()));
         late_max = late_max.max(due.elapsed());
         due += STEP;
-        if !news.try_iter().all(|news| game.hear(news)) {
+        if !news.try_iter().all(|news| news.reach(game)) {
             break;
         }
         game.step();
@@ -182,22 +148,12 @@ impl Protocol<Network> for Pad {
     }
 
     fn frame(&mut self, ctx: &mut Context<'_, Network>, network: &mut Network, line: &[u8]) -> Outcome {
-        let towards = match line.trim_ascii() {
-            b"left" => (-1, 0),
-            b"right" => (1, 0),
-            b"up" => (0, -1),
-            b"down" => (0, 1),
-            b"stop" => (0, 0),
-            other => {
-                if other == b"quit" {
-                    ctx.close();
-                } else {
-                    ctx.send("left, right, up, down, stop, or quit?\n");
-                }
-                return Ok(());
-            }
-        };
-        network.tell(News::Towards(ctx.key, towards));
+        let word = line.trim_ascii();
+        match (word, direction(word)) {
+            (_, Some(towards)) => network.tell(News::Towards(ctx.key, towards)),
+            (b"quit", None) => ctx.close(),
+            _ => ctx.send("left, right, up, down, stop, or quit?\n"),
+        }
         Ok(())
     }
 
