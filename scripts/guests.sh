@@ -6,15 +6,15 @@
 # skipped, with the reason. Half a minute.
 set -u
 cd "$(dirname "$0")/.." || exit 1
+. scripts/report.sh
 
-command -v python3 >/dev/null || { printf 'SKIP  %-52s %s\n' "guests" "python3 is not installed"; exit 0; }
+command -v python3 >/dev/null || { skip "guests" "python3 is not installed"; exit 0; }
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 cargo build --quiet --example chat && cargo build --quiet --manifest-path examples/guests/Cargo.toml || exit 1
 built=$(realpath "$CARGO_TARGET_DIR")/debug
 
 place=$(mktemp -d)
-began=$(date +%s)
-failed=0
+SECONDS=0 # without the build
 servers=()
 cleanup() {
     for server in "${servers[@]}"; do { kill -9 "$server" && wait "$server"; } 2>/dev/null; done
@@ -23,12 +23,6 @@ cleanup() {
 }
 trap cleanup EXIT
 
-pass() { printf 'PASS  %-52s %s\n' "$1" "${2:-}"; }
-skip() { printf 'SKIP  %-52s %s\n' "$1" "${2:-}"; }
-fail() {
-    printf 'FAIL  %-52s %s\n' "$1" "${2:-}"
-    failed=1
-}
 # check NAME FIGURES CONDITION…: the condition is a command; the figures are expanded when it is known.
 check() {
     local name=$1 figures=$2 outcome=fail
@@ -36,7 +30,6 @@ check() {
     if "$@"; then outcome=pass; fi
     $outcome "$name" "$(eval "printf %s \"$figures\"")"
 }
-need() { command -v "$1" >/dev/null || apt-get install -y "${2:-$1}" >/dev/null 2>&1; }
 
 # serve PROGRAM ARGUMENT…: starts it; its number is `server`, its address `at`, what it says is in `said`.
 serve() {
@@ -135,8 +128,7 @@ check "multicore: SIGTERM ends all threads" 'exit $code: $(tail -n 1 "$place/sai
 
 if ! need tmux; then
     skip "screen" "tmux is not installed, and apt-get does not install it"
-    printf '%d s\n' $(($(date +%s) - began))
-    exit $failed
+    conclude
 fi
 
 mux() { tmux -S "$place/tmux" -f /dev/null "$@"; }
@@ -221,5 +213,4 @@ kill -TERM "$(cat "$place/pid.c")"
 check "screen: so does SIGTERM" 'exit 143' is_back c 143
 ends -INT
 
-printf '%d s\n' $(($(date +%s) - began))
-exit $failed
+conclude

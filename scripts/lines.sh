@@ -5,22 +5,13 @@
 # usage: scripts/lines.sh [MEGABYTES]     so many by each output; 100
 set -u
 cd "$(dirname "$0")/.." || exit 1
+. scripts/report.sh
 cargo build --quiet --release --features children,signals --example lines || exit 1
 lines=$PWD/target/release/examples/lines
 bytes=$((${1:-100} * 1000000))
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
-failures=0
-
-# report $? NAME FIGURES; the status of what ran before
-report() {
-    if [ "$1" -eq 0 ]; then
-        printf 'PASS  %-52s %s\n' "$2" "$3"
-    else
-        printf 'FAIL  %-52s %s\n' "$2" "$3"
-        failures=$((failures + 1))
-    fi
-}
+SECONDS=0 # without the build
 
 # The most memory that a process has had, in KiB, as it is once its outputs have ended.
 cat >"$place/measured" <<'END'
@@ -98,6 +89,6 @@ if command -v strace >/dev/null || apt-get install -y strace >/dev/null 2>&1; th
         report $? "pidfd_open fails with $error" "exit status $status after $took ms, of which 300 are the command's"
     done
 else
-    printf 'SKIP  %-52s %s\n' "pidfd_open fails" "strace is not here"
+    skip "pidfd_open fails" "strace is not here"
 fi
-[ $failures -eq 0 ]
+conclude

@@ -5,6 +5,7 @@
 # usage: scripts/restart.sh [CONNECTIONS [RESTARTS]]     10000 and 3; by 8 clients
 set -u
 cd "$(dirname "$0")/.." || exit 1
+. scripts/report.sh
 cargo build --quiet --release --features children,signals --example restart || exit 1
 program=$PWD/target/release/examples/restart
 connections=${1:-10000} restarts=${2:-3}
@@ -15,17 +16,7 @@ finish() {
     rm -rf "$place"
 }
 trap finish EXIT
-failures=0
-
-# report $? NAME FIGURES; the status of what ran before
-report() {
-    if [ "$1" -eq 0 ]; then
-        printf 'PASS  %-52s %s\n' "$2" "$3"
-    else
-        printf 'FAIL  %-52s %s\n' "$2" "$3"
-        failures=$((failures + 1))
-    fi
-}
+SECONDS=0 # without the build
 
 # The clients. What they met goes to a file, a line each: how many, and what; a restart waits until so many have been answered.
 cat >"$place/clients" <<'END_OF_CLIENTS'
@@ -140,5 +131,5 @@ for _ in $(seq 200); do
 done
 ! kill -0 "$last" 2>/dev/null && ! connects
 report $? "SIGTERM ends the last one, and nobody listens" "$last"
-[ $failures -eq 0 ] || cat "$place/log"
-[ $failures -eq 0 ]
+[ $failed -eq 0 ] || cat "$place/log"
+conclude

@@ -5,14 +5,14 @@
 # Prints a line for each with its figures, and fails if one fails; what cannot be tried here is skipped, with the reason. A minute.
 set -u
 cd "$(dirname "$0")/.." || exit 1
+. scripts/report.sh
 
-command -v python3 >/dev/null || { printf 'SKIP  %-52s %s\n' "talk" "python3 is not installed"; exit 0; }
+command -v python3 >/dev/null || { skip "talk" "python3 is not installed"; exit 0; }
 cargo build --quiet --release --example talk || exit 1
 talk=$(realpath "${CARGO_TARGET_DIR:-target}")/release/examples/talk
 
 place=$(mktemp -d)
-began=$(date +%s)
-failed=0
+SECONDS=0 # without the build
 server=
 cleanup() {
     [ -z "$server" ] || { kill "$server" && wait "$server"; } 2>/dev/null
@@ -21,19 +21,12 @@ cleanup() {
 }
 trap cleanup EXIT
 
-pass() { printf 'PASS  %-52s %s\n' "$1" "${2:-}"; }
-skip() { printf 'SKIP  %-52s %s\n' "$1" "${2:-}"; }
-fail() {
-    printf 'FAIL  %-52s %s\n' "$1" "${2:-}"
-    failed=1
-}
 # check NAME FIGURES CONDITION…: the condition is a command.
 check() {
     local name=$1 figures=$2
     shift 2
     if "$@"; then pass "$name" "$figures"; else fail "$name" "$figures"; fi
 }
-need() { command -v "$1" >/dev/null || apt-get install -y "${2:-$1}" >/dev/null 2>&1; }
 sum() { sha256sum "$@" | cut -c1-12; }
 
 # ---------------------------------------------------------------------------------------------------------- servers
@@ -138,7 +131,7 @@ got() {
     sum <"$place/got"
 }
 
-need time || { printf 'SKIP  %-52s %s\n' "talk" "time(1) is not installed, and apt-get does not install it"; exit 0; }
+need time || { skip "talk" "time(1) is not installed, and apt-get does not install it"; exit 0; }
 # Runs talk, and says in files the peak of its memory in KiB, its exit status, and 0 if the shell's standard input blocks still.
 cat >"$place/run" <<'SH'
 place=$1
@@ -323,5 +316,4 @@ complains "talk | head -c 10" 141 "" "${PIPESTATUS[1]}"
 "$talk" 127.0.0.1:1 </dev/null 2>"$place/err"
 complains "nobody listens" 1 "could not connect to 127.0.0.1:1: Connection refused" $?
 
-printf '%d s\n' $(($(date +%s) - began))
-exit $failed
+conclude
