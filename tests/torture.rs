@@ -1010,24 +1010,22 @@ fn an_upload_that_is_kept_elsewhere(stage: &mut Stage) {
     stage.connect(CLIENT, &door, uploads);
 }
 
-/// A server that reads all, and then says how much that was, and something long.
-fn says_what_it_got(stage: &mut Stage, label: &'static str) -> Door {
-    stage.listen(SERVER, move || {
-        player(label, |me, call| match call {
-            Call::Eof(_) => {
-                let got = me.got();
-                me.send(format!("{got}\n"));
-                me.send(pattern(BULK));
-                me.close();
-                Ok(())
-            }
-            call => me.usual(call),
-        })
+/// Reads all, and then says how much that was, and something long.
+fn says_what_it_got(label: &'static str) -> Player {
+    player(label, |me, call| match call {
+        Call::Eof(_) => {
+            let got = me.got();
+            me.send(format!("{got}\n"));
+            me.send(pattern(BULK));
+            me.close();
+            Ok(())
+        }
+        call => me.usual(call),
     })
 }
 
 fn a_pair(stage: &mut Stage) {
-    let server = says_what_it_got(stage, "that end");
+    let server = stage.listen(SERVER, || says_what_it_got("that end"));
     fn passes_on(label: &'static str, to: Option<String>) -> Player {
         player(label, move |me, call| {
             me.page().passes_on = true;
@@ -1136,7 +1134,7 @@ fn relays(me: &mut Me<'_, '_>, call: &Call) -> Outcome {
 }
 
 fn a_proxy_with_throttles(stage: &mut Stage) {
-    let server = says_what_it_got(stage, "server");
+    let server = stage.listen(SERVER, || says_what_it_got("server"));
     let to = server.address;
     let proxy = stage.listen(THIRD, move || {
         let to = to.clone();

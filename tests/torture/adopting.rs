@@ -1,6 +1,6 @@
 //! Streams that nobody has connected, and connections that are given back.
 
-use super::{BULK, Book, CLIENT, Me, Page, Player, SERVER, Stage, World, pattern, player};
+use super::{BULK, Book, CLIENT, Me, Page, Player, SERVER, Stage, World, pattern, player, says_what_it_got};
 use mainspring::{Adopted, Key, Net};
 
 impl Stage {
@@ -73,25 +73,11 @@ fn says_much(label: &'static str) -> Player {
     })
 }
 
-/// Reads all, and then says how much that was, and something long.
-fn counts(label: &'static str) -> Player {
-    player(label, |me, call| match call {
-        super::Call::Eof(_) => {
-            let got = me.got();
-            me.send(format!("{got}\n"));
-            me.send(pattern(BULK));
-            me.close();
-            Ok(())
-        }
-        call => me.usual(call),
-    })
-}
-
 fn adopt_both(stage: &mut Stage, (one, other): (Adopted, Adopted), is_pipe: bool) {
     let page = || Page { is_pipe, ..Page::default() };
     stage.with(SERVER, |net, book| {
         book.adopt(net, one, "far end", page(), says_much("near end"));
-        book.adopt(net, other, "near end", page(), counts("far end"));
+        book.adopt(net, other, "near end", page(), says_what_it_got("far end"));
     });
 }
 
@@ -120,7 +106,7 @@ pub(super) fn given_back_and_adopted_again(stage: &mut Stage) {
                 Ok(())
             }
             super::Call::Closed(why) if why == "detached" => {
-                me.adopt_again(counts("server"));
+                me.adopt_again(says_what_it_got("server"));
                 Ok(())
             }
             call => me.usual(call),

@@ -1,17 +1,16 @@
 //! Taking over streams that somebody else has opened, and giving them back.
 
-#[cfg(unix)]
-use super::{
-    super::unix_stream::UnixStream,
-    descriptor::{Kind, peer_of},
-    unix,
-};
 use super::{
     super::{Listener, Stream, TakenOver},
     OsWorld, refused,
     sources::register,
     split::SplitStream,
     tcp,
+};
+#[cfg(unix)]
+use super::{
+    descriptor::{Kind, peer_of},
+    unix,
 };
 use crate::{
     address::Address,
@@ -22,7 +21,7 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 use socket2::{Domain, Socket, Type};
 #[cfg(unix)]
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::{io, rc::Rc};
 
 impl OsWorld {
@@ -55,9 +54,8 @@ impl OsWorld {
         match peer.domain() {
             Domain::IPV4 | Domain::IPV6 => {}
             Domain::UNIX => {
-                let socket = mio::net::UnixStream::from_std(OwnedFd::from(socket).into());
-                let stream = UnixStream::new(socket, Rc::clone(&self.registry), token, false)?;
-                return Ok((Stream::Unix(Box::new(stream)), Address::of_socket(&peer), false));
+                let stream = unix::stream(socket, Rc::clone(&self.registry), token, false)?;
+                return Ok((stream, Address::of_socket(&peer), false));
             }
             _ => return Ok(split(SplitStream::of_one(socket.into(), self, token)?, Address::Fd)),
         }
@@ -87,7 +85,7 @@ impl OsWorld {
         let listening = match local.domain() {
             Domain::IPV4 | Domain::IPV6 => tcp::listen_on(socket, registry, spare, token),
             #[cfg(unix)]
-            Domain::UNIX => unix::listen_on(socket, Address::of_socket(&local), registry, spare, token),
+            Domain::UNIX => unix::listen_on(None, socket, Address::of_socket(&local), registry, spare, token),
             _ => Err(refused("a listening socket of a kind that is not known here")),
         }?;
         self.spare.fill()?;

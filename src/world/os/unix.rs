@@ -29,21 +29,11 @@ pub(super) fn listen(
         }
     };
     socket.listen(i32::try_from(how.backlog).unwrap_or(i32::MAX))?;
-    register_listener(file, socket, at.clone(), registry, spare, token)
+    listen_on(file, socket, at.clone(), registry, spare, token)
 }
 
-/// The same of one that listens already, and does not block. Its file is whose it was.
+/// The same of one that listens already, and does not block; the file goes with it, if it is ours.
 pub(super) fn listen_on(
-    socket: Socket,
-    at: Address,
-    registry: Rc<Registry>,
-    spare: Rc<Spare>,
-    token: usize,
-) -> io::Result<(Box<dyn Listener>, Address)> {
-    register_listener(None, socket, at, registry, spare, token)
-}
-
-fn register_listener(
     file: Option<SocketFile>,
     socket: Socket,
     at: Address,
@@ -62,7 +52,7 @@ pub(super) fn connect(to: &Address, registry: Rc<Registry>, token: usize) -> io:
     stream(socket, registry, token, true)
 }
 
-fn stream(socket: Socket, registry: Rc<Registry>, token: usize, is_connecting: bool) -> io::Result<Stream> {
+pub(super) fn stream(socket: Socket, registry: Rc<Registry>, token: usize, is_connecting: bool) -> io::Result<Stream> {
     let socket = mio::net::UnixStream::from_std(OwnedFd::from(socket).into());
     Ok(Stream::Unix(Box::new(UnixStream::new(socket, registry, token, is_connecting)?)))
 }
