@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{PATIENCE, dial, say, skip};
+use common::{PATIENCE, dial, say, skip, uninterrupted};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::{
     ffi::OsStr,
@@ -579,7 +579,7 @@ fn however_few_descriptors_there_are_nobody_waits_for_nothing() {
                     let addr = line.strip_prefix("listening on ").and_then(|addr| addr.parse().ok()).expect("an IP address");
                     let mut client = dial(addr);
                     let _ = client.write_all(b"x\n"); // it may be reset already
-                    let outcome = client.read(&mut [0; 100]).map_err(|error| error.kind());
+                    let outcome = uninterrupted(|| client.read(&mut [0; 100])).map_err(|error| error.kind());
                     assert_ne!(outcome, Err(ErrorKind::WouldBlock), "{name} with {most}: an answer, an end or a reset");
                     heard += 1;
                 }
@@ -775,11 +775,11 @@ fn echo_leaves_signals_to_the_system_and_what_it_leaves_behind_is_not_in_the_way
         let mut peer = UnixStream::connect(&path.0).expect("it listens");
         peer.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         peer.write_all(b"x").expect("connected");
-        assert_eq!(peer.read(&mut [0]).expect("an echo in time"), 1);
+        assert_eq!(uninterrupted(|| peer.read(&mut [0])).expect("an echo in time"), 1);
         program.signal("-TERM"); // a shell may have had us ignore SIGINT, and then the program does too
         let (status, stdout, stderr) = program.end();
         assert_eq!((status.signal(), stdout, stderr), (Some(15), vec![], vec![]));
-        assert_eq!(peer.read(&mut [0]).expect("an end"), 0);
+        assert_eq!(uninterrupted(|| peer.read(&mut [0])).expect("an end"), 0);
         assert!(path.0.exists(), "nobody was there to take it away");
     }
 }
@@ -916,7 +916,10 @@ fn tail_can_be_interrupted_while_somebody_listens_or_killed() {
     let (program, addr, mut source) = fifo.follow();
     let mut listener = listen(addr);
     drop(program); // by SIGKILL
-    assert!(listener.socket.read(&mut [0]).map_or(true, |bytes| bytes == 0), "an end, of one kind or the other");
+    assert!(
+        uninterrupted(|| listener.socket.read(&mut [0])).map_or(true, |bytes| bytes == 0),
+        "an end, of one kind or the other"
+    );
     assert_eq!(source.write_all(b"x").expect_err("nobody reads").kind(), ErrorKind::BrokenPipe);
 }
 
@@ -1084,7 +1087,7 @@ fn uplink_can_be_interrupted_while_it_pauses_and_while_it_is_connected() {
     program.complaint();
     program.interrupt();
     assert_eq!(program.end().0.code(), Some(130));
-    assert_eq!(peer.read(&mut [0]).expect("an end"), 0);
+    assert_eq!(uninterrupted(|| peer.read(&mut [0])).expect("an end"), 0);
 }
 
 // ------------------------------------------------------------------------------------------------------------ talk
@@ -1300,7 +1303,7 @@ fn talk_says_what_it_cannot_read_or_write_while_its_input_is_open() {
     let child = talk(addr, Stdio::piped(), full);
     let mut peer = accept(&server);
     say(&peer, "hello");
-    let error = peer.read(&mut [0]).expect_err("a reset: what it was sent may be a part");
+    let error = uninterrupted(|| peer.read(&mut [0])).expect_err("a reset: what it was sent may be a part");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     assert_eq!(talked_badly(child), "error: cannot write to standard output: No space left on device (os error 28)\n");
 
@@ -1725,8 +1728,8 @@ fn ask_gives_a_server_up_that_does_not_answer_or_drips() {
         let client = Program::start("timestamp", &["ask", "--timeout", "1", &addr.to_string(), "hello"]);
         let mut server = accept(&listener);
         let dripping = thread::spawn(move || {
-            let _ = server.read(&mut [0; 100]); // the question
-            while server.write_all(piece.as_bytes()).is_ok() && !matches!(server.read(&mut [0]), Ok(0)) {}
+            let _ = uninterrupted(|| server.read(&mut [0; 100])); // the question
+            while server.write_all(piece.as_bytes()).is_ok() && !matches!(uninterrupted(|| server.read(&mut [0])), Ok(0)) {}
         });
         let (_, complaint) = client.ends_badly();
         assert_eq!(complaint, format!("error: the server {addr} has not answered for 1 seconds"));
@@ -1844,7 +1847,7 @@ impl Inquirer {
     #[track_caller]
     fn hears(&self) -> String {
         let mut answer = [0; 65_536];
-        let (bytes, from) = self.socket.recv_from(&mut answer).expect("an answer in time");
+        let (bytes, from) = uninterrupted(|| self.socket.recv_from(&mut answer)).expect("an answer in time");
         assert_eq!(from, self.server);
         String::from_utf8(answer[..bytes].to_vec()).expect("as it was asked")
     }
@@ -1921,14 +1924,14 @@ fn ask_by_udp_asks_three_times_and_then_says_that_nobody_answers() {
     let client = Program::start("timestamp", &["ask", "--udp", "--timeout", "1", &addr.to_string(), "hello"]);
     for _ in 0..3 {
         let mut question = [0; 100];
-        let bytes = silent.recv(&mut question).expect("asked in time");
+        let bytes = uninterrupted(|| silent.recv(&mut question)).expect("asked in time");
         assert_eq!(&question[..bytes], b"hello\n");
     }
     let (stdout, complaint) = client.ends_badly();
     assert_eq!(stdout, [""; 0]);
     assert_eq!(complaint, format!("error: the server {addr} was asked 3 times, and has not answered for 1 seconds each"));
     silent.set_nonblocking(true).expect("a socket option");
-    assert_eq!(silent.recv(&mut [0]).expect_err("not a fourth time").kind(), ErrorKind::WouldBlock);
+    assert_eq!(uninterrupted(|| silent.recv(&mut [0])).expect_err("not a fourth time").kind(), ErrorKind::WouldBlock);
 }
 
 #[test]
@@ -1936,8 +1939,8 @@ fn ask_by_udp_takes_a_late_answer_and_shows_it_without_harm_to_a_terminal() {
     let server = udp("127.0.0.1:0");
     let addr = server.local_addr().expect("bound").to_string();
     let client = Program::start("timestamp", &["ask", "--udp", "--timeout", "1", &addr, "hello"]);
-    let first = server.recv_from(&mut [0; 100]).expect("asked").1;
-    server.recv_from(&mut [0; 100]).expect("asked again");
+    let first = uninterrupted(|| server.recv_from(&mut [0; 100])).expect("asked").1;
+    uninterrupted(|| server.recv_from(&mut [0; 100])).expect("asked again");
     server.send_to(b"\x1b[2Jgone\n", first).expect("loopback");
     assert_eq!(client.ends_well(), [" [2Jgone"]);
 }
@@ -2518,7 +2521,7 @@ fn proxy_passes_a_reset_on() {
         let mut byte = [0];
         (&first).read_exact(&mut byte).expect("a byte in time"); // so both ways are open
         common::reset(first);
-        let error = second.read(&mut byte).expect_err("a reset");
+        let error = uninterrupted(|| second.read(&mut byte)).expect_err("a reset");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 }
@@ -2529,7 +2532,7 @@ fn proxy_breaks_off_when_the_target_refuses_and_says_so_once() {
     let (program, addr) = Program::serve("proxy", &["127.0.0.1:0", &to.to_string()]);
     for _ in 0..2 {
         let mut client = dial(addr);
-        let error = client.read(&mut [0]).expect_err("a reset, not an end");
+        let error = uninterrupted(|| client.read(&mut [0])).expect_err("a reset, not an end");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         let complaint = program.complaint();
         assert!(complaint.contains("connect") && complaint.contains(&to.to_string()), "{complaint}");
@@ -2542,7 +2545,7 @@ fn proxy_lets_its_clients_go_also_when_nobody_can_be_told_why() {
     let (_socket, to) = nobody();
     let (program, addr) = Program::serve_unheard("proxy", &["127.0.0.1:0", &to.to_string()]);
     for _ in 0..2 {
-        let error = dial(addr).read(&mut [0]).expect_err("a reset, not silence");
+        let error = uninterrupted(|| dial(addr).read(&mut [0])).expect_err("a reset, not silence");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
     assert_eq!(program.ends_drained(), [""; 0]);

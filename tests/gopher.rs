@@ -20,7 +20,7 @@ mod server;
 #[path = "../examples/gopher/server/site.rs"]
 mod site;
 
-use common::{PATIENCE, dial, has_room_for, reset, say, skip};
+use common::{PATIENCE, dial, has_room_for, reset, say, skip, uninterrupted};
 use socket2::{Domain, Socket, Type};
 use std::{
     ffi::OsStr,
@@ -463,7 +463,7 @@ fn who_does_not_ask_in_time_is_let_go_and_not_too_early() {
         if dripping.write_all(b"x").is_err() {
             break true;
         }
-        match dripping.read(&mut [0]) {
+        match uninterrupted(|| dripping.read(&mut [0])) {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Ok(0) | Err(_) => break true,
             Ok(_) => break false,
@@ -471,7 +471,7 @@ fn who_does_not_ask_in_time_is_let_go_and_not_too_early() {
         assert!(began.elapsed() < PATIENCE, "it is never let go");
     };
     assert!(ended && began.elapsed().as_secs() >= 1);
-    assert_eq!(silent.read(&mut [0]).expect("an orderly end"), 0);
+    assert_eq!(uninterrupted(|| silent.read(&mut [0])).expect("an orderly end"), 0);
 }
 
 #[test]
@@ -493,7 +493,7 @@ fn who_takes_nothing_is_let_go_who_is_slow_is_not_and_nobody_costs_memory() {
     let began = Instant::now();
     while began.elapsed().as_millis() < 1500 {
         let mut piece = vec![0; 64 << 10];
-        let read = slow.read(&mut piece).expect("it is waited for");
+        let read = uninterrupted(|| slow.read(&mut piece)).expect("it is waited for");
         taken.extend_from_slice(&piece[..read]);
         assert_eq!(server.text("/a.txt\r\n"), "fine\r\n.\r\n", "the others are served meanwhile");
         thread::sleep(Duration::from_millis(20)); // this is what a slow reader is
@@ -809,13 +809,13 @@ fn the_client_says_that_it_was_refused() {
 
 #[test]
 fn the_client_says_that_connecting_or_an_answer_took_too_long() {
-    let (addr, player) = plays(|stream| drop((&stream).read(&mut [0])));
+    let (addr, player) = plays(|stream| drop(uninterrupted(|| (&stream).read(&mut [0]))));
     fetch_at(addr, &["--timeout", "1", "/x"]).fails(5, &["time-out", "1 seconds"]);
     assert_eq!(player.join().expect("no panic"), "/x\r\n");
 
     let (addr, _player) = plays(|stream| {
         say(&stream, "begun");
-        let _ = (&stream).read(&mut [0]); // until the client leaves
+        let _ = uninterrupted(|| (&stream).read(&mut [0])); // until the client leaves
     });
     fetch_at(addr, &["--timeout", "1", "/x"]).fails(5, &["time-out", "1 seconds"]);
 
@@ -885,7 +885,7 @@ fn the_client_takes_an_answer_without_its_last_line_and_says_so() {
 fn the_client_does_not_wait_for_a_server_that_has_said_its_last_line() {
     let (addr, player) = plays(|stream| {
         say(&stream, "one\r\n.\r\n");
-        assert_eq!((&stream).read(&mut [0]).expect("the client leaves first"), 0);
+        assert_eq!(uninterrupted(|| (&stream).read(&mut [0])).expect("the client leaves first"), 0);
     });
     assert_eq!(fetch_at(addr, &["/a.txt"]).text(), "one\n");
     player.join().expect("no panic");
@@ -898,7 +898,7 @@ fn the_client_ends_when_it_is_interrupted_and_leaves_no_part() {
     let (addr, _player) = plays(move |stream| {
         say(&stream, "begun");
         tell.send(()).expect("the test waits");
-        let _ = (&stream).read(&mut [0]); // until the client leaves
+        let _ = uninterrupted(|| (&stream).read(&mut [0])); // until the client leaves
     });
     let mut command = program("gopher_client");
     command.args(["127.0.0.1", "--port", &addr.port().to_string(), "/a.bin", "--output"]).arg(target.path("a"));

@@ -10,6 +10,8 @@
 #[path = "common/skips.rs"]
 #[allow(dead_code)] // a part of it
 mod skips;
+#[path = "common/uninterrupted.rs"]
+mod uninterrupted;
 
 use mainspring::{
     Address, Config, Context, Datagram, Key, Net, Outcome, Produced, Protocol, Reactor, Reason, Refusal, Scope, Timer,
@@ -22,6 +24,7 @@ use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
+use uninterrupted::uninterrupted;
 
 /// Nothing is waited for longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -452,7 +455,7 @@ fn ask_datagrams(reactor: &mut Reactor<Tally>, tally: &mut Tally, places: &[Sock
         asker.send_to(&[b'x'; MESSAGE], at).expect("it is bound");
         let done = tally.received + MESSAGE;
         until(reactor, tally, "it was received", |_, tally| tally.received == done);
-        assert_eq!(asker.recv(&mut [0; 2 * MESSAGE]).expect("an answer"), MESSAGE);
+        assert_eq!(uninterrupted(|| asker.recv(&mut [0; 2 * MESSAGE])).expect("an answer"), MESSAGE);
     }
 }
 
@@ -750,7 +753,7 @@ fn datagram_client(at: &str, count: usize) {
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket option");
     let ask = || {
         socket.send(&[b'x'; MESSAGE]).expect("somebody is bound there");
-        assert_eq!(socket.recv(&mut [0; 2 * MESSAGE]).expect("an answer"), MESSAGE);
+        assert_eq!(uninterrupted(|| socket.recv(&mut [0; 2 * MESSAGE])).expect("an answer"), MESSAGE);
     };
     ask();
     let _ = std::io::stdin().lock().lines().next();

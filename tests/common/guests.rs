@@ -208,15 +208,20 @@ pub(crate) fn run_out<S>(reactor: &mut Reactor<S>, state: &mut S) {
 #[track_caller]
 pub(crate) fn assert_sleeps<S>(reactor: &mut Reactor<S>, state: &mut S) {
     settle(reactor, state);
-    assert_sleeps_at_once(reactor, state);
+    // A process that is stopped, or frozen with its machine, wakes up early once or twice; a loop that spins always does.
+    assert!((0..3).any(|_| sleeps(reactor, state)), "woke up early, three times");
+}
+
+fn sleeps<S>(reactor: &mut Reactor<S>, state: &mut S) -> bool {
+    let (began, wait) = (Instant::now(), Duration::from_millis(30));
+    reactor.turn(state, wait).expect("the selector works");
+    began.elapsed() >= wait
 }
 
 /// Also when nothing came in between.
 #[track_caller]
 pub(crate) fn assert_sleeps_at_once<S>(reactor: &mut Reactor<S>, state: &mut S) {
-    let (began, wait) = (Instant::now(), Duration::from_millis(30));
-    reactor.turn(state, wait).expect("the selector works");
-    assert!(began.elapsed() >= wait, "woke up after {:?}", began.elapsed());
+    assert!(sleeps(reactor, state), "woke up early");
 }
 
 pub(crate) fn closing_of(journal: &Journal, key: Key) -> Option<String> {

@@ -8,6 +8,7 @@ mod folder;
 mod guests;
 mod logged;
 mod skips;
+mod uninterrupted;
 
 #[cfg(feature = "sim")]
 pub(crate) use dialogue::*;
@@ -15,6 +16,7 @@ pub(crate) use folder::Folder;
 pub(crate) use guests::*;
 pub(crate) use logged::{keep_log, logged, take_log};
 pub(crate) use skips::{descriptors_max, has_room_for, skip};
+pub(crate) use uninterrupted::uninterrupted;
 
 use mainspring::{Context, Key, Limit, Net, Outcome, Protocol, Reactor, Reason};
 use std::{

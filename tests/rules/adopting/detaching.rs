@@ -1,7 +1,9 @@
 //! A stream is given back with all that belongs to it, and goes on elsewhere.
 
 use super::{descriptors, pipe};
-use crate::common::{Call, PATIENCE, SHORT, assert_sleeps, dial, is_alone, listen, settle, turn, until, until_net};
+use crate::common::{
+    Call, PATIENCE, SHORT, assert_sleeps, dial, is_alone, listen, settle, turn, uninterrupted, until, until_net,
+};
 use mainspring::{
     Address, Adopted, Config, Context, Detached, Endian, Fault, Framer, Key, Kind, Limit, Listen, Outcome, Produced, Protocol,
     Reactor, Reason, Step, Terminator, Width,
@@ -344,7 +346,7 @@ fn every_callback_may_detach() {
             let mut socket = file(detached);
             if what != "eof" {
                 let mut buf = [0; 99];
-                let bytes = socket.read(&mut buf).expect("it is open");
+                let bytes = uninterrupted(|| socket.read(&mut buf)).expect("it is open");
                 assert_eq!(&buf[..bytes], b"more", "{what}");
             }
             socket.write_all(b"answer").expect("it is open");
@@ -711,5 +713,5 @@ fn what_was_given_back_wakes_nobody() {
     assert_eq!(talk.reactor.stats().events, events);
     let mut socket = file(detached);
     let mut buf = [0; 99];
-    assert_eq!(socket.read(&mut buf).expect("it is open"), 16);
+    assert_eq!(uninterrupted(|| socket.read(&mut buf)).expect("it is open"), 16);
 }

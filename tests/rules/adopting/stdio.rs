@@ -2,7 +2,8 @@
 
 use super::{BROKEN, Guest, is_nonblocking, pipe};
 use crate::common::{
-    Call, Folder, PATIENCE, by_default, is_alone, lines, ms, quiet, recorder, settle, skip, start, start_with, until,
+    Call, Folder, PATIENCE, by_default, is_alone, lines, ms, quiet, recorder, settle, skip, start, start_with, uninterrupted,
+    until,
 };
 use mainspring::{Adopted, Config, Limit, Reason};
 use rustix::{
@@ -164,7 +165,7 @@ fn much_leaves_for_a_slow_reader_before_the_end() {
         let reads = std::thread::spawn(move || {
             let (mut sum, mut buf) = (0_u64, vec![0; 10_000]);
             loop {
-                let bytes = theirs.read(&mut buf).expect("it is open");
+                let bytes = uninterrupted(|| theirs.read(&mut buf)).expect("it is open");
                 let from = counts.fetch_add(bytes, Ordering::SeqCst);
                 let is_right = buf[..bytes].iter().zip(from..).all(|(&byte, at)| usize::from(byte) == at % 251);
                 assert!(is_right, "behind {from} bytes");

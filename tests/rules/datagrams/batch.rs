@@ -142,7 +142,7 @@ mod with_the_feature {
             until(&mut reactor, &mut journal, |journal| !journal.told.is_empty());
             assert_eq!(to.get(), Some(asked), "{bound}");
             let mut buf = [0; 10];
-            assert_eq!(peer.recv_from(&mut buf).expect("it is answered"), (6, at), "{bound}");
+            assert_eq!(uninterrupted(|| peer.recv_from(&mut buf)).expect("it is answered"), (6, at), "{bound}");
         }
     }
 
@@ -171,7 +171,7 @@ mod with_the_feature {
         let key = reactor.net().bind_on(ours, options(), echo()).expect("a socket of packets");
         theirs.send(b"x").expect("it is sent");
         until(&mut reactor, &mut journal, |journal| journal.told.len() == 1);
-        assert_eq!(theirs.recv(&mut [0; 10]).expect("it is answered"), 1);
+        assert_eq!(uninterrupted(|| theirs.recv(&mut [0; 10])).expect("it is answered"), 1);
         assert!(reactor.net().is_open(key));
     }
 
@@ -192,7 +192,7 @@ mod with_the_feature {
             settle(&mut reactor, &mut journal);
             assert!(journal.failures().is_empty(), "{options:?}: {:?}", journal.told);
             let mut buf = [0; 100];
-            assert_eq!(sender.recv(&mut buf).ok(), Some(13), "it is answered");
+            assert_eq!(uninterrupted(|| sender.recv(&mut buf)).ok(), Some(13), "it is answered");
         }
     }
 

@@ -1,6 +1,6 @@
 //! A datagram that writes down what it is called with.
 
-pub(super) use crate::common::{Nothing, PATIENCE, settle, until};
+pub(super) use crate::common::{Nothing, PATIENCE, settle, uninterrupted, until};
 pub(super) use mainspring::{Address, Bind, Datagram, Full, Key, Outcome, Reactor, Reason, Scope};
 pub(super) use std::{
     cell::{Cell, RefCell},
@@ -134,7 +134,7 @@ pub(super) fn peer_at(at: &str) -> UdpSocket {
 
 pub(super) fn hears(socket: &UdpSocket) -> Vec<u8> {
     let mut buf = vec![0; 70_000];
-    let (bytes, _) = socket.recv_from(&mut buf).expect("somebody answers");
+    let (bytes, _) = uninterrupted(|| socket.recv_from(&mut buf)).expect("somebody answers");
     buf.truncate(bytes);
     buf
 }

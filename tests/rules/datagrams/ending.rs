@@ -78,7 +78,7 @@ fn who_drains_by_itself_is_waited_for() {
         reactor.net().drain(if answers { PATIENCE } else { Duration::from_millis(50) });
         until(&mut reactor, &mut log, |log| !log.is_empty());
         let mut buf = [0; 100];
-        let (_, from) = peer.recv_from(&mut buf).expect("it asks");
+        let (_, from) = uninterrupted(|| peer.recv_from(&mut buf)).expect("it asks");
         if answers {
             peer.send_to(b"answer", from).expect("it is sent");
         }
@@ -273,7 +273,7 @@ fn what_waits_leaves_when_an_err_ends_the_socket() {
         }
         slow.send(b"end").expect("it is sent");
         until(&mut reactor, &mut journal, |journal| closed(journal, key));
-        assert_eq!(slow.recv(&mut [0; 10]).ok(), Some(4), "what waited, by an Err: {fails}");
+        assert_eq!(uninterrupted(|| slow.recv(&mut [0; 10])).ok(), Some(4), "what waited, by an Err: {fails}");
     }
 }
 
@@ -321,7 +321,7 @@ fn others_may_answer_by_it_until_they_have_ended() {
         } else {
             reactor.shutdown(&mut journal);
         }
-        if peer.recv(&mut [0; 20]).is_err() {
+        if uninterrupted(|| peer.recv(&mut [0; 20])).is_err() {
             wrong.push((if drains { "drain" } else { "shutdown" }, if dispatches { "dispatcher" } else { "connection" }));
         }
     }
