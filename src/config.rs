@@ -30,6 +30,10 @@ pub struct Config {
     pub(crate) lingering_max: usize,
     pub(crate) waits_for_lingering: bool,
     pub(crate) connect_max: Duration,
+    #[cfg(feature = "tls")]
+    pub(crate) handshake_max: Duration,
+    #[cfg(feature = "tls")]
+    pub(crate) turn_handshakes: usize,
     pub(crate) accept_back_off: Duration,
     pub(crate) resolve_threads: usize,
     pub(crate) resolve_queue: usize,
@@ -109,6 +113,12 @@ impl Default for Config {
             waits_for_lingering: true,
             // Linux gives up by itself after 127 s; no user waits so long.
             connect_max: Duration::from_secs(30),
+            // Three round trips and a slow phone: whoever needs longer has gone.
+            #[cfg(feature = "tls")]
+            handshake_max: Duration::from_secs(10),
+            // A step takes from 0.2 ms (P-256) to 1.5 ms (RSA-2048): the others wait 15 ms at the worst.
+            #[cfg(feature = "tls")]
+            turn_handshakes: 10,
             // Descriptors come back when somebody closes; ten looks a second cost nothing.
             accept_back_off: Duration::from_millis(100),
             // A name server that does not answer holds a thread for 5 to 30 s (resolv.conf(5)): seven such names, and the next
@@ -259,6 +269,24 @@ impl Config {
     #[must_use]
     pub fn connect_max(mut self, most: Duration) -> Self {
         self.connect_max = most;
+        self
+    }
+
+    /// How long a handshake of TLS may take, from the moment that the connection is there; a connection that we open has its
+    /// [`Connect::timeout`](crate::Connect::timeout) for all of it besides. Default: 10 s.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn handshake_max(mut self, most: Duration) -> Self {
+        self.handshake_max = most;
+        self
+    }
+
+    /// How many steps of handshakes of TLS are made in a turn, by all connections together; the rest has its turn in the next
+    /// ones. Each costs about as much as a thousand messages. Default: 10.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn turn_handshakes(mut self, steps: usize) -> Self {
+        self.turn_handshakes = steps.max(1);
         self
     }
 

@@ -1,6 +1,8 @@
 //! Connecting: the options.
 
 use crate::key::Key;
+#[cfg(feature = "tls")]
+use crate::tls::TlsClient;
 use std::{net::SocketAddr, time::Duration};
 
 /// How to connect. All of it has a default. The chapter is [connecting](crate::manual::connecting#bounds-and-options).
@@ -9,6 +11,8 @@ pub struct Connect {
     pub(crate) timeout: Option<Duration>,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) owner: Option<Key>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<TlsClient>,
 }
 
 impl Connect {
@@ -44,6 +48,17 @@ impl Connect {
     #[must_use]
     pub fn owner(mut self, connection: Key) -> Self {
         self.owner = Some(connection);
+        self
+    }
+
+    /// Speaks TLS as soon as it is connected; `connected` comes when that was agreed on. The server is to be the host of the
+    /// target, a name or an address, or whom [`TlsClient::server_name`] says. The [`timeout`](Self::timeout) counts the
+    /// handshake too; what fails there is [`Reason::Tls`](crate::Reason::Tls). The chapter is [TLS](crate::manual::tls).
+    /// Default: in clear.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, client: impl Into<TlsClient>) -> Self {
+        self.tls = Some(client.into());
         self
     }
 }

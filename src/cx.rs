@@ -2,6 +2,8 @@
 //! socket, so who has it cannot reach another one: what concerns others is a [`Note`], which the hub works off when the loan
 //! ends.
 
+#[cfg(feature = "tls")]
+use crate::tls::Scratch;
 use crate::{
     address::Address,
     config::{Config, Panics},
@@ -21,6 +23,8 @@ use crate::{
     world::{Stream, World, wants_descriptor},
 };
 use slab::Slab;
+#[cfg(feature = "tls")]
+use std::rc::Rc;
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 /// No connection's callback is running.
@@ -54,6 +58,12 @@ pub(crate) struct Cx {
     pub(crate) shared_rates: Slab<SharedRate>,
     pub(crate) spares: Spares,
     pub(crate) cutting: &'static Cutting,
+    /// What connections that speak TLS work in: made with the first.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Rc<Scratch>>,
+    /// The turn in which a step of a handshake was last made, and how many it had.
+    #[cfg(feature = "tls")]
+    shaken: (u64, usize),
     records: Records,
     /// Numbers them.
     pub(crate) holds_so_far: u64,
@@ -168,6 +178,10 @@ impl Cx {
             shared_rates: Slab::new(),
             spares: Spares::default(),
             cutting: Cutting::NONE,
+            #[cfg(feature = "tls")]
+            tls: None,
+            #[cfg(feature = "tls")]
+            shaken: (0, 0),
             records: Records::default(),
             holds_so_far: 0,
             panicked: None,
@@ -211,6 +225,16 @@ impl Cx {
         let bytes = self.put_back_so_far();
         self.lent.put_back.1 = 0;
         bytes
+    }
+
+    /// Whether one more step of a handshake may be made in this turn. Each may take a millisecond, and the others wait.
+    #[cfg(feature = "tls")]
+    pub(crate) fn may_shake(&mut self) -> bool {
+        let (turn, steps) = self.shaken;
+        let steps = if turn == self.stats.turns { steps } else { 0 };
+        let may = steps < self.config.turn_handshakes;
+        self.shaken = (self.stats.turns, steps + usize::from(may));
+        may
     }
 
     /// Whether the next wait must not sleep.

@@ -82,6 +82,10 @@ flags! {
     PEER_ENDED = 31,
 }
 
+/// Of a connection, which has no urgent data: TLS is being agreed on, or what stands before that leaves. ESTABLISHED tells them
+/// apart. Nothing is delivered.
+pub(crate) const SHAKING: Flags = PRIORITY;
+
 /// Of a datagram socket, which holds nothing back: it ends once what has come is received, and all that waits has left.
 pub(crate) const WAITS_FOR_QUIET: Flags = HOLDS_BACK;
 

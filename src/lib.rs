@@ -97,6 +97,8 @@ mod records;
 mod stopwatch;
 mod timers;
 mod rate;
+#[cfg(feature = "tls")]
+mod tls;
 mod world;
 mod pool;
 mod mailbox;
@@ -114,6 +116,8 @@ mod parked;
 mod services;
 mod flags;
 mod hold;
+#[cfg(feature = "tls")]
+mod secured;
 mod key;
 mod time;
 mod table;
@@ -139,8 +143,14 @@ pub use names::NameError;
 pub use output::{Produced, Producer};
 pub use reactor::Reactor;
 pub use reason::{ConnectError, Detached, Fault, Limit, OffloadError, Outcome, Reason};
+#[cfg(feature = "tls")]
+pub use rustls;
+#[cfg(feature = "tls")]
+pub use secured::Tls;
 pub use services::{IpProtocol, service_port};
 pub use stats::{Closed, Connection, Kind, Stats};
+#[cfg(feature = "tls")]
+pub use tls::{TlsClient, TlsError, TlsServer, TlsSide, TlsStage};
 pub use world::{Interface, PacketSocket, Source};
 
 #[cfg(any(doc, doctest))]

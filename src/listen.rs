@@ -1,5 +1,7 @@
 //! Listening: the options.
 
+#[cfg(feature = "tls")]
+use crate::tls::TlsServer;
 use crate::{
     config::Marks,
     key::Key,
@@ -36,6 +38,8 @@ pub struct Listen {
     pub(crate) total_read_rate: Option<u64>,
     pub(crate) total_write_rate: Option<u64>,
     pub(crate) v6only: Option<bool>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<TlsServer>,
     pub(crate) bounds: Bounds,
 }
 
@@ -235,6 +239,19 @@ impl Listen {
     #[must_use]
     pub fn v6only(mut self, only: bool) -> Self {
         self.v6only = Some(only);
+        self
+    }
+
+    /// Everybody who comes speaks TLS. The factory runs when that was agreed on, and `connected` finds by
+    /// [`tls`](crate::Context::tls) what: nobody makes a protocol for who knocks and goes. A handshake that fails, or takes
+    /// longer than [`Config::handshake_max`](crate::Config::handshake_max), is counted, and no more than a debug record; who is
+    /// [too many](Self::connections_max) is closed without words. Behind a proxy that says [for whom](Self::behind_proxy) it
+    /// comes, before TLS, use [`start_tls`](crate::Context::start_tls). The chapter is [TLS](crate::manual::tls). Default: in
+    /// clear.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, server: impl Into<TlsServer>) -> Self {
+        self.tls = Some(server.into());
         self
     }
 

@@ -385,6 +385,8 @@ impl<S> Reactor<S> {
         let core = &mut self.core;
         let Some(expired) = core.hub.lend_if_there(key, Conn::expire_clocks).flatten() else { return };
         match expired {
+            #[cfg(feature = "tls")]
+            Expired::Connect if core.hub.guest_timed_out(key) => {}
             Expired::Connect => core.hub.lend(key, Conn::connect_timed_out),
             Expired::Limit(Limit::Linger) => core.hub.linger_is_over(key),
             // It would hear of it too early, or too late: it is the end at once.

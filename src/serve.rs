@@ -67,6 +67,8 @@ fn serve_conn<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut Read
     let conn = core.hub.slots.conn_at(key.index());
     match conn.phase {
         Phase::Lingering => return core.hub.serve_lingering(key, buffers),
+        #[cfg(feature = "tls")]
+        Phase::Guest => return serve_guest(core, key, state),
         _ if !conn.is(ESTABLISHED) => finish_connecting(core, key),
         _ => core.hub.lend(key, Conn::look_at_failure),
     }
@@ -76,7 +78,7 @@ fn serve_conn<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut Read
         core.hub.lend(key, Conn::flush);
     }
     finish_turn(core, key, state, buffers);
-    if core.hub.gets_nowhere(key, before) {
+    if core.hub.gets_nowhere(key, before) && !core.hub.slots.conn_at(key.index()).is(SHAKING) {
         let manner = core.hub.manner(key, Cause::GetsNowhere, Level::Warn);
         let (peer, name) = (&core.hub.slots.conn_at(key.index()).peer, core.type_name(key));
         let text = "is ready again and again, and gets nowhere";
@@ -109,6 +111,13 @@ fn finish_connecting<S>(core: &mut Core<S>, key: Key) {
 /// Everything that is owed to the handler, then what has come and what comes, until one of the budgets is used up.
 fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, buffers: &mut ReadBuffers) -> Outcome {
     if ctx.pair().0.take(OWES_CONNECTED) {
+        #[cfg(feature = "tls")]
+        if ctx.pair().0.takes_owed_secured() {
+            handler.secured(ctx, state)?;
+        } else {
+            handler.connected(ctx, state)?;
+        }
+        #[cfg(not(feature = "tls"))]
         handler.connected(ctx, state)?;
     }
     let (conn, cx) = ctx.pair();
@@ -198,6 +207,15 @@ fn serve_listener<S>(core: &mut Core<S>, key: Key, state: &mut S) {
     }
     core.hub.requeue(key);
     core.hub.end_listener_if_drained(key);
+}
+
+/// Nobody is made for it before it has agreed on TLS.
+#[cfg(feature = "tls")]
+fn serve_guest<S>(core: &mut Core<S>, guest: Key, state: &mut S) {
+    if let Some(listener) = core.hub.serve_guest(guest) {
+        let_in(core, listener, guest, state);
+        core.hub.end_listener_if_done(listener);
+    }
 }
 
 /// The factory decides, between callbacks.

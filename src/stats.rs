@@ -43,6 +43,15 @@ pub struct Stats {
     pub shed: u64,
     /// Connections that we opened, whether or not they were connected.
     pub opened: u64,
+    /// Handshakes of TLS that were agreed on, resumed ones included.
+    #[cfg(feature = "tls")]
+    pub handshakes: u64,
+    /// Of these, those that went on with a session of before.
+    #[cfg(feature = "tls")]
+    pub handshakes_resumed: u64,
+    /// Handshakes that failed, or took too long.
+    #[cfg(feature = "tls")]
+    pub handshakes_failed: u64,
     /// Connections, dispatchers and datagram sockets that have ended, by their [`Reason`].
     pub closed: Closed,
     /// Connections with a protocol, now.

@@ -71,7 +71,7 @@ impl Stopwatch {
         self.since + Duration::from_nanos(self.limit.saturating_sub(self.spent))
     }
 
-    fn is_over(&self, now: Time) -> bool {
+    pub(crate) fn is_over(&self, now: Time) -> bool {
         let ends = self.ends();
         ends != Time::NEVER && ends <= now
     }

@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{skip, uninterrupted, until};
+#[cfg(feature = "udp-batch")]
+use common::uninterrupted;
+use common::{skip, until};
 use mainspring::{Address, Datagram, Outcome, Reactor, Reason, Scope};
 use std::{
     collections::BTreeSet,

@@ -12,6 +12,8 @@ use crate::{
     output::Producer,
     reason::{Fault, Outcome},
 };
+#[cfg(feature = "tls")]
+use crate::{secured::Tls, tls::TlsSide};
 use std::{fmt, fs::File, io, net::IpAddr, ops::Range, rc::Rc, time::Duration};
 
 /// Where nobody is.
@@ -414,6 +416,26 @@ impl<S> Context<'_, S> {
         }
         self.net.core.next = Some(Next::Successor(Box::new((next,))));
         self.hub().cx.lent.interrupt = true;
+    }
+}
+
+/// # TLS
+///
+/// With the feature `tls`; the chapter is [TLS](crate::manual::tls).
+#[cfg(feature = "tls")]
+impl<S> Context<'_, S> {
+    /// What was agreed on, if this connection speaks TLS.
+    pub fn tls(&self) -> Option<Tls<'_>> {
+        self.conn()?.tls()
+    }
+
+    /// Goes on in TLS (STARTTLS), with `next`, which is told [`connected`](Protocol::connected) when that was agreed on. It is an
+    /// [`upgrade`](Self::upgrade) otherwise; [`Link::start_tls`](crate::Link::start_tls) goes on with this protocol, and tells
+    /// what happens meanwhile.
+    pub fn start_tls(&mut self, side: impl Into<TlsSide>, next: impl Protocol<S>) {
+        if self.link().start_tls(side) {
+            self.upgrade(next);
+        }
     }
 }
 

@@ -15,6 +15,8 @@ use crate::{
     rate::Way,
     reason::{Fault, Limit, Reason},
 };
+#[cfg(feature = "tls")]
+use crate::{secured::Tls, tls::TlsSide};
 use socket2::SockRef;
 use std::{fmt, fs::File, io, net::SocketAddr, ops::Range, panic::Location, rc::Rc, time::Duration};
 
@@ -345,6 +347,33 @@ impl fmt::Write for Message<'_, '_> {
 impl Drop for Message<'_, '_> {
     fn drop(&mut self) {
         self.0.hub.cx.lent.has_whole_queue = false;
+    }
+}
+
+/// # TLS
+///
+/// With the feature `tls`; the chapter is [TLS](crate::manual::tls).
+#[cfg(feature = "tls")]
+impl Link<'_> {
+    /// What was agreed on, if it speaks TLS.
+    pub fn tls(&self) -> Option<Tls<'_>> {
+        self.conn()?.tls()
+    }
+
+    /// Goes on in TLS (STARTTLS), at any time, as either side, with the same protocol, which is told
+    /// [`secured`](crate::Protocol::secured) when that was agreed on. What is queued now, producers included, leaves in clear
+    /// before the handshake; what is sent from here on leaves encrypted behind it. Nothing is received in between. All of it has
+    /// [`Config::handshake_max`](crate::Config::handshake_max).
+    ///
+    /// Whatever has come in clear behind what asked for TLS and was not delivered ends the connection, a half line as well as a
+    /// whole one: somebody on the way may have put it there, for the protocol to obey as if it had come from its peer (CVE-2011-0411). So
+    /// does a failed handshake. The reason is [`Reason::Tls`], also of one whose protocol was told `connected` before.
+    ///
+    /// `false`: it is not connected, or has begun to end, or is about to speak TLS already. One that ends by this call, because
+    /// nobody knows whose certificate the server is to show, or one of its directions has ended, says `false` too.
+    pub fn start_tls(&mut self, side: impl Into<TlsSide>) -> bool {
+        let TlsSide(side) = side.into();
+        self.lend(|conn, cx| conn.start_tls(side, cx))
     }
 }
 

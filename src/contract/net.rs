@@ -318,6 +318,12 @@ impl<S> Net<'_, S> {
         self.core.hub.slots.get(key)?.peer()
     }
 
+    /// What a connection has agreed on, if it speaks TLS.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self, key: Key) -> Option<crate::secured::Tls<'_>> {
+        self.core.hub.slots.conn(key)?.tls()
+    }
+
     /// Queues bytes for a connection; they leave at the end of the turn, or when it is connected. `false`: not queued,
     /// because it has begun to end, by this call perhaps ([`Reason::Overflow`]), was half-closed, or a write to it has failed. As [`Link::send`].
     ///

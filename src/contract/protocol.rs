@@ -59,6 +59,13 @@ pub trait Protocol<S = ()>: Any {
         Ok(())
     }
 
+    /// TLS was agreed on, in mid-stream, and this protocol goes on: [`Link::start_tls`](crate::Link::start_tls). What it is told
+    /// and sends from now on is encrypted.
+    #[cfg(feature = "tls")]
+    fn secured(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        Ok(())
+    }
+
     /// Bytes came, and no terminator cuts them into frames (or it hands a frame over in pieces). Never empty. How they are
     /// cut says nothing. Default: an `Err`, unexpected bytes.
     fn received(&mut self, ctx: &mut Context<'_, S>, state: &mut S, bytes: &[u8]) -> Outcome {
@@ -121,6 +128,8 @@ pub trait Protocol<S = ()>: Any {
 /// protocol.
 pub(crate) trait Handler<S> {
     fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome;
+    #[cfg(feature = "tls")]
+    fn secured(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome;
     /// Gives out what stands in the input, until there is nothing more, `frames` is used up, or something happened that may
     /// forbid it; then the caller looks again.
     fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input, frames: &mut usize) -> Outcome;
@@ -148,6 +157,11 @@ pub(crate) type Own<P> = (P,);
 impl<S, P: Protocol<S>> Handler<S> for Own<P> {
     fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
         ctx.timed(std::any::type_name::<P>(), "connected", |ctx| Protocol::connected(&mut self.0, ctx, state))
+    }
+
+    #[cfg(feature = "tls")]
+    fn secured(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        ctx.timed(std::any::type_name::<P>(), "secured", |ctx| Protocol::secured(&mut self.0, ctx, state))
     }
 
     fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input, frames: &mut usize) -> Outcome {

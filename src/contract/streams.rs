@@ -266,6 +266,11 @@ impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Handler<S> for Savin
         self.behind().connected(ctx, state)
     }
 
+    #[cfg(feature = "tls")]
+    fn secured(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        self.behind().secured(ctx, state)
+    }
+
     fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input, frames: &mut usize) -> Outcome {
         while *frames > 0 && self.saved.borrow().end.is_none() {
             let (conn, cx) = ctx.pair();

@@ -41,6 +41,8 @@ pub(crate) struct Listening {
     ends_at: u64,
     /// Connections accepted and not yet closed.
     pub(crate) guests: usize,
+    /// Of these, those who have still to agree on TLS.
+    pub(crate) shaking: usize,
     /// How many of them each address has, where that is limited.
     peers: Option<Box<dyn Peers>>,
     /// The rates of reading and of writing that they all share.
@@ -64,6 +66,7 @@ impl Listening {
             admitted: 0,
             ends_at: 0,
             guests: 0,
+            shaking: 0,
             peers,
             shared_rates: [None; 2],
         }
@@ -104,14 +107,18 @@ impl Listening {
     }
 
     pub(crate) fn has_had_enough(&self) -> bool {
-        self.options.accepts_max.is_some_and(|most| self.accepted >= most)
+        self.options.accepts_max.is_some_and(|most| self.accepted >= most.max(1))
     }
 }
 
 /// Accepting.
 impl Listening {
     pub(crate) fn can_progress(&self) -> bool {
-        self.socket.is_some() && self.flags.has_any(READABLE) && !self.is_backing_off && !self.is_paused()
+        self.socket.is_some()
+            && self.flags.has_any(READABLE)
+            && !self.is_backing_off
+            && !self.is_paused()
+            && !self.has_had_enough()
     }
 
     /// Who comes is to wait until one of its connections has ended. Not in a drain: others would come meanwhile, and be told
@@ -122,7 +129,7 @@ impl Listening {
 
     /// The next one, under the key that it will have.
     pub(crate) fn accept(&mut self, next: Option<Key>, cx: &mut Cx) -> Arrived {
-        if self.is_paused() {
+        if self.is_paused() || self.has_had_enough() {
             return Arrived::Done;
         }
         let Some(socket) = &mut self.socket else { return Arrived::Done };
@@ -214,7 +221,7 @@ impl Listening {
 
     /// Also when nobody can be accepted, or more have come than can have waited.
     pub(crate) fn is_drained(&self) -> bool {
-        self.is_draining() && (!self.can_progress() || self.accepted >= self.ends_at)
+        self.is_draining() && self.shaking == 0 && (!self.can_progress() || self.accepted >= self.ends_at)
     }
 
     /// What all that it accepts will share.

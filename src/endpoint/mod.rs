@@ -21,6 +21,8 @@ use crate::{
 };
 #[cfg(debug_assertions)]
 pub(crate) use conn::Extra;
+#[cfg(feature = "tls")]
+pub(crate) use conn::Shaken;
 pub(crate) use conn::{Budget, Conn, Next, Phase, Ties};
 pub(crate) use datagrams::{Arrival, DatagramSocket};
 pub(crate) use dispatching::Dispatching;

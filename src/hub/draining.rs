@@ -182,6 +182,8 @@ impl Hub {
         };
         let others = self.slots.all_keys().into_iter().filter(|&key| !stays(key));
         let (conns, rest): (Vec<Key>, Vec<Key>) = others.partition(|&key| self.slots.conn(key).is_some());
+        #[cfg(feature = "tls")]
+        let conns = self.without_guests(conns);
         for key in conns.into_iter().chain(rest) {
             self.end(key, why());
         }

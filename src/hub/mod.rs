@@ -12,6 +12,8 @@ mod dispatching;
 mod draining;
 mod figures;
 mod lingering;
+#[cfg(feature = "tls")]
+mod shaking;
 #[cfg(debug_assertions)]
 mod soundness;
 mod throttles;

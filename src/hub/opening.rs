@@ -93,19 +93,33 @@ impl Hub {
             Arrived::Done => return Accepted::Done,
         };
         let refusal = listening.refusal(peer.ip());
-        if listening.has_had_enough() {
+        #[cfg(feature = "tls")]
+        let tls = listening.options.tls.clone();
+        #[cfg(not(feature = "tls"))]
+        let tls: Option<std::convert::Infallible> = None;
+        let is_in_clear = tls.is_none();
+        if listening.has_had_enough() && is_in_clear {
             self.end(key, Reason::Finish);
         }
         self.admit_guest(next, key, stream, peer);
         if on_spare {
             self.make_room(key);
         }
-        let Some((last_words, cause)) = refusal else { return Accepted::Guest(next) };
+        let Some((last_words, cause)) = refusal else {
+            #[cfg(feature = "tls")]
+            if let Some(server) = tls {
+                self.begin_to_shake(next, key, server);
+                return Accepted::Nobody;
+            }
+            return Accepted::Guest(next);
+        };
         let manner = self.cx.manner(Some(key), cause, log::Level::Warn);
         let (peer, for_whom) =
             (&self.slots.conn_at(next.index()).peer, if cause == Cause::Full { "" } else { " for its address" });
         log::log!(target: "mainspring", manner.level, "{next} {peer} refused: {key} is full{for_whom}{manner}");
-        self.refuse(next, &last_words);
+        self.refuse(next, if is_in_clear { &last_words } else { b"" });
+        #[cfg(feature = "tls")]
+        self.end_listener_if_done(key);
         Accepted::Nobody
     }
 
@@ -236,8 +250,19 @@ impl Hub {
             Ok(Place::Named(host, port)) => (Address::Name(target.name()), Ok(Some((host, port)))),
             Err(error) => (Address::Name(target.name()), Err(error)),
         };
+        #[cfg(feature = "tls")]
+        let tls = options.tls.as_ref().map(|client| (client.clone(), client.name_for(&named, &peer)));
         let mut conn = Conn::new(key, None, peer, self.cx.world.now());
         conn.is_to_connect(options.local);
+        #[cfg(feature = "tls")]
+        let nameless = match tls {
+            None => None,
+            Some((_, Err(error))) => Some(error),
+            Some((client, Ok(name))) => {
+                conn.is_to_speak_tls(client, name, &self.cx);
+                None
+            }
+        };
         conn.extra().clocks.connect.set(Some(options.timeout.unwrap_or(self.cx.config.connect_max)));
         self.slots.insert(conn);
         self.counts.opened += 1;
@@ -247,6 +272,11 @@ impl Hub {
             self.own(owner, key);
         }
         self.lend(key, |conn, cx| {
+            #[cfg(feature = "tls")]
+            if let Some(error) = nameless {
+                conn.end(Reason::Tls(error.into()), cx);
+                return;
+            }
             match named {
                 _ if is_orphan => _ = conn.end(Reason::Abort, cx),
                 Ok(None) => conn.begin_to_connect(cx),

@@ -69,6 +69,9 @@ enum Chunk {
         producer: Box<dyn Producer>,
         parked: bool,
     },
+    /// What stands behind it does not leave before it is taken away. Counts as a producer.
+    #[cfg(feature = "tls")]
+    Barrier,
 }
 
 /// Emptied queues, kept for the next that is needed: a message to a thousand members takes a thousand for a moment.
@@ -139,8 +142,12 @@ impl Output {
         self.producers
     }
 
-    /// Nothing can be written until a producer is woken.
+    /// Nothing can be written until a producer is woken, or a barrier is taken away.
     pub(crate) fn is_parked(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.has_barrier_in_front() {
+            return true;
+        }
         matches!(self.chunks.front(), Some(Chunk::Producer { parked: true, .. }))
     }
 
@@ -196,6 +203,28 @@ impl Output {
         self.producers += 1;
         self.end_piece();
         self.chunks.push_back(Chunk::File(file));
+    }
+
+    /// What stands before it leaves, what is queued from now on waits.
+    #[cfg(feature = "tls")]
+    pub(crate) fn push_barrier(&mut self) {
+        self.producers += 1;
+        self.end_piece();
+        self.chunks.push_back(Chunk::Barrier);
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn has_barrier_in_front(&self) -> bool {
+        matches!(self.chunks.front(), Some(Chunk::Barrier))
+    }
+
+    /// The one in front.
+    #[cfg(feature = "tls")]
+    pub(crate) fn pop_barrier(&mut self) {
+        if self.has_barrier_in_front() {
+            self.chunks.pop_front();
+            self.producers -= 1;
+        }
     }
 
     pub(crate) fn front_file(&self) -> Option<&FileRange> {
@@ -275,7 +304,7 @@ impl Output {
             match chunk {
                 Chunk::Owned { bytes, sent } => unsent.extend_from_slice(&bytes[*sent..]),
                 Chunk::Shared { bytes, sent } => unsent.extend_from_slice(&bytes[*sent..]),
-                Chunk::Producer { .. } | Chunk::File(_) => {}
+                _ => {}
             }
         }
         unsent.extend_from_slice(&self.last[self.sent..]);
@@ -287,7 +316,7 @@ impl Output {
         let unsent = self.chunks.iter().map_while(|chunk| match chunk {
             Chunk::Owned { bytes, sent } => Some(&bytes[*sent..]),
             Chunk::Shared { bytes, sent } => Some(&bytes[*sent..]),
-            Chunk::Producer { .. } | Chunk::File(_) => None,
+            _ => None,
         });
         let behind = if self.producers == 0 { &self.last[self.sent..] } else { &[] };
         let allowed = unsent.chain([behind]).map_while(|bytes| {
@@ -333,7 +362,7 @@ impl Output {
             let (whole, sent) = match front {
                 Chunk::Owned { bytes, sent } => (bytes.len(), sent),
                 Chunk::Shared { bytes, sent } => (bytes.len(), sent),
-                Chunk::Producer { .. } | Chunk::File(_) => {
+                _ => {
                     debug_assert!(bytes == 0, "no more leaves than stood in front");
                     return 0;
                 }

@@ -36,6 +36,8 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+#[cfg(feature = "tls")]
+pub(crate) use transport::Transport;
 pub(crate) use transport::{Moved, Stream, Ways, broken_pipe};
 
 /// Where a dispatcher's readiness comes from.

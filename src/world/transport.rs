@@ -3,6 +3,8 @@
 
 #[cfg(unix)]
 use super::unix_stream::UnixStream;
+#[cfg(feature = "tls")]
+use crate::secured::Tls;
 use crate::{address::Address, adopted::Adopted, output::FileRange};
 use mio::net::TcpStream;
 use socket2::SockRef;
@@ -70,12 +72,26 @@ pub(crate) trait Transport {
     fn ways(&self) -> Ways {
         Ways::Both
     }
+    /// Closing it says nothing to the peer: its end is to be said before, in words.
+    fn ends_in_words(&self) -> bool {
+        false
+    }
+    /// What still comes is only read to be dropped.
+    fn stop_reading(&mut self) {}
+    /// The stream that it stands on.
+    fn inner(&mut self) -> Option<&mut Stream> {
+        None
+    }
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<Tls<'_>> {
+        None
+    }
     /// Whether it can be given back.
     fn detaches(&self) -> bool {
         false
     }
-    /// The selector does not know it any more.
-    fn detach(self: Box<Self>) -> Adopted;
+    /// The selector does not know it any more; or that is the world's to do, for the stream that it stands on.
+    fn detach(self: Box<Self>) -> Result<Adopted, Stream>;
 }
 
 /// In which directions a stream goes.
@@ -266,6 +282,27 @@ impl Stream {
         match self {
             Self::Dyn(other) => other.ways(),
             _ => Ways::Both,
+        }
+    }
+
+    pub(crate) fn ends_in_words(&self) -> bool {
+        match self {
+            Self::Dyn(other) => other.ends_in_words(),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn stop_reading(&mut self) {
+        if let Self::Dyn(other) = self {
+            other.stop_reading();
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self) -> Option<Tls<'_>> {
+        match self {
+            Self::Dyn(other) => other.tls(),
+            _ => None,
         }
     }
 

@@ -59,6 +59,8 @@ pub(crate) fn settle<S>(reactor: &mut Reactor<S>, state: &mut S) {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     Connected,
+    /// TLS, in mid-stream.
+    Secured,
     Received(Vec<u8>),
     Frame(Vec<u8>),
     Writable,
@@ -145,6 +147,11 @@ where
 {
     fn connected(&mut self, ctx: &mut Context<'_, Journal>, journal: &mut Journal) -> Outcome {
         self.noted(ctx, journal, Call::Connected)
+    }
+
+    #[cfg(feature = "tls")]
+    fn secured(&mut self, ctx: &mut Context<'_, Journal>, journal: &mut Journal) -> Outcome {
+        self.noted(ctx, journal, Call::Secured)
     }
 
     fn received(&mut self, ctx: &mut Context<'_, Journal>, journal: &mut Journal, bytes: &[u8]) -> Outcome {

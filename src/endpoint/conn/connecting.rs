@@ -1,5 +1,7 @@
 //! How a connection of ours comes about: connecting, by address or by name.
 
+#[cfg(feature = "tls")]
+use super::shaking::Shaking;
 use super::{Conn, Phase};
 use crate::{
     address::Address,
@@ -20,27 +22,46 @@ use std::{io, net::SocketAddr, time::Duration};
 /// A connection that is still connecting. What is done with it is named here, so that a program that only accepts links nothing
 /// of that.
 pub(crate) struct Connecting {
-    how: &'static How,
+    pub(super) how: &'static How,
     /// From here.
     from: Option<SocketAddr>,
     /// By name.
     by_name: Option<Progress>,
+    /// TLS follows, or is being agreed on.
+    #[cfg(feature = "tls")]
+    pub(super) shaking: Option<Box<Shaking>>,
 }
 
-struct How {
+pub(super) struct How {
     /// One of its sockets is worth a look.
-    serve: fn(&mut Conn, &mut Cx),
+    pub(super) serve: fn(&mut Conn, &mut Cx),
     /// It has waited long enough for another try.
-    try_again: fn(&mut Conn, &mut Cx),
+    pub(super) try_again: fn(&mut Conn, &mut Cx),
     /// The delay after an attempt is over.
-    go_on: fn(&mut Conn, &mut Cx),
+    pub(super) go_on: fn(&mut Conn, &mut Cx),
     /// Time is up.
-    time_out: fn(&mut Conn, &mut Cx),
+    pub(super) time_out: fn(&mut Conn, &mut Cx),
     /// It ends.
-    stop: fn(&mut Conn, &mut Cx),
+    pub(super) stop: fn(&mut Conn, &mut Cx),
 }
 
 impl Connecting {
+    fn new(how: &'static How, from: Option<SocketAddr>) -> Self {
+        Self {
+            how,
+            from,
+            by_name: None,
+            #[cfg(feature = "tls")]
+            shaking: None,
+        }
+    }
+
+    /// It is connected, and is to be secured.
+    #[cfg(feature = "tls")]
+    pub(super) fn secured(how: &'static How) -> Self {
+        Self::new(how, None)
+    }
+
     pub(super) fn is_racing(&self) -> bool {
         matches!(self.by_name, Some(Progress::Racing { .. }))
     }
@@ -79,7 +100,7 @@ impl Conn {
             time_out: Conn::connecting_timed_out,
             stop: |conn, cx| _ = conn.stop_racing(cx),
         };
-        self.extra().connecting.get_or_insert_with(|| Connecting { how: &HOW, from, by_name: None });
+        self.extra().connecting.get_or_insert_with(|| Connecting::new(&HOW, from));
     }
 
     fn do_as_named(&mut self, step: fn(&How) -> fn(&mut Conn, &mut Cx), cx: &mut Cx) {
@@ -127,7 +148,7 @@ impl Conn {
         }
     }
 
-    fn connecting(&mut self) -> Option<&mut Connecting> {
+    pub(super) fn connecting(&mut self) -> Option<&mut Connecting> {
         self.extra.as_mut()?.connecting.as_mut()
     }
 
@@ -154,11 +175,13 @@ impl Conn {
         };
         let Some(checked) = checked else { return };
         match checked {
+            #[cfg(feature = "tls")]
+            Ok(true) if self.goes_on_by_tls(cx) => {}
             Ok(true) => {
                 self.set(ESTABLISHED | WRITABLE);
                 self.clear(FAILED);
                 self.put(OWES_CONNECTED, self.phase == Phase::Open);
-                self.slim_down(cx);
+                self.end_of_connecting(cx);
             }
             Ok(false) => self.clear(WRITABLE | FAILED | PEER_ENDED),
             Err(error) if is_lost_already(&error) => {
@@ -166,14 +189,14 @@ impl Conn {
                 self.clear(FAILED);
                 self.put(OWES_CONNECTED, self.is_open());
                 self.write_failed(error, cx);
-                self.slim_down(cx);
+                self.end_of_connecting(cx);
             }
             Err(error) => self.connect_failed(error, cx),
         }
     }
 
     /// An idle connection stays small: connecting needed what it will perhaps never need again.
-    fn slim_down(&mut self, cx: &mut Cx) {
+    pub(crate) fn end_of_connecting(&mut self, cx: &mut Cx) {
         let Some(extra) = &mut self.extra else { return };
         extra.connecting.take();
         extra.clocks.connect.set(None);

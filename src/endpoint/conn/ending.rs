@@ -198,9 +198,24 @@ impl Conn {
     }
 
     /// Whether the socket stays after `closed`, until the peer has had it all.
-    pub(crate) fn is_to_linger(&self, is_clean: bool) -> bool {
-        let may_linger = is_clean && self.is(ESTABLISHED) && !self.is(EOF_SEEN) && !self.is(CUT);
-        may_linger && self.stream.as_ref().is_some_and(Stream::lingers)
+    pub(crate) fn is_to_linger(&mut self, is_clean: bool) -> bool {
+        if !is_clean || !self.is(ESTABLISHED) || self.is(CUT) {
+            return false;
+        }
+        if self.is(EOF_SEEN) {
+            return self.ends_in_words() && !self.has_sent_fin();
+        }
+        self.stream.as_ref().is_some_and(Stream::lingers)
+    }
+
+    /// Closing its socket says nothing to the peer.
+    fn ends_in_words(&self) -> bool {
+        self.stream.as_ref().is_some_and(Stream::ends_in_words)
+    }
+
+    fn has_sent_fin(&mut self) -> bool {
+        self.finish_lingering_output();
+        self.is(FIN_SENT)
     }
 
     /// A socket without a handler: what is queued leaves, then a FIN, then what still comes is dropped until the peer has
@@ -209,6 +224,9 @@ impl Conn {
     pub(crate) fn begin_to_linger(&mut self, cx: &mut Cx) {
         debug_assert_eq!(self.tells, 0, "`closed` waits for them");
         self.enter(Phase::Lingering);
+        if let Some(stream) = &mut self.stream {
+            stream.stop_reading();
+        }
         self.set_rate(Way::In, None, cx); // what is dropped costs nobody anything
         self.leave_shared_rate(Way::In, cx);
         self.linger_from_now(cx);
@@ -234,6 +252,8 @@ impl Conn {
                     Err(_) => return true,
                 },
             }
+        }
+        if self.can_write() {
             self.finish_lingering_output();
         }
         let mut budget = cx.config.turn_bytes;
@@ -246,7 +266,7 @@ impl Conn {
                 Filled::Lost(_) => return true,
             }
         }
-        if self.is(EOF_SEEN) && self.output.is_none() {
+        if self.is(EOF_SEEN) && self.output.is_none() && self.is(FIN_SENT) {
             return true;
         }
         self.settle(cx);
@@ -267,10 +287,10 @@ impl Conn {
         if let Some(stream) = self.stream.as_mut().filter(|_| is_cut) {
             stream.abort();
         }
+        if !is_cut && (self.is_adopted || self.ends_in_words()) {
+            self.send_fin(); // closing it is no end for the peer, or not while somebody has a duplicate
+        }
         if self.is_adopted {
-            if !is_cut {
-                self.send_fin(); // closing it is no end for the peer while somebody has a duplicate
-            }
             if let Some(stream) = self.stream.take() {
                 (cx.forget_adopted)(&mut *cx.world, stream);
             }

@@ -6,6 +6,8 @@ mod connecting;
 mod ending;
 mod rates;
 mod reading;
+#[cfg(feature = "tls")]
+mod shaking;
 mod state;
 mod writing;
 
@@ -30,6 +32,8 @@ use crate::{
 };
 use connecting::Connecting;
 pub(crate) use reading::{Budget, Next};
+#[cfg(feature = "tls")]
+pub(crate) use shaking::Shaken;
 use std::{cell::OnceCell, io, rc::Rc};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +121,9 @@ pub(crate) struct Extra {
     pub(crate) hand_over: Option<fn(&mut Conn, &mut Detached, &mut Cx)>,
     /// Bytes that its protocol has sent it since then.
     pub(crate) unheard: usize,
+    /// Of who owes that it is connected: it was, and is secured now.
+    #[cfg(feature = "tls")]
+    pub(crate) owes_secured: bool,
     /// Until it is connected. By name ⇒ `stream` is none, and phase ≠ Ended
     pub(crate) connecting: Seldom<Connecting>,
     /// When the last byte came. `NEVER`: none has come since this is there. Whoever has it is asked for the time anyway.
@@ -156,6 +163,8 @@ impl Default for Extra {
             lost_output: None,
             hand_over: None,
             unheard: 0,
+            #[cfg(feature = "tls")]
+            owes_secured: false,
             connecting: Seldom::none(),
             heard: Time::NEVER,
             ties: None,
@@ -176,6 +185,13 @@ impl Extra {
             && self.ties.as_ref().is_none_or(|ties| ties.mate.is_none())
     }
 
+    fn owes_secured(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.owes_secured;
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     /// Nothing in it is needed any more.
     pub(crate) fn is_idle(&self) -> bool {
         self.clocks.is_idle()
@@ -190,6 +206,7 @@ impl Extra {
             && self.timers == NO_TIMER
             && self.write_error.is_none()
             && !self.has_lost_writer
+            && !self.owes_secured()
             && self.hand_over.is_none()
             && self.connecting.is_none()
             && self.ties.is_none()
@@ -443,7 +460,12 @@ impl Conn {
             extra.marks = extra.bounds.as_ref().and_then(|bounds| bounds.marks);
             (extra.holds, extra.is_saving, extra.unheard) = (Holds::default(), false, 0);
         }
-        self.put(OWES_CONNECTED, self.is(ESTABLISHED));
+        self.put(OWES_CONNECTED, self.is(ESTABLISHED) && !self.is(SHAKING));
+        #[cfg(feature = "tls")]
+        {
+            self.takes_owed_secured();
+            self.shakes_for_successor();
+        }
         self.put(EOF_TOLD, self.ways() == Ways::Out); // nothing is to be told of what is only written to
         self.put(MAY_HAVE_FRAME, self.held.is_some());
         if let Some(held) = &mut self.held {

@@ -1,6 +1,8 @@
 //! What is so of a connection, and what follows from it: questions about its phase and flags, which change nothing.
 
 use super::{Conn, Phase};
+#[cfg(feature = "tls")]
+use crate::secured::Tls;
 use crate::{
     config::Marks,
     cx::Cx,
@@ -54,7 +56,12 @@ impl Conn {
 impl Conn {
     /// Neither connecting nor ending.
     pub(crate) fn is_talking(&self) -> bool {
-        self.is_open() && self.is(ESTABLISHED)
+        self.is_open() && self.is_settled()
+    }
+
+    /// Connected, and secured if it is to be.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.flags.has_just(ESTABLISHED, ESTABLISHED | SHAKING)
     }
 
     /// The rule that carries everything under edge triggering: it is on the ready queue exactly when it could make progress.
@@ -62,16 +69,29 @@ impl Conn {
         let can_flush = self.can_write() && self.has_writable_output();
         match self.phase {
             Phase::Open | Phase::Flushing if !self.is(ESTABLISHED) => {
-                (self.stream.is_some() || self.is_racing()) && (self.is(WRITABLE) || self.is(FAILED))
+                (self.stream.is_some() || self.is_racing()) && (self.is(WRITABLE | FAILED) || self.is_ready_to_shake())
             }
             Phase::Open => {
                 let is_owed = self.is(OWES_CONNECTED) || self.may_be_told_draining() || self.may_be_told_writable();
-                is_owed || self.is(FAILED) || self.write_error().is_some() || can_flush || (self.has_input() && self.reads())
+                let is_lost = self.is(FAILED) || self.write_error().is_some();
+                is_owed || is_lost || can_flush || self.can_send_fin() || (self.has_input() && self.reads())
             }
             Phase::Flushing => can_flush || self.is(FAILED),
-            Phase::Guest | Phase::Ended => false,
-            Phase::Lingering => can_flush || self.is(READABLE) || self.is(FAILED),
+            Phase::Guest => self.is_ready_to_shake(),
+            Phase::Ended => false,
+            Phase::Lingering => can_flush || self.can_send_fin() || self.is(READABLE | FAILED),
         }
+    }
+
+    /// Its handshake may go on.
+    fn is_ready_to_shake(&self) -> bool {
+        self.is(SHAKING) && self.is(READABLE | WRITABLE | FAILED)
+    }
+
+    /// Its side is to end, in words for which there was no room.
+    fn can_send_fin(&self) -> bool {
+        let is_due = self.phase == Phase::Lingering || (self.is(FIN_ASKED) && !self.is(CUT | SHAKING));
+        is_due && !self.is(FIN_SENT) && self.output.is_none() && self.can_write()
     }
 
     /// Whether its handler is to be called: something is owed to it, or there may be input for it.
@@ -101,7 +121,7 @@ impl Conn {
 
     /// Whether `writable` is owed, and makes sense.
     pub(crate) fn may_be_told_writable(&self) -> bool {
-        self.is(OWES_WRITABLE) && self.is(ESTABLISHED) && !self.is(OWES_CONNECTED) && self.takes_output() && !self.is(CONGESTED)
+        self.is(OWES_WRITABLE) && self.is_settled() && !self.is(OWES_CONNECTED) && self.takes_output() && !self.is(CONGESTED)
     }
 
     /// Whether `draining` is owed, and what had arrived before is delivered; or its protocol has paused, and does not want it,
@@ -230,7 +250,7 @@ impl Conn {
     /// received of a lost one does not wait for others.
     #[inline]
     pub(crate) fn reads(&self) -> bool {
-        !self.is(PAUSED | HELD) && !self.is_held_back() && (self.is(LOST) || !self.is(THROTTLED))
+        !self.is(PAUSED | HELD | SHAKING) && !self.is_held_back() && (self.is(LOST) || !self.is(THROTTLED))
     }
 
     /// Its own output is congested, and it asked not to be read on meanwhile.
@@ -241,7 +261,7 @@ impl Conn {
 
     /// Nobody reads it who could meet its end behind the last bytes.
     pub(crate) fn is_not_read_on(&self) -> bool {
-        self.is(PAUSED | HELD) || self.is_held_back()
+        self.is(PAUSED | HELD | SHAKING) || self.is_held_back()
     }
 
     /// Whether there is something that can be written now, or made.
@@ -254,7 +274,7 @@ impl Conn {
         // For its rate, or for its few frames a turn.
         let waits = if self.is(LOST) { self.is(READABLE | MAY_HAVE_FRAME) } else { self.is(SPENT_IN) };
         Situation {
-            is_established: self.is(ESTABLISHED),
+            is_established: self.is_settled(),
             owes_connected: self.is(OWES_CONNECTED),
             is_closing: !self.is_open(),
             is_reading: self.reads() && !waits,
@@ -262,6 +282,12 @@ impl Conn {
             is_out_of_rate: self.is(SPENT_OUT),
             is_amid_frame: self.framing.is_amid(held),
         }
+    }
+
+    /// What was agreed on.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self) -> Option<Tls<'_>> {
+        self.stream.as_ref()?.tls()
     }
 
     /// For whom its listener counts it.

@@ -391,6 +391,10 @@ impl Conn {
 
     /// What follows from an output that has left: the FIN, the end of a polite close.
     pub(super) fn conclude(&mut self, cx: &mut Cx) {
+        #[cfg(feature = "tls")]
+        if self.is(SHAKING) {
+            self.has_left_in_clear(cx);
+        }
         if self.output.is_some() {
             return;
         }
@@ -409,12 +413,12 @@ impl Conn {
         }
     }
 
-    /// Once.
+    /// Once. Where it is said in words, there may be no room for them: then it is tried again when there is.
     pub(super) fn send_fin(&mut self) {
-        if !self.mark(FIN_SENT) {
-            if let Some(stream) = &mut self.stream {
-                let _ = stream.shutdown_write(); // of one that is lost: the next read says so
-            }
+        let Some(stream) = self.stream.as_mut().filter(|_| !self.flags.mark(FIN_SENT)) else { return };
+        match stream.shutdown_write() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.clear(FIN_SENT | WRITABLE),
+            _ => {} // of one that is lost: the next read says so
         }
     }
 }

@@ -101,7 +101,7 @@ impl OsWorld {
             }
             #[cfg(unix)]
             Stream::Unix(socket) => std::os::unix::net::UnixStream::from(socket.into_socket()).into(),
-            Stream::Dyn(other) => other.detach(),
+            Stream::Dyn(other) => other.detach().unwrap_or_else(|inner| self.detach(inner)),
         }
     }
 }

@@ -143,6 +143,9 @@ pub(super) fn register_again(registry: &Registry, stream: &mut Stream, token: us
         }
         #[cfg(unix)]
         Stream::Unix(socket) => socket.register_again(),
-        Stream::Dyn(_) => Ok(()),
+        Stream::Dyn(other) => match other.inner() {
+            Some(inner) => register_again(registry, inner, token),
+            None => Ok(()),
+        },
     }
 }

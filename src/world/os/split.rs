@@ -2,7 +2,7 @@
 //! one of them.
 
 use super::{
-    super::transport::{Moved, Transport, Ways, broken_pipe, nothing_left},
+    super::transport::{Moved, Stream, Transport, Ways, broken_pipe, nothing_left},
     OsWorld,
     blocking::{ReadThread, WriteThread},
 };
@@ -207,8 +207,8 @@ impl Transport for SplitStream {
         !matches!(self.reader, Some(ReadHalf::Blocking(_))) && !matches!(self.writer, Some(WriteHalf::Blocking(_)))
     }
 
-    fn detach(mut self: Box<Self>) -> Adopted {
-        Adopted::new(What::Ends(self.take_ends()))
+    fn detach(mut self: Box<Self>) -> Result<Adopted, Stream> {
+        Ok(Adopted::new(What::Ends(self.take_ends())))
     }
 }
 

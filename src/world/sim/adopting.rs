@@ -95,7 +95,7 @@ impl SimWorld {
 
     pub(in super::super) fn detach(&mut self, stream: Stream) -> Adopted {
         match stream {
-            Stream::Dyn(socket) => socket.detach(),
+            Stream::Dyn(other) => other.detach().unwrap_or_else(|inner| self.detach(inner)),
             _ => Adopted::nothing(),
         }
     }
@@ -188,10 +188,10 @@ impl Transport for SimPipes {
         true
     }
 
-    fn detach(self: Box<Self>) -> Adopted {
+    fn detach(self: Box<Self>) -> Result<Adopted, Stream> {
         for end in self.pipes.ends() {
             self.pipes.network.borrow_mut().let_go(end);
         }
-        Handed::Pipes(self.pipes).into()
+        Ok(Handed::Pipes(self.pipes).into())
     }
 }

@@ -380,9 +380,9 @@ impl Transport for SimStream {
         true
     }
 
-    fn detach(self: Box<Self>) -> Adopted {
+    fn detach(self: Box<Self>) -> Result<Adopted, Stream> {
         self.network.borrow_mut().let_go(self.end);
-        Handed::Stream(*self).into()
+        Ok(Handed::Stream(*self).into())
     }
 
     fn socket(&self) -> Option<socket2::SockRef<'_>> {

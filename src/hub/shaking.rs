@@ -1,0 +1,106 @@
+//! TLS between a listener and whom it accepts: nobody is made for a guest before both have agreed.
+
+use super::Hub;
+use crate::{
+    endpoint::{Conn, Phase, Shaken},
+    flags::*,
+    key::Key,
+    reason::Reason,
+    tls::{TlsError, TlsServer, TlsStage},
+};
+
+impl Hub {
+    /// It has just been accepted.
+    pub(super) fn begin_to_shake(&mut self, guest: Key, listener: Key, server: TlsServer) {
+        if let Some(listening) = self.slots.listener(listener) {
+            listening.shaking += 1;
+        }
+        self.lend(guest, |conn, cx| conn.begin_as_guest(server, cx));
+    }
+
+    /// One step of a guest's handshake: its listener, once it is to be let in.
+    pub(crate) fn serve_guest(&mut self, guest: Key) -> Option<Key> {
+        let listener = self.slots.conn_at(guest.index()).listener?;
+        if self.slots.listener(listener).is_none_or(|listening| listening.socket.is_none()) {
+            self.turn_away_guest(guest, None); // it has ended: nobody would be made for this one
+            return None;
+        }
+        match self.lend(guest, Conn::shake) {
+            Shaken::Waits => {
+                self.requeue(guest);
+                None
+            }
+            Shaken::Done => {
+                self.lend(guest, Conn::end_of_connecting);
+                self.has_shaken(listener);
+                Some(listener)
+            }
+            Shaken::Failed(error) => {
+                self.turn_away_guest(guest, Some(&error));
+                None
+            }
+        }
+    }
+
+    /// Whether this was a guest whose handshake took too long.
+    pub(crate) fn guest_timed_out(&mut self, key: Key) -> bool {
+        let conn = self.slots.conn_at_mut(key.index());
+        let is_guest = conn.phase == Phase::Guest;
+        if is_guest {
+            let error = conn.shaking_took_too_long();
+            self.turn_away_guest(key, Some(&error));
+        }
+        is_guest
+    }
+
+    /// It is not let in. An alert is given time to arrive: a reset would destroy it.
+    pub(super) fn turn_away_guest(&mut self, guest: Key, error: Option<&TlsError>) {
+        let conn = self.slots.conn_at(guest.index());
+        let listener = conn.listener;
+        if let Some(error) = error {
+            self.cx.stats.handshakes_failed += 1;
+            log::debug!(target: "mainspring", "{guest} {} refused: could not agree on TLS: {error}", conn.peer);
+        }
+        self.uncount_guest(guest);
+        let is_heard = error.is_some_and(|error| !matches!(error.stage, TlsStage::Cut | TlsStage::TimedOut));
+        self.lend(guest, |conn, cx| {
+            conn.end_of_connecting(cx);
+            conn.clear(SHAKING);
+            conn.set(if is_heard { ESTABLISHED | READABLE | WRITABLE } else { CUT });
+        });
+        if is_heard {
+            self.linger(guest);
+        } else {
+            self.free(guest);
+        }
+        if let Some(listener) = listener {
+            self.has_shaken(listener);
+            self.end_listener_if_done(listener);
+        }
+    }
+
+    fn has_shaken(&mut self, listener: Key) {
+        if let Some(listening) = self.slots.listener(listener) {
+            listening.shaking -= 1;
+        }
+    }
+
+    /// Those who have only knocked are nobody yet, and go without a word.
+    pub(super) fn without_guests(&mut self, conns: Vec<Key>) -> Vec<Key> {
+        let is_guest = |key: &Key| self.slots.conn(*key).is_some_and(|conn| conn.phase == Phase::Guest);
+        let (guests, others): (Vec<Key>, Vec<Key>) = conns.into_iter().partition(is_guest);
+        for guest in guests {
+            self.turn_away_guest(guest, None);
+        }
+        others
+    }
+
+    /// All whom it was to accept are let in, or not.
+    pub(crate) fn end_listener_if_done(&mut self, listener: Key) {
+        let is_done = self.slots.listener(listener).is_some_and(|listening| listening.has_had_enough() && listening.shaking == 0);
+        if is_done {
+            self.end(listener, Reason::Finish);
+        }
+        self.end_listener_if_drained(listener);
+    }
+}

@@ -1,0 +1,452 @@
+//! TLS: a byte pipe on a byte pipe. Above the hub nobody knows of it; in the hub a handshake is a stage of beginning, and
+//! close_notify a part of ending.
+
+mod config;
+mod engine;
+mod error;
+
+use crate::{
+    address::Address,
+    adopted::Adopted,
+    secured::Tls,
+    world::{Moved, Stream, Transport},
+};
+pub(crate) use config::Side;
+pub use config::{TlsClient, TlsServer, TlsSide};
+use engine::{Engine, Plain, Records};
+pub use error::{TlsError, TlsStage};
+use rustls::pki_types::ServerName;
+use socket2::SockRef;
+use std::{
+    cell::RefCell,
+    io::{self, ErrorKind, IoSlice},
+    rc::Rc,
+};
+
+/// Of a record (RFC 8446, 5.1).
+const HEADER: usize = 5;
+
+/// A record at most: header, 2^14 bytes, and what a cipher may add (RFC 8446, 5.2).
+const RECORD_MAX: usize = HEADER + (16 << 10) + 256;
+
+/// What one read takes, and what a handshake may have unfinished, beside a record: the largest message that rustls takes.
+const READ_MAX: usize = 64 << 10;
+
+/// What one read of a handshake takes: what stands behind its end is decrypted too, and nobody has room for it yet.
+const SHAKE_MAX: usize = 16 << 10;
+
+/// So much is encrypted at a time, four records: nothing more before the last of them has left.
+const WRITE_MAX: usize = 64 << 10;
+
+/// Pieces that are shorter are joined: each would be a record, and a call of its cipher.
+const JOIN_BELOW: usize = 16 << 10;
+
+/// So many reads in a row may bring nothing for the program, before the others have their turn.
+const READS_IN_VAIN: usize = 16;
+
+/// Room for what is being encrypted or decrypted: one for all connections of a reactor, so that none has any while it is idle.
+#[derive(Default)]
+pub(crate) struct Scratch(RefCell<Buffers>);
+
+#[derive(Default)]
+struct Buffers {
+    /// What has come, in its cipher; or small pieces that are joined.
+    input: Vec<u8>,
+    records: Records,
+}
+
+/// What waits, and how much of it has gone. Empty, it has no buffer.
+#[derive(Default)]
+struct Rest {
+    bytes: Vec<u8>,
+    gone: usize,
+}
+
+impl Rest {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[self.gone..]
+    }
+
+    fn push(&mut self, more: &[u8]) {
+        if !more.is_empty() {
+            self.bytes.extend_from_slice(more);
+        }
+    }
+
+    fn advance(&mut self, by: usize) {
+        self.gone += by;
+        if self.gone == self.bytes.len() {
+            *self = Self::default();
+        }
+    }
+}
+
+/// Plaintext that is encrypted and has not left: it counts as sent in proportion to the ciphertext that has, so that a peer that
+/// takes a byte now and then is seen to, long before a record is through; and the last byte with the last.
+#[derive(Clone, Copy, Default)]
+struct Owed {
+    bytes: usize,
+    reported: usize,
+}
+
+/// What speaks TLS with the peer of another stream.
+pub(crate) struct TlsStream {
+    inner: Stream,
+    engine: Engine,
+    scratch: Rc<Scratch>,
+    /// Of a record, or of a message of the handshake in several, that is not whole.
+    unfinished: Vec<u8>,
+    /// Decrypted, and not read.
+    left: Rest,
+    /// Encrypted, and not taken by the kernel.
+    out: Rest,
+    owed: Owed,
+    /// To be told to who reads next, behind what came before.
+    failed: Option<Box<TlsError>>,
+    is_broken: bool,
+    has_said_goodbye: bool,
+    /// What still comes is dropped by whoever reads it: nobody decrypts it.
+    is_deaf: bool,
+    tolerates_cut: bool,
+}
+
+impl TlsStream {
+    pub(crate) fn server(inner: Stream, server: TlsServer, scratch: Rc<Scratch>) -> Self {
+        let tolerates_cut = server.tolerates_cut;
+        Self::new(inner, Engine::server(server), tolerates_cut, scratch)
+    }
+
+    pub(crate) fn client(
+        inner: Stream,
+        client: &TlsClient,
+        name: ServerName<'static>,
+        scratch: Rc<Scratch>,
+    ) -> Result<Self, (Stream, TlsError)> {
+        let mut out = Rest::default();
+        let begun = Engine::client(&client.config, name).and_then(|mut engine| {
+            let records = &mut scratch.0.borrow_mut().records;
+            records.clear();
+            let mut plain = Plain { into: &mut [], filled: 0, rest: &mut Vec::new() };
+            engine.read(&mut [], &mut plain, records).1?; // it has the first word
+            out.push(records.bytes());
+            Ok(engine)
+        });
+        match begun {
+            Ok(engine) => Ok(Self { out, ..Self::new(inner, engine, client.tolerates_cut, scratch) }),
+            Err(error) => Err((inner, error)),
+        }
+    }
+
+    fn new(inner: Stream, engine: Engine, tolerates_cut: bool, scratch: Rc<Scratch>) -> Self {
+        Self {
+            inner,
+            engine,
+            scratch,
+            unfinished: Vec::new(),
+            left: Rest::default(),
+            out: Rest::default(),
+            owed: Owed::default(),
+            failed: None,
+            is_broken: false,
+            has_said_goodbye: false,
+            is_deaf: false,
+            tolerates_cut,
+        }
+    }
+
+    /// Sends what the kernel did not take before. `Ok`: all of it has left.
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.out.is_empty() {
+            let sent = send_some(&mut self.inner, self.out.bytes())?;
+            self.out.advance(sent);
+        }
+        Ok(())
+    }
+
+    /// What rustls has to say by itself: at once if the kernel takes it, otherwise before what is sent next, which is soon
+    /// enough for the answer to a KeyUpdate (RFC 8446, 4.6.3).
+    fn flush_own(&mut self) {
+        if !self.out.is_empty() && self.owed.bytes == 0 {
+            let _ = self.flush();
+        }
+    }
+
+    /// Reads once, and decrypts: how much of that is in `into`, and whether the socket has no more. `Err`: of the socket; or the
+    /// peer has ended it without a word.
+    fn read_once(&mut self, into: &mut [u8], most: usize) -> io::Result<Moved> {
+        let scratch = Rc::clone(&self.scratch);
+        let Buffers { input, records } = &mut *scratch.0.borrow_mut();
+        input.resize(READ_MAX + RECORD_MAX, 0);
+        let before = self.unfinished.len();
+        input[..before].copy_from_slice(&self.unfinished);
+        let wanted = most.max(missing(&self.unfinished)).min(input.len() - before);
+        if wanted == 0 {
+            return Err(TlsError::broken("a message of the handshake is too long").into_io());
+        }
+        let moved = self.inner.recv(&mut input[before..before + wanted])?;
+        if moved.bytes == 0 {
+            let error = if self.engine.is_handshaking() { TlsError::ended_amid_handshake() } else { TlsError::cut() };
+            return Err(error.into_io());
+        }
+        let all = before + moved.bytes;
+        let mut plain = Plain { into, filled: 0, rest: &mut self.left.bytes };
+        records.clear();
+        let (used, outcome) = self.engine.read(&mut input[..all], &mut plain, records);
+        let filled = plain.filled;
+        self.out.push(records.bytes());
+        match outcome {
+            Ok(()) if used == all => self.unfinished = Vec::new(),
+            Ok(()) if before == 0 || used > 0 => self.unfinished = input[used..all].to_vec(),
+            Ok(()) => self.unfinished.extend_from_slice(&input[before..all]),
+            Err(error) => {
+                self.unfinished = Vec::new();
+                self.failed = Some(Box::new(error));
+            }
+        }
+        Ok(Moved { bytes: filled, drained: moved.drained })
+    }
+
+    /// What stands before the end, or the end itself.
+    fn recv_next(&mut self, into: &mut [u8]) -> io::Result<Moved> {
+        for _ in 0..READS_IN_VAIN {
+            if let Some(error) = self.failed.take() {
+                self.is_broken = true;
+                self.flush_own(); // its alert, if there is room
+                return Err(error.into_io());
+            }
+            if self.engine.has_peer_ended() {
+                return Ok(Moved { bytes: 0, drained: true });
+            }
+            let most = into.len().min(READ_MAX);
+            let moved = match self.read_once(into, most) {
+                Err(error) if self.tolerates_cut && error.kind() == ErrorKind::UnexpectedEof => {
+                    return Ok(Moved { bytes: 0, drained: true });
+                }
+                other => other?,
+            };
+            self.flush_own();
+            if moved.bytes > 0 {
+                let has_more = !self.left.is_empty() || self.failed.is_some() || self.engine.has_peer_ended();
+                return Ok(Moved { drained: moved.drained && !has_more, ..moved });
+            }
+            // Nothing for the program, which would be the end to it: the socket is asked until it says that it has no more, since
+            // an end that was reported already is not reported again.
+        }
+        Err(ErrorKind::Interrupted.into())
+    }
+
+    /// How much of what is owed has left since it was last asked.
+    fn report(&mut self, most: usize) -> usize {
+        let Owed { bytes, reported } = self.owed;
+        let left = if self.out.is_empty() { bytes } else { in_proportion(bytes, self.out.gone, self.out.bytes.len()) };
+        let news = left.saturating_sub(reported).min(most);
+        self.owed = if reported + news == bytes { Owed::default() } else { Owed { bytes, reported: reported + news } };
+        news
+    }
+
+    /// Encrypts this, no more than four records, and sends what the kernel takes; how much of it counts as sent.
+    fn seal(&mut self, bytes: &[u8], records: &mut Records) -> io::Result<Moved> {
+        if self.is_broken || self.failed.is_some() {
+            return Err(TlsError::broken("nothing can be sent any more").into_io());
+        }
+        let bytes = &bytes[..bytes.len().min(WRITE_MAX)];
+        records.clear();
+        if let Err(error) = self.engine.write(bytes, &mut self.unfinished, records) {
+            self.out.push(records.bytes());
+            self.is_broken = true;
+            self.flush_own();
+            return Err(error.into_io());
+        }
+        let all = records.bytes();
+        let mut gone = 0;
+        while gone < all.len() {
+            match send_some(&mut self.inner, &all[gone..]) {
+                Ok(sent) => gone += sent,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if gone == all.len() {
+            return Ok(Moved { bytes: bytes.len(), drained: false });
+        }
+        let left = in_proportion(bytes.len(), gone, all.len());
+        self.out.push(all);
+        self.out.gone = gone;
+        self.owed = Owed { bytes: bytes.len(), reported: left };
+        match left {
+            0 => Err(ErrorKind::WouldBlock.into()),
+            left => Ok(Moved { bytes: left, drained: true }),
+        }
+    }
+
+    fn send_all(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Moved> {
+        let offered = slices.iter().map(|slice| slice.len()).sum();
+        let is_stuck = match self.flush() {
+            Ok(()) => false,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => true,
+            Err(error) => return Err(error),
+        };
+        match self.report(offered) {
+            0 if is_stuck => return Err(ErrorKind::WouldBlock.into()),
+            0 => {}
+            news => return Ok(Moved { bytes: news, drained: is_stuck }),
+        }
+        let scratch = Rc::clone(&self.scratch);
+        let Buffers { input, records } = &mut *scratch.0.borrow_mut();
+        match slices {
+            [] => Ok(Moved { bytes: 0, drained: false }),
+            [one] => self.seal(one, records),
+            [first, ..] if first.len() >= JOIN_BELOW => self.seal(first, records),
+            _ => {
+                input.clear();
+                for slice in slices {
+                    let room = WRITE_MAX - input.len();
+                    input.extend_from_slice(&slice[..slice.len().min(room)]);
+                }
+                self.seal(input, records)
+            }
+        }
+    }
+}
+
+/// Something, or `WouldBlock`.
+fn send_some(inner: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match inner.send(bytes) {
+            Ok(Moved { bytes: 0, .. }) => return Err(ErrorKind::WouldBlock.into()),
+            Ok(moved) => return Ok(moved.bytes),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Of so many bytes of plaintext, how many have left with so much of their ciphertext; never all of them before the last.
+fn in_proportion(bytes: usize, gone: usize, all: usize) -> usize {
+    (bytes * gone / all.max(1)).min(bytes.saturating_sub(1))
+}
+
+/// How much is missing to the end of the record that has begun, or to its header.
+fn missing(unfinished: &[u8]) -> usize {
+    match unfinished {
+        [_, _, _, high, low, body @ ..] => usize::from(u16::from_be_bytes([*high, *low])).saturating_sub(body.len()).max(1),
+        short => HEADER - short.len(),
+    }
+}
+
+impl Transport for TlsStream {
+    fn recv(&mut self, buf: &mut [u8]) -> io::Result<Moved> {
+        if self.is_deaf {
+            return self.inner.recv(buf);
+        }
+        if self.left.is_empty() {
+            return self.recv_next(buf);
+        }
+        let left = self.left.bytes();
+        let bytes = buf.len().min(left.len());
+        buf[..bytes].copy_from_slice(&left[..bytes]);
+        self.left.advance(bytes);
+        Ok(Moved { bytes, drained: false })
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<Moved> {
+        self.send_all(&[IoSlice::new(bytes)])
+    }
+
+    fn send_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<Moved> {
+        self.send_all(bytes)
+    }
+
+    /// A step of the handshake, as far as the socket has something to read, and room. An error of TLS is a [`TlsError`] in an
+    /// error of the system.
+    fn connected(&mut self) -> io::Result<bool> {
+        for _ in 0..READS_IN_VAIN {
+            let flushed = self.flush();
+            if let Err(error) = &flushed {
+                if error.kind() != ErrorKind::WouldBlock {
+                    return flushed.map(|()| false);
+                }
+            }
+            // What is wrong behind the last message is told to who reads: the handshake is done.
+            if !self.engine.is_handshaking() {
+                return Ok(flushed.is_ok()); // the peer may wait for what has not left
+            }
+            if let Some(error) = self.failed.take() {
+                self.is_broken = true;
+                return Err(error.into_io());
+            }
+            if flushed.is_err() {
+                return Ok(false);
+            }
+            match self.read_once(&mut [], SHAKE_MAX) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(_) => {}
+            }
+        }
+        Err(ErrorKind::Interrupted.into())
+    }
+
+    fn take_error(&mut self) -> Option<io::Error> {
+        self.inner.take_error()
+    }
+
+    /// close_notify, and then the end of the socket's side. `WouldBlock`: not yet.
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        if !self.has_said_goodbye {
+            self.has_said_goodbye = true;
+            if !self.is_broken && self.failed.is_none() && !self.engine.is_handshaking() {
+                let scratch = Rc::clone(&self.scratch);
+                let records = &mut scratch.0.borrow_mut().records;
+                records.clear();
+                self.engine.close_notify(&mut self.unfinished, records);
+                self.out.push(records.bytes());
+            }
+        }
+        self.flush()?;
+        self.inner.shutdown_write()
+    }
+
+    /// Nothing in TLS: the peer must not take for whole what it got.
+    fn abort(&mut self) {
+        self.inner.abort();
+    }
+
+    fn local(&self) -> Option<Address> {
+        self.inner.local()
+    }
+
+    fn socket(&self) -> Option<SockRef<'_>> {
+        self.inner.socket()
+    }
+
+    fn lingers(&self) -> bool {
+        self.inner.lingers()
+    }
+
+    fn ends_in_words(&self) -> bool {
+        true
+    }
+
+    fn stop_reading(&mut self) {
+        self.is_deaf = true;
+        (self.left, self.unfinished) = (Rest::default(), Vec::new());
+    }
+
+    fn inner(&mut self) -> Option<&mut Stream> {
+        Some(&mut self.inner)
+    }
+
+    fn tls(&self) -> Option<Tls<'_>> {
+        self.engine.facts().filter(|_| !self.engine.is_handshaking())
+    }
+
+    fn detach(self: Box<Self>) -> Result<Adopted, Stream> {
+        Err(self.inner)
+    }
+}
