@@ -33,6 +33,8 @@ pub(super) struct Engine {
     is_over: bool,
     /// What the client asked for.
     server_name: Option<Box<str>>,
+    /// The client's, for what it has offered.
+    config: Option<Arc<ClientConfig>>,
 }
 
 enum Session {
@@ -123,13 +125,17 @@ impl Engine {
     pub(super) fn client(config: &Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
         let made = guard(|| UnbufferedClientConnection::new(Arc::clone(config), name));
         match made {
-            Ok(made) => Ok(Self::new(Session::Client(Box::new(made.map_err(|error| TlsError::of_rustls(error, true))?)))),
+            Ok(Ok(made)) => {
+                let session = Session::Client(Box::new(made));
+                Ok(Self { config: Some(Arc::clone(config)), ..Self::new(session) })
+            }
+            Ok(Err(error)) => Err(TlsError::of_rustls(error, Some(config))),
             Err(payload) => Err(TlsError::panicked(&panics::text(&payload))),
         }
     }
 
     fn new(session: Session) -> Self {
-        Self { session, has_begun: false, has_peer_ended: false, is_over: false, server_name: None }
+        Self { session, has_begun: false, has_peer_ended: false, is_over: false, server_name: None, config: None }
     }
 
     /// Consumes what is whole of what has come; says how much that was, also when it has failed.
@@ -180,7 +186,7 @@ impl Engine {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error,
             Err(payload) => {
-                report("rustls", "panicked", &payload);
+                report("a session of TLS", "panicked", &payload);
                 self.is_over = true;
                 return Err(TlsError::panicked(&panics::text(&payload)));
             }
@@ -238,7 +244,7 @@ impl Engine {
                         records.push(&UNRECOGNIZED_NAME);
                         return Err(TlsError::name_refused(server_name.as_deref()));
                     };
-                    let conn = UnbufferedServerConnection::new(config).map_err(|error| TlsError::of_rustls(error, false))?;
+                    let conn = UnbufferedServerConnection::new(config).map_err(|error| TlsError::of_rustls(error, None))?;
                     self.server_name = server_name;
                     self.session = Session::Server(Box::new(conn));
                     return Ok(true);
@@ -281,10 +287,9 @@ impl Engine {
     }
 
     fn error_of(&self, error: rustls::Error, unread: &[u8]) -> TlsError {
-        let is_client = matches!(self.session, Session::Client(_));
         match TlsError::of_first_bytes(unread).filter(|_| !self.has_begun) {
             Some(not_tls) => not_tls,
-            None => TlsError::of_rustls(error, is_client),
+            None => TlsError::of_rustls(error, self.config.as_deref()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{reason::Reason, text::OneLine};
 use rustls::{
-    AlertDescription, CertificateError, Error as Rustls, PeerIncompatible,
+    AlertDescription, CertificateError, ClientConfig, Error as Rustls, PeerIncompatible,
     pki_types::{ServerName, UnixTime},
 };
 use std::{error::Error, fmt, io, time::Duration};
@@ -91,8 +91,9 @@ impl TlsError {
         Self::new(TlsStage::Cut, "a stream of which one direction has ended cannot begin with TLS")
     }
 
-    pub(crate) fn timed_out(after: Duration) -> Self {
-        Self::new(TlsStage::TimedOut, format!("the handshake took longer than {after:?}"))
+    pub(crate) fn timed_out(most: Duration) -> Self {
+        let most = if most.subsec_nanos() == 0 { format!("{} s", most.as_secs()) } else { format!("{} ms", most.as_millis()) };
+        Self::new(TlsStage::TimedOut, format!("the handshake took longer than {most}"))
     }
 
     pub(super) fn ended_amid_handshake() -> Self {
@@ -112,7 +113,7 @@ impl TlsError {
     }
 
     pub(super) fn panicked(text: &str) -> Self {
-        Self::new(TlsStage::Panicked, format!("rustls panicked: {text}"))
+        Self::new(TlsStage::Panicked, format!("panicked: {text}"))
     }
 
     /// Of a peer that has not begun with a record of TLS (RFC 8446, 5.1).
@@ -126,8 +127,14 @@ impl TlsError {
         Some(Self::new(TlsStage::NotTls, format!("the peer does not speak TLS: it began with `{}`", begin.trim_end())))
     }
 
-    pub(super) fn of_rustls(error: Rustls, is_client: bool) -> Self {
-        let (stage, text) = explain(&error, is_client);
+    /// `client`: the config, if this is the client's side.
+    pub(super) fn of_rustls(error: Rustls, client: Option<&ClientConfig>) -> Self {
+        let (stage, mut text) = explain(&error, client.is_some());
+        if let Some(client) = client.filter(|_| stage == TlsStage::Alpn) {
+            let offered = client.alpn_protocols.iter().map(|name| format!("`{}`", String::from_utf8_lossy(name)));
+            text += ": offered ";
+            text += &offered.collect::<Vec<_>>().join(", ");
+        }
         Self { stage, error: Some(error), text }
     }
 

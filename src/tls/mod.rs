@@ -32,6 +32,9 @@ const RECORD_MAX: usize = HEADER + (16 << 10) + 256;
 /// What one read takes, and what a handshake may have unfinished, beside a record: the largest message that rustls takes.
 const READ_MAX: usize = 64 << 10;
 
+/// What has come, and was not consumed before.
+const INPUT_MAX: usize = READ_MAX + RECORD_MAX;
+
 /// What one read of a handshake takes: what stands behind its end is decrypted too, and nobody has room for it yet.
 const SHAKE_MAX: usize = 16 << 10;
 
@@ -106,7 +109,8 @@ pub(crate) struct TlsStream {
     out: Rest,
     owed: Owed,
     /// To be told to who reads next, behind what came before.
-    failed: Option<Box<TlsError>>,
+    failed: Option<io::Error>,
+    /// Nothing more can be encrypted.
     is_broken: bool,
     has_said_goodbye: bool,
     /// What still comes is dropped by whoever reads it: nobody decrypts it.
@@ -171,7 +175,10 @@ impl TlsStream {
     /// enough for the answer to a KeyUpdate (RFC 8446, 4.6.3).
     fn flush_own(&mut self) {
         if !self.out.is_empty() && self.owed.bytes == 0 {
-            let _ = self.flush();
+            match self.flush() {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => _ = self.failed.get_or_insert(error),
+                _ => {}
+            }
         }
     }
 
@@ -180,7 +187,7 @@ impl TlsStream {
     fn read_once(&mut self, into: &mut [u8], most: usize) -> io::Result<Moved> {
         let scratch = Rc::clone(&self.scratch);
         let Buffers { input, records } = &mut *scratch.0.borrow_mut();
-        input.resize(READ_MAX + RECORD_MAX, 0);
+        input.resize(INPUT_MAX, 0);
         let before = self.unfinished.len();
         input[..before].copy_from_slice(&self.unfinished);
         let wanted = most.max(missing(&self.unfinished)).min(input.len() - before);
@@ -204,7 +211,8 @@ impl TlsStream {
             Ok(()) => self.unfinished.extend_from_slice(&input[before..all]),
             Err(error) => {
                 self.unfinished = Vec::new();
-                self.failed = Some(Box::new(error));
+                self.is_broken = true;
+                self.failed = Some(error.into_io());
             }
         }
         Ok(Moved { bytes: filled, drained: moved.drained })
@@ -214,9 +222,7 @@ impl TlsStream {
     fn recv_next(&mut self, into: &mut [u8]) -> io::Result<Moved> {
         for _ in 0..READS_IN_VAIN {
             if let Some(error) = self.failed.take() {
-                self.is_broken = true;
-                self.flush_own(); // its alert, if there is room
-                return Err(error.into_io());
+                return Err(error);
             }
             if self.engine.has_peer_ended() {
                 return Ok(Moved { bytes: 0, drained: true });
@@ -250,7 +256,7 @@ impl TlsStream {
 
     /// Encrypts this, no more than four records, and sends what the kernel takes; how much of it counts as sent.
     fn seal(&mut self, bytes: &[u8], records: &mut Records) -> io::Result<Moved> {
-        if self.is_broken || self.failed.is_some() {
+        if self.is_broken {
             return Err(TlsError::broken("nothing can be sent any more").into_io());
         }
         let bytes = &bytes[..bytes.len().min(WRITE_MAX)];
@@ -302,12 +308,14 @@ impl TlsStream {
             [one] => self.seal(one, records),
             [first, ..] if first.len() >= JOIN_BELOW => self.seal(first, records),
             _ => {
-                input.clear();
+                input.resize(INPUT_MAX, 0);
+                let mut filled = 0;
                 for slice in slices {
-                    let room = WRITE_MAX - input.len();
-                    input.extend_from_slice(&slice[..slice.len().min(room)]);
+                    let length = slice.len().min(WRITE_MAX - filled);
+                    input[filled..filled + length].copy_from_slice(&slice[..length]);
+                    filled += length;
                 }
-                self.seal(input, records)
+                self.seal(&input[..filled], records)
             }
         }
     }
@@ -365,21 +373,15 @@ impl Transport for TlsStream {
     /// error of the system.
     fn connected(&mut self) -> io::Result<bool> {
         for _ in 0..READS_IN_VAIN {
-            let flushed = self.flush();
-            if let Err(error) = &flushed {
-                if error.kind() != ErrorKind::WouldBlock {
-                    return flushed.map(|()| false);
-                }
-            }
+            self.flush_own();
             // What is wrong behind the last message is told to who reads: the handshake is done.
             if !self.engine.is_handshaking() {
-                return Ok(flushed.is_ok()); // the peer may wait for what has not left
+                return Ok(self.out.is_empty()); // the peer may wait for what has not left
             }
             if let Some(error) = self.failed.take() {
-                self.is_broken = true;
-                return Err(error.into_io());
+                return Err(error);
             }
-            if flushed.is_err() {
+            if !self.out.is_empty() {
                 return Ok(false);
             }
             match self.read_once(&mut [], SHAKE_MAX) {
@@ -400,7 +402,7 @@ impl Transport for TlsStream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         if !self.has_said_goodbye {
             self.has_said_goodbye = true;
-            if !self.is_broken && self.failed.is_none() && !self.engine.is_handshaking() {
+            if !self.is_broken && !self.engine.is_handshaking() {
                 let scratch = Rc::clone(&self.scratch);
                 let records = &mut scratch.0.borrow_mut().records;
                 records.clear();

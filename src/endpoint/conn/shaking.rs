@@ -167,10 +167,13 @@ impl Conn {
     pub(super) fn goes_on_by_tls(&mut self, cx: &mut Cx) -> bool {
         let Some(most) = self.shaking().map(|shaking| shaking.most) else { return false };
         let now = cx.world.now();
-        let extra = self.extra();
-        let clock = &mut extra.clocks.connect;
-        let left = clock.limit().map_or(most, |limit| limit.saturating_sub(clock.elapsed(now)).min(most));
-        clock.set(Some(left));
+        let clock = &mut self.extra().clocks.connect;
+        let whole = clock.limit().unwrap_or(Duration::MAX);
+        let left = whole.saturating_sub(clock.elapsed(now));
+        clock.set(Some(left.min(most)));
+        if let Some(shaking) = self.shaking().filter(|_| left < most) {
+            shaking.most = whole; // what was asked for is what is said
+        }
         self.set(SHAKING);
         if let Err(error) = self.begin_to_shake(cx) {
             self.end(Reason::Tls(error.into()), cx);
