@@ -6,4 +6,5 @@ mod common;
 #[path = "../common/tls.rs"]
 mod configs;
 
+mod proxied;
 mod talking;
