@@ -272,8 +272,10 @@ impl Config {
         self
     }
 
-    /// How long a handshake of TLS may take, from the moment that the connection is there; a connection that we open has its
-    /// [`Connect::timeout`](crate::Connect::timeout) for all of it besides. Default: 10 s.
+    /// How long a handshake of TLS may take, from when the connection is there, or from
+    /// [`start_tls`](crate::Link::start_tls). Of a connection that we open, [`Connect::timeout`](crate::Connect::timeout) bounds
+    /// it too, with all that came before; of a server, [`TlsServer::handshake_timeout`](crate::TlsServer::handshake_timeout) may
+    /// say something else. Default: 10 s.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn handshake_max(mut self, most: Duration) -> Self {
@@ -281,8 +283,8 @@ impl Config {
         self
     }
 
-    /// How many steps of handshakes of TLS are made in a turn, by all connections together; the rest has its turn in the next
-    /// ones. Each costs about as much as a thousand messages. Default: 10.
+    /// How many steps of handshakes of TLS are made in a turn, by all connections together, at least 1; the others wait for the
+    /// next turn. One that signs takes from 0.2 ms (P-256) to 1 ms (RSA-2048), in which nobody else is served. Default: 10.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn turn_handshakes(mut self, steps: usize) -> Self {
@@ -378,7 +380,7 @@ impl Config {
 
     /// Files that are [sent](crate::Link::send_file) are read by the kernel itself (sendfile(2); Linux, on TCP and Unix sockets): for
     /// large ones about half of the processor time. Default: off, because sendfile(2) on a connection that is lost raises SIGPIPE, which
-    /// kills a C program that embeds us and does not ignore it; Rust's programs ignore it.
+    /// kills a C program that embeds us and does not ignore it; Rust's programs ignore it. What leaves in TLS is read all the same.
     #[must_use]
     pub fn sendfile(mut self, on: bool) -> Self {
         self.sendfile = on;

@@ -51,10 +51,10 @@ impl Connect {
         self
     }
 
-    /// Speaks TLS as soon as it is connected; `connected` comes when that was agreed on. The server is to be the host of the
-    /// target, a name or an address, or whom [`TlsClient::server_name`] says. The [`timeout`](Self::timeout) counts the
-    /// handshake too; what fails there is [`Reason::Tls`](crate::Reason::Tls). The chapter is [TLS](crate::manual::tls).
-    /// Default: in clear.
+    /// Speaks TLS as soon as it is connected, as the client; [`connected`](crate::Protocol::connected) comes after the handshake.
+    /// Takes an `Arc<rustls::ClientConfig>`, or a [`TlsClient`]. The server has to show a certificate for the host of the target,
+    /// a name or an address, or for whom [`TlsClient::server_name`] says. The [`timeout`](Self::timeout) counts the handshake
+    /// too; what fails there is [`Reason::Tls`](crate::Reason::Tls). The chapter is [TLS](crate::manual::tls). Default: in clear.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, client: impl Into<TlsClient>) -> Self {

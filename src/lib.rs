@@ -34,12 +34,12 @@
 //! # The grammar of calls
 //!
 //! ```text
-//! [connected (received | frame | writable | exceeded | draining)*
+//! [connected (received | frame | writable | exceeded | draining | secured)*
 //!    [eof (writable | exceeded | draining)*]] closed
 //! ```
 //!
-//! For each connection, with its own timers and offloads anywhere until it begins to end, and accepted tells until `closed`. `closed`
-//! comes exactly once, last, for every connection that was accepted or opened; without `connected` it means "could not
+//! For each connection, with its own timers and offloads anywhere until it begins to end, and accepted tells until `closed`;
+//! `secured` with the feature `tls` only. `closed` comes exactly once, last, for every connection that was accepted or opened; without `connected` it means "could not
 //! connect". Every callback is called with the same three things: what you may do ([`Context`]), what you have (your
 //! state, lent as `&mut`), what happened. No callback runs inside another, whatever you call in one.
 //!
@@ -57,6 +57,7 @@
 //! | wait for two connections? | keep in the state what is still to come, or [`Net::tell`] who waits; [telling another protocol something](manual::sharing_state#telling-another-protocol-something) |
 //! | use a library that blocks? | [`Context::offload`], [`Net::lane`]; [work elsewhere](manual::blocking_work) |
 //! | put it into a game, or a GUI? | [`Reactor::turn`], or its descriptor; [embedding](manual::embedding) |
+//! | encrypt it? | feature `tls`: `Listen::tls`, `Connect::tls`, and `start_tls` for STARTTLS; [TLS](manual::tls) |
 //! | see what it does? | the [`log`] crate, target `mainspring`: [logging](manual::logging); [`Net::stats`] |
 //! | test what I wrote? | [testing](manual::testing) |
 //!

@@ -242,12 +242,13 @@ impl Listen {
         self
     }
 
-    /// Everybody who comes speaks TLS. The factory runs when that was agreed on, and `connected` finds by
-    /// [`tls`](crate::Context::tls) what: nobody makes a protocol for who knocks and goes. A handshake that fails, or takes
-    /// longer than [`Config::handshake_max`](crate::Config::handshake_max), is counted, and no more than a debug record; who is
-    /// [too many](Self::connections_max) is closed without words. Behind a proxy that says [for whom](Self::behind_proxy) it
-    /// comes, before TLS, use [`start_tls`](crate::Context::start_tls). The chapter is [TLS](crate::manual::tls). Default: in
-    /// clear.
+    /// Everybody who comes speaks TLS, and we are the server. Takes an `Arc<rustls::ServerConfig>`, or a [`TlsServer`]. The
+    /// factory runs after the handshake: nobody makes a protocol for who knocks and goes. What was agreed on says
+    /// [`Context::tls`](crate::Context::tls). A handshake that fails, or takes longer than
+    /// [`Config::handshake_max`](crate::Config::handshake_max), is told to no protocol: it is a debug record, and counted in
+    /// [`Stats`](crate::Stats). Who is [too many](Self::connections_max) is closed without words. Where a proxy says first, in
+    /// clear, [for whom](Self::behind_proxy) it comes, take [`start_tls`](crate::Context::start_tls) instead. The chapter is
+    /// [TLS](crate::manual::tls). Default: in clear.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, server: impl Into<TlsServer>) -> Self {

@@ -10,6 +10,7 @@
 //! | [datagrams] | UDP, Unix datagrams and others: what comes, what fails, what waits |
 //! | [other descriptors](other_descriptors) | pipes, terminals, files, standard input, sockets of others: taken over, given back; descriptors over Unix sockets |
 //! | [processes and signals](processes_and_signals) | children: their output, their ends, signals to them; signals of the process |
+//! | [TLS](tls) | servers, clients, certificates; STARTTLS; cuts; what went wrong |
 //! | [which error means what](errors) | each reason, each errno, what to do |
 //! | [framing] | terminators, limits, putting back, your own framer, the unfinished rest |
 //! | [closing] | the ways to end, what follows, the reasons |
@@ -41,6 +42,7 @@ macro_rules! links {
 [datagrams]: crate::manual::datagrams
 [other descriptors]: crate::manual::other_descriptors
 [processes and signals]: crate::manual::processes_and_signals
+[TLS]: crate::manual::tls
 [which error means what]: crate::manual::errors
 [framing]: crate::manual::framing
 [closing]: crate::manual::closing
@@ -119,6 +121,31 @@ macro_rules! links_without_testing {
     };
 }
 
+#[cfg(feature = "tls")]
+macro_rules! links_to_tls {
+    () => {
+        "\
+[`Tls`]: crate::Tls
+[`TlsServer`]: crate::TlsServer
+[`TlsClient`]: crate::TlsClient
+[`TlsError`]: crate::TlsError
+"
+    };
+}
+
+/// They are not there.
+#[cfg(not(feature = "tls"))]
+macro_rules! links_without_tls {
+    () => {
+        "\
+[`Tls`]: crate::manual::tls
+[`TlsServer`]: crate::manual::tls
+[`TlsClient`]: crate::manual::tls
+[`TlsError`]: crate::manual::tls
+"
+    };
+}
+
 #[doc = links!()]
 #[doc = include_str!("../docs/the-loop.md")]
 pub mod the_loop {}
@@ -149,6 +176,15 @@ pub mod other_descriptors {}
 #[cfg_attr(not(feature = "sim"), doc = links_without_testing!())]
 #[doc = include_str!("../docs/processes-and-signals.md")]
 pub mod processes_and_signals {}
+// Its programs need the feature.
+#[cfg(any(feature = "tls", not(doctest)))]
+#[doc = links!()]
+#[cfg_attr(feature = "sim", doc = links_to_testing!())]
+#[cfg_attr(not(feature = "sim"), doc = links_without_testing!())]
+#[cfg_attr(feature = "tls", doc = links_to_tls!())]
+#[cfg_attr(not(feature = "tls"), doc = links_without_tls!())]
+#[doc = include_str!("../docs/tls.md")]
+pub mod tls {}
 #[doc = links!()]
 #[doc = include_str!("../docs/errors.md")]
 pub mod errors {}

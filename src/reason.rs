@@ -144,7 +144,8 @@ pub enum Reason {
     Resolve(io::Error),
     /// Never connected: no address could be reached.
     Connect(ConnectError),
-    /// Never connected: the TLS handshake failed.
+    /// Could not agree on TLS: never connected, or, of one that [began in clear](crate::manual::tls#in-mid-stream), connected
+    /// and lost by this. What it is says [the chapter](crate::manual::tls#what-went-wrong); `TlsError::of` finds its stage.
     Tls(Fault),
     /// The peer or the kernel ended it.
     Io(io::Error),
@@ -185,7 +186,8 @@ impl Reason {
         matches!(self, Self::Finish | Self::Eof | Self::Drained)
     }
 
-    /// It never was connected: `connected` was not called.
+    /// It never was connected: `connected` was not called. Only of a [`Tls`](Self::Tls) it may have been, before TLS began in
+    /// mid-stream.
     pub fn is_connect(&self) -> bool {
         matches!(self, Self::Resolve(_) | Self::Connect(_) | Self::Tls(_))
     }

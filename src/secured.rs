@@ -2,8 +2,9 @@
 
 use rustls::{CipherSuite, ProtocolVersion, pki_types::CertificateDer};
 
-/// What the handshake of a connection has agreed on: [`Context::tls`](crate::Context::tls), [`Link::tls`](crate::Link::tls),
-/// [`Net::tls`](crate::Net::tls). It is asked of the connection, and copies nothing.
+/// What the TLS handshake of a connection has agreed on: [`Context::tls`](crate::Context::tls), [`Link::tls`](crate::Link::tls),
+/// [`Net::tls`](crate::Net::tls). It is borrowed from the connection, and copies nothing. The chapter is
+/// [TLS](crate::manual::tls#what-was-agreed-on).
 #[derive(Clone, Copy, Debug)]
 pub struct Tls<'a> {
     pub(crate) server_name: Option<&'a str>,
@@ -15,8 +16,8 @@ pub struct Tls<'a> {
 }
 
 impl<'a> Tls<'a> {
-    /// The name that the client asked for (SNI, RFC 6066, 3), to its server. `None` for an address, which is not said, and on
-    /// the client's side, which has asked for it.
+    /// On the server's side, the name that the client asked for (SNI, RFC 6066, 3). `None` if it asked for none, as it does for
+    /// an address; and on the client's side, which knows whom it asked for.
     pub fn server_name(&self) -> Option<&'a str> {
         self.server_name
     }
@@ -26,8 +27,8 @@ impl<'a> Tls<'a> {
         self.alpn
     }
 
-    /// What the peer has shown and the config's verifier has accepted: its own certificate first, then those that lead to who
-    /// has issued it. Empty if it has shown none.
+    /// What the peer has shown, and the config's verifier has accepted: its own certificate first, then those of its issuers.
+    /// Empty if it has shown none, as most clients do.
     pub fn peer_certificates(&self) -> &'a [CertificateDer<'static>] {
         self.certificates
     }
@@ -37,12 +38,12 @@ impl<'a> Tls<'a> {
         self.version
     }
 
-    /// What encrypts.
+    /// The cipher suite: what encrypts.
     pub fn cipher_suite(&self) -> CipherSuite {
         self.suite
     }
 
-    /// Whether it goes on with a session of before, by its ticket or its number, and not by a full handshake.
+    /// Whether it resumed an earlier session, instead of a full handshake.
     pub fn is_resumed(&self) -> bool {
         self.is_resumed
     }

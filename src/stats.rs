@@ -43,13 +43,13 @@ pub struct Stats {
     pub shed: u64,
     /// Connections that we opened, whether or not they were connected.
     pub opened: u64,
-    /// Handshakes of TLS that were agreed on, resumed ones included.
+    /// Handshakes of TLS that were done, as either side, resumed ones included.
     #[cfg(feature = "tls")]
     pub handshakes: u64,
-    /// Of these, those that went on with a session of before.
+    /// Of these, those that resumed an earlier session.
     #[cfg(feature = "tls")]
     pub handshakes_resumed: u64,
-    /// Handshakes that failed, or took too long.
+    /// Handshakes that failed, or took too long; of those who were accepted, too, whom no protocol was made for.
     #[cfg(feature = "tls")]
     pub handshakes_failed: u64,
     /// Connections, dispatchers and datagram sockets that have ended, by their [`Reason`].

@@ -424,14 +424,14 @@ impl<S> Context<'_, S> {
 /// With the feature `tls`; the chapter is [TLS](crate::manual::tls).
 #[cfg(feature = "tls")]
 impl<S> Context<'_, S> {
-    /// What was agreed on, if this connection speaks TLS.
+    /// What TLS has agreed on; `None` in clear.
     pub fn tls(&self) -> Option<Tls<'_>> {
         self.conn()?.tls()
     }
 
-    /// Goes on in TLS (STARTTLS), with `next`, which is told [`connected`](Protocol::connected) when that was agreed on. It is an
-    /// [`upgrade`](Self::upgrade) otherwise; [`Link::start_tls`](crate::Link::start_tls) goes on with this protocol, and tells
-    /// what happens meanwhile.
+    /// Goes on in TLS (STARTTLS), with `next`, which is told [`connected`](Protocol::connected) after the handshake, or, if that
+    /// fails, [`closed`](Protocol::closed) alone. It is an [`upgrade`](Self::upgrade) otherwise. What leaves in clear, and what is
+    /// refused, says [`Link::start_tls`](crate::Link::start_tls), which goes on with this protocol.
     pub fn start_tls(&mut self, side: impl Into<TlsSide>, next: impl Protocol<S>) {
         if self.link().start_tls(side) {
             self.upgrade(next);

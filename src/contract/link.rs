@@ -355,22 +355,23 @@ impl Drop for Message<'_, '_> {
 /// With the feature `tls`; the chapter is [TLS](crate::manual::tls).
 #[cfg(feature = "tls")]
 impl Link<'_> {
-    /// What was agreed on, if it speaks TLS.
+    /// What TLS has agreed on; `None` in clear, and as long as the handshake is not done.
     pub fn tls(&self) -> Option<Tls<'_>> {
         self.conn()?.tls()
     }
 
     /// Goes on in TLS (STARTTLS), at any time, as either side, with the same protocol, which is told
-    /// [`secured`](crate::Protocol::secured) when that was agreed on. What is queued now, producers included, leaves in clear
-    /// before the handshake; what is sent from here on leaves encrypted behind it. Nothing is received in between. All of it has
-    /// [`Config::handshake_max`](crate::Config::handshake_max).
+    /// [`secured`](crate::Protocol::secured) after the handshake. What is queued now, producers included, leaves in clear
+    /// before it; what is sent from here on leaves encrypted behind it. Nothing is received in between. All of it may take
+    /// [`Config::handshake_max`](crate::Config::handshake_max), or what the [`TlsServer`](crate::TlsServer) says.
     ///
     /// Whatever has come in clear behind what asked for TLS and was not delivered ends the connection, a half line as well as a
-    /// whole one: somebody on the way may have put it there, for the protocol to obey as if it had come from its peer (CVE-2011-0411). So
-    /// does a failed handshake. The reason is [`Reason::Tls`], also of one whose protocol was told `connected` before.
+    /// whole one: somebody on the way may have put it there, for the protocol to obey as if it had come from its peer
+    /// (CVE-2011-0411). So does a failed handshake. The reason is [`Reason::Tls`], although the protocol was told `connected`.
     ///
-    /// `false`: it is not connected, or has begun to end, or is about to speak TLS already. One that ends by this call, because
-    /// nobody knows whose certificate the server is to show, or one of its directions has ended, says `false` too.
+    /// `false`: it is not connected, or has begun to end, or is about to speak TLS already. Of a client without a
+    /// [`server_name`](crate::TlsClient::server_name), and of a stream that does not go in both directions any more, this call is
+    /// the end, with [`Reason::Tls`]; it says `false` then too.
     pub fn start_tls(&mut self, side: impl Into<TlsSide>) -> bool {
         let TlsSide(side) = side.into();
         self.lend(|conn, cx| conn.start_tls(side, cx))

@@ -164,8 +164,8 @@ impl<S> Net<'_, S> {
     /// end. Of a connection that was accepted too.
     ///
     /// `false`, and nothing is done: it is not open, its `connected` has not run, or it has failed; a [producer](Link::produce) is
-    /// queued, it is one of a [pair](Self::pair), it is being [saved](Context::save); or a thread reads or writes it
-    /// ([`Adopted::stdin`]).
+    /// queued, it is one of a [pair](Self::pair), it is being [saved](Context::save); it speaks TLS; or a thread reads or
+    /// writes it ([`Adopted::stdin`]).
     pub fn detach(&mut self, key: Key) -> bool {
         self.core.hub.detach(key)
     }
@@ -318,7 +318,7 @@ impl<S> Net<'_, S> {
         self.core.hub.slots.get(key)?.peer()
     }
 
-    /// What a connection has agreed on, if it speaks TLS.
+    /// What a connection's TLS has agreed on; `None` in clear, and as long as its handshake is not done.
     #[cfg(feature = "tls")]
     pub fn tls(&self, key: Key) -> Option<crate::secured::Tls<'_>> {
         self.core.hub.slots.conn(key)?.tls()

@@ -14,14 +14,15 @@ use std::any::Any;
 /// The grammar of calls:
 ///
 /// ```text
-/// [connected (received | frame | writable | exceeded | draining)*
+/// [connected (received | frame | writable | exceeded | draining | secured)*
 ///    [eof (writable | exceeded | draining)*]] closed
 /// ```
 ///
 /// with its own timers and offloads anywhere until it begins to end, and accepted tells until `closed`. `closed` without `connected`
 /// *is* "could not connect", and its [`Reason`] says at which stage; unless we ended it ourselves before it was connected:
 /// then the reason says how (`Finish`, `Abort`, `Failed`, `Limit`, `Overflow`, `Panicked`, `Shutdown`), or that it was lost
-/// while it was flushing (`Io`).
+/// while it was flushing (`Io`). `secured` comes with the feature `tls` only, where TLS has begun in mid-stream; if that fails, the
+/// reason is `Tls`.
 ///
 /// Every callback gets what you may do (`ctx`), what you have (`state`: what your program has one of, lent to every
 /// callback) and what happened. No callback ever runs inside another, and none must block: the loop has one thread. An
@@ -53,14 +54,14 @@ use std::any::Any;
 )]
 #[allow(unused_variables)]
 pub trait Protocol<S = ()>: Any {
-    /// The connection is there: the first callback, once; and once for each protocol that follows by
-    /// [`upgrade`](Context::upgrade).
+    /// The connection is there, and has agreed on TLS if it was to: the first callback, once; and once for each protocol that
+    /// follows by [`upgrade`](Context::upgrade).
     fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
         Ok(())
     }
 
-    /// TLS was agreed on, in mid-stream, and this protocol goes on: [`Link::start_tls`](crate::Link::start_tls). What it is told
-    /// and sends from now on is encrypted.
+    /// TLS was agreed on, in mid-stream, and this protocol goes on: after [`Link::start_tls`](crate::Link::start_tls), once for each.
+    /// What it is told from now on came encrypted; believe nothing that came before. Default: nothing.
     #[cfg(feature = "tls")]
     fn secured(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
         Ok(())

@@ -8,8 +8,8 @@ use std::{fmt, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 type Choose = dyn Fn(&ClientHello<'_>) -> Option<Arc<ServerConfig>>;
 
 /// How a server speaks TLS: [`Listen::tls`](crate::Listen::tls), [`Context::start_tls`](crate::Context::start_tls). Made of an
-/// `Arc<rustls::ServerConfig>`, which has the certificate and its key, ALPN, whose certificates clients show, and the sessions
-/// that may be resumed. Cheap to clone. The chapter is [TLS](crate::manual::tls).
+/// `Arc<rustls::ServerConfig>`, which has the certificate and its key, the protocols for ALPN, whether clients show
+/// certificates, and the sessions that may be resumed. Cheap to clone. The chapter is [TLS](crate::manual::tls).
 #[derive(Clone)]
 pub struct TlsServer {
     config: Arc<ServerConfig>,
@@ -24,8 +24,9 @@ impl TlsServer {
         Self { config, choose: None, timeout: None, tolerates_cut: false }
     }
 
-    /// Chooses the config by what the client asks for: its name (SNI), its ALPN. `None` refuses it, with the alert
-    /// `unrecognized_name`. It runs on the loop, and must not block; a panic of it ends that connection.
+    /// Chooses the config by what the client asks for: a name (SNI), ALPN. The one of [`new`](Self::new) is not asked then.
+    /// `None` refuses the client, with the alert `unrecognized_name`. It runs on the loop, and must not block; a panic of it ends
+    /// that connection.
     #[must_use]
     pub fn choose(mut self, choose: impl Fn(&ClientHello<'_>) -> Option<Arc<ServerConfig>> + 'static) -> Self {
         self.choose = Some(Rc::new(choose));
@@ -39,8 +40,9 @@ impl TlsServer {
         self
     }
 
-    /// An end without close_notify is an end, and not an error: for protocols that know by themselves where a message ends, and
-    /// whose peers are known to break off. Anybody on the way can cut such a stream.
+    /// An end without close_notify is an [`eof`](crate::Protocol::eof), and no error: for protocols that know by themselves where
+    /// a message ends, and whose peers are known to end so. Anybody on the way can cut such a stream. Default: an error,
+    /// [`Reason::Io`](crate::Reason::Io) of the kind `UnexpectedEof`.
     #[must_use]
     pub fn tolerate_cut(mut self) -> Self {
         self.tolerates_cut = true;
@@ -78,8 +80,8 @@ impl fmt::Debug for TlsServer {
 }
 
 /// How a client speaks TLS: [`Connect::tls`](crate::Connect::tls), [`Context::start_tls`](crate::Context::start_tls). Made of an
-/// `Arc<rustls::ClientConfig>`, which has the roots that are trusted, ALPN, a certificate of the client's own, and the sessions
-/// that may be resumed: connections that share it resume each other's. Cheap to clone. The chapter is
+/// `Arc<rustls::ClientConfig>`, which has the roots that are trusted, the protocols for ALPN, a certificate of the client's own,
+/// and the sessions that may be resumed: connections that share it resume each other's. Cheap to clone. The chapter is
 /// [TLS](crate::manual::tls).
 #[derive(Clone, Debug)]
 pub struct TlsClient {
@@ -89,13 +91,14 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
-    /// With this config; the server is to be whom [`Connect`](crate::Connect) names.
+    /// With this config; the server has to be the host that is connected to.
     pub fn new(config: Arc<ClientConfig>) -> Self {
         Self { config, name: None, tolerates_cut: false }
     }
 
-    /// Whose certificate the server is to show. Default: the host of the target, a name or an address. Who connects to a Unix
-    /// socket, or [begins in mid-stream](crate::Context::start_tls), says it here.
+    /// Whom the server's certificate has to be for. Default: the host of the target, a name or an address. There is no default
+    /// for a Unix socket, and in [mid-stream](crate::Context::start_tls): without a name such a connection ends, with
+    /// [`TlsStage::Name`](crate::TlsStage::Name).
     #[must_use]
     pub fn server_name(mut self, name: ServerName<'static>) -> Self {
         self.name = Some(name);
@@ -122,7 +125,7 @@ impl TlsClient {
         }
     }
 
-    /// As [`TlsServer::tolerate_cut`].
+    /// An end without close_notify is an [`eof`](crate::Protocol::eof), and no error. As [`TlsServer::tolerate_cut`].
     #[must_use]
     pub fn tolerate_cut(mut self) -> Self {
         self.tolerates_cut = true;
@@ -142,8 +145,9 @@ impl From<&TlsClient> for TlsClient {
     }
 }
 
-/// Which side of TLS a connection becomes in mid-stream: [`Context::start_tls`](crate::Context::start_tls). Made of a
-/// [`TlsServer`], a [`TlsClient`], or a config of rustls.
+/// Which side of TLS a connection becomes in mid-stream: [`Context::start_tls`](crate::Context::start_tls),
+/// [`Link::start_tls`](crate::Link::start_tls). Made by `into` of a [`TlsServer`], a [`TlsClient`], or a config of rustls: it need
+/// not be the side that it had in TCP.
 #[derive(Clone, Debug)]
 pub struct TlsSide(pub(crate) Side);
 

@@ -7,23 +7,24 @@ use rustls::{
 };
 use std::{error::Error, fmt, io, time::Duration};
 
-/// What [`Reason::Tls`] holds, and [`Reason::Io`] of a connection that broke later: [`TlsError::of`] finds it. As text it is one
-/// line. What each stage means says [the chapter](crate::manual::tls#what-went-wrong).
+/// Why TLS failed: what [`Reason::Tls`] holds, and [`Reason::Io`] of a connection that broke after its handshake.
+/// [`TlsError::of`] finds it. As text it is one line. What each means, and what to do, says
+/// [the chapter](crate::manual::tls#what-went-wrong).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct TlsError {
-    /// What could not be agreed on.
+    /// What it failed at.
     pub stage: TlsStage,
-    /// What rustls says, if it was asked.
+    /// What rustls says, if it comes from there.
     pub error: Option<Rustls>,
     text: String,
 }
 
-/// Where it ended.
+/// What TLS failed at, to decide by; the text of the [`TlsError`] has the details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TlsStage {
-    /// It is not known whom the server is to be, or nobody here has that name.
+    /// Our client does not know whom the server is to be, or nobody here has the name that a client asked for.
     Name,
     /// There is no version of TLS in common.
     Version,
@@ -31,11 +32,11 @@ pub enum TlsStage {
     Cipher,
     /// There is no application protocol in common.
     Alpn,
-    /// The server's certificate.
+    /// The server's certificate was refused, or is missing.
     Certificate,
-    /// The client's certificate, or that it has none.
+    /// The client's certificate was refused, or is missing.
     ClientCertificate,
-    /// The peer has refused, and said why.
+    /// The peer has refused, and said why, in an alert.
     Refused,
     /// The peer does not speak TLS.
     NotTls,
@@ -43,16 +44,16 @@ pub enum TlsStage {
     ClearBytes,
     /// The handshake took too long.
     TimedOut,
-    /// The peer ended, or was cut off, without saying so in TLS.
+    /// The peer ended, or was cut off, without saying so in TLS; in mid-stream, also one that had ended before.
     Cut,
     /// What came is not what it should be.
     Broken,
-    /// rustls has panicked, or a closure that chooses a config.
+    /// rustls has panicked, or a closure of yours that chooses a config.
     Panicked,
 }
 
 impl TlsError {
-    /// The one that this reason holds.
+    /// Finds the one that this reason holds, if it is one of TLS.
     pub fn of(reason: &Reason) -> Option<&Self> {
         match reason {
             Reason::Tls(fault) => fault.downcast_ref(),
