@@ -367,7 +367,8 @@ impl Link<'_> {
     ///
     /// Whatever has come in clear behind what asked for TLS and was not delivered ends the connection, a half line as well as a
     /// whole one: somebody on the way may have put it there, for the protocol to obey as if it had come from its peer
-    /// (CVE-2011-0411). So does a failed handshake. The reason is [`Reason::Tls`], although the protocol was told `connected`.
+    /// (CVE-2011-0411). Only a server takes what begins a handshake for that: a client behind a proxy waits for nobody. So does a
+    /// failed handshake end it. The reason is [`Reason::Tls`], although the protocol was told `connected`.
     ///
     /// `false`: it is not connected, or has begun to end, or is about to speak TLS already. Of a client without a
     /// [`server_name`](crate::TlsClient::server_name), and of a stream that does not go in both directions any more, this call is

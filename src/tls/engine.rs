@@ -23,6 +23,11 @@ const OVERHEAD: usize = 64;
 /// unrecognized_name (RFC 6066, 3), fatal, in a record in clear.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
+/// Whether this is a message of a handshake, in clear as the first one is (RFC 8446, 5.1).
+pub(crate) fn begins_a_handshake(bytes: &[u8]) -> bool {
+    matches!(bytes, [22] | [22, 3, ..])
+}
+
 /// One side of one connection.
 pub(super) struct Engine {
     session: Session,

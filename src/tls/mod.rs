@@ -13,6 +13,7 @@ use crate::{
 };
 pub(crate) use config::Side;
 pub use config::{TlsClient, TlsServer, TlsSide};
+pub(crate) use engine::begins_a_handshake;
 use engine::{Engine, Plain, Records};
 pub use error::{TlsError, TlsStage};
 use rustls::pki_types::ServerName;
@@ -101,6 +102,8 @@ pub(crate) struct TlsStream {
     inner: Stream,
     engine: Engine,
     scratch: Rc<Scratch>,
+    /// Received before this stood on its stream.
+    already: Vec<u8>,
     /// Of a record, or of a message of the handshake in several, that is not whole.
     unfinished: Vec<u8>,
     /// Decrypted, and not read.
@@ -119,9 +122,10 @@ pub(crate) struct TlsStream {
 }
 
 impl TlsStream {
-    pub(crate) fn server(inner: Stream, server: TlsServer, scratch: Rc<Scratch>) -> Self {
+    /// `already`: the first bytes that have come for it.
+    pub(crate) fn server(inner: Stream, server: TlsServer, already: Vec<u8>, scratch: Rc<Scratch>) -> Self {
         let tolerates_cut = server.tolerates_cut;
-        Self::new(inner, Engine::server(server), tolerates_cut, scratch)
+        Self { already, ..Self::new(inner, Engine::server(server), tolerates_cut, scratch) }
     }
 
     pub(crate) fn client(
@@ -150,6 +154,7 @@ impl TlsStream {
             inner,
             engine,
             scratch,
+            already: Vec::new(),
             unfinished: Vec::new(),
             left: Rest::default(),
             out: Rest::default(),
@@ -194,7 +199,8 @@ impl TlsStream {
         if wanted == 0 {
             return Err(TlsError::broken("a message of the handshake is too long").into_io());
         }
-        let moved = self.inner.recv(&mut input[before..before + wanted])?;
+        let room = &mut input[before..before + wanted];
+        let moved = if self.already.is_empty() { self.inner.recv(room)? } else { take_some(&mut self.already, room) };
         if moved.bytes == 0 {
             let error = if self.engine.is_handshaking() { TlsError::ended_amid_handshake() } else { TlsError::cut() };
             return Err(error.into_io());
@@ -333,6 +339,17 @@ fn send_some(inner: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
+/// As a read of a socket that has more.
+fn take_some(from: &mut Vec<u8>, into: &mut [u8]) -> Moved {
+    let bytes = from.len().min(into.len());
+    into[..bytes].copy_from_slice(&from[..bytes]);
+    from.drain(..bytes);
+    if from.is_empty() {
+        *from = Vec::new();
+    }
+    Moved { bytes, drained: false }
+}
+
 /// Of so many bytes of plaintext, how many have left with so much of their ciphertext; never all of them before the last.
 fn in_proportion(bytes: usize, gone: usize, all: usize) -> usize {
     (bytes * gone / all.max(1)).min(bytes.saturating_sub(1))
@@ -437,7 +454,7 @@ impl Transport for TlsStream {
 
     fn stop_reading(&mut self) {
         self.is_deaf = true;
-        (self.left, self.unfinished) = (Rest::default(), Vec::new());
+        (self.left, self.already, self.unfinished) = (Rest::default(), Vec::new(), Vec::new());
     }
 
     fn inner(&mut self) -> Option<&mut Stream> {

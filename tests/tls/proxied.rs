@@ -76,7 +76,6 @@ impl Protocol<Log> for Proxy {
 }
 
 #[test]
-#[ignore = "what stands behind the header is refused as clear bytes, also if it is a ClientHello"]
 fn a_hello_in_one_packet_with_the_header_is_answered() {
     let (server, client) = sides();
     let mut reactor = Reactor::new().expect("a reactor");

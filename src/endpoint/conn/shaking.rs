@@ -8,7 +8,7 @@ use crate::{
     cx::Cx,
     flags::*,
     reason::Reason,
-    tls::{Side, TlsClient, TlsError, TlsServer, TlsStream},
+    tls::{Side, TlsClient, TlsError, TlsServer, TlsStream, begins_a_handshake},
     world::{Stream, Ways},
 };
 use rustls::pki_types::ServerName;
@@ -87,7 +87,7 @@ impl Conn {
     /// A guest, before anybody is made for it.
     pub(crate) fn begin_as_guest(&mut self, server: TlsServer, cx: &mut Cx) {
         self.is_about_to_shake(Speaks::Server(server), false, cx);
-        let begun = self.begin_to_shake(cx);
+        let begun = self.begin_to_shake(Vec::new(), cx);
         debug_assert!(begun.is_ok(), "only a client has to make something that may fail");
         self.settle(cx);
     }
@@ -153,13 +153,25 @@ impl Conn {
                 self.clear(SHAKING);
                 return;
             }
-            _ if self.held.is_some() => Err(TlsError::clear_bytes()),
-            _ if self.is(EOF_SEEN) => Err(TlsError::one_way()),
-            _ => self.begin_to_shake(cx),
+            _ => self.take_hello().and_then(|already| match self.is(EOF_SEEN) {
+                true => Err(TlsError::one_way()),
+                false => self.begin_to_shake(already, cx),
+            }),
         };
         match begun {
             Ok(()) => self.touch(cx),
             Err(error) => _ = self.end(Reason::Tls(error.into()), cx),
+        }
+    }
+
+    /// What has come already is in clear, and refused; but a client that waits for nobody, as one behind a proxy, has perhaps begun
+    /// its handshake.
+    fn take_hello(&mut self) -> Result<Vec<u8>, TlsError> {
+        let Some(held) = self.held.take() else { return Ok(Vec::new()) };
+        let is_server = self.shaking().is_some_and(|shaking| matches!(shaking.speaks, Some(Speaks::Server(_))));
+        match is_server && begins_a_handshake(held.unread()) {
+            true => Ok(held.unread().to_vec()),
+            false => Err(TlsError::clear_bytes()),
         }
     }
 
@@ -175,14 +187,14 @@ impl Conn {
             shaking.most = whole; // what was asked for is what is said
         }
         self.set(SHAKING);
-        if let Err(error) = self.begin_to_shake(cx) {
+        if let Err(error) = self.begin_to_shake(Vec::new(), cx) {
             self.end(Reason::Tls(error.into()), cx);
         }
         true
     }
 
     /// From now on all that it reads and writes is TLS.
-    fn begin_to_shake(&mut self, cx: &mut Cx) -> Result<(), TlsError> {
+    fn begin_to_shake(&mut self, already: Vec<u8>, cx: &mut Cx) -> Result<(), TlsError> {
         let Some(speaks) = self.shaking().and_then(|shaking| shaking.speaks.take()) else { return Ok(()) };
         if let Some(connecting) = self.connecting() {
             connecting.how = &SHAKE;
@@ -190,7 +202,7 @@ impl Conn {
         let Some(stream) = self.stream.take() else { return Ok(()) };
         let scratch = Rc::clone(cx.tls.get_or_insert_default());
         let wrapped = match speaks {
-            Speaks::Server(server) => Ok(TlsStream::server(stream, server, scratch)),
+            Speaks::Server(server) => Ok(TlsStream::server(stream, server, already, scratch)),
             Speaks::Client(client, name) => TlsStream::client(stream, &client, name, scratch),
         };
         match wrapped {
