@@ -6,5 +6,13 @@ mod common;
 #[path = "../common/tls.rs"]
 mod configs;
 
+mod beginning;
+mod ending;
+mod limits;
+mod peers;
 mod proxied;
+#[cfg(feature = "sim")]
+mod simulated;
+mod starting;
 mod talking;
+mod wire;

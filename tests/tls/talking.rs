@@ -13,13 +13,16 @@ use mainspring::{
 };
 use std::{net::SocketAddr, sync::Arc};
 
-fn answers(ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call) -> Outcome {
+pub(crate) fn answers(ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call) -> Outcome {
     echo(ctx, journal, call)?;
     hang_up(ctx, journal, call)
 }
 
-fn listen(reactor: &mut Reactor<Journal>, config: Arc<ServerConfig>, on: On) -> (Key, SocketAddr) {
-    let options = Listen::new().tls(config);
+pub(crate) fn listen(reactor: &mut Reactor<Journal>, config: Arc<ServerConfig>, on: On) -> (Key, SocketAddr) {
+    listen_how(reactor, Listen::new().tls(config), on)
+}
+
+pub(crate) fn listen_how(reactor: &mut Reactor<Journal>, options: Listen, on: On) -> (Key, SocketAddr) {
     let key = reactor.net().listen_with("127.0.0.1:0", options, move |_, _, _| Ok(recorder(on))).expect("a port");
     (key, reactor.net().local(key).and_then(|at| at.ip()).expect("an IP address"))
 }
