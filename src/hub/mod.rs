@@ -379,6 +379,10 @@ impl Hub {
             }
         };
         self.work_off_notes();
+        #[cfg(feature = "tls")]
+        if has_ended {
+            self.wake_guests_of(key);
+        }
         has_ended
     }
 

@@ -95,6 +95,20 @@ impl Hub {
         others
     }
 
+    /// It has ended: nobody would be made for those who are amid the handshake, and each of them goes in its turn.
+    pub(super) fn wake_guests_of(&mut self, listener: Key) {
+        if self.slots.listener(listener).is_none_or(|listening| listening.shaking == 0) {
+            return;
+        }
+        for key in self.slots.all_keys() {
+            let is_its = |conn: &Conn| conn.phase == Phase::Guest && conn.is(SHAKING) && conn.listener == Some(listener);
+            if let Some(conn) = self.slots.conn_mut(key).filter(|conn| is_its(conn)) {
+                conn.set(READABLE);
+                self.requeue(key);
+            }
+        }
+    }
+
     /// All whom it was to accept are let in, or not.
     pub(crate) fn end_listener_if_done(&mut self, listener: Key) {
         let is_done = self.slots.listener(listener).is_some_and(|listening| listening.has_had_enough() && listening.shaking == 0);

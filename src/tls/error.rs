@@ -5,7 +5,7 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, Error as Rustls, PeerIncompatible,
     pki_types::{ServerName, UnixTime},
 };
-use std::{error::Error, fmt, io, time::Duration};
+use std::{error::Error, fmt, io, net::IpAddr, time::Duration};
 
 /// Why TLS failed: what [`Reason::Tls`] holds, and [`Reason::Io`] of a connection that broke after its handshake.
 /// [`TlsError::of`] finds it. As text it is one line. What each means, and what to do, says
@@ -255,9 +255,10 @@ fn name(name: &ServerName<'_>) -> String {
 }
 
 /// What webpki has put around a name that a certificate is for: `DnsName("a.example")`.
-fn bare(presented: &str) -> &str {
+fn bare(presented: &str) -> String {
     let inside = presented.split_once('(').map_or(presented, |(_, inside)| inside);
-    inside.trim_end_matches(')').trim_matches('"')
+    let name = inside.trim_end_matches(')').trim_matches('"');
+    name.parse::<IpAddr>().map_or_else(|_| name.to_owned(), |ip| ip.to_string())
 }
 
 fn alert_in_words(alert: AlertDescription) -> String {

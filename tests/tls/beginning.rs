@@ -76,7 +76,7 @@ fn a_certificate_that_is_not_good_is_refused_in_words() {
 fn who_is_asked_for_by_name_is_to_show_that_name() {
     let name = ServerName::try_from("else.example").expect("a name");
     let (why, stage) = fails(Arc::new(server("p256")), TlsClient::new(Arc::new(client())).server_name(name));
-    assert_eq!(why, "could not agree on TLS: the certificate is for `localhost`, `127.0.0.1`, `0::1`, not for `else.example`");
+    assert_eq!(why, "could not agree on TLS: the certificate is for `localhost`, `127.0.0.1`, `::1`, not for `else.example`");
     assert_eq!(stage, TlsStage::Certificate);
 }
 

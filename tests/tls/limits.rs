@@ -247,7 +247,6 @@ fn a_listener_that_is_closed_leaves_nobody_amid_the_handshake() {
 
 /// Also one that says nothing more: nothing can come of it, and the loop does not go on for it.
 #[test]
-#[ignore = "it stays until its handshake has taken too long, and the loop with it"]
 fn a_listener_that_is_closed_turns_away_who_says_nothing_more() {
     for by_its_end in [false, true] {
         let (mut reactor, mut journal) = start_with(Config::new().handshake_max(Duration::MAX).wait_for_lingering(false));

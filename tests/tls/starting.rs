@@ -481,7 +481,6 @@ fn what_came_while_it_was_paused_is_refused() {
 }
 
 #[test]
-#[ignore = "both layers borrow the same scratch buffers: a panic that ends the loop"]
 fn tls_in_tls() {
     fn on(ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call) -> Outcome {
         match call {

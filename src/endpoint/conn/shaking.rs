@@ -200,7 +200,8 @@ impl Conn {
             connecting.how = &SHAKE;
         }
         let Some(stream) = self.stream.take() else { return Ok(()) };
-        let scratch = Rc::clone(cx.tls.get_or_insert_default());
+        // In TLS already, it has room of its own: both layers work at a time.
+        let scratch = if stream.tls().is_some() { Rc::default() } else { Rc::clone(cx.tls.get_or_insert_default()) };
         let wrapped = match speaks {
             Speaks::Server(server) => Ok(TlsStream::server(stream, server, already, scratch)),
             Speaks::Client(client, name) => TlsStream::client(stream, &client, name, scratch),
