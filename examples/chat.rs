@@ -3,8 +3,11 @@
 mod common;
 #[path = "common/printable.rs"]
 mod printable;
+#[cfg(feature = "tls")]
+#[path = "common/tls.rs"]
+mod tls;
 
-use common::{Failure, address, announce, drain_on_interrupt, exit, listening};
+use common::{Arguments, Failure, announce, arguments, drain_on_interrupt, exit, listening};
 use mainspring::{Config, Context, Key, Limit, Listen, Net, Outcome, Protocol, Reactor, Reason, Terminator};
 use printable::{is_mark, is_unseen, printable};
 use std::{collections::BTreeMap, process::ExitCode, rc::Rc, time::Duration};
@@ -13,10 +16,13 @@ const HELP: &str = "\
 A room to talk in: whoever connects gives a name, and what one says all others
 read.
 
-usage: chat [ADDR]
+usage: chat [ADDR] [--cert FILE --key FILE [--client-ca FILE]]
 
 ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7001 if it is
 not given. Then, in two other terminals: nc 127.0.0.1 7001
+
+With --cert and --key, for which it is built with the feature tls, one talks in
+TLS: ncat --ssl 127.0.0.1 7001. The files are as those of tls_echo.
 
 In the room, /who tells who is there, and /quit leaves. Silence is welcome; but
 who takes more than 60 seconds for a line, or for 60 seconds takes nothing of
@@ -140,13 +146,33 @@ pub(crate) fn bounds() -> (Config, Listen) {
     (config, options.connections_max(MEMBERS_MAX, "* the room is full, try again later\n"))
 }
 
+#[cfg(feature = "tls")]
+const OPTIONS: &[&str] = &tls::OPTIONS;
+#[cfg(not(feature = "tls"))]
+const OPTIONS: &[&str] = &[];
+
+/// The same room in TLS, if that is asked for.
+#[cfg(feature = "tls")]
+fn secured(options: Listen, given: &Arguments) -> Result<Listen, Failure> {
+    Ok(match tls::server(given, &[])? {
+        Some(server) => options.tls(server),
+        None => options,
+    })
+}
+#[cfg(not(feature = "tls"))]
+fn secured(options: Listen, _: &Arguments) -> Result<Listen, Failure> {
+    Ok(options)
+}
+
 fn main() -> ExitCode {
     exit(run())
 }
 
 fn run() -> Result<(), Failure> {
-    let Some(at) = address(HELP, "127.0.0.1:7001")? else { return Ok(()) };
+    let Some(mut given) = arguments(HELP, 1, OPTIONS)? else { return Ok(()) };
+    let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7001".into());
     let (config, options) = bounds();
+    let options = secured(options, &given)?;
     let mut reactor = Reactor::with_config(config)?;
     let listener = listening(reactor.net().listen_with(at, options, |_, _, _| Ok(Guest)))?;
     drain_on_interrupt(&reactor, GRACE)?;

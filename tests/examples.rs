@@ -7,6 +7,12 @@
 #![allow(clippy::duplicate_mod)]
 
 mod common;
+#[cfg(feature = "tls")]
+#[path = "common/tls.rs"]
+mod configs;
+#[cfg(feature = "tls")]
+#[path = "examples/tls.rs"]
+mod tls;
 
 use common::{PATIENCE, dial, say, skip, uninterrupted};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
@@ -335,8 +341,10 @@ fn all_with_help() -> Vec<String> {
     for entry in std::fs::read_dir("examples").expect("where Cargo runs tests") {
         let name = entry.expect("readable").file_name().into_string().expect("ASCII");
         let name = name.trim_end_matches(".rs").to_owned();
-        let needs_features = ["lines", "restart"].contains(&name.as_str());
-        let is_built = !needs_features || cfg!(all(feature = "children", feature = "signals"));
+        let needs_signals = ["lines", "restart"].contains(&name.as_str());
+        let needs_tls = ["tls_echo", "starttls", "https_get"].contains(&name.as_str());
+        let is_built =
+            (!needs_signals || cfg!(all(feature = "children", feature = "signals"))) && (!needs_tls || cfg!(feature = "tls"));
         if is_built && !["README.md", "common", "echo", "gopher", "guests", "notes", "ftp", "web"].contains(&name.as_str()) {
             all.push(name);
         }

@@ -1,4 +1,5 @@
 //! Configs of TLS, with the certificates of tests/certs.
+#![allow(dead_code)] // each test binary uses a part of it
 
 use mainspring::rustls::{
     ClientConfig, RootCertStore, ServerConfig,
