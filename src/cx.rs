@@ -64,6 +64,9 @@ pub(crate) struct Cx {
     /// The turn in which a step of a handshake was last made, and how many it had.
     #[cfg(feature = "tls")]
     shaken: (u64, usize),
+    /// All others have had their turn.
+    #[cfg(feature = "tls")]
+    pub(crate) shakes_now: bool,
     records: Records,
     /// Numbers them.
     pub(crate) holds_so_far: u64,
@@ -94,6 +97,9 @@ pub(crate) struct Lists {
     pub(crate) dirty: Vec<Key>,
     /// Those that have begun to end, each once, with the cause. Of connections between turns: key ∈ closing ⇔ `Phase::Ended`.
     pub(crate) closing: VecDeque<(Key, Reason)>,
+    /// Those whose handshake may go on, once all others have had their turn. Between turns: none.
+    #[cfg(feature = "tls")]
+    pub(crate) shaking: Vec<Key>,
     /// Between loans: none.
     pub(crate) notes: Vec<Note>,
     /// What died with its connection; what would have followed is dropped by whoever keeps it, when no callback runs.
@@ -182,6 +188,8 @@ impl Cx {
             tls: None,
             #[cfg(feature = "tls")]
             shaken: (0, 0),
+            #[cfg(feature = "tls")]
+            shakes_now: false,
             records: Records::default(),
             holds_so_far: 0,
             panicked: None,

@@ -272,6 +272,21 @@ impl<S> Reactor<S> {
             }
         }
         self.serving.clear();
+        #[cfg(feature = "tls")]
+        if !self.core.hub.cx.lists.shaking.is_empty() {
+            self.serve_shaking(state);
+        }
+    }
+
+    /// Handshakes come behind all others, because each step may take as long as a thousand of their turns.
+    #[cfg(feature = "tls")]
+    #[inline(never)]
+    fn serve_shaking(&mut self, state: &mut S) {
+        self.core.hub.cx.shakes_now = true;
+        for key in std::mem::take(&mut self.core.hub.cx.lists.shaking) {
+            serve(&mut self.core, key, state, &mut self.buffers);
+        }
+        self.core.hub.cx.shakes_now = false;
     }
 
     /// Who has had no turn has the first ones of the next; `before` had been put off already. As in a turn that is not cut, what

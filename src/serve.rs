@@ -64,6 +64,10 @@ fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut R
 #[inline(never)]
 fn serve_conn<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut ReadBuffers) {
     let before = core.hub.progress(key);
+    #[cfg(feature = "tls")]
+    if core.hub.puts_off_shaking(key) {
+        return;
+    }
     let conn = core.hub.slots.conn_at(key.index());
     match conn.phase {
         Phase::Lingering => return core.hub.serve_lingering(key, buffers),

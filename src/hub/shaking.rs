@@ -12,10 +12,25 @@ use crate::{
 impl Hub {
     /// It has just been accepted.
     pub(super) fn begin_to_shake(&mut self, guest: Key, listener: Key, server: TlsServer) {
-        if let Some(listening) = self.slots.listener(listener) {
-            listening.shaking += 1;
+        let Some(listening) = self.slots.listener(listener) else { return };
+        listening.shaking += 1;
+        let is_draining = listening.is_draining();
+        self.lend(guest, |conn, cx| {
+            conn.begin_as_guest(server, cx);
+            if is_draining {
+                conn.owe_draining(cx);
+            }
+        });
+    }
+
+    /// Whether its turn is put off until all others have had theirs.
+    pub(crate) fn puts_off_shaking(&mut self, key: Key) -> bool {
+        let conn = self.slots.conn_at(key.index());
+        let waits = conn.is(SHAKING) && !conn.is(ESTABLISHED) && !self.cx.shakes_now;
+        if waits {
+            self.cx.lists.shaking.push(key);
         }
-        self.lend(guest, |conn, cx| conn.begin_as_guest(server, cx));
+        waits
     }
 
     /// One step of a guest's handshake: its listener, once it is to be let in.
@@ -42,15 +57,17 @@ impl Hub {
         }
     }
 
-    /// Whether this was a guest whose handshake took too long.
+    /// Whether this was a guest. Its handshake took too long, unless it was only a drain that did not wait for its first word.
     pub(crate) fn guest_timed_out(&mut self, key: Key) -> bool {
-        let conn = self.slots.conn_at_mut(key.index());
-        let is_guest = conn.phase == Phase::Guest;
-        if is_guest {
+        let (conn, cx) = self.pair(key);
+        if conn.phase != Phase::Guest {
+            return false;
+        }
+        if !conn.has_more_time(cx) {
             let error = conn.shaking_took_too_long();
             self.turn_away_guest(key, Some(&error));
         }
-        is_guest
+        true
     }
 
     /// It is not let in. An alert is given time to arrive: a reset would destroy it.

@@ -208,15 +208,14 @@ fn explain_incompatible(why: &PeerIncompatible) -> (TlsStage, String) {
         Why::ServerDoesNotSupportTls12Or13
         | Why::ServerTlsVersionIsDisabledByOurConfig
         | Why::SupportedVersionsExtensionRequired
+        | Why::SignatureAlgorithmsExtensionRequired // of TLS 1.1 and before
         | Why::Tls12NotOffered
         | Why::Tls12NotOfferedOrEnabled => (TlsStage::Version, "no TLS version in common"),
         Why::NoCipherSuitesInCommon => (TlsStage::Cipher, "no cipher suite in common"),
         Why::NoKxGroupsInCommon | Why::NamedGroupsExtensionRequired | Why::KeyShareExtensionRequired => {
             (TlsStage::Cipher, "no key exchange in common")
         }
-        Why::NoSignatureSchemesInCommon
-        | Why::NoCertificateRequestSignatureSchemesInCommon
-        | Why::SignatureAlgorithmsExtensionRequired => (TlsStage::Cipher, "no signature scheme in common"),
+        Why::NoSignatureSchemesInCommon | Why::NoCertificateRequestSignatureSchemesInCommon => (TlsStage::Cipher, "no signature scheme in common"),
         other => return (TlsStage::Cipher, format!("nothing in common: {}", words(other))),
     };
     (stage, text.to_owned())

@@ -115,6 +115,7 @@ pub(crate) struct TlsStream {
     failed: Option<io::Error>,
     /// Nothing more can be encrypted.
     is_broken: bool,
+    has_heard: bool,
     has_said_goodbye: bool,
     /// What still comes is dropped by whoever reads it: nobody decrypts it.
     is_deaf: bool,
@@ -161,6 +162,7 @@ impl TlsStream {
             owed: Owed::default(),
             failed: None,
             is_broken: false,
+            has_heard: false,
             has_said_goodbye: false,
             is_deaf: false,
             tolerates_cut,
@@ -205,6 +207,7 @@ impl TlsStream {
             let error = if self.engine.is_handshaking() { TlsError::ended_amid_handshake() } else { TlsError::cut() };
             return Err(error.into_io());
         }
+        self.has_heard = true;
         let all = before + moved.bytes;
         let mut plain = Plain { into, filled: 0, rest: &mut self.left.bytes };
         records.clear();
@@ -463,6 +466,10 @@ impl Transport for TlsStream {
 
     fn tls(&self) -> Option<Tls<'_>> {
         self.engine.facts().filter(|_| !self.engine.is_handshaking())
+    }
+
+    fn has_heard(&self) -> bool {
+        self.has_heard
     }
 
     fn detach(self: Box<Self>) -> Result<Adopted, Stream> {

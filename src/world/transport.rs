@@ -86,6 +86,11 @@ pub(crate) trait Transport {
     fn tls(&self) -> Option<Tls<'_>> {
         None
     }
+    /// Something has come for its handshake.
+    #[cfg(feature = "tls")]
+    fn has_heard(&self) -> bool {
+        false
+    }
     /// Whether it can be given back.
     fn detaches(&self) -> bool {
         false
@@ -303,6 +308,14 @@ impl Stream {
         match self {
             Self::Dyn(other) => other.tls(),
             _ => None,
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn has_heard(&self) -> bool {
+        match self {
+            Self::Dyn(other) => other.has_heard(),
+            _ => false,
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     common::{
         Call, Ctx, Journal, SECOND, SHUT_DOWN, closing_of, dial, keep_log, ms, quiet, read_to_end, recorder, run_out, say,
-        settle, start, start_with, take_log, turn, until, until_net,
+        settle, start, start_with, take_log, turn, uninterrupted, until, until_net,
     },
     configs::sides,
     ending::Talk,
@@ -11,7 +11,11 @@ use crate::{
     talking::{answers, listen, listen_how},
 };
 use mainspring::{Config, Connect, Listen, Outcome, Reactor};
-use std::{io::Write, net::SocketAddr, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::SocketAddr,
+    time::Duration,
+};
 
 /// A client that has agreed, and has been told so by an echo.
 #[track_caller]
@@ -164,6 +168,21 @@ fn of_two_amid_the_handshake_one_is_admitted() {
     assert_eq!(journal.keys().len(), 1);
     first.says_goodbye();
     run_out(&mut reactor, &mut journal);
+}
+
+/// It may be a client that has asked for nothing, as one in clear that is closed at once.
+#[test]
+fn a_drain_does_not_wait_long_for_who_says_nothing() {
+    let (mut reactor, mut journal) = start_with(Config::new().wait_for_lingering(false).handshake_max(Duration::MAX));
+    let (_, at) = listen(&mut reactor, sides().0, answers);
+    let mut silent = dial(at);
+    until_net(&mut reactor, &mut journal, |net, _| net.stats().connections == 1);
+    reactor.net().drain(Duration::from_secs(3600));
+    let waits = dial(at); // in the backlog
+    run_out(&mut reactor, &mut journal);
+    assert_eq!(journal.calls, []);
+    assert!(uninterrupted(|| silent.read(&mut [0])).is_ok_and(|bytes| bytes == 0), "it is ended");
+    drop(waits);
 }
 
 fn goes_when_it_drains(ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call) -> Outcome {

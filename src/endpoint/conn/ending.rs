@@ -39,6 +39,10 @@ impl Conn {
             self.extra().drains_at = arrived;
             self.set(OWES_DRAINING);
             self.set_if(READABLE, self.is(ESTABLISHED) && !self.is(EOF_SEEN) && self.reads());
+            #[cfg(feature = "tls")]
+            if self.phase == Phase::Guest {
+                self.hurry(cx);
+            }
             self.mark_dirty(cx);
         }
     }

@@ -14,6 +14,9 @@ use crate::{
 use rustls::pki_types::ServerName;
 use std::{io, rc::Rc, time::Duration};
 
+/// In a drain: the way of a first word that had already left.
+const FIRST_WORD_MAX: Duration = Duration::from_secs(1);
+
 /// What a connection is about to agree on with its peer.
 pub(crate) struct Shaking {
     /// Until the handshake begins.
@@ -229,7 +232,8 @@ impl Conn {
             return Shaken::Waits;
         }
         let now = cx.world.now();
-        if self.extra.as_ref().is_some_and(|extra| extra.clocks.connect.is_over(now)) {
+        let is_over = self.extra.as_ref().is_some_and(|extra| extra.clocks.connect.is_over(now));
+        if is_over && !(self.phase == Phase::Guest && self.has_more_time(cx)) {
             return Shaken::Failed(self.shaking_took_too_long()); // nobody waits for it any more: no work for nothing
         }
         self.clear(READABLE | WRITABLE | FAILED | READ_UNTIL_BLOCKED);
@@ -271,6 +275,30 @@ impl Conn {
                 self.end(Reason::Tls(error.into()), cx);
             }
         }
+    }
+
+    /// A guest, in a drain: it has come, and is to be let in, but who says nothing at all is not waited for as long as usual.
+    pub(super) fn hurry(&mut self, cx: &mut Cx) {
+        let left = self.time_left(cx);
+        self.extra().clocks.connect.set(Some(left.min(FIRST_WORD_MAX)));
+        self.settle(cx);
+    }
+
+    /// It was hurried, and has spoken.
+    pub(crate) fn has_more_time(&mut self, cx: &mut Cx) -> bool {
+        let left = self.time_left(cx);
+        let goes_on = left > Duration::ZERO && self.stream.as_ref().is_some_and(Stream::has_heard);
+        if goes_on {
+            self.extra().clocks.connect.set(Some(left));
+            self.settle(cx);
+        }
+        goes_on
+    }
+
+    /// Of a guest.
+    fn time_left(&mut self, cx: &Cx) -> Duration {
+        let most = self.shaking().map_or(Duration::ZERO, |shaking| shaking.most);
+        most.saturating_sub(cx.world.now().since(self.born))
     }
 
     pub(crate) fn shaking_took_too_long(&mut self) -> TlsError {
