@@ -1,5 +1,5 @@
 //! The door for fuzz/ and benches/: what they need of the parts that have no socket, no callback and no clock. Compiled with
-//! `--cfg fuzzing` or `--cfg bench` only. Each item is what has its name inside; nothing is decided here.
+//! `--cfg fuzzing` or `--cfg bench` only, and for the tests in src/. Each item is what has its name inside; nothing is decided here.
 #![allow(missing_debug_implementations, reason = "nobody prints them")]
 
 use crate::{
@@ -153,4 +153,83 @@ pub fn there_and_back(address: &Address) -> Option<Address> {
 
 pub fn is_odd(c: char) -> bool {
     text::is_odd(c)
+}
+
+#[cfg(feature = "tls")]
+pub use tls::{Pipe, TlsEnd, TlsRoom};
+
+#[cfg(feature = "tls")]
+mod tls {
+    use crate::{
+        address::Address,
+        adopted::Adopted,
+        secured::Tls,
+        tls::{Scratch, TlsClient, TlsError, TlsServer, TlsStream},
+        world::{Moved, Stream, Transport},
+    };
+    use rustls::pki_types::ServerName;
+    use socket2::SockRef;
+    use std::{
+        io::{self, IoSlice},
+        rc::Rc,
+    };
+
+    /// What a stream of TLS stands on, as the fuzzer plays it. Beside what was moved: whether there is no more until the next event.
+    pub trait Pipe {
+        fn recv(&mut self, buf: &mut [u8]) -> io::Result<(usize, bool)>;
+        fn send(&mut self, bytes: &[u8]) -> io::Result<(usize, bool)>;
+        fn shutdown_write(&mut self) -> io::Result<()>;
+    }
+
+    struct Piped<P>(P);
+
+    fn moved((bytes, drained): (usize, bool)) -> Moved {
+        Moved { bytes, drained }
+    }
+
+    #[rustfmt::skip]
+    impl<P: Pipe + 'static> Transport for Piped<P> {
+        fn recv(&mut self, buf: &mut [u8]) -> io::Result<Moved> { self.0.recv(buf).map(moved) }
+        fn send(&mut self, bytes: &[u8]) -> io::Result<Moved> { self.0.send(bytes).map(moved) }
+        fn send_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<Moved> { self.send(bytes.first().map_or(&[], |first| first)) }
+        fn connected(&mut self) -> io::Result<bool> { Ok(true) }
+        fn take_error(&mut self) -> Option<io::Error> { None }
+        fn shutdown_write(&mut self) -> io::Result<()> { self.0.shutdown_write() }
+        fn abort(&mut self) {}
+        fn local(&self) -> Option<Address> { None }
+        fn socket(&self) -> Option<SockRef<'_>> { None }
+        fn detach(self: Box<Self>) -> Result<Adopted, Stream> { Err(Stream::Dyn(Box::new(self))) }
+    }
+
+    fn stream(pipe: impl Pipe + 'static) -> Stream {
+        Stream::Dyn(Box::new(Box::new(Piped(pipe))))
+    }
+
+    /// What all connections of a reactor share.
+    #[derive(Clone, Default)]
+    pub struct TlsRoom(Rc<Scratch>);
+
+    /// One end of TLS.
+    pub struct TlsEnd(TlsStream);
+
+    #[rustfmt::skip]
+    impl TlsEnd {
+        pub fn server(pipe: impl Pipe + 'static, server: TlsServer, already: Vec<u8>, room: &TlsRoom) -> Self {
+            Self(TlsStream::server(stream(pipe), server, already, Rc::clone(&room.0)))
+        }
+
+        pub fn client(pipe: impl Pipe + 'static, client: &TlsClient, name: ServerName<'static>, room: &TlsRoom) -> Result<Self, TlsError> {
+            TlsStream::client(stream(pipe), client, name, Rc::clone(&room.0)).map(Self).map_err(|(_, error)| error)
+        }
+
+        pub fn connected(&mut self) -> io::Result<bool> { self.0.connected() }
+        pub fn recv(&mut self, buf: &mut [u8]) -> io::Result<(usize, bool)> { self.0.recv(buf).map(|moved| (moved.bytes, moved.drained)) }
+        pub fn send(&mut self, bytes: &[u8]) -> io::Result<usize> { self.0.send(bytes).map(|moved| moved.bytes) }
+        pub fn send_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> { self.0.send_vectored(bytes).map(|moved| moved.bytes) }
+        pub fn shutdown_write(&mut self) -> io::Result<()> { self.0.shutdown_write() }
+        pub fn stop_reading(&mut self) { self.0.stop_reading() }
+        pub fn tls(&self) -> Option<Tls<'_>> { self.0.tls() }
+        /// Of what came and is not whole, of what is decrypted, of what is encrypted: the length, and the room that it owns.
+        pub fn held(&self) -> [(usize, usize); 3] { self.0.held() }
+    }
 }

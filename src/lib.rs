@@ -76,9 +76,12 @@
 
 #[cfg(feature = "sim")]
 pub mod testing;
-#[cfg(any(fuzzing, bench))]
+#[cfg(any(fuzzing, bench, test))]
 #[doc(hidden)]
 pub mod inside;
+/// The bodies of fuzzers, which stand outside, are tests in src/ too.
+#[cfg(all(test, feature = "tls"))]
+extern crate self as mainspring;
 
 // In reading order, which is the order of the layers: a file uses only what stands below it. tests/layers.rs holds this.
 mod kit;

@@ -169,6 +169,12 @@ impl TlsStream {
         }
     }
 
+    /// For the door of the fuzzers.
+    #[cfg(any(fuzzing, bench, test))]
+    pub(crate) fn held(&self) -> [(usize, usize); 3] {
+        [&self.unfinished, &self.left.bytes, &self.out.bytes].map(|held| (held.len(), held.capacity()))
+    }
+
     /// Sends what the kernel did not take before. `Ok`: all of it has left.
     fn flush(&mut self) -> io::Result<()> {
         while !self.out.is_empty() {
@@ -476,3 +482,6 @@ impl Transport for TlsStream {
         Err(self.inner)
     }
 }
+
+#[cfg(test)]
+mod tests;
