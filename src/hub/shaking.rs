@@ -83,7 +83,8 @@ impl Hub {
         self.lend(guest, |conn, cx| {
             conn.end_of_connecting(cx);
             conn.clear(SHAKING);
-            conn.set(if is_heard { ESTABLISHED | READABLE | WRITABLE } else { CUT });
+            conn.set_if(ESTABLISHED | READABLE | WRITABLE, is_heard);
+            conn.set_if(CUT, error.is_none()); // as the kernel does with those whom nobody has accepted
         });
         if is_heard {
             self.linger(guest);

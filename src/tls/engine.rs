@@ -17,8 +17,8 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// What a record may add to its plaintext (RFC 8446, 5.2; RFC 5246, 6.2.3), generously.
-const OVERHEAD: usize = 64;
+/// What four records may add to their plaintext (RFC 8446, 5.2; RFC 5246, 6.2.3), generously.
+const OVERHEAD: usize = 128;
 
 /// unrecognized_name (RFC 6066, 3), fatal, in a record in clear.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];

@@ -117,6 +117,8 @@ pub(crate) struct TlsStream {
     is_broken: bool,
     has_heard: bool,
     has_said_goodbye: bool,
+    /// The socket's side has ended, too.
+    is_shut: bool,
     /// What still comes is dropped by whoever reads it: nobody decrypts it.
     is_deaf: bool,
     tolerates_cut: bool,
@@ -164,6 +166,7 @@ impl TlsStream {
             is_broken: false,
             has_heard: false,
             has_said_goodbye: false,
+            is_shut: false,
             is_deaf: false,
             tolerates_cut,
         }
@@ -219,11 +222,17 @@ impl TlsStream {
         records.clear();
         let (used, outcome) = self.engine.read(&mut input[..all], &mut plain, records);
         let filled = plain.filled;
-        self.out.push(records.bytes());
+        if !self.is_shut {
+            self.out.push(records.bytes());
+        }
         match outcome {
+            Ok(()) if self.engine.has_peer_ended() => self.unfinished = Vec::new(), // nothing that follows counts
             Ok(()) if used == all => self.unfinished = Vec::new(),
-            Ok(()) if before == 0 || used > 0 => self.unfinished = input[used..all].to_vec(),
-            Ok(()) => self.unfinished.extend_from_slice(&input[before..all]),
+            // Also what was there before: rustls decrypts and joins in place, so it is not what it was.
+            Ok(()) => {
+                self.unfinished.clear();
+                self.unfinished.extend_from_slice(&input[used..all]);
+            }
             Err(error) => {
                 self.unfinished = Vec::new();
                 self.is_broken = true;
@@ -244,7 +253,8 @@ impl TlsStream {
             }
             let most = into.len().min(READ_MAX);
             let moved = match self.read_once(into, most) {
-                Err(error) if self.tolerates_cut && error.kind() == ErrorKind::UnexpectedEof => {
+                // But not within a record: that was no end to whoever sent it.
+                Err(error) if self.tolerates_cut && self.unfinished.is_empty() && error.kind() == ErrorKind::UnexpectedEof => {
                     return Ok(Moved { bytes: 0, drained: true });
                 }
                 other => other?,
@@ -258,6 +268,13 @@ impl TlsStream {
             // an end that was reported already is not reported again.
         }
         Err(ErrorKind::Interrupted.into())
+    }
+
+    /// Of one that is not read any more; but rustls remembers places in it as long as it has to say something.
+    fn forget_unfinished(&mut self) {
+        if self.is_deaf && self.has_said_goodbye {
+            self.unfinished = Vec::new();
+        }
     }
 
     /// How much of what is owed has left since it was last asked.
@@ -361,7 +378,8 @@ fn take_some(from: &mut Vec<u8>, into: &mut [u8]) -> Moved {
 
 /// Of so many bytes of plaintext, how many have left with so much of their ciphertext; never all of them before the last.
 fn in_proportion(bytes: usize, gone: usize, all: usize) -> usize {
-    (bytes * gone / all.max(1)).min(bytes.saturating_sub(1))
+    let left = bytes as u64 * gone as u64 / all.max(1) as u64;
+    (left as usize).min(bytes.saturating_sub(1))
 }
 
 /// How much is missing to the end of the record that has begun, or to its header.
@@ -435,8 +453,10 @@ impl Transport for TlsStream {
                 self.engine.close_notify(&mut self.unfinished, records);
                 self.out.push(records.bytes());
             }
+            self.forget_unfinished();
         }
         self.flush()?;
+        self.is_shut = true;
         self.inner.shutdown_write()
     }
 
@@ -463,7 +483,8 @@ impl Transport for TlsStream {
 
     fn stop_reading(&mut self) {
         self.is_deaf = true;
-        (self.left, self.already, self.unfinished) = (Rest::default(), Vec::new(), Vec::new());
+        (self.left, self.already) = (Rest::default(), Vec::new());
+        self.forget_unfinished();
     }
 
     fn inner(&mut self) -> Option<&mut Stream> {

@@ -127,7 +127,7 @@ fn a_listener_that_accepts_one_ends_with_it() {
         if knocks_first {
             let (mut peer, _) = knocks(&mut reactor, &mut journal, at);
             peer.fin();
-            assert_eq!(peer.ends(&mut reactor, &mut journal), End::Reset);
+            assert_eq!(peer.ends(&mut reactor, &mut journal), End::Fin);
             assert!(reactor.net().is_open(listener), "nobody was let in");
         }
         let mut peer = agrees(&mut reactor, &mut journal, at);

@@ -128,7 +128,7 @@ fn a_handshake_has_its_time_to_the_moment() {
         assert_eq!(scene.net().stats().handshakes_failed, 0);
         scene.passes(ms(100));
         assert_eq!(scene.net().stats().handshakes_failed, 1, "after ten seconds");
-        scene.hears_reset(actor);
+        scene.hears_end(actor);
         assert_eq!(scene.state().calls, []);
     }
     let cases = [
