@@ -69,7 +69,9 @@ impl Plain<'_> {
         let (fits, rest) = bytes.split_at(bytes.len().min(self.into.len() - self.filled));
         self.into[self.filled..][..fits.len()].copy_from_slice(fits);
         self.filled += fits.len();
-        self.rest.extend_from_slice(rest);
+        if !rest.is_empty() {
+            self.rest.extend_from_slice(rest);
+        }
     }
 }
 
@@ -116,6 +118,8 @@ enum Wish<'a> {
 enum Step {
     /// It has more to say.
     Again,
+    /// A record's plaintext; what stood behind that record is not looked at yet.
+    Read,
     Done,
     /// It cannot write yet, or not any more.
     Stuck,
@@ -174,31 +178,41 @@ impl Engine {
         let mut plain = Plain { into: &mut [], filled: 0, rest: &mut rest };
         let outcome = guard(|| match self.work(unread, &mut used, wish, &mut plain, records)? {
             Step::Done => Ok(()),
-            Step::Again | Step::Stuck => Err(TlsError::broken("nothing can be encrypted any more")),
+            Step::Again | Step::Read | Step::Stuck => Err(TlsError::broken("nothing can be encrypted any more")),
         });
         debug_assert!(used == 0 && rest.is_empty(), "what is whole was consumed when it was read");
         self.judge(outcome, unread, records)
     }
 
-    /// Nothing is to be called after an error but for the alert that goes with it, nor after a panic.
+    /// Apart from the rest, for it is nearly always this.
+    #[inline]
     fn judge(
         &mut self,
         outcome: Result<Result<(), TlsError>, panics::Payload>,
         unread: &mut [u8],
         records: &mut Records,
     ) -> Result<(), TlsError> {
-        let error = match outcome {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error,
-            Err(payload) => {
-                report("a session of TLS", "panicked", &payload);
-                self.is_over = true;
-                return Err(TlsError::panicked(&panics::text(&payload)));
-            }
-        };
+        match outcome {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.fail(error, unread, records)),
+            Err(payload) => Err(self.panicked(&payload)),
+        }
+    }
+
+    /// Nothing is to be called after an error but for the alert that goes with it.
+    #[cold]
+    fn fail(&mut self, error: TlsError, unread: &mut [u8], records: &mut Records) -> TlsError {
         let _ = guard(|| self.fetch_alert(unread, records));
         self.is_over = true;
-        Err(error)
+        error
+    }
+
+    /// Nothing at all is to be called after a panic.
+    #[cold]
+    fn panicked(&mut self, payload: &panics::Payload) -> TlsError {
+        report("a session of TLS", "panicked", payload);
+        self.is_over = true;
+        TlsError::panicked(&panics::text(payload))
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
@@ -284,10 +298,23 @@ impl Engine {
             };
             *used += discard;
             match step {
-                Ok(Step::Again) => {}
+                // Nothing is behind it, and an answer to nothing is what another look would bring.
+                Ok(Step::Read) if matches!(wish, Wish::Read) && *used == unread.len() && !self.wants_write() => {
+                    return Ok(Step::Done);
+                }
+                Ok(Step::Again | Step::Read) => {}
                 Ok(step) => return Ok(step),
                 Err(error) => return Err(self.error_of(error, &unread[..])),
             }
+        }
+    }
+
+    /// It has something to say that nobody has asked for.
+    fn wants_write(&self) -> bool {
+        match &self.session {
+            Session::Server(conn) => conn.wants_write(),
+            Session::Client(conn) => conn.wants_write(),
+            Session::Accepting(_) => false,
         }
     }
 
@@ -312,7 +339,7 @@ impl Engine {
                 }
                 _ => return,
             };
-            if !matches!(step, Ok(Step::Again)) {
+            if !matches!(step, Ok(Step::Again | Step::Read)) {
                 return;
             }
         }
@@ -357,9 +384,12 @@ fn handle<Data>(
                 Some(Ok(record)) => {
                     discard += record.discard;
                     plain.push(record.payload);
+                    if traffic.peek_len().is_none() {
+                        break Ok(Step::Read);
+                    }
                 }
                 Some(Err(error)) => break Err(error),
-                None => break Ok(Step::Again),
+                None => break Ok(Step::Read),
             }
         },
         Ok(ConnectionState::EncodeTlsData(mut data)) => {
