@@ -4,3 +4,4 @@ pub mod cells;
 pub mod crates;
 pub mod load;
 pub mod machine;
+pub mod process;

@@ -1,7 +1,7 @@
 //! What it costs to depend on each, and the micro-benchmarks: programs of their own, whose tables are taken over.
 
-use crate::peers::{Build, succeed};
-use mainspring_benches::{load::Failure, machine};
+use crate::peers::Build;
+use mainspring_benches::{load::Failure, machine, process::succeed};
 use std::{collections::BTreeSet, fs, time::Instant};
 
 /// Of the smallest echo server.

@@ -11,8 +11,9 @@ use mainspring_benches::{
     cells::{self, Cell},
     load::{self, Failure, Figures, Load, Run},
     machine,
+    process::Server,
 };
-use peers::{Build, PEERS, Peer, REFERENCE, Server};
+use peers::{Build, PEERS, Peer, REFERENCE};
 use std::{
     process::ExitCode,
     thread::sleep,
@@ -252,7 +253,8 @@ impl Stage<'_> {
     fn run_once(&mut self, cell: &Cell, peer: Peer) -> Result<(Figures, f64), Failure> {
         self.wait_for_quiet();
         let (busy, began) = (machine::busy(), Instant::now());
-        let mut server = Server::start(peer, cell.mode, self.build, self.for_servers, self.for_us)?;
+        let mut server =
+            Server::start(self.build.command(peer, cell.mode), self.build.complaints(), self.for_servers, self.for_us)?;
         let run = Run { port: server.port, pid: server.pid(), warm_secs: 0.15, secs: self.options.secs };
         let load = match cell.load {
             Load::Idle { connections } => Load::Idle { connections: connections.min(peer.idle_max) },

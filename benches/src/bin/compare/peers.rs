@@ -1,14 +1,9 @@
 //! Who is compared, and running them.
 
-use mainspring_benches::{load::Failure, machine};
+use mainspring_benches::{load::Failure, process::succeed};
 use std::{
-    fs::{self, File},
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::mpsc,
-    thread,
-    time::Duration,
+    process::{Command, Stdio},
 };
 
 #[derive(Clone, Copy)]
@@ -117,7 +112,12 @@ impl Build {
         cargo
     }
 
-    fn command(&self, peer: Peer, mode: &str) -> Command {
+    /// Where what a server complains of is kept.
+    pub(crate) fn complaints(&self) -> PathBuf {
+        self.target.join("server.stderr")
+    }
+
+    pub(crate) fn command(&self, peer: Peer, mode: &str) -> Command {
         let mut command = match (peer.package, &self.python) {
             (Some(package), _) => Command::new(self.target.join(&self.profile).join(package)),
             (None, python) => {
@@ -131,11 +131,6 @@ impl Build {
     }
 }
 
-pub(crate) fn succeed(command: &mut Command) -> Result<(), Failure> {
-    let status = command.status().map_err(|why| format!("cannot run {:?}: {why}", command.get_program()))?;
-    if status.success() { Ok(()) } else { Err(format!("{command:?} failed: {status}").into()) }
-}
-
 fn python_with_asyncore() -> Option<String> {
     let has_it = |python: &str| {
         let mut command = Command::new(python);
@@ -144,59 +139,4 @@ fn python_with_asyncore() -> Option<String> {
     };
     let names = ["python3", "python3.11", "python3.10", "python3.9", "/usr/bin/python3"];
     names.into_iter().find(|python| has_it(python)).map(str::to_owned)
-}
-
-/// A server as a process of its own; it ends with this value.
-pub(crate) struct Server {
-    child: Child,
-    pub(crate) port: u16,
-    complaints: PathBuf,
-}
-
-impl Server {
-    /// Running, pinned, and listening.
-    pub(crate) fn start(peer: Peer, mode: &str, build: &Build, its_cpu: usize, our_cpu: usize) -> Result<Self, Failure> {
-        let complaints = build.target.join("server.stderr");
-        let mut command = build.command(peer, mode);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&complaints)?);
-        machine::pin(its_cpu)?;
-        let child = command.spawn();
-        machine::pin(our_cpu)?;
-        let child = child.map_err(|why| format!("{:?} does not start: {why}", command.get_program()))?;
-        let mut server = Self { child, port: 0, complaints };
-        let output = server.child.stdout.take().expect("it is piped");
-        let (sender, first_line) = mpsc::channel();
-        thread::spawn(move || {
-            let mut line = String::new();
-            let _ = BufReader::new(output).read_line(&mut line);
-            let _ = sender.send(line);
-        });
-        let line = first_line.recv_timeout(Duration::from_secs(15)).unwrap_or_default();
-        match line.trim().rsplit_once(':').and_then(|(_, port)| port.parse().ok()) {
-            Some(port) => server.port = port,
-            None => return Err(server.explained("it does not say where it listens".into())),
-        }
-        Ok(server)
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// What went wrong, and whether the server is to blame.
-    pub(crate) fn explained(&mut self, why: Failure) -> Failure {
-        // One that has just died is told so a moment later.
-        thread::sleep(Duration::from_millis(100));
-        let Ok(Some(status)) = self.child.try_wait() else { return why };
-        let said = fs::read_to_string(&self.complaints).unwrap_or_default();
-        let last = said.lines().last().map(|line| format!(": {line}")).unwrap_or_default();
-        format!("the server has died ({status}{last}); {why}").into()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
