@@ -62,8 +62,9 @@ fn every_load_of_the_gate_gets_its_replies() {
     let gate = include_str!("../gate.toml");
     let (_, counts) = gate.split_once("[calls]\n").expect("gate.toml has that section");
     let names: Vec<&str> = counts.lines().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
-    assert_eq!(names.len(), 12, "{names:?}");
-    for name in names {
+    assert_eq!(names.len(), 14, "{names:?}");
+    // Those over TLS are another program's, tested beside it.
+    for name in names.into_iter().filter(|name| !name.starts_with("tls-")) {
         let (status, numbers, complaint) = run(env!("CARGO_BIN_EXE_loads"), &[name]);
         assert_eq!(status, Some(0), "{name}: {complaint}");
         let requests = numbers.split(' ').next().and_then(|number| number.parse::<u64>().ok());

@@ -20,7 +20,7 @@ usage: gate check   fails where one is over its figure by more than 2 %
 It needs valgrind and strace, and says what it skips without them. Instructions are compared only where rustc, the crates
 below ours, libc, valgrind and the processor are those of gate.toml.";
 
-const LOADS: [&str; 12] = [
+const LOADS: [&str; 14] = [
     "echo-1",
     "echo-64",
     "timed-64",
@@ -33,7 +33,15 @@ const LOADS: [&str; 12] = [
     "udp-1",
     "udp-64",
     "unix-1",
+    "tls-1",
+    "tls-64",
 ];
+
+/// Loads whose names begin so are of a program of their own, in a package whose mainspring has the feature.
+const OVER_TLS: &str = "tls-";
+
+/// What pins their instructions besides.
+const TLS_PIN: &str = "tls";
 
 /// Above its figure by more than this share, a count fails; below it by more, the figure should be written anew.
 const TOLERANCE: f64 = 0.02;
@@ -85,30 +93,44 @@ fn check() -> Result<bool, Failure> {
     let figures = Figures::read(&text)?;
     let loads = build()?;
     let pinned = pins()?;
-    let differs: Vec<String> = pinned
+    let (of_tls, of_all): (Vec<_>, Vec<_>) = pinned
         .iter()
         .filter(|&(what, here)| figures.pinned.get(what) != Some(here))
-        .map(|(what, here)| format!("{what} is {here}, not {}", figures.pinned.get(what).map_or("-", String::as_str)))
-        .collect();
+        .map(|(what, here)| (what, format!("{what} is {here}, not {}", figures.pinned.get(what).map_or("-", String::as_str))))
+        .partition(|&(what, _)| what == TLS_PIN);
+    let skip = |what, differs: &[(&String, String)]| {
+        let differs: Vec<&str> = differs.iter().map(|(_, says)| says.as_str()).collect();
+        println!("SKIP  {what}: {}; `gate write` takes today's counts as the figures", differs.join("; "));
+    };
     let mut is_held = true;
     if !runs("valgrind", &["--version"]) {
         println!("SKIP  instructions: valgrind is not installed");
-    } else if !differs.is_empty() {
-        println!("SKIP  instructions: {}; `gate write` takes today's counts as the figures", differs.join("; "));
+    } else if !of_all.is_empty() {
+        skip("instructions", &of_all);
     } else {
-        is_held &= compare("instructions", &figures.instructions, |load| Ok((instructions(&loads, load)?, String::new())))?;
+        let counted: Vec<&str> = LOADS.into_iter().filter(|load| of_tls.is_empty() || !load.starts_with(OVER_TLS)).collect();
+        let count = |load: &str| Ok((instructions(&loads, load)?, String::new()));
+        is_held &= compare("instructions", &counted, &figures.instructions, count)?;
+        if !of_tls.is_empty() {
+            skip("instructions over TLS", &of_tls);
+        }
     }
     if !runs("strace", &["-o", "/dev/null", "true"]) {
         println!("SKIP  system calls: strace is not installed, or may not trace here (ptrace(2))");
     } else {
-        is_held &= compare("system calls", &figures.calls, |load| calls(&loads, load))?;
+        is_held &= compare("system calls", &LOADS, &figures.calls, |load| calls(&loads, load))?;
     }
     Ok(is_held)
 }
 
-fn compare(of_what: &str, figures: &Counts, count: impl Fn(&str) -> Result<(f64, String), Failure>) -> Result<bool, Failure> {
+fn compare(
+    of_what: &str,
+    loads: &[&str],
+    figures: &Counts,
+    count: impl Fn(&str) -> Result<(f64, String), Failure>,
+) -> Result<bool, Failure> {
     let mut is_held = true;
-    for load in LOADS {
+    for &load in loads {
         let figure = *figures.get(load).ok_or_else(|| format!("gate.toml has no {of_what} of {load}; `gate write` adds them"))?;
         let (counted, by_name) = count(load)?;
         let verdict = if counted > figure * (1.0 + TOLERANCE) + SLACK { "FAIL" } else { "PASS" };
@@ -141,7 +163,7 @@ fn instructions(loads: &Path, load: &str) -> Result<f64, Failure> {
     let run = |times: &str| -> Result<(f64, f64), Failure> {
         let mut valgrind = Command::new("valgrind");
         valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*counted*"]);
-        let output = ran(valgrind.arg(loads).args([load, times]))?;
+        let output = ran(valgrind.arg(program(loads, load)).args([load, times]))?;
         let text = String::from_utf8_lossy(&output.stderr);
         let collected = text.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
         Ok((requests_and_own_calls(&output)?.0, collected.ok_or_else(|| format!("callgrind says no count: {text}"))?))
@@ -150,13 +172,13 @@ fn instructions(loads: &Path, load: &str) -> Result<f64, Failure> {
     Ok((after - before) / (more - fewer))
 }
 
-/// For each request, and by name. Those of the clients are taken off: they are read(2) and write(2).
+/// For each request, and by name. Those of the clients are taken off: they are read(2), write(2) and writev(2).
 fn calls(loads: &Path, load: &str) -> Result<(f64, String), Failure> {
     let table = std::env::temp_dir().join(format!("mainspring-gate-{}", std::process::id()));
     let run = |times: &str| -> Result<(f64, f64, Counts), Failure> {
         let mut strace = Command::new("strace");
         strace.args(["-c", "-U", "calls,name", "-o"]).arg(&table);
-        let output = ran(strace.arg(loads).args([load, times]))?;
+        let output = ran(strace.arg(program(loads, load)).args([load, times]))?;
         let (requests, own_calls) = requests_and_own_calls(&output)?;
         Ok((requests, own_calls, by_name(&fs::read_to_string(&table)?)))
     };
@@ -169,7 +191,7 @@ fn calls(loads: &Path, load: &str) -> Result<(f64, String), Failure> {
     let own = own_after - own_before;
     let all: f64 = calls.values().sum();
     let mut list = String::new();
-    for (name, count) in calls.iter().filter(|&(name, _)| own == 0.0 || (name != "read" && name != "write")) {
+    for (name, count) in calls.iter().filter(|&(name, _)| own == 0.0 || !["read", "write", "writev"].contains(&name.as_str())) {
         if (count / (more - fewer)).abs() >= 0.0005 {
             write!(list, " {name} {:.3}", count / (more - fewer))?;
         }
@@ -211,15 +233,24 @@ fn runs(program: &str, arguments: &[&str]) -> bool {
     Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
 }
 
-/// The loads, in the default release profile and nothing else.
+fn program(loads: &Path, load: &str) -> PathBuf {
+    loads.join(if load.starts_with(OVER_TLS) { "tls_loads" } else { "loads" })
+}
+
+/// The loads, in the default release profile and nothing else: where they are.
 fn build() -> Result<PathBuf, Failure> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let own = std::env::current_exe()?;
     let target = own.parent().and_then(Path::parent).ok_or("the gate is not in a target directory")?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--release", "--locked", "--bin", "loads", "--target-dir"]).arg(target);
-    let status = cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").current_dir(folder).status()?;
-    if status.success() { Ok(target.join("release/loads")) } else { Err("the loads do not build".into()) }
+    for which in [&["--bin", "loads"][..], &["--package", "tls", "--bin", "tls_loads"]] {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "--release", "--locked", "--target-dir"]).arg(target).args(which);
+        let status = cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").current_dir(folder).status()?;
+        if !status.success() {
+            return Err("the loads do not build".into());
+        }
+    }
+    Ok(target.join("release"))
 }
 
 // ------------------------------------------------------------------------------------------------ gate.toml
@@ -236,10 +267,12 @@ fn pins() -> Result<BTreeMap<String, String>, Failure> {
         text.lines().next().unwrap_or("-").to_owned()
     };
     let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock"))?;
-    let crates = ["libc", "log", "memchr", "mio", "slab", "socket2"].map(|name| format!("{name} {}", locked(&lock, name)));
+    let versions =
+        |names: &[&str]| names.iter().map(|name| format!("{name} {}", locked(&lock, name))).collect::<Vec<_>>().join(", ");
     let pins = [
         ("rustc", first_line("rustc", "-V")),
-        ("crates", crates.join(", ")),
+        ("crates", versions(&["libc", "log", "memchr", "mio", "slab", "socket2"])),
+        (TLS_PIN, format!("{}, {}", versions(&["ring", "rustls"]), cipher())),
         ("libc", first_line("ldd", "--version")),
         ("valgrind", first_line("valgrind", "--version")),
         ("processor", processor()),
@@ -256,6 +289,22 @@ fn processor() -> String {
 #[cfg(not(target_arch = "x86_64"))]
 fn processor() -> String {
     std::env::consts::ARCH.into()
+}
+
+/// What ring chooses its code by, as far as valgrind knows of it.
+#[cfg(target_arch = "x86_64")]
+fn cipher() -> &'static str {
+    let has_all = is_x86_feature_detected!("aes") && is_x86_feature_detected!("pclmulqdq") && is_x86_feature_detected!("movbe");
+    if has_all && is_x86_feature_detected!("avx") {
+        "aes, pclmulqdq, movbe and avx"
+    } else {
+        "less than aes, pclmulqdq, movbe and avx"
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn cipher() -> &'static str {
+    "its own"
 }
 
 impl Figures {

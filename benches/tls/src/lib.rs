@@ -1,0 +1,5 @@
+//! What the measurements of TLS share.
+
+pub mod load;
+#[path = "../../peers/tls.rs"]
+pub mod tls;
