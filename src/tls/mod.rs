@@ -481,6 +481,10 @@ impl Transport for TlsStream {
         true
     }
 
+    fn is_amid_input(&self) -> bool {
+        !(self.left.is_empty() && self.unfinished.is_empty())
+    }
+
     fn stop_reading(&mut self) {
         self.is_deaf = true;
         (self.left, self.already) = (Rest::default(), Vec::new());

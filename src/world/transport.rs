@@ -76,6 +76,10 @@ pub(crate) trait Transport {
     fn ends_in_words(&self) -> bool {
         false
     }
+    /// Of something that is read as a whole only a part has come, or some of it is here.
+    fn is_amid_input(&self) -> bool {
+        false
+    }
     /// What still comes is only read to be dropped.
     fn stop_reading(&mut self) {}
     /// The stream that it stands on.
@@ -293,6 +297,13 @@ impl Stream {
     pub(crate) fn ends_in_words(&self) -> bool {
         match self {
             Self::Dyn(other) => other.ends_in_words(),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn is_amid_input(&self) -> bool {
+        match self {
+            Self::Dyn(other) => other.is_amid_input(),
             _ => false,
         }
     }

@@ -10,6 +10,8 @@ mod beginning;
 mod ending;
 mod limits;
 mod peers;
+#[cfg(feature = "sim")]
+mod pieces;
 mod proxied;
 #[cfg(feature = "sim")]
 mod simulated;

@@ -195,8 +195,11 @@ impl Conn {
     pub(crate) fn write_last(&mut self, why: &Reason, cx: &mut Cx) {
         let is_possible = why.allows_last_write() && self.is(ESTABLISHED) && self.is(WRITABLE) && self.write_error().is_none();
         let is_there = |output: &Output| output.queued() > 0 && !output.wants_pull() && output.front_file().is_none();
-        if is_possible && self.output.as_deref().is_some_and(is_there) {
-            let _ = self.flush_once(&mut cx.spares, usize::MAX); // it ends for another reason already
+        let mut goes_on = is_possible;
+        while goes_on && self.output.as_deref().is_some_and(is_there) {
+            let written = self.flush_once(&mut cx.spares, usize::MAX); // it ends for another reason already
+            // What is encrypted leaves in several writes where a socket takes all at once.
+            goes_on = self.ends_in_words() && self.is(WRITABLE) && written.is_ok_and(|taken| taken > 0);
         }
         self.drop_output();
     }

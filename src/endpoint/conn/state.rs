@@ -151,7 +151,8 @@ impl Conn {
         let waits = self.is(OWES_CONNECTED | OWES_DRAINING | HELD | PAUSED) || is_owed_writable || self.tells > 0;
         let waits = waits || self.is_saving();
         let is_amid_frame = self.framing.is_amid(0) || self.framing.is_skipping() || self.is_amid_stream();
-        let is_amid_input = self.has_unread() || self.held.is_some() || is_amid_frame;
+        let is_amid_record = self.stream.as_ref().is_some_and(Stream::is_amid_input);
+        let is_amid_input = self.has_unread() || self.held.is_some() || is_amid_frame || is_amid_record;
         // One who has only finished asking waits for the answer.
         let has_one_end = self.ways() == Ways::Both && !self.has_lost_writer() && self.is(EOF_TOLD) != self.is(FIN_ASKED);
         self.is_talking()
