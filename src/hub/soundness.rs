@@ -47,6 +47,8 @@ impl Hub {
             if let Some(Entry::Datagrams(socket)) = self.slots.get(key) {
                 socket.assert_sound();
             }
+            #[cfg(feature = "tls")]
+            self.assert_handshakes_counted(key);
             self.assert_entry_sound(key);
         }
         let counts = self.counts;
@@ -122,6 +124,8 @@ impl Hub {
             let times = self.cx.lists.closing.iter().filter(|(closing, _)| *closing == key).count();
             assert_eq!(times, 1, "{key} has ended, and is to be closed once");
         }
+        #[cfg(feature = "tls")]
+        self.assert_shaking_sound(conn);
         match &conn.extra {
             Some(extra) => self.assert_extra_sound(conn, extra),
             None => assert!(
@@ -129,6 +133,35 @@ impl Hub {
                 "{key} is to be settled, or has a rate limit, for nothing"
             ),
         }
+    }
+
+    /// Nobody is told of one that has still to agree on TLS, and nobody is made for a guest before that.
+    #[cfg(feature = "tls")]
+    fn assert_shaking_sound(&self, conn: &Conn) {
+        let key = conn.key;
+        let (is_guest, is_shaking) = (conn.phase == Phase::Guest, conn.is(SHAKING));
+        assert!(!is_guest || is_shaking, "{key} was accepted, and is neither let in nor turned away");
+        assert!(
+            !(is_shaking && conn.is(OWES_CONNECTED)),
+            "{key} is to be told that it is connected, and has still to agree on TLS"
+        );
+        let leaves_in_clear = is_shaking && conn.is(ESTABLISHED) && conn.phase != Phase::Ended;
+        let has_barrier = conn.output.as_ref().is_some_and(|output| output.has_barrier());
+        assert!(
+            !leaves_in_clear || has_barrier,
+            "{key} is to speak TLS once what is queued has left, and nothing says where that ends"
+        );
+        assert!(
+            !has_barrier || conn.phase == Phase::Ended || leaves_in_clear,
+            "{key} keeps back what is queued, and waits for nothing"
+        );
+    }
+
+    #[cfg(feature = "tls")]
+    fn assert_handshakes_counted(&self, key: Key) {
+        let Some(Entry::Listener(listening)) = self.slots.get(key) else { return };
+        let guests = self.slots.conns().filter(|conn| conn.phase == Phase::Guest && conn.listener == Some(key)).count();
+        assert_eq!(listening.shaking, guests, "{key} counts its guests who have still to agree on TLS");
     }
 
     fn assert_extra_sound(&self, conn: &Conn, extra: &Extra) {

@@ -218,6 +218,11 @@ impl Output {
         matches!(self.chunks.front(), Some(Chunk::Barrier))
     }
 
+    #[cfg(all(feature = "tls", debug_assertions))]
+    pub(crate) fn has_barrier(&self) -> bool {
+        self.chunks.iter().any(|chunk| matches!(chunk, Chunk::Barrier))
+    }
+
     /// The one in front.
     #[cfg(feature = "tls")]
     pub(crate) fn pop_barrier(&mut self) {

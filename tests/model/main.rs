@@ -30,6 +30,12 @@ mod pairs;
 mod adopting;
 mod datagrams;
 mod peace;
+#[cfg(feature = "tls")]
+mod transparent;
+
+#[cfg(feature = "tls")]
+#[path = "../common/tls.rs"]
+mod configs;
 
 use run::{Figures, Run};
 use std::time::Duration;
