@@ -301,37 +301,40 @@ impl TlsStream {
         }
         let all = records.bytes();
         let mut gone = 0;
-        while gone < all.len() {
+        let stuck = loop {
+            if gone == all.len() {
+                return Ok(Moved { bytes: bytes.len(), drained: false });
+            }
             match send_some(&mut self.inner, &all[gone..]) {
                 Ok(sent) => gone += sent,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if is_for_later(&error) => break error,
                 Err(error) => return Err(error),
             }
-        }
-        if gone == all.len() {
-            return Ok(Moved { bytes: bytes.len(), drained: false });
-        }
+        };
         let left = in_proportion(bytes.len(), gone, all.len());
         self.out.push(all);
         self.out.gone = gone;
         self.owed = Owed { bytes: bytes.len(), reported: left };
         match left {
-            0 => Err(ErrorKind::WouldBlock.into()),
-            left => Ok(Moved { bytes: left, drained: true }),
+            0 => Err(stuck),
+            left => Ok(Moved { bytes: left, drained: stuck.kind() == ErrorKind::WouldBlock }),
         }
     }
 
     fn send_all(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Moved> {
         let offered = slices.iter().map(|slice| slice.len()).sum();
-        let is_stuck = match self.flush() {
-            Ok(()) => false,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => true,
+        let stuck = match self.flush() {
+            Ok(()) => None,
+            Err(error) if is_for_later(&error) => Some(error),
             Err(error) => return Err(error),
         };
-        match self.report(offered) {
-            0 if is_stuck => return Err(ErrorKind::WouldBlock.into()),
-            0 => {}
-            news => return Ok(Moved { bytes: news, drained: is_stuck }),
+        match (self.report(offered), stuck) {
+            (0, Some(stuck)) => return Err(stuck),
+            (0, None) => {}
+            (news, stuck) => {
+                let drained = stuck.is_some_and(|error| error.kind() == ErrorKind::WouldBlock);
+                return Ok(Moved { bytes: news, drained });
+            }
         }
         let scratch = Rc::clone(&self.scratch);
         let Buffers { input, records } = &mut *scratch.0.borrow_mut();
@@ -353,15 +356,11 @@ impl TlsStream {
     }
 }
 
-/// Something, or `WouldBlock`.
+/// Something, or `WouldBlock`; or `Interrupted`, and who asked asks again in the next turn, after the others.
 fn send_some(inner: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
-    loop {
-        match inner.send(bytes) {
-            Ok(Moved { bytes: 0, .. }) => return Err(ErrorKind::WouldBlock.into()),
-            Ok(moved) => return Ok(moved.bytes),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+    match inner.send(bytes)? {
+        Moved { bytes: 0, .. } => Err(ErrorKind::WouldBlock.into()),
+        moved => Ok(moved.bytes),
     }
 }
 
@@ -374,6 +373,11 @@ fn take_some(from: &mut Vec<u8>, into: &mut [u8]) -> Moved {
         *from = Vec::new();
     }
     Moved { bytes, drained: false }
+}
+
+/// What waits is tried again later.
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 /// Of so many bytes of plaintext, how many have left with so much of their ciphertext; never all of them before the last.

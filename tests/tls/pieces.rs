@@ -4,7 +4,7 @@ use crate::configs::sides;
 use mainspring::{
     Connect, Context, Listen, Outcome, Protocol, Reason, TlsClient,
     rustls::pki_types::ServerName,
-    testing::{Host, Sim, Weather},
+    testing::{Errno, Host, Sim, Weather},
 };
 use std::time::Duration;
 
@@ -88,4 +88,16 @@ fn who_has_received_half_a_record_is_not_quiet() {
     sim.run_for(SECOND);
     let heard = &sim.state(there)[0];
     assert_eq!((heard.bytes, heard.end.as_deref()), (1_001, Some("drained")));
+}
+
+#[test]
+fn a_system_that_interrupts_every_write_is_asked_again_and_others_are_served() {
+    let mut sim = Sim::new(1);
+    sim.set_weather(Weather::fair().latency(MOMENT, Duration::ZERO));
+    let (here, there) = two(&mut sim, 1);
+    sim.fail_operation(there, sim.operations(there) + 2, Errno::Interrupted, true);
+    assert!(!sim.run_until(SECOND, |sim| !sim.state(here).is_empty()), "nothing leaves");
+    sim.fail_operation(there, u64::MAX, Errno::Again, false);
+    sim.run_for(SECOND);
+    assert_eq!((sim.state(there)[0].bytes, sim.state(here)[0].bytes), (1, 1));
 }

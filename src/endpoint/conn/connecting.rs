@@ -184,6 +184,8 @@ impl Conn {
                 self.end_of_connecting(cx);
             }
             Ok(false) => self.clear(WRITABLE | FAILED | PEER_ENDED),
+            #[cfg(feature = "tls")]
+            Err(error) if is_lost_already(&error) && self.is_to_shake() => self.is_lost_before_shaking(&error, cx),
             Err(error) if is_lost_already(&error) => {
                 self.set(ESTABLISHED);
                 self.clear(FAILED);

@@ -216,7 +216,7 @@ impl Conn {
     }
 
     /// Closing its socket says nothing to the peer.
-    fn ends_in_words(&self) -> bool {
+    pub(super) fn ends_in_words(&self) -> bool {
         self.stream.as_ref().is_some_and(Stream::ends_in_words)
     }
 

@@ -196,6 +196,16 @@ impl Conn {
         true
     }
 
+    pub(super) fn is_to_shake(&mut self) -> bool {
+        self.shaking().is_some()
+    }
+
+    /// It was connected, and is lost already: its protocol is told of no connection that was never secured.
+    pub(super) fn is_lost_before_shaking(&mut self, error: &io::Error, cx: &mut Cx) {
+        cx.stats.handshakes_failed += 1;
+        self.end(Reason::Tls(TlsError::lost_amid_handshake(error).into()), cx);
+    }
+
     /// From now on all that it reads and writes is TLS.
     fn begin_to_shake(&mut self, already: Vec<u8>, cx: &mut Cx) -> Result<(), TlsError> {
         let Some(speaks) = self.shaking().and_then(|shaking| shaking.speaks.take()) else { return Ok(()) };

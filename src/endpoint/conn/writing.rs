@@ -356,8 +356,9 @@ impl Conn {
         }
         self.drop_output();
         self.set(CUT); // what was to be written did not leave
-        if !self.is_open() || self.is_held_back() {
-            self.end(Reason::Io(error), cx); // who does not take our answers has no more questions
+        // Who does not take our answers has no more questions; and who was to speak TLS next is not read before that.
+        if !self.is_open() || self.is_held_back() || self.is(SHAKING) {
+            self.end(Reason::Io(error), cx);
             return;
         }
         self.extra().write_error.get_or_insert(error);
@@ -418,6 +419,7 @@ impl Conn {
         let Some(stream) = self.stream.as_mut().filter(|_| !self.flags.mark(FIN_SENT)) else { return };
         match stream.shutdown_write() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.clear(FIN_SENT | WRITABLE),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && self.ends_in_words() => self.clear(FIN_SENT),
             _ => {} // of one that is lost: the next read says so
         }
     }
