@@ -103,7 +103,7 @@ impl Model {
         let answer = net.detach(key);
         self.story.note(|| format!("      {id} is to be detached: {answer}"));
         let conn = &self.conns[id];
-        let is_bound = conn.mate.is_some() || conn.saving.is_some();
+        let is_bound = conn.mate.is_some() || conn.saving.is_some() || conn.secured.is_begun();
         let may_be_refused = is_bound || conn.has_produced || conn.has_sources || conn.is_lost || may_have_failed;
         let must_be = was_open && conn.is_connected && !may_be_refused;
         promise!(self.story, answer || !must_be, "{id} could not be detached");
@@ -196,6 +196,7 @@ impl Model {
         let mut conn = Conn::new(one.host, false, self.places[one.host].marks, one.speaks, one.hears);
         (conn.is_adopted, conn.was_accepted) = (true, one.is_accepted || one.was_accepted);
         (conn.peer, conn.is_apart) = (one.peer, one.is_apart);
+        (conn.secured, conn.is_muddled) = (one.secured, one.is_muddled);
         (conn.got, conn.base_in, conn.base_out) = (one.got, one.base_in, one.base_out);
         conn.sent.clone_from(&one.sent);
         conn.set_ways(one.ways);

@@ -37,7 +37,9 @@ impl Model {
         }
         let is_timed = self.conns[id].limits[3].is_some();
         promise!(self.story, is_timed || ctx.frame_age().is_zero(), "{id} has no frame time-out, and a frame has an age");
+        self.look_at_secured(id, &ctx.net, call);
         match call {
+            Call::Secured => {}
             Call::Connected => self.on_connected(id, ctx),
             Call::Received(bytes) => {
                 self.on_data(id, ctx, true);
@@ -155,7 +157,9 @@ impl Model {
     /// Something came, and nobody was told of this connection there: it was refused without being asked.
     pub(super) fn meet_peer(&mut self, id: usize, has_heard: bool) {
         if self.conns[id].peer.is_none() && has_heard {
-            self.conns[id].peer = Some(self.add_ghost(FULL.as_bytes()));
+            let ghost = self.add_ghost(FULL.as_bytes());
+            self.conns[ghost].is_muddled = self.conns[id].is_muddled;
+            self.conns[id].peer = Some(ghost);
         }
     }
 
@@ -391,9 +395,11 @@ impl Model {
             (None, Why::Io) if conn.is_apart && conn.ways != Ways::Out && !self.had_faults => {
                 conn.had_eof || conn.is_closing || conn.asks_quiet || conn.mate.is_some()
             }
+            (None, Why::Tls) => self.is_securing(id) || self.is_murky(id),
             (None, Why::Io) => true,
             (None, Why::Limit(Limit::Deadline)) => {
-                (!conn.was_connected || conn.is_closing || conn.asks_quiet || both_ended) && conn.limits[2].is_some()
+                let is_mute = !conn.was_connected || self.is_securing(id);
+                (is_mute || conn.is_closing || conn.asks_quiet || both_ended) && conn.limits[2].is_some()
             }
             (None, Why::Failed) => is_broken() || may_lack_a_thread || self.is_murky(id),
             (None, _) => self.is_murky(id),
@@ -529,6 +535,7 @@ impl Model {
         let rates = conn.hall.map_or([None; 2], |hall| self.halls[hall].rates);
         conn.rates = [0, 1].map(|way| Some((rates[way]?, now, moved[way])));
         conn.was_congested |= queued > conn.marks.high && !conn.is_half_closed;
+        self.succeed_secured(id);
         self.tie(id);
         self.close_if_both_ended(id);
     }

@@ -4,6 +4,7 @@ use super::{
     checks::with_hall,
     plays::FULL,
     run::{NAMES, Site},
+    securing::Secured,
     shadow::{Alive, Conn, Dialect, Hall, Model, Peer, Why, promise},
 };
 use mainspring::{Connect, Endian, Listen, Net, Refusal, Width, testing::NameFate};
@@ -36,14 +37,24 @@ impl Model {
             3 => "unix:/nowhere".to_owned(),
             _ => format!("10.0.0.{there}:{}", 1 + self.dice.below(2)),
         };
+        let (to, port) = target.rsplit_once(':').unwrap_or_default();
+        let is_there = to == format!("10.0.0.{there}");
+        let port = port.parse().unwrap_or(0);
         let by_name = self.dice.one_in(5);
         let number = self.conns.len() as u16;
         let own = match by_name {
             true => SocketAddr::new([10, 1, (number >> 8) as u8, number as u8].into(), 0),
             false => SocketAddr::new([10, 0, 0, host as u8 + 1].into(), 20_000 + number),
         };
-        let target = if by_name { format!("{}:{}", self.some_name(there), 1 + self.dice.below(2)) } else { target };
-        let mut options = Connect::new().local(own);
+        let (target, is_there, port) = if by_name {
+            let name = self.some_name(there);
+            let port = 1 + self.dice.below(2) as u16;
+            (format!("{name}:{port}"), true, port)
+        } else {
+            (target, is_there, port)
+        };
+        let options = Connect::new().local(own);
+        let (mut options, speaks_tls, is_wrong) = self.connect_by_tls(if is_there { there - 1 } else { 99 }, port, options);
         let timeout = self.dice.one_in(4).then(|| self.some_delay());
         options = timeout.into_iter().fold(options, Connect::timeout);
         let owner = self.some_owner(host, 12);
@@ -63,6 +74,8 @@ impl Model {
         let mut conn = Conn::new(host, false, place.marks, speaks, hears);
         conn.gives_up_at = Some(net.now() + timeout.unwrap_or(place.connect_max));
         conn.owner = owner;
+        conn.secured = if speaks_tls { Secured::Yes } else { Secured::No };
+        conn.is_muddled = is_wrong;
         self.conns.push(conn);
         if is_orphan {
             self.breaks_off(id, Why::Abort);
@@ -152,6 +165,8 @@ impl Model {
         let is_orphan = owner.is_some_and(|key| !net.is_open(key));
         let options = owner.into_iter().fold(options, Listen::owner);
         let options = with_hall(options, &hall);
+        let (options, speaks_tls) = self.listen_by_tls(host, port, options);
+        hall.speaks_tls = speaks_tls;
         hall.opened = Some(net.now());
         let number = self.halls.len();
         self.halls.push(hall);
@@ -212,6 +227,7 @@ impl Model {
             let words = self.dice.pick(&["", "no\r\n", "not today, and not tomorrow\n"]);
             let ghost = self.add_ghost(words.as_bytes());
             if let Some(client) = client {
+                self.conns[ghost].is_muddled = self.conns[client].is_muddled;
                 self.conns[client].peer = Some(ghost);
             }
             return Err(Refusal::from(words));
@@ -223,6 +239,8 @@ impl Model {
         let Hall { rates, marks, limits: [idle, stalled, deadline], .. } = self.halls[hall];
         let mut conn = Conn::new(host, true, marks.map_or(self.places[host].marks, |(_, marks)| marks), speaks, hears);
         (conn.peer, conn.hall, conn.owner) = (client, Some(hall), self.halls[hall].owner);
+        conn.secured = if self.halls[hall].speaks_tls { Secured::Yes } else { Secured::No };
+        conn.is_muddled = client.is_some_and(|client| self.conns[client].is_muddled);
         self.halls[hall].admitted += 1;
         conn.rates = rates.map(|rate| Some((rate?, net.now(), 0)));
         conn.limits = [idle, stalled, deadline, None].map(|after| Some((after?, net.now())));

@@ -9,7 +9,8 @@ use super::{
     checks::moved,
     framing::Framing,
     run::Site,
-    shadow::{Dialect, Model, Why, promise},
+    securing::Secured,
+    shadow::{Conn, Dialect, Model, Why, promise},
 };
 use mainspring::{Key, Net};
 
@@ -35,7 +36,9 @@ impl Model {
         let has_free_peer = conn.peer != Some(other) && conn.peer.is_none_or(|peer| self.conns[peer].mate.is_none());
         // Much in small pieces looks like spinning.
         let has_big = conn.has_big || conn.peer.is_some_and(|peer| self.conns[peer].has_big);
-        has_free_peer && !has_big && [conn.speaks, conn.hears] == [Dialect::Raw; 2]
+        let is_clear = |conn: &Conn| !conn.is_muddled && !matches!(conn.secured, Secured::IsToStart { .. });
+        let is_clear = is_clear(conn) && conn.peer.is_none_or(|peer| is_clear(&self.conns[peer]));
+        has_free_peer && !has_big && is_clear && [conn.speaks, conn.hears] == [Dialect::Raw; 2]
     }
 
     fn pair(&mut self, id: usize, other: usize, net: &mut Net<'_, Site>) {

@@ -64,6 +64,7 @@ impl Model {
                 net.release(hold);
             }
             self.close_if_both_ended(id);
+            self.start_some(id, net);
             let Some(mut link) = net.link(key) else { continue };
             // No more than it takes: what was asked for must come by itself.
             if was_paused {
@@ -142,6 +143,7 @@ impl Model {
         let (queued, is_congested, unread) = (link.queued(), link.is_congested(), link.unread());
         let now = net.now();
         self.look_at_rates(id, net);
+        promise!(self.story, !self.is_securing(id), "{id} has still to agree on TLS, and nobody does anything");
         let conn = &self.conns[id];
         promise!(self.story, conn.is_connected, "{id} is neither connected nor closed");
         promise!(self.story, !conn.is_lost && !conn.is_lifted, "{id} is lost, and not closed");

@@ -38,6 +38,9 @@ impl Model {
                 }
             }
         }
+        if !matches!(call, Call::Closed(_) | Call::Eof(_)) && !upgrades {
+            upgrades |= self.start_some_itself(id, ctx);
+        }
         let outcome = match call {
             Call::Exceeded(limit) if self.dice.one_in(2) => Err((*limit).into()),
             Call::Eof(_) if self.dice.one_in(2) => {
@@ -219,6 +222,7 @@ impl Model {
         }
         self.pair_some(id, net);
         self.hand_over_some(id, net);
+        self.start_some(id, net);
         self.observe(id, net);
     }
 

@@ -83,6 +83,9 @@ pub(super) struct Figures {
     pub(super) arrived: u64,
     pub(super) lost: u64,
     pub(super) failed: u64,
+    /// Starts of TLS in mid-stream, and those that were agreed on.
+    pub(super) starts: u64,
+    pub(super) secured: u64,
     pub(super) ends: BTreeMap<&'static str, u64>,
 }
 
@@ -106,6 +109,8 @@ impl Figures {
         self.arrived += more.arrived;
         self.lost += more.lost;
         self.failed += more.failed;
+        self.starts += more.starts;
+        self.secured += more.secured;
         for (&name, count) in &more.ends {
             *self.ends.entry(name).or_default() += count;
         }
@@ -135,6 +140,9 @@ impl std::fmt::Display for Figures {
             f,
             "{operations} operations, {callbacks} callbacks, {connections} connections, {bytes} bytes, {frames} frames, {works} offloads, {pieces} pieces, {saves} saves, {saved} saved, {sources} sources, {pairs} pairs, {passed_on} passed, {ends_made} pairs and pipes adopted, {detached} detached, {packets} datagrams, {arrived} came, {lost} lost, {failed} failed;"
         )?;
+        if self.starts > 0 {
+            write!(f, " {} starts of TLS, {} agreed on;", self.starts, self.secured)?;
+        }
         ends.iter().try_for_each(|(name, count)| write!(f, " {name} {count}"))
     }
 }

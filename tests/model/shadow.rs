@@ -8,6 +8,7 @@ use super::{
     elsewhere::{Laned, Made, Save, Saved, Sent, Source},
     framing::Framing,
     run::{Figures, Site},
+    securing::{Secrets, Secured},
 };
 use mainspring::{
     Config, Context, Endian, Fault, Hold, Key, Limit, Net, OffloadError, Outcome, Produced, Producer, Protocol, Reason, Timer,
@@ -50,6 +51,7 @@ pub(super) enum Why {
     Shutdown,
     Resolve,
     Connect,
+    Tls,
     Io,
     Limit(Limit),
     Overflow,
@@ -68,6 +70,7 @@ impl Why {
             Reason::Shutdown => Self::Shutdown,
             Reason::Resolve(_) => Self::Resolve,
             Reason::Connect(_) => Self::Connect,
+            Reason::Tls(_) => Self::Tls,
             Reason::Io(_) => Self::Io,
             Reason::Limit(limit) => Self::Limit(*limit),
             Reason::Overflow => Self::Overflow,
@@ -94,6 +97,7 @@ impl Why {
             Self::Shutdown => "shutdown",
             Self::Resolve => "resolve",
             Self::Connect => "connect",
+            Self::Tls => "tls",
             Self::Io => "io",
             Self::Limit(_) => "limit",
             Self::Overflow => "overflow",
@@ -179,6 +183,7 @@ pub(super) struct Conn {
     pub(super) hall: Option<usize>,
     /// With whom it ends.
     pub(super) owner: Option<usize>,
+    pub(super) secured: Secured,
     /// How many bytes it had received and sent when it was last seen, and not lost.
     pub(super) moved: [u64; 2],
     /// What comes is saved.
@@ -267,6 +272,7 @@ impl Conn {
             rates: [None; 2],
             hall: None,
             owner: None,
+            secured: Secured::No,
             moved: [0; 2],
             saving: None,
             has_sources: false,
@@ -382,6 +388,7 @@ pub(super) struct Hall {
     /// So many it lets in, and so many it has.
     pub(super) admits: Option<usize>,
     pub(super) admitted: usize,
+    pub(super) speaks_tls: bool,
     /// Its own key, once it listens, and whose it is.
     pub(super) key: Option<Key>,
     pub(super) owner: Option<usize>,
@@ -471,6 +478,8 @@ pub(super) struct Model {
     /// One act in so many has to do with that; 0: none.
     pub(super) adopts: usize,
     pub(super) spares: Vec<Spare>,
+    /// And TLS.
+    pub(super) secrets: Secrets,
     /// One callback in so many has to do with these; 0: none.
     pub(super) often: usize,
     /// So much more may be sent from elsewhere that needs more than one piece.
@@ -506,6 +515,8 @@ pub(super) struct Model {
 #[derive(Debug)]
 pub(super) enum Call<'a> {
     Connected,
+    #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "nobody is"))]
+    Secured,
     Received(&'a [u8]),
     Frame(&'a [u8]),
     Writable,
@@ -548,6 +559,11 @@ impl Peer {
 impl Protocol<Site> for Peer {
     fn connected(&mut self, ctx: &mut Context<'_, Site>, site: &mut Site) -> Outcome {
         self.called(ctx, site, &Call::Connected)
+    }
+
+    #[cfg(feature = "tls")]
+    fn secured(&mut self, ctx: &mut Context<'_, Site>, site: &mut Site) -> Outcome {
+        self.called(ctx, site, &Call::Secured)
     }
 
     fn received(&mut self, ctx: &mut Context<'_, Site>, site: &mut Site, bytes: &[u8]) -> Outcome {
@@ -677,6 +693,7 @@ impl Model {
             adopting,
             adopts,
             spares: Vec::new(),
+            secrets: Secrets::new(seed, as_before),
             often,
             big_left: 0,
             had_faults: false,
