@@ -33,7 +33,7 @@ impl Hub {
             self.lingering.give_back();
         }
         self.lend_if_there(key, |conn, cx| {
-            conn.finish_lingering_output();
+            let _ = conn.finish_lingering_output(); // of one that is lost
             conn.settle(cx);
         });
     }

@@ -188,14 +188,17 @@ impl TlsStream {
     }
 
     /// What rustls has to say by itself: at once if the kernel takes it, otherwise before what is sent next, which is soon
-    /// enough for the answer to a KeyUpdate (RFC 8446, 4.6.3).
-    fn flush_own(&mut self) {
-        if !self.out.is_empty() && self.owed.bytes == 0 {
-            match self.flush() {
-                Err(error) if error.kind() != ErrorKind::WouldBlock => _ = self.failed.get_or_insert(error),
-                _ => {}
-            }
+    /// enough for the answer to a KeyUpdate (RFC 8446, 4.6.3). `Err`: a signal came in between.
+    fn flush_own(&mut self) -> io::Result<()> {
+        if self.out.is_empty() || self.owed.bytes > 0 {
+            return Ok(());
         }
+        match self.flush() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => _ = self.failed.get_or_insert(error),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Reads once, and decrypts: how much of that is in `into`, and whether the socket has no more. `Err`: of the socket; or the
@@ -259,7 +262,7 @@ impl TlsStream {
                 }
                 other => other?,
             };
-            self.flush_own();
+            let _ = self.flush_own();
             if moved.bytes > 0 {
                 let has_more = !self.left.is_empty() || self.failed.is_some() || self.engine.has_peer_ended();
                 return Ok(Moved { drained: moved.drained && !has_more, ..moved });
@@ -296,7 +299,7 @@ impl TlsStream {
         if let Err(error) = self.engine.write(bytes, &mut self.unfinished, records) {
             self.out.push(records.bytes());
             self.is_broken = true;
-            self.flush_own();
+            let _ = self.flush_own();
             return Err(error.into_io());
         }
         let all = records.bytes();
@@ -421,7 +424,7 @@ impl Transport for TlsStream {
     /// error of the system.
     fn connected(&mut self) -> io::Result<bool> {
         for _ in 0..READS_IN_VAIN {
-            self.flush_own();
+            self.flush_own()?;
             // What is wrong behind the last message is told to who reads: the handshake is done.
             if !self.engine.is_handshaking() {
                 return Ok(self.out.is_empty()); // the peer may wait for what has not left
@@ -429,9 +432,7 @@ impl Transport for TlsStream {
             if let Some(error) = self.failed.take() {
                 return Err(error);
             }
-            if !self.out.is_empty() {
-                return Ok(false);
-            }
+            // Also while what it has to say is stuck, which is bounded: the peer may not read before it has said all itself.
             match self.read_once(&mut [], SHAKE_MAX) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -101,3 +101,29 @@ fn a_system_that_interrupts_every_write_is_asked_again_and_others_are_served() {
     sim.run_for(SECOND);
     assert_eq!((sim.state(there)[0].bytes, sim.state(here)[0].bytes), (1, 1));
 }
+
+#[test]
+fn an_end_that_could_not_be_said_is_a_write_that_failed() {
+    let mut sim = Sim::new(1);
+    let (here, there) = two(&mut sim, 1);
+    sim.run_for(SECOND);
+    let key = sim.net(here).connections().iter().find(|one| one.is_connected).expect("they talk").key;
+    sim.fail_operation(here, sim.operations(here), Errno::NoBuffers, true);
+    sim.net(here).half_close(key);
+    sim.run_for(MOMENT);
+    sim.fail_operation(here, u64::MAX, Errno::Again, false);
+    sim.run_for(SECOND);
+    let end = sim.state(here)[0].end.take().expect("it has ended");
+    assert!(end.starts_with("connection lost: "), "{end}");
+    let end = sim.state(there)[0].end.take().expect("it has ended");
+    assert!(end.starts_with("connection lost: "), "{end}");
+}
+
+#[test]
+fn a_handshake_goes_on_byte_by_byte() {
+    let mut sim = Sim::new(1);
+    sim.set_weather(Weather::fair().window(1).latency(Duration::from_millis(1), Duration::ZERO));
+    let (here, there) = two(&mut sim, 1);
+    sim.run_for(9 * SECOND);
+    assert_eq!((sim.state(there).len(), sim.state(here).len()), (1, 1));
+}

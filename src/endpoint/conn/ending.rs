@@ -12,6 +12,7 @@ use crate::{
     reason::{Detached, Fault, Reason},
     world::{Stream, Ways},
 };
+use std::io;
 
 /// No system keeps more for us until we read: a peer that never ceases to send does not put a drain off by more than this.
 const ARRIVED_MAX: u64 = 8 << 20;
@@ -221,7 +222,7 @@ impl Conn {
     }
 
     fn has_sent_fin(&mut self) -> bool {
-        self.finish_lingering_output();
+        let _ = self.finish_lingering_output();
         self.is(FIN_SENT)
     }
 
@@ -239,10 +240,8 @@ impl Conn {
         self.linger_from_now(cx);
     }
 
-    pub(crate) fn finish_lingering_output(&mut self) {
-        if self.output.is_none() {
-            self.send_fin();
-        }
+    pub(crate) fn finish_lingering_output(&mut self) -> io::Result<()> {
+        if self.output.is_none() { self.send_fin() } else { Ok(()) }
     }
 
     /// One turn of a lingering socket; whether it is over.
@@ -260,8 +259,8 @@ impl Conn {
                 },
             }
         }
-        if self.can_write() {
-            self.finish_lingering_output();
+        if self.can_write() && self.finish_lingering_output().is_err() {
+            return true;
         }
         let mut budget = cx.config.turn_bytes;
         while self.is(READABLE) && budget > 0 {
@@ -295,7 +294,7 @@ impl Conn {
             stream.abort();
         }
         if !is_cut && (self.is_adopted || self.ends_in_words()) {
-            self.send_fin(); // closing it is no end for the peer, or not while somebody has a duplicate
+            let _ = self.send_fin(); // closing it is no end for the peer, or not while somebody has a duplicate
         }
         if self.is_adopted {
             if let Some(stream) = self.stream.take() {

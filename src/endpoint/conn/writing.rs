@@ -400,7 +400,10 @@ impl Conn {
             return;
         }
         if self.is(FIN_ASKED) && !self.is(CUT) && self.is(ESTABLISHED) && self.is_open() {
-            self.send_fin();
+            if let Err(error) = self.send_fin() {
+                self.write_failed(error, cx);
+                return;
+            }
         }
         if self.phase == Phase::Flushing {
             let lost = self.extra.as_mut().and_then(|extra| extra.write_error.take().or(extra.lost_output.take()));
@@ -414,14 +417,17 @@ impl Conn {
         }
     }
 
-    /// Once. Where it is said in words, there may be no room for them: then it is tried again when there is.
-    pub(super) fn send_fin(&mut self) {
-        let Some(stream) = self.stream.as_mut().filter(|_| !self.flags.mark(FIN_SENT)) else { return };
+    /// Once. Where it is said in words, there may be no room for them: then it is tried again when there is. `Err`: they could
+    /// not be written.
+    pub(super) fn send_fin(&mut self) -> io::Result<()> {
+        let Some(stream) = self.stream.as_mut().filter(|_| !self.flags.mark(FIN_SENT)) else { return Ok(()) };
         match stream.shutdown_write() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.clear(FIN_SENT | WRITABLE),
             Err(error) if error.kind() == io::ErrorKind::Interrupted && self.ends_in_words() => self.clear(FIN_SENT),
+            Err(error) if self.ends_in_words() => return Err(error),
             _ => {} // of one that is lost: the next read says so
         }
+        Ok(())
     }
 }
 
