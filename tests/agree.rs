@@ -40,7 +40,7 @@ fn agree(scenario: Scenario) {
 /// On the loopback the scenarios of tests/torture.rs are compared where nothing but what is said counts; of the others the
 /// conduct is checked.
 macro_rules! test_each {
-    (Causal: $($causal:ident)+; Timed: $($timed:ident)+; Simulated: $($simulated:ident)+;) => {
+    (Causal: $($causal:ident)+; Timed: $($timed:ident)+; $(Simulated: $($simulated:ident)+;)?) => {
         $(
             #[test]
             fn $causal() {

@@ -11,6 +11,12 @@
 mod adopting;
 #[path = "torture/datagrams.rs"]
 mod datagrams;
+#[cfg(feature = "tls")]
+#[path = "torture/secured.rs"]
+mod secured;
+#[cfg(feature = "tls")]
+#[path = "common/tls.rs"]
+mod configs;
 
 #[allow(unused_imports)] // as a module it does not run what is for the simulation only
 use adopting::two_pipes;
@@ -125,6 +131,8 @@ pub(crate) struct Page {
     passes_on: bool,
     /// Whoever breaks off ends it like one who ends.
     is_pipe: bool,
+    /// It was connected, and goes on in TLS: that may fail.
+    starts_tls: bool,
 }
 
 impl Page {
@@ -205,11 +213,17 @@ pub(crate) struct Book {
     has_shut: bool,
     /// Just now.
     given_back: Option<Detached>,
+    /// What its clients speak.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<mainspring::TlsClient>,
 }
 
 impl Book {
     pub(crate) fn connect(&mut self, net: &mut Net<'_, Self>, to: &str, player: Player) -> Key {
-        self.connect_with(net, to, Connect::new(), player)
+        let how = Connect::new();
+        #[cfg(feature = "tls")]
+        let how = self.tls.iter().cloned().fold(how, Connect::tls);
+        self.connect_with(net, to, how, player)
     }
 
     fn connect_with(&mut self, net: &mut Net<'_, Self>, to: &str, how: Connect, player: Player) -> Key {
@@ -375,7 +389,7 @@ impl Protocol<Book> for Player {
         };
         let page = book.pages.entry(ctx.key).or_default();
         assert!(page.phase != Phase::New || page.has_ended || !why.is_clean(), "clean, and it never was connected");
-        assert!(page.phase == Phase::New || !why.is_connect(), "connected, and could not be connected");
+        assert!(page.phase == Phase::New || page.starts_tls || !why.is_connect(), "connected, and could not be connected");
         assert!(page.tells_due == 0 || book.has_shut, "{}: a tell was accepted, and `closed` comes before it", page.label);
         book.closed += 1;
         if let Reason::Detached(detached) = why {
@@ -474,6 +488,15 @@ impl Me<'_, '_> {
         self.page().is_upgrading = true;
     }
 
+    #[cfg(feature = "tls")]
+    fn start_tls(&mut self, side: impl Into<mainspring::TlsSide>, next: Player) {
+        let begins = self.ctx.net.link(self.ctx.key).is_some_and(|mut link| link.start_tls(side));
+        if begins {
+            self.page().starts_tls = true;
+            self.upgrade(next);
+        }
+    }
+
     pub(crate) fn after(&mut self, delay: Duration) {
         self.ctx.after(delay, |player: &mut Player, ctx, book| player.call(ctx, book, Call::Alarm));
     }
@@ -510,6 +533,9 @@ pub(crate) struct Stage {
     drip: Option<Drip>,
     /// Who accepts nobody for now.
     held: Option<usize>,
+    /// What its listeners speak.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<mainspring::TlsServer>,
 }
 
 enum World {
@@ -551,13 +577,27 @@ impl Stage {
         let mut sim = Box::new(Sim::new(seed));
         sim.set_weather(weather).keep_trace(false);
         let hosts = (0..HOSTS).map(|host| sim.host(&format!("10.0.0.{}", host + 1), Book::default())).collect();
-        Self { world: World::Simulated { sim, hosts }, doors: Vec::new(), drip: None, held: None }
+        Self {
+            world: World::Simulated { sim, hosts },
+            doors: Vec::new(),
+            drip: None,
+            held: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
     }
 
     pub(crate) fn real() -> Self {
         let reactor = || Reactor::with_config(Config::new().panics(Panics::Propagate)).expect("a selector");
         let hosts = (0..HOSTS).map(|_| (reactor(), Book::default())).collect();
-        Self { world: World::Real { hosts }, doors: Vec::new(), drip: None, held: None }
+        Self {
+            world: World::Real { hosts },
+            doors: Vec::new(),
+            drip: None,
+            held: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
     }
 
     pub(crate) fn is_real(&self) -> bool {
@@ -583,7 +623,10 @@ impl Stage {
     }
 
     pub(crate) fn listen(&mut self, host: usize, factory: impl FnMut() -> Player + 'static) -> Door {
-        self.listen_with(host, 7, Listen::new(), factory)
+        let how = Listen::new();
+        #[cfg(feature = "tls")]
+        let how = self.tls.iter().cloned().fold(how, Listen::tls);
+        self.listen_with(host, 7, how, factory)
     }
 
     fn listen_with(&mut self, host: usize, port: u16, how: Listen, mut factory: impl FnMut() -> Player + 'static) -> Door {
@@ -1990,6 +2033,9 @@ macro_rules! test_each {
 pub(crate) use test_each;
 
 mod tests {
+    #[cfg(feature = "tls")]
+    #[allow(unused_imports)] // as above
+    use super::secured::*;
     #[allow(unused_imports)] // as above
     use super::{Kind, Scenario, torture};
 
@@ -2032,5 +2078,22 @@ mod tests {
             connects_by_name
             no_descriptors_for_a_while
             a_partition_and_a_host_that_is_switched_off;
+    }
+
+    #[cfg(feature = "tls")]
+    mod in_tls {
+        use super::{Kind, Scenario, torture};
+
+        crate::test_each! {
+            Causal:
+                an_echo_in_tls
+                half_close_both_ways_in_tls
+                upgrade_in_mid_stream_in_tls
+                a_large_producer_in_tls
+                linger_in_tls
+                tls_in_mid_stream;
+            Timed:
+                abort_in_mid_transfer_in_tls;
+        }
     }
 }
