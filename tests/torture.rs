@@ -2082,6 +2082,7 @@ mod tests {
 
     #[cfg(feature = "tls")]
     mod in_tls {
+        #[allow(unused_imports)] // as above
         use super::{Kind, Scenario, torture};
 
         crate::test_each! {

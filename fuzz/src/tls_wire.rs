@@ -245,7 +245,7 @@ impl Ours {
                 assert!(moved <= bytes, "{moved} of {bytes} were sent");
                 self.sent += moved;
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind()) => {}
             Err(error) => {
                 self.fails(&error);
             }
@@ -286,7 +286,9 @@ impl Ours {
         }
         match self.end().shutdown_write() {
             Ok(()) => self.has_said_goodbye = true,
-            Err(error) => assert!([ErrorKind::WouldBlock, ErrorKind::BrokenPipe].contains(&error.kind()), "{error}"),
+            Err(error) => {
+                assert!([ErrorKind::WouldBlock, ErrorKind::Interrupted, ErrorKind::BrokenPipe].contains(&error.kind()), "{error}")
+            }
         }
     }
 
