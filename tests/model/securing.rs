@@ -220,7 +220,9 @@ impl Model {
         self.skip(id);
         let conn = &self.conns[id];
         let is_open = conn.key.and_then(|key| net.link(key)).is_some_and(|link| link.unread() == 0);
-        is_open && conn.is_connected && conn.got == said && conn.came_back == 0 && !matches!(conn.framing, Framing::Skip { .. })
+        // Who skips a frame has looked ahead.
+        let is_skipping = matches!(conn.framing, Framing::Skip { .. }) || (conn.has_skipped && conn.got == conn.skipped_to);
+        is_open && conn.is_connected && conn.got == said && conn.came_back == 0 && !is_skipping
     }
 
     fn start_tls(&mut self, id: usize, side: TlsSide, net: &mut Net<'_, Site>) -> bool {
