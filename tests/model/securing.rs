@@ -77,6 +77,7 @@ impl Secrets {
 
 impl Model {
     /// Whether it does.
+    #[cfg_attr(not(feature = "tls"), allow(unused_variables, reason = "nobody does"))]
     pub(super) fn listen_by_tls(&self, host: usize, port: u16, options: Listen) -> (Listen, bool) {
         match &self.secrets {
             #[cfg(feature = "tls")]
