@@ -6,6 +6,9 @@
 #[path = "common/skips.rs"]
 #[allow(dead_code)] // a part of it
 mod skips;
+#[cfg(feature = "tls")]
+#[path = "common/tls.rs"]
+mod tls;
 
 use mainspring::{
     Address, Bind, Config, Context, Datagram, Dispatcher, Drained, Fault, Framer, Key, Limit, Listen, Net, Outcome, Produced,
@@ -165,9 +168,11 @@ enum Action {
     CancelOwnTimer,
     PanicInDrop,
     NoProgress,
+    /// With the feature `tls`.
+    StartTlsOther,
 }
 
-const ACTIONS: [Action; 41] = [
+const ACTIONS: [Action; 42] = [
     Action::Nothing,
     Action::CloseSelf,
     Action::CloseSelfByKey,
@@ -209,6 +214,7 @@ const ACTIONS: [Action; 41] = [
     Action::CancelOwnTimer,
     Action::PanicInDrop,
     Action::NoProgress,
+    Action::StartTlsOther,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,7 +251,7 @@ impl Case {
     /// Whether the action can be written in that callback.
     fn is_possible(self) -> bool {
         use Action::*;
-        if self.when == Factory && self.side == Side::Opened {
+        if (self.when == Factory && self.side == Side::Opened) || (self.action == StartTlsOther && !cfg!(feature = "tls")) {
             return false;
         }
         match self.when {
@@ -344,6 +350,7 @@ impl Case {
             Action::AbortOther => Some("aborted"),
             Action::FailOther => Some("failed: "),
             Action::DetachOther => Some("detached"),
+            Action::StartTlsOther => Some("could not agree on TLS: the peer does not speak TLS: it began with `ping`"),
             _ => None,
         }
     }
@@ -703,6 +710,14 @@ fn by_key(net: &mut Net<'_, Bench>, own: Key, bench: &mut Bench) {
         Action::DetachOther => {
             bench.expect(net.detach(other), "the other was open");
             expect_ended(net, other, bench);
+        }
+        #[cfg(feature = "tls")]
+        Action::StartTlsOther => {
+            let config = std::sync::Arc::new(tls::server("ed25519"));
+            let mut other = net.link(other).expect("the other is open");
+            bench.expect(other.send("in clear") && other.start_tls(config.clone()), "the other is connected");
+            bench.expect(!other.start_tls(config), "it speaks TLS only once");
+            bench.expect(other.send("too late"), "what is sent now waits for the handshake");
         }
         Action::SendSelf => bench.expect(net.send(own, "reply") == is_open, "send says whether it was open"),
         Action::SendOther => bench.expect(net.send(other, "hello"), "the other is open"),
@@ -1334,6 +1349,11 @@ impl Stage {
     fn check_others(&mut self) {
         use Action::*;
         let other = self.key(Role::Other);
+        if self.case().action == StartTlsOther {
+            self.until("what was queued came in clear", |stage| contains(&stage.peer(Role::Other).heard, "in clear"));
+            assert!(self.is_open(other), "it waits for its peer");
+            self.peer(Role::Other).say(b"ping");
+        }
         match self.case().other_ends() {
             Some(reason) => {
                 self.until("the other was closed", |stage| stage.bench.calls(other, "closed") > 0);
@@ -1344,6 +1364,7 @@ impl Stage {
         }
         match self.case().action {
             SendOther => self.until("the other's peer was told", |stage| contains(&stage.peer(Role::Other).heard, "hello")),
+            StartTlsOther => assert!(!contains(&self.peer(Role::Other).heard, "too late"), "nothing of it leaves in clear"),
             HalfCloseOther => self.until("the other's peer saw the end", |stage| stage.peer(Role::Other).has_ended),
             PauseOther => {
                 self.peer(Role::Other).say(b"ping");
