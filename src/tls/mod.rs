@@ -113,6 +113,8 @@ pub(crate) struct TlsStream {
     owed: Owed,
     /// To be told to who reads next, behind what came before.
     failed: Option<io::Error>,
+    /// Why `out` cannot leave. The peer may have said something before: this is told where that ends.
+    lost: Option<io::Error>,
     /// Nothing more can be encrypted.
     is_broken: bool,
     has_heard: bool,
@@ -163,6 +165,7 @@ impl TlsStream {
             out: Rest::default(),
             owed: Owed::default(),
             failed: None,
+            lost: None,
             is_broken: false,
             has_heard: false,
             has_said_goodbye: false,
@@ -188,14 +191,14 @@ impl TlsStream {
     }
 
     /// What rustls has to say by itself: at once if the kernel takes it, otherwise before what is sent next, which is soon
-    /// enough for the answer to a KeyUpdate (RFC 8446, 4.6.3). `Err`: a signal came in between.
+    /// enough for the answer to a KeyUpdate (RFC 8446, 4.6.3). `Err`: a signal came in between, or the selector has let go of it.
     fn flush_own(&mut self) -> io::Result<()> {
-        if self.out.is_empty() || self.owed.bytes > 0 {
+        if self.out.is_empty() || self.owed.bytes > 0 || self.lost.is_some() {
             return Ok(());
         }
         match self.flush() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
-            Err(error) if error.kind() != ErrorKind::WouldBlock => _ = self.failed.get_or_insert(error),
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::NotFound) => return Err(error),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => self.lost = Some(error),
             _ => {}
         }
         Ok(())
@@ -216,6 +219,9 @@ impl TlsStream {
         let room = &mut input[before..before + wanted];
         let moved = if self.already.is_empty() { self.inner.recv(room)? } else { take_some(&mut self.already, room) };
         if moved.bytes == 0 {
+            if let Some(lost) = self.lost.take() {
+                return Err(lost);
+            }
             let error = if self.engine.is_handshaking() { TlsError::ended_amid_handshake() } else { TlsError::cut() };
             return Err(error.into_io());
         }
@@ -427,7 +433,7 @@ impl Transport for TlsStream {
             self.flush_own()?;
             // What is wrong behind the last message is told to who reads: the handshake is done.
             if !self.engine.is_handshaking() {
-                return Ok(self.out.is_empty()); // the peer may wait for what has not left
+                return Ok(self.out.is_empty() || self.lost.is_some()); // the peer may wait for what has not left
             }
             if let Some(error) = self.failed.take() {
                 return Err(error);

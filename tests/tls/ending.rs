@@ -283,6 +283,51 @@ fn a_reset_of_the_peer_is_no_cut() {
     assert!(why.starts_with("connection lost: ") && why != CUT, "{why}");
 }
 
+/// What the last flight of the handshake brings is answered by a session ticket, which meets the reset: that is no reason to
+/// wait, nor to lose what came along.
+#[test]
+fn a_reset_behind_the_last_flight_is_met_at_once_and_behind_the_last_words() {
+    let (mut reactor, mut journal) = start();
+    let (_, at) = listen_how(&mut reactor, Listen::new().tls(sides().0), quiet);
+    let mut peer = Peer::dials(at, Arc::new(client_of(&[&TLS13])));
+    until(&mut reactor, &mut journal, |_| {
+        let hello = peer.talker.speech();
+        peer.injects(&hello);
+        peer.pull();
+        peer.talker.is_agreed()
+    });
+    peer.talker.says("the last words");
+    let flight = peer.talker.speech();
+    peer.injects(&flight);
+    peer.resets();
+    until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
+    let calls: Vec<Call> = journal.calls.iter().map(|(_, call)| call.clone()).take(2).collect();
+    assert_eq!(calls, [Call::Connected, Call::Received(b"the last words".to_vec())]);
+    let why = closing_of(&journal, journal.calls[0].0).expect("it is closed");
+    assert!(why.starts_with("connection lost: ") && why != CUT, "{why}");
+}
+
+/// The same for a client, whose last flight meets it.
+#[test]
+fn a_server_that_resets_behind_its_flight_is_not_waited_for() {
+    let (mut reactor, mut journal) = start();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = listener.local_addr().expect("it is bound");
+    let key = reactor.net().connect_with(at, Connect::new().tls(Arc::new(client_of(&[&TLS13]))), recorder(quiet as On));
+    let mut peer = Peer::new(Talker::server(sides().0), listener.accept().expect("it comes").0);
+    let mut flight = Vec::new();
+    until(&mut reactor, &mut journal, |_| {
+        peer.pull();
+        flight = peer.talker.speech();
+        !flight.is_empty()
+    });
+    peer.injects(&flight);
+    peer.resets();
+    until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
+    let why = closing_of(&journal, key).expect("it is closed");
+    assert!(why.contains("connection lost: ") || why.contains("was lost amid the handshake: "), "{why}");
+}
+
 #[test]
 fn half_closed_it_still_reads() {
     fn on(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome {
