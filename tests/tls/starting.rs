@@ -11,7 +11,7 @@ use crate::{
     talking::{answers, listen_how},
 };
 use mainspring::{
-    Config, Key, Listen, Outcome, Produced, Reactor, Terminator, TlsClient,
+    Adopted, Config, Key, Listen, Outcome, Produced, Reactor, Terminator, TlsClient,
     rustls::{ClientConfig, pki_types::ServerName},
 };
 use std::{
@@ -613,4 +613,32 @@ fn who_cannot_agree_in_mid_stream_ends() {
     let why = closing_of(&journal, key).expect("it is closed");
     assert!(why.starts_with("could not agree on TLS: the peer refused: "), "{why}");
     assert_eq!(count(&journal, key, &Call::Connected), 1, "the successor was never connected");
+}
+
+/// Who reads what leaves in clear has gone: what could be read on would be in clear.
+#[test]
+#[cfg(unix)]
+fn a_pair_of_descriptors_whose_writer_breaks_before_it_begins_ends() {
+    use std::os::unix::net::UnixStream;
+    let ((read, _input), (write, output)) = (UnixStream::pair().expect("a pair"), UnixStream::pair().expect("a pair"));
+    let (mut reactor, mut journal) = start();
+    let key = reactor.net().adopt(Adopted::pair(read, write), recorder(quiet as On)).expect("a pair");
+    until(&mut reactor, &mut journal, |journal| journal.has(&Call::Connected));
+    reactor.net().send(key, vec![b'x'; 4 << 20]);
+    assert!(reactor.net().link(key).expect("it is open").start_tls(sides().0));
+    settle(&mut reactor, &mut journal);
+    drop(output);
+    until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
+    let why = closing_of(&journal, key).expect("it is closed");
+    assert!(why.starts_with("connection lost: "), "{why}");
+}
+
+#[test]
+fn its_own_address_is_known_meanwhile() {
+    let (mut reactor, mut journal) = start();
+    let (key, mut socket) = guest(&mut reactor, &mut journal, in_place as On);
+    say(&socket, "STARTTLS\r\n");
+    reads_in_clear(&mut reactor, &mut journal, &mut socket, "go ahead\r\n");
+    let at = socket.peer_addr().expect("it is connected");
+    assert_eq!(reactor.net().local(key).and_then(|local| local.ip()), Some(at));
 }

@@ -434,7 +434,7 @@ impl Conn {
     /// Asked for once, when it is connected; afterwards it is remembered.
     pub(crate) fn local(&self) -> &Address {
         static NONE: Address = Address::Fd;
-        match (&self.stream, self.is(ESTABLISHED)) {
+        match (&self.stream, self.is(ESTABLISHED | SHAKING)) {
             (Some(stream), true) => self.local.get_or_init(|| Box::new(stream.local().unwrap_or(Address::Fd))),
             _ => self.local.get().map_or(&NONE, |local| &**local), // it was given back
         }

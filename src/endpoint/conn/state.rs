@@ -175,9 +175,9 @@ impl Conn {
         self.stream.as_ref().map_or(Ways::Both, Stream::ways)
     }
 
-    /// A write that fails says nothing of what can still be read.
+    /// A write that fails says nothing of what can still be read; but who is to speak TLS needs both.
     pub(super) fn writes_apart(&self) -> bool {
-        self.stream.as_ref().is_some_and(Stream::writes_apart)
+        !self.is(SHAKING) && self.stream.as_ref().is_some_and(Stream::writes_apart)
     }
 
     /// Nobody reads what it writes any more; it is read on.
