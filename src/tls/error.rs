@@ -245,7 +245,8 @@ fn explain_certificate(error: &CertificateError, whose: &str) -> String {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             format!("{whose} is not made for this purpose")
         }
-        other => format!("{whose} is not good: {other}"),
+        CertificateError::Other(error) => format!("{whose} is not good: {error}"),
+        other => format!("{whose} is not good: {}", words(other)), // of some, rustls shows the name in the source
     }
 }
 
@@ -314,6 +315,8 @@ mod tests {
     #[test]
     fn no_text_has_a_name_of_the_source_in_it() {
         assert_eq!(words(&AlertDescription::BadRecordMac), "bad record mac");
+        let text = explain_certificate(&CertificateError::UnhandledCriticalExtension, "the certificate");
+        assert_eq!(text, "the certificate is not good: unhandled critical extension");
         assert_eq!(bare("DnsName(\"a.example\")"), "a.example");
         assert_eq!(bare("a.example"), "a.example");
     }
