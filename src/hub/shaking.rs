@@ -25,10 +25,11 @@ impl Hub {
 
     /// Whether its turn is put off until all others have had theirs.
     pub(crate) fn puts_off_shaking(&mut self, key: Key) -> bool {
-        let conn = self.slots.conn_at(key.index());
-        let waits = conn.is(SHAKING) && !conn.is(ESTABLISHED) && !self.cx.shakes_now;
+        let (conn, cx) = self.pair(key);
+        let waits = conn.is(SHAKING) && !conn.is(ESTABLISHED) && !cx.shakes_now;
         if waits {
-            self.cx.lists.shaking.push(key);
+            conn.set(IN_READY); // it has its turn, and whoever touches it until then is not to queue it for another
+            cx.lists.shaking.push(key);
         }
         waits
     }

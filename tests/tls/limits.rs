@@ -310,3 +310,31 @@ fn bounds_of_a_listener_count_from_the_end_of_the_handshake() {
     peer.until(&mut reactor, &mut journal, |_, journal| journal.has(&Call::Connected));
     until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
 }
+
+/// Somebody's callback concerns one whose step is put off to the end of the turn: it is queued once all the same, which is
+/// asserted after each turn.
+#[test]
+fn who_is_put_off_and_touched_meanwhile_is_queued_once() {
+    fn drains(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome {
+        match call {
+            Call::Received(_) => _ = ctx.net.drain(20 * SECOND),
+            Call::Draining | Call::Eof(_) => ctx.close(),
+            _ => {}
+        }
+        Ok(())
+    }
+    let (mut reactor, mut journal) = start();
+    let (_, at) = listen(&mut reactor, sides().0, drains);
+    let mut other = Peer::dials(at, sides().1);
+    other.agrees(&mut reactor, &mut journal);
+    let (mut amid, rest) = knocks(&mut reactor, &mut journal, at);
+    // Both in one turn, the handshake first.
+    amid.injects(&rest);
+    other.talker.says("drain");
+    other.pump();
+    until(&mut reactor, &mut journal, |journal| {
+        amid.pump();
+        journal.closings() == 2
+    });
+    assert_eq!(reactor.net().stats().handshakes, 2);
+}
