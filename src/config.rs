@@ -116,7 +116,7 @@ impl Default for Config {
             // Three round trips and a slow phone: whoever needs longer has gone.
             #[cfg(feature = "tls")]
             handshake_max: Duration::from_secs(10),
-            // A step takes from 0.2 ms (P-256) to 1.5 ms (RSA-2048): the others wait 15 ms at the worst.
+            // A step takes from 0.2 ms (P-256) to 1 ms (RSA-2048): the others wait 10 ms at the worst.
             #[cfg(feature = "tls")]
             turn_handshakes: 10,
             // Descriptors come back when somebody closes; ten looks a second cost nothing.

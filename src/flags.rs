@@ -82,7 +82,7 @@ flags! {
     PEER_ENDED = 31,
 }
 
-/// Of a connection, which has no urgent data: TLS is being agreed on, or what stands before that leaves. ESTABLISHED tells them
+/// Of a connection, which is never told of urgent data (`Hub::fold` leaves that out): TLS is being agreed on, or what stands before that leaves. ESTABLISHED tells them
 /// apart. Nothing is delivered.
 pub(crate) const SHAKING: Flags = PRIORITY;
 

@@ -105,10 +105,12 @@ fn finish_turn<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut Rea
 }
 
 fn finish_connecting<S>(core: &mut Core<S>, key: Key) {
+    let is_shaking = core.hub.slots.conn_at(key.index()).is(SHAKING);
     core.hub.lend(key, Conn::serve_connecting);
     let conn = core.hub.slots.conn_at(key.index());
     if conn.is(ESTABLISHED) {
-        log::debug!(target: "mainspring", "{key} {} {} connected", conn.peer, core.type_name(key));
+        let what = if is_shaking { "agreed on TLS" } else { "connected" };
+        log::debug!(target: "mainspring", "{key} {} {} {what}", conn.peer, core.type_name(key));
     }
 }
 

@@ -117,7 +117,8 @@ pub(crate) struct TlsStream {
     lost: Option<io::Error>,
     /// Nothing more can be encrypted.
     is_broken: bool,
-    has_heard: bool,
+    /// Bytes received.
+    heard: u64,
     has_said_goodbye: bool,
     /// The socket's side has ended, too.
     is_shut: bool,
@@ -167,7 +168,7 @@ impl TlsStream {
             failed: None,
             lost: None,
             is_broken: false,
-            has_heard: false,
+            heard: 0,
             has_said_goodbye: false,
             is_shut: false,
             is_deaf: false,
@@ -225,7 +226,7 @@ impl TlsStream {
             let error = if self.engine.is_handshaking() { TlsError::ended_amid_handshake() } else { TlsError::cut() };
             return Err(error.into_io());
         }
-        self.has_heard = true;
+        self.heard += moved.bytes as u64;
         let all = before + moved.bytes;
         let mut plain = Plain { into, filled: 0, rest: &mut self.left.bytes };
         records.clear();
@@ -510,8 +511,8 @@ impl Transport for TlsStream {
         self.engine.facts().filter(|_| !self.engine.is_handshaking())
     }
 
-    fn has_heard(&self) -> bool {
-        self.has_heard
+    fn heard(&self) -> u64 {
+        self.heard
     }
 
     fn detach(self: Box<Self>) -> Result<Adopted, Stream> {

@@ -90,10 +90,10 @@ pub(crate) trait Transport {
     fn tls(&self) -> Option<Tls<'_>> {
         None
     }
-    /// Something has come for its handshake.
+    /// Bytes that have come for what stands on another stream, whatever they bring the program.
     #[cfg(feature = "tls")]
-    fn has_heard(&self) -> bool {
-        false
+    fn heard(&self) -> u64 {
+        0
     }
     /// Whether it can be given back.
     fn detaches(&self) -> bool {
@@ -323,10 +323,10 @@ impl Stream {
     }
 
     #[cfg(feature = "tls")]
-    pub(crate) fn has_heard(&self) -> bool {
+    pub(crate) fn heard(&self) -> u64 {
         match self {
-            Self::Dyn(other) => other.has_heard(),
-            _ => false,
+            Self::Dyn(other) => other.heard(),
+            _ => 0,
         }
     }
 

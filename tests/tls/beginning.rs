@@ -8,7 +8,7 @@ use crate::{
     },
     configs::{certificates, client, client_of, key, roots, server, sides},
     ending::both_versions,
-    peers::{Peer, Talker, records},
+    peers::{End, Peer, Talker, records},
     talking::{answers, listen, listen_how},
 };
 use mainspring::{
@@ -70,6 +70,22 @@ fn a_certificate_that_is_not_good_is_refused_in_words() {
     assert_eq!(told("expired"), text("the certificate expired 2021-01-01"));
     assert_eq!(told("future"), text("the certificate is not valid before 2100-01-01"));
     assert_eq!(told("stranger"), text("the certificate's issuer is not known"));
+}
+
+/// Nothing has been said in clear: what was queued is dropped, and no reset destroys the alert.
+#[test]
+fn who_refuses_a_certificate_says_so_also_with_something_to_send() {
+    let (mut reactor, mut journal) = start();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let to = listener.local_addr().expect("it is bound");
+    let key = reactor.net().connect_with(to, Connect::new().tls(Arc::new(client())), recorder(quiet));
+    assert!(reactor.net().send(key, "for nobody else"));
+    let mut peer = Peer::new(Talker::server(Arc::new(server("stranger"))), listener.accept().expect("it has come").0);
+    assert_eq!(peer.ends(&mut reactor, &mut journal), End::Fin);
+    assert_eq!(peer.talker.error, Some(rustls::Error::AlertReceived(AlertDescription::UnknownCA)));
+    assert_eq!(peer.talker.plain, b"");
+    let stats = reactor.net().stats();
+    assert_eq!((stats.handshakes, stats.handshakes_failed), (0, 1));
 }
 
 #[test]

@@ -317,7 +317,7 @@ fn bounds_of_a_listener_count_from_the_end_of_the_handshake() {
 fn who_is_put_off_and_touched_meanwhile_is_queued_once() {
     fn drains(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome {
         match call {
-            Call::Received(_) => _ = ctx.net.drain(20 * SECOND),
+            Call::Received(_) => ctx.net.drain(20 * SECOND),
             Call::Draining | Call::Eof(_) => ctx.close(),
             _ => {}
         }

@@ -8,7 +8,7 @@ use crate::{
     cx::Cx,
     flags::*,
     reason::Reason,
-    tls::{Side, TlsClient, TlsError, TlsServer, TlsStream, begins_a_handshake},
+    tls::{Side, TlsClient, TlsError, TlsServer, TlsStage, TlsStream, begins_a_handshake},
     world::{Stream, Ways},
 };
 use rustls::pki_types::ServerName;
@@ -24,7 +24,7 @@ pub(crate) struct Shaking {
     /// How long it may take.
     most: Duration,
     /// Its protocol is told so, and not that it is connected: it is, and the same one goes on.
-    is_amid_stream: bool,
+    tells_secured: bool,
 }
 
 /// What it is in TLS.
@@ -83,7 +83,7 @@ impl Conn {
         let most = cx.config.handshake_max;
         if let Some(connecting) = self.connecting() {
             connecting.shaking =
-                Some(Box::new(Shaking { speaks: Some(Speaks::Client(client, name)), most, is_amid_stream: false }));
+                Some(Box::new(Shaking { speaks: Some(Speaks::Client(client, name)), most, tells_secured: false }));
         }
     }
 
@@ -123,10 +123,10 @@ impl Conn {
         }
     }
 
-    fn is_about_to_shake(&mut self, speaks: Speaks, is_amid_stream: bool, cx: &mut Cx) {
+    fn is_about_to_shake(&mut self, speaks: Speaks, tells_secured: bool, cx: &mut Cx) {
         let most = speaks.timeout().unwrap_or(cx.config.handshake_max);
         self.set(SHAKING);
-        let shaking = Shaking { speaks: Some(speaks), most, is_amid_stream };
+        let shaking = Shaking { speaks: Some(speaks), most, tells_secured };
         let extra = self.extra();
         extra.clocks.connect.set(Some(most));
         extra.connecting.get_or_insert_with(|| Connecting::secured(&SHAKE)).shaking = Some(Box::new(shaking));
@@ -135,7 +135,7 @@ impl Conn {
     /// A successor is told that it is connected.
     pub(super) fn shakes_for_successor(&mut self) {
         if let Some(shaking) = self.shaking() {
-            shaking.is_amid_stream = false;
+            shaking.tells_secured = false;
         }
     }
 
@@ -163,7 +163,7 @@ impl Conn {
         };
         match begun {
             Ok(()) => self.touch(cx),
-            Err(error) => _ = self.end(Reason::Tls(error.into()), cx),
+            Err(error) => self.fail_to_agree(error, cx),
         }
     }
 
@@ -191,7 +191,7 @@ impl Conn {
         }
         self.set(SHAKING);
         if let Err(error) = self.begin_to_shake(Vec::new(), cx) {
-            self.end(Reason::Tls(error.into()), cx);
+            self.fail_to_agree(error, cx);
         }
         true
     }
@@ -202,8 +202,7 @@ impl Conn {
 
     /// It was connected, and is lost already: its protocol is told of no connection that was never secured.
     pub(super) fn is_lost_before_shaking(&mut self, error: &io::Error, cx: &mut Cx) {
-        cx.stats.handshakes_failed += 1;
-        self.end(Reason::Tls(TlsError::lost_amid_handshake(error).into()), cx);
+        self.fail_to_agree(TlsError::lost_amid_handshake(error), cx);
     }
 
     /// From now on all that it reads and writes is TLS.
@@ -274,17 +273,26 @@ impl Conn {
         match shaken {
             Shaken::Waits => {}
             Shaken::Done => {
-                let is_amid_stream = self.shaking().is_some_and(|shaking| shaking.is_amid_stream);
+                let tells_secured = self.shaking().is_some_and(|shaking| shaking.tells_secured);
                 let is_open = self.is_open();
                 self.put(OWES_CONNECTED, is_open);
-                self.extra().owes_secured = is_open && is_amid_stream;
+                self.extra().owes_secured = is_open && tells_secured;
                 self.end_of_connecting(cx);
             }
-            Shaken::Failed(error) => {
-                cx.stats.handshakes_failed += 1;
-                self.end(Reason::Tls(error.into()), cx);
+            Shaken::Failed(error) => self.fail_to_agree(error, cx),
+        }
+    }
+
+    fn fail_to_agree(&mut self, error: TlsError, cx: &mut Cx) {
+        cx.stats.handshakes_failed += 1;
+        let is_heard = !matches!(error.stage, TlsStage::NotTls | TlsStage::Cut | TlsStage::TimedOut);
+        if is_heard && self.bytes_in + self.bytes_out == 0 {
+            // Nothing was said of which the peer could take a part for the whole: a reset would only destroy the alert.
+            if let Some(output) = self.output.take() {
+                output.discard();
             }
         }
+        self.end(Reason::Tls(error.into()), cx);
     }
 
     /// A guest, in a drain: it has come, and is to be let in, but who says nothing at all is not waited for as long as usual.
@@ -297,7 +305,7 @@ impl Conn {
     /// It was hurried, and has spoken.
     pub(crate) fn has_more_time(&mut self, cx: &mut Cx) -> bool {
         let left = self.time_left(cx);
-        let goes_on = left > Duration::ZERO && self.stream.as_ref().is_some_and(Stream::has_heard);
+        let goes_on = left > Duration::ZERO && self.stream.as_ref().is_some_and(|stream| stream.heard() > 0);
         if goes_on {
             self.extra().clocks.connect.set(Some(left));
             self.settle(cx);
