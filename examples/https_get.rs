@@ -56,9 +56,6 @@ const TRAILERS_MAX: usize = 100;
 /// Answers before the answer (100, 103).
 const INTERIM_MAX: u32 = 10;
 
-/// What is written at once.
-const PIECE: u64 = 16 << 10;
-
 // ---------------------------------------------------------------------------------------------------- how it can fail
 
 /// What is said of it, and the exit status.
@@ -109,7 +106,7 @@ impl Part {
     fn terminator(self) -> Terminator {
         match self {
             Self::Head => Terminator::through(&b"\r\n\r\n"[..], HEAD_MAX),
-            Self::Counted(left) | Self::Chunk(left) => Terminator::exactly(left.min(PIECE) as usize),
+            Self::Counted(left) | Self::Chunk(left) => Terminator::Stream(left), // as it comes: it may be cut
             Self::UntilTheEnd | Self::Nothing => Terminator::None,
             Self::ChunkSize | Self::ChunkEnd | Self::Trailer(_) => Terminator::crlf(LINE_MAX),
         }
@@ -182,28 +179,21 @@ impl Answer {
         Part::of_body(code, answer.headers)
     }
 
-    /// A frame is complete: what comes next. What is of the body goes to `out`.
-    fn take(&mut self, frame: &[u8], out: &mut impl Write) -> Result<Part, Failure> {
+    /// A frame is complete: what comes next.
+    fn take(&mut self, frame: &[u8]) -> Result<Part, Failed> {
         Ok(match self.part {
             Part::Head => self.head(frame)?,
-            Part::Counted(left) => {
-                out.write_all(frame).map_err(unwritten)?;
-                Part::counted(left - frame.len() as u64)
-            }
+            Part::Counted(_) => Part::Nothing,
             Part::ChunkSize => match httparse::parse_chunk_size(&[frame, b"\r\n"].concat()) {
                 Ok(httparse::Status::Complete((_, 0))) => Part::Trailer(0),
                 Ok(httparse::Status::Complete((_, size))) => Part::Chunk(size),
-                _ => return Err(no_http("a chunk has no size").into()),
+                _ => return Err(no_http("a chunk has no size")),
             },
-            Part::Chunk(left) => {
-                out.write_all(frame).map_err(unwritten)?;
-                let left = left - frame.len() as u64;
-                if left == 0 { Part::ChunkEnd } else { Part::Chunk(left) }
-            }
+            Part::Chunk(_) => Part::ChunkEnd,
             Part::ChunkEnd if frame.is_empty() => Part::ChunkSize,
-            Part::ChunkEnd => return Err(no_http("a chunk is longer than it was said to be").into()),
+            Part::ChunkEnd => return Err(no_http("a chunk is longer than it was said to be")),
             Part::Trailer(_) if frame.is_empty() => Part::Nothing,
-            Part::Trailer(TRAILERS_MAX) => return Err(no_http("its trailers do not end").into()),
+            Part::Trailer(TRAILERS_MAX) => return Err(no_http("its trailers do not end")),
             Part::Trailer(n) => Part::Trailer(n + 1),
             Part::UntilTheEnd | Part::Nothing => unreachable!("it is not cut into frames"),
         })
@@ -253,9 +243,8 @@ impl Protocol<Ended> for Client {
         Ok(())
     }
 
-    /// Writing blocks, and nothing else is to be done meanwhile: the server waits, because its bytes are not taken.
     fn frame(&mut self, ctx: &mut Context<'_, Ended>, _: &mut Ended, frame: &[u8]) -> Outcome {
-        self.answer.part = self.answer.take(frame, &mut io::stdout().lock())?;
+        self.answer.part = self.answer.take(frame)?;
         if !matches!(self.answer.part, Part::Head) {
             ctx.set_deadline(None);
         }
@@ -267,16 +256,17 @@ impl Protocol<Ended> for Client {
         Ok(())
     }
 
+    /// Of the body. Writing blocks, and nothing else is to be done meanwhile: the server waits, because its bytes are not taken.
     fn received(&mut self, _: &mut Context<'_, Ended>, _: &mut Ended, bytes: &[u8]) -> Outcome {
-        io::stdout().write_all(bytes).map_err(unwritten)
+        if let Part::Counted(left) | Part::Chunk(left) = &mut self.answer.part {
+            *left -= bytes.len() as u64;
+        }
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(unwritten)
     }
 
-    /// It was said in TLS that this is the end, by close_notify. Of a piece that will not be whole the beginning is written too.
-    fn eof(&mut self, ctx: &mut Context<'_, Ended>, _: &mut Ended, tail: &[u8]) -> Outcome {
-        if let Part::Counted(left) | Part::Chunk(left) = &mut self.answer.part {
-            *left -= tail.len() as u64;
-            io::stdout().write_all(tail).map_err(unwritten)?;
-        }
+    /// It was said in TLS that this is the end, by close_notify.
+    fn eof(&mut self, ctx: &mut Context<'_, Ended>, _: &mut Ended, _: &[u8]) -> Outcome {
         match self.answer.missing() {
             Some(missing) => Err(Failed(7, missing).into()),
             None => {
@@ -377,8 +367,11 @@ fn request_of(url: &str) -> Result<(Target, String), Failure> {
     if host.contains('@') {
         return Err(misused("URL has a user in it, whom nobody here would ask for"));
     }
+    if host.is_empty() || host.starts_with(':') {
+        return Err(misused("URL has no host: it is https://HOST[:PORT][/PATH][?QUERY]"));
+    }
     if host.starts_with("unix:") {
-        return Err(misused("URL has no host that could show a certificate"));
+        return Err(misused("URL has no host: no certificate is for a Unix socket"));
     }
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
     let to = callee("URL", &if has_port { host.into() } else { format!("{host}:443") })?;

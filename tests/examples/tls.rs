@@ -188,7 +188,7 @@ fn files_that_make_no_server_are_told_in_one_line() {
 #[test]
 fn a_command_line_of_tls_that_is_not_understood_is_refused_in_one_line() {
     let (cert, key) = (file("p256.pem"), file("p256.key"));
-    let wrong: [(&str, &[&str], &str); 16] = [
+    let wrong: [(&str, &[&str], &str); 18] = [
         ("tls_echo", &[], "TLS wants both --cert and --key"),
         ("tls_echo", &["--cert", &cert], "TLS wants both --cert and --key"),
         ("tls_echo", &["--cert", "", "--key", &key], "--cert '' names nothing"),
@@ -200,9 +200,11 @@ fn a_command_line_of_tls_that_is_not_understood_is_refused_in_one_line() {
         ("https_get", &[], "URL is missing"),
         ("https_get", &["localhost"], "URL is to begin with https://, not 'localhost'"),
         ("https_get", &["http://localhost/"], "http:// is not spoken here"),
-        ("https_get", &["https://"], "is no address"),
+        ("https_get", &["https://"], "URL has no host: it is https://HOST"),
+        ("https_get", &["https:///x"], "URL has no host: it is https://HOST"),
+        ("https_get", &["https://:443/"], "URL has no host: it is https://HOST"),
         ("https_get", &["https://me@localhost/"], "user"),
-        ("https_get", &["https://unix:80/"], "no host"),
+        ("https_get", &["https://unix:/x"], "URL has no host: no certificate"),
         ("https_get", &["https://localhost/a b"], "%20"),
         ("https_get", &["https://localhost/", "--timeout", "0"], "--timeout takes a whole number"),
     ];
@@ -465,7 +467,10 @@ fn a_server_that_does_not_answer_is_told_by_where() {
         let _ = stream.read(&mut [0]);
     });
     fails(&fetch(at, "1"), 5, "time-out: ", "");
-    fails(&fetch(answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", End::Never), "1"), 5, "nothing came for 1 s", "");
+    for answer in ["Content-Length: 100\r\n\r\npart\n", "Transfer-Encoding: chunked\r\n\r\n64\r\npart\n"] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{answer}");
+        fails(&fetch(answering(answer, End::Never), "1"), 5, "nothing came for 1 s", "part\n");
+    }
     let (_socket, at) = nobody();
     fails(&fetch(at, "20"), 4, "Connection refused", "");
     fails(&fetch_with(&["https://no-such-host.invalid/"]), 3, "no-such-host.invalid", ""); // RFC 6761: never resolved
@@ -477,10 +482,13 @@ fn an_answer_that_is_cut_off_is_an_error() {
     fails(&fetch(at, "20"), 6, "amid the handshake", "");
     let cut = "the peer ended without close_notify: what came may be cut";
     let counted = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello";
-    fails(&fetch(answering(counted, End::Cut), "20"), 7, cut, "");
+    fails(&fetch(answering(counted, End::Cut), "20"), 7, cut, "hello");
     fails(&fetch(answering(counted, End::Polite), "20"), 7, "the server ended, and 4 bytes are missing", "hello");
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
     fails(&fetch(answering(chunked, End::Cut), "20"), 7, cut, "hello");
+    let amid = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\npart\n";
+    fails(&fetch(answering(amid, End::Cut), "20"), 7, cut, "part\n");
+    fails(&fetch(answering(amid, End::Polite), "20"), 7, "the last chunk is missing", "part\n");
     fails(&fetch(answering(chunked, End::Polite), "20"), 7, "the last chunk is missing", "hello");
     fails(&fetch(answering("HTTP/1.1 200 OK\r\n\r\nhello", End::Cut), "20"), 7, cut, "hello");
     fails(&fetch(answering("", End::Cut), "20"), 7, cut, "");
