@@ -21,13 +21,13 @@ usage: chat [ADDR] [--cert FILE --key FILE [--client-ca FILE]]
 ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7001 if it is
 not given. Then, in two other terminals: nc 127.0.0.1 7001
 
-With --cert and --key, for which it is built with the feature tls, one talks in
-TLS: ncat --ssl 127.0.0.1 7001. The files are as those of tls_echo.
-
 In the room, /who tells who is there, and /quit leaves. Silence is welcome; but
 who takes more than 60 seconds for a line, or for 60 seconds takes nothing of
 what others say, or falls far behind, is let go. There are 500 places. Ctrl-C
-closes the room.";
+closes the room.
+
+With --cert and --key one talks in TLS: ncat --ssl 127.0.0.1 7001. The files are
+as those of tls_echo. This takes the feature tls,";
 
 pub(crate) const LINE_MAX: usize = 1024;
 const NAME_MAX: usize = 32;
@@ -146,10 +146,9 @@ pub(crate) fn bounds() -> (Config, Listen) {
     (config, options.connections_max(MEMBERS_MAX, "* the room is full, try again later\n"))
 }
 
-#[cfg(feature = "tls")]
-const OPTIONS: &[&str] = &tls::OPTIONS;
-#[cfg(not(feature = "tls"))]
-const OPTIONS: &[&str] = &[];
+/// Known without the feature too, to say what is missing.
+const OPTIONS: [&str; 3] = ["cert", "key", "client-ca"];
+const BUILT: &str = if cfg!(feature = "tls") { "with which it was built" } else { "without which it was built" };
 
 /// The same room in TLS, if that is asked for.
 #[cfg(feature = "tls")]
@@ -160,8 +159,11 @@ fn secured(options: Listen, given: &Arguments) -> Result<Listen, Failure> {
     })
 }
 #[cfg(not(feature = "tls"))]
-fn secured(options: Listen, _: &Arguments) -> Result<Listen, Failure> {
-    Ok(options)
+fn secured(options: Listen, given: &Arguments) -> Result<Listen, Failure> {
+    match OPTIONS.iter().find(|name| given.option(name).is_some()) {
+        Some(name) => Err(common::misused(format!("--{name} takes the feature tls, {BUILT}"))),
+        None => Ok(options),
+    }
 }
 
 fn main() -> ExitCode {
@@ -169,7 +171,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let Some(mut given) = arguments(HELP, 1, OPTIONS)? else { return Ok(()) };
+    let Some(mut given) = arguments(&format!("{HELP} {BUILT}."), 1, &OPTIONS)? else { return Ok(()) };
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7001".into());
     let (config, options) = bounds();
     let options = secured(options, &given)?;

@@ -24,8 +24,9 @@ show a certificate then. Those of the tests will do:
   tls_echo --cert tests/certs/p256.pem --key tests/certs/p256.key
   openssl s_client -connect 127.0.0.1:7010 -CAfile tests/certs/ca.pem -quiet
 
-The protocol `echo` is agreed on with who offers it, or any other (ALPN). Three
-lines are answered otherwise:
+The protocol `echo` is agreed on with who offers it (ALPN). Who offers others
+alone is refused, by the alert no_application_protocol; who offers none is not.
+Three lines are answered otherwise:
 
   INFO   what was agreed on: version, cipher suite, protocol, the name that was
          asked for, whether a session was resumed, and how many bytes the

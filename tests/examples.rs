@@ -436,7 +436,7 @@ fn help_tells_after_how_long_who_says_nothing_is_let_go() {
 
 #[test]
 fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
-    let wrong: [(&str, &[&str], &str); 75] = [
+    let wrong: [(&str, &[&str], &str); 76] = [
         ("in_a_game", &["--nonsense"], "--nonsense"),
         ("in_a_game", &["127.0.0.1:0", "surplus"], "surplus"),
         ("in_a_game", &["--steps", "-1"], "--steps takes a whole number from 1 to 18446744073709551615, not '-1'"),
@@ -489,6 +489,7 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
         ("timestamp", &["ask", "--udp", "127.0.0.1:1"], "--udp needs a TEXT"),
         ("chat", &["--nonsense"], "--nonsense"),
         ("chat", &["127.0.0.1:0", "surplus"], "surplus"),
+        ("chat", &["--cert", "x"], if cfg!(feature = "tls") { "TLS wants both" } else { "without which it was built" }),
         ("guess", &["--nonsense"], "--nonsense"),
         ("guess", &["127.0.0.1:0", "surplus"], "surplus"),
         ("timestamp_handler", &["--clients", "nonsense"], "--clients takes a whole number from 1 to 4294967295"),
@@ -1647,7 +1648,8 @@ fn without_arguments_both_sides_are_shown_and_what_it_suggests_works() {
     program.line(); // an empty one
     program.line(); // what to do with the next two
     let netcat = program.line();
-    assert_eq!(netcat.trim(), format!("printf 'hello\\r\\nworld\\n' | nc -N 127.0.0.1 {}", addr.port()));
+    let hint = format!("printf 'hello\\r\\nworld\\n' | nc -N 127.0.0.1 {}  # ncat: without -N", addr.port());
+    assert_eq!(netcat.trim(), hint);
     let suggested = program.line();
     let ask = suggested.trim().strip_prefix("cargo run --release --example timestamp -- ").expect("a command");
     let client = Program::start("timestamp", &[ask.split(' ').collect::<Vec<_>>().as_slice(), &["good", "morning"]].concat());

@@ -55,7 +55,7 @@ impl Protocol<Ending> for Visitor {
 fn say_what_next(server: &Address) -> Ending {
     print("\nServing until Ctrl-C. Now you, in another terminal:")?;
     if let Some(addr) = server.ip() {
-        print(format_args!("  printf 'hello\\r\\nworld\\n' | nc -N {} {}", addr.ip(), addr.port()))?;
+        print(format_args!("  printf 'hello\\r\\nworld\\n' | nc -N {} {}  # ncat: without -N", addr.ip(), addr.port()))?;
     }
     print(format_args!("  cargo run --release --example timestamp -- ask {server}"))
 }
