@@ -256,6 +256,14 @@ impl Listen {
         self
     }
 
+    /// Nobody who comes is asked to speak TLS.
+    pub(crate) fn is_in_clear(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_none();
+        #[cfg(not(feature = "tls"))]
+        true
+    }
+
     pub(crate) fn how(&self) -> world::ListenHow {
         world::ListenHow { backlog: self.backlog.unwrap_or(BACKLOG), reuse_port: self.reuse_port, v6only: self.v6only }
     }

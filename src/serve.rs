@@ -117,14 +117,7 @@ fn finish_connecting<S>(core: &mut Core<S>, key: Key) {
 /// Everything that is owed to the handler, then what has come and what comes, until one of the budgets is used up.
 fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, buffers: &mut ReadBuffers) -> Outcome {
     if ctx.pair().0.take(OWES_CONNECTED) {
-        #[cfg(feature = "tls")]
-        if ctx.pair().0.takes_owed_secured() {
-            handler.secured(ctx, state)?;
-        } else {
-            handler.connected(ctx, state)?;
-        }
-        #[cfg(not(feature = "tls"))]
-        handler.connected(ctx, state)?;
+        tell_connected(handler, ctx, state)?;
     }
     let (conn, cx) = ctx.pair();
     conn.lend_input(buffers);
@@ -135,6 +128,16 @@ fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &m
         handler.draining(ctx, state)?;
     }
     Ok(())
+}
+
+/// Or that it is secured, of one that was connected already.
+#[inline]
+fn tell_connected<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+    #[cfg(feature = "tls")]
+    if ctx.pair().0.takes_owed_secured() {
+        return handler.secured(ctx, state);
+    }
+    handler.connected(ctx, state)
 }
 
 #[inline(never)]
@@ -206,6 +209,8 @@ fn tell_eof<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &m
 fn serve_listener<S>(core: &mut Core<S>, key: Key, state: &mut S) {
     for _ in 0..core.hub.cx.config.turn_accepts {
         match core.hub.accept(key) {
+            #[cfg(feature = "tls")]
+            Accepted::Guest(guest) if core.hub.shakes_first(guest, key) => {}
             Accepted::Guest(guest) => let_in(core, key, guest, state),
             Accepted::Nobody => {}
             Accepted::Done => break,

@@ -92,27 +92,15 @@ impl Hub {
             }
             Arrived::Done => return Accepted::Done,
         };
-        let refusal = listening.refusal(peer.ip());
-        #[cfg(feature = "tls")]
-        let tls = listening.options.tls.clone();
-        #[cfg(not(feature = "tls"))]
-        let tls: Option<std::convert::Infallible> = None;
-        let is_in_clear = tls.is_none();
+        let (refusal, is_in_clear) = (listening.refusal(peer.ip()), listening.options.is_in_clear());
         if listening.has_had_enough() && is_in_clear {
-            self.end(key, Reason::Finish);
+            self.end(key, Reason::Finish); // in TLS its factory is still needed
         }
         self.admit_guest(next, key, stream, peer);
         if on_spare {
             self.make_room(key);
         }
-        let Some((last_words, cause)) = refusal else {
-            #[cfg(feature = "tls")]
-            if let Some(server) = tls {
-                self.begin_to_shake(next, key, server);
-                return Accepted::Nobody;
-            }
-            return Accepted::Guest(next);
-        };
+        let Some((last_words, cause)) = refusal else { return Accepted::Guest(next) };
         let manner = self.cx.manner(Some(key), cause, log::Level::Warn);
         let (peer, for_whom) =
             (&self.slots.conn_at(next.index()).peer, if cause == Cause::Full { "" } else { " for its address" });

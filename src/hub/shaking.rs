@@ -6,13 +6,14 @@ use crate::{
     flags::*,
     key::Key,
     reason::Reason,
-    tls::{TlsError, TlsServer, TlsStage},
+    tls::{TlsError, TlsStage},
 };
 
 impl Hub {
-    /// It has just been accepted.
-    pub(super) fn begin_to_shake(&mut self, guest: Key, listener: Key, server: TlsServer) {
-        let Some(listening) = self.slots.listener(listener) else { return };
+    /// One that has just been accepted: whether it has to agree on TLS before anybody is made for it.
+    pub(crate) fn shakes_first(&mut self, guest: Key, listener: Key) -> bool {
+        let Some(listening) = self.slots.listener(listener) else { return false };
+        let Some(server) = listening.options.tls.clone() else { return false };
         listening.shaking += 1;
         let is_draining = listening.is_draining();
         self.lend(guest, |conn, cx| {
@@ -21,6 +22,7 @@ impl Hub {
                 conn.owe_draining(cx);
             }
         });
+        true
     }
 
     /// Whether its turn is put off until all others have had theirs.
