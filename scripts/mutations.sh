@@ -16,7 +16,7 @@ place=${CARGO_TARGET_DIR:-$PWD/target}/mutations
 copy=$place/tree
 mkdir -p "$place"
 survived=0
-tests=(--features sim --lib --test asynchat --test rules --test sim --test matrix --test model)
+tests=(--features sim,tls --lib --test asynchat --test rules --test sim --test matrix --test model --test tls)
 
 # How long the tests may take: they need a fraction of it, but a bug may make them wait for what never comes.
 seconds_max=240
@@ -102,13 +102,13 @@ mutation 'a reader is not told that its target is congested' src/hub/throttles.r
 mutation 'own output does not hold reading back' src/endpoint/conn/state.rs \
     'self.flags.has_just(CONGESTED | HOLDS_BACK, CONGESTED | HOLDS_BACK)' 'false'
 mutation 'writable is told to one that is not connected yet' src/endpoint/conn/state.rs \
-    'self.is(OWES_WRITABLE) && self.is(ESTABLISHED) && !self.is(OWES_CONNECTED)' 'self.is(OWES_WRITABLE)'
+    'self.is(OWES_WRITABLE) && self.is_settled() && !self.is(OWES_CONNECTED)' 'self.is(OWES_WRITABLE)'
 mutation 'frames go on after a pause inside one' src/contract/protocol.rs \
     'if ctx.hub().cx.lent.interrupt || input.is_empty() {' 'if input.is_empty() {'
 mutation 'the linger deadline counts from the close' src/stopwatch.rs \
     'self.linger.restart(now);' 'let _ = &self.linger;'
 mutation 'a polite end closes at once, without waiting for the peer' src/endpoint/conn/ending.rs \
-    'is_clean && self.is(ESTABLISHED) && !self.is(EOF_SEEN)' 'false && is_clean && self.is(ESTABLISHED) && !self.is(EOF_SEEN)'
+    'if !is_clean || !self.is(ESTABLISHED)' 'if is_clean || !self.is(ESTABLISHED)'
 mutation 'what was cut off ends like what is whole' src/endpoint/conn/ending.rs \
     'let is_cut = self.is(CUT);' 'let is_cut = false;'
 mutation 'a timer set by a timer fires in the same turn' src/reactor.rs \
@@ -137,7 +137,7 @@ mutation 'the straight way reads on while an answer is owed' src/endpoint/conn/s
     'self.is_plain(READABLE)' \
     'self.flags.has_just(ESTABLISHED | READABLE, (ESTABLISHED | READABLE | UNUSUAL).without(OWES_ANSWER))'
 mutation 'a resume lets a request in before the answer that is owed' src/endpoint/conn/state.rs \
-    '!self.is(PAUSED | HELD) &&' '!self.is(PAUSED) &&'
+    '!self.is(PAUSED | HELD | SHAKING) &&' '!self.is(PAUSED | SHAKING) &&'
 mutation 'the straight way loses what is left of a frame' src/endpoint/conn/reading.rs \
     '        if !is_used_up {
             self.held = Some(buffers.hold());' '        if false {
@@ -350,7 +350,7 @@ mutation 'what a broken writer has lost is no reason' src/endpoint/conn/writing.
 mutation 'what a pair passes on to a broken writer is lost without a word' src/endpoint/conn/writing.rs \
     '} else if self.has_lost_writer()' '} else if false'
 mutation 'descriptors linger' src/endpoint/conn/ending.rs \
-    'may_linger && self.stream.as_ref().is_some_and(Stream::lingers)' 'may_linger'
+    'self.stream.as_ref().is_some_and(Stream::lingers)' 'self.stream.is_some()'
 mutation 'what was not delivered is not given back' src/endpoint/conn/ending.rs \
     'detached.unread = self.held' 'let _ = self.held'
 mutation 'what was not sent is not given back' src/endpoint/conn/ending.rs \
@@ -366,4 +366,20 @@ mutation 'a byte counts as sent when a thread has it' src/world/os/blocking.rs \
             return Ok(Moved { bytes: bytes.len().min(BYTES_MAX), drained: false });
         }
         Err(ErrorKind::WouldBlock.into())'
+mutation 'TLS: a byte counts as sent when it is encrypted' src/tls/mod.rs \
+    'let left = in_proportion(bytes.len(), gone, all.len());' 'let left = bytes.len();'
+mutation 'TLS: a polite end says no close_notify' src/tls/mod.rs \
+    'self.engine.close_notify(&mut self.unfinished, records);' ''
+mutation 'TLS: a cut is an end' src/tls/mod.rs \
+    'if self.tolerates_cut && self.unfinished.is_empty()' 'if self.unfinished.is_empty()'
+mutation 'TLS: what rustls has joined in place is read again as it was' src/tls/mod.rs \
+    'self.unfinished.extend_from_slice(&input[used..all]);' 'self.unfinished = [&self.unfinished[..], &input[before..all]].concat();'
+mutation 'TLS: what came in clear behind STARTTLS is forgotten' src/endpoint/conn/shaking.rs \
+    'false => Err(TlsError::clear_bytes()),' 'false => Ok(Vec::new()),'
+mutation 'TLS: a full listener answers in clear' src/hub/opening.rs \
+    'if is_in_clear { &last_words } else { b"" }' '&last_words'
+mutation 'TLS: handshakes have no budget' src/cx.rs \
+    'let may = steps < self.config.turn_handshakes;' 'let may = steps <= usize::MAX - self.config.turn_handshakes;'
+mutation 'TLS: handshakes go before all others' src/hub/shaking.rs \
+    '&& !cx.shakes_now;' '&& !cx.shakes_now && cx.is_shut;'
 exit $survived
