@@ -1,4 +1,5 @@
 //! A room to talk in: whoever connects gives a name, and what one says all others read.
+#![allow(unexpected_cfgs)] // it is built, and copied, where there is no feature `tls`
 
 mod common;
 #[path = "common/printable.rs"]
