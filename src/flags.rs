@@ -82,8 +82,8 @@ flags! {
     PEER_ENDED = 31,
 }
 
-/// Of a connection, which is never told of urgent data (`Hub::fold` leaves that out): TLS is being agreed on, or what stands before that leaves. ESTABLISHED tells them
-/// apart. Nothing is delivered.
+/// Of a connection, which is never told of urgent data (`Hub::fold` leaves that out): TLS is being agreed on, or what stands
+/// before that leaves. ESTABLISHED tells them apart. Nothing is delivered.
 pub(crate) const SHAKING: Flags = PRIORITY;
 
 /// Of a datagram socket, which holds nothing back: it ends once what has come is received, and all that waits has left.

@@ -1,14 +1,13 @@
 //! The watchdog, and the figures: what this reactor has done, what it holds.
 
 use super::Hub;
-#[cfg(feature = "tls")]
-use crate::world::Stream;
 use crate::{
     endpoint::Entry,
     flags::*,
     key::Key,
     records::{Cause, Manner},
     stats::{Connection, Stats},
+    world::Stream,
 };
 
 /// A connection that was ready so often and got nowhere is named in the log.
@@ -86,10 +85,7 @@ impl Hub {
     #[inline]
     pub(crate) fn progress(&self, key: Key) -> u64 {
         let conn = self.slots.conn_at(key.index());
-        #[cfg(feature = "tls")]
         let heard = conn.stream.as_ref().map_or(0, Stream::heard); // also what is TLS' own
-        #[cfg(not(feature = "tls"))]
-        let heard = 0;
         conn.bytes_in.wrapping_add(conn.bytes_out).wrapping_add(heard).wrapping_add(self.cx.stats.callbacks)
     }
 

@@ -238,19 +238,13 @@ impl Hub {
             Ok(Place::Named(host, port)) => (Address::Name(target.name()), Ok(Some((host, port)))),
             Err(error) => (Address::Name(target.name()), Err(error)),
         };
-        #[cfg(feature = "tls")]
-        let tls = options.tls.as_ref().map(|client| (client.clone(), client.name_for(&named, &peer)));
         let mut conn = Conn::new(key, None, peer, self.cx.world.now());
         conn.is_to_connect(options.local);
         #[cfg(feature = "tls")]
-        let nameless = match tls {
-            None => None,
-            Some((_, Err(error))) => Some(error),
-            Some((client, Ok(name))) => {
-                conn.is_to_speak_tls(client, name, &self.cx);
-                None
-            }
-        };
+        let nameless = options.tls.as_ref().and_then(|client| {
+            let name = client.name_for(&named, &conn.peer);
+            name.map(|name| conn.is_to_speak_tls(client.clone(), name, &self.cx)).err()
+        });
         conn.extra().clocks.connect.set(Some(options.timeout.unwrap_or(self.cx.config.connect_max)));
         self.slots.insert(conn);
         self.counts.opened += 1;

@@ -59,12 +59,16 @@ struct Accepting {
 
 /// Where plaintext goes: to who reads, and what finds no room there is kept.
 pub(super) struct Plain<'a> {
-    pub(super) into: &'a mut [u8],
+    into: &'a mut [u8],
     pub(super) filled: usize,
-    pub(super) rest: &'a mut Vec<u8>,
+    rest: &'a mut Vec<u8>,
 }
 
-impl Plain<'_> {
+impl<'a> Plain<'a> {
+    pub(super) fn new(into: &'a mut [u8], rest: &'a mut Vec<u8>) -> Self {
+        Self { into, filled: 0, rest }
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         let (fits, rest) = bytes.split_at(bytes.len().min(self.into.len() - self.filled));
         self.into[self.filled..][..fits.len()].copy_from_slice(fits);
@@ -175,7 +179,7 @@ impl Engine {
 
     fn say(&mut self, wish: Wish<'_>, unread: &mut [u8], records: &mut Records) -> Result<(), TlsError> {
         let (mut rest, mut used) = (Vec::new(), 0);
-        let mut plain = Plain { into: &mut [], filled: 0, rest: &mut rest };
+        let mut plain = Plain::new(&mut [], &mut rest);
         let outcome = guard(|| match self.work(unread, &mut used, wish, &mut plain, records)? {
             Step::Done => Ok(()),
             Step::Again | Step::Read | Step::Stuck => Err(TlsError::broken("nothing can be encrypted any more")),
@@ -213,6 +217,11 @@ impl Engine {
         report("a session of TLS", "panicked", payload);
         self.is_over = true;
         TlsError::panicked(&panics::text(payload))
+    }
+
+    /// It has failed, and said so.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
@@ -288,14 +297,7 @@ impl Engine {
         records: &mut Records,
     ) -> Result<Step, TlsError> {
         loop {
-            let rest = &mut unread[*used..];
-            let ended = &mut self.has_peer_ended;
-            let (discard, step) = match &mut self.session {
-                _ if self.is_over => return Ok(Step::Stuck),
-                Session::Server(conn) => handle_as_server(conn.process_tls_records(rest), wish, plain, records, ended),
-                Session::Client(conn) => handle(conn.process_tls_records(rest), wish, plain, records, ended),
-                Session::Accepting(_) => return Ok(Step::Stuck),
-            };
+            let (discard, step) = self.look(&mut unread[*used..], wish, plain, records);
             *used += discard;
             match step {
                 // Nothing is behind it, and an answer to nothing is what another look would bring.
@@ -306,6 +308,24 @@ impl Engine {
                 Ok(step) => return Ok(step),
                 Err(error) => return Err(self.error_of(error, &unread[..])),
             }
+        }
+    }
+
+    /// Asks rustls once; how much of the input it has consumed.
+    #[inline(always)]
+    fn look(
+        &mut self,
+        unread: &mut [u8],
+        wish: Wish<'_>,
+        plain: &mut Plain<'_>,
+        records: &mut Records,
+    ) -> (usize, Result<Step, rustls::Error>) {
+        let ended = &mut self.has_peer_ended;
+        match &mut self.session {
+            _ if self.is_over => (0, Ok(Step::Stuck)),
+            Session::Server(conn) => handle_as_server(conn.process_tls_records(unread), wish, plain, records, ended),
+            Session::Client(conn) => handle(conn.process_tls_records(unread), wish, plain, records, ended),
+            Session::Accepting(_) => (0, Ok(Step::Stuck)),
         }
     }
 
@@ -327,21 +347,9 @@ impl Engine {
 
     /// The alert that goes with an error, and no further record: a second look would decrypt the same one again.
     fn fetch_alert(&mut self, unread: &mut [u8], records: &mut Records) {
-        let mut ended = false;
-        let mut plain = Plain { into: &mut [], filled: 0, rest: &mut Vec::new() };
-        loop {
-            let (_, step) = match &mut self.session {
-                Session::Server(conn) if conn.wants_write() => {
-                    handle_as_server(conn.process_tls_records(unread), Wish::Read, &mut plain, records, &mut ended)
-                }
-                Session::Client(conn) if conn.wants_write() => {
-                    handle(conn.process_tls_records(unread), Wish::Read, &mut plain, records, &mut ended)
-                }
-                _ => return,
-            };
-            if !matches!(step, Ok(Step::Again | Step::Read)) {
-                return;
-            }
+        let mut rest = Vec::new();
+        let mut plain = Plain::new(&mut [], &mut rest);
+        while self.wants_write() && matches!(self.look(unread, Wish::Read, &mut plain, records).1, Ok(Step::Again | Step::Read)) {
         }
     }
 }

@@ -81,6 +81,14 @@ impl Rest {
         }
     }
 
+    /// As a read of a socket that has more.
+    fn take(&mut self, into: &mut [u8]) -> Moved {
+        let bytes = into.len().min(self.bytes().len());
+        into[..bytes].copy_from_slice(&self.bytes()[..bytes]);
+        self.advance(bytes);
+        Moved { bytes, drained: false }
+    }
+
     fn advance(&mut self, by: usize) {
         self.gone += by;
         if self.gone == self.bytes.len() {
@@ -103,7 +111,7 @@ pub(crate) struct TlsStream {
     engine: Engine,
     scratch: Rc<Scratch>,
     /// Received before this stood on its stream.
-    already: Vec<u8>,
+    already: Rest,
     /// Of a record, or of a message of the handshake in several, that is not whole.
     unfinished: Vec<u8>,
     /// Decrypted, and not read.
@@ -115,8 +123,6 @@ pub(crate) struct TlsStream {
     failed: Option<io::Error>,
     /// Why `out` cannot leave. The peer may have said something before: this is told where that ends.
     lost: Option<io::Error>,
-    /// Nothing more can be encrypted.
-    is_broken: bool,
     /// Bytes received.
     heard: u64,
     has_said_goodbye: bool,
@@ -131,6 +137,7 @@ impl TlsStream {
     /// `already`: the first bytes that have come for it.
     pub(crate) fn server(inner: Stream, server: TlsServer, already: Vec<u8>, scratch: Rc<Scratch>) -> Self {
         let tolerates_cut = server.tolerates_cut;
+        let already = Rest { bytes: already, gone: 0 };
         Self { already, ..Self::new(inner, Engine::server(server), tolerates_cut, scratch) }
     }
 
@@ -144,8 +151,8 @@ impl TlsStream {
         let begun = Engine::client(&client.config, name).and_then(|mut engine| {
             let records = &mut scratch.0.borrow_mut().records;
             records.clear();
-            let mut plain = Plain { into: &mut [], filled: 0, rest: &mut Vec::new() };
-            engine.read(&mut [], &mut plain, records).1?; // it has the first word
+            let mut rest = Vec::new();
+            engine.read(&mut [], &mut Plain::new(&mut [], &mut rest), records).1?; // it has the first word
             out.push(records.bytes());
             Ok(engine)
         });
@@ -160,14 +167,13 @@ impl TlsStream {
             inner,
             engine,
             scratch,
-            already: Vec::new(),
+            already: Rest::default(),
             unfinished: Vec::new(),
             left: Rest::default(),
             out: Rest::default(),
             owed: Owed::default(),
             failed: None,
             lost: None,
-            is_broken: false,
             heard: 0,
             has_said_goodbye: false,
             is_shut: false,
@@ -218,7 +224,7 @@ impl TlsStream {
             return Err(TlsError::broken("a message of the handshake is too long").into_io());
         }
         let room = &mut input[before..before + wanted];
-        let moved = if self.already.is_empty() { self.inner.recv(room)? } else { take_some(&mut self.already, room) };
+        let moved = if self.already.is_empty() { self.inner.recv(room)? } else { self.already.take(room) };
         if moved.bytes == 0 {
             if let Some(lost) = self.lost.take() {
                 return Err(lost);
@@ -228,7 +234,7 @@ impl TlsStream {
         }
         self.heard += moved.bytes as u64;
         let all = before + moved.bytes;
-        let mut plain = Plain { into, filled: 0, rest: &mut self.left.bytes };
+        let mut plain = Plain::new(into, &mut self.left.bytes);
         records.clear();
         let (used, outcome) = self.engine.read(&mut input[..all], &mut plain, records);
         let filled = plain.filled;
@@ -245,7 +251,6 @@ impl TlsStream {
             }
             Err(error) => {
                 self.unfinished = Vec::new();
-                self.is_broken = true;
                 self.failed = Some(error.into_io());
             }
         }
@@ -298,14 +303,13 @@ impl TlsStream {
 
     /// Encrypts this, no more than four records, and sends what the kernel takes; how much of it counts as sent.
     fn seal(&mut self, bytes: &[u8], records: &mut Records) -> io::Result<Moved> {
-        if self.is_broken {
+        if self.engine.is_over() {
             return Err(TlsError::broken("nothing can be sent any more").into_io());
         }
         let bytes = &bytes[..bytes.len().min(WRITE_MAX)];
         records.clear();
         if let Err(error) = self.engine.write(bytes, &mut self.unfinished, records) {
             self.out.push(records.bytes());
-            self.is_broken = true;
             let _ = self.flush_own();
             return Err(error.into_io());
         }
@@ -374,17 +378,6 @@ fn send_some(inner: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// As a read of a socket that has more.
-fn take_some(from: &mut Vec<u8>, into: &mut [u8]) -> Moved {
-    let bytes = from.len().min(into.len());
-    into[..bytes].copy_from_slice(&from[..bytes]);
-    from.drain(..bytes);
-    if from.is_empty() {
-        *from = Vec::new();
-    }
-    Moved { bytes, drained: false }
-}
-
 /// What waits is tried again later.
 fn is_for_later(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
@@ -412,11 +405,7 @@ impl Transport for TlsStream {
         if self.left.is_empty() {
             return self.recv_next(buf);
         }
-        let left = self.left.bytes();
-        let bytes = buf.len().min(left.len());
-        buf[..bytes].copy_from_slice(&left[..bytes]);
-        self.left.advance(bytes);
-        Ok(Moved { bytes, drained: false })
+        Ok(self.left.take(buf))
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<Moved> {
@@ -458,7 +447,7 @@ impl Transport for TlsStream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         if !self.has_said_goodbye {
             self.has_said_goodbye = true;
-            if !self.is_broken && !self.engine.is_handshaking() {
+            if !self.engine.is_over() && !self.engine.is_handshaking() {
                 let scratch = Rc::clone(&self.scratch);
                 let records = &mut scratch.0.borrow_mut().records;
                 records.clear();
@@ -499,7 +488,7 @@ impl Transport for TlsStream {
 
     fn stop_reading(&mut self) {
         self.is_deaf = true;
-        (self.left, self.already) = (Rest::default(), Vec::new());
+        (self.left, self.already) = (Rest::default(), Rest::default());
         self.forget_unfinished();
     }
 

@@ -91,7 +91,6 @@ pub(crate) trait Transport {
         None
     }
     /// Bytes that have come for what stands on another stream, whatever they bring the program.
-    #[cfg(feature = "tls")]
     fn heard(&self) -> u64 {
         0
     }
@@ -322,7 +321,6 @@ impl Stream {
         }
     }
 
-    #[cfg(feature = "tls")]
     pub(crate) fn heard(&self) -> u64 {
         match self {
             Self::Dyn(other) => other.heard(),

@@ -122,7 +122,6 @@ pub(crate) struct Extra {
     /// Bytes that its protocol has sent it since then.
     pub(crate) unheard: usize,
     /// Of who owes that it is connected: it was, and is secured now.
-    #[cfg(feature = "tls")]
     pub(crate) owes_secured: bool,
     /// Until it is connected. By name ⇒ `stream` is none, and phase ≠ Ended
     pub(crate) connecting: Seldom<Connecting>,
@@ -163,7 +162,6 @@ impl Default for Extra {
             lost_output: None,
             hand_over: None,
             unheard: 0,
-            #[cfg(feature = "tls")]
             owes_secured: false,
             connecting: Seldom::none(),
             heard: Time::NEVER,
@@ -185,13 +183,6 @@ impl Extra {
             && self.ties.as_ref().is_none_or(|ties| ties.mate.is_none())
     }
 
-    fn owes_secured(&self) -> bool {
-        #[cfg(feature = "tls")]
-        return self.owes_secured;
-        #[cfg(not(feature = "tls"))]
-        false
-    }
-
     /// Nothing in it is needed any more.
     pub(crate) fn is_idle(&self) -> bool {
         self.clocks.is_idle()
@@ -206,7 +197,7 @@ impl Extra {
             && self.timers == NO_TIMER
             && self.write_error.is_none()
             && !self.has_lost_writer
-            && !self.owes_secured()
+            && !self.owes_secured
             && self.hand_over.is_none()
             && self.connecting.is_none()
             && self.ties.is_none()
@@ -458,14 +449,11 @@ impl Conn {
         self.set_if(FAILED, self.is(LOST));
         if let Some(extra) = &mut self.extra {
             extra.marks = extra.bounds.as_ref().and_then(|bounds| bounds.marks);
-            (extra.holds, extra.is_saving, extra.unheard) = (Holds::default(), false, 0);
+            (extra.holds, extra.is_saving, extra.unheard, extra.owes_secured) = (Holds::default(), false, 0, false);
         }
         self.put(OWES_CONNECTED, self.is(ESTABLISHED) && !self.is(SHAKING));
         #[cfg(feature = "tls")]
-        {
-            self.takes_owed_secured();
-            self.shakes_for_successor();
-        }
+        self.shakes_for_successor();
         self.put(EOF_TOLD, self.ways() == Ways::Out); // nothing is to be told of what is only written to
         self.put(MAY_HAVE_FRAME, self.held.is_some());
         if let Some(held) = &mut self.held {

@@ -202,11 +202,15 @@ impl Conn {
             return Filled::Lost(error);
         }
         self.clear(READABLE | READ_UNTIL_BLOCKED);
-        let token = self.key.token();
-        match self.stream.as_mut().map_or(Ok(()), |stream| cx.world.register_again(stream, token)) {
+        match self.register_again(cx) {
             Ok(()) => Filled::Drained,
             Err(error) => Filled::Lost(error),
         }
+    }
+
+    pub(super) fn register_again(&mut self, cx: &mut Cx) -> io::Result<()> {
+        let token = self.key.token();
+        self.stream.as_mut().map_or(Ok(()), |stream| cx.world.register_again(stream, token))
     }
 
     /// The next frame or piece of what it has received.

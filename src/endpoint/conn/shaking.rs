@@ -246,7 +246,7 @@ impl Conn {
             return Shaken::Failed(self.shaking_took_too_long()); // nobody waits for it any more: no work for nothing
         }
         self.clear(READABLE | WRITABLE | FAILED | READ_UNTIL_BLOCKED);
-        let (Some(stream), token) = (&mut self.stream, self.key.token()) else { return Shaken::Waits };
+        let Some(stream) = &mut self.stream else { return Shaken::Waits };
         match stream.connected() {
             Ok(true) => {
                 let is_resumed = stream.tls().is_some_and(|tls| tls.is_resumed());
@@ -260,7 +260,7 @@ impl Conn {
             Ok(false) => return Shaken::Waits,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.set(READABLE),
             // poll(2) had let go of it.
-            Err(error) if is_not_registered(&error) => match cx.world.register_again(stream, token) {
+            Err(error) if is_not_registered(&error) => match self.register_again(cx) {
                 Ok(()) => {}
                 Err(error) => return Shaken::Failed(TlsError::lost_amid_handshake(&error)),
             },
