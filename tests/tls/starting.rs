@@ -66,13 +66,33 @@ fn reads_in_clear(reactor: &mut Reactor<Journal>, journal: &mut Journal, socket:
     assert_eq!(String::from_utf8_lossy(&got), text);
 }
 
+/// A guest that has asked for it, and was told to go ahead.
+#[track_caller]
+fn starts(on: On) -> (Reactor<Journal>, Journal, Key, TcpStream) {
+    let (mut reactor, mut journal) = start();
+    let (key, mut socket) = guest(&mut reactor, &mut journal, on);
+    say(&socket, "STARTTLS\r\n");
+    reads_in_clear(&mut reactor, &mut journal, &mut socket, "go ahead\r\n");
+    (reactor, journal, key, socket)
+}
+
+/// It begins by what it receives, and has said all in TLS when its side ends.
+#[track_caller]
+fn ends_its_side_in_tls(on: On) -> (Reactor<Journal>, Journal, Key, Peer) {
+    let (mut reactor, mut journal) = start();
+    let (key, socket) = guest(&mut reactor, &mut journal, on);
+    say(&socket, "begin");
+    until(&mut reactor, &mut journal, |journal| !journal.received().is_empty());
+    let mut peer = Peer::new(Talker::client(sides().1), socket);
+    assert_eq!(peer.ends(&mut reactor, &mut journal), End::Fin);
+    assert_eq!((peer.talker.plain.as_slice(), peer.talker.is_told_end), (&b"behind it"[..], true));
+    (reactor, journal, key, peer)
+}
+
 #[test]
 fn in_place_the_same_protocol_goes_on() {
     for client in both_versions() {
-        let (mut reactor, mut journal) = start();
-        let (key, mut socket) = guest(&mut reactor, &mut journal, in_place);
-        say(&socket, "STARTTLS\r\n");
-        reads_in_clear(&mut reactor, &mut journal, &mut socket, "go ahead\r\n");
+        let (mut reactor, mut journal, key, socket) = starts(in_place);
         let mut peer = Peer::new(Talker::client(client), socket);
         peer.talker.says("in its lines\r\n");
         peer.hears(&mut reactor, &mut journal, "in its lines\r\n");
@@ -88,10 +108,7 @@ fn in_place_the_same_protocol_goes_on() {
 #[test]
 fn a_successor_is_told_that_it_is_connected_after_the_handshake() {
     for client in both_versions() {
-        let (mut reactor, mut journal) = start();
-        let (key, mut socket) = guest(&mut reactor, &mut journal, with_successor);
-        say(&socket, "STARTTLS\r\n");
-        reads_in_clear(&mut reactor, &mut journal, &mut socket, "go ahead\r\n");
+        let (mut reactor, mut journal, key, socket) = starts(with_successor);
         settle(&mut reactor, &mut journal);
         assert_eq!(journal.of(key), [Call::Connected, frame("STARTTLS")]);
         let mut peer = Peer::new(Talker::client(client), socket);
@@ -154,10 +171,7 @@ fn a_whole_or_half_line_behind_starttls_is_refused() {
 /// What comes in a segment of its own, and in clear, is no TLS, whether the handshake has begun or not.
 #[test]
 fn what_comes_in_clear_later_is_refused_too() {
-    let (mut reactor, mut journal) = start();
-    let (key, mut socket) = guest(&mut reactor, &mut journal, in_place);
-    say(&socket, "STARTTLS\r\n");
-    reads_in_clear(&mut reactor, &mut journal, &mut socket, "go ahead\r\n");
+    let (mut reactor, mut journal, key, socket) = starts(in_place);
     say(&socket, "RESET\r\n");
     ends_with(&mut reactor, &mut journal, key, "could not agree on TLS: the peer does not speak TLS: it began with `RESET`");
     assert_eq!(journal.frames(), ["STARTTLS"]);
@@ -269,10 +283,7 @@ fn timers_and_tells_stay_with_a_protocol_that_goes_on() {
         }
         in_place(ctx, journal, call)
     }
-    let (mut reactor, mut journal) = start();
-    let (key, mut socket) = guest(&mut reactor, &mut journal, on as On);
-    say(&socket, "STARTTLS\r\n");
-    reads_in_clear(&mut reactor, &mut journal, &mut socket, "go ahead\r\n");
+    let (mut reactor, mut journal, key, socket) = starts(on);
     assert!(tell(&mut reactor.net(), key, "a tell"));
     until(&mut reactor, &mut journal, |journal| journal.has(&frame("a tell")) && journal.has(&frame("a timer")));
     assert_eq!(count(&journal, key, &Call::Secured), 0, "the peer has said nothing yet");
@@ -403,13 +414,7 @@ fn half_closed_behind_start_tls_it_ends_its_side_in_tls() {
         }
         Ok(())
     }
-    let (mut reactor, mut journal) = start();
-    let (key, socket) = guest(&mut reactor, &mut journal, on);
-    say(&socket, "begin");
-    until(&mut reactor, &mut journal, |journal| !journal.received().is_empty());
-    let mut peer = Peer::new(Talker::client(sides().1), socket);
-    assert_eq!(peer.ends(&mut reactor, &mut journal), End::Fin);
-    assert_eq!((peer.talker.plain.as_slice(), peer.talker.is_told_end), (&b"behind it"[..], true));
+    let (mut reactor, mut journal, key, mut peer) = ends_its_side_in_tls(on);
     peer.talker.says("it still reads");
     peer.until(&mut reactor, &mut journal, |_, journal| journal.received() == b"beginit still reads");
     peer.says_goodbye();
@@ -427,13 +432,7 @@ fn closed_behind_start_tls_what_was_sent_leaves_in_tls() {
         }
         Ok(())
     }
-    let (mut reactor, mut journal) = start();
-    let (key, socket) = guest(&mut reactor, &mut journal, on);
-    say(&socket, "begin");
-    until(&mut reactor, &mut journal, |journal| !journal.received().is_empty());
-    let mut peer = Peer::new(Talker::client(sides().1), socket);
-    assert_eq!(peer.ends(&mut reactor, &mut journal), End::Fin);
-    assert_eq!((peer.talker.plain.as_slice(), peer.talker.is_told_end), (&b"behind it"[..], true));
+    let (mut reactor, mut journal, key, _peer) = ends_its_side_in_tls(on);
     ends_with(&mut reactor, &mut journal, key, FINISHED);
 }
 
@@ -604,10 +603,7 @@ fn detach_is_refused_once_tls_has_begun() {
 /// A failed handshake in mid-stream ends who was told that it is connected before.
 #[test]
 fn who_cannot_agree_in_mid_stream_ends() {
-    let (mut reactor, mut journal) = start();
-    let (key, mut socket) = guest(&mut reactor, &mut journal, with_successor);
-    say(&socket, "STARTTLS\r\n");
-    reads_in_clear(&mut reactor, &mut journal, &mut socket, "go ahead\r\n");
+    let (mut reactor, mut journal, key, socket) = starts(with_successor);
     let mut peer = Peer::new(Talker::client_for(sides().1, "else.example"), socket);
     peer.until(&mut reactor, &mut journal, |_, journal| is_closed(journal, key));
     let why = closing_of(&journal, key).expect("it is closed");
@@ -635,10 +631,7 @@ fn a_pair_of_descriptors_whose_writer_breaks_before_it_begins_ends() {
 
 #[test]
 fn its_own_address_is_known_meanwhile() {
-    let (mut reactor, mut journal) = start();
-    let (key, mut socket) = guest(&mut reactor, &mut journal, in_place as On);
-    say(&socket, "STARTTLS\r\n");
-    reads_in_clear(&mut reactor, &mut journal, &mut socket, "go ahead\r\n");
+    let (mut reactor, _, key, socket) = starts(in_place);
     let at = socket.peer_addr().expect("it is connected");
     assert_eq!(reactor.net().local(key).and_then(|local| local.ip()), Some(at));
 }

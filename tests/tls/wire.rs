@@ -29,10 +29,7 @@ fn what_came_with_the_last_flight_is_delivered() {
         until(&mut reactor, &mut journal, |_| {
             peer.injects(&held);
             held.clear();
-            let mut bytes = vec![0; 64 << 10];
-            if let Ok(n) = std::io::Read::read(&mut peer.socket, &mut bytes) {
-                peer.talker.hears(&bytes[..n]);
-            }
+            peer.pull();
             held = peer.talker.speech();
             peer.talker.is_agreed() || is_last_of_twelve(&peer, &held)
         });
@@ -84,10 +81,7 @@ fn a_bad_record_behind_the_last_flight_is_no_failed_handshake() {
     let hello = peer.talker.speech();
     peer.injects(&hello);
     until(&mut reactor, &mut journal, |_| {
-        let mut bytes = vec![0; 64 << 10];
-        if let Ok(n) = std::io::Read::read(&mut peer.socket, &mut bytes) {
-            peer.talker.hears(&bytes[..n]);
-        }
+        peer.pull();
         peer.talker.is_agreed()
     });
     peer.talker.says("good");
