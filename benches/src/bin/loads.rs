@@ -3,10 +3,13 @@
 //! callgrind is told to look into. The clients' system calls are counted here, to be taken off.
 
 use mainspring::{Listen, Protocol, Reactor};
+use mainspring_benches::{
+    by_name::{self, Done},
+    load::Failure,
+};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use server::{Echo, Lines, Member, Room};
 use std::{
-    error::Error,
     fs::File,
     io::{self, Read, Write},
     net::{TcpStream, UdpSocket},
@@ -24,36 +27,8 @@ NAME    echo-1, echo-64, timed-64, line-16x16, line-16x256, broadcast-1000,
         timer-cancel, timer-fire, post-1000, udp-1, udp-64, unix-1
 TIMES   how long it runs, 1 if not given";
 
-type Failure = Box<dyn Error + Send + Sync>;
-
-/// How often it was done, and how many system calls were the clients'.
-#[derive(Default)]
-struct Done {
-    requests: usize,
-    own_calls: usize,
-}
-
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (name, times) = match &arguments[..] {
-        [name] => (name, Ok(1)),
-        [name, times] => (name, times.parse()),
-        _ => (&String::new(), Ok(0)),
-    };
-    let Ok(times @ 1..=1_000) = times else {
-        eprintln!("{HELP}");
-        return ExitCode::from(2);
-    };
-    match run(name, times) {
-        Ok(done) => {
-            println!("{} {}", done.requests, done.own_calls);
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            eprintln!("error: {name}: {why}");
-            ExitCode::FAILURE
-        }
-    }
+    by_name::main(HELP, run)
 }
 
 fn run(name: &str, times: usize) -> Result<Done, Failure> {
@@ -70,7 +45,7 @@ fn run(name: &str, times: usize) -> Result<Done, Failure> {
         "udp-1" => datagrams(1, 1_000 * times),
         "udp-64" => datagrams(64, 20 * times),
         "unix-1" => adopted(1_000 * times),
-        _ => Err("there is no such load; without arguments they are named".into()),
+        _ => by_name::unknown(),
     }
 }
 

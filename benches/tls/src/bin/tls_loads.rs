@@ -2,10 +2,13 @@
 //! without the feature. The clients' cryptography is not counted, and their system calls are taken off.
 
 use mainspring::{Listen, Reactor};
+use mainspring_benches::{
+    by_name::{self, Done},
+    load::Failure,
+};
 use rustls::ClientConnection;
 use server::Echo;
 use std::{
-    error::Error,
     fs::File,
     io::{self, Read, Write},
     net::TcpStream,
@@ -23,34 +26,12 @@ usage: tls_loads NAME [TIMES]
 NAME    tls-1, tls-64
 TIMES   how long it runs, 1 if not given";
 
-type Failure = Box<dyn Error + Send + Sync>;
-
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (name, times) = match &arguments[..] {
-        [name] => (name, Ok(1)),
-        [name, times] => (name, times.parse()),
-        _ => (&String::new(), Ok(0)),
-    };
-    let Ok(times @ 1..=1_000) = times else {
-        eprintln!("{HELP}");
-        return ExitCode::from(2);
-    };
-    let done = match name.as_str() {
+    by_name::main(HELP, |name, times| match name {
         "tls-1" => echo(1, 1_000 * times),
         "tls-64" => echo(64, 20 * times),
-        _ => Err("there is no such load; without arguments they are named".into()),
-    };
-    match done {
-        Ok((requests, own_calls)) => {
-            println!("{requests} {own_calls}");
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            eprintln!("error: {name}: {why}");
-            ExitCode::FAILURE
-        }
-    }
+        _ => by_name::unknown(),
+    })
 }
 
 /// One turn.
@@ -59,8 +40,8 @@ fn counted(reactor: &mut Reactor) -> io::Result<bool> {
     reactor.turn(&mut (), None)
 }
 
-/// 64 bytes there and back; how often, and how many system calls were the clients'.
-fn echo(connections: usize, rounds: usize) -> Result<(usize, usize), Failure> {
+/// 64 bytes there and back.
+fn echo(connections: usize, rounds: usize) -> Result<Done, Failure> {
     let mut reactor = Reactor::new()?;
     let options = Listen::new().tls(side::server()?);
     let listener = reactor.net().listen_with("127.0.0.1:0", options, |_, _, _| Ok(Echo))?;
@@ -80,7 +61,7 @@ fn echo(connections: usize, rounds: usize) -> Result<(usize, usize), Failure> {
             client.hears(&request)?;
         }
     }
-    Ok((rounds * connections, clients.iter().map(|client| client.calls).sum()))
+    Ok(Done { requests: rounds * connections, own_calls: clients.iter().map(|client| client.calls).sum() })
 }
 
 /// The far end of a connection. As a file, so that its calls are read(2) and writev(2).
