@@ -382,4 +382,12 @@ mutation 'TLS: handshakes have no budget' src/cx.rs \
     'let may = steps < self.config.turn_handshakes;' 'let may = steps <= usize::MAX - self.config.turn_handshakes;'
 mutation 'TLS: handshakes go before all others' src/hub/shaking.rs \
     '&& !cx.shakes_now;' '&& !cx.shakes_now && cx.is_shut;'
+mutation 'Windows: the kernel is given all that waits' src/endpoint/conn/writing.rs \
+    'most.min(stream.send_max())' 'most'
+mutation 'Windows: a reset that is no error is no failure' src/world/readiness.rs \
+    'self.error || is_winsock && self.write_closed' 'self.error'
+mutation 'Windows: a reset that only a read shows is not looked for' src/world/transport.rs \
+    'error.or_else(|| self.hidden_reset())' 'error'
+mutation 'Windows: who is reset while it connects is connected' src/world/transport.rs \
+    'match self.hidden_reset() {' 'match None {'
 exit $survived

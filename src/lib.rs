@@ -60,6 +60,7 @@
 //! | encrypt it? | feature `tls`: `Listen::tls`, `Connect::tls`, and `start_tls` for STARTTLS; [TLS](manual::tls) |
 //! | see what it does? | the [`log`] crate, target `mainspring`: [logging](manual::logging); [`Net::stats`] |
 //! | test what I wrote? | [testing](manual::testing) |
+//! | run it on Windows? | [platforms](manual::platforms) says what works there, and what differs |
 //!
 //! # Where to go on
 //!

@@ -22,6 +22,7 @@
 //! | [work elsewhere](blocking_work) | disks and databases on other threads, results on the loop; files in and out; lanes |
 //! | [testing] | your protocol as a dialogue, among scripted peers, in a thousand storms; a failure again, by its seed |
 //! | [logging] | records and their levels |
+//! | [platforms] | what works on which system, and what Windows does otherwise |
 //! | [from asyncore](from_asyncore) | what each name has become, or why it has not, and what behaves differently |
 //!
 //! Beside the sources, in docs/, are three more: reliability, what was tried, and the figures; benchmarks, what it costs; and
@@ -54,6 +55,7 @@ macro_rules! links {
 [work elsewhere]: crate::manual::blocking_work
 [testing]: crate::manual::testing
 [logging]: crate::manual::logging
+[platforms]: crate::manual::platforms
 [from asyncore]: crate::manual::from_asyncore
 [`Reactor`]: crate::Reactor
 [`Net`]: crate::Net
@@ -222,6 +224,9 @@ pub mod testing {}
 #[doc = links!()]
 #[doc = include_str!("../docs/logging.md")]
 pub mod logging {}
+#[doc = links!()]
+#[doc = include_str!("../docs/platforms.md")]
+pub mod platforms {}
 #[doc = links!()]
 #[doc = include_str!("../docs/from-asyncore.md")]
 pub mod from_asyncore {}

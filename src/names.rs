@@ -162,12 +162,7 @@ pub(crate) fn ask_the_system(question: &Question) -> io::Result<Resolved> {
 fn addresses(host: &str) -> io::Result<Vec<SocketAddr>> {
     match (host, 0).to_socket_addrs() {
         Ok(found) => Ok(found.collect()),
-        Err(error) if error.raw_os_error().is_some() => Err(error),
-        Err(error) => {
-            let text = error.to_string();
-            let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-            Err(NameError::Other.error(format!("`{host}`: {text}")))
-        }
+        Err(error) => Err(said(NameError::Other, host, error)),
     }
 }
 
@@ -203,8 +198,14 @@ fn typed(error: dns_lookup::LookupError, asked: &str) -> io::Error {
         Kind::Fail => NameError::Failed,
         _ => NameError::Other,
     };
-    let error = io::Error::from(error);
-    if error.raw_os_error().is_some() {
+    #[cfg(windows)]
+    let error = io::Error::from_raw_os_error(error.error_num());
+    said(why, asked, error.into())
+}
+
+/// What the resolver says. An error with a number is of the system, and left as it is; but on Windows all have one.
+fn said(why: NameError, asked: &str, error: io::Error) -> io::Error {
+    if error.raw_os_error().is_some() && !cfg!(windows) {
         return error;
     }
     let text = error.to_string();

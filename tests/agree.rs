@@ -6,17 +6,46 @@
 #[cfg(target_os = "linux")]
 #[path = "agree/datagrams.rs"]
 mod datagrams;
+#[allow(dead_code)] // it also knows of descriptors
+#[path = "common/skips.rs"]
+mod skips;
 #[path = "torture.rs"]
 mod torture;
 
-use mainspring::{Key, Outcome, testing::Weather};
+use mainspring::{
+    Key, Outcome,
+    testing::{Kernel, Weather},
+};
 use std::time::Duration;
 use torture::{CLIENT, Call, Door, Journals, Kind, Me, Player, SERVER, Scenario, Stage, difference, player};
 
 /// The weathers in which a simulation must say what the loopback says: nothing is lost, but some is late and in pieces.
 fn weathers() -> [Weather; 3] {
-    let slow = Weather::fair().latency(Duration::from_millis(2), Duration::from_millis(5)).short(300, 300).window(32 << 10);
-    [Weather::fair(), Weather::fair().latency(Duration::from_millis(1), Duration::ZERO), slow]
+    weathers_over(if cfg!(windows) { Kernel::Windows } else { Kernel::Linux })
+}
+
+fn weathers_over(kernel: Kernel) -> [Weather; 3] {
+    let fair = Weather::fair().kernel(kernel);
+    let slow = fair.clone().latency(Duration::from_millis(2), Duration::from_millis(5)).short(300, 300).window(32 << 10);
+    [fair.clone(), fair.latency(Duration::from_millis(1), Duration::ZERO), slow]
+}
+
+/// What the system that is at hand does otherwise.
+const LEFT_OUT: &[(&str, &str)] = if cfg!(windows) {
+    &[
+        ("a_reset_before_anybody_accepts", "Wine: has no address of who is gone"),
+        ("a_reset_right_behind_the_end", "Winsock: what comes before a reset is read by who looks in time"),
+        ("words_end_and_reset_while_the_reader_is_busy", "Winsock: what comes before a reset is read by who looks in time"),
+        ("datagrams_to_nobody", "Wine: tells no datagram socket that nobody has a port"),
+        ("time_outs_of_idle_slow_and_stalled_peers", "Wine: a socket whose last send is not through outlives its reset"),
+    ]
+} else {
+    &[]
+};
+
+fn is_left_out(scenario: Scenario) -> bool {
+    let found = LEFT_OUT.iter().find(|(name, _)| *name == scenario.name);
+    found.inspect(|(_, why)| skips::skip(why)).is_some()
 }
 
 fn play(mut stage: Stage, scenario: Scenario) -> Journals {
@@ -25,6 +54,9 @@ fn play(mut stage: Stage, scenario: Scenario) -> Journals {
 }
 
 fn agree(scenario: Scenario) {
+    if is_left_out(scenario) {
+        return;
+    }
     let real = play(Stage::real(), scenario);
     for (seed, weather) in (1..).zip(weathers()) {
         let simulated = play(Stage::simulated(seed, weather.clone()), scenario);
@@ -50,7 +82,10 @@ macro_rules! test_each {
         $(
             #[test]
             fn $timed() {
-                crate::play(crate::Stage::real(), Scenario { name: stringify!($timed), kind: Kind::Timed, run: super::$timed });
+                let scenario = Scenario { name: stringify!($timed), kind: Kind::Timed, run: super::$timed };
+                if !crate::is_left_out(scenario) {
+                    crate::play(crate::Stage::real(), scenario);
+                }
             }
         )+
     };
@@ -232,6 +267,7 @@ fn last_words_and_a_reset_before_the_client_looks(stage: &mut Stage) {
 
 /// Whether the end is told before the reset depends on when the client looks; its bytes are not to be lost.
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn last_words_are_not_lost_when_an_end_and_a_reset_come_before_the_client_looks() {
     let stages = weathers().map(|weather| Stage::simulated(1, weather)).into_iter().chain([Stage::real()]);
     for mut stage in stages {

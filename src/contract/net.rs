@@ -86,8 +86,8 @@ impl<S> Net<'_, S> {
     /// [restarting](crate::manual::restarting).
     ///
     /// # Errors
-    /// `InvalidInput` for a socket that does not listen, or carries packets; for a lack of descriptors, and during a shutdown. On
-    /// an error the socket is closed.
+    /// `InvalidInput` for a socket that carries packets, or does not listen (as far as the system says it: Linux, Android and FreeBSD
+    /// do); for a lack of descriptors, and during a shutdown. On an error the socket is closed.
     pub fn listen_on<P: Protocol<S>>(
         &mut self,
         socket: impl Into<AdoptedListener>,

@@ -276,25 +276,22 @@ impl AcceptError {
         use std::io::ErrorKind;
         match error.kind() {
             ErrorKind::WouldBlock => return Self::Drained,
-            ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted | ErrorKind::PermissionDenied => {
-                return Self::Pass;
-            }
+            ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::Interrupted
+            | ErrorKind::PermissionDenied
+            | ErrorKind::NetworkDown
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::HostUnreachable => return Self::Pass,
+            // std has found no address of who is gone already (macOS, Wine).
+            ErrorKind::InvalidInput if error.raw_os_error().is_none() => return Self::Pass,
             _ => {}
         }
         if world::wants_descriptor(error) {
             return Self::WantsDescriptor;
         }
         #[cfg(unix)]
-        if let Some(
-            libc::EPROTO
-            | libc::ENOPROTOOPT
-            | libc::ENETDOWN
-            | libc::EHOSTDOWN
-            | libc::EHOSTUNREACH
-            | libc::ENETUNREACH
-            | libc::EOPNOTSUPP,
-        ) = error.raw_os_error()
-        {
+        if let Some(libc::EPROTO | libc::ENOPROTOOPT | libc::EHOSTDOWN | libc::EOPNOTSUPP) = error.raw_os_error() {
             return Self::Pass;
         }
         Self::BackOff

@@ -17,7 +17,7 @@ mod scene;
 mod sim;
 mod transcript;
 
-pub use crate::world::sim::{Errno, Fate, NameFate, Weather};
+pub use crate::world::sim::{Errno, Fate, Kernel, NameFate, Weather};
 pub use check::{check, every_cut, every_cut_with};
 pub use scene::{Actor, Peer, Scene};
 pub use sim::{Host, Losses, Sim};

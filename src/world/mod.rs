@@ -9,6 +9,7 @@ pub(crate) mod sim;
 mod signals;
 mod transport;
 mod registered;
+mod readiness;
 #[cfg(unix)]
 mod unix_stream;
 

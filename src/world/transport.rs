@@ -11,7 +11,7 @@ use socket2::SockRef;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use std::num::NonZeroUsize;
 use std::{
-    io::{self, IoSlice, Read},
+    io::{self, ErrorKind, IoSlice, Read},
     net::{Shutdown, SocketAddr},
     time::Duration,
 };
@@ -21,6 +21,13 @@ use std::{
 pub(super) const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
 #[cfg(not(unix))]
 const NO_SIGNAL: i32 = 0;
+
+/// So much of what waits is given at once to a kernel that would take whatever it is given as long as it has any room. Behind what
+/// it has taken nothing waits with us, so none of our marks, caps and time-outs would hold.
+pub(crate) const SEND_MAX: usize = 64 << 10;
+
+/// Winsock: such a kernel; and a reset is an error of what is asked of the socket next, and none of the socket (SO_ERROR).
+pub(super) const IS_WINSOCK: bool = cfg!(windows);
 
 /// So much the kernel is asked to send at once.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -50,12 +57,22 @@ pub(crate) struct Moved {
 pub(crate) trait Transport {
     /// 0 bytes: the peer has ended.
     fn recv(&mut self, buf: &mut [u8]) -> io::Result<Moved>;
+    /// Also of more than `send_max` it gives no more.
     fn send(&mut self, bytes: &[u8]) -> io::Result<Moved>;
+    /// Of no more than `send_max` in all.
     fn send_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<Moved>;
     /// Whether connecting is done.
     fn connected(&mut self) -> io::Result<bool>;
     /// What failed without being asked for.
     fn take_error(&mut self) -> Option<io::Error>;
+    /// What its next read would fail with, where a reset is no error of the socket.
+    fn hidden_reset(&mut self) -> Option<io::Error> {
+        None
+    }
+    /// So much is given to it at once.
+    fn send_max(&self) -> usize {
+        usize::MAX
+    }
     fn shutdown_write(&mut self) -> io::Result<()>;
     /// The drop that follows resets the connection.
     fn abort(&mut self);
@@ -126,7 +143,7 @@ impl Ways {
 
 /// What was given back when our side of it had ended, and was the only one.
 pub(super) fn nothing_left() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "nothing is left of it: it was only written to, and our side has ended")
+    io::Error::new(ErrorKind::InvalidInput, "nothing is left of it: it was only written to, and our side has ended")
 }
 
 /// What nearly every connection is comes without a box and without a table of functions.
@@ -157,12 +174,22 @@ impl Stream {
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<Moved> {
         match self {
             Self::Tcp(socket) => {
+                let bytes = if IS_WINSOCK { first(bytes, SEND_MAX) } else { bytes };
                 let moved = socket.try_io(|| SockRef::from(&*socket).send_with_flags(bytes, NO_SIGNAL))?;
                 Ok(Moved { bytes: moved, drained: EDGES_FOLLOW && moved < bytes.len() })
             }
             #[cfg(unix)]
             Self::Unix(socket) => Ok(Moved { bytes: socket.send(bytes)?, drained: false }),
             Self::Dyn(other) => other.send(bytes),
+        }
+    }
+
+    /// So much may be given to it at once in several slices; of one it takes no more by itself.
+    pub(crate) fn send_max(&self) -> usize {
+        match self {
+            Self::Dyn(other) => other.send_max(),
+            Self::Tcp(_) if IS_WINSOCK => SEND_MAX,
+            _ => usize::MAX,
         }
     }
 
@@ -182,6 +209,14 @@ impl Stream {
     /// mio's own check (`TcpStream::connect`): an error that waits, then whether there is a peer; and whether that is somebody
     /// else.
     pub(crate) fn connected(&mut self) -> io::Result<bool> {
+        let is_connected = self.has_connected()?;
+        match self.hidden_reset() {
+            Some(error) => Err(error),
+            None => Ok(is_connected),
+        }
+    }
+
+    fn has_connected(&mut self) -> io::Result<bool> {
         let has_peer = match self {
             Self::Tcp(socket) => match socket.take_error()? {
                 Some(error) => return Err(error),
@@ -202,11 +237,23 @@ impl Stream {
     }
 
     pub(crate) fn take_error(&mut self) -> Option<io::Error> {
-        match self {
+        let error = match self {
             Self::Tcp(socket) => socket.take_error().unwrap_or_else(Some),
             #[cfg(unix)]
             Self::Unix(unix) => unix.socket.take_error().unwrap_or_else(Some),
             Self::Dyn(other) => other.take_error(),
+        };
+        error.or_else(|| self.hidden_reset())
+    }
+
+    fn hidden_reset(&mut self) -> Option<io::Error> {
+        match self {
+            Self::Tcp(socket) if IS_WINSOCK => {
+                let is_none = |error: &io::Error| error.kind() == ErrorKind::WouldBlock || is_still_connecting(error);
+                socket.peek(&mut [0]).err().filter(|error| !is_none(error))
+            }
+            Self::Dyn(other) => other.hidden_reset(),
+            _ => None,
         }
     }
 
@@ -336,6 +383,10 @@ impl Stream {
     }
 }
 
+pub(super) fn first(bytes: &[u8], most: usize) -> &[u8] {
+    &bytes[..bytes.len().min(most)]
+}
+
 /// What sendfile(2) says of the file, its kind or its disk. A read says it again, or goes on; if it was of the socket after all, the next
 /// write says so.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -365,7 +416,7 @@ pub(crate) fn broken_pipe() -> io::Error {
     #[cfg(unix)]
     return io::Error::from_raw_os_error(libc::EPIPE);
     #[cfg(not(unix))]
-    return io::ErrorKind::BrokenPipe.into();
+    return ErrorKind::BrokenPipe.into();
 }
 
 /// Nobody listens there, and the system chose that very port to come from: TCP has connected the socket to itself (RFC 9293,
@@ -378,7 +429,7 @@ fn refuse_oneself(socket: &TcpStream, peer: SocketAddr) -> io::Result<()> {
     #[cfg(unix)]
     return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
     #[cfg(not(unix))]
-    return Err(io::ErrorKind::ConnectionRefused.into());
+    return Err(ErrorKind::ConnectionRefused.into());
 }
 
 fn is_still_connecting(error: &io::Error) -> bool {
@@ -386,7 +437,7 @@ fn is_still_connecting(error: &io::Error) -> bool {
     if error.raw_os_error() == Some(libc::EINPROGRESS) {
         return true;
     }
-    error.kind() == io::ErrorKind::NotConnected
+    error.kind() == ErrorKind::NotConnected
 }
 
 impl std::fmt::Debug for Stream {

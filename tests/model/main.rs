@@ -13,7 +13,7 @@
 //!
 //! `MODEL_SEEDS=n` runs n seeds (from `MODEL_FIRST` on), `MODEL_SEED=n` one, with everything that happened. With `MODEL_BEFORE`
 //! set they are the programs that the seeds below 15,490,000 were when they were run: without lanes, saves, pairs, datagrams and
-//! what is adopted.
+//! what is adopted. With `MODEL_KERNEL=windows` all hosts have sockets as Windows has them.
 #![cfg(feature = "sim")]
 
 mod run;

@@ -341,12 +341,13 @@ pub(super) fn shut_down(sim: &mut Sim, host: Host<Site>, id: usize, shared: &Sha
 
 /// The weather clears, nobody does anything more, everybody reads: what is owed must come.
 pub(super) fn make_peace(sim: &mut Sim, hosts: &[Host<Site>], shared: &Shared) {
-    {
+    let kernel = {
         let mut model = shared.borrow_mut();
         model.quiet.set(true);
         model.story.note(|| "peace".to_owned());
-    }
-    sim.set_weather(Weather::fair());
+        model.kernel
+    };
+    sim.set_weather(Weather::fair().kernel(kernel));
     for (at, &host) in hosts.iter().enumerate() {
         sim.fail_operation(host, u64::MAX, Errno::Again, false).set_sockets_max(host, usize::MAX);
         for &other in &hosts[at + 1..] {

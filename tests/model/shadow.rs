@@ -13,7 +13,7 @@ use super::{
 use mainspring::{
     Config, Context, Endian, Fault, Hold, Key, Limit, Net, OffloadError, Outcome, Produced, Producer, Protocol, Reason, Timer,
     Width,
-    testing::{Losses, Weather},
+    testing::{Kernel, Losses, Weather},
 };
 use std::{
     cell::Cell,
@@ -497,6 +497,7 @@ pub(super) struct Model {
     /// The largest message.
     pub(super) message_max: usize,
     pub(super) window: usize,
+    pub(super) kernel: Kernel,
     pub(super) quiet: Rc<Cell<bool>>,
     pub(super) alive: Rc<Cell<usize>>,
     pub(super) places: Vec<Place>,
@@ -705,6 +706,11 @@ impl Model {
             slow_rate: bytes_left as u64 / 50,
             message_max,
             window,
+            kernel: if std::env::var_os("MODEL_KERNEL").is_some_and(|name| name == "windows") {
+                Kernel::Windows
+            } else {
+                Kernel::Linux
+            },
             quiet: Rc::default(),
             alive: Rc::default(),
             places: Vec::new(),
@@ -805,7 +811,7 @@ impl Model {
                     .lookups(dice.pick(&[0, 0, 200]))
             }
         };
-        let weather = weather.window(window);
+        let weather = weather.window(window).kernel(self.kernel);
         let weather = self.datagrams_in(weather);
         if self.big_left > 0 && self.elsewhere.one_in(2) {
             return weather.work(SECOND);

@@ -13,9 +13,7 @@ mod bounds;
 mod children;
 mod closing;
 mod connecting;
-#[cfg(unix)]
 mod dispatchers;
-#[cfg(unix)]
 mod datagrams;
 mod draining;
 #[cfg(feature = "sim")]
@@ -24,15 +22,15 @@ mod errnos;
 mod exceeded;
 #[cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))]
 mod embedding;
-#[cfg(unix)]
 mod files;
 mod framing;
 mod isolation;
+#[cfg(feature = "sim")]
+mod kernels;
 mod keys;
 mod lanes;
 mod lingering;
 mod listening;
-#[cfg(unix)]
 mod listening_on;
 mod logging;
 mod looking;
@@ -53,14 +51,12 @@ mod remotes;
 mod requests;
 mod resets;
 mod running;
-#[cfg(unix)]
 mod stats;
 mod tells;
 #[cfg(feature = "sim")]
 mod throttles;
 mod time_outs;
 mod timers;
-#[cfg(unix)]
 mod turn;
 #[cfg(feature = "sim")]
 mod upgrades;

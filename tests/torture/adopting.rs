@@ -4,7 +4,7 @@ use super::{BULK, Book, CLIENT, Me, Page, Player, SERVER, Stage, World, pattern,
 use mainspring::{Adopted, Key, Net};
 
 impl Stage {
-    /// Two ends of one stream within a host; on the real one a pair of Unix sockets.
+    /// Two ends of one stream within a host; on the real one a pair of sockets.
     fn pair(&mut self, host: usize) -> (Adopted, Adopted) {
         match &mut self.world {
             World::Simulated { sim, hosts } => sim.pair(hosts[host]),
@@ -14,7 +14,11 @@ impl Stage {
                 (one.into(), other.into())
             }
             #[cfg(not(unix))]
-            World::Real { .. } => panic!("there are no pairs here"),
+            World::Real { .. } => {
+                let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+                let one = std::net::TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
+                (one.into(), listener.accept().expect("it has come").0.into())
+            }
         }
     }
 }

@@ -510,7 +510,7 @@ fn send_pieces(stream: &mut Stream, output: &mut Output, most: usize) -> Result<
         guard(|| output.pull()).map_err(Stuck::Panicked)?.map_err(Stuck::Producer)?;
     }
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    Ok(match output.slices(&mut slices, most) {
+    Ok(match output.slices(&mut slices, most.min(stream.send_max())) {
         0 => Ok(Moved { bytes: 0, drained: false }),
         1 => stream.send(&slices[0]),
         count => stream.send_vectored(&slices[..count]),

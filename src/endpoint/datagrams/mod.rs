@@ -298,7 +298,7 @@ impl DatagramSocket {
             io::ErrorKind::Interrupted => return Arrival::Nothing, // the next turn tries again
             io::ErrorKind::UnexpectedEof => _ = self.end(Reason::Eof, cx),
             _ => {
-                self.errors += 1;
+                self.errors += u32::from(!is_refusal(&error)); // Winsock has a refusal for each that was sent
                 if (self.errors as usize) < cx.config.turn_datagrams.max(ERRORS_MIN) {
                     return Arrival::NotReceived(self.peer.as_deref().cloned().unwrap_or(Address::Fd), error);
                 }

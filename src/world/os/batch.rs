@@ -2,8 +2,8 @@
 //! what is sent as one (GSO).
 
 use super::{
-    super::{Batch, Interface, MESSAGE, MESSAGES_MAX, Message, PacketTransport, SourceAddress},
-    packets::{IpPackets, mapped, unmapped},
+    super::{Batch, Interface, MESSAGE, MESSAGES_MAX, Message, PacketTransport, SourceAddress, transport::IS_WINSOCK},
+    packets::{IpPackets, mapped, unmapped, without_news},
 };
 use crate::address::Address;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
@@ -107,7 +107,9 @@ impl PacketTransport for BatchPackets {
         if let (Some(_), Some(news)) = (self.one_by_one.peer(), socket.take_error()?) {
             return Err(news);
         }
-        let received = socket.try_io(|| self.state.recv(socket.into(), &mut slices[..count], &mut metas[..count]));
+        let received = without_news(IS_WINSOCK, self.one_by_one.peer().is_some(), || {
+            socket.try_io(|| self.state.recv(socket.into(), &mut slices[..count], &mut metas[..count]))
+        });
         let count = received.or_else(|error| self.one_by_one.look_at(error))?;
         let of = |meta: &RecvMeta| Message {
             bytes: meta.len,

@@ -1,7 +1,10 @@
 //! Sockets that carry packets: UDP, Unix datagrams, and those that the program has opened itself.
 
 use super::{
-    super::{BindHow, Interface, Opened, PacketSocket, PacketTransport, packets::not_there, registered::Registered},
+    super::{
+        BindHow, Interface, Opened, PacketSocket, PacketTransport, packets::not_there, registered::Registered,
+        transport::IS_WINSOCK,
+    },
     unsupported,
 };
 #[cfg(unix)]
@@ -209,9 +212,29 @@ pub(super) fn unmapped(addr: SocketAddr) -> SocketAddr {
     }
 }
 
+/// So many news are passed over at once.
+const NEWS_MAX: usize = 64;
+
+/// Winsock has news of each datagram that was sent: that nobody has the port (WSAECONNRESET), that its time to live was over
+/// (WSAENETRESET). Elsewhere only who is connected hears of that, and of the former as a refusal; so it is made here.
+#[inline]
+pub(super) fn without_news<R>(is_winsock: bool, is_connected: bool, mut receive: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+    if !is_winsock {
+        return receive();
+    }
+    for _ in 0..NEWS_MAX {
+        match receive() {
+            Err(error) if is_connected && error.raw_os_error() == Some(10054) => return Err(io::Error::from_raw_os_error(10061)),
+            Err(error) if !is_connected && matches!(error.raw_os_error(), Some(10052 | 10054)) => {}
+            other => return other,
+        }
+    }
+    Err(io::ErrorKind::Interrupted.into())
+}
+
 impl PacketTransport for IpPackets {
     fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize> {
-        match self.socket.socket.recv_from(buf) {
+        match without_news(IS_WINSOCK, self.peer.is_some(), || self.socket.socket.recv_from(buf)) {
             Ok((bytes, addr)) => {
                 let addr = if self.is_v6 { unmapped(addr) } else { addr };
                 match from {
@@ -353,5 +376,29 @@ impl PacketTransport for UnixPackets {
 
     fn socket(&self) -> Option<SockRef<'_>> {
         Some(SockRef::from(&self.socket.socket))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a receive comes to when these come one after the other.
+    fn receive(is_connected: bool, codes: &[i32]) -> Result<usize, Option<i32>> {
+        let mut codes = codes.iter();
+        let received = without_news(true, is_connected, || match codes.next() {
+            Some(code) => Err(io::Error::from_raw_os_error(*code)),
+            None => Ok(7),
+        });
+        received.map_err(|error| error.raw_os_error())
+    }
+
+    #[test]
+    fn winsocks_news_are_a_refusal_for_who_is_connected_and_nothing_for_others() {
+        assert_eq!(receive(false, &[10054, 10052, 10054]), Ok(7));
+        assert_eq!(receive(false, &[10054, 10055]), Err(Some(10055)));
+        assert_eq!(receive(false, &[10054; NEWS_MAX]), Err(None), "in the next turn");
+        assert_eq!(receive(true, &[10054]), Err(Some(10061)));
+        assert_eq!(receive(true, &[10052]), Err(Some(10052)));
     }
 }

@@ -3,7 +3,7 @@
 
 #[cfg(unix)]
 use super::super::ARMS_BY_ITSELF;
-use super::super::{Source, Stands, Stream};
+use super::super::{Source, Stands, Stream, readiness::Ended, transport::IS_WINSOCK};
 use crate::flags::*;
 use mio::{Events, Interest, Poll, Registry, Token, event::Source as AnySource, net::TcpStream};
 use std::{io, time::Duration};
@@ -22,10 +22,9 @@ pub(super) fn ready(event: &mio::event::Event) -> Flags {
     ready.insert_if(READABLE, event.is_readable());
     ready.insert_if(WRITABLE, event.is_writable());
     if event.is_read_closed() || event.is_write_closed() || event.is_priority() || event.is_error() {
-        ready.insert_if(READABLE | READ_UNTIL_BLOCKED | PEER_ENDED, event.is_read_closed());
-        ready.insert_if(WRITABLE, event.is_write_closed());
+        let (read_closed, write_closed, error) = (event.is_read_closed(), event.is_write_closed(), event.is_error());
+        ready.insert(Ended { read_closed, write_closed, error }.flags(IS_WINSOCK));
         ready.insert_if(READ_UNTIL_BLOCKED | PRIORITY, event.is_priority());
-        ready.insert_if(READABLE | WRITABLE | FAILED, event.is_error());
     }
     ready
 }

@@ -82,27 +82,30 @@ impl Errno {
                 Self::NoDevice => libc::ENODEV,
             })
         }
-        #[cfg(not(unix))]
+        // Winsock's, which begin at 10000; it has no other for the whole system (ENFILE), and std knows none for EPIPE and EINTR.
+        #[cfg(windows)]
         {
-            io::Error::from(match self {
-                Self::Again => io::ErrorKind::WouldBlock,
-                Self::Interrupted => io::ErrorKind::Interrupted,
-                Self::ConnectionReset => io::ErrorKind::ConnectionReset,
-                Self::ConnectionRefused => io::ErrorKind::ConnectionRefused,
-                Self::ConnectionAborted => io::ErrorKind::ConnectionAborted,
-                Self::BrokenPipe => io::ErrorKind::BrokenPipe,
-                Self::NoBuffers | Self::TooManyFiles | Self::TooManyFilesInSystem => io::ErrorKind::Other,
-                Self::NoMemory => io::ErrorKind::OutOfMemory,
-                Self::TimedOut => io::ErrorKind::TimedOut,
-                Self::NotPermitted => io::ErrorKind::PermissionDenied,
-                Self::HostUnreachable => io::ErrorKind::HostUnreachable,
-                Self::NetworkUnreachable => io::ErrorKind::NetworkUnreachable,
-                Self::AddressInUse => io::ErrorKind::AddrInUse,
-                Self::AddressNotAvailable => io::ErrorKind::AddrNotAvailable,
-                Self::AccessDenied => io::ErrorKind::PermissionDenied,
-                Self::InvalidArgument => io::ErrorKind::InvalidInput,
-                Self::FamilyNotSupported | Self::ProtocolNotAvailable => io::ErrorKind::Unsupported,
-                Self::MessageTooLong | Self::NoDevice => io::ErrorKind::Other,
+            io::Error::from_raw_os_error(match self {
+                Self::Again => 10035,
+                Self::Interrupted => return io::ErrorKind::Interrupted.into(),
+                Self::ConnectionReset => 10054,
+                Self::ConnectionRefused => 10061,
+                Self::ConnectionAborted => 10053,
+                Self::BrokenPipe => return io::ErrorKind::BrokenPipe.into(),
+                Self::NoBuffers => 10055,
+                Self::NoMemory => 8,
+                Self::TimedOut => 10060,
+                Self::TooManyFiles | Self::TooManyFilesInSystem => 10024,
+                Self::NotPermitted | Self::AccessDenied => 10013,
+                Self::HostUnreachable => 10065,
+                Self::NetworkUnreachable => 10051,
+                Self::AddressInUse => 10048,
+                Self::AddressNotAvailable => 10049,
+                Self::InvalidArgument => 10022,
+                Self::MessageTooLong => 10040,
+                Self::FamilyNotSupported => 10047,
+                Self::ProtocolNotAvailable => 10042,
+                Self::NoDevice => 55,
             })
         }
     }

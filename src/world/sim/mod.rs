@@ -12,7 +12,9 @@ mod work;
 use super::Signals;
 use super::{
     BindHow, Event, Interface, ListenHow, Listener, Moved, Opened, PacketSocket, PacketTransport, Source, Stands, Stream, Which,
-    Workers, World, packets::not_there, transport::Transport,
+    Workers, World,
+    packets::not_there,
+    transport::{SEND_MAX, Transport, first},
 };
 use crate::{
     address::Address,
@@ -36,7 +38,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
-pub use weather::Weather;
+pub use weather::{Kernel, Weather};
 use work::Crew;
 
 pub(crate) type SharedNetwork = Rc<RefCell<Network>>;
@@ -348,7 +350,14 @@ impl Transport for SimStream {
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<Moved> {
-        self.send_vectored(&[IoSlice::new(bytes)])
+        self.send_vectored(&[IoSlice::new(first(bytes, self.send_max()))])
+    }
+
+    fn send_max(&self) -> usize {
+        match self.network.borrow().weather.kernel {
+            Kernel::Linux => usize::MAX,
+            Kernel::Windows => SEND_MAX,
+        }
     }
 
     fn send_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<Moved> {
@@ -361,6 +370,10 @@ impl Transport for SimStream {
 
     fn take_error(&mut self) -> Option<io::Error> {
         self.network.borrow_mut().take_error(self.end).map(Errno::to_error)
+    }
+
+    fn hidden_reset(&mut self) -> Option<io::Error> {
+        self.network.borrow().hidden_reset(self.end).map(Errno::to_error)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {

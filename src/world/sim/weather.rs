@@ -11,6 +11,7 @@ pub struct Weather {
     pub(crate) jitter: Duration,
     pub(crate) bandwidth: Option<u64>,
     pub(crate) window: usize,
+    pub(crate) kernel: Kernel,
     pub(crate) short_reads: u32,
     pub(crate) short_writes: u32,
     pub(crate) resets: u32,
@@ -24,6 +25,19 @@ pub struct Weather {
     pub(crate) datagrams: (u32, u32, u32),
 }
 
+/// Whose sockets the hosts have, where systems differ in what a program may notice: the chapter has
+/// [the differences](crate::manual::platforms#what-windows-does-otherwise).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    /// A send is taken as far as there is room, and what had come before a reset can still be read.
+    #[default]
+    Linux,
+    /// As long as there is any room a send is taken whole, however long it is. A reset takes what had come and was not read with it, and is
+    /// an error of every operation that follows.
+    Windows,
+}
+
 /// What a socket's buffers hold on Linux, roughly, before they grow.
 const WINDOW: usize = 128 << 10;
 
@@ -34,6 +48,7 @@ impl Default for Weather {
             jitter: Duration::ZERO,
             bandwidth: None,
             window: WINDOW,
+            kernel: Kernel::Linux,
             short_reads: 0,
             short_writes: 0,
             resets: 0,
@@ -62,6 +77,7 @@ impl Weather {
             jitter: Duration::from_millis(80),
             bandwidth: Some(1 << 20),
             window: 8 << 10,
+            kernel: Kernel::Linux,
             short_reads: 300,
             short_writes: 300,
             resets: 3,
@@ -95,6 +111,13 @@ impl Weather {
     #[must_use]
     pub fn window(mut self, bytes: usize) -> Self {
         self.window = bytes.max(1);
+        self
+    }
+
+    /// Whose sockets all hosts have.
+    #[must_use]
+    pub fn kernel(mut self, kernel: Kernel) -> Self {
+        self.kernel = kernel;
         self
     }
 

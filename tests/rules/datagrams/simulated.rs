@@ -409,3 +409,25 @@ fn as_many_errors_of_receiving_in_a_row_as_a_turn_has_datagrams_end_the_socket()
     assert_eq!(failures.len(), 127, "and the last is the reason");
     assert!(failures.iter().all(|told| matches!(told, Told::Failed(Address::Fd, ..))), "{:?}", failures[0]);
 }
+
+/// Of those there is one for each that was sent, at most.
+#[test]
+fn refusals_in_a_row_do_not_end_the_socket() {
+    const COUNT: u32 = 300;
+    let mut two = Two::new(1, late());
+    let heard = Cell::new(0);
+    let closes = recorder(move |scope, told| {
+        heard.set(heard.get() + u32::from(matches!(told, Told::Failed(..))));
+        if heard.get() == COUNT {
+            scope.close();
+        }
+        Ok(())
+    });
+    let key = two.sim.net(two.server).bind("10.0.0.1:7", closes).expect("a free port");
+    let sender = two.bind(two.client, "10.0.0.2:0", Bind::new());
+    let next = two.sim.operations(two.server);
+    two.sim.fail_operation(two.server, next, Errno::ConnectionRefused, true);
+    two.sends(sender, "10.0.0.1:7", 0..1);
+    two.sim.run_for(10 * SECOND);
+    assert_eq!(two.sim.state(two.server).of(key).last(), Some(&Told::Closed(Reason::Finish.to_string())));
+}

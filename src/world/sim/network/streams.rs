@@ -1,11 +1,17 @@
 //! Streams, as sockets see them: bytes, the end, resets, and the events that tell of them. How a stream comes to be stands
 //! in `opening`.
 
-use super::{super::errno::Errno, EndId, Network, agenda::Happening, chance::Chance, merge};
+use super::{
+    super::{errno::Errno, weather::Kernel},
+    End, EndId, Network,
+    agenda::Happening,
+    chance::Chance,
+    merge,
+};
 use crate::{
     address::Address,
     flags::*,
-    world::{Moved, Ways},
+    world::{Moved, Ways, readiness::Ended},
 };
 use std::{io::IoSlice, time::Duration};
 
@@ -16,6 +22,9 @@ impl Network {
         let available = self.ends[&id].inbox.len().min(buf.len());
         if available == 0 {
             let end = self.ends.get_mut(&id).expect("an open socket");
+            if let Some(errno) = end.hidden_reset() {
+                return Err(errno);
+            }
             if end.fin_arrived {
                 return Ok(Moved { bytes: 0, drained: true });
             }
@@ -50,7 +59,7 @@ impl Network {
         self.operate_or_nudge(id, "send", WRITABLE)?;
         self.nudge_by_chance(id);
         let end = self.ends.get_mut(&id).expect("an open socket");
-        if let Some(errno) = end.error.take() {
+        if let Some(errno) = end.hidden_reset().or_else(|| end.error.take()) {
             return Err(errno);
         }
         if end.fin_sent || end.is_broken {
@@ -61,7 +70,8 @@ impl Network {
         // A peer that is gone answers with a reset; until then the bytes leave.
         let free = self.ends.get(&peer).map_or(window, |peer| window.saturating_sub(peer.inbox.len() + peer.arriving));
         let offered = slices.iter().map(|slice| slice.len()).sum();
-        let possible = free.min(offered);
+        let takes_all = free > 0 && self.weather.kernel == Kernel::Windows;
+        let possible = if takes_all { offered } else { free.min(offered) };
         if possible == 0 && offered > 0 {
             self.ends.get_mut(&id).expect("an open socket").is_awaited = true;
             return Err(Errno::Again);
@@ -152,12 +162,17 @@ impl Network {
         if std::mem::replace(&mut end.is_broken, true) {
             return;
         }
-        // A reset behind the end is EPIPE, as on Linux.
-        let is_behind_the_end = (end.fin_arrived || end.ways == Ways::Out) && errno == Errno::ConnectionReset;
+        end.hides_reset = end.is_connected && end.ways == Ways::Both && self.weather.kernel == Kernel::Windows;
+        if end.hides_reset {
+            end.inbox.clear();
+        }
+        // A reset behind the end is EPIPE on Linux.
+        let is_behind_the_end = (end.fin_arrived && !end.hides_reset) || end.ways == Ways::Out;
+        let is_behind_the_end = is_behind_the_end && errno == Errno::ConnectionReset;
         end.error = Some(if is_behind_the_end { Errno::BrokenPipe } else { errno });
         end.is_connected = false;
         end.arriving = 0;
-        let told = if end.ways == Ways::Out { WRITABLE | FAILED } else { READABLE | WRITABLE | READ_UNTIL_BLOCKED | FAILED };
+        let told = if end.ways == Ways::Out { WRITABLE | FAILED } else { READABLE | WRITABLE | READ_UNTIL_BLOCKED };
         self.note_end(id, format_args!("hears {errno:?} from"));
         self.tell(id, told);
     }
@@ -171,7 +186,11 @@ impl Network {
     }
 
     pub(crate) fn take_error(&mut self, id: EndId) -> Option<Errno> {
-        self.ends.get_mut(&id).and_then(|end| end.error.take())
+        self.ends.get_mut(&id).filter(|end| !end.hides_reset).and_then(|end| end.error.take())
+    }
+
+    pub(crate) fn hidden_reset(&self, id: EndId) -> Option<Errno> {
+        self.ends.get(&id).and_then(End::hidden_reset)
     }
 
     pub(crate) fn local(&self, id: EndId) -> Option<Address> {
@@ -203,12 +222,14 @@ impl Network {
         let end = &self.ends[&id];
         let peer = end.peer.and_then(|peer| self.ends.get(&peer));
         let has_room = peer.is_none_or(|peer| peer.inbox.len() + peer.arriving < self.weather.window);
-        let has_ended = end.fin_arrived || end.is_broken;
-        let mut ready = Flags::default();
-        ready.insert_if(READABLE, !end.inbox.is_empty() || has_ended);
-        ready.insert_if(WRITABLE, (end.is_connected && has_room) || end.is_broken);
-        ready.insert_if(READ_UNTIL_BLOCKED | PEER_ENDED, has_ended);
-        ready.insert_if(FAILED, end.error.is_some());
+        let ended = Ended {
+            read_closed: end.fin_arrived || end.is_broken,
+            write_closed: end.is_broken,
+            error: end.error.is_some() && !end.hides_reset,
+        };
+        let mut ready = ended.flags(self.weather.kernel == Kernel::Windows);
+        ready.insert_if(READABLE, !end.inbox.is_empty());
+        ready.insert_if(WRITABLE, end.is_connected && has_room);
         match end.ways {
             Ways::Both => ready,
             Ways::In => ready.without(WRITABLE),
