@@ -3,8 +3,9 @@
 
 use lexopt::prelude::*;
 use mainspring::{Gone, IpProtocol, Key, NameError, Net, Reactor, Target, service_port};
+#[cfg(unix)]
 use signal_hook::{
-    consts::{SIGINT, SIGPIPE, SIGTERM},
+    consts::{SIGINT, SIGTERM},
     iterator::Signals,
     low_level::emulate_default_handler,
 };
@@ -17,12 +18,10 @@ use std::{
     io::{self, ErrorKind, Write},
     net::SocketAddr,
     ops::RangeInclusive,
-    os::unix::net::SocketAddr as UnixAddr,
     path::PathBuf,
     process::{Command, ExitCode, Stdio},
     str::FromStr,
     sync::atomic::{AtomicU8, Ordering},
-    thread,
     time::Duration,
 };
 
@@ -71,6 +70,9 @@ pub(crate) fn unwritten(error: io::Error) -> Failure {
 /// Who is ended by a signal has this and the signal's number as its exit status, as shells count: 130 after Ctrl-C.
 const ENDED_BY: u8 = 128;
 
+/// Whoever read us has gone: what ends a Unix program then.
+const SIGPIPE: u8 = 13;
+
 /// Which signal asked us to end; 0 if none did.
 static SIGNAL: AtomicU8 = AtomicU8::new(0);
 
@@ -84,7 +86,7 @@ pub(crate) fn exit(outcome: Result<(), Failure>) -> ExitCode {
 pub(crate) fn own_up(why: &Failure) -> u8 {
     let trouble = why.downcast_ref();
     if matches!(trouble, Some(Trouble::Unwritten(error)) if error.kind() == ErrorKind::BrokenPipe) {
-        return ENDED_BY + SIGPIPE as u8; // whoever read us has enough, and nothing is wrong: as `cat` would end
+        return ENDED_BY + SIGPIPE; // whoever read us has enough, and nothing is wrong: as `cat` would end
     }
     complain(format_args!("error: {}", why.to_string().replace(char::is_control, " ")));
     if matches!(trouble, Some(Trouble::Misused(_) | Trouble::Unable(_))) { 2 } else { 1 }
@@ -225,10 +227,12 @@ pub(crate) fn callee_by(protocol: IpProtocol, what: &str, text: &str) -> Result<
 fn callee_of(protocol: IpProtocol, text: &str) -> Result<Target, String> {
     if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
         let name = path.strip_prefix('@').unwrap_or(path);
-        return match UnixAddr::from_pathname(name) {
-            Ok(_) => Ok(text.into()),
-            Err(_) => Err(format!("a Unix socket's path of {} bytes is too long for this system", name.len())),
-        };
+        #[cfg(unix)]
+        if std::os::unix::net::SocketAddr::from_pathname(name).is_err() {
+            return Err(format!("a Unix socket's path of {} bytes is too long for this system", name.len()));
+        }
+        let _ = name;
+        return Ok(text.into());
     }
     let parts = match text.strip_prefix('[') {
         Some(rest) => rest.split_once("]:"),
@@ -326,10 +330,11 @@ pub(crate) fn drain_on_interrupt<S: 'static>(reactor: &Reactor<S>, grace: Durati
 /// The first one does this; of the second one we die. The crate has it without a thread, `net.on_signal`, as a feature; the
 /// examples do without features, so that each starts by its name alone. (The waiting thread holds a remote, so `run` does not end by
 /// itself.)
+#[cfg(unix)]
 pub(crate) fn on_interrupt(mut first: impl FnMut(i32) -> Result<(), Gone> + Send + 'static) -> io::Result<()> {
     let signals = Signals::new([SIGINT, SIGTERM]);
     let mut signals = signals.map_err(|error| io::Error::new(error.kind(), format!("cannot wait for Ctrl-C: {error}")))?;
-    thread::spawn(move || {
+    std::thread::spawn(move || {
         let mut is_first = true;
         for signal in signals.forever() {
             if !std::mem::replace(&mut is_first, false) || first(signal).is_err() {
@@ -340,8 +345,24 @@ pub(crate) fn on_interrupt(mut first: impl FnMut(i32) -> Result<(), Gone> + Send
     Ok(())
 }
 
+/// The same where Ctrl-C is no signal.
+#[cfg(windows)]
+pub(crate) fn on_interrupt(mut first: impl FnMut(i32) -> Result<(), Gone> + Send + 'static) -> io::Result<()> {
+    const SIGINT: u8 = 2;
+    let mut is_first = true;
+    let set = ctrlc::set_handler(move || {
+        if !std::mem::replace(&mut is_first, false) || first(SIGINT.into()).is_err() {
+            std::process::exit((ENDED_BY + SIGINT).into());
+        }
+    });
+    set.map_err(|error| io::Error::other(format!("cannot wait for Ctrl-C: {error}")))
+}
+
 /// How many descriptors we may still open. A shell has our limit and says it; getrlimit(2) would need a crate, or `unsafe`.
 pub(crate) fn descriptors_left() -> usize {
+    if cfg!(windows) {
+        return usize::MAX; // no process has a limit of its own
+    }
     let told = Command::new("sh").args(["-c", "ulimit -n"]).stdin(Stdio::null()).stderr(Stdio::null()).output();
     let told = told.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).into_owned());
     let most = match told.trim() {

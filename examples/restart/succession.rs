@@ -1,9 +1,6 @@
-//! Puts a new process in its own place on SIGHUP, and nobody is lost: the successor is given the listening socket as its standard
-//! input, and says that it is ready before this one finishes what is under way.
+//! What the program does where there are descriptors and signals.
 
-mod common;
-
-use common::{Failure, arguments, complain, exit, misused, print};
+use crate::common::{Failure, arguments, complain, misused, print};
 use listenfd::ListenFd;
 use mainspring::{
     Adopted, Context, Key, Listen, Net, Outcome, Protocol, Reactor, Terminator,
@@ -17,7 +14,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    process::{Command, ExitCode, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -205,7 +202,7 @@ fn socket(at: &str) -> Result<OwnedFd, Failure> {
     Ok(socket.into())
 }
 
-fn run() -> Result<(), Failure> {
+pub(crate) fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 1, &["patience", "grace"])? else { return Ok(()) };
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7000".into());
     let patience = given.seconds("patience")?.unwrap_or(Duration::from_secs(10));
@@ -227,8 +224,4 @@ fn run() -> Result<(), Failure> {
     reactor.run(&mut Server { socket, program, patience, grace, successor: None, was_asked_to_end: false })?;
     tell("ended");
     Ok(())
-}
-
-fn main() -> ExitCode {
-    exit(run())
 }

@@ -1,10 +1,7 @@
-//! Runs a command, and stamps and marks each line of its two outputs: a child's pipes are connections, its end and a signal
-//! are callbacks.
+//! What the program does where there are children and signals.
 
-mod common;
-
+use crate::common::{Failure, arguments, misused, unwritten};
 use chrono::Local;
-use common::{Failure, arguments, exit, misused, unwritten};
 use mainspring::{
     Adopted, Config, Context, Fault, Key, Net, Outcome, Protocol, Reactor, Reason, Step, Terminator,
     signal::{SIGINT, SIGTERM},
@@ -13,7 +10,7 @@ use std::{
     ffi::OsString,
     io::{self, IsTerminal},
     os::unix::process::ExitStatusExt,
-    process::{Child, Command, ExitCode, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -152,7 +149,7 @@ fn start(mut command: impl Iterator<Item = OsString>) -> Result<Child, Failure> 
 }
 
 /// The command, and what becomes of it.
-fn run() -> Result<u8, Failure> {
+pub(crate) fn run() -> Result<u8, Failure> {
     let Some(mut given) = arguments(HELP, usize::MAX, &[])? else { return Ok(0) };
     let mut reactor = Reactor::with_config(patient())?;
     let mut net = reactor.net();
@@ -185,11 +182,4 @@ fn run() -> Result<u8, Failure> {
 fn exit_status(of: ExitStatus) -> u8 {
     let status = of.code().or(of.signal().map(|signal| 128 + signal));
     status.and_then(|status| u8::try_from(status).ok()).unwrap_or(1)
-}
-
-fn main() -> ExitCode {
-    match run() {
-        Ok(status) => status.into(),
-        Err(why) => exit(Err(why)),
-    }
 }

@@ -1,9 +1,6 @@
-//! Follows a FIFO, a pipe or a device, and sends its lines to everybody who is connected: a `Dispatcher` is a source that
-//! is yours, the loop only says when to read it.
+//! What the program does where there are descriptors.
 
-mod common;
-
-use common::{Failure, announce, arguments, drain_on_interrupt, exit, listening, misused};
+use crate::common::{Failure, announce, arguments, drain_on_interrupt, listening, misused};
 use mainspring::{Context, Dispatcher, Drained, Fault, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Scope, Source};
 use std::{
     collections::BTreeMap,
@@ -11,7 +8,6 @@ use std::{
     io::{self, ErrorKind, Read},
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::Path,
-    process::ExitCode,
     rc::Rc,
     time::Duration,
 };
@@ -170,11 +166,7 @@ impl Protocol<Audience> for Listener {
     }
 }
 
-fn main() -> ExitCode {
-    exit(run())
-}
-
-fn run() -> Result<(), Failure> {
+pub(crate) fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 2, &[])? else { return Ok(()) };
     let path = given.path("SOURCE")?.ok_or_else(|| misused("SOURCE is missing: what to follow?"))?;
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7002".into());
