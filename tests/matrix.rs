@@ -1292,7 +1292,8 @@ impl Stage {
             HalfCloseSelf => self.until("the peer saw the end", |stage| stage.peer(Role::Subject).has_ended),
             AbortSelf | AbortSelfByKey | CloseThenAbort if !is_over => {
                 self.until("the peer saw the reset", |stage| stage.peer(Role::Subject).has_ended);
-                assert!(self.peer(Role::Subject).was_reset, "abort resets");
+                // Wine reads a reset as an end if it has looked at the socket before.
+                assert!(self.peer(Role::Subject).was_reset || cfg!(windows), "abort resets");
             }
             CloseSelf | CloseSelfByKey | CloseSelfTwice | TellThenClose => {
                 self.until("the peer saw the end", |stage| stage.peer(Role::Subject).has_ended);
@@ -1331,8 +1332,9 @@ impl Stage {
                 self.until("the guest was sent away", |stage| stage.peer(Role::Subject).has_ended);
                 assert!(self.bench.key_of(Role::Subject).is_none(), "nobody was made for it");
                 let (heard, was_reset) = (self.peer(Role::Subject).heard.clone(), self.peer(Role::Subject).was_reset);
-                assert_eq!(was_reset, self.case().action == Panic);
-                assert_eq!(heard, if was_reset { &b""[..] } else { &b"not you"[..] });
+                let panics = self.case().action == Panic;
+                assert!(was_reset == panics || cfg!(windows), "a panic resets"); // Wine as above
+                assert_eq!(heard, if panics { &b""[..] } else { &b"not you"[..] });
             }
             _ => self.until("the guest came in", |stage| stage.bench.key_of(Role::Subject).is_some()),
         }
@@ -1608,6 +1610,9 @@ fn next(chance: &mut u32) -> u32 {
 
 /// How many descriptors this process has open; 0 where the system does not say.
 fn descriptors() -> usize {
+    if cfg!(windows) {
+        return 0; // Wine has others, and as many as it likes
+    }
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 

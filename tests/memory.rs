@@ -133,6 +133,9 @@ fn a_dropped_reactor_leaves_nothing(figures: &Figures) {
 
 /// What this process has written to and nobody shares, in bytes.
 fn written() -> Option<usize> {
+    if cfg!(windows) {
+        return None; // Wine shows that of its own
+    }
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
     let line = rollup.lines().find(|line| line.starts_with("Private_Dirty:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<usize>().ok()? << 10)
@@ -1012,7 +1015,7 @@ const TESTS: &[Test] = &[
 /// Why it cannot run here, or whether it passed.
 fn outcome(run: Run, figures: &mut Option<Result<Figures, String>>) -> Result<bool, String> {
     if written().is_none() {
-        return Err("there is no /proc/self/smaps_rollup".into());
+        return Err("no /proc/self/smaps_rollup is of this system".into());
     }
     match run {
         Run::Figures(run) => {

@@ -92,7 +92,7 @@ fn a_scene_serves_refuses_and_is_silent() {
         log,
         [
             "connected to 10.0.0.1:80",
-            "could not connect to 10.0.0.2:80: Connection refused (os error 111)",
+            &format!("could not connect to 10.0.0.2:80: {}", Errno::ConnectionRefused.to_error()),
             "well?",
             "the peer finished",
             "could not connect to 10.0.0.3:80: timed out"

@@ -656,6 +656,8 @@ fn ask_on_one_connection(at: SocketAddr, requests: usize, asked: &AtomicUsize) -
     again
 }
 
+/// Two servers at one port.
+#[cfg(unix)]
 #[test]
 fn three_restarts_under_load_lose_no_request_and_cut_none() {
     for by_handler in [false, true] {

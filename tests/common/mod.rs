@@ -6,6 +6,7 @@
 mod dialogue;
 mod folder;
 mod guests;
+mod local;
 mod logged;
 mod skips;
 mod uninterrupted;
@@ -14,6 +15,7 @@ mod uninterrupted;
 pub(crate) use dialogue::*;
 pub(crate) use folder::Folder;
 pub(crate) use guests::*;
+pub(crate) use local::{LocalStream, Watched, local_pair, tcp_pair};
 pub(crate) use logged::{keep_log, logged, take_log};
 pub(crate) use skips::{descriptors_max, has_room_for, skip};
 pub(crate) use uninterrupted::uninterrupted;
@@ -250,20 +252,19 @@ pub(crate) fn say(mut peer: &TcpStream, text: impl AsRef<[u8]>) {
 }
 
 /// Runs this test once more, alone in a process of its own, after these commands of a shell; whether this is that process.
-#[cfg(unix)]
 #[track_caller]
 pub(crate) fn is_alone(test: &str, first: &str) -> bool {
     const IS_ALONE: &str = "MAINSPRING_TEST_IS_ALONE";
     if std::env::var_os(IS_ALONE).is_some() {
         return true;
     }
-    let output = std::process::Command::new("sh")
-        .args(["-c", &format!("{first} exec \"$0\" \"$@\"")])
-        .arg(std::env::current_exe().expect("a test is a program"))
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(IS_ALONE, "1")
-        .output()
-        .expect("a shell");
+    let program = std::env::current_exe().expect("a test is a program");
+    let mut command = std::process::Command::new(if first.is_empty() { program.as_path() } else { "sh".as_ref() });
+    if !first.is_empty() {
+        command.args(["-c", &format!("{first} exec \"$0\" \"$@\"")]).arg(&program);
+    }
+    let output =
+        command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(IS_ALONE, "1").output().expect("it starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "it ran");
     false

@@ -1,23 +1,20 @@
 //! Descriptors of other kinds, watched.
 
 use crate::common::{
-    Call, HUGE, Journal, PATIENCE, SHORT, SHUT_DOWN, Talk, dial, guest, is_closed, ms, quiet, read_exactly, say, settle, start,
-    turn, until,
+    Call, Journal, PATIENCE, SHORT, SHUT_DOWN, Watched, guest, is_closed, local_pair, ms, quiet, settle, start, turn, until,
 };
-use mainspring::{Dispatcher, Drained, Fault, Key, Reactor, Reason, Scope, Source};
+use mainspring::{Dispatcher, Drained, Fault, Reactor, Reason, Scope, Source};
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{TcpListener, TcpStream},
-    os::{fd::AsFd, unix::net::UnixStream},
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
 };
 
-struct Watcher(UnixStream);
+struct Watcher(Watched);
 
 impl Dispatcher<u32> for Watcher {
     fn source(&mut self) -> Source<'_> {
-        Source::Fd(self.0.as_fd())
+        self.0.source()
     }
 
     fn readable(&mut self, _: &mut Scope<'_, u32>, calls: &mut u32) -> Result<Drained, Fault> {
@@ -33,10 +30,9 @@ impl Dispatcher<u32> for Watcher {
 #[test]
 fn a_watched_descriptor_is_deregistered_so_that_a_duplicate_delivers_nothing() {
     let mut reactor = Reactor::new().expect("a selector");
-    let (ours, theirs) = UnixStream::pair().expect("a pair");
-    ours.set_nonblocking(true).expect("a socket option");
+    let (ours, theirs) = local_pair();
     let duplicate = ours.try_clone().expect("a descriptor");
-    let key = reactor.net().watch(Watcher(ours)).expect("it can be watched");
+    let key = reactor.net().watch(Watcher(Watched::new(ours))).expect("it can be watched");
     let mut calls = 0;
     (&theirs).write_all(b"x").expect("the pair is open");
     until(&mut reactor, &mut calls, |calls| *calls >= 2);
@@ -96,11 +92,11 @@ fn what_has_no_source_is_told_what_was_asked_for_each_time_once() {
 /// Whose library has deadlines beside its descriptor.
 #[test]
 fn what_has_a_source_is_told_what_was_asked_for_too_and_what_comes_after_that() {
-    struct Alarm(UnixStream);
+    struct Alarm(Watched);
 
     impl Dispatcher<usize> for Alarm {
         fn source(&mut self) -> Source<'_> {
-            Source::Fd(self.0.as_fd())
+            self.0.source()
         }
 
         fn readable(&mut self, _: &mut Scope<'_, usize>, told: &mut usize) -> Result<Drained, Fault> {
@@ -110,7 +106,7 @@ fn what_has_a_source_is_told_what_was_asked_for_too_and_what_comes_after_that() 
         }
     }
 
-    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    let (ours, mut theirs) = Watched::pair();
     let (mut reactor, mut told) = (Reactor::new().expect("a selector"), 0);
     let key = reactor.net().watch(Alarm(ours)).expect("it can be watched");
     settle(&mut reactor, &mut told);
@@ -124,9 +120,9 @@ fn what_has_a_source_is_told_what_was_asked_for_too_and_what_comes_after_that() 
     }
 }
 
-struct Reader(mio::unix::pipe::Receiver);
+struct Reader<R>(R);
 
-impl Dispatcher<usize> for Reader {
+impl<R: Read + mio::event::Source + 'static> Dispatcher<usize> for Reader<R> {
     fn source(&mut self) -> Source<'_> {
         Source::Mio(&mut self.0)
     }
@@ -142,32 +138,36 @@ impl Dispatcher<usize> for Reader {
 
 #[test]
 fn flaw_12_a_dispatcher_reads_on_behind_a_hang_up() {
+    #[cfg(unix)]
     let (mut sender, receiver) = mio::unix::pipe::new().expect("a pipe");
-    sender.write_all(&[b'x'; 20_000]).expect("a pipe holds 64 KiB");
+    #[cfg(not(unix))]
+    let (receiver, mut sender) = {
+        let (ours, theirs) = local_pair();
+        ours.set_nonblocking(true).expect("a socket option");
+        (mio::net::TcpStream::from_std(ours), theirs)
+    };
+    sender.write_all(&[b'x'; 20_000]).expect("it holds 64 KiB");
     drop(sender);
     let (mut reactor, mut got) = (Reactor::new().expect("a selector"), 0);
-    reactor.net().watch(Reader(receiver)).expect("a pipe");
+    reactor.net().watch(Reader(receiver)).expect("it can be watched");
     reactor.run(&mut got).expect("the selector works");
     assert_eq!(got, 20_000);
 }
 
-#[cfg(unix)]
 #[test]
 fn a_drain_ends_dispatchers_last_and_with_shutdown() {
-    use std::os::{fd::AsFd, unix::net::UnixStream};
-    struct Watcher(UnixStream);
-    impl mainspring::Dispatcher<Journal> for Watcher {
-        fn source(&mut self) -> mainspring::Source<'_> {
-            mainspring::Source::Fd(self.0.as_fd())
+    struct Watcher(Watched);
+    impl Dispatcher<Journal> for Watcher {
+        fn source(&mut self) -> Source<'_> {
+            self.0.source()
         }
 
-        fn closed(&mut self, scope: &mut mainspring::Scope<'_, Journal>, journal: &mut Journal, why: Reason) {
+        fn closed(&mut self, scope: &mut Scope<'_, Journal>, journal: &mut Journal, why: Reason) {
             journal.note(scope.key, Call::Closed(why.to_string()));
         }
     }
     let (mut reactor, mut journal) = start();
-    let (ours, _theirs) = UnixStream::pair().expect("a pair");
-    ours.set_nonblocking(true).expect("a socket option");
+    let (ours, _theirs) = Watched::pair();
     let watched = reactor.net().watch(Watcher(ours)).expect("it can be watched");
     let (key, _peer) = guest(&mut reactor, &mut journal, quiet);
     reactor.net().drain(PATIENCE);
@@ -181,17 +181,15 @@ fn a_drain_ends_dispatchers_last_and_with_shutdown() {
 }
 
 /// A dispatcher that `closed` opened in the last stage of a drain was not ended: `run` stayed for the whole grace.
-#[cfg(unix)]
 #[test]
 fn a_dispatcher_opened_in_the_last_stage_of_a_drain_ends_with_it() {
-    use std::os::{fd::AsFd, unix::net::UnixStream};
     struct Opener {
-        socket: UnixStream,
-        next: Option<UnixStream>,
+        socket: Watched,
+        next: Option<Watched>,
     }
     impl Dispatcher<usize> for Opener {
         fn source(&mut self) -> Source<'_> {
-            Source::Fd(self.socket.as_fd())
+            self.socket.source()
         }
 
         fn closed(&mut self, scope: &mut Scope<'_, usize>, closed: &mut usize, _: Reason) {
@@ -201,9 +199,9 @@ fn a_dispatcher_opened_in_the_last_stage_of_a_drain_ends_with_it() {
             }
         }
     }
-    let (socket, next) = UnixStream::pair().expect("a pair");
+    let (socket, next) = local_pair();
     let mut reactor = Reactor::new().expect("a selector");
-    reactor.net().watch(Opener { socket, next: Some(next) }).expect("it can be watched");
+    reactor.net().watch(Opener { socket: Watched::new(socket), next: Some(Watched::new(next)) }).expect("it can be watched");
     reactor.net().drain(PATIENCE * 100);
     let (began, mut closed) = (Instant::now(), 0);
     while turn(&mut reactor, &mut closed, ms(5)) {
@@ -216,7 +214,12 @@ fn a_dispatcher_opened_in_the_last_stage_of_a_drain_ends_with_it() {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[test]
 fn a_dispatcher_that_congests_its_writer_in_priority_is_not_told_to_read() {
-    use std::os::fd::AsFd;
+    use crate::common::{HUGE, Talk, dial, read_exactly, say};
+    use mainspring::Key;
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::fd::AsFd,
+    };
     struct Urgent(TcpStream, Key);
     impl Dispatcher<Journal> for Urgent {
         fn source(&mut self) -> Source<'_> {
@@ -254,12 +257,10 @@ fn a_dispatcher_that_congests_its_writer_in_priority_is_not_told_to_read() {
 }
 
 /// `source` was asked outside the guard: its panic left the turn, and the dispatcher's slot was never free again.
-#[cfg(unix)]
 #[test]
 fn a_panic_in_source_ends_its_dispatcher_only() {
-    use std::os::{fd::AsFd, unix::net::UnixStream};
     struct Bad {
-        socket: UnixStream,
+        socket: Watched,
         asked: u32,
         drains: bool,
     }
@@ -267,11 +268,11 @@ fn a_panic_in_source_ends_its_dispatcher_only() {
         fn source(&mut self) -> Source<'_> {
             self.asked += 1;
             assert!(self.asked != 2, "asked again");
-            Source::Fd(self.socket.as_fd())
+            self.socket.source()
         }
 
         fn readable(&mut self, scope: &mut Scope<'_, Vec<String>>, _: &mut Vec<String>) -> Result<Drained, Fault> {
-            let _ = (&self.socket).read(&mut [0; 9])?;
+            let _ = self.socket.read(&mut [0; 9])?;
             if self.drains {
                 return Ok(Drained::Yes);
             }
@@ -285,8 +286,7 @@ fn a_panic_in_source_ends_its_dispatcher_only() {
     }
     // It is asked again when it is drained, and when it ends.
     for (drains, cause) in [(true, "asked again"), (false, "finished")] {
-        let (socket, mut peer) = UnixStream::pair().expect("a pair");
-        socket.set_nonblocking(true).expect("a socket option");
+        let (socket, mut peer) = Watched::pair();
         let (mut reactor, mut closed) = (Reactor::new().expect("a selector"), Vec::new());
         reactor.net().watch(Bad { socket, asked: 0, drains }).expect("it can be watched");
         peer.write_all(b"x").expect("room in an empty buffer");

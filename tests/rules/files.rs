@@ -1,12 +1,16 @@
 //! Parts of files that are sent, read on the loop or by the kernel.
 
-use crate::common::{Call, Ctx, Folder, Journal, PATIENCE, by_default, closing_of, is_alone, ms, recorder, settle, until};
-use mainspring::{Config, Key, Limit, Outcome, Reactor};
+use crate::common::{
+    Call, Ctx, Folder, Journal, PATIENCE, by_default, closing_of, is_alone, local_pair, ms, recorder, settle, tcp_pair, until,
+};
+use mainspring::{Adopted, Config, Key, Limit, Outcome, Reactor};
+use socket2::Socket;
+#[cfg(unix)]
+use std::os::fd::OwnedFd;
 use std::{
     fs::File,
     io::{ErrorKind, Read, Write},
-    net::{TcpListener, TcpStream},
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
 };
 
 const MUCH: usize = 5_000_000;
@@ -21,12 +25,27 @@ fn file(folder: &Folder, name: &str, content: &[u8]) -> File {
     File::open(path).expect("just written")
 }
 
+/// How many descriptors of this file the process has.
+#[cfg(unix)]
+fn descriptors(path: &Path) -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |all| {
+        all.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).filter(|other| other == path).count()
+    })
+}
+
+/// Whether anybody has one: who does not share it with others is refused.
+#[cfg(windows)]
+fn descriptors(path: &Path) -> usize {
+    use std::os::windows::fs::OpenOptionsExt;
+    File::options().read(true).share_mode(0).open(path).is_err().into()
+}
+
 /// A connection that does this in its beginning, and its peer.
 fn begins(
     uses_sendfile: bool,
     is_tcp: bool,
     mut begin: impl FnMut(&mut Ctx<'_>) + 'static,
-) -> (Reactor<Journal>, Journal, Key, File) {
+) -> (Reactor<Journal>, Journal, Key, Socket) {
     let mut reactor = Reactor::with_config(Config::new().sendfile(uses_sendfile)).expect("a selector");
     let on = move |ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| -> Outcome {
         if *call == Call::Connected {
@@ -34,22 +53,23 @@ fn begins(
         }
         by_default(ctx, journal, call)
     };
-    let (key, theirs): (Key, OwnedFd) = if is_tcp {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let ours = TcpStream::connect(listener.local_addr().expect("it listens")).expect("it listens");
-        let (theirs, _) = listener.accept().expect("somebody has come");
-        (reactor.net().adopt(ours, recorder(on)).expect("a stream"), theirs.into())
+    let (ours, theirs): (Adopted, Socket) = if is_tcp {
+        let (ours, theirs) = tcp_pair();
+        (ours.into(), theirs.into())
     } else {
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
-        (reactor.net().adopt(ours, recorder(on)).expect("a stream"), theirs.into())
+        let (ours, theirs) = local_pair();
+        #[cfg(unix)]
+        let theirs = OwnedFd::from(theirs);
+        (ours.into(), theirs.into())
     };
-    socket2::SockRef::from(&theirs).set_nonblocking(true).expect("a socket option");
-    (reactor, Journal::default(), key, theirs.into())
+    let key = reactor.net().adopt(ours, recorder(on)).expect("a stream");
+    theirs.set_nonblocking(true).expect("a socket option");
+    (reactor, Journal::default(), key, theirs)
 }
 
 /// All that comes, up to the end or a reset, and whether it was that; never is more than so much queued.
 #[track_caller]
-fn read_all(reactor: &mut Reactor<Journal>, journal: &mut Journal, key: Key, theirs: &mut File) -> (Vec<u8>, bool) {
+fn read_all(reactor: &mut Reactor<Journal>, journal: &mut Journal, key: Key, theirs: &mut Socket) -> (Vec<u8>, bool) {
     let (mut all, mut was_reset, mut buf) = (Vec::new(), false, vec![0; 50_000]);
     crate::common::until_net(reactor, journal, |net, _| {
         let queued = net.link(key).map_or(0, |link| link.queued());
@@ -68,10 +88,24 @@ fn read_all(reactor: &mut Reactor<Journal>, journal: &mut Journal, key: Key, the
     (all, was_reset)
 }
 
+#[cfg(unix)]
+fn open_folder(path: &Path) -> std::io::Result<File> {
+    File::open(path)
+}
+
+#[cfg(windows)]
+fn open_folder(path: &Path) -> std::io::Result<File> {
+    use std::os::windows::fs::OpenOptionsExt;
+    File::options().read(true).custom_flags(0x0200_0000).open(path) // FILE_FLAG_BACKUP_SEMANTICS
+}
+
+/// With and without sendfile(2), over a Unix socket where there are some, and over TCP.
 fn each(mut with: impl FnMut(bool, bool)) {
     for uses_sendfile in [false, true] {
         for is_tcp in [false, true] {
-            with(uses_sendfile, is_tcp);
+            if is_tcp || cfg!(unix) {
+                with(uses_sendfile, is_tcp);
+            }
         }
     }
 }
@@ -153,10 +187,17 @@ fn what_cannot_be_read_so_is_a_failure_and_nothing_is_nothing() {
     each(|uses_sendfile, is_tcp| {
         let folder = Folder::new("files-odd");
         file(&folder, "file", b"content");
-        let directory = || File::open(&folder.0).expect("a folder");
-        let pipe = || File::from(OwnedFd::from(UnixStream::pair().expect("a pair").0));
+        let directory = || open_folder(&folder.0).expect("a folder");
+        #[cfg(unix)]
+        let socket = || File::from(OwnedFd::from(local_pair().0));
         let for_writing = || File::options().write(true).open(folder.path("file")).expect("it is there");
-        for (odd, word) in [directory(), pipe(), for_writing()].map(|odd| (odd, "cannot be read")) {
+        let odd = [
+            directory(),
+            #[cfg(unix)]
+            socket(),
+            for_writing(),
+        ];
+        for (odd, word) in odd.map(|odd| (odd, "cannot be read")) {
             let mut odd = Some(odd);
             let (mut reactor, mut journal, key, mut theirs) =
                 begins(uses_sendfile, is_tcp, move |ctx| ctx.send_file(odd.take().expect("once"), 0..7));
@@ -166,16 +207,17 @@ fn what_cannot_be_read_so_is_a_failure_and_nothing_is_nothing() {
             let why = closing_of(&journal, key).expect("it is closed");
             assert!(why.starts_with("failed: ") && why.contains(word), "{why}");
         }
-        let mut empty = Some((directory(), File::open(folder.path("file")).expect("it is there")));
+        let whole = || File::open(folder.path("file")).expect("it is there");
+        let mut empty = Some((directory(), whole(), whole()));
         let (mut reactor, mut journal, key, mut theirs) = begins(uses_sendfile, is_tcp, move |ctx| {
-            let (directory, file) = empty.take().expect("once");
+            let (directory, file, late) = empty.take().expect("once");
             assert!(ctx.link().send_file(directory, 5..5));
             #[allow(clippy::reversed_empty_ranges)]
             let reversed = ctx.link().send_file(file, 5..3);
             assert!(reversed);
             ctx.send("only this");
             ctx.close();
-            assert!(!ctx.link().send_file(File::open("/dev/null").expect("null(4)"), 0..1), "it has begun to end");
+            assert!(!ctx.link().send_file(late, 0..1), "it has begun to end");
         });
         let (all, was_reset) = read_all(&mut reactor, &mut journal, key, &mut theirs);
         assert!(!was_reset && all == b"only this");
@@ -188,7 +230,7 @@ fn an_error_leaves_nothing_of_it() {
     each(|uses_sendfile, _| {
         let folder = Folder::new("files-error");
         let mut opened = Some(file(&folder, "file", &content()));
-        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let (ours, mut theirs) = local_pair();
         let mut reactor = Reactor::with_config(Config::new().sendfile(uses_sendfile)).expect("a selector");
         let on = move |ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| -> Outcome {
             if *call == Call::Connected {
@@ -202,7 +244,8 @@ fn an_error_leaves_nothing_of_it() {
         reactor.net().adopt(ours, recorder(on)).expect("a stream");
         reactor.run(&mut journal).expect("the selector works");
         let mut all = Vec::new();
-        theirs.read_to_end(&mut all).expect("it has ended");
+        let read = theirs.read_to_end(&mut all);
+        assert!(read.is_ok() || cfg!(windows), "TCP is reset: {read:?}");
         assert!(all.is_empty(), "{} bytes", all.len());
     });
 }
@@ -274,13 +317,7 @@ fn who_goes_away_leaves_no_descriptor() {
         settle(&mut reactor, &mut journal);
         drop(theirs);
         until(&mut reactor, &mut journal, |journal| closing_of(journal, key).is_some());
-        let left = std::fs::read_dir("/proc/self/fd").map_or(0, |all| {
-            let target = folder.path("file");
-            all.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-                .filter(|path| *path == std::path::Path::new(&target))
-                .count()
-        });
-        assert_eq!(left, 0);
+        assert_eq!(descriptors(&folder.path("file")), 0);
     });
 }
 
@@ -296,7 +333,7 @@ fn a_thousand_rounds_leave_no_descriptor() {
         let mut reactor = Reactor::with_config(Config::new().sendfile(uses_sendfile)).expect("a selector");
         let mut journal = Journal::default();
         let mut round = |number: u64| {
-            let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+            let (ours, mut theirs) = local_pair();
             let key = reactor.net().adopt(ours, recorder(by_default)).expect("a stream");
             for end in [300_000, number % 300_000, 0] {
                 reactor
@@ -323,10 +360,11 @@ fn a_thousand_rounds_leave_no_descriptor() {
             }
             drop(theirs);
             reactor.run(&mut journal).expect("the selector works");
-            std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+            std::fs::read_dir("/proc/self/fd").ok().filter(|_| cfg!(unix)).map_or(0, Iterator::count)
         };
         let first = round(0);
         let rounds: Vec<usize> = (0..500).map(|number| round(number * 7)).collect();
         assert!(rounds.iter().all(|&count| count == first), "{first}: {:?}", rounds.iter().max());
+        assert_eq!(descriptors(&folder.path("file")), 0);
     }
 }

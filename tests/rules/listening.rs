@@ -1,8 +1,8 @@
 //! Listeners: whom they let in, with what, whom they refuse, and what they outlive.
 
 use crate::common::{
-    Call, Ctx, Journal, Nothing, On, PATIENCE, TICK, by_default, dial, hang_up, is_alone, lines, listen, note, quiet,
-    read_to_end, recorder, reset, say, settle, skip, start, until, until_net,
+    Call, Ctx, Journal, Nothing, On, PATIENCE, TICK, by_default, dial, hang_up, is_alone, lines, listen, next_connected, note,
+    quiet, read_to_end, recorder, reset, say, settle, skip, start, until, until_net,
 };
 use mainspring::{Address, Config, Key, Kind, Limit, Listen, Net, Outcome, Protocol, Reactor, Refusal};
 use std::{
@@ -177,8 +177,7 @@ fn what_a_listener_lets_in_has_its_time_outs_and_connected_may_change_them() {
     });
     let before = journal.calls.len();
     let _peer = dial(addr);
-    until(&mut reactor, &mut journal, |journal| journal.calls.len() > before);
-    let key = journal.calls[before].0;
+    let key = next_connected(&mut reactor, &mut journal, before);
     let all = reactor.net().connections();
     let timeouts = &all.iter().find(|connection| connection.key == key).expect("it is there").timeouts;
     assert_eq!(*timeouts, [(Limit::Stalled, 3 * TICK), (Limit::Deadline, 200 * TICK)]);
@@ -287,6 +286,7 @@ fn a_refusal_is_written_also_without_lingering() {
 
 /// And there was no next turn when the listener had had enough.
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn a_refusal_is_written_before_run_returns() {
     let mut reactor = Reactor::new().expect("a selector");
     let mut peer = dial(listen_busy(&mut reactor, Listen::new().accepts_max(1)));
@@ -488,6 +488,7 @@ fn without_a_descriptor_a_reactor_says_what_could_not_be_made() {
 /// asyncore's servers died of clients that had gone before they were accepted (CVE-2010-3492, CVE-2010-3493): accept gave
 /// nothing, or getpeername failed. Ours takes the address from accept, and goes on.
 #[test]
+#[cfg_attr(windows, ignore = "Wine: has no address of who is gone, and std insists on one")]
 fn clients_gone_before_accept_are_let_in_and_closed_once_each() {
     let (mut reactor, mut journal) = (Reactor::new().expect("a selector"), Journal::default());
     let listener = reactor.net().listen("127.0.0.1:0", || recorder(by_default)).expect("a free port");

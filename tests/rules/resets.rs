@@ -12,6 +12,7 @@ use mainspring::{Config, Terminator};
 use std::{thread, time::Duration};
 
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn last_words_before_a_reset_are_delivered() {
     let (mut reactor, mut journal) = start();
     let (key, peer) = guest(&mut reactor, &mut journal, lines);
@@ -24,6 +25,7 @@ fn last_words_before_a_reset_are_delivered() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn last_words_are_delivered_before_a_write_fails() {
     let (mut reactor, mut journal) = start();
     let (key, peer) = guest(&mut reactor, &mut journal, lines);
@@ -36,6 +38,7 @@ fn last_words_are_delivered_before_a_write_fails() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn last_words_are_delivered_when_a_write_meets_the_reset_first() {
     let (mut reactor, mut journal) = start();
     let (writer, peer) = guest(&mut reactor, &mut journal, lines);
@@ -96,6 +99,7 @@ const ANSWER: [u8; 1000] = [b'x'; 1000];
 
 /// It was served everything that it had asked, the answers piled up to the cap, and its end was called an overflow.
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn answers_to_who_is_lost_do_not_pile_up() {
     for holds_back in [true, false] {
         let mut talk = Talk::new(move |ctx, _, call| {
@@ -125,6 +129,7 @@ fn answers_to_who_is_lost_do_not_pile_up() {
 
 /// Each answer was small enough, so all that it had sent was read and answered for nobody.
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn who_answers_a_peer_that_is_lost_is_not_read_on_for_long() {
     for (answers, holds_back) in [(true, true), (true, false), (false, true)] {
         let mut talk = Talk::new(move |ctx, _, call| {
@@ -154,6 +159,7 @@ fn who_answers_a_peer_that_is_lost_is_not_read_on_for_long() {
 
 /// Others speak to it meanwhile: that is no answer to what it says.
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn what_others_send_to_who_is_lost_does_not_cut_its_last_words() {
     let (mut reactor, mut journal) = start();
     let (key, peer) = guest(&mut reactor, &mut journal, lines);
@@ -168,6 +174,7 @@ fn what_others_send_to_who_is_lost_does_not_cut_its_last_words() {
 
 /// At eight frames a turn they may take longer than the time-out, and nothing is missing.
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn who_is_lost_is_not_idle_before_its_last_words_are_delivered() {
     let (mut reactor, mut journal) = start();
     let (key, peer) = guest(&mut reactor, &mut journal, |ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| {
@@ -185,6 +192,7 @@ fn who_is_lost_is_not_idle_before_its_last_words_are_delivered() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn a_successor_of_who_is_lost_is_not_charged_for_its_predecessors_answers() {
     let (mut reactor, mut journal) = start();
     let (key, peer) = guest(&mut reactor, &mut journal, |ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call| {
@@ -210,6 +218,7 @@ fn a_successor_of_who_is_lost_is_not_charged_for_its_predecessors_answers() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn the_last_words_of_many_do_not_keep_who_lives_waiting() {
     const DEAD: usize = 20;
     let (mut reactor, mut journal) = start();
@@ -247,6 +256,7 @@ fn who_is_held_back_when_it_is_lost_is_not_read_on() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn a_reset_lifts_a_throttle_so_that_the_last_words_are_delivered() {
     let (mut reactor, mut journal) = start();
     let (writer, _sink) = guest(&mut reactor, &mut journal, quiet);
@@ -262,6 +272,7 @@ fn a_reset_lifts_a_throttle_so_that_the_last_words_are_delivered() {
 
 /// The reset was noted while the connection was not yet paused, and forgotten: it stayed for ever.
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn a_reset_that_came_with_the_last_bytes_ends_a_connection_that_pauses_on_them() {
     let mut talk = Talk::new(|ctx, _, call| {
         if let Call::Received(_) = call {
@@ -277,6 +288,7 @@ fn a_reset_that_came_with_the_last_bytes_ends_a_connection_that_pauses_on_them()
 
 /// The same when somebody else pauses it, before its budget has reached the error.
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn a_reset_ends_a_connection_that_another_pauses_before_the_error_is_read() {
     let mut talk = Talk::with(Config::new().turn_frames(1), |ctx, _, call| {
         if let Call::Connected = call {

@@ -1,12 +1,12 @@
 //! The figures of a reactor, and the watchdog that names who held it up.
 
-use crate::common::{Call, Journal, PATIENCE, dial, keep_log, listen, logged, read_exactly, recorder, say, until};
+use crate::common::{Call, Journal, PATIENCE, Watched, dial, keep_log, listen, logged, read_exactly, recorder, say, until};
 use mainspring::{
     Address, Config, Context, Dispatcher, Drained, Fault, Kind, Limit, Listen, Net, Outcome, Protocol, Reactor, Refusal, Scope,
     Source, Terminator,
 };
 use std::{
-    os::fd::AsFd,
+    io::Write,
     time::{Duration, Instant},
 };
 
@@ -125,11 +125,11 @@ fn dawdle(most: Duration) {
 }
 
 /// Closes as soon as it is read, and is slow about it.
-struct Slow(std::os::unix::net::UnixStream, Duration);
+struct Slow(Watched, Duration);
 
 impl<S> Dispatcher<S> for Slow {
     fn source(&mut self) -> Source<'_> {
-        Source::Fd(self.0.as_fd())
+        self.0.source()
     }
 
     fn readable(&mut self, scope: &mut Scope<'_, S>, _: &mut S) -> Result<Drained, Fault> {
@@ -160,19 +160,14 @@ impl Protocol<u32> for Starter {
     }
 }
 
-fn say_unix(mut peer: &std::os::unix::net::UnixStream) {
-    std::io::Write::write_all(&mut peer, b"x").expect("the peer takes it");
-}
-
 /// What is no callback of a protocol was neither named nor counted.
 #[test]
 fn whatever_of_yours_holds_everybody_up_is_named() {
     keep_log();
     let most = Duration::from_millis(5);
     let mut reactor = Reactor::with_config(Config::new().watchdog(most)).expect("a selector");
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a socket pair");
-    ours.set_nonblocking(true).expect("a socket option");
-    say_unix(&theirs);
+    let (ours, mut theirs) = Watched::pair();
+    theirs.write_all(b"x").expect("the peer takes it");
     reactor.net().watch(Slow(ours, most)).expect("a socket can be watched");
     let (_, addr) = listen(&mut reactor, move || {
         dawdle(most);
@@ -197,11 +192,11 @@ fn whatever_of_yours_holds_everybody_up_is_named() {
 }
 
 /// Says for ever that there is more.
-struct Liar(std::os::unix::net::UnixStream);
+struct Liar(Watched);
 
 impl Dispatcher<u32> for Liar {
     fn source(&mut self) -> Source<'_> {
-        Source::Fd(self.0.as_fd())
+        self.0.source()
     }
 
     fn readable(&mut self, _: &mut Scope<'_, u32>, times: &mut u32) -> Result<Drained, Fault> {
@@ -213,9 +208,8 @@ impl Dispatcher<u32> for Liar {
 #[test]
 fn a_dispatcher_that_is_never_drained_is_named_once() {
     keep_log();
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a socket pair");
-    ours.set_nonblocking(true).expect("a socket option");
-    say_unix(&theirs);
+    let (ours, mut theirs) = Watched::pair();
+    theirs.write_all(b"x").expect("the peer takes it");
     let (mut reactor, mut times) = (Reactor::new().expect("a selector"), 0);
     reactor.net().watch(Liar(ours)).expect("a socket can be watched");
     until(&mut reactor, &mut times, |times| *times > 0);

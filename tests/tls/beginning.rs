@@ -200,7 +200,8 @@ fn nobody_is_made_for_who_knocks_and_goes() {
     TcpStream::connect(at).expect("it listens").write_all(&hello).expect("it takes it");
     TcpStream::connect(at).expect("it listens").write_all(&hello[..hello.len() / 2]).expect("it takes it");
     until(&mut reactor, &mut journal, |_| true);
-    crate::common::until_net(&mut reactor, &mut journal, |net, _| net.stats().handshakes_failed == 5);
+    let known = if cfg!(windows) { 4 } else { 5 }; // Winsock: who was reset before being accepted is not
+    crate::common::until_net(&mut reactor, &mut journal, |net, _| net.stats().handshakes_failed == known);
     assert_eq!((made.get(), journal.calls.len()), (0, 0));
     let stats = reactor.net().stats();
     assert_eq!((stats.accepted, stats.handshakes), (0, 0));

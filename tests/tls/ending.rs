@@ -286,6 +286,7 @@ fn a_reset_of_the_peer_is_no_cut() {
 /// What the last flight of the handshake brings is answered by a session ticket, which meets the reset: that is no reason to
 /// wait, nor to lose what came along.
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn a_reset_behind_the_last_flight_is_met_at_once_and_behind_the_last_words() {
     let (mut reactor, mut journal) = start();
     let (_, at) = listen_how(&mut reactor, Listen::new().tls(sides().0), quiet);

@@ -63,6 +63,7 @@ fn closed_comes_once_for_one_that_was_refused() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: who finds no room in a backlog is refused, and not left waiting")]
 fn closed_comes_once_for_one_that_timed_out_connecting() {
     let (_sockets, addr) = deaf();
     let life = Life::connecting(addr, Connect::new().timeout(SHORT));

@@ -117,8 +117,32 @@ pub(super) fn reactor() -> (Reactor<Journal>, Journal) {
     (Reactor::new().expect("a selector"), Journal::default())
 }
 
+/// Of many at once where the feature has it, and the system what quinn-udp asks of a socket.
+pub(super) fn many() -> Bind {
+    #[cfg(feature = "udp-batch")]
+    if cfg!(unix) || quinn_udp::UdpSocketState::new((&peer()).into()).is_ok() {
+        return Bind::new().batch();
+    }
+    Bind::new()
+}
+
+/// Where an IPv4 socket can send nothing.
+pub(super) fn nowhere() -> Address {
+    Address::Ip(SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 9)))
+}
+
+/// At `[::]` both families, as Linux has it by default.
+pub(super) fn of_both() -> Bind {
+    if cfg!(windows) { Bind::new().v6only(false) } else { Bind::new() }
+}
+
 pub(super) fn local(reactor: &mut Reactor<Journal>, key: Key) -> SocketAddr {
     reactor.net().local(key).and_then(Address::ip).expect("it is bound to an IP address")
+}
+
+/// For a dispatcher, which nobody sends to.
+pub(super) fn watched() -> mio::net::UdpSocket {
+    mio::net::UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port")
 }
 
 /// A socket of somebody else.

@@ -1,4 +1,5 @@
 use super::common::*;
+#[cfg(unix)]
 use std::os::unix::net::UnixDatagram;
 
 #[test]
@@ -32,12 +33,10 @@ fn what_had_come_when_a_drain_begins_is_received_and_answered() {
 #[test]
 fn what_fails_in_a_drain_is_told_before_the_end() {
     let (mut reactor, mut journal) = reactor();
-    let nowhere = Address::Ip("127.0.0.1:0".parse().expect("a literal"));
-    let to = nowhere.clone();
-    let datagram = recorder(move |scope, told| {
+    let datagram = recorder(|scope, told| {
         if matches!(told, Told::Received(..)) {
             let key = scope.key;
-            scope.net.send_to(key, &to, "x");
+            scope.net.send_to(key, &nowhere(), "x");
         }
         Ok(())
     });
@@ -47,7 +46,7 @@ fn what_fails_in_a_drain_is_told_before_the_end() {
     reactor.run(&mut journal).expect("the selector works");
     let told = journal.of(key);
     let [Told::Received(..), Told::Failed(to, ..), Told::Closed(why)] = &told[..] else { panic!("{told:?}") };
-    assert_eq!((to, why), (&nowhere, &Reason::Drained.to_string()));
+    assert_eq!((to, why), (&nowhere(), &Reason::Drained.to_string()));
 }
 
 /// One that finishes in `draining` is waited for, and no longer than the grace.
@@ -232,6 +231,7 @@ fn it_is_named_among_the_connections() {
     assert!(one.protocol.contains("Recorder"), "{}", one.protocol);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_thousand_rounds_of_bind_and_close_leave_no_descriptor() {
     let open = || std::fs::read_dir("/proc/self/fd").map(Iterator::count).unwrap_or(0);
@@ -250,6 +250,7 @@ fn a_thousand_rounds_of_bind_and_close_leave_no_descriptor() {
 }
 
 /// by an `Err` too, what waits to be sent leaves if the kernel takes it at once.
+#[cfg(unix)]
 #[test]
 fn what_waits_leaves_when_an_err_ends_the_socket() {
     for fails in [false, true] {
@@ -281,7 +282,6 @@ fn what_waits_leaves_when_an_err_ends_the_socket() {
 #[test]
 fn others_may_answer_by_it_until_they_have_ended() {
     use mainspring::{Context, Dispatcher, Protocol, Source};
-    use std::os::fd::AsFd;
 
     struct Last(Key, Address);
     impl Protocol<Journal> for Last {
@@ -289,10 +289,10 @@ fn others_may_answer_by_it_until_they_have_ended() {
             ctx.net.send_to(self.0, &self.1, "connection");
         }
     }
-    struct Watch(UnixDatagram, Key, Address);
+    struct Watch(mio::net::UdpSocket, Key, Address);
     impl Dispatcher<Journal> for Watch {
         fn source(&mut self) -> Source<'_> {
-            Source::Fd(self.0.as_fd())
+            Source::Mio(&mut self.0)
         }
         fn closed(&mut self, scope: &mut Scope<'_, Journal>, _: &mut Journal, _: Reason) {
             scope.net.send_to(self.1, &self.2, "dispatcher");
@@ -307,8 +307,7 @@ fn others_may_answer_by_it_until_they_have_ended() {
         peer.set_nonblocking(true).expect("a socket option");
         let key = reactor.net().bind("127.0.0.1:0", silent()).expect("a free port");
         if dispatches {
-            let (ours, _) = UnixDatagram::pair().expect("two descriptors");
-            reactor.net().watch(Watch(ours, key, to)).expect("it can be watched");
+            reactor.net().watch(Watch(watched(), key, to)).expect("it can be watched");
         } else {
             let listener = reactor.net().listen("127.0.0.1:0", || Nothing).expect("a free port");
             let at = reactor.net().local(listener).and_then(Address::ip).expect("it listens");

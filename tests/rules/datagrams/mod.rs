@@ -6,7 +6,9 @@ mod receiving;
 mod sending;
 mod ending;
 mod kinds;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
+mod unix;
+#[cfg(any(target_os = "linux", windows))]
 mod draining;
 #[cfg(target_os = "linux")]
 mod slow;

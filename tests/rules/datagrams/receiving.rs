@@ -5,7 +5,7 @@ use std::net::IpAddr;
 fn a_datagram_comes_whole_and_is_answered_over_ipv4_ipv6_and_both() {
     for (at, from) in [("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:0", "[::1]:0"), ("[::]:0", "127.0.0.1:0"), ("[::]:0", "[::1]:0")] {
         let (mut reactor, mut journal) = reactor();
-        let key = reactor.net().bind(at, echo()).expect("a free port");
+        let key = reactor.net().bind_with(at, of_both(), echo()).expect("a free port");
         let peer = peer_at(from);
         let ours = peer.local_addr().expect("it is bound");
         let to = SocketAddr::new(ours.ip(), local(&mut reactor, key).port());
@@ -24,7 +24,7 @@ fn a_datagram_comes_whole_and_is_answered_over_ipv4_ipv6_and_both() {
 #[test]
 fn an_ipv4_peer_of_an_ipv6_socket_is_shown_as_ipv4() {
     let (mut reactor, mut journal) = reactor();
-    let key = reactor.net().bind("[::]:0", silent()).expect("a free port");
+    let key = reactor.net().bind_with("[::]:0", of_both(), silent()).expect("a free port");
     let peer = peer();
     let ours = peer.local_addr().expect("it is bound");
     peer.send_to(b"x", ("127.0.0.1", local(&mut reactor, key).port())).expect("it is sent");
@@ -168,7 +168,7 @@ fn the_ipv4_address_of_an_ipv6_socket_is_shown_as_ipv4() {
         *inner.borrow_mut() = scope.to();
         Ok(())
     });
-    let key = reactor.net().bind_with("[::]:0", Bind::new().peer(at), datagram).expect("both families");
+    let key = reactor.net().bind_with("[::]:0", of_both().peer(at), datagram).expect("both families");
     peer.send_to(b"x", ("127.0.0.1", local(&mut reactor, key).port())).expect("it is sent");
     until(&mut reactor, &mut journal, |journal| !journal.told.is_empty());
     assert_eq!(*to.borrow(), Some(at.ip()));
@@ -180,7 +180,12 @@ fn a_peer_that_was_written_as_mapped_is_the_one_who_is_received() {
     let (mut reactor, mut journal) = reactor();
     let peer = peer();
     let at = peer.local_addr().expect("it is bound");
-    let key = reactor.net().bind_to(format!("[::ffff:127.0.0.1]:{}", at.port()), silent()).expect("both families");
+    let mapped = format!("[::ffff:127.0.0.1]:{}", at.port());
+    let key = match cfg!(windows) {
+        true => reactor.net().bind_with("[::]:0", of_both().peer(mapped), silent()),
+        false => reactor.net().bind_to(mapped, silent()),
+    };
+    let key = key.expect("both families");
     peer.send_to(b"x", ("127.0.0.1", local(&mut reactor, key).port())).expect("it is sent");
     until(&mut reactor, &mut journal, |journal| !journal.told.is_empty());
     assert_eq!(reactor.net().peer(key), Some(&Address::Ip(at)));

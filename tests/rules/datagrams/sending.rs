@@ -39,7 +39,8 @@ fn errors_of_one_datagram_never_end_the_socket() {
     let peer = peer();
     let at = Address::Ip(peer.local_addr().expect("it is bound"));
     let refused = ["[::1]:9", "255.255.255.255:9", "127.0.0.1:0"].map(address);
-    for to in &refused {
+    let refused = if cfg!(windows) { &refused[..2] } else { &refused[..] }; // Winsock: port 0 swallows it
+    for to in refused {
         assert!(reactor.net().send_to(key, to, "x"), "`failed` will say of {to}");
     }
     for bytes in [65_508, 65_535] {
@@ -47,16 +48,18 @@ fn errors_of_one_datagram_never_end_the_socket() {
     }
     assert!(reactor.net().send_to(key, &Address::Unix(None), "x") && reactor.net().send_to(key, &Address::Fd, "x"));
     assert!(journal.told.is_empty(), "nobody is called inside of a call");
-    until(&mut reactor, &mut journal, |journal| journal.failures().len() == 7);
+    until(&mut reactor, &mut journal, |journal| journal.failures().len() == refused.len() + 4);
     let told: Vec<Address> = journal.failures().into_iter().map(|(to, _)| to).collect();
-    assert_eq!(told[..3], refused);
-    assert_eq!(told[3..], [at.clone(), at.clone(), Address::Unix(None), Address::Fd]);
+    let (first, others) = told.split_at(refused.len());
+    assert_eq!(first, refused);
+    assert_eq!(others, [at.clone(), at.clone(), Address::Unix(None), Address::Fd]);
     assert!(reactor.net().send_to(key, &at, "still there"));
     assert_eq!(hears(&peer), b"still there");
-    assert_eq!(reactor.stats().datagrams_dropped, 7);
+    assert_eq!(reactor.stats().datagrams_dropped, told.len() as u64);
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Wine: the news that nobody has a port is lost")]
 fn that_nobody_has_the_port_is_told_and_the_socket_works_once_somebody_has() {
     let (mut reactor, mut journal) = reactor();
     let gone = peer().local_addr().expect("it was bound");
@@ -74,6 +77,7 @@ fn that_nobody_has_the_port_is_told_and_the_socket_works_once_somebody_has() {
 
 /// Each send meets the news of the one before; no list grows, and nothing else is late.
 #[test]
+#[cfg_attr(windows, ignore = "Wine: the news that nobody has a port is lost")]
 fn many_sends_to_nobody_without_a_turn_are_told_and_bounded() {
     for sends in [100, 1_000] {
         sends_to_nobody(sends);
@@ -125,7 +129,7 @@ fn a_reply_outside_of_received_goes_nowhere() {
         Ok(())
     });
     let key = reactor.net().bind("127.0.0.1:0", datagram).expect("a free port");
-    reactor.net().send_to(key, &address("127.0.0.1:0"), "x");
+    reactor.net().send_to(key, &nowhere(), "x");
     until(&mut reactor, &mut journal, |journal| journal.told.len() == 1);
     assert_eq!(*answers.borrow(), [false], "in failed");
 }
@@ -154,17 +158,15 @@ fn a_refusal_is_no_error_for_ever() {
 #[test]
 fn failures_do_not_keep_what_has_come_waiting_for_ever() {
     let (mut reactor, mut journal) = reactor();
-    let nowhere = Address::Ip("127.0.0.1:0".parse().expect("a literal"));
-    let to = nowhere.clone();
-    let again = recorder(move |scope, told| {
+    let again = recorder(|scope, told| {
         if matches!(told, Told::Failed(..)) {
             let key = scope.key;
-            scope.net.send_to(key, &to, "again");
+            scope.net.send_to(key, &nowhere(), "again");
         }
         Ok(())
     });
     let key = reactor.net().bind("127.0.0.1:0", again).expect("a free port");
-    assert!(reactor.net().send_to(key, &nowhere, "x"));
+    assert!(reactor.net().send_to(key, &nowhere(), "x"));
     peer().send_to(b"hello", local(&mut reactor, key)).expect("it is sent");
     for _ in 0..20 {
         reactor.turn(&mut journal, Duration::ZERO).expect("the selector works");
@@ -176,11 +178,10 @@ fn failures_do_not_keep_what_has_come_waiting_for_ever() {
 #[test]
 fn a_failure_is_told_in_a_later_turn() {
     let (mut reactor, mut journal) = reactor();
-    let nowhere = Address::Ip("127.0.0.1:0".parse().expect("a literal"));
-    let datagram = recorder(move |scope, told| {
+    let datagram = recorder(|scope, told| {
         if matches!(told, Told::Received(..)) {
             let key = scope.key;
-            scope.net.send_to(key, &nowhere, "x");
+            scope.net.send_to(key, &nowhere(), "x");
         }
         Ok(())
     });
@@ -194,6 +195,7 @@ fn a_failure_is_told_in_a_later_turn() {
 
 /// Whoever hears of it first, the receive or the next send.
 #[test]
+#[cfg_attr(windows, ignore = "Wine: the news that nobody has a port is lost")]
 fn a_refusal_is_counted_the_same_whoever_hears_of_it() {
     let dropped = |sends: usize| {
         let (mut reactor, mut journal) = reactor();
@@ -210,6 +212,7 @@ fn a_refusal_is_counted_the_same_whoever_hears_of_it() {
 }
 
 /// Each of many has left, or is dropped and counted.
+#[cfg(unix)]
 #[test]
 fn of_many_that_have_no_room_each_is_counted() {
     let (ours, _theirs) = std::os::unix::net::UnixDatagram::pair().expect("two descriptors");

@@ -272,6 +272,7 @@ fn what_panics_ends_its_own_connection() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Winsock: a reset takes what was not read with it")]
 fn a_drain_from_inside_a_handler_answers_what_is_under_way() {
     let (mut reactor, mut log) = start();
     let gates = Gates::default();

@@ -1,12 +1,11 @@
 //! What comes when in a turn.
 
-use super::{free_path, guest, say};
-use crate::common::{Call, Ctx, Journal, On, TICK, note, quiet, recorder, settle, start, turn};
+use super::{free_place, guest, say, turn};
+use crate::common::{Call, Ctx, Journal, LocalStream, On, TICK, note, quiet, recorder, settle, start};
 use mainspring::{Key, Net};
 use std::{
     cell::Cell,
     io::{ErrorKind, Read},
-    os::unix::net::UnixStream,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -60,7 +59,7 @@ fn all_events_are_folded_before_any_callback() {
 }
 
 /// What the peer has got by now.
-fn heard(mut peer: &UnixStream) -> String {
+fn heard(mut peer: &LocalStream) -> String {
     let mut buf = [0; 4096];
     match peer.read(&mut buf) {
         Ok(bytes) => String::from_utf8_lossy(&buf[..bytes]).into_owned(),
@@ -88,7 +87,7 @@ fn a_connections_own_output_is_written_before_the_next_phase() {
 #[test]
 fn a_connections_own_output_is_written_before_its_tells() {
     let (mut reactor, mut journal) = start();
-    let peer: Rc<Cell<Option<UnixStream>>> = Rc::default();
+    let peer: Rc<Cell<Option<LocalStream>>> = Rc::default();
     let far_end = Rc::clone(&peer);
     let (_, near) = guest(&mut reactor, &mut journal, move |ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call| {
         if let Call::Received(bytes) = call {
@@ -315,7 +314,7 @@ fn a_turn_says_whether_anything_is_left() {
     reactor.net().cancel(timer);
     assert!(!reactor.turn(&mut journal, Duration::ZERO).expect("the selector works"));
     reactor.net().stop();
-    let listener = reactor.net().listen(free_path(), || recorder(quiet as On)).expect("a free path");
+    let listener = reactor.net().listen(free_place(), || recorder(quiet as On)).expect("a free place");
     assert!(!reactor.turn(&mut journal, None).expect("the selector works"), "it was stopped");
     assert!(reactor.turn(&mut journal, Duration::ZERO).expect("the selector works"), "once");
     reactor.net().close(listener);
