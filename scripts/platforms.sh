@@ -11,40 +11,12 @@ platforms=("$@")
 if [ $# -eq 0 ]; then
     platforms=(x86_64-pc-windows-msvc aarch64-apple-darwin x86_64-unknown-freebsd i686-unknown-linux-gnu)
 fi
-place=${CARGO_TARGET_DIR:-$PWD/target}/platforms
-tree=$place/tree
-rustc=$place/rustc
-libraries=$tree/usr/lib/x86_64-linux-gnu
 
 skip() {
     printf 'SKIP  %-28s %s\n' "other platforms" "$1"
     exit 0
 }
-
-unpack() {
-    command -v apt-get >/dev/null || skip "apt-get is not here"
-    [ "$(dpkg --print-architecture)" = amd64 ] || skip "the packages are looked for on amd64 only"
-    local as_root version short llvm package
-    as_root=$([ "$(id -u)" = 0 ] || echo sudo)
-    $as_root timeout 120 apt-get update >/dev/null 2>&1 || true
-    version=$(apt-cache madison rustc-web | awk 'NR == 1 {print $3}')
-    [ -n "$version" ] || skip "Debian's archive has no rustc-web"
-    short=$(cut -d. -f1,2 <<<"$version")
-    llvm=$(apt-cache depends "rustc-web=$version" "libstd-rust-web-$short=$version" | grep -o 'libllvm[0-9]*' | head -n 1)
-    mkdir -p "$place" && rm -rf "$tree" "$place"/*.deb || exit 1
-    (
-        cd "$place" || exit 1
-        timeout 300 apt-get download "rustc-web=$version" "libstd-rust-web-$short=$version" \
-            "libstd-rust-web-dev=$version" "rust-web-src=$version" ${llvm:+"$llvm"} >/dev/null 2>&1 || exit 1
-        for package in *.deb; do dpkg -x "$package" tree || exit 1; done
-        rm -f ./*.deb
-    ) || skip "Debian's packages of Rust $short could not be fetched"
-    printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s/usr/bin/rustc "$@"\n' "$libraries" "$tree" >"$rustc"
-    chmod +x "$rustc"
-}
-
-"$rustc" -V >/dev/null 2>&1 || unpack
-version=$("$rustc" -V 2>/dev/null) || skip "the unpacked Rust does not start here"
+. scripts/debian_rust.sh
 
 failures=0
 mkdir -p "$place/out"
