@@ -106,7 +106,7 @@ while read -r name program; do
     run "$name" "$program"
 done < <(tests)
 # What a test leaves out by itself: tests/common/skips.rs.
-[ ! -e "$MAINSPRING_SKIPS" ] || sed -E 's/^[^:]*: //' "$MAINSPRING_SKIPS" >>"$root/ignored"
+[ ! -e "$MAINSPRING_SKIPS" ] || sed -E '/^memory /d; s/^[^ ]+ [^ ]+: //' "$MAINSPRING_SKIPS" >>"$root/ignored"
 sort "$root/ignored" | uniq -c | while read -r count why; do skip_line "$count tests" "$why"; done
 
 if [ $# = 0 ]; then

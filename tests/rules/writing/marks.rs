@@ -194,9 +194,10 @@ fn a_broadcaster_whose_peer_does_not_read_sleeps_and_writable_comes_when_it_does
     }
     talk.assert_sleeps();
     let writables = |journal: &Journal| journal.calls.iter().filter(|(_, call)| *call == Call::Writable).count();
-    let told = writables(&talk.journal);
+    let (told, is_congested) = (writables(&talk.journal), talk.is_congested());
+    assert!(is_congested || cfg!(windows), "it is told before anybody has read"); // Wine goes on taking for a while
     read_exactly(&mut talk.reactor, &mut talk.journal, &mut talk.peer, sent);
-    talk.until(|journal| writables(journal) == told + 1);
+    talk.until(|journal| writables(journal) == told + usize::from(is_congested));
 }
 
 /// Higher marks left a congested connection congested until the next write happened to succeed.
