@@ -29,8 +29,11 @@ class Server:
         self.name = name
         command = [WINE, f"{FOLDER}/{name}.exe", *arguments]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        first = self.process.stdout.readline().decode(errors="replace").strip()
-        assert first.startswith("listening on "), f"{name} says {first!r}"
+        says, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+        first = self.process.stdout.readline().decode(errors="replace").strip() if says else ""
+        if not first.startswith("listening on "):
+            self.__exit__()
+            raise AssertionError(f"{name} says {first!r}")
         host, port = first.removeprefix("listening on ").rsplit(":", 1)
         self.address = (host, int(port))
 

@@ -227,12 +227,11 @@ pub(crate) fn callee_by(protocol: IpProtocol, what: &str, text: &str) -> Result<
 fn callee_of(protocol: IpProtocol, text: &str) -> Result<Target, String> {
     if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
         let name = path.strip_prefix('@').unwrap_or(path);
-        #[cfg(unix)]
-        if std::os::unix::net::SocketAddr::from_pathname(name).is_err() {
-            return Err(format!("a Unix socket's path of {} bytes is too long for this system", name.len()));
-        }
-        let _ = name;
-        return Ok(text.into());
+        return if is_path_of_a_socket(name) {
+            Ok(text.into())
+        } else {
+            Err(format!("a Unix socket's path of {} bytes is too long for this system", name.len()))
+        };
     }
     let parts = match text.strip_prefix('[') {
         Some(rest) => rest.split_once("]:"),
@@ -250,6 +249,17 @@ fn callee_of(protocol: IpProtocol, text: &str) -> Result<Target, String> {
         return Err(format!("`{text}`: nobody can be called at port 0, which is for who listens"));
     }
     Ok(text.parse::<SocketAddr>().map_or_else(|_| (host, port).into(), Target::from))
+}
+
+#[cfg(unix)]
+fn is_path_of_a_socket(name: &str) -> bool {
+    std::os::unix::net::SocketAddr::from_pathname(name).is_ok()
+}
+
+/// Here are none: whoever connects to it, or listens, is told.
+#[cfg(not(unix))]
+fn is_path_of_a_socket(_: &str) -> bool {
+    true
 }
 
 /// Whether a name or an address was wrong by itself, whatever a name server would say to it: it may have a zone that is none.

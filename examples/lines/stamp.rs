@@ -1,4 +1,4 @@
-//! What the program does where there are children and signals.
+//! The command is a child, its outputs are connections, its end and ours are callbacks.
 
 use crate::common::{Failure, arguments, misused, unwritten};
 use chrono::Local;

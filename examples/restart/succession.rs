@@ -1,4 +1,4 @@
-//! What the program does where there are descriptors and signals.
+//! The server, and how it puts a successor in its place.
 
 use crate::common::{Failure, arguments, complain, misused, print};
 use listenfd::ListenFd;

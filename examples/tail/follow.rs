@@ -1,4 +1,4 @@
-//! What the program does where there are descriptors.
+//! The pipe or device is a `Dispatcher`, whoever listens a connection.
 
 use crate::common::{Failure, announce, arguments, drain_on_interrupt, listening, misused};
 use mainspring::{Context, Dispatcher, Drained, Fault, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Scope, Source};

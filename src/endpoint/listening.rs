@@ -283,7 +283,7 @@ impl AcceptError {
             | ErrorKind::NetworkDown
             | ErrorKind::NetworkUnreachable
             | ErrorKind::HostUnreachable => return Self::Pass,
-            // std has found no address of who is gone already (macOS, Wine).
+            // The peer is gone, and the system has no address of it any more (macOS, Wine).
             ErrorKind::InvalidInput if error.raw_os_error().is_none() => return Self::Pass,
             _ => {}
         }

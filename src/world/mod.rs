@@ -97,6 +97,9 @@ pub(crate) struct ListenHow {
     pub(crate) v6only: Option<bool>,
 }
 
+/// Windows' sockets: a send is taken whole, a reset shows by reading alone, and each datagram may bring an error.
+pub(crate) const IS_WINSOCK: bool = cfg!(windows);
+
 /// Whether the selector arms a descriptor again by itself. Under poll(2) it does not: mio arms its own sockets when they
 /// answer `WouldBlock`, and everything else is armed by us.
 pub(crate) const ARMS_BY_ITSELF: bool = transport::EDGES_FOLLOW;

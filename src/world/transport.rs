@@ -1,6 +1,7 @@
 //! The byte pipe below a connection: a TCP or a Unix socket, or something behind [`Transport`]. Non-blocking, registered
 //! once, and the only one to know what a short read means.
 
+use super::IS_WINSOCK;
 #[cfg(unix)]
 use super::unix_stream::UnixStream;
 #[cfg(feature = "tls")]
@@ -22,12 +23,10 @@ pub(super) const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
 #[cfg(not(unix))]
 const NO_SIGNAL: i32 = 0;
 
-/// So much of what waits is given at once to a kernel that would take whatever it is given as long as it has any room. Behind what
-/// it has taken nothing waits with us, so none of our marks, caps and time-outs would hold.
-pub(crate) const SEND_MAX: usize = 64 << 10;
-
-/// Winsock: such a kernel; and a reset is an error of what is asked of the socket next, and none of the socket (SO_ERROR).
-pub(super) const IS_WINSOCK: bool = cfg!(windows);
+/// At most so much is sent at once by Winsock: as long as it has any room it takes all that it is given, and what it has taken no longer
+/// counts for our marks, caps and time-outs. A little less than its send buffer (64 KiB), or it would take nothing more before all of it is
+/// acknowledged (Microsoft's article 823764).
+pub(crate) const SEND_MAX: usize = 60 << 10;
 
 /// So much the kernel is asked to send at once.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -57,7 +56,7 @@ pub(crate) struct Moved {
 pub(crate) trait Transport {
     /// 0 bytes: the peer has ended.
     fn recv(&mut self, buf: &mut [u8]) -> io::Result<Moved>;
-    /// Also of more than `send_max` it gives no more.
+    /// Sends at most `send_max` of them.
     fn send(&mut self, bytes: &[u8]) -> io::Result<Moved>;
     /// Of no more than `send_max` in all.
     fn send_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<Moved>;
@@ -65,11 +64,11 @@ pub(crate) trait Transport {
     fn connected(&mut self) -> io::Result<bool>;
     /// What failed without being asked for.
     fn take_error(&mut self) -> Option<io::Error>;
-    /// What its next read would fail with, where a reset is no error of the socket.
+    /// What its next read would fail with, where a reset does not show in SO_ERROR.
     fn hidden_reset(&mut self) -> Option<io::Error> {
         None
     }
-    /// So much is given to it at once.
+    /// How much is sent at once.
     fn send_max(&self) -> usize {
         usize::MAX
     }
@@ -184,7 +183,7 @@ impl Stream {
         }
     }
 
-    /// So much may be given to it at once in several slices; of one it takes no more by itself.
+    /// How much is sent at once. `send` sees to it by itself, who calls `send_vectored` has to.
     pub(crate) fn send_max(&self) -> usize {
         match self {
             Self::Dyn(other) => other.send_max(),

@@ -416,5 +416,5 @@ fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
 
 /// It was connected, and is lost again: a refused connect is neither of these.
 fn is_lost_already(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe)
 }

@@ -199,8 +199,10 @@ impl Conn {
         let mut goes_on = is_possible;
         while goes_on && self.output.as_deref().is_some_and(is_there) {
             let written = self.flush_once(&mut cx.spares, usize::MAX); // it ends for another reason already
-            // What is encrypted leaves in several writes where a socket takes all at once.
-            goes_on = self.ends_in_words() && self.is(WRITABLE) && written.is_ok_and(|taken| taken > 0);
+            // What is encrypted leaves in several writes, and so does what is sent by Winsock.
+            let most = self.stream.as_ref().map_or(0, Stream::send_max);
+            let is_a_part = |taken: usize| taken > 0 && (self.ends_in_words() || taken == most);
+            goes_on = self.is(WRITABLE) && written.is_ok_and(is_a_part);
         }
         self.drop_output();
     }

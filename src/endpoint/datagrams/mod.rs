@@ -80,6 +80,11 @@ fn is_refusal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionRefused
 }
 
+/// It says that one that was sent did not arrive, and nothing of this socket.
+fn is_of_the_way(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable)
+}
+
 /// The same may be sent again.
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
@@ -298,7 +303,7 @@ impl DatagramSocket {
             io::ErrorKind::Interrupted => return Arrival::Nothing, // the next turn tries again
             io::ErrorKind::UnexpectedEof => _ = self.end(Reason::Eof, cx),
             _ => {
-                self.errors += u32::from(!is_refusal(&error)); // Winsock has a refusal for each that was sent
+                self.errors += u32::from(!is_of_the_way(&error)); // of those Winsock may report one for each that was sent
                 if (self.errors as usize) < cx.config.turn_datagrams.max(ERRORS_MIN) {
                     return Arrival::NotReceived(self.peer.as_deref().cloned().unwrap_or(Address::Fd), error);
                 }

@@ -46,7 +46,12 @@ impl OsWorld {
         #[cfg(unix)]
         let peer = peer_of(&SockRef::from(&socket))?;
         #[cfg(not(unix))]
-        let peer = socket.peer_addr()?;
+        let peer = {
+            if socket.r#type()? != Type::STREAM || socket.local_addr()?.as_socket().is_none() {
+                return Err(refused("only a TCP socket can be taken over on this system"));
+            }
+            socket.peer_addr()?
+        };
         socket.set_nonblocking(true)?;
         #[cfg(unix)]
         socket.set_cloexec(true)?;

@@ -2,7 +2,7 @@
 //! what is sent as one (GSO).
 
 use super::{
-    super::{Batch, Interface, MESSAGE, MESSAGES_MAX, Message, PacketTransport, SourceAddress, transport::IS_WINSOCK},
+    super::{Batch, IS_WINSOCK, Interface, MESSAGE, MESSAGES_MAX, Message, PacketTransport, SourceAddress},
     packets::{IpPackets, mapped, unmapped, without_news},
 };
 use crate::address::Address;

@@ -1,10 +1,7 @@
 //! Sockets that carry packets: UDP, Unix datagrams, and those that the program has opened itself.
 
 use super::{
-    super::{
-        BindHow, Interface, Opened, PacketSocket, PacketTransport, packets::not_there, registered::Registered,
-        transport::IS_WINSOCK,
-    },
+    super::{BindHow, IS_WINSOCK, Interface, Opened, PacketSocket, PacketTransport, packets::not_there, registered::Registered},
     unsupported,
 };
 #[cfg(unix)]
@@ -212,21 +209,24 @@ pub(super) fn unmapped(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// So many news are passed over at once.
+/// So many ICMP errors of earlier datagrams are passed over at once.
 const NEWS_MAX: usize = 64;
 
-/// Winsock has news of each datagram that was sent: that nobody has the port (WSAECONNRESET), that its time to live was over
-/// (WSAENETRESET). Elsewhere only who is connected hears of that, and of the former as a refusal; so it is made here.
+/// Winsock reports an ICMP error for each datagram that met one, to whatever is asked of the socket next: that nobody has the port
+/// (WSAECONNRESET), or that it was on its way for too long (WSAENETRESET). On other systems only a connected socket hears of these, as
+/// ECONNREFUSED and EHOSTUNREACH; so it is here.
 #[inline]
-pub(super) fn without_news<R>(is_winsock: bool, is_connected: bool, mut receive: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+pub(super) fn without_news<R>(is_winsock: bool, is_connected: bool, mut ask: impl FnMut() -> io::Result<R>) -> io::Result<R> {
     if !is_winsock {
-        return receive();
+        return ask();
     }
     for _ in 0..NEWS_MAX {
-        match receive() {
-            Err(error) if is_connected && error.raw_os_error() == Some(10054) => return Err(io::Error::from_raw_os_error(10061)),
-            Err(error) if !is_connected && matches!(error.raw_os_error(), Some(10052 | 10054)) => {}
-            other => return other,
+        let answer = ask();
+        match answer.as_ref().err().and_then(io::Error::raw_os_error) {
+            Some(10052 | 10054) if !is_connected => {}
+            Some(10054) => return Err(io::Error::from_raw_os_error(10061)),
+            Some(10052) => return Err(io::Error::from_raw_os_error(10065)),
+            _ => return answer,
         }
     }
     Err(io::ErrorKind::Interrupted.into())
@@ -252,14 +252,14 @@ impl PacketTransport for IpPackets {
     }
 
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
-        let sent = match to {
+        let sent = without_news(IS_WINSOCK, self.peer.is_some(), || match to {
             Some(Address::Ip(to)) if self.peer.as_deref().is_none_or(|peer| peer != to) => {
                 let to = if self.is_v6 { mapped(*to) } else { *to };
                 self.socket.socket.send_to(bytes, to)
             }
             Some(Address::Ip(_)) | None => self.socket.socket.send(bytes),
-            Some(to) => return Err(not_there(to)),
-        };
+            Some(to) => Err(not_there(to)),
+        });
         sent.map(drop).or_else(|error| self.socket.look_at(error))
     }
 
@@ -399,6 +399,6 @@ mod tests {
         assert_eq!(receive(false, &[10054, 10055]), Err(Some(10055)));
         assert_eq!(receive(false, &[10054; NEWS_MAX]), Err(None), "in the next turn");
         assert_eq!(receive(true, &[10054]), Err(Some(10061)));
-        assert_eq!(receive(true, &[10052]), Err(Some(10052)));
+        assert_eq!(receive(true, &[10052]), Err(Some(10065)));
     }
 }

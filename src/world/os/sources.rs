@@ -3,7 +3,7 @@
 
 #[cfg(unix)]
 use super::super::ARMS_BY_ITSELF;
-use super::super::{Source, Stands, Stream, readiness::Ended, transport::IS_WINSOCK};
+use super::super::{IS_WINSOCK, Source, Stands, Stream, readiness::Ended};
 use crate::flags::*;
 use mio::{Events, Interest, Poll, Registry, Token, event::Source as AnySource, net::TcpStream};
 use std::{io, time::Duration};

@@ -25,8 +25,8 @@ pub struct Weather {
     pub(crate) datagrams: (u32, u32, u32),
 }
 
-/// Whose sockets the hosts have, where systems differ in what a program may notice: the chapter has
-/// [the differences](crate::manual::platforms#what-windows-does-otherwise).
+/// Whose sockets the hosts have, where systems differ in what a program may notice:
+/// [what Windows does otherwise](crate::manual::platforms#what-windows-does-otherwise).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Kernel {

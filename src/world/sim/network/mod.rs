@@ -116,20 +116,14 @@ struct End {
     error: Option<Errno>,
     /// It was reset: reading gives the end, writing EPIPE.
     is_broken: bool,
-    /// It was reset on a Windows host: that is an error of whatever is asked of it next, each time.
-    hides_reset: bool,
+    /// It was reset on a Windows host: so fails from now on whatever moves bytes, and the socket has no error.
+    hidden: Option<Errno>,
     /// Its peer met a full window and waits for room.
     is_awaited: bool,
     /// What is sent next arrives after this.
     busy_until: Time,
     /// How often each chance was asked about.
     asked: [u32; CHANCES],
-}
-
-impl End {
-    fn hidden_reset(&self) -> Option<Errno> {
-        self.error.filter(|_| self.hides_reset)
-    }
 }
 
 struct Port {

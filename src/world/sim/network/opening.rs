@@ -195,8 +195,7 @@ impl Network {
         let host = self.ends[&id].host;
         self.operate(host, "connected").inspect_err(|_| self.note_loss(id))?;
         let end = self.ends.get_mut(&id).expect("an open socket");
-        let hides_reset = end.hides_reset;
-        match end.error.take_if(|_| !hides_reset) {
+        match end.error.take() {
             Some(errno) => Err(errno),
             None => Ok(end.is_connected),
         }
@@ -219,7 +218,7 @@ impl Network {
             fin_sent: false,
             error: None,
             is_broken: false,
-            hides_reset: false,
+            hidden: None,
             is_awaited: false,
             busy_until: Time::default(),
             asked: [0; CHANCES],

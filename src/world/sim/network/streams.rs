@@ -3,7 +3,7 @@
 
 use super::{
     super::{errno::Errno, weather::Kernel},
-    End, EndId, Network,
+    EndId, Network,
     agenda::Happening,
     chance::Chance,
     merge,
@@ -22,7 +22,7 @@ impl Network {
         let available = self.ends[&id].inbox.len().min(buf.len());
         if available == 0 {
             let end = self.ends.get_mut(&id).expect("an open socket");
-            if let Some(errno) = end.hidden_reset() {
+            if let Some(errno) = end.hidden {
                 return Err(errno);
             }
             if end.fin_arrived {
@@ -59,7 +59,7 @@ impl Network {
         self.operate_or_nudge(id, "send", WRITABLE)?;
         self.nudge_by_chance(id);
         let end = self.ends.get_mut(&id).expect("an open socket");
-        if let Some(errno) = end.hidden_reset().or_else(|| end.error.take()) {
+        if let Some(errno) = end.hidden.or_else(|| end.error.take()) {
             return Err(errno);
         }
         if end.fin_sent || end.is_broken {
@@ -162,14 +162,14 @@ impl Network {
         if std::mem::replace(&mut end.is_broken, true) {
             return;
         }
-        end.hides_reset = end.is_connected && end.ways == Ways::Both && self.weather.kernel == Kernel::Windows;
-        if end.hides_reset {
+        if end.is_connected && end.ways == Ways::Both && self.weather.kernel == Kernel::Windows {
+            end.hidden = Some(errno);
             end.inbox.clear();
+        } else {
+            // A reset behind the end is EPIPE, as on Linux.
+            let is_behind_the_end = (end.fin_arrived || end.ways == Ways::Out) && errno == Errno::ConnectionReset;
+            end.error = Some(if is_behind_the_end { Errno::BrokenPipe } else { errno });
         }
-        // A reset behind the end is EPIPE on Linux.
-        let is_behind_the_end = (end.fin_arrived && !end.hides_reset) || end.ways == Ways::Out;
-        let is_behind_the_end = is_behind_the_end && errno == Errno::ConnectionReset;
-        end.error = Some(if is_behind_the_end { Errno::BrokenPipe } else { errno });
         end.is_connected = false;
         end.arriving = 0;
         let told = if end.ways == Ways::Out { WRITABLE | FAILED } else { READABLE | WRITABLE | READ_UNTIL_BLOCKED };
@@ -186,11 +186,11 @@ impl Network {
     }
 
     pub(crate) fn take_error(&mut self, id: EndId) -> Option<Errno> {
-        self.ends.get_mut(&id).filter(|end| !end.hides_reset).and_then(|end| end.error.take())
+        self.ends.get_mut(&id).and_then(|end| end.error.take())
     }
 
     pub(crate) fn hidden_reset(&self, id: EndId) -> Option<Errno> {
-        self.ends.get(&id).and_then(End::hidden_reset)
+        self.ends.get(&id).and_then(|end| end.hidden)
     }
 
     pub(crate) fn local(&self, id: EndId) -> Option<Address> {
@@ -222,11 +222,8 @@ impl Network {
         let end = &self.ends[&id];
         let peer = end.peer.and_then(|peer| self.ends.get(&peer));
         let has_room = peer.is_none_or(|peer| peer.inbox.len() + peer.arriving < self.weather.window);
-        let ended = Ended {
-            read_closed: end.fin_arrived || end.is_broken,
-            write_closed: end.is_broken,
-            error: end.error.is_some() && !end.hides_reset,
-        };
+        let ended =
+            Ended { read_closed: end.fin_arrived || end.is_broken, write_closed: end.is_broken, error: end.error.is_some() };
         let mut ready = ended.flags(self.weather.kernel == Kernel::Windows);
         ready.insert_if(READABLE, !end.inbox.is_empty());
         ready.insert_if(WRITABLE, end.is_connected && has_room);
