@@ -34,6 +34,10 @@ pub struct Head {
 pub struct Ws {
     pub key: String,
     pub version: String,
+    /// What extensions it offers.
+    pub extensions: String,
+    /// It comes from no page, or from one of this very host: others must not speak in the name of whoever looks at them (RFC 6455, 10.2).
+    pub is_same_origin: bool,
 }
 
 /// `bytes` is a whole head, its CRLF CRLF included. An error is a status.
@@ -55,12 +59,18 @@ pub fn parse(bytes: &[u8]) -> Result<Head, u16> {
     let own = |text: Option<&str>| text.unwrap_or_default().to_owned();
     let mut head = Head { method: own(request.method), path: own(request.path), ..Head::default() };
     let (mut hosts, mut upgrades, mut wants_upgrade, mut closes, mut keeps) = (0, false, false, false, false);
-    let (mut body, mut ws_key, mut ws_version) = (None, None, String::new());
+    let (mut body, mut ws_key, mut ws_version, mut extensions) = (None, None, String::new(), Vec::new());
+    let (mut host, mut origin) = (String::new(), None);
     for header in request.headers.iter() {
         let text = std::str::from_utf8(header.value).map(str::trim);
         let (value, kept) = (text.map_err(|_| 400u16), text.ok().map(str::to_owned));
         match header.name.to_ascii_lowercase().as_str() {
-            "host" => hosts += 1,
+            "host" => {
+                hosts += 1;
+                host = kept.unwrap_or_default();
+            }
+            "origin" if origin.is_some() => return Err(400),
+            "origin" => origin = Some(kept.unwrap_or_default()),
             "content-length" | "transfer-encoding" if body.is_some() => return Err(400),
             "content-length" => body = Some(Body::Length(number(value?).filter(|&n| n < 10u64.pow(18)).ok_or(400u16)?)),
             "transfer-encoding" if !is_1_1 => return Err(400),
@@ -80,6 +90,7 @@ pub fn parse(bytes: &[u8]) -> Result<Head, u16> {
             "if-none-match" => head.if_none_match = head.if_none_match.into_iter().chain(kept).reduce(|a, b| a + "," + &b),
             "sec-websocket-key" if ws_key.is_some() => return Err(400),
             "sec-websocket-key" => ws_key = kept,
+            "sec-websocket-extensions" => extensions.extend(kept),
             "sec-websocket-version" => ws_version = kept.unwrap_or_default(),
             _ => {}
         }
@@ -87,13 +98,21 @@ pub fn parse(bytes: &[u8]) -> Result<Head, u16> {
     head.body = body.unwrap_or_default();
     head.keeps = !closes && (is_1_1 || keeps);
     if upgrades && wants_upgrade && is_1_1 && head.method == "GET" && head.body == Body::Length(0) {
-        head.ws = Some(Ws { key: ws_key.unwrap_or_default(), version: ws_version });
+        let key = ws_key.unwrap_or_default();
+        let is_same_origin = origin.is_none_or(|origin| is_page_of(&origin, &host));
+        head.ws = Some(Ws { key, version: ws_version, extensions: extensions.join(","), is_same_origin });
     }
     match head.body {
         _ if hosts > 1 || is_1_1 && hosts == 0 => Err(400),
         Body::Length(n) if n > BODY_MAX => Err(413),
         _ => Ok(head),
     }
+}
+
+/// Whether this origin (RFC 6454, 7) is that of the host that was asked.
+fn is_page_of(origin: &str, host: &str) -> bool {
+    let page = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    page.is_some_and(|page| page.eq_ignore_ascii_case(host))
 }
 
 /// Whether a token is in a list.

@@ -3,6 +3,7 @@
 use crate::{
     App, Ctx,
     body::{Chunked, LINE_MAX},
+    deflate::Agreed,
     head::{self, Body, Head},
     sse, ws,
 };
@@ -184,6 +185,7 @@ impl Http {
             ("POST", _) => self.say(ctx, app, 200, "", &format!("{} bytes\n", self.body_bytes())),
             ("OPTIONS", _) => self.say(ctx, app, 200, METHODS, ""),
             (_, "/echo") => self.open_web_socket(ctx, app, ws::Echo),
+            (_, "/chat") if head.ws.as_ref().is_some_and(|wish| !wish.is_same_origin) => self.refuse(ctx, app, 403),
             (_, "/chat") => self.open_web_socket(ctx, app, ws::Member),
             (_, "/events") => {
                 self.keeps = false;
@@ -260,8 +262,13 @@ impl Http {
         }
         let Some(accept) = ws::accept(&wish.key) else { return self.refuse(ctx, app, 400) };
         ctx.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
-        write!(ctx, "Sec-WebSocket-Accept: {accept}\r\n\r\n");
-        ctx.upgrade(ws::Ws::new(talk));
+        write!(ctx, "Sec-WebSocket-Accept: {accept}\r\n");
+        let agreed = Agreed::on(&wish.extensions);
+        if let Some(agreed) = agreed {
+            write!(ctx, "Sec-WebSocket-Extensions: {}\r\n", agreed.answer());
+        }
+        ctx.send("\r\n");
+        ctx.upgrade(ws::Ws::new(talk, agreed));
     }
 }
 
@@ -367,6 +374,7 @@ fn reason(status: u16) -> &'static str {
         206 => "Partial Content",
         304 => "Not Modified",
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",

@@ -1,10 +1,13 @@
 //! WebSocket (RFC 6455), the server's side.
 
-use crate::{App, Ctx};
+use crate::{
+    App, Ctx,
+    deflate::{Agreed, Broken, Deflate},
+};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use mainspring::{Fault, Limit, Outcome, Protocol, Reason, Step, Terminator};
 use sha1::{Digest, Sha1};
-use std::{rc::Rc, str, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, str, time::Duration};
 
 pub const MESSAGE_MAX: usize = 16 << 20;
 const PING_AFTER: Duration = Duration::from_secs(20);
@@ -22,10 +25,25 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
+/// The message is compressed (RFC 7692, 6): in its first frame only.
+const RSV1: u8 = 0x40;
+
+/// Shorter messages are not compressed: they would hardly be shorter.
+const COMPRESS_MIN: usize = 64;
+
 /// What follows from a client's `Sec-WebSocket-Key`; `None` if that is none.
 pub fn accept(key: &str) -> Option<String> {
     BASE64_STANDARD.decode(key).ok().filter(|bytes| bytes.len() == 16)?;
     Some(BASE64_STANDARD.encode(Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))))
+}
+
+/// A whole message, compressed if that was agreed on and is worth it.
+pub fn message(kind: Kind, payload: &[u8], agreed: Option<Agreed>, deflate: &mut Deflate) -> Vec<u8> {
+    let opcode = if kind == Kind::Text { TEXT } else { BINARY };
+    match agreed {
+        Some(agreed) if payload.len() >= COMPRESS_MIN => frame(RSV1 | opcode, &deflate.compressed(payload, agreed)),
+        _ => frame(opcode, payload),
+    }
 }
 
 /// A frame of ours: not masked, final.
@@ -63,8 +81,9 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
 pub trait Talk: 'static {
     /// The most that may be queued for somebody who does not read.
     const QUEUE_MAX: usize = 1 << 20;
-    fn open(&mut self, _: &mut Ctx<'_>, _: &mut App) {}
-    fn message(&mut self, ctx: &mut Ctx<'_>, app: &mut App, kind: Kind, message: &[u8]);
+    /// `agreed` says how what is sent to it may be compressed.
+    fn open(&mut self, _: &mut Ctx<'_>, _: &mut App, _agreed: Option<Agreed>) {}
+    fn message(&mut self, ctx: &mut Ctx<'_>, app: &mut App, kind: Kind, message: &[u8], agreed: Option<Agreed>);
     fn left(&mut self, _: &mut Ctx<'_>, _: &mut App) {}
 }
 
@@ -76,8 +95,11 @@ pub enum Kind {
 
 pub struct Ws<T> {
     talk: T,
-    /// The message that is coming, and how much of it is known to be UTF-8.
+    /// Messages may be compressed.
+    agreed: Option<Agreed>,
+    /// The message that is coming, whether it is compressed, and how much of it is known to be UTF-8.
     kind: Option<Kind>,
+    is_compressed: bool,
     message: Vec<u8>,
     checked: usize,
     /// Of the frame that is coming, and how much of its payload has not come.
@@ -91,10 +113,12 @@ pub struct Ws<T> {
 }
 
 impl<T: Talk> Ws<T> {
-    pub fn new(talk: T) -> Self {
+    pub fn new(talk: T, agreed: Option<Agreed>) -> Self {
         Self {
             talk,
+            agreed,
             kind: None,
+            is_compressed: false,
             message: Vec::new(),
             checked: 0,
             is_final: false,
@@ -129,7 +153,10 @@ impl<T: Talk> Ws<T> {
             (0, kind) => kind,
             _ => None,
         };
-        let is_wrong = !is_masked || first & 0x70 != 0 || length >> 63 != 0;
+        let begins = kind.is_some() && self.kind.is_none();
+        let is_compressed = first & RSV1 != 0;
+        let is_wrong =
+            !is_masked || first & 0x70 & !RSV1 != 0 || is_compressed && !(begins && self.agreed.is_some()) || length >> 63 != 0;
         self.fault = match is_control {
             _ if is_wrong => Some(1002),
             true if !self.is_final || length > CONTROL_MAX => Some(1002),
@@ -138,6 +165,9 @@ impl<T: Talk> Ws<T> {
             false if length.saturating_add(self.message.len() as u64) > MESSAGE_MAX as u64 => Some(1009),
             _ => None,
         };
+        if begins {
+            self.is_compressed = is_compressed;
+        }
         if !is_control {
             self.kind = kind;
         }
@@ -181,10 +211,26 @@ impl<T: Talk> Ws<T> {
         Ok(())
     }
 
+    /// All of it is here. What is not compressed is known to be what it says that it is.
+    fn message_came(&mut self, ctx: &mut Ctx<'_>, app: &mut App, kind: Kind, message: &[u8]) -> Outcome {
+        self.kind = None;
+        if !self.is_compressed {
+            self.talk.message(ctx, app, kind, message, self.agreed);
+            return Ok(());
+        }
+        match app.deflate.decompressed(message, MESSAGE_MAX) {
+            Ok(message) if kind == Kind::Text && str::from_utf8(&message).is_err() => return self.end(ctx, 1007),
+            Ok(message) => self.talk.message(ctx, app, kind, &message, self.agreed),
+            Err(Broken::Nonsense) => return self.end(ctx, 1007),
+            Err(Broken::TooLarge) => return self.end(ctx, 1009),
+        }
+        Ok(())
+    }
+
     /// Keeps a part of the message that is coming. Whether it can be what it says that it is.
     fn keep(&mut self, part: &[u8], is_last: bool) -> bool {
         self.message.extend(part);
-        if self.kind != Some(Kind::Text) {
+        if self.kind != Some(Kind::Text) || self.is_compressed {
             return true;
         }
         match str::from_utf8(&self.message[self.checked..]) {
@@ -202,7 +248,7 @@ impl<T: Talk> Protocol<App> for Ws<T> {
         ctx.set_idle_timeout(PING_AFTER);
         ctx.set_stall_timeout(STALL);
         ctx.set_output_limits(16 << 10, 64 << 10, T::QUEUE_MAX);
-        self.talk.open(ctx, app);
+        self.talk.open(ctx, app, self.agreed);
         Ok(())
     }
 
@@ -237,17 +283,17 @@ impl<T: Talk> Protocol<App> for Ws<T> {
             _ if self.opcode & 8 != 0 => return self.control(ctx, part),
             // A message that came in one piece is not copied.
             (None, Some(kind)) if self.is_final && self.message.is_empty() => {
-                if kind == Kind::Text && str::from_utf8(part).is_err() {
+                let is_text = kind == Kind::Text && !self.is_compressed;
+                if is_text && str::from_utf8(part).is_err() {
                     return self.end(ctx, 1007);
                 }
-                self.kind = None;
-                self.talk.message(ctx, app, kind, part);
+                return self.message_came(ctx, app, kind, part);
             }
             (None, _) if !self.keep(part, self.is_final) => return self.end(ctx, 1007),
             (None, Some(kind)) if self.is_final => {
                 let message = std::mem::take(&mut self.message);
-                (self.kind, self.checked) = (None, 0);
-                self.talk.message(ctx, app, kind, &message);
+                self.checked = 0;
+                return self.message_came(ctx, app, kind, &message);
             }
             _ => {}
         }
@@ -277,25 +323,27 @@ pub struct Echo;
 impl Talk for Echo {
     const QUEUE_MAX: usize = 2 * MESSAGE_MAX;
 
-    fn message(&mut self, ctx: &mut Ctx<'_>, _: &mut App, kind: Kind, message: &[u8]) {
-        ctx.send(frame(if kind == Kind::Text { TEXT } else { BINARY }, message));
+    fn message(&mut self, ctx: &mut Ctx<'_>, app: &mut App, kind: Kind, message: &[u8], agreed: Option<Agreed>) {
+        ctx.send(self::message(kind, message, agreed, &mut app.deflate));
     }
 }
 
 pub struct Member;
 
 impl Talk for Member {
-    fn open(&mut self, ctx: &mut Ctx<'_>, app: &mut App) {
-        app.room.insert(ctx.key);
+    fn open(&mut self, ctx: &mut Ctx<'_>, app: &mut App, agreed: Option<Agreed>) {
+        app.room.insert(ctx.key, agreed);
     }
 
-    fn message(&mut self, ctx: &mut Ctx<'_>, app: &mut App, kind: Kind, message: &[u8]) {
+    /// Compressed once for all who have agreed on the same.
+    fn message(&mut self, ctx: &mut Ctx<'_>, app: &mut App, kind: Kind, message: &[u8], _: Option<Agreed>) {
         if kind != Kind::Text {
             return;
         }
-        let said: Rc<[u8]> = frame(TEXT, message).into();
-        for &member in &app.room {
-            ctx.net.send_shared(member, &said);
+        let mut said: BTreeMap<Option<Agreed>, Rc<[u8]>> = BTreeMap::new();
+        for (&member, &agreed) in &app.room {
+            let said = said.entry(agreed).or_insert_with(|| self::message(kind, message, agreed, &mut app.deflate).into());
+            ctx.net.send_shared(member, said);
         }
     }
 

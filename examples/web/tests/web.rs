@@ -3,7 +3,12 @@ use mainspring::{
     testing::{Scene, Transcript, every_cut},
 };
 use std::{fs, path::PathBuf, time::Duration};
-use web::{App, http::Http, ws};
+use web::{
+    App,
+    deflate::{Agreed, Deflate},
+    http::Http,
+    ws,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -170,6 +175,113 @@ fn the_handshake_of_the_standard_and_frames_in_the_same_packet() {
     want.extend(ws::frame(8, &1000u16.to_be_bytes()));
     assert_eq!(heard[end..], want);
     t.closes(Reason::is_clean);
+}
+
+const RSV1: u8 = 0x40;
+
+/// One that may send and get compressed messages, and has had the answer.
+fn compressing() -> Transcript<Http, App> {
+    let mut t = Transcript::<_, App>::new(Http::default());
+    t.receives(hello().replacen(
+        "\r\n\r\n",
+        "\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n",
+        1,
+    ));
+    let heard = text(t.sent());
+    let answer =
+        "\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n\r\n";
+    assert!(heard.ends_with(answer), "{heard}");
+    t
+}
+
+#[test]
+fn messages_are_compressed_both_ways_where_that_was_agreed_on() {
+    let (agreed, mut deflate) = (Agreed::on("permessage-deflate").unwrap(), Deflate::default());
+    let message = "said again and again, ".repeat(50);
+    let small = deflate.compressed(message.as_bytes(), agreed);
+    assert!(small.len() < 125);
+    let answer = ws::frame(RSV1 | 1, &small);
+    let mut t = compressing();
+    t.receives(client(RSV1 | 1, true, &small)).sends(&answer);
+    t.receives(client(1, true, message.as_bytes())).sends(&answer); // it need not be compressed
+    let (first, rest) = small.split_at(7);
+    t.receives(client(RSV1 | 2, false, first)).receives(client(9, true, b"p")).sends(ws::frame(10, b"p"));
+    t.receives(client(0, false, &[])).receives(client(0, true, rest)).sends(ws::frame(RSV1 | 2, &small));
+    t.receives(client(RSV1 | 1, true, &deflate.compressed(b"short", agreed))).sends(ws::frame(1, b"short"));
+    t.receives(client(RSV1 | 1, true, &[0])).sends(ws::frame(1, b"")).stays_open();
+}
+
+#[test]
+fn what_no_compressed_message_can_be_ends_the_connection() {
+    let (agreed, mut deflate) = (Agreed::on("permessage-deflate").unwrap(), Deflate::default());
+    let bomb = deflate.compressed(&vec![0; ws::MESSAGE_MAX + 1], agreed);
+    let refused: [(u16, Vec<u8>); 6] = [
+        (1009, client(RSV1 | 2, true, &bomb)),
+        (1007, client(RSV1 | 2, true, b"\xff\xff")),
+        (1007, client(RSV1 | 1, true, &deflate.compressed(b"\xff", agreed))),
+        (1002, client(RSV1 | 9, true, b"p")),
+        (1002, [client(1, false, b"a"), client(RSV1, true, b"b")].concat()),
+        (1002, client(0x20 | 1, true, b"a")),
+    ];
+    for (code, bytes) in refused {
+        let mut t = compressing();
+        t.receives(bytes).sends(ws::frame(8, &code.to_be_bytes())).closes(Reason::is_clean);
+    }
+    let mut t = Transcript::<_, App>::new(Http::default());
+    t.receives(hello()).sent();
+    t.receives(client(RSV1 | 1, true, &deflate.compressed(b"never agreed on", agreed)));
+    t.sends(ws::frame(8, &1002u16.to_be_bytes())).closes(Reason::is_clean);
+}
+
+#[test]
+fn a_message_for_many_is_compressed_for_those_who_can_read_it() {
+    let mut scene = Scene::new(1, App::default());
+    scene.net().listen("10.0.0.1:80", Http::default).unwrap();
+    let offers = [
+        "",
+        "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+        "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=9\r\n",
+    ];
+    let members = offers.map(|offer| {
+        let member = scene.dials("10.0.0.1:80");
+        let hello = hello().replacen("/echo", "/chat", 1).replacen(
+            "Upgrade: websocket\r\n",
+            &format!("Upgrade: websocket\r\n{offer}"),
+            1,
+        );
+        scene.says(member, hello).takes(member);
+        member
+    });
+    let message = "said again and again, ".repeat(50);
+    scene.says(members[0], client(1, true, message.as_bytes()));
+    let mut deflate = Deflate::default();
+    let compressed = |deflate: &mut Deflate, offer| ws::message(ws::Kind::Text, message.as_bytes(), Agreed::on(offer), deflate);
+    scene.hears(members[0], ws::frame(1, message.as_bytes()));
+    scene.hears(members[1], compressed(&mut deflate, "permessage-deflate"));
+    scene.hears(members[2], compressed(&mut deflate, "permessage-deflate; server_max_window_bits=9"));
+}
+
+/// A page that somebody looks at must not talk in his name elsewhere.
+#[test]
+fn a_page_of_another_host_is_not_let_into_the_room() {
+    let origins = [
+        ("", 101),
+        ("Origin: http://a\r\n", 101),
+        ("Origin: https://A\r\n", 101),
+        ("Origin: http://b\r\n", 403),
+        ("Origin: http://a.b\r\n", 403),
+        ("Origin: http://a:81\r\n", 403),
+        ("Origin: null\r\n", 403),
+        ("Origin: \r\n", 403),
+        ("Origin: http://a\r\nOrigin: http://b\r\n", 400),
+    ];
+    for (origin, status) in origins {
+        let mut t = Transcript::<_, App>::new(Http::default());
+        let hello = hello().replacen("/echo", "/chat", 1).replacen("Host: a\r\n", &format!("Host: a\r\n{origin}"), 1);
+        t.receives(hello);
+        let heard = text(t.sent());
+        assert!(heard.starts_with(&format!("HTTP/1.1 {status} ")), "{origin}{heard}");
+    }
 }
 
 #[test]
