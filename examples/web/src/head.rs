@@ -26,6 +26,7 @@ pub struct Head {
     pub range: Option<String>,
     pub if_range: Option<String>,
     pub if_none_match: Option<String>,
+    pub if_modified_since: Option<String>,
     pub ws: Option<Ws>,
 }
 
@@ -87,6 +88,7 @@ pub fn parse(bytes: &[u8]) -> Result<Head, u16> {
             "expect" => return Err(417),
             "range" => head.range = kept,
             "if-range" => head.if_range = kept,
+            "if-modified-since" => head.if_modified_since = kept,
             "if-none-match" => head.if_none_match = head.if_none_match.into_iter().chain(kept).reduce(|a, b| a + "," + &b),
             "sec-websocket-key" if ws_key.is_some() => return Err(400),
             "sec-websocket-key" => ws_key = kept,

@@ -9,11 +9,11 @@ use crate::{
 };
 use mainspring::{Fault, Limit, OffloadError, Outcome, Produced, Protocol, Step, Terminator};
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io::{self, Read, Seek, SeekFrom},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 const HEAD_MAX: usize = 16 << 10;
@@ -33,9 +33,54 @@ const METHODS: &str = "Allow: GET, HEAD, POST, PUT, OPTIONS\r\n";
 /// What looking for a file has found.
 enum Found {
     Nothing,
-    NotModified { etag: String },
+    NotModified(Version),
     NoRange { total: u64 },
-    File { etag: String, part: (u64, u64), total: u64, first: Vec<u8>, file: File },
+    File { version: Version, kind: &'static str, part: (u64, u64), total: u64, first: Vec<u8>, file: File },
+}
+
+/// Of a file (RFC 9110, 8.8).
+struct Version {
+    etag: String,
+    /// In whole seconds, as a header has it.
+    modified: SystemTime,
+}
+
+impl Version {
+    fn of(meta: &Metadata) -> Self {
+        let since = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        let etag = format!("\"{:x}-{:x}\"", since.as_nanos(), meta.len());
+        Self { etag, modified: UNIX_EPOCH + Duration::from_secs(since.as_secs()) }
+    }
+
+    /// Whether who asks has it already (13.2.2): a date counts only where there is no tag.
+    fn is_known(&self, head: &Head) -> bool {
+        match (&head.if_none_match, &head.if_modified_since) {
+            (Some(tags), _) => tags.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == self.etag),
+            (None, Some(date)) => httpdate::parse_http_date(date).is_ok_and(|date| self.modified <= date),
+            (None, None) => false,
+        }
+    }
+
+    /// Whether a part is still one of what who asks has the other parts of (13.1.5).
+    fn is_that_of(&self, if_range: &str) -> bool {
+        if_range == self.etag || httpdate::parse_http_date(if_range).is_ok_and(|date| self.modified == date)
+    }
+
+    fn headers(&self) -> String {
+        format!("ETag: {}\r\nLast-Modified: {}\r\n", self.etag, httpdate::fmt_http_date(self.modified))
+    }
+}
+
+/// By the end of its name. Nobody is to guess another one: `nosniff` goes with it.
+fn kind_of(path: &Path) -> &'static str {
+    match mime_guess::from_path(path).first_raw() {
+        Some("text/html") => "text/html; charset=utf-8",
+        Some("text/plain") => "text/plain; charset=utf-8",
+        Some("text/css") => "text/css; charset=utf-8",
+        Some("text/javascript") => "text/javascript; charset=utf-8",
+        Some(other) => other,
+        None => "application/octet-stream",
+    }
 }
 
 fn look(path: PathBuf, head: &Head) -> io::Result<Found> {
@@ -49,13 +94,11 @@ fn look(path: PathBuf, head: &Head) -> io::Result<Found> {
     if !meta.is_file() {
         return Ok(Found::Nothing);
     }
-    let since = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-    let (total, etag) = (meta.len(), format!("\"{:x}-{:x}\"", since.as_nanos(), meta.len()));
-    let is_same = |list: &str| list.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag);
-    if head.if_none_match.as_deref().is_some_and(is_same) {
-        return Ok(Found::NotModified { etag });
+    let (total, version) = (meta.len(), Version::of(&meta));
+    if version.is_known(head) {
+        return Ok(Found::NotModified(version));
     }
-    let is_ranged = head.method == "GET" && head.if_range.as_deref().is_none_or(|tag| tag == etag);
+    let is_ranged = head.method == "GET" && head.if_range.as_deref().is_none_or(|asked| version.is_that_of(asked));
     let part = match head.range.as_deref().filter(|_| is_ranged).and_then(|range| head::range(range, total)) {
         None => (0, total),
         Some(None) => return Ok(Found::NoRange { total }),
@@ -66,7 +109,7 @@ fn look(path: PathBuf, head: &Head) -> io::Result<Found> {
         file.seek(SeekFrom::Start(part.0))?;
         read_exactly(&mut file, PIECE.min(part.1 - part.0), &mut first)?;
     }
-    Ok(Found::File { etag, part, total, first, file })
+    Ok(Found::File { version, kind: kind_of(&path), part, total, first, file })
 }
 
 /// A file that has become shorter since is an error: its length was told.
@@ -308,16 +351,16 @@ impl Http {
     }
 
     fn found(&mut self, ctx: &mut Ctx<'_>, app: &App, found: Result<io::Result<Found>, OffloadError>) {
-        let (etag, part, total, first, file) = match found {
-            Ok(Ok(Found::File { etag, part, total, first, file })) => (etag, part, total, first, file),
+        let (version, kind, part, total, first, file) = match found {
+            Ok(Ok(Found::File { version, kind, part, total, first, file })) => (version, kind, part, total, first, file),
             Ok(Ok(Found::Nothing)) => return self.say(ctx, app, 404, "", "404 Not Found\n"),
             Ok(Ok(Found::NoRange { total })) => {
                 let extra = format!("Content-Range: bytes */{total}\r\n");
                 return self.say(ctx, app, 416, &extra, "416 Range Not Satisfiable\n");
             }
-            Ok(Ok(Found::NotModified { etag })) => {
+            Ok(Ok(Found::NotModified(version))) => {
                 self.begin(ctx, app, 304);
-                write!(ctx, "ETag: {etag}\r\n\r\n");
+                write!(ctx, "{}\r\n", version.headers());
                 return self.answered(ctx);
             }
             Ok(Err(error)) => return self.fail(ctx, app, &error),
@@ -330,7 +373,8 @@ impl Http {
         } else {
             self.begin(ctx, app, 200);
         }
-        write!(ctx, "ETag: {etag}\r\nAccept-Ranges: bytes\r\nContent-Length: {length}\r\n\r\n");
+        write!(ctx, "{}Content-Type: {kind}\r\nX-Content-Type-Options: nosniff\r\n", version.headers());
+        write!(ctx, "Accept-Ranges: bytes\r\nContent-Length: {length}\r\n\r\n");
         ctx.send(&first);
         let left = length - first.len() as u64;
         if left > 0 && !self.is_head() {

@@ -2,7 +2,11 @@ use mainspring::{
     Reason,
     testing::{Scene, Transcript, every_cut},
 };
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, UNIX_EPOCH},
+};
 use web::{
     App,
     deflate::{Agreed, Deflate},
@@ -133,6 +137,59 @@ fn a_part_of_a_file_and_what_was_asked_behind_it_come_in_order() {
         assert!(head.starts_with("HTTP/1.1 206") && head.contains("Content-Range: bytes 1-200000/300000\r\n"), "{head}");
         let rest = rest.strip_prefix(&letters[1..200_001]).expect("these bytes of it");
         assert!(rest.starts_with("HTTP/1.1 200 OK") && rest.contains("hello\nHTTP/1.1 404"), "{rest}");
+    }
+}
+
+#[test]
+fn a_file_is_sent_again_only_when_it_has_changed() {
+    let (state, mut deck) = (app("dates"), Vec::new());
+    let file = fs::File::options().write(true).open(state.root.join("index.html")).unwrap();
+    file.set_modified(UNIX_EPOCH + Duration::from_millis(784_111_777_900)).unwrap(); // RFC 9110, 5.6.7
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let mut t = Transcript::with_state(Http::default(), state);
+    t.receives(get("/"));
+    let heard = text(t.sent());
+    assert!(heard.contains(&format!("\r\nLast-Modified: {date}\r\n")), "{heard}");
+    let etag = heard.split_once("ETag: ").unwrap().1.split_once("\r\n").unwrap().0.to_owned();
+    deck.extend([
+        (format!("If-Modified-Since: {date}"), 304),
+        ("If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT".into(), 304),
+        ("If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT".into(), 200),
+        ("If-Modified-Since: yesterday".into(), 200),
+        (format!("If-None-Match: {etag}"), 304),
+        (format!("If-None-Match: \"x\", W/{etag}"), 304),
+        (format!("If-None-Match: \"x\"\r\nIf-Modified-Since: {date}"), 200),
+        (format!("Range: bytes=1-2\r\nIf-Range: {etag}"), 206),
+        (format!("Range: bytes=1-2\r\nIf-Range: {date}"), 206),
+        ("Range: bytes=1-2\r\nIf-Range: Sun, 06 Nov 1994 08:49:38 GMT".into(), 200),
+        ("Range: bytes=1-2\r\nIf-Range: \"x\"".into(), 200),
+    ]);
+    for (header, status) in deck {
+        t.receives(get("/").replacen("\r\n\r\n", &format!("\r\n{header}\r\n\r\n"), 1));
+        let heard = text(t.sent());
+        assert!(heard.starts_with(&format!("HTTP/1.1 {status} ")), "{header}: {heard}");
+    }
+}
+
+#[test]
+fn a_file_says_what_it_is() {
+    let state = app("kinds");
+    let kinds = [
+        ("a.html", "text/html; charset=utf-8"),
+        ("a.css", "text/css; charset=utf-8"),
+        ("a.js", "text/javascript; charset=utf-8"),
+        ("a.txt", "text/plain; charset=utf-8"),
+        ("a.png", "image/png"),
+        ("a.svg", "image/svg+xml"),
+        ("a.wasm", "application/wasm"),
+        ("a", "application/octet-stream"),
+    ];
+    kinds.iter().for_each(|(name, _)| fs::write(state.root.join(name), "x").unwrap());
+    let mut t = Transcript::with_state(Http::default(), state);
+    for (name, kind) in kinds {
+        t.receives(get(&format!("/{name}")));
+        let heard = text(t.sent());
+        assert!(heard.contains(&format!("\r\nContent-Type: {kind}\r\nX-Content-Type-Options: nosniff\r\n")), "{heard}");
     }
 }
 
