@@ -127,24 +127,6 @@ fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The part of `total` bytes that a Range asks for: `None` is all, `Some(None)` cannot be had.
-pub fn range(value: &str, total: u64) -> Option<Option<(u64, u64)>> {
-    let (from, to) = value.strip_prefix("bytes=")?.split_once('-')?;
-    let part = match (from.trim(), to.trim()) {
-        ("", "") => return None,
-        ("", last) => (total.saturating_sub(number(last)?), total),
-        (from, "") => (number(from)?, total),
-        (from, to) => {
-            let (from, to) = (number(from)?, number(to)?); // several ranges are no numbers: all of it
-            if to < from {
-                return None;
-            }
-            (from, to.saturating_add(1).min(total))
-        }
-    };
-    Some(Some(part).filter(|part| part.0 < part.1))
-}
-
 /// The file's path below the root, `None` if there can be none.
 pub fn below_root(target: &str) -> Option<String> {
     let path = target.split(['?', '#']).next()?;

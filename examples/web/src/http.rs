@@ -5,12 +5,13 @@ use crate::{
     body::{Chunked, LINE_MAX},
     deflate::Agreed,
     head::{self, Body, Head},
+    parts::{self, Part, Parts, Wanted},
     sse, ws,
 };
 use mainspring::{Fault, Limit, OffloadError, Outcome, Produced, Protocol, Step, Terminator};
 use std::{
     fs::{self, File, Metadata},
-    io::{self, Read, Seek, SeekFrom},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -35,7 +36,20 @@ enum Found {
     Nothing,
     NotModified(Version),
     NoRange { total: u64 },
-    File { version: Version, kind: &'static str, part: (u64, u64), total: u64, first: Vec<u8>, file: File },
+    File(Answer),
+}
+
+/// What is sent of a file.
+struct Answer {
+    version: Version,
+    kind: String,
+    /// Of one part of so many bytes.
+    range: Option<(Part, u64)>,
+    is_partial: bool,
+    length: u64,
+    /// Its beginning, and where the rest comes from.
+    first: Vec<u8>,
+    parts: Parts,
 }
 
 /// Of a file (RFC 9110, 8.8).
@@ -84,7 +98,7 @@ fn kind_of(path: &Path) -> &'static str {
 }
 
 fn look(path: PathBuf, head: &Head) -> io::Result<Found> {
-    let mut file = match File::open(&path) {
+    let file = match File::open(&path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(Found::Nothing);
         }
@@ -99,22 +113,25 @@ fn look(path: PathBuf, head: &Head) -> io::Result<Found> {
         return Ok(Found::NotModified(version));
     }
     let is_ranged = head.method == "GET" && head.if_range.as_deref().is_none_or(|asked| version.is_that_of(asked));
-    let part = match head.range.as_deref().filter(|_| is_ranged).and_then(|range| head::range(range, total)) {
-        None => (0, total),
-        Some(None) => return Ok(Found::NoRange { total }),
-        Some(Some(part)) => part,
+    let range = head.range.as_deref().filter(|_| is_ranged);
+    let wanted = range.map_or(Wanted::All, |range| parts::wanted(range, total));
+    let (is_partial, kind) = (wanted != Wanted::All, kind_of(&path));
+    let (mut parts, kind, range) = match wanted {
+        Wanted::All => (Parts::one(file, (0, total)), kind.to_owned(), None),
+        Wanted::Nothing => return Ok(Found::NoRange { total }),
+        Wanted::Parts(parts) => match parts[..] {
+            [part] => (Parts::one(file, part), kind.to_owned(), Some((part, total))),
+            _ => {
+                let (parts, kind) = Parts::several(file, &parts, kind, total);
+                (parts, kind, None)
+            }
+        },
     };
-    let mut first = Vec::new();
+    let (length, mut first) = (parts.left(), Vec::new());
     if head.method == "GET" {
-        file.seek(SeekFrom::Start(part.0))?;
-        read_exactly(&mut file, PIECE.min(part.1 - part.0), &mut first)?;
+        parts.read_more(PIECE, &mut first)?;
     }
-    Ok(Found::File { version, kind: kind_of(&path), part, total, first, file })
-}
-
-/// A file that has become shorter since is an error: its length was told.
-fn read_exactly(file: &mut File, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
-    if file.take(bytes).read_to_end(into)? as u64 == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    Ok(Found::File(Answer { version, kind, range, is_partial, length, first, parts }))
 }
 
 // -------------------------------------------------------------------------------------------------------- a connection
@@ -351,8 +368,8 @@ impl Http {
     }
 
     fn found(&mut self, ctx: &mut Ctx<'_>, app: &App, found: Result<io::Result<Found>, OffloadError>) {
-        let (version, kind, part, total, first, file) = match found {
-            Ok(Ok(Found::File { version, kind, part, total, first, file })) => (version, kind, part, total, first, file),
+        let answer = match found {
+            Ok(Ok(Found::File(answer))) => answer,
             Ok(Ok(Found::Nothing)) => return self.say(ctx, app, 404, "", "404 Not Found\n"),
             Ok(Ok(Found::NoRange { total })) => {
                 let extra = format!("Content-Range: bytes */{total}\r\n");
@@ -366,19 +383,16 @@ impl Http {
             Ok(Err(error)) => return self.fail(ctx, app, &error),
             Err(error) => return self.fail(ctx, app, &error),
         };
-        let length = part.1 - part.0;
-        if length < total {
-            self.begin(ctx, app, 206);
-            write!(ctx, "Content-Range: bytes {}-{}/{total}\r\n", part.0, part.1 - 1);
-        } else {
-            self.begin(ctx, app, 200);
+        self.begin(ctx, app, if answer.is_partial { 206 } else { 200 });
+        if let Some(((from, to), total)) = answer.range {
+            write!(ctx, "Content-Range: bytes {from}-{}/{total}\r\n", to - 1);
         }
+        let Answer { version, kind, length, first, parts, .. } = answer;
         write!(ctx, "{}Content-Type: {kind}\r\nX-Content-Type-Options: nosniff\r\n", version.headers());
         write!(ctx, "Accept-Ranges: bytes\r\nContent-Length: {length}\r\n\r\n");
         ctx.send(&first);
-        let left = length - first.len() as u64;
-        if left > 0 && !self.is_head() {
-            send_rest(ctx, app.is_inline, file, left);
+        if parts.left() > 0 && !self.is_head() {
+            send_rest(ctx, app.is_inline, parts);
         }
         self.answered(ctx);
     }
@@ -393,16 +407,15 @@ impl Http {
     }
 }
 
-fn send_rest(ctx: &mut Ctx<'_>, is_inline: bool, mut file: File, mut left: u64) {
+fn send_rest(ctx: &mut Ctx<'_>, is_inline: bool, mut parts: Parts) {
     if is_inline {
         ctx.produce(move |out: &mut Vec<u8>| {
-            let piece = left.min(PIECE);
-            read_exactly(&mut file, piece, out)?;
-            left -= piece;
-            Ok(if left > 0 { Produced::More } else { Produced::Done })
+            parts.read_more(PIECE, out)?;
+            Ok(if parts.left() > 0 { Produced::More } else { Produced::Done })
         });
     } else {
-        ctx.send_from(file.take(left), move |_: &mut Http, ctx, _, sent| {
+        let left = parts.left();
+        ctx.send_from(parts, move |_: &mut Http, ctx, _, sent| {
             if sent? < left {
                 ctx.abort(); // it has become shorter: nobody is to take what follows for its rest
             }

@@ -1,11 +1,12 @@
 //! A web server: files and uploads in `http.rs`, which makes of a connection a WebSocket (`ws.rs`) or a stream of
-//! events (`sse.rs`) where that is asked for. What a request says is read in `head.rs` and `body.rs`, and messages of a
-//! WebSocket are compressed in `deflate.rs`: these know no connection.
+//! events (`sse.rs`) where that is asked for. What a request says is read in `head.rs` and `body.rs`, what is sent of a
+//! file stands in `parts.rs`, and messages of a WebSocket are compressed in `deflate.rs`: these know no connection.
 
 pub mod body;
 pub mod deflate;
 pub mod head;
 pub mod http;
+pub mod parts;
 pub mod sse;
 pub mod ws;
 

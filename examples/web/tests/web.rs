@@ -172,6 +172,32 @@ fn a_file_is_sent_again_only_when_it_has_changed() {
 }
 
 #[test]
+fn several_parts_come_in_one_answer() {
+    for is_inline in [false, true] {
+        let state = App { is_inline, ..app("several") };
+        let letters: String = ('a'..='w').cycle().take(300_000).collect();
+        fs::write(state.root.join("letters.txt"), &letters).unwrap();
+        let mut t = Transcript::with_state(Http::default(), state);
+        let ask = "GET /letters.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=100000-250000, 0-0,-5\r\n\r\n".to_owned();
+        t.receives(ask + &get("/nope"));
+        let heard = text(t.sent());
+        let (head, rest) = heard.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 206") && !head.contains("Content-Range"), "{head}");
+        let value = |name: &str| head.split_once(name).unwrap().1.lines().next().unwrap();
+        let boundary = value("Content-Type: multipart/byteranges; boundary=");
+        let (body, next) = rest.split_at(value("Content-Length: ").parse().unwrap());
+        assert!(next.starts_with("HTTP/1.1 404"), "{}", &next[..20]);
+        let mut expected = String::new();
+        for (range, part) in [("100000-250000", &letters[100_000..250_001]), ("0-0", "a"), ("299995-299999", &letters[299_995..])]
+        {
+            expected += &format!("--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\n");
+            expected += &format!("Content-Range: bytes {range}/300000\r\n\r\n{part}\r\n");
+        }
+        assert!(body == expected + &format!("--{boundary}--\r\n"));
+    }
+}
+
+#[test]
 fn a_file_says_what_it_is() {
     let state = app("kinds");
     let kinds = [
