@@ -33,6 +33,7 @@ fn weathers_over(kernel: Kernel) -> [Weather; 3] {
 /// What the system that is at hand does otherwise.
 const LEFT_OUT: &[(&str, &str)] = if cfg!(windows) {
     &[
+        ("a_failure_with_output_left_is_no_clean_end", "Wine: a socket whose last send is not through outlives its reset"),
         ("a_reset_before_anybody_accepts", "Wine: has no address of who is gone"),
         ("a_reset_right_behind_the_end", "Winsock: what comes before a reset is read by who looks in time"),
         ("words_end_and_reset_while_the_reader_is_busy", "Winsock: what comes before a reset is read by who looks in time"),
