@@ -12,7 +12,7 @@ if [ $# -eq 0 ]; then
     platforms=(x86_64-pc-windows-msvc aarch64-apple-darwin x86_64-unknown-freebsd i686-unknown-linux-gnu)
 fi
 
-skip() {
+give_up() {
     printf 'SKIP  %-28s %s\n' "other platforms" "$1"
     exit 0
 }

@@ -10,27 +10,27 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . scripts/report.sh
-skip_line() { printf 'SKIP  %-52s %s\n' "$1" "${2:-}"; }
-skip() {
-    skip_line Windows "$1"
+give_up() {
+    skip Windows "$1"
     exit 0
 }
 
-[ "$(id -u)" = 0 ] || skip "a chroot is root's to make"
-unshare -m true 2>/dev/null || skip "there are no mount namespaces here"
+[ "$(id -u)" = 0 ] || give_up "a chroot is root's to make"
+unshare -m true 2>/dev/null || give_up "there are no mount namespaces here"
 . scripts/debian_rust.sh
-need x86_64-w64-mingw32-gcc gcc-mingw-w64-x86-64-win32 || skip "Debian's mingw could not be installed"
+need x86_64-w64-mingw32-gcc gcc-mingw-w64-x86-64-win32 || give_up "Debian's mingw could not be installed"
 
 # Wine 10 of Debian 13: Wine 8 has no source of randomness that std takes, and reads each reset as an end.
 root=$(realpath -m "${CARGO_TARGET_DIR:-target}")/windows
 chroot=$root/trixie
-if [ ! -e "$chroot/root/prefix/system.reg" ]; then
-    need debootstrap || skip "debootstrap could not be installed"
+if [ ! -e "$chroot/wine/prefix/system.reg" ]; then
+    need debootstrap || give_up "debootstrap could not be installed"
     mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | head -n 1)
     rm -rf --one-file-system "$chroot"
     mkdir -p "$root"
     timeout 600 debootstrap --variant=minbase --include=wine64,wine trixie "$chroot" "${mirror:-http://deb.debian.org/debian}" \
-        >"$root/debootstrap.log" 2>&1 || skip "Debian 13 with Wine could not be fetched: $(tail -n 1 "$root/debootstrap.log")"
+        >"$root/debootstrap.log" 2>&1 || give_up "Debian 13 with Wine could not be fetched: $(tail -n 1 "$root/debootstrap.log")"
+    mkdir -p "$chroot/wine"
     cp /etc/hosts "$chroot/etc/" # or nobody is called localhost
 fi
 
@@ -40,12 +40,12 @@ cat >"$root/wine" <<END
 exec unshare -m --propagation private bash -c '
     mkdir -p "$chroot\$PWD" && mount --bind "\$PWD" "$chroot\$PWD" && mount --bind /proc "$chroot/proc" || exit 1
     mount --bind /dev "$chroot/dev" && mount --bind /tmp "$chroot/tmp" || exit 1
-    exec chroot "$chroot" env -C "\$PWD" HOME=/root WINEPREFIX=/root/prefix WINEARCH=win64 WINEDEBUG=-all \\
+    exec chroot "$chroot" env -C "\$PWD" HOME=/wine WINEPREFIX=/wine/prefix WINEARCH=win64 WINEDEBUG=-all \\
         XDG_RUNTIME_DIR=/tmp /usr/lib/wine/wine64 "\$@"' wine "\$@"
 END
 chmod +x "$root/wine"
-[ -e "$chroot/root/prefix/system.reg" ] || timeout 300 "$root/wine" wineboot --init >/dev/null 2>&1
-timeout 60 "$root/wine" cmd /c ver >"$root/ver" 2>&1 || skip "Wine does not start here: $(tail -n 1 "$root/ver")"
+[ -e "$chroot/wine/prefix/system.reg" ] || timeout 300 "$root/wine" wineboot --init >/dev/null 2>&1
+timeout 60 "$root/wine" cmd /c ver >"$root/ver" 2>&1 || give_up "Wine does not start here: $(tail -n 1 "$root/ver")"
 printf '%s for Windows, under %s\n' "$version" "$("$root/wine" --version)"
 
 SECONDS=0
@@ -92,7 +92,7 @@ run() {
         done
     fi
     if [[ $told = "0 passed; 0 failed; 0 ignored"* ]]; then
-        skip_line "$1" "all of it is of Unix"
+        skip "$1" "all of it is of Unix"
         return
     fi
     report $status "$1" "${told:-status $status}$again, $((SECONDS - began)) s"
@@ -108,7 +108,7 @@ while read -r name program; do
 done < <(tests)
 # What a test leaves out by itself: tests/common/skips.rs.
 [ ! -e "$MAINSPRING_SKIPS" ] || sed -E '/^memory /d; s/^[^ ]+ [^ ]+: //' "$MAINSPRING_SKIPS" >>"$root/ignored"
-sort "$root/ignored" | uniq -c | while read -r count why; do skip_line "$count tests" "$why"; done
+sort "$root/ignored" | uniq -c | while read -r count why; do skip "$count tests" "$why"; done
 
 if [ $# = 0 ]; then
     cargo build --quiet --features tls --example transfer --example timestamp || exit 1

@@ -21,10 +21,7 @@ use torture::{CLIENT, Call, Door, Journals, Kind, Me, Player, SERVER, Scenario, 
 
 /// The weathers in which a simulation must say what the loopback says: nothing is lost, but some is late and in pieces.
 fn weathers() -> [Weather; 3] {
-    weathers_over(if cfg!(windows) { Kernel::Windows } else { Kernel::Linux })
-}
-
-fn weathers_over(kernel: Kernel) -> [Weather; 3] {
+    let kernel = if cfg!(windows) { Kernel::Windows } else { Kernel::Linux };
     let fair = Weather::fair().kernel(kernel);
     let slow = fair.clone().latency(Duration::from_millis(2), Duration::from_millis(5)).short(300, 300).window(32 << 10);
     [fair.clone(), fair.latency(Duration::from_millis(1), Duration::ZERO), slow]

@@ -7,6 +7,9 @@
 #![cfg(feature = "sim")]
 #![allow(dead_code)] // as a module it is used for its other half
 
+#[allow(dead_code)] // it also knows of sources
+#[path = "common/local.rs"]
+mod local;
 #[path = "torture/adopting.rs"]
 mod adopting;
 #[path = "torture/datagrams.rs"]

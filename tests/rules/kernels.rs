@@ -1,14 +1,30 @@
 //! Other kernels than Linux' promise less: what is promised here holds with them too.
 
-use crate::common::{Call, Recorded, SECOND, closed, dialogue, frame, piece, quiet};
+use crate::common::{Call, Ctx, Journal, Recorded, Recorder, SECOND, closed, dialogue, frame, piece, quiet};
 use mainspring::{
     Answer, Config, Context, Fault, Limit, Listen, Outcome, Produced, Protocol, Reason, RequestHandler, Terminator,
-    testing::{Kernel, Scene, Weather},
+    testing::{Kernel, Scene, Transcript, Weather},
 };
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 fn windows() -> Weather {
     Weather::fair().kernel(Kernel::Windows)
+}
+
+/// A dialogue with a recorder on such a host.
+fn over_windows<F>(on: F) -> Transcript<Recorder<F>, Journal>
+where
+    F: FnMut(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome + 'static,
+{
+    let mut t = dialogue(on);
+    t.scene().set_weather(windows());
+    t
+}
+
+/// It is told that it is lost, and nothing else.
+#[track_caller]
+fn assert_lost(calls: &[Call]) {
+    assert!(matches!(calls, [Call::Closed(why)] if why.starts_with("connection lost")), "{calls:?}");
 }
 
 const MIB: usize = 1 << 20;
@@ -54,22 +70,19 @@ impl Protocol<Vec<String>> for Sender {
 
 #[test]
 fn back_pressure_the_cap_and_the_stall_time_out_hold_there() {
-    let mut t = dialogue(quiet);
-    t.scene().set_weather(windows());
+    let mut t = over_windows(quiet);
     t.stuffs().link(|link| link.set_stall_timeout(SECOND)).exceeds(Limit::Stalled, SECOND);
     t.link(|link| link.set_output_limits(100, 1_000, MIB));
     t.link(|link| assert!(!link.send(vec![b'.'; MIB]), "it is beyond the cap"));
     t.gets(&[closed(&Reason::Overflow)]);
 
     // In several pieces.
-    let mut t = dialogue(quiet);
-    t.scene().set_weather(windows());
+    let mut t = over_windows(quiet);
     let piece: Rc<[u8]> = vec![b'.'; MIB / 4].into();
     t.peer_stops_reading().link(|link| assert!((0..4).all(|_| link.send_shared(&piece))));
     t.link(|link| assert!(link.queued() + KERNEL_MAX > MIB, "{} bytes wait", link.queued()));
 
-    let mut t = dialogue(quiet);
-    t.scene().set_weather(windows());
+    let mut t = over_windows(quiet);
     let made = Rc::new(Cell::new(0));
     let count = Rc::clone(&made);
     t.peer_stops_reading().link(|link| {
@@ -84,8 +97,7 @@ fn back_pressure_the_cap_and_the_stall_time_out_hold_there() {
 
 #[test]
 fn all_of_a_long_output_leaves_there_in_order() {
-    let mut t = dialogue(quiet);
-    t.scene().set_weather(windows());
+    let mut t = over_windows(quiet);
     let all: Vec<u8> = (0..MIB as u32).map(|n| (n % 251) as u8).collect();
     let parts = all.clone();
     t.link(move |link| {
@@ -105,17 +117,13 @@ fn all_of_a_long_output_leaves_there_in_order() {
 /// It was no error of the socket, so nobody looked.
 #[test]
 fn who_does_not_read_is_told_of_a_reset_that_only_a_read_would_show() {
-    let mut paused = dialogue(quiet);
-    paused.scene().set_weather(windows());
+    let mut paused = over_windows(quiet);
     paused.link(|link| link.pause()).receives("never read").peer_resets();
-    let calls = paused.calls();
-    assert!(matches!(&calls[..], [Call::Closed(why)] if why.starts_with("connection lost")), "{calls:?}");
+    assert_lost(&paused.calls());
 
-    let mut held_back = dialogue(quiet);
-    held_back.scene().set_weather(windows());
+    let mut held_back = over_windows(quiet);
     held_back.stuffs().peer_resets();
-    let calls = held_back.calls();
-    assert!(matches!(&calls[..], [Call::Closed(why)] if why.starts_with("connection lost")), "{calls:?}");
+    assert_lost(&held_back.calls());
 
     struct Slow;
 
@@ -136,8 +144,7 @@ fn who_does_not_read_is_told_of_a_reset_that_only_a_read_would_show() {
 
 #[test]
 fn who_lingers_goes_at_a_reset_there() {
-    let mut t = dialogue(quiet);
-    t.scene().set_weather(windows());
+    let mut t = over_windows(quiet);
     t.receives("x").gets(&[piece("x")]);
     t.link(|link| {
         link.send("bye");
@@ -165,15 +172,13 @@ fn a_connection_that_is_reset_as_it_begins_is_told_both() {
 /// What had come and was not read goes with it: there no promise can save it, and no error is lost.
 #[test]
 fn last_words_may_be_lost_there_and_the_reset_never() {
-    let mut t = dialogue(|ctx, _, call| {
+    let mut t = over_windows(|ctx, _, call| {
         if *call == Call::Frame(b"one".into()) {
             ctx.pause();
         }
         Ok(())
     });
-    t.scene().set_weather(windows());
     t.link(|link| link.set_terminator(Terminator::line(10))).receives("one\ntwo\n").gets(&[frame("one")]);
     t.peer_resets();
-    let calls = t.calls();
-    assert!(matches!(&calls[..], [Call::Closed(why)] if why.starts_with("connection lost")), "{calls:?}");
+    assert_lost(&t.calls());
 }

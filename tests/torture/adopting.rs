@@ -1,6 +1,6 @@
 //! Streams that nobody has connected, and connections that are given back.
 
-use super::{BULK, Book, CLIENT, Me, Page, Player, SERVER, Stage, World, pattern, player, says_what_it_got};
+use super::{BULK, Book, CLIENT, Me, Page, Player, SERVER, Stage, World, local::local_pair, pattern, player, says_what_it_got};
 use mainspring::{Adopted, Key, Net};
 
 impl Stage {
@@ -8,16 +8,9 @@ impl Stage {
     fn pair(&mut self, host: usize) -> (Adopted, Adopted) {
         match &mut self.world {
             World::Simulated { sim, hosts } => sim.pair(hosts[host]),
-            #[cfg(unix)]
             World::Real { .. } => {
-                let (one, other) = std::os::unix::net::UnixStream::pair().expect("two descriptors");
+                let (one, other) = local_pair();
                 (one.into(), other.into())
-            }
-            #[cfg(not(unix))]
-            World::Real { .. } => {
-                let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-                let one = std::net::TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
-                (one.into(), listener.accept().expect("it has come").0.into())
             }
         }
     }

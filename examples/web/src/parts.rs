@@ -69,9 +69,13 @@ pub struct Parts {
 }
 
 impl Parts {
+    fn nothing(file: File) -> Self {
+        Self { file, segments: VecDeque::new(), is_there: false, left: 0 }
+    }
+
     /// One part, as it is.
     pub fn one(file: File, (from, to): Part) -> Self {
-        let mut this = Self { file, segments: VecDeque::new(), is_there: false, left: 0 };
+        let mut this = Self::nothing(file);
         this.push(Segment::Bytes { from, left: to - from });
         this
     }
@@ -79,7 +83,7 @@ impl Parts {
     /// Several, and the kind of all of them together.
     pub fn several(file: File, parts: &[Part], kind: &str, total: u64) -> (Self, String) {
         let boundary = format!("{:016x}", RandomState::new().hash_one(total)); // nobody can have written it into the file
-        let mut this = Self { file, segments: VecDeque::new(), is_there: false, left: 0 };
+        let mut this = Self::nothing(file);
         for &(from, to) in parts {
             let head = format!("--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: bytes {from}-{}/{total}\r\n\r\n", to - 1);
             this.push(Segment::Text(head.into()));
