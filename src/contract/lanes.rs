@@ -91,6 +91,22 @@ impl<T: Send + 'static> Lane<T> {
         }
     }
 
+    /// Has `work` done on the thing by another thread, after all that was given before, for no connection: a timer, a datagram,
+    /// or what must be done though the connection that asked for it has ended meanwhile. When it is done, `done` runs on the
+    /// loop, as that of [`Net::offload`]; never inside this call.
+    ///
+    /// # Errors
+    /// `done` is told in [`OffloadError`] when the work panicked, and when the system gives no thread. The lane goes on, with the
+    /// thing as it was left.
+    pub fn offload_net<S, R: Send + 'static>(
+        &mut self,
+        net: &mut Net<'_, S>,
+        work: impl FnOnce(&mut T) -> R + Send + 'static,
+        done: impl FnOnce(&mut Net<'_, S>, &mut S, Result<R, OffloadError>) + 'static,
+    ) {
+        self.push(net.core, work, Done::job(done));
+    }
+
     /// Of another reactor's net nothing is done.
     pub(super) fn push<S, R: Send + 'static>(
         &mut self,

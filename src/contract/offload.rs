@@ -22,6 +22,11 @@ pub(crate) type DoneTell<S> =
     Box<dyn FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S, Result<Product, OffloadError>) -> Outcome>;
 
 impl<S> Done<S> {
+    /// For no connection.
+    pub(super) fn job<T: Send + 'static>(done: impl FnOnce(&mut Net<'_, S>, &mut S, Result<T, OffloadError>) + 'static) -> Self {
+        Self::Job(Box::new(move |net, state, product| done(net, state, product.map(unpack))))
+    }
+
     pub(super) fn owner(&self) -> Option<Key> {
         if let Self::Tell(key, _) = self { Some(*key) } else { None }
     }
@@ -109,8 +114,7 @@ impl<S> Net<'_, S> {
         work: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(&mut Net<'_, S>, &mut S, Result<T, OffloadError>) + 'static,
     ) {
-        let done = Done::Job(Box::new(move |net, state, product| done(net, state, product.map(unpack))));
-        self.core.offload(false, Box::new(move || Box::new(work())), done);
+        self.core.offload(false, Box::new(move || Box::new(work())), Done::job(done));
     }
 
     /// Has another thread do `work` for the connection of this key: `done` is called like a callback of its own, and

@@ -66,6 +66,53 @@ fn pieces_are_done_one_after_the_other_and_told_in_order() {
     assert_eq!(journal.frames(), expected);
 }
 
+/// What belongs to no connection is done and told though nobody is there any more, in its turn among the pieces of those who are.
+#[test]
+fn pieces_of_nobody_are_done_and_told_whoever_has_ended() {
+    let (mut reactor, mut journal) = start();
+    let (key, _peer) = guest(&mut reactor, &mut journal, quiet as On);
+    let (begun, begins) = channel();
+    let (let_go, wait) = channel::<()>();
+    reactor.net().tell(key, move |_: &mut Recorder<On>, ctx, _| {
+        let mut lane = ctx.net.lane(0);
+        lane.offload(
+            ctx,
+            move |number| {
+                begun.send(()).expect("the test listens");
+                let _ = wait.recv();
+                *number += 1;
+            },
+            |_: &mut Recorder<On>, _: &mut Ctx<'_>, _: &mut Journal, _| unreachable!("it has ended"),
+        );
+        let own = ctx.key;
+        for _ in 0..2 {
+            lane.offload_net(
+                &mut ctx.net,
+                |number| {
+                    *number += 1;
+                    *number
+                },
+                move |_, journal: &mut Journal, number| note(journal, own, format!("{}", number.expect("no panic"))),
+            );
+        }
+        lane.offload_net(
+            &mut ctx.net,
+            |_| panic!("on purpose"),
+            move |_, journal: &mut Journal, result: Result<(), _>| note(journal, own, result.expect_err("a panic").to_string()),
+        );
+        assert_eq!(lane.pending(), 4);
+        Ok(())
+    });
+    until(&mut reactor, &mut journal, |_| begins.try_recv().is_ok());
+    reactor.net().abort(key);
+    until_net(&mut reactor, &mut journal, |net, _| !net.is_open(key));
+    let_go.send(()).expect("it waits");
+    until_net(&mut reactor, &mut journal, |net, _| net.stats().offloads == 0);
+    let [first, second, third] = &journal.frames()[..] else { panic!("{:?}", journal.frames()) };
+    assert_eq!((first.as_str(), second.as_str()), ("2", "3"));
+    assert!(third.contains("on purpose"), "{third}");
+}
+
 /// However many wait: a lane is one, and no piece of it finds the pool full.
 #[test]
 fn two_thousand_lanes_with_one_thread_are_never_full() {
