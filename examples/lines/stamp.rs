@@ -32,6 +32,9 @@ const LINE_MAX: usize = 64 << 10;
 /// For whoever holds the outputs open after the command has ended: half of it to print what was there, half of it for more.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What both pipes hold at most: so much may be there of the command's when it has ended, however long it takes to print.
+const PIPES_HOLD: usize = 2 * (64 << 10);
+
 /// Whoever reads our output may take his time, and loses nothing by that: an end waits for him. The outputs are held back meanwhile,
 /// so what waits is little.
 fn patient() -> Config {
@@ -44,6 +47,8 @@ struct Run {
     printer: Key,
     outputs: Vec<Key>,
     status: Option<io::Result<ExitStatus>>,
+    /// Bytes of lines that came after it.
+    came_late: usize,
     unwritten: Option<io::Error>,
 }
 
@@ -59,9 +64,13 @@ impl Run {
         }
     }
 
-    /// Only the command could have much to say, and that has ended: what it left is waited for, however long that is not printed.
+    /// Only the command could have much to say, and that has ended: what it left is waited for, however long that is not read,
+    /// or not printed.
     fn wait_for_others(net: &mut Net<'_, Self>, run: &mut Self) {
-        match net.link(run.printer).is_some_and(|printer| printer.is_congested()) {
+        let is_unprinted = net.link(run.printer).is_some_and(|printer| printer.is_congested());
+        let mut is_silent = |&output| net.link(output).is_none_or(|mut output| output.silent_for() >= PATIENCE / 2);
+        let is_read = run.came_late >= PIPES_HOLD || run.outputs.iter().all(&mut is_silent);
+        match is_unprinted || !is_read {
             true => net.after(PATIENCE / 2, Self::wait_for_others),
             false => net.after(PATIENCE / 2, |net, run| run.outputs.iter().for_each(|&output| _ = net.detach(output))),
         };
@@ -99,6 +108,9 @@ impl Protocol<Run> for Output {
     }
 
     fn frame(&mut self, ctx: &mut Context<'_, Run>, run: &mut Run, line: &[u8]) -> Outcome {
+        if run.status.is_some() {
+            run.came_late += line.len() + 1;
+        }
         self.print(ctx, run, line);
         Ok(())
     }
@@ -170,7 +182,7 @@ pub(crate) fn run() -> Result<u8, Failure> {
         }
     })?;
 
-    let mut run = Run { printer, outputs: vec![out, err], status: None, unwritten: None };
+    let mut run = Run { printer, outputs: vec![out, err], status: None, came_late: 0, unwritten: None };
     reactor.run(&mut run)?;
     match (run.unwritten, run.status) {
         (Some(error), _) => Err(unwritten(error)),
