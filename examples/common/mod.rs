@@ -108,6 +108,7 @@ pub(crate) struct Arguments {
     words: VecDeque<OsString>,
     options: Vec<(String, OsString)>,
     flags: Vec<String>,
+    pairs: Vec<(String, OsString, OsString)>,
 }
 
 /// Takes the command line apart: so many words at most, and of options those that are named here, each with a value.
@@ -122,6 +123,17 @@ pub(crate) fn arguments_and_flags(
     words_max: usize,
     options: &[&str],
     flags: &[&str],
+) -> Result<Option<Arguments>, Failure> {
+    arguments_and_pairs(help, words_max, options, flags, &[])
+}
+
+/// The same with options that have two values.
+pub(crate) fn arguments_and_pairs(
+    help: &str,
+    words_max: usize,
+    options: &[&str],
+    flags: &[&str],
+    pairs: &[&str],
 ) -> Result<Option<Arguments>, Failure> {
     let mut given = Arguments::default();
     let mut parser = lexopt::Parser::from_env();
@@ -138,6 +150,10 @@ pub(crate) fn arguments_and_flags(
             }
             _ if options.contains(&&*name) => given.options.push((name, parser.value().map_err(misused)?)),
             _ if flags.contains(&&*name) => given.flags.push(name),
+            _ if pairs.contains(&&*name) => {
+                let mut value = || parser.value().map_err(|_| misused(format!("{} takes two values", dashed(&name))));
+                given.pairs.push((name.clone(), value()?, value()?));
+            }
             Value(word) if given.words.len() < words_max => given.words.push_back(word),
             other => return Err(misused(other.unexpected())),
         }
@@ -180,7 +196,24 @@ impl Arguments {
         self.options.iter().rev().find(|(given, _)| given == name).map(|(_, value)| value)
     }
 
-    /// The same as text.
+    /// All options, to be given to another process: without the words.
+    pub(crate) fn options_again(&self) -> Vec<OsString> {
+        let mut again: Vec<OsString> = self.flags.iter().map(|flag| dashed(flag).into()).collect();
+        for (name, value) in &self.options {
+            again.extend([dashed(name).into(), value.clone()]);
+        }
+        for (name, one, two) in &self.pairs {
+            again.extend([dashed(name).into(), one.clone(), two.clone()]);
+        }
+        again
+    }
+
+    /// What an option of two values was given; of several the last.
+    pub(crate) fn pair(&self, name: &str) -> Option<(&OsString, &OsString)> {
+        self.pairs.iter().rev().find(|(given, ..)| given == name).map(|(_, one, two)| (one, two))
+    }
+
+    /// What an option was given, as text.
     pub(crate) fn option_text(&self, name: &str) -> Result<Option<String>, Failure> {
         self.option(name).map(|value| value.clone().string().map_err(misused)).transpose()
     }

@@ -34,19 +34,24 @@ pub(crate) fn server(given: &Arguments, protocols: &[&str]) -> Result<Option<Tls
         (None, None) if client_ca.is_none() => return Ok(None),
         _ => return Err(misused("TLS wants both --cert and --key")),
     };
+    server_of(&cert, &key, client_ca.as_deref(), protocols).map(Some)
+}
+
+/// By its files, with these protocols (ALPN); clients have to show a certificate if it is said of whom.
+pub(crate) fn server_of(cert: &Path, key: &Path, client_ca: Option<&Path>, protocols: &[&str]) -> Result<TlsServer, Failure> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
         Some(file) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots_of(&file)?), provider());
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots_of(file)?), provider());
             builder.with_client_cert_verifier(verifier.build()?)
         }
     };
-    let config = builder.with_single_cert(certificates(&cert)?, private_key(&key)?);
-    let mut config = config.map_err(|error| unfit(&error, &cert, &key))?;
+    let config = builder.with_single_cert(certificates(cert)?, private_key(key)?);
+    let mut config = config.map_err(|error| unfit(&error, cert, key))?;
     config.alpn_protocols = protocols.iter().map(|protocol| (*protocol).into()).collect();
     config.key_log = Arc::new(KeyLogFile::new()); // where SSLKEYLOGFILE says, to look at what was captured
-    Ok(Some(Arc::new(config).into()))
+    Ok(Arc::new(config).into())
 }
 
 /// Of a client that trusts these, and shows no certificate.
