@@ -71,6 +71,11 @@ pub struct Stats {
     /// How long the longest of the `callbacks` took. Measured only with [`Config::watchdog`](crate::Config::watchdog), which
     /// names those that are too long in the log.
     pub longest_callback: Duration,
+    /// Whose that was: the type of its protocol, dispatcher or datagram, `listener` for a factory. Empty for what belongs to no
+    /// connection, and as long as nothing was measured.
+    pub longest_callback_of: &'static str,
+    /// Which one that was: `frame`, `a timer`, …, as in the log. Empty as long as nothing was measured.
+    pub longest_callback_name: &'static str,
     /// Time spent waiting for events. Measured only with [`Config::watchdog`](crate::Config::watchdog).
     pub waited: Duration,
 }

@@ -58,7 +58,12 @@ impl<'a, S> Context<'a, S> {
 
     /// Runs one callback, with a context that is its own; the watchdog, if it is on, looks at the clock.
     #[inline(always)]
-    pub(crate) fn timed<T>(&mut self, protocol: &str, callback: &'static str, run: impl FnOnce(&mut Context<'_, S>) -> T) -> T {
+    pub(crate) fn timed<T>(
+        &mut self,
+        protocol: &'static str,
+        callback: &'static str,
+        run: impl FnOnce(&mut Context<'_, S>) -> T,
+    ) -> T {
         self.hub().begin_timing();
         let result = run(&mut self.lent());
         let key = self.key;

@@ -230,7 +230,7 @@ impl<S> Core<S> {
     pub(crate) fn run_guarded<T>(
         &mut self,
         key: Option<Key>,
-        protocol: &str,
+        protocol: &'static str,
         callback: &'static str,
         run: impl FnOnce(&mut Net<'_, S>) -> T,
     ) -> Result<T, Payload> {

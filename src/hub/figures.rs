@@ -25,7 +25,7 @@ impl Hub {
 
     /// After one.
     #[inline]
-    pub(crate) fn end_timing(&mut self, key: Option<Key>, protocol: &str, callback: &'static str) {
+    pub(crate) fn end_timing(&mut self, key: Option<Key>, protocol: &'static str, callback: &'static str) {
         if self.cx.clock.is_timed {
             (self.look_at_clock)(self, key, protocol, callback);
         }
@@ -38,11 +38,14 @@ impl Hub {
     }
 
     /// Takes what it took off its share of the turn, and names it if that was too long.
-    fn look_at_clock(&mut self, key: Option<Key>, protocol: &str, callback: &'static str) {
+    fn look_at_clock(&mut self, key: Option<Key>, protocol: &'static str, callback: &'static str) {
         let took = self.cx.world.now().since(self.cx.clock.began);
         self.cx.spend(took);
         let Some(most) = self.cx.config.watchdog else { return };
-        self.cx.stats.longest_callback = self.cx.stats.longest_callback.max(took);
+        let stats = &mut self.cx.stats;
+        if took > stats.longest_callback {
+            (stats.longest_callback, stats.longest_callback_of, stats.longest_callback_name) = (took, protocol, callback);
+        }
         if took <= most {
             return;
         }

@@ -45,7 +45,7 @@ pub(crate) struct Hub {
     pub(crate) counts: Counts,
     /// The notes of a loan are being worked off.
     works_off_notes: bool,
-    look_at_clock: fn(&mut Self, Option<Key>, &str, &'static str),
+    look_at_clock: fn(&mut Self, Option<Key>, &'static str, &'static str),
     /// The first is the next to go when there are too many: those who were refused, then the others in order of age. May
     /// still name some that have ended.
     lingering: VecDeque<Key>,
