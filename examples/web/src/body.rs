@@ -2,32 +2,32 @@
 
 use mainspring::Step;
 
-pub const BODY_MAX: u64 = 1 << 30;
-
 /// Of what stands between chunks.
 pub const LINE_MAX: usize = 1024;
 const TRAILERS_MAX: usize = 32;
 
-#[derive(Default)]
 pub struct Chunked {
     part: Part,
     /// Of all chunks so far.
     pub bytes: u64,
+    /// No more than these.
+    most: u64,
     /// The status to refuse it with. It ends here then.
     pub fault: Option<u16>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 enum Part {
-    #[default]
     Size,
-    Chunk {
-        left: u64,
-    },
+    Chunk { left: u64 },
     Trailer(usize),
 }
 
 impl Chunked {
+    pub fn new(most: u64) -> Self {
+        Self { part: Part::Size, bytes: 0, most, fault: None }
+    }
+
     pub fn cut(&mut self, input: &[u8]) -> Step {
         self.next(input).unwrap_or_else(|status| {
             self.fault = Some(status);
@@ -58,9 +58,9 @@ impl Chunked {
             },
         };
         if let Part::Chunk { left } = self.part {
-            self.bytes += left;
+            self.bytes = self.bytes.saturating_add(left);
         }
-        if self.bytes > BODY_MAX { Err(413) } else { Ok(Step::Piece { bytes: 0..0, consumed: length + 2 }) }
+        if self.bytes > self.most { Err(413) } else { Ok(Step::Piece { bytes: 0..0, consumed: length + 2 }) }
     }
 }
 

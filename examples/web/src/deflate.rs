@@ -4,7 +4,7 @@
 //! be a third of a megabyte, and a message for many is compressed once.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap};
 
 /// The end of what is flushed, which is not sent (7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
@@ -79,6 +79,21 @@ pub struct Deflate {
     /// By how far back a message may refer.
     compress: BTreeMap<u8, Compress>,
     decompress: Option<Decompress>,
+}
+
+thread_local! {
+    /// One for all WebSockets of a loop, which is a thread.
+    static DEFLATE: RefCell<Deflate> = RefCell::default();
+}
+
+/// What a message is compressed to.
+pub fn compressed(message: &[u8], agreed: Agreed) -> Vec<u8> {
+    DEFLATE.with_borrow_mut(|deflate| deflate.compressed(message, agreed))
+}
+
+/// The message again, no larger than `most`.
+pub fn decompressed(message: &[u8], most: usize) -> Result<Vec<u8>, Broken> {
+    DEFLATE.with_borrow_mut(|deflate| deflate.decompressed(message, most))
 }
 
 impl Deflate {

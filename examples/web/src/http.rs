@@ -1,159 +1,98 @@
-//! HTTP/1.1: files, uploads, and the ways to a WebSocket and to events.
+//! A connection that speaks HTTP/1.1 (RFC 9112), until it becomes something else.
 
 use crate::{
-    App, Ctx,
+    Answer, Limits, Request, Site,
+    answer::{Collected, Content, Open, events, reason},
     body::{Chunked, LINE_MAX},
     deflate::Agreed,
-    head::{self, Body, Head},
-    parts::{self, Part, Parts, Wanted},
-    sse, ws,
+    request::Body,
+    ws,
 };
-use mainspring::{Fault, Limit, OffloadError, Outcome, Produced, Protocol, Step, Terminator};
+use mainspring::{Context, Fault, Limit, Outcome, Produced, Protocol, Step, Terminator};
 use std::{
-    fs::{self, File, Metadata},
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    cell::RefCell,
+    io::{self, Write},
+    rc::Rc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-const HEAD_MAX: usize = 16 << 10;
+/// Who asks nothing more while the server goes down has so long to ask what is on its way: it is answered, and is the last.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
-/// What is read of a file together with looking for it.
-const PIECE: u64 = 64 << 10;
-
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-const HEAD_TIME: Duration = Duration::from_secs(10);
-const BODY_TIME: Duration = Duration::from_secs(60);
-const STALL: Duration = Duration::from_secs(30);
-
-const METHODS: &str = "Allow: GET, HEAD, POST, PUT, OPTIONS\r\n";
-
-// -------------------------------------------------------------------------------------------------- files, which block
-
-/// What looking for a file has found.
-enum Found {
-    Nothing,
-    NotModified(Version),
-    NoRange { total: u64 },
-    File(Answer),
+/// An answer, as a log has it.
+pub struct Done<'a> {
+    /// Nothing if it could not be understood.
+    pub request: Option<&'a Request>,
+    pub status: u16,
+    /// Of its body, where that is known.
+    pub bytes: Option<u64>,
 }
 
-/// What is sent of a file.
-struct Answer {
-    version: Version,
-    kind: String,
-    /// Of one part of so many bytes.
-    range: Option<(Part, u64)>,
-    is_partial: bool,
-    length: u64,
-    /// Its beginning, and where the rest comes from.
-    first: Vec<u8>,
-    parts: Parts,
-}
+type Log<S> = fn(&mut Context<'_, S>, &mut S, &Done<'_>);
 
-/// Of a file (RFC 9110, 8.8).
-struct Version {
-    etag: String,
-    /// In whole seconds, as a header has it.
-    modified: SystemTime,
-}
-
-impl Version {
-    fn of(meta: &Metadata) -> Self {
-        let since = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-        let etag = format!("\"{:x}-{:x}\"", since.as_nanos(), meta.len());
-        Self { etag, modified: UNIX_EPOCH + Duration::from_secs(since.as_secs()) }
-    }
-
-    /// Whether who asks has it already (13.2.2): a date counts only where there is no tag.
-    fn is_known(&self, head: &Head) -> bool {
-        match (&head.if_none_match, &head.if_modified_since) {
-            (Some(tags), _) => tags.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == self.etag),
-            (None, Some(date)) => httpdate::parse_http_date(date).is_ok_and(|date| self.modified <= date),
-            (None, None) => false,
-        }
-    }
-
-    /// Whether a part is still one of what who asks has the other parts of (13.1.5).
-    fn is_that_of(&self, if_range: &str) -> bool {
-        if_range == self.etag || httpdate::parse_http_date(if_range).is_ok_and(|date| self.modified == date)
-    }
-
-    fn headers(&self) -> String {
-        format!("ETag: {}\r\nLast-Modified: {}\r\n", self.etag, httpdate::fmt_http_date(self.modified))
-    }
-}
-
-/// By the end of its name. Nobody is to guess another one: `nosniff` goes with it.
-fn kind_of(path: &Path) -> &'static str {
-    match mime_guess::from_path(path).first_raw() {
-        Some("text/html") => "text/html; charset=utf-8",
-        Some("text/plain") => "text/plain; charset=utf-8",
-        Some("text/css") => "text/css; charset=utf-8",
-        Some("text/javascript") => "text/javascript; charset=utf-8",
-        Some(other) => other,
-        None => "application/octet-stream",
-    }
-}
-
-fn look(path: PathBuf, head: &Head) -> io::Result<Found> {
-    let file = match File::open(&path) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Found::Nothing);
-        }
-        file => file?,
-    };
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Ok(Found::Nothing);
-    }
-    let (total, version) = (meta.len(), Version::of(&meta));
-    if version.is_known(head) {
-        return Ok(Found::NotModified(version));
-    }
-    let is_ranged = head.method == "GET" && head.if_range.as_deref().is_none_or(|asked| version.is_that_of(asked));
-    let range = head.range.as_deref().filter(|_| is_ranged);
-    let wanted = range.map_or(Wanted::All, |range| parts::wanted(range, total));
-    let (is_partial, kind) = (wanted != Wanted::All, kind_of(&path));
-    let (mut parts, kind, range) = match wanted {
-        Wanted::All => (Parts::one(file, (0, total)), kind.to_owned(), None),
-        Wanted::Nothing => return Ok(Found::NoRange { total }),
-        Wanted::Parts(parts) => match parts[..] {
-            [part] => (Parts::one(file, part), kind.to_owned(), Some((part, total))),
-            _ => {
-                let (parts, kind) = Parts::several(file, &parts, kind, total);
-                (parts, kind, None)
-            }
-        },
-    };
-    let (length, mut first) = (parts.left(), Vec::new());
-    if head.method == "GET" {
-        parts.read_more(PIECE, &mut first)?;
-    }
-    Ok(Found::File(Answer { version, kind, range, is_partial, length, first, parts }))
-}
-
-// -------------------------------------------------------------------------------------------------------- a connection
-
-pub struct Http {
-    /// Of the request that is coming, or is being answered.
-    head: Option<Arc<Head>>,
-    is_body: bool,
+/// Speaks HTTP/1.1, and has a [`Site`] answer. Requests of a connection are answered one after the other.
+pub struct Http<S> {
+    site: Site<S>,
+    limits: &'static Limits,
+    log: Option<Log<S>>,
+    clock: fn() -> SystemTime,
+    /// That is being read, or answered.
+    request: Option<Rc<Request>>,
+    stage: Stage<S>,
+    /// All of it has to be there by then.
+    due: Option<Instant>,
     chunked: Chunked,
     keeps: bool,
 }
 
-impl Default for Http {
-    fn default() -> Self {
-        Self { head: None, is_body: false, chunked: Chunked::default(), keeps: true }
+/// What comes next.
+enum Stage<S> {
+    Head,
+    /// A body that nobody wants, and what is answered then.
+    Dropped(Answer<S>),
+    Collected(Vec<u8>, Collected<S>),
+    /// A body that others write.
+    Saved,
+    /// Nothing: the request is being answered.
+    Answer,
+}
+
+impl<S: 'static> Http<S> {
+    pub fn new(site: Site<S>) -> Self {
+        Self {
+            site,
+            limits: &Limits::DEFAULT,
+            log: None,
+            clock: SystemTime::now,
+            request: None,
+            stage: Stage::Head,
+            due: None,
+            chunked: Chunked::new(0),
+            keeps: true,
+        }
+    }
+
+    pub fn limits(mut self, limits: &'static Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Where the date of an answer comes from, for tests.
+    pub fn clock(mut self, clock: fn() -> SystemTime) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Calls this with each answer, when its head is sent.
+    pub fn log(mut self, log: Log<S>) -> Self {
+        self.log = Some(log);
+        self
     }
 }
 
-impl Protocol<App> for Http {
-    fn connected(&mut self, ctx: &mut Ctx<'_>, _: &mut App) -> Outcome {
-        ctx.set_idle_timeout(KEEP_ALIVE);
-        ctx.set_stall_timeout(STALL);
+impl<S: 'static> Protocol<S> for Http<S> {
+    fn connected(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
+        ctx.set_stall_timeout(self.limits.stall);
         self.read_head(ctx);
         Ok(())
     }
@@ -162,288 +101,280 @@ impl Protocol<App> for Http {
         Ok(self.chunked.cut(input))
     }
 
-    /// Of a body that nobody wants.
-    fn received(&mut self, _: &mut Ctx<'_>, _: &mut App, _: &[u8]) -> Outcome {
-        Ok(())
-    }
-
-    fn frame(&mut self, ctx: &mut Ctx<'_>, app: &mut App, frame: &[u8]) -> Outcome {
-        match self.chunked.fault {
-            _ if !self.is_body => self.head_came(ctx, app, frame),
-            Some(status) => self.refuse(ctx, app, status),
-            None => self.request_came(ctx, app),
+    /// Of a body.
+    fn received(&mut self, _: &mut Context<'_, S>, _: &mut S, bytes: &[u8]) -> Outcome {
+        if let Stage::Collected(body, _) = &mut self.stage {
+            body.extend(bytes);
         }
         Ok(())
     }
 
-    fn exceeded(&mut self, ctx: &mut Ctx<'_>, app: &mut App, limit: Limit) -> Outcome {
-        match limit {
-            Limit::FrameBytes => self.refuse(ctx, app, 431),
-            Limit::Idle if !self.is_body && ctx.unread() == 0 => ctx.close(),
-            Limit::FrameTime | Limit::Deadline | Limit::Idle => self.refuse(ctx, app, 408),
-            other => return Err(other.into()),
+    fn frame(&mut self, ctx: &mut Context<'_, S>, state: &mut S, frame: &[u8]) -> Outcome {
+        match (std::mem::replace(&mut self.stage, Stage::Answer), self.chunked.fault) {
+            (Stage::Head, _) => self.head_came(ctx, state, frame),
+            (_, Some(status)) => self.refuse(ctx, state, status),
+            (Stage::Dropped(answer), None) => self.body_came(ctx, state, answer),
+            (Stage::Collected(body, then), None) => {
+                let answer = then(ctx, state, &body);
+                self.body_came(ctx, state, answer);
+            }
+            (Stage::Saved | Stage::Answer, None) => {}
+        }
+        Ok(())
+    }
+
+    fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
+        match (limit, &self.stage) {
+            (Limit::FrameBytes, _) => self.refuse(ctx, state, 431),
+            (Limit::Idle, Stage::Answer) => {}
+            (Limit::Idle, Stage::Head) if ctx.unread() == 0 => ctx.close(),
+            (Limit::FrameTime | Limit::Deadline | Limit::Idle, _) => self.refuse(ctx, state, 408),
+            (other, _) => return Err(other.into()),
+        }
+        Ok(())
+    }
+
+    /// A request may be on its way to us. It is answered, and then it ends.
+    fn draining(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
+        if matches!(self.stage, Stage::Head) {
+            ctx.set_idle_timeout(LAST_CALL);
         }
         Ok(())
     }
 }
 
 /// Requests.
-impl Http {
-    fn read_head(&mut self, ctx: &mut Ctx<'_>) {
-        (self.head, self.is_body) = (None, false);
-        ctx.set_deadline(None);
-        ctx.set_frame_timeout(HEAD_TIME);
-        ctx.set_terminator(Terminator::through(&b"\r\n\r\n"[..], HEAD_MAX));
+impl<S: 'static> Http<S> {
+    fn read_head(&mut self, ctx: &mut Context<'_, S>) {
+        (self.request, self.stage) = (None, Stage::Head);
+        ctx.set_idle_timeout(if ctx.net.is_draining() { LAST_CALL } else { self.limits.keep_alive });
+        ctx.set_frame_timeout(self.limits.head_time);
+        ctx.set_terminator(Terminator::through(&b"\r\n\r\n"[..], self.limits.head_bytes));
     }
 
-    fn head_came(&mut self, ctx: &mut Ctx<'_>, app: &mut App, bytes: &[u8]) {
+    fn head_came(&mut self, ctx: &mut Context<'_, S>, state: &mut S, bytes: &[u8]) {
         if bytes == b"\r\n\r\n" {
+            self.stage = Stage::Head;
             return; // empty lines before a request
         }
-        let head = match head::parse(bytes) {
-            Ok(head) => self.head.insert(Arc::new(head)),
-            Err(status) => return self.refuse(ctx, app, status),
+        let request = match Request::parse(bytes) {
+            Ok(request) => Rc::new(request),
+            Err(status) => return self.refuse(ctx, state, status),
         };
-        self.keeps = head.keeps;
-        match head.method.as_str() {
-            "PUT" => self.upload(ctx, app),
-            "GET" | "HEAD" | "POST" | "OPTIONS" if head.body == Body::Length(0) => self.request_came(ctx, app),
-            "GET" | "HEAD" | "POST" | "OPTIONS" => self.read_body(ctx),
-            _ => {
-                self.keeps &= head.body == Body::Length(0);
-                self.say(ctx, app, 405, METHODS, "405 Method Not Allowed\n");
-            }
+        self.keeps = request.keeps;
+        self.due = Some(ctx.net.now() + self.limits.request_time.saturating_sub(ctx.frame_age()));
+        self.request = Some(Rc::clone(&request));
+        let answer = (self.site)(ctx, state, &request);
+        if request.has_body() {
+            self.answer_with_body(ctx, state, &request, answer);
+        } else {
+            self.answer(ctx, state, answer);
+        }
+    }
+
+    /// There is a body. Who answers without it has it dropped first, if it is short and is coming anyway.
+    fn answer_with_body(&mut self, ctx: &mut Context<'_, S>, state: &mut S, request: &Request, answer: Answer<S>) {
+        let (most, is_wanted) = match answer.content {
+            Content::Collect(most, _) | Content::Save(most, _) => (most, true),
+            _ => (self.limits.dropped_bytes, false),
+        };
+        let is_too_long = matches!(request.body, Body::Length(length) if length > most);
+        self.chunked = Chunked::new(most);
+        match answer.content {
+            _ if is_wanted && is_too_long => self.refuse(ctx, state, 413),
+            Content::Collect(_, then) => self.read_body(ctx, Stage::Collected(Vec::new(), then)),
+            Content::Save(_, work) => work(self, ctx),
+            _ if is_too_long || request.expects_continue => self.answer(ctx, state, answer.close()),
+            _ => self.read_body(ctx, Stage::Dropped(answer)),
         }
     }
 
     /// It is one frame, of no bytes perhaps; `frame` comes at its end.
-    fn read_body(&mut self, ctx: &mut Ctx<'_>) {
-        let Some(head) = &self.head else { return };
-        if head.expects_continue && head.body != Body::Length(0) && ctx.unread() == 0 {
+    fn read_body(&mut self, ctx: &mut Context<'_, S>, stage: Stage<S>) {
+        let Some(request) = &self.request else { return };
+        let was_sent_on_its_own = ctx.unread() > 0;
+        if request.expects_continue && request.has_body() && !was_sent_on_its_own {
             ctx.send("HTTP/1.1 100 Continue\r\n\r\n");
         }
-        (self.is_body, self.chunked) = (true, Chunked::default());
+        self.stage = stage;
+        ctx.set_deadline(self.due.map(|due| due.saturating_duration_since(ctx.net.now())));
         ctx.set_frame_timeout(None);
-        ctx.set_deadline(BODY_TIME);
-        ctx.set_terminator(match head.body {
+        ctx.set_terminator(match request.body {
             Body::Length(n) => Terminator::Stream(n),
             Body::Chunked => Terminator::own(LINE_MAX),
         });
     }
 
-    fn body_bytes(&self) -> u64 {
-        match self.head.as_ref().map(|head| head.body) {
-            Some(Body::Length(n)) => n,
-            _ => self.chunked.bytes,
-        }
-    }
-
-    fn request_came(&mut self, ctx: &mut Ctx<'_>, app: &mut App) {
-        ctx.set_deadline(None);
-        let Some(head) = &self.head else { return };
-        match (head.method.as_str(), head.path.as_str()) {
-            ("POST", _) => self.say(ctx, app, 200, "", &format!("{} bytes\n", self.body_bytes())),
-            ("OPTIONS", _) => self.say(ctx, app, 200, METHODS, ""),
-            (_, "/echo") => self.open_web_socket(ctx, app, ws::Echo),
-            (_, "/chat") if head.ws.as_ref().is_some_and(|wish| !wish.is_same_origin) => self.refuse(ctx, app, 403),
-            (_, "/chat") => self.open_web_socket(ctx, app, ws::Member),
-            (_, "/events") => {
-                self.keeps = false;
-                self.begin(ctx, app, 200);
-                ctx.send("Content-Type: text/event-stream\r\nCache-Control: no-store\r\n\r\n");
-                ctx.upgrade(sse::Events);
-            }
-            (_, path) => {
-                let Some(path) = head::below_root(path) else { return self.refuse(ctx, app, 400) };
-                let (path, head) = (app.root.join(path), Arc::clone(head));
-                if app.is_inline {
-                    return self.found(ctx, app, Ok(look(path, &head)));
+    pub(crate) fn save_body<W: Write + Send + 'static>(
+        &mut self,
+        ctx: &mut Context<'_, S>,
+        writer: W,
+        then: impl FnOnce(&mut Context<'_, S>, &mut S, io::Result<W>) -> Answer<S> + 'static,
+    ) {
+        self.read_body(ctx, Stage::Saved);
+        ctx.save(writer, move |http: &mut Self, ctx, state, saved| {
+            match (saved, http.chunked.fault) {
+                (Ok(_), Some(status)) => http.refuse(ctx, state, status),
+                (Err(error), _) => {
+                    let answer = then(ctx, state, Err(error)).close(); // the rest of it may be still to come
+                    http.body_came(ctx, state, answer);
                 }
-                ctx.offload_held(
-                    move || look(path, &head),
-                    |me: &mut Self, ctx, app, found| {
-                        me.found(ctx, app, found);
-                        Ok(())
-                    },
-                );
-            }
-        }
-    }
-
-    /// PUT /upload/name: the file first, then the body, and its name is `name.done` when it is whole.
-    fn upload(&mut self, ctx: &mut Ctx<'_>, app: &mut App) {
-        let path = self.head.as_ref().and_then(|head| head.path.strip_prefix("/upload/"));
-        let Some(name) = path.filter(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric())) else {
-            return self.refuse(ctx, app, 404);
-        };
-        let path = app.root.join("upload").join(name);
-        let part = path.clone();
-        ctx.offload_held(
-            move || File::create(part),
-            move |me: &mut Self, ctx, app, file| {
-                let Ok(Ok(file)) = file else {
-                    me.refuse(ctx, app, 503);
-                    return Ok(());
-                };
-                me.read_body(ctx);
-                ctx.save(file, move |me: &mut Self, ctx, app, saved| {
-                    match (saved, me.chunked.fault) {
-                        (Ok(_), None) => me.keep(ctx, path),
-                        (Ok(_), Some(status)) => me.refuse(ctx, app, status),
-                        (Err(error), _) => me.fail(ctx, app, &error),
-                    }
-                    Ok(())
-                });
-                Ok(())
-            },
-        );
-    }
-
-    fn keep(&mut self, ctx: &mut Ctx<'_>, path: PathBuf) {
-        ctx.set_deadline(None);
-        ctx.offload_held(
-            move || fs::rename(&path, path.with_extension("done")),
-            |me: &mut Self, ctx, app, renamed| {
-                match renamed? {
-                    Ok(()) => me.say(ctx, app, 201, "", &format!("{} bytes\n", me.body_bytes())),
-                    Err(error) => me.fail(ctx, app, &error),
+                (saved, None) => {
+                    let answer = then(ctx, state, saved);
+                    http.body_came(ctx, state, answer);
                 }
-                Ok(())
-            },
-        );
-    }
-
-    fn open_web_socket(&mut self, ctx: &mut Ctx<'_>, app: &mut App, talk: impl ws::Talk) {
-        let Some(wish) = self.head.as_ref().and_then(|head| head.ws.as_ref()) else {
-            return self.say(ctx, app, 426, "Upgrade: websocket\r\nConnection: upgrade\r\n", "this is a WebSocket\n");
-        };
-        if wish.version != "13" {
-            return self.say(ctx, app, 426, "Sec-WebSocket-Version: 13\r\n", "version 13\n");
-        }
-        let Some(accept) = ws::accept(&wish.key) else { return self.refuse(ctx, app, 400) };
-        ctx.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
-        write!(ctx, "Sec-WebSocket-Accept: {accept}\r\n");
-        let agreed = Agreed::on(&wish.extensions);
-        if let Some(agreed) = agreed {
-            write!(ctx, "Sec-WebSocket-Extensions: {}\r\n", agreed.answer());
-        }
-        ctx.send("\r\n");
-        ctx.upgrade(ws::Ws::new(talk, agreed));
-    }
-}
-
-/// Answers.
-impl Http {
-    /// Status line and the headers that are always there.
-    fn begin(&self, ctx: &mut Ctx<'_>, app: &App, status: u16) {
-        writeln!(ctx, "HTTP/1.1 {status} {}\r\nDate: {}\r\nServer: web\r", reason(status), app.date);
-        if !self.keeps || ctx.net.is_draining() {
-            ctx.send("Connection: close\r\n");
-        }
-    }
-
-    /// An answer without a file.
-    fn say(&mut self, ctx: &mut Ctx<'_>, app: &App, status: u16, extra: &str, text: &str) {
-        self.begin(ctx, app, status);
-        write!(ctx, "{extra}Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n", text.len());
-        if !self.is_head() {
-            ctx.send(text);
-        }
-        self.answered(ctx);
-    }
-
-    /// An answer after which nothing can be read any more.
-    fn refuse(&mut self, ctx: &mut Ctx<'_>, app: &App, status: u16) {
-        self.keeps = false;
-        self.say(ctx, app, status, "", &format!("{status} {}\n", reason(status)));
-    }
-
-    fn fail(&mut self, ctx: &mut Ctx<'_>, app: &App, error: &dyn std::error::Error) {
-        log::warn!("{}: {error}", ctx.key);
-        self.refuse(ctx, app, 500);
-    }
-
-    fn is_head(&self) -> bool {
-        self.head.as_ref().is_some_and(|head| head.method == "HEAD")
-    }
-
-    fn found(&mut self, ctx: &mut Ctx<'_>, app: &App, found: Result<io::Result<Found>, OffloadError>) {
-        let answer = match found {
-            Ok(Ok(Found::File(answer))) => answer,
-            Ok(Ok(Found::Nothing)) => return self.say(ctx, app, 404, "", "404 Not Found\n"),
-            Ok(Ok(Found::NoRange { total })) => {
-                let extra = format!("Content-Range: bytes */{total}\r\n");
-                return self.say(ctx, app, 416, &extra, "416 Range Not Satisfiable\n");
-            }
-            Ok(Ok(Found::NotModified(version))) => {
-                self.begin(ctx, app, 304);
-                write!(ctx, "{}\r\n", version.headers());
-                return self.answered(ctx);
-            }
-            Ok(Err(error)) => return self.fail(ctx, app, &error),
-            Err(error) => return self.fail(ctx, app, &error),
-        };
-        self.begin(ctx, app, if answer.is_partial { 206 } else { 200 });
-        if let Some(((from, to), total)) = answer.range {
-            write!(ctx, "Content-Range: bytes {from}-{}/{total}\r\n", to - 1);
-        }
-        let Answer { version, kind, length, first, parts, .. } = answer;
-        write!(ctx, "{}Content-Type: {kind}\r\nX-Content-Type-Options: nosniff\r\n", version.headers());
-        write!(ctx, "Accept-Ranges: bytes\r\nContent-Length: {length}\r\n\r\n");
-        ctx.send(&first);
-        if parts.left() > 0 && !self.is_head() {
-            send_rest(ctx, app.is_inline, parts);
-        }
-        self.answered(ctx);
-    }
-
-    /// The answer is queued, or has its place there: the next request may be read meanwhile.
-    fn answered(&mut self, ctx: &mut Ctx<'_>) {
-        if !self.keeps || ctx.net.is_draining() {
-            ctx.close();
-        } else {
-            self.read_head(ctx);
-        }
-    }
-}
-
-fn send_rest(ctx: &mut Ctx<'_>, is_inline: bool, mut parts: Parts) {
-    if is_inline {
-        ctx.produce(move |out: &mut Vec<u8>| {
-            parts.read_more(PIECE, out)?;
-            Ok(if parts.left() > 0 { Produced::More } else { Produced::Done })
-        });
-    } else {
-        let left = parts.left();
-        ctx.send_from(parts, move |_: &mut Http, ctx, _, sent| {
-            if sent? < left {
-                ctx.abort(); // it has become shorter: nobody is to take what follows for its rest
             }
             Ok(())
         });
     }
+
+    fn body_came(&mut self, ctx: &mut Context<'_, S>, state: &mut S, answer: Answer<S>) {
+        ctx.set_deadline(None);
+        self.answer(ctx, state, answer);
+    }
 }
 
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        206 => "Partial Content",
-        304 => "Not Modified",
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        416 => "Range Not Satisfiable",
-        417 => "Expectation Failed",
-        426 => "Upgrade Required",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "Unknown",
+/// Answers.
+impl<S: 'static> Http<S> {
+    /// Nothing of the request remains to be read.
+    pub(crate) fn answer(&mut self, ctx: &mut Context<'_, S>, state: &mut S, mut answer: Answer<S>) {
+        self.stage = Stage::Answer;
+        self.keeps &= !answer.closes && !ctx.net.is_draining();
+        let is_head = self.request.as_ref().is_some_and(|request| request.method() == "HEAD");
+        let is_1_1 = self.request.as_ref().is_some_and(|request| request.is_1_1);
+        match std::mem::replace(&mut answer.content, Content::None) {
+            Content::Later(work) | Content::Save(_, work) => return work(self, ctx),
+            Content::Collect(_, then) => {
+                let answer = then(ctx, state, &[]); // there is no body
+                return self.answer(ctx, state, answer);
+            }
+            Content::WebSocket { is_for_any_origin, open } => return self.open(ctx, state, is_for_any_origin, open),
+            Content::None => {
+                self.begin(ctx, state, &answer, Some(0));
+                ctx.send("\r\n");
+            }
+            Content::Bytes(body) => {
+                self.begin(ctx, state, &answer, Some(body.len() as u64));
+                write!(ctx, "Content-Length: {}\r\n\r\n", body.len());
+                if !is_head {
+                    ctx.send(body);
+                }
+            }
+            Content::File(sent) => {
+                self.begin(ctx, state, &answer, Some(sent.length()));
+                write!(ctx, "Content-Length: {}\r\n\r\n", sent.length());
+                if !is_head {
+                    sent.send(ctx);
+                }
+            }
+            Content::Chunks(chunks) => {
+                self.keeps &= is_1_1;
+                self.begin(ctx, state, &answer, None);
+                ctx.send(if is_1_1 { "Transfer-Encoding: chunked\r\n\r\n" } else { "\r\n" });
+                if !is_head && is_1_1 {
+                    ctx.produce(in_chunks(chunks));
+                } else if !is_head {
+                    ctx.produce(chunks);
+                }
+            }
+            Content::Events(period, event) => {
+                self.keeps = false;
+                self.begin(ctx, state, &answer, None);
+                ctx.send("Content-Type: text/event-stream\r\n");
+                if !answer.headers.contains("Cache-Control: ") {
+                    ctx.send("Cache-Control: no-store\r\n");
+                }
+                ctx.send("\r\n");
+                if !is_head {
+                    return ctx.upgrade(events(period, event));
+                }
+            }
+        }
+        // It is queued, or has its place there: the next request may be read meanwhile.
+        if self.keeps { self.read_head(ctx) } else { ctx.close() }
     }
+
+    /// An answer after which nothing can be read any more.
+    fn refuse(&mut self, ctx: &mut Context<'_, S>, state: &mut S, status: u16) {
+        self.answer(ctx, state, Answer::status(status).close());
+    }
+
+    /// Status line and headers, but those that say how long it is.
+    fn begin(&mut self, ctx: &mut Context<'_, S>, state: &mut S, answer: &Answer<S>, bytes: Option<u64>) {
+        let status = answer.status;
+        write!(ctx, "HTTP/1.1 {status} {}\r\nDate: ", reason(status));
+        send_date(ctx, (self.clock)());
+        ctx.send("\r\nServer: mainspring\r\n");
+        let was_1_0 = self.request.as_ref().is_some_and(|request| !request.is_1_1);
+        if !self.keeps && status != 101 {
+            ctx.send("Connection: close\r\n");
+        } else if was_1_0 {
+            ctx.send("Connection: keep-alive\r\n");
+        }
+        ctx.send(&answer.headers);
+        if let Some(log) = self.log {
+            let request = self.request.clone();
+            log(ctx, state, &Done { request: request.as_deref(), status, bytes });
+        }
+    }
+
+    fn open(&mut self, ctx: &mut Context<'_, S>, state: &mut S, is_for_any_origin: bool, open: Open<S>) {
+        let Some(request) = self.request.clone() else { return };
+        let refusal = if !request.upgrades {
+            Answer::text(426, "this is a WebSocket\n").header("Upgrade", "websocket").header("Connection", "upgrade")
+        } else if request.header("sec-websocket-version") != Some("13") {
+            Answer::text(426, "version 13\n").header("Sec-WebSocket-Version", 13)
+        } else if !is_for_any_origin && !request.is_same_origin() {
+            Answer::status(403).close()
+        } else if let Some(accept) = ws::accept(request.header("sec-websocket-key").unwrap_or_default()) {
+            let extensions: Vec<&str> = request.values("sec-websocket-extensions").collect();
+            let agreed = Agreed::on(&extensions.join(","));
+            let mut answer = Answer::with(101, Content::None);
+            answer = answer.header("Upgrade", "websocket").header("Connection", "Upgrade");
+            answer = answer.header("Sec-WebSocket-Accept", accept);
+            if let Some(agreed) = agreed {
+                answer = answer.header("Sec-WebSocket-Extensions", agreed.answer());
+            }
+            self.begin(ctx, state, &answer, None);
+            ctx.send("\r\n");
+            return open(ctx, agreed);
+        } else {
+            Answer::status(400).close()
+        };
+        self.answer(ctx, state, refusal);
+    }
+}
+
+/// Each piece with its size in front, and at the end a chunk of none (RFC 9112, 7.1).
+fn in_chunks(mut chunks: crate::answer::Chunks) -> impl FnMut(&mut Vec<u8>) -> io::Result<Produced> {
+    let mut piece = Vec::new();
+    move |out| {
+        piece.clear();
+        let produced = chunks(&mut piece)?;
+        if !piece.is_empty() {
+            write!(out, "{:x}\r\n", piece.len())?;
+            out.extend(&piece);
+            out.extend(b"\r\n");
+        }
+        if produced == Produced::Done {
+            out.extend(b"0\r\n\r\n");
+        }
+        Ok(produced)
+    }
+}
+
+thread_local! {
+    /// The second for which it was made, and how HTTP writes it.
+    static DATE: RefCell<(u64, String)> = RefCell::default();
+}
+
+/// A date is the same for a second, and takes longer to write than all the rest of a head.
+fn send_date<S>(ctx: &mut Context<'_, S>, now: SystemTime) {
+    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    DATE.with_borrow_mut(|(of, date)| {
+        if *of != second || date.is_empty() {
+            (*of, *date) = (second, httpdate::fmt_http_date(now));
+        }
+        ctx.send(&*date);
+    });
 }

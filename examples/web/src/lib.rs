@@ -1,35 +1,56 @@
-//! A web server: files and uploads in `http.rs`, which makes of a connection a WebSocket (`ws.rs`) or a stream of
-//! events (`sse.rs`) where that is asked for. What a request says is read in `head.rs` and `body.rs`, what is sent of a
-//! file stands in `parts.rs`, and messages of a WebSocket are compressed in `deflate.rs`: these know no connection.
+//! HTTP/1.1 for an application, to be copied: a function of yours is called with each [`Request`], lent the application's
+//! state, and says what is [answered](Answer): bytes, a file, a body made while it is sent, events, a WebSocket.
+//!
+//! `http.rs` is the connection, `ws.rs` and `sse.rs` what it may become. What a request says is read in `request.rs` and
+//! `body.rs`, what is sent of a file stands in `files.rs` and `parts.rs`, and messages of a WebSocket are compressed in
+//! `deflate.rs`: these know no connection. `inspect.rs` and `metrics.rs` are a site by themselves, which shows the reactor.
 
-pub mod body;
+mod answer;
+mod body;
 pub mod deflate;
-pub mod head;
-pub mod http;
-pub mod parts;
+pub mod files;
+mod http;
+pub mod inspect;
+pub mod metrics;
+pub mod page;
+mod parts;
+mod request;
 pub mod sse;
 pub mod ws;
 
-use deflate::{Agreed, Deflate};
-use mainspring::{Context, Key};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+pub use answer::Answer;
+pub use http::{Done, Http};
+use mainspring::Context;
+pub use request::Request;
+use std::time::Duration;
 
-/// What the program has one of.
-#[derive(Default)]
-pub struct App {
-    pub root: PathBuf,
-    /// Files are read by the loop itself, which waits for the disk then; otherwise by other threads.
-    pub is_inline: bool,
-    pub date: String,
-    /// The members of the chat room, and how what is sent to each may be compressed.
-    pub room: BTreeMap<Key, Option<Agreed>>,
-    /// For the messages of all WebSockets.
-    pub deflate: Deflate,
-    /// Who gets the reactor's own events.
-    pub watchers: BTreeSet<Key>,
+/// Answers requests. It is called when the head has come; what the answer says of the body is done with it.
+pub type Site<S> = fn(&mut Context<'_, S>, &mut S, &Request) -> Answer<S>;
+
+/// What is bounded of a connection. What a body has at most says who wants it: [`Answer::collect`], [`Answer::save`].
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of a head, its first line included; 431 beyond.
+    pub head_bytes: usize,
+    /// From a head's first byte to its last; 408 beyond.
+    pub head_time: Duration,
+    /// From a head's first byte to the last one of the body; 408 beyond.
+    pub request_time: Duration,
+    /// So much of a body that nobody wants is read, so that another request may follow.
+    pub dropped_bytes: u64,
+    /// For the next request, and between two bytes of one.
+    pub keep_alive: Duration,
+    /// Who takes nothing of an answer for so long is let go.
+    pub stall: Duration,
 }
 
-pub type Ctx<'a> = Context<'a, App>;
+impl Limits {
+    pub const DEFAULT: Self = Self {
+        head_bytes: 16 << 10,
+        head_time: Duration::from_secs(10),
+        request_time: Duration::from_secs(60),
+        dropped_bytes: 64 << 10,
+        keep_alive: Duration::from_secs(15),
+        stall: Duration::from_secs(30),
+    };
+}

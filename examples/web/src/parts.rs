@@ -1,10 +1,12 @@
 //! What is sent of a file: all of it, a part, or several with a head each (RFC 9110, 14). Nothing here knows a connection.
 
+use crate::request::number;
 use std::{
     collections::VecDeque,
     fs::File,
     hash::{BuildHasher, RandomState},
     io::{self, Read, Seek, SeekFrom},
+    ops::Range,
 };
 
 /// More parts are not cut out: all of the file is the answer (14.2).
@@ -47,11 +49,6 @@ fn one(part: &str, total: u64) -> Option<Part> {
             (from <= to).then(|| (from, to.saturating_add(1).min(total)))
         }
     }
-}
-
-/// Digits only: `parse` takes a sign too.
-fn number(text: &str) -> Option<u64> {
-    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 enum Segment {
@@ -105,6 +102,15 @@ impl Parts {
     /// How much of it has not been read.
     pub fn left(&self) -> u64 {
         self.left
+    }
+
+    /// What remains, if it is one part of the file.
+    pub fn into_range(self) -> Result<(File, Range<u64>), Self> {
+        match self.segments.iter().collect::<Vec<_>>()[..] {
+            // Where it stands now: `from` is where it began.
+            [&Segment::Bytes { from, left }] if !self.is_there => Ok((self.file, from..from + left)),
+            _ => Err(self),
+        }
     }
 
     /// At most so much more. A file that has become shorter since is an error: its length was told.

@@ -1,6 +1,12 @@
-//! The head of a request: what it means for its framing, and refusals of whatever could mean two things. Pure.
+//! A request: what its head says of its framing, and refusals of whatever could mean two things (RFC 9112). Pure.
 
-use crate::body::BODY_MAX;
+use std::{ops::Range, str};
+
+/// More headers are refused.
+const HEADERS_MAX: usize = 64;
+
+/// What a request's end, and the next one's beginning, depend on.
+const FRAMING: [&str; 6] = ["host", "content-length", "transfer-encoding", "connection", "upgrade", "expect"];
 
 /// How the body of a request is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,112 +15,205 @@ pub enum Body {
     Chunked,
 }
 
-impl Default for Body {
-    fn default() -> Self {
-        Self::Length(0)
-    }
+/// A request's head. The body, if an [`Answer`](crate::Answer) wants it, comes afterwards.
+#[derive(Debug)]
+pub struct Request {
+    /// As it came, but the names of headers in lower case.
+    head: String,
+    method: Span,
+    target: Span,
+    headers: Vec<(Span, Span)>,
+    pub(crate) is_1_1: bool,
+    pub(crate) keeps: bool,
+    pub(crate) body: Body,
+    pub(crate) expects_continue: bool,
+    /// It asks to become a WebSocket.
+    pub(crate) upgrades: bool,
 }
 
-/// What is kept of a head.
-#[derive(Clone, Debug, Default)]
-pub struct Head {
-    pub method: String,
-    pub path: String,
-    pub keeps: bool,
-    pub body: Body,
-    pub expects_continue: bool,
-    pub range: Option<String>,
-    pub if_range: Option<String>,
-    pub if_none_match: Option<String>,
-    pub if_modified_since: Option<String>,
-    pub ws: Option<Ws>,
+/// Where something stands in a head.
+type Span = (u32, u32);
+
+fn span(of: &[u8], part: &[u8]) -> Span {
+    let from = part.as_ptr() as usize - of.as_ptr() as usize;
+    (from as u32, (from + part.len()) as u32) // a head is a few kilobytes
 }
 
-/// A wish to become a WebSocket.
-#[derive(Clone, Debug)]
-pub struct Ws {
-    pub key: String,
-    pub version: String,
-    /// What extensions it offers.
-    pub extensions: String,
-    /// It comes from no page, or from one of this very host: others must not speak in the name of whoever looks at them (RFC 6455, 10.2).
-    pub is_same_origin: bool,
+fn range((from, to): Span) -> Range<usize> {
+    from as usize..to as usize
 }
 
-/// `bytes` is a whole head, its CRLF CRLF included. An error is a status.
-pub fn parse(bytes: &[u8]) -> Result<Head, u16> {
-    // No bare CR or LF: httparse would take a bare LF for a line's end, and somebody before us might not.
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|byte| b"\r\n\0".contains(byte)) {
-        rest = rest[at..].strip_prefix(b"\r\n").ok_or(400u16)?;
+impl Request {
+    /// `GET`, as it came: methods are told apart by case (RFC 9110, 9.1).
+    pub fn method(&self) -> &str {
+        &self.head[range(self.method)]
     }
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(bytes) {
-        Ok(httparse::Status::Complete(n)) if n == bytes.len() => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(431),
-        Err(httparse::Error::Version) => return Err(505),
-        _ => return Err(400),
+
+    /// As it came: a path with its query, a whole URI, or `*`.
+    pub fn target(&self) -> &str {
+        &self.head[range(self.target)]
     }
-    let is_1_1 = request.version == Some(1);
-    let own = |text: Option<&str>| text.unwrap_or_default().to_owned();
-    let mut head = Head { method: own(request.method), path: own(request.path), ..Head::default() };
-    let (mut hosts, mut upgrades, mut wants_upgrade, mut closes, mut keeps) = (0, false, false, false, false);
-    let (mut body, mut ws_key, mut ws_version, mut extensions) = (None, None, String::new(), Vec::new());
-    let (mut host, mut origin) = (String::new(), None);
-    for header in request.headers.iter() {
-        let text = std::str::from_utf8(header.value).map(str::trim);
-        let (value, kept) = (text.map_err(|_| 400u16), text.ok().map(str::to_owned));
-        match header.name.to_ascii_lowercase().as_str() {
-            "host" => {
-                hosts += 1;
-                host = kept.unwrap_or_default();
-            }
-            "origin" if origin.is_some() => return Err(400),
-            "origin" => origin = Some(kept.unwrap_or_default()),
-            "content-length" | "transfer-encoding" if body.is_some() => return Err(400),
-            "content-length" => body = Some(Body::Length(number(value?).filter(|&n| n < 10u64.pow(18)).ok_or(400u16)?)),
-            "transfer-encoding" if !is_1_1 => return Err(400),
-            "transfer-encoding" if value?.eq_ignore_ascii_case("chunked") => body = Some(Body::Chunked),
-            "transfer-encoding" => return Err(501),
-            "connection" => {
-                let value = value?;
-                closes |= has(value, "close");
-                keeps |= has(value, "keep-alive");
-                wants_upgrade |= has(value, "upgrade");
-            }
-            "upgrade" => upgrades |= has(value?, "websocket"),
-            "expect" if value?.eq_ignore_ascii_case("100-continue") => head.expects_continue = is_1_1,
-            "expect" => return Err(417),
-            "range" => head.range = kept,
-            "if-range" => head.if_range = kept,
-            "if-modified-since" => head.if_modified_since = kept,
-            "if-none-match" => head.if_none_match = head.if_none_match.into_iter().chain(kept).reduce(|a, b| a + "," + &b),
-            "sec-websocket-key" if ws_key.is_some() => return Err(400),
-            "sec-websocket-key" => ws_key = kept,
-            "sec-websocket-extensions" => extensions.extend(kept),
-            "sec-websocket-version" => ws_version = kept.unwrap_or_default(),
-            _ => {}
+
+    /// The target's path as it came, so in percent-encoding; of a whole URI too (RFC 9112, 3.2.2).
+    pub fn path(&self) -> &str {
+        let target = self.target();
+        let path = target.split(['?', '#']).next().unwrap_or_default();
+        match path.split_once("://") {
+            Some((_, rest)) if !path.starts_with('/') => rest.find('/').map_or("/", |at| &rest[at..]),
+            _ => path,
         }
     }
-    head.body = body.unwrap_or_default();
-    head.keeps = !closes && (is_1_1 || keeps);
-    if upgrades && wants_upgrade && is_1_1 && head.method == "GET" && head.body == Body::Length(0) {
-        let key = ws_key.unwrap_or_default();
-        let is_same_origin = origin.is_none_or(|origin| is_page_of(&origin, &host));
-        head.ws = Some(Ws { key, version: ws_version, extensions: extensions.join(","), is_same_origin });
+
+    /// What stands behind the target's question mark, as it came.
+    pub fn query(&self) -> Option<&str> {
+        Some(self.target().split('#').next()?.split_once('?')?.1)
     }
-    match head.body {
-        _ if hosts > 1 || is_1_1 && hosts == 0 => Err(400),
-        Body::Length(n) if n > BODY_MAX => Err(413),
-        _ => Ok(head),
+
+    /// A value of the query, decoded; of several the first.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let pairs = self.query()?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let (_, value) = pairs.into_iter().find(|(other, _)| *other == name)?;
+        String::from_utf8(decoded(&value.replace('+', " "))?).ok()
+    }
+
+    /// The value of the first header of this name, in lower case; `None` also if it is no UTF-8.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.values(name).next()
+    }
+
+    /// The values of all headers of this name.
+    pub(crate) fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        let of_name = self.headers.iter().filter(move |(other, _)| &self.head[range(*other)] == name);
+        of_name.map(|(_, value)| self.head[range(*value)].trim())
+    }
+
+    /// `1.0` or `1.1`.
+    pub fn version(&self) -> &'static str {
+        if self.is_1_1 { "1.1" } else { "1.0" }
+    }
+
+    /// Whom it asks, with the port if one was given. Empty in HTTP/1.0 if it does not say.
+    pub fn host(&self) -> &str {
+        self.header("host").unwrap_or_default()
+    }
+
+    /// Whether it comes from no page, or from one of this very host (RFC 6454, 7): others must not speak in the name of
+    /// whoever looks at them.
+    pub fn is_same_origin(&self) -> bool {
+        let Some(origin) = self.header("origin") else { return true };
+        let page = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        page.is_some_and(|page| page.eq_ignore_ascii_case(self.host()))
+    }
+
+    /// Whether there is a body to be read.
+    pub(crate) fn has_body(&self) -> bool {
+        self.body != Body::Length(0)
+    }
+
+    /// Its path below a folder, decoded, without the slash in front; with one at its end if the path has one. `None` if it
+    /// is no path to anything below a folder: one with `..`, `.`, nothing between two slashes, NUL, a slash in a name.
+    pub fn path_below(&self) -> Option<Vec<u8>> {
+        let path = self.path().strip_prefix('/')?;
+        let below = decoded(path)?;
+        let mut parts = below.split(|&byte| byte == b'/').rev();
+        let is_fine = |part: &[u8]| !part.is_empty() && part != b"." && part != b"..";
+        let is_last_fine = parts.next().is_some_and(|part| part.is_empty() || is_fine(part));
+        let slashes = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'/').count();
+        let is_below = is_last_fine && parts.all(is_fine) && !below.contains(&0) && slashes(&below) == slashes(path.as_bytes());
+        is_below.then_some(below)
+    }
+
+    /// `bytes` is a whole head, its CRLF CRLF included. An error is a status.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, u16> {
+        // No bare CR or LF: httparse would take a bare LF for a line's end, and somebody before us might not.
+        let mut rest = bytes;
+        while let Some(at) = rest.iter().position(|byte| b"\r\n\0".contains(byte)) {
+            rest = rest[at..].strip_prefix(b"\r\n").ok_or(400u16)?;
+        }
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut parsed = httparse::Request::new(&mut headers);
+        match parsed.parse(bytes) {
+            Ok(httparse::Status::Complete(n)) if n == bytes.len() => {}
+            Err(httparse::Error::TooManyHeaders) => return Err(431),
+            Err(httparse::Error::Version) if bytes.windows(8).any(|eight| eight.starts_with(b"HTTP/") && eight[6] == b'.') => {
+                return Err(505);
+            }
+            _ => return Err(400),
+        }
+        let part = |text: Option<&str>| span(bytes, text.unwrap_or_default().as_bytes());
+        let spans = parsed.headers.iter().map(|header| (span(bytes, header.name.as_bytes()), span(bytes, header.value)));
+        let mut request = Self {
+            head: String::new(),
+            method: part(parsed.method),
+            target: part(parsed.path),
+            headers: spans.collect(),
+            is_1_1: parsed.version == Some(1),
+            keeps: false,
+            body: Body::Length(0),
+            expects_continue: false,
+            upgrades: false,
+        };
+        request.head = in_lower_case(bytes, &mut request.headers)?;
+        request.understand()?;
+        Ok(request)
+    }
+
+    /// What its headers mean for its framing.
+    fn understand(&mut self) -> Result<(), u16> {
+        let (mut hosts, mut body) = (0, None);
+        let (mut wants_upgrade, mut is_web_socket, mut closes, mut keeps) = (false, false, false, false);
+        for &(name, value) in &self.headers {
+            let value = self.head[range(value)].trim();
+            match &self.head[range(name)] {
+                "host" if is_host(value) => hosts += 1,
+                "host" => return Err(400),
+                "content-length" | "transfer-encoding" if body.is_some() => return Err(400),
+                "content-length" => body = Some(Body::Length(number(value).filter(|&n| n < 10u64.pow(18)).ok_or(400u16)?)),
+                "transfer-encoding" if !self.is_1_1 => return Err(400),
+                "transfer-encoding" if value.eq_ignore_ascii_case("chunked") => body = Some(Body::Chunked),
+                "transfer-encoding" => return Err(501),
+                "connection" => {
+                    closes |= has(value, "close");
+                    keeps |= has(value, "keep-alive");
+                    wants_upgrade |= has(value, "upgrade");
+                }
+                "upgrade" => is_web_socket |= has(value, "websocket"),
+                "expect" if value.eq_ignore_ascii_case("100-continue") => self.expects_continue = self.is_1_1,
+                "expect" => return Err(417),
+                _ => {}
+            }
+        }
+        self.body = body.unwrap_or(Body::Length(0));
+        self.keeps = !closes && (self.is_1_1 || keeps);
+        self.upgrades = is_web_socket && wants_upgrade && self.is_1_1 && self.method() == "GET" && !self.has_body();
+        let once = ["origin", "sec-websocket-key", "sec-websocket-version"];
+        let is_twice = once.iter().any(|name| self.values(name).count() > 1);
+        let is_target = matches!(self.target().as_bytes(), [b'/', ..] | b"*") || self.target().contains("://");
+        if hosts > 1 || self.is_1_1 && hosts == 0 || is_twice || !is_target { Err(400) } else { Ok(()) }
     }
 }
 
-/// Whether this origin (RFC 6454, 7) is that of the host that was asked.
-fn is_page_of(origin: &str, host: &str) -> bool {
-    let page = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    page.is_some_and(|page| page.eq_ignore_ascii_case(host))
+/// A head as text, with the names of its headers in lower case. A value that is no UTF-8 is dropped with its header, which
+/// must not be one of those that say how to read on.
+fn in_lower_case(bytes: &[u8], headers: &mut Vec<(Span, Span)>) -> Result<String, u16> {
+    let mut head = bytes.to_vec();
+    let mut is_misread = false;
+    headers.retain(|&(name, value)| {
+        head[range(name)].make_ascii_lowercase();
+        let is_text = str::from_utf8(&head[range(value)]).is_ok();
+        if !is_text {
+            is_misread |= FRAMING.iter().any(|framing| framing.as_bytes() == &head[range(name)]);
+            head[range(value)].fill(b' ');
+        }
+        is_text
+    });
+    let head = String::from_utf8(head).map_err(|_| 400u16)?;
+    if is_misread { Err(400) } else { Ok(head) }
+}
+
+/// What may stand in a Host (RFC 3986, 3.2.2 and 3.2.3): no blanks, no path, no user. None is fine too (RFC 9112, 3.2).
+fn is_host(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&byte))
 }
 
 /// Whether a token is in a list.
@@ -123,26 +222,84 @@ fn has(list: &str, token: &str) -> bool {
 }
 
 /// Digits only: `parse` takes a sign too.
-fn number(text: &str) -> Option<u64> {
+pub(crate) fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The file's path below the root, `None` if there can be none.
-pub fn below_root(target: &str) -> Option<String> {
-    let path = target.split(['?', '#']).next()?;
-    let mut out = Vec::with_capacity(path.len());
-    let mut bytes = path.bytes();
-    while let Some(b) = bytes.next() {
-        out.push(match b {
+/// Of percent-encoding.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
             b'%' => {
                 let hex = [bytes.next()?, bytes.next()?];
-                u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?
+                let digits = hex.iter().all(u8::is_ascii_hexdigit).then_some(hex)?;
+                u8::from_str_radix(str::from_utf8(&digits).ok()?, 16).ok()?
             }
-            b => b,
+            other => other,
         });
     }
-    let path = String::from_utf8(out).ok()?;
-    let path = path.strip_prefix('/')?;
-    let is_fine = !path.contains('\0') && path.split('/').all(|part| part != ".." && part != ".") && !path.starts_with('/');
-    is_fine.then(|| if path.is_empty() || path.ends_with('/') { format!("{path}index.html") } else { path.to_owned() })
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(first: &str, headers: &str) -> Result<Request, u16> {
+        Request::parse(format!("{first}\r\n{headers}\r\n").as_bytes())
+    }
+
+    #[test]
+    fn a_target_has_a_path_and_a_query_whatever_its_form() {
+        for (target, path, query) in [
+            ("/a/b?c=d", "/a/b", Some("c=d")),
+            ("/a?b?c#d", "/a", Some("b?c")),
+            ("http://host:80/a?b", "/a", Some("b")),
+            ("http://host?b", "/", Some("b")),
+            ("*", "*", None),
+            ("/x://y", "/x://y", None),
+        ] {
+            let request = parsed(&format!("GET {target} HTTP/1.1"), "Host: a\r\n").unwrap();
+            assert_eq!((request.path(), request.query()), (path, query), "{target}");
+        }
+        let request = parsed("GET /?a=b+c%26&name=%C3%A9&x HTTP/1.1", "Host: a\r\n").unwrap();
+        let parameters = ["a", "name", "x", "y"].map(|name| request.parameter(name));
+        assert_eq!(parameters, [Some("b c&".into()), Some("é".into()), Some(String::new()), None]);
+    }
+
+    #[test]
+    fn a_path_stays_below_the_folder() {
+        let below = |path: &str| parsed(&format!("GET {path} HTTP/1.1"), "Host: a\r\n").unwrap().path_below();
+        for (path, expected) in [
+            ("/", Some("")),
+            ("/a/b", Some("a/b")),
+            ("/a/", Some("a/")),
+            ("/%61%2e", Some("a.")),
+            ("/...", Some("...")),
+            ("/..", None),
+            ("/a/../b", None),
+            ("/%2e%2E/b", None),
+            ("/./b", None),
+            ("//b", None),
+            ("/a//b", None),
+            ("/a//", None),
+            ("/a%2fb", None),
+            ("/a%00", None),
+            ("/a%", None),
+            ("/a%+1", None),
+            ("*", None),
+        ] {
+            assert_eq!(below(path), expected.map(|path| path.as_bytes().to_vec()), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_header_is_found_by_its_name_in_lower_case_if_it_can_be_read() {
+        let head = b"GET / HTTP/1.1\r\nHOST: a\r\nX-A: 1\r\nx-a: 2\r\nX-B: \xff\xfe\xfd\xfc\r\nX-C: \xc3\xa9\r\n\r\n";
+        let request = Request::parse(head).unwrap();
+        let found = ["host", "x-a", "x-b", "x-c", "x-d"].map(|name| request.header(name));
+        assert_eq!(found, [Some("a"), Some("1"), None, Some("é"), None]);
+    }
 }

@@ -1,77 +1,50 @@
-//! Server-sent events of the reactor's own figures.
+//! Server-sent events (HTML, 9.2).
 
-use crate::{App, Ctx};
-use mainspring::{Net, Outcome, Protocol, Reason};
-use std::{fmt::Write, rc::Rc, time::Duration};
+use crate::answer::Event;
+use mainspring::{Context, Outcome, Protocol};
+use std::{fmt::Write, time::Duration};
+
+/// An event of this name, which has no line ends in it, with data of any number of lines.
+pub fn event(name: &str, data: &str) -> String {
+    let mut text = format!("event: {name}\n");
+    for line in data.lines() {
+        let _ = writeln!(text, "data: {line}"); // a String takes all
+    }
+    text + "\n"
+}
 
 /// A connection that has asked for events, and only listens from now on.
-pub struct Events;
+pub(crate) struct Events<S> {
+    pub(crate) period: Duration,
+    pub(crate) event: Event<S>,
+}
 
-impl Protocol<App> for Events {
-    fn connected(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Outcome {
-        app.watchers.insert(ctx.key);
-        ctx.set_stall_timeout(Duration::from_secs(30));
-        let event = event(&ctx.net);
-        ctx.send(event);
+impl<S: 'static> Protocol<S> for Events<S> {
+    fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        ctx.set_stall_timeout(crate::Limits::DEFAULT.stall);
+        let first = (self.event)(ctx, state);
+        ctx.send(first);
+        ctx.every(self.period, |events: &mut Self, ctx, state| {
+            if !ctx.is_congested() {
+                let event = (events.event)(ctx, state);
+                ctx.send(event);
+            }
+            Ok(())
+        });
+        if ctx.net.is_draining() {
+            ctx.close(); // `draining` was told to who we were before
+        }
         Ok(())
     }
 
-    fn received(&mut self, _: &mut Ctx<'_>, _: &mut App, _: &[u8]) -> Outcome {
-        Ok(()) // a pipelined request after this one is never answered: we said `Connection: close`
+    /// A request behind this one is never answered: we have said `Connection: close`.
+    fn received(&mut self, _: &mut Context<'_, S>, _: &mut S, _: &[u8]) -> Outcome {
+        Ok(())
     }
 
-    fn closed(&mut self, ctx: &mut Ctx<'_>, app: &mut App, _: Reason) {
-        app.watchers.remove(&ctx.key);
+    /// They have no end, so they are never quiet.
+    fn draining(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
+        ctx.close();
+        Ok(())
     }
-}
-
-/// Call it once: an event a second for everybody who watches.
-pub fn start(net: &mut Net<'_, App>) {
-    net.every(Duration::from_secs(1), |net, app| {
-        if app.watchers.is_empty() {
-            return;
-        }
-        let event: Rc<[u8]> = event(net).into_bytes().into();
-        for &key in &app.watchers {
-            if net.link(key).is_some_and(|link| !link.is_congested()) {
-                net.send_shared(key, &event);
-            }
-        }
-    });
-}
-
-fn event(net: &Net<'_, App>) -> String {
-    let stats = net.stats();
-    let mut text = format!(
-        "event: stats\ndata: {{\"turns\":{},\"callbacks\":{},\"bytes_in\":{},\"bytes_out\":{},\"accepted\":{},\"connections\":{},\
-         \"lingering\":{},\"queued\":{},\"timers\":{},\"offloads\":{}}}\n\n",
-        stats.turns,
-        stats.callbacks,
-        stats.bytes_in,
-        stats.bytes_out,
-        stats.accepted,
-        stats.connections,
-        stats.lingering,
-        stats.queued,
-        stats.timers,
-        stats.offloads
-    );
-    for c in net.connections().iter().take(50) {
-        let _ = write!(
-            text,
-            "event: connection\ndata: {{\"key\":\"{}\",\"kind\":\"{:?}\",\"protocol\":\"{}\",\"peer\":\"{}\",\"age\":{},\"in\":{},\"out\":{},\
-             \"queued\":{},\"unread\":{},\"terminator\":\"{}\"}}\n\n",
-            c.key,
-            c.kind,
-            c.protocol,
-            c.peer.to_string().replace(['"', '\\'], "?"),
-            c.age.as_secs(),
-            c.bytes_in,
-            c.bytes_out,
-            c.queued,
-            c.unread,
-            c.terminator
-        );
-    }
-    text
 }

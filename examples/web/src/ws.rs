@@ -1,17 +1,28 @@
 //! WebSocket (RFC 6455), the server's side.
 
-use crate::{
-    App, Ctx,
-    deflate::{Agreed, Broken, Deflate},
-};
+use crate::deflate::{self, Agreed, Broken};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use mainspring::{Fault, Limit, Outcome, Protocol, Reason, Step, Terminator};
+use mainspring::{Context, Fault, Limit, Outcome, Protocol, Reason, Step, Terminator};
 use sha1::{Digest, Sha1};
-use std::{collections::BTreeMap, rc::Rc, str, time::Duration};
+use std::{str, time::Duration};
 
-pub const MESSAGE_MAX: usize = 16 << 20;
-const PING_AFTER: Duration = Duration::from_secs(20);
-const STALL: Duration = Duration::from_secs(30);
+/// What is bounded of a WebSocket.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// A longer message ends it with 1009, also one that was compressed.
+    pub message_max: usize,
+    /// The most that may be queued for somebody who does not read.
+    pub queue_max: usize,
+    /// Who is silent for so long is pinged; for as long again, and he is gone.
+    pub idle: Duration,
+    /// Who takes nothing of what is queued for so long is let go.
+    pub stall: Duration,
+}
+
+impl Options {
+    pub const DEFAULT: Self =
+        Self { message_max: 64 << 10, queue_max: 256 << 10, idle: Duration::from_secs(20), stall: Duration::from_secs(30) };
+}
 
 /// The payload of a control frame.
 const CONTROL_MAX: u64 = 125;
@@ -28,6 +39,12 @@ const PONG: u8 = 10;
 /// The message is compressed (RFC 7692, 6): in its first frame only.
 const RSV1: u8 = 0x40;
 
+/// Of close frames (7.4.1).
+pub const GOING_AWAY: u16 = 1001;
+const PROTOCOL_ERROR: u16 = 1002;
+const NO_TEXT: u16 = 1007;
+const TOO_BIG: u16 = 1009;
+
 /// Shorter messages are not compressed: they would hardly be shorter.
 const COMPRESS_MIN: usize = 64;
 
@@ -37,17 +54,39 @@ pub fn accept(key: &str) -> Option<String> {
     Some(BASE64_STANDARD.encode(Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))))
 }
 
-/// A whole message, compressed if that was agreed on and is worth it.
-pub fn message(kind: Kind, payload: &[u8], agreed: Option<Agreed>, deflate: &mut Deflate) -> Vec<u8> {
-    let opcode = if kind == Kind::Text { TEXT } else { BINARY };
+/// A message, whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
+}
+
+/// A text, framed as it is sent, and compressed if that was agreed on and is worth it.
+pub fn text(agreed: Option<Agreed>, text: &str) -> Vec<u8> {
+    framed(agreed, Message::Text(text))
+}
+
+/// A message, framed as it is sent, and compressed if that was agreed on and is worth it. The same for all with whom the
+/// same was agreed on.
+pub fn framed(agreed: Option<Agreed>, message: Message<'_>) -> Vec<u8> {
+    let (opcode, payload) = match message {
+        Message::Text(text) => (TEXT, text.as_bytes()),
+        Message::Binary(bytes) => (BINARY, bytes),
+    };
     match agreed {
-        Some(agreed) if payload.len() >= COMPRESS_MIN => frame(RSV1 | opcode, &deflate.compressed(payload, agreed)),
+        Some(agreed) if payload.len() >= COMPRESS_MIN => frame(RSV1 | opcode, &deflate::compressed(payload, agreed)),
         _ => frame(opcode, payload),
     }
 }
 
+/// Ends a WebSocket with this code, after what is queued.
+pub fn close<S>(ctx: &mut Context<'_, S>, code: u16) {
+    ctx.send(frame(CLOSE, &code.to_be_bytes()));
+    ctx.close();
+}
+
 /// A frame of ours: not masked, final.
-pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len() + 10);
     out.push(0x80 | opcode);
     match payload.len() {
@@ -77,24 +116,34 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// What is spoken on a WebSocket.
-pub trait Talk: 'static {
-    /// The most that may be queued for somebody who does not read.
-    const QUEUE_MAX: usize = 1 << 20;
-    /// `agreed` says how what is sent to it may be compressed.
-    fn open(&mut self, _: &mut Ctx<'_>, _: &mut App, _agreed: Option<Agreed>) {}
-    fn message(&mut self, ctx: &mut Ctx<'_>, app: &mut App, kind: Kind, message: &[u8], agreed: Option<Agreed>);
-    fn left(&mut self, _: &mut Ctx<'_>, _: &mut App) {}
+/// What is spoken on a WebSocket. It is opened by [`Answer::web_socket`](crate::Answer::web_socket).
+pub trait Talk<S>: 'static {
+    fn options(&self) -> Options {
+        Options::DEFAULT
+    }
+
+    /// It may be sent to from here on, by its key too. `agreed` says how what is sent may be compressed.
+    fn open(&mut self, _: &mut Context<'_, S>, _: &mut S, _agreed: Option<Agreed>) {}
+
+    fn message(&mut self, ctx: &mut Context<'_, S>, state: &mut S, message: Message<'_>);
+
+    /// The server goes down: the close frame follows.
+    fn draining(&mut self, _: &mut Context<'_, S>, _: &mut S) {}
+
+    /// Once, last, whatever was the reason; without `open` if it ended before that.
+    fn closed(&mut self, _: &mut Context<'_, S>, _: &mut S, _: Reason) {}
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+enum Kind {
     Text,
     Binary,
 }
 
+/// A connection that has become a WebSocket.
 pub struct Ws<T> {
     talk: T,
+    options: Options,
     /// Messages may be compressed.
     agreed: Option<Agreed>,
     /// The message that is coming, whether it is compressed, and how much of it is known to be UTF-8.
@@ -112,10 +161,11 @@ pub struct Ws<T> {
     is_pinged: bool,
 }
 
-impl<T: Talk> Ws<T> {
-    pub fn new(talk: T, agreed: Option<Agreed>) -> Self {
+impl<T> Ws<T> {
+    pub(crate) fn new(talk: T, options: Options, agreed: Option<Agreed>) -> Self {
         Self {
             talk,
+            options,
             agreed,
             kind: None,
             is_compressed: false,
@@ -158,11 +208,11 @@ impl<T: Talk> Ws<T> {
         let is_wrong =
             !is_masked || first & 0x70 & !RSV1 != 0 || is_compressed && !(begins && self.agreed.is_some()) || length >> 63 != 0;
         self.fault = match is_control {
-            _ if is_wrong => Some(1002),
-            true if !self.is_final || length > CONTROL_MAX => Some(1002),
+            _ if is_wrong => Some(PROTOCOL_ERROR),
+            true if !self.is_final || length > CONTROL_MAX => Some(PROTOCOL_ERROR),
             true if (payload.len() as u64) < length => return Err(Step::Need(end + length as usize)),
-            false if kind.is_none() => Some(1002),
-            false if length.saturating_add(self.message.len() as u64) > MESSAGE_MAX as u64 => Some(1009),
+            false if kind.is_none() => Some(PROTOCOL_ERROR),
+            false if length.saturating_add(self.message.len() as u64) > self.options.message_max as u64 => Some(TOO_BIG),
             _ => None,
         };
         if begins {
@@ -178,13 +228,7 @@ impl<T: Talk> Ws<T> {
         Ok(end)
     }
 
-    fn end(&mut self, ctx: &mut Ctx<'_>, code: u16) -> Outcome {
-        ctx.send(frame(CLOSE, &code.to_be_bytes()));
-        ctx.close();
-        Ok(())
-    }
-
-    fn control(&mut self, ctx: &mut Ctx<'_>, payload: &[u8]) -> Outcome {
+    fn control<S>(&mut self, ctx: &mut Context<'_, S>, payload: &[u8]) {
         match (self.opcode, payload) {
             (PING, _) => ctx.send(frame(PONG, payload)),
             (PONG, _) => {}
@@ -195,36 +239,43 @@ impl<T: Talk> Ws<T> {
             (CLOSE, [a, b, why @ ..]) => {
                 let code = u16::from_be_bytes([*a, *b]);
                 let is_fine = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
-                return self.end(
+                let is_text = str::from_utf8(why).is_ok();
+                close(
                     ctx,
                     if !is_fine {
-                        1002
-                    } else if str::from_utf8(why).is_err() {
-                        1007
-                    } else {
+                        PROTOCOL_ERROR
+                    } else if is_text {
                         code
+                    } else {
+                        NO_TEXT
                     },
                 );
             }
-            _ => return self.end(ctx, 1002),
+            _ => close(ctx, PROTOCOL_ERROR),
         }
-        Ok(())
     }
 
-    /// All of it is here. What is not compressed is known to be what it says that it is.
-    fn message_came(&mut self, ctx: &mut Ctx<'_>, app: &mut App, kind: Kind, message: &[u8]) -> Outcome {
+    /// All of it is here.
+    fn message_came<S>(&mut self, ctx: &mut Context<'_, S>, state: &mut S, kind: Kind, message: &[u8])
+    where
+        T: Talk<S>,
+    {
         self.kind = None;
-        if !self.is_compressed {
-            self.talk.message(ctx, app, kind, message, self.agreed);
-            return Ok(());
+        let whole;
+        let message = match self.is_compressed.then(|| deflate::decompressed(message, self.options.message_max)) {
+            None => message,
+            Some(Ok(message)) => {
+                whole = message;
+                &whole
+            }
+            Some(Err(Broken::Nonsense)) => return close(ctx, NO_TEXT),
+            Some(Err(Broken::TooLarge)) => return close(ctx, TOO_BIG),
+        };
+        match (kind, str::from_utf8(message)) {
+            (Kind::Binary, _) => self.talk.message(ctx, state, Message::Binary(message)),
+            (Kind::Text, Ok(text)) => self.talk.message(ctx, state, Message::Text(text)),
+            (Kind::Text, Err(_)) => close(ctx, NO_TEXT),
         }
-        match app.deflate.decompressed(message, MESSAGE_MAX) {
-            Ok(message) if kind == Kind::Text && str::from_utf8(&message).is_err() => return self.end(ctx, 1007),
-            Ok(message) => self.talk.message(ctx, app, kind, &message, self.agreed),
-            Err(Broken::Nonsense) => return self.end(ctx, 1007),
-            Err(Broken::TooLarge) => return self.end(ctx, 1009),
-        }
-        Ok(())
     }
 
     /// Keeps a part of the message that is coming. Whether it can be what it says that it is.
@@ -242,13 +293,17 @@ impl<T: Talk> Ws<T> {
     }
 }
 
-impl<T: Talk> Protocol<App> for Ws<T> {
-    fn connected(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Outcome {
+impl<S: 'static, T: Talk<S>> Protocol<S> for Ws<T> {
+    fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
         ctx.set_terminator(Terminator::own(INPUT_MAX));
-        ctx.set_idle_timeout(PING_AFTER);
-        ctx.set_stall_timeout(STALL);
-        ctx.set_output_limits(16 << 10, 64 << 10, T::QUEUE_MAX);
-        self.talk.open(ctx, app, self.agreed);
+        ctx.set_idle_timeout(self.options.idle);
+        ctx.set_stall_timeout(self.options.stall);
+        let high = (self.options.queue_max / 4).max(1);
+        ctx.set_output_limits(high / 4, high, self.options.queue_max);
+        self.talk.open(ctx, state, self.agreed);
+        if ctx.net.is_draining() {
+            self.draining(ctx, state)?; // it was told to who we were before
+        }
         Ok(())
     }
 
@@ -271,36 +326,33 @@ impl<T: Talk> Protocol<App> for Ws<T> {
         Ok(if is_whole { Step::Frame { bytes, consumed } } else { Step::Piece { bytes, consumed } })
     }
 
-    fn received(&mut self, ctx: &mut Ctx<'_>, _: &mut App, part: &[u8]) -> Outcome {
+    fn received(&mut self, ctx: &mut Context<'_, S>, _: &mut S, part: &[u8]) -> Outcome {
         self.is_pinged = false;
-        if self.keep(part, false) { Ok(()) } else { self.end(ctx, 1007) }
+        if !self.keep(part, false) {
+            close(ctx, NO_TEXT);
+        }
+        Ok(())
     }
 
-    fn frame(&mut self, ctx: &mut Ctx<'_>, app: &mut App, part: &[u8]) -> Outcome {
+    fn frame(&mut self, ctx: &mut Context<'_, S>, state: &mut S, part: &[u8]) -> Outcome {
         self.is_pinged = false;
         match (self.fault, self.kind) {
-            (Some(code), _) => return self.end(ctx, code),
-            _ if self.opcode & 8 != 0 => return self.control(ctx, part),
+            (Some(code), _) => close(ctx, code),
+            _ if self.opcode & 8 != 0 => self.control(ctx, part),
             // A message that came in one piece is not copied.
-            (None, Some(kind)) if self.is_final && self.message.is_empty() => {
-                let is_text = kind == Kind::Text && !self.is_compressed;
-                if is_text && str::from_utf8(part).is_err() {
-                    return self.end(ctx, 1007);
-                }
-                return self.message_came(ctx, app, kind, part);
-            }
-            (None, _) if !self.keep(part, self.is_final) => return self.end(ctx, 1007),
+            (None, Some(kind)) if self.is_final && self.message.is_empty() => self.message_came(ctx, state, kind, part),
+            (None, _) if !self.keep(part, self.is_final) => close(ctx, NO_TEXT),
             (None, Some(kind)) if self.is_final => {
                 let message = std::mem::take(&mut self.message);
                 self.checked = 0;
-                return self.message_came(ctx, app, kind, &message);
+                self.message_came(ctx, state, kind, &message);
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn exceeded(&mut self, ctx: &mut Ctx<'_>, _: &mut App, limit: Limit) -> Outcome {
+    fn exceeded(&mut self, ctx: &mut Context<'_, S>, _: &mut S, limit: Limit) -> Outcome {
         if limit != Limit::Idle || self.is_pinged {
             return Err(limit.into());
         }
@@ -309,45 +361,33 @@ impl<T: Talk> Protocol<App> for Ws<T> {
         Ok(())
     }
 
-    fn draining(&mut self, ctx: &mut Ctx<'_>, _: &mut App) -> Outcome {
-        self.end(ctx, 1001)
+    fn draining(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
+        self.talk.draining(ctx, state);
+        close(ctx, GOING_AWAY);
+        Ok(())
     }
 
-    fn closed(&mut self, ctx: &mut Ctx<'_>, app: &mut App, _: Reason) {
-        self.talk.left(ctx, app);
-    }
-}
-
-pub struct Echo;
-
-impl Talk for Echo {
-    const QUEUE_MAX: usize = 2 * MESSAGE_MAX;
-
-    fn message(&mut self, ctx: &mut Ctx<'_>, app: &mut App, kind: Kind, message: &[u8], agreed: Option<Agreed>) {
-        ctx.send(self::message(kind, message, agreed, &mut app.deflate));
+    fn closed(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {
+        self.talk.closed(ctx, state, why);
     }
 }
 
-pub struct Member;
+/// Says back what it is told: what a client's own tests want.
+#[derive(Default)]
+pub struct Echo {
+    agreed: Option<Agreed>,
+}
 
-impl Talk for Member {
-    fn open(&mut self, ctx: &mut Ctx<'_>, app: &mut App, agreed: Option<Agreed>) {
-        app.room.insert(ctx.key, agreed);
+impl<S: 'static> Talk<S> for Echo {
+    fn options(&self) -> Options {
+        Options { message_max: 16 << 20, queue_max: 33 << 20, ..Options::DEFAULT }
     }
 
-    /// Compressed once for all who have agreed on the same.
-    fn message(&mut self, ctx: &mut Ctx<'_>, app: &mut App, kind: Kind, message: &[u8], _: Option<Agreed>) {
-        if kind != Kind::Text {
-            return;
-        }
-        let mut said: BTreeMap<Option<Agreed>, Rc<[u8]>> = BTreeMap::new();
-        for (&member, &agreed) in &app.room {
-            let said = said.entry(agreed).or_insert_with(|| self::message(kind, message, agreed, &mut app.deflate).into());
-            ctx.net.send_shared(member, said);
-        }
+    fn open(&mut self, _: &mut Context<'_, S>, _: &mut S, agreed: Option<Agreed>) {
+        self.agreed = agreed;
     }
 
-    fn left(&mut self, ctx: &mut Ctx<'_>, app: &mut App) {
-        app.room.remove(&ctx.key);
+    fn message(&mut self, ctx: &mut Context<'_, S>, _: &mut S, message: Message<'_>) {
+        ctx.send(framed(self.agreed, message));
     }
 }

@@ -1,11 +1,14 @@
 //! A WebSocket client that comes back, in storms: each echo is heard once, in order, and a draining server answers what it began.
+
+mod common;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
+use common::{App, http};
 use mainspring::{
     Context, Outcome, Protocol, Reason, Terminator,
     testing::{Weather, check},
 };
 use std::time::Duration;
-use web::{App, http::Http};
 
 #[derive(Default)]
 struct Home {
@@ -99,7 +102,7 @@ impl Protocol<Home> for Talks {
 fn echoes_in_storms() {
     check(0..300, |sim| {
         let server = sim.host("10.0.0.1", App::default());
-        sim.net(server).listen("10.0.0.1:80", Http::default).unwrap();
+        sim.net(server).listen("10.0.0.1:80", http).unwrap();
         let homes = ["10.0.0.2", "10.0.0.3"].map(|ip| sim.host(ip, Home::default()));
         for home in homes {
             sim.net(home).connect("10.0.0.1:80", Hello);

@@ -1,44 +1,26 @@
+mod common;
+
+use common::{App, BODY_MAX, app, folder, get, http, text};
 use mainspring::{
     Reason,
     testing::{Scene, Transcript, every_cut},
 };
 use std::{
     fs,
-    path::PathBuf,
     time::{Duration, UNIX_EPOCH},
 };
 use web::{
-    App,
+    Http,
     deflate::{Agreed, Deflate},
-    http::Http,
+    files::Root,
     ws,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn root(name: &str) -> PathBuf {
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("web-{name}-{}", std::process::id()));
-    fs::create_dir_all(dir.join("upload")).unwrap();
-    fs::write(dir.join("index.html"), "hello\n").unwrap();
-    fs::write(dir.join("big"), vec![b'x'; 300_000]).unwrap();
-    dir
-}
-
-fn app(name: &str) -> App {
-    App { root: root(name), ..App::default() }
-}
-
-fn get(path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
-}
-
-fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[test]
 fn a_file_and_the_next() {
-    let mut t = Transcript::with_state(Http::default(), app("a"));
+    let mut t = Transcript::with_state(http(), app("a"));
     t.receives(get("/") + &get("/nope") + &get("/"));
     let heard = text(t.sent());
     let statuses: Vec<&str> = heard.lines().filter(|l| l.starts_with("HTTP")).collect();
@@ -48,7 +30,7 @@ fn a_file_and_the_next() {
 
 #[test]
 fn a_drip_is_cut_after_ten_seconds() {
-    let mut t = Transcript::with_state(Http::default(), app("b"));
+    let mut t = Transcript::with_state(http(), app("b"));
     for byte in get("/").bytes().take(9) {
         t.receives([byte]).passes(SECOND).sends("");
     }
@@ -59,7 +41,7 @@ fn a_drip_is_cut_after_ten_seconds() {
 
 #[test]
 fn a_body_that_drips_is_cut_after_a_minute() {
-    let mut t = Transcript::with_state(Http::default(), app("b2"));
+    let mut t = Transcript::with_state(http(), app("b2"));
     t.receives("POST /c HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
     for _ in 0..59 {
         t.receives("x").passes(SECOND).sends("");
@@ -73,19 +55,18 @@ fn a_body_that_drips_is_cut_after_a_minute() {
 fn every_cutting_gives_the_same_answers() {
     let chunked = "POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1;x\r\n\n\r\n0\r\nA: b\r\n\r\n";
     let length = "POST /c HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /";
-    // (no Range of a file here: `every_cut` wants `App: Default`, so the root is the current directory)
-    every_cut(format!("{chunked}{length}{}{chunked}{}", get("/Cargo.toml"), get("/nowhere")), Http::default);
+    every_cut(format!("{chunked}{length}{}{chunked}{}", get("/Cargo.toml"), get("/nowhere")), http);
 }
 
-fn status(t: &mut Transcript<Http, App>, request: impl AsRef<[u8]>) -> String {
+fn status(t: &mut Transcript<Http<App>, App>, request: impl AsRef<[u8]>) -> String {
     t.receives(request);
     text(t.sent()).lines().next().unwrap_or_default().trim_start_matches("HTTP/1.1 ").to_owned()
 }
 
 #[test]
 fn an_upload_is_kept_once_it_is_whole_however_it_is_framed() {
-    let mut t = Transcript::with_state(Http::default(), app("up"));
-    let root = t.state().root.clone();
+    let mut t = Transcript::with_state(http(), app("up"));
+    let root = t.state().folder.clone();
     let upload = |name: &str| fs::read(root.join("upload").join(name)).ok();
     t.receives("PUT /upload/a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
     t.sends("HTTP/1.1 100 Continue\r\n\r\n").receives("hel").sends("");
@@ -95,7 +76,7 @@ fn an_upload_is_kept_once_it_is_whole_however_it_is_framed() {
     let head = "PUT /upload/b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     t.receives_bytewise(format!("{head}3\r\nabc\r\n2;x\r\nde\r\n0\r\nA: b\r\n\r\n{}", get("/")));
     let heard = text(t.sent());
-    assert!(heard.starts_with("HTTP/1.1 201") && heard.contains("5 bytes\n") && heard.ends_with("hello\n"), "{heard}");
+    assert!(heard.starts_with("HTTP/1.1 201") && heard.contains("kept\n") && heard.ends_with("hello\n"), "{heard}");
     assert_eq!(upload("b.done"), Some(b"abcde".to_vec()));
     assert_eq!(status(&mut t, "PUT /upload/c HTTP/1.1\r\nHost: a\r\n\r\n"), "201 Created");
     assert_eq!(upload("c.done"), Some(Vec::new()));
@@ -116,7 +97,7 @@ fn what_is_no_chunk_is_refused_in_words() {
     ] {
         for path in ["/count", "/upload/x"] {
             let method = if path == "/count" { "POST" } else { "PUT" };
-            let mut t = Transcript::with_state(Http::default(), app("chunks"));
+            let mut t = Transcript::with_state(http(), app("chunks"));
             let head = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
             assert_eq!(status(&mut t, head + body), answer, "{method} {body:?}");
         }
@@ -126,10 +107,10 @@ fn what_is_no_chunk_is_refused_in_words() {
 #[test]
 fn a_part_of_a_file_and_what_was_asked_behind_it_come_in_order() {
     for is_inline in [false, true] {
-        let state = App { is_inline, ..app("parts") };
+        let state = inline(is_inline, "parts");
         let letters: String = ('a'..='w').cycle().take(300_000).collect();
-        fs::write(state.root.join("letters"), &letters).unwrap();
-        let mut t = Transcript::with_state(Http::default(), state);
+        fs::write(state.folder.join("letters"), &letters).unwrap();
+        let mut t = Transcript::with_state(http(), state);
         let part = "\r\n\r\nGET /letters HTTP/1.1\r\nHost: a\r\nRange: bytes=1-200000\r\n\r\n".to_owned();
         t.receives(part + &get("/") + &get("/nope"));
         let heard = text(t.sent());
@@ -143,10 +124,10 @@ fn a_part_of_a_file_and_what_was_asked_behind_it_come_in_order() {
 #[test]
 fn a_file_is_sent_again_only_when_it_has_changed() {
     let (state, mut deck) = (app("dates"), Vec::new());
-    let file = fs::File::options().write(true).open(state.root.join("index.html")).unwrap();
+    let file = fs::File::options().write(true).open(state.folder.join("index.html")).unwrap();
     file.set_modified(UNIX_EPOCH + Duration::from_millis(784_111_777_900)).unwrap(); // RFC 9110, 5.6.7
     let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-    let mut t = Transcript::with_state(Http::default(), state);
+    let mut t = Transcript::with_state(http(), state);
     t.receives(get("/"));
     let heard = text(t.sent());
     assert!(heard.contains(&format!("\r\nLast-Modified: {date}\r\n")), "{heard}");
@@ -174,10 +155,10 @@ fn a_file_is_sent_again_only_when_it_has_changed() {
 #[test]
 fn several_parts_come_in_one_answer() {
     for is_inline in [false, true] {
-        let state = App { is_inline, ..app("several") };
+        let state = inline(is_inline, "several");
         let letters: String = ('a'..='w').cycle().take(300_000).collect();
-        fs::write(state.root.join("letters.txt"), &letters).unwrap();
-        let mut t = Transcript::with_state(Http::default(), state);
+        fs::write(state.folder.join("letters.txt"), &letters).unwrap();
+        let mut t = Transcript::with_state(http(), state);
         let ask = "GET /letters.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=100000-250000, 0-0,-5\r\n\r\n".to_owned();
         t.receives(ask + &get("/nope"));
         let heard = text(t.sent());
@@ -210,13 +191,29 @@ fn a_file_says_what_it_is() {
         ("a.wasm", "application/wasm"),
         ("a", "application/octet-stream"),
     ];
-    kinds.iter().for_each(|(name, _)| fs::write(state.root.join(name), "x").unwrap());
-    let mut t = Transcript::with_state(Http::default(), state);
+    kinds.iter().for_each(|(name, _)| fs::write(state.folder.join(name), "x").unwrap());
+    let mut t = Transcript::with_state(http(), state);
     for (name, kind) in kinds {
         t.receives(get(&format!("/{name}")));
         let heard = text(t.sent());
         assert!(heard.contains(&format!("\r\nContent-Type: {kind}\r\nX-Content-Type-Options: nosniff\r\n")), "{heard}");
     }
+}
+
+/// Files are read by the loop, or by other threads.
+fn inline(is_inline: bool, name: &str) -> App {
+    let app = app(name);
+    App { root: app.root.clone().inline(is_inline), ..app }
+}
+
+/// A frame of the server's: not masked.
+fn server(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = client(opcode, true, payload);
+    let header = out.len() - payload.len() - 4;
+    out[1] &= 0x7f;
+    out.truncate(header);
+    out.extend(payload);
+    out
 }
 
 fn client(opcode: u8, is_final: bool, payload: &[u8]) -> Vec<u8> {
@@ -247,15 +244,15 @@ fn the_handshake_of_the_standard_and_frames_in_the_same_packet() {
     bytes.extend(client(9, true, b"ping"));
     bytes.extend(client(0, true, "llo".as_bytes()));
     bytes.extend(client(8, true, &1000u16.to_be_bytes()));
-    every_cut(&bytes, Http::default);
-    let mut t = Transcript::<_, App>::new(Http::default());
+    every_cut(&bytes, http);
+    let mut t = Transcript::<_, App>::new(http());
     t.receives(&bytes);
     let heard = t.sent();
     let end = heard.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
     assert!(text(heard[..end].to_vec()).contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-    let mut want = ws::frame(10, b"ping");
-    want.extend(ws::frame(1, "héllo".as_bytes()));
-    want.extend(ws::frame(8, &1000u16.to_be_bytes()));
+    let mut want = server(10, b"ping");
+    want.extend(server(1, "héllo".as_bytes()));
+    want.extend(server(8, &1000u16.to_be_bytes()));
     assert_eq!(heard[end..], want);
     t.closes(Reason::is_clean);
 }
@@ -263,8 +260,8 @@ fn the_handshake_of_the_standard_and_frames_in_the_same_packet() {
 const RSV1: u8 = 0x40;
 
 /// One that may send and get compressed messages, and has had the answer.
-fn compressing() -> Transcript<Http, App> {
-    let mut t = Transcript::<_, App>::new(Http::default());
+fn compressing() -> Transcript<Http<App>, App> {
+    let mut t = Transcript::<_, App>::new(http());
     t.receives(hello().replacen(
         "\r\n\r\n",
         "\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n",
@@ -283,21 +280,21 @@ fn messages_are_compressed_both_ways_where_that_was_agreed_on() {
     let message = "said again and again, ".repeat(50);
     let small = deflate.compressed(message.as_bytes(), agreed);
     assert!(small.len() < 125);
-    let answer = ws::frame(RSV1 | 1, &small);
+    let answer = server(RSV1 | 1, &small);
     let mut t = compressing();
     t.receives(client(RSV1 | 1, true, &small)).sends(&answer);
     t.receives(client(1, true, message.as_bytes())).sends(&answer); // it need not be compressed
     let (first, rest) = small.split_at(7);
-    t.receives(client(RSV1 | 2, false, first)).receives(client(9, true, b"p")).sends(ws::frame(10, b"p"));
-    t.receives(client(0, false, &[])).receives(client(0, true, rest)).sends(ws::frame(RSV1 | 2, &small));
-    t.receives(client(RSV1 | 1, true, &deflate.compressed(b"short", agreed))).sends(ws::frame(1, b"short"));
-    t.receives(client(RSV1 | 1, true, &[0])).sends(ws::frame(1, b"")).stays_open();
+    t.receives(client(RSV1 | 2, false, first)).receives(client(9, true, b"p")).sends(server(10, b"p"));
+    t.receives(client(0, false, &[])).receives(client(0, true, rest)).sends(server(RSV1 | 2, &small));
+    t.receives(client(RSV1 | 1, true, &deflate.compressed(b"short", agreed))).sends(server(1, b"short"));
+    t.receives(client(RSV1 | 1, true, &[0])).sends(server(1, b"")).stays_open();
 }
 
 #[test]
 fn what_no_compressed_message_can_be_ends_the_connection() {
     let (agreed, mut deflate) = (Agreed::on("permessage-deflate").unwrap(), Deflate::default());
-    let bomb = deflate.compressed(&vec![0; ws::MESSAGE_MAX + 1], agreed);
+    let bomb = deflate.compressed(&vec![0; (16 << 20) + 1], agreed);
     let refused: [(u16, Vec<u8>); 6] = [
         (1009, client(RSV1 | 2, true, &bomb)),
         (1007, client(RSV1 | 2, true, b"\xff\xff")),
@@ -308,18 +305,18 @@ fn what_no_compressed_message_can_be_ends_the_connection() {
     ];
     for (code, bytes) in refused {
         let mut t = compressing();
-        t.receives(bytes).sends(ws::frame(8, &code.to_be_bytes())).closes(Reason::is_clean);
+        t.receives(bytes).sends(server(8, &code.to_be_bytes())).closes(Reason::is_clean);
     }
-    let mut t = Transcript::<_, App>::new(Http::default());
+    let mut t = Transcript::<_, App>::new(http());
     t.receives(hello()).sent();
     t.receives(client(RSV1 | 1, true, &deflate.compressed(b"never agreed on", agreed)));
-    t.sends(ws::frame(8, &1002u16.to_be_bytes())).closes(Reason::is_clean);
+    t.sends(server(8, &1002u16.to_be_bytes())).closes(Reason::is_clean);
 }
 
 #[test]
 fn a_message_for_many_is_compressed_for_those_who_can_read_it() {
     let mut scene = Scene::new(1, App::default());
-    scene.net().listen("10.0.0.1:80", Http::default).unwrap();
+    scene.net().listen("10.0.0.1:80", http).unwrap();
     let offers = [
         "",
         "Sec-WebSocket-Extensions: permessage-deflate\r\n",
@@ -337,11 +334,10 @@ fn a_message_for_many_is_compressed_for_those_who_can_read_it() {
     });
     let message = "said again and again, ".repeat(50);
     scene.says(members[0], client(1, true, message.as_bytes()));
-    let mut deflate = Deflate::default();
-    let compressed = |deflate: &mut Deflate, offer| ws::message(ws::Kind::Text, message.as_bytes(), Agreed::on(offer), deflate);
-    scene.hears(members[0], ws::frame(1, message.as_bytes()));
-    scene.hears(members[1], compressed(&mut deflate, "permessage-deflate"));
-    scene.hears(members[2], compressed(&mut deflate, "permessage-deflate; server_max_window_bits=9"));
+    let compressed = |offer| ws::text(Agreed::on(offer), &message);
+    scene.hears(members[0], server(1, message.as_bytes()));
+    scene.hears(members[1], compressed("permessage-deflate"));
+    scene.hears(members[2], compressed("permessage-deflate; server_max_window_bits=9"));
 }
 
 /// A page that somebody looks at must not talk in his name elsewhere.
@@ -359,7 +355,7 @@ fn a_page_of_another_host_is_not_let_into_the_room() {
         ("Origin: http://a\r\nOrigin: http://b\r\n", 400),
     ];
     for (origin, status) in origins {
-        let mut t = Transcript::<_, App>::new(Http::default());
+        let mut t = Transcript::<_, App>::new(http());
         let hello = hello().replacen("/echo", "/chat", 1).replacen("Host: a\r\n", &format!("Host: a\r\n{origin}"), 1);
         t.receives(hello);
         let heard = text(t.sent());
@@ -369,23 +365,23 @@ fn a_page_of_another_host_is_not_let_into_the_room() {
 
 #[test]
 fn a_ping_after_silence_and_the_end_after_more() {
-    let mut t = Transcript::<_, App>::new(Http::default());
+    let mut t = Transcript::<_, App>::new(http());
     t.receives(hello());
     t.sent();
-    t.passes(20 * SECOND).sends(ws::frame(9, b"?")).receives(client(10, true, b"?"));
-    t.passes(20 * SECOND).sends(ws::frame(9, b"?")).passes(20 * SECOND).closes(|why| matches!(why, Reason::Limit(_)));
+    t.passes(20 * SECOND).sends(server(9, b"?")).receives(client(10, true, b"?"));
+    t.passes(20 * SECOND).sends(server(9, b"?")).passes(20 * SECOND).closes(|why| matches!(why, Reason::Limit(_)));
 }
 
 #[test]
 fn a_drain_ends_the_idle_at_once_and_the_busy_after_their_answer() {
     let mut scene = Scene::new(1, app("c"));
-    scene.net().listen("10.0.0.1:80", Http::default).unwrap();
+    scene.net().listen("10.0.0.1:80", http).unwrap();
     let [idle, busy, socket] = [(); 3].map(|()| scene.dials("10.0.0.1:80"));
     scene.says(socket, hello()).takes(socket);
     scene.says(busy, "POST /c HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabc").hears(busy, "");
     scene.net().drain(30 * SECOND);
-    scene.passes(SECOND).hears_end(idle);
-    scene.hears(socket, ws::frame(8, &1001u16.to_be_bytes())).hears_end(socket);
+    scene.hears(idle, "").passes(SECOND).hears_end(idle);
+    scene.hears(socket, server(8, &1001u16.to_be_bytes())).hears_end(socket);
     scene.says(busy, "de");
     let heard = text(scene.takes(busy));
     assert!(heard.contains("Connection: close") && heard.ends_with("5 bytes\n"), "{heard}");
@@ -395,12 +391,9 @@ fn a_drain_ends_the_idle_at_once_and_the_busy_after_their_answer() {
 
 #[test]
 fn who_does_not_read_a_file_is_ended_after_the_stall_time() {
-    let mut app = app("d");
-    fs::write(app.root.join("huge"), vec![b'x'; 30_000_000]).unwrap();
+    fs::write(folder("d").join("huge"), vec![b'x'; 30_000_000]).unwrap();
     for is_inline in [false, true] {
-        app.is_inline = is_inline;
-        let state = App { root: app.root.clone(), is_inline, ..App::default() };
-        let mut t = Transcript::with_state(Http::default(), state);
+        let mut t = Transcript::with_state(http(), inline(is_inline, "d"));
         t.peer_stops_reading().receives(get("/huge")).passes(29 * SECOND).stays_open();
         let queued = t.scene().net().stats().queued;
         assert!(queued < 300_000, "{queued}");
@@ -408,4 +401,143 @@ fn who_does_not_read_a_file_is_ended_after_the_stall_time() {
         t.sent();
         t.closes(|why| matches!(why, Reason::Limit(_)));
     }
+}
+
+/// It was sent before the client could know that the server goes down.
+#[test]
+fn a_request_on_its_way_when_the_server_goes_down_is_answered_and_the_last() {
+    let mut scene = Scene::new(1, app("last"));
+    scene.net().listen("10.0.0.1:80", http).unwrap();
+    let late = scene.dials("10.0.0.1:80");
+    scene.says(late, get("/")).takes(late);
+    scene.net().drain(30 * SECOND);
+    scene.passes(SECOND / 2).says(late, get("/"));
+    let heard = text(scene.takes(late));
+    assert!(heard.starts_with("HTTP/1.1 200") && heard.contains("\r\nConnection: close\r\n"), "{heard}");
+    scene.hears_end(late);
+}
+
+#[test]
+fn what_is_made_while_it_is_sent_comes_in_chunks() {
+    let mut t = Transcript::with_state(http(), app("chunked"));
+    t.receives(get("/chunked") + &get("/nope"));
+    let heard = text(t.sent());
+    let (head, rest) = heard.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("\r\nTransfer-Encoding: chunked") && !head.contains("Content-Length"), "{head}");
+    assert!(rest.starts_with("3\r\none\r\n3\r\ntwo\r\n5\r\nthree\r\n0\r\n\r\nHTTP/1.1 404"), "{rest}");
+    t.receives("HEAD /chunked HTTP/1.1\r\nHost: a\r\n\r\n");
+    let heard = text(t.sent());
+    assert!(heard.ends_with("\r\nTransfer-Encoding: chunked\r\n\r\n"), "{heard}");
+    t.receives("GET /chunked HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let heard = text(t.sent());
+    assert!(heard.contains("\r\nConnection: close\r\n") && heard.ends_with("\r\n\r\nonetwothree"), "{heard}");
+    t.closes(Reason::is_clean);
+}
+
+#[test]
+fn events_come_at_once_and_each_second_until_the_server_goes_down() {
+    let mut scene = Scene::new(1, app("events"));
+    scene.net().listen("10.0.0.1:80", http).unwrap();
+    let [page, deaf] = [(); 2].map(|()| scene.dials("10.0.0.1:80"));
+    scene.says(page, get("/events"));
+    let heard = text(scene.takes(page));
+    assert!(heard.contains("\r\nConnection: close\r\n") && heard.ends_with("\r\n\r\nevent: count\ndata: 1\n\n"), "{heard}");
+    scene.passes(SECOND).hears(page, "event: count\ndata: 2\n\n");
+    scene.says(deaf, get("/events")).takes(deaf);
+    scene.net().drain(SECOND);
+    scene.hears_end(page).hears_end(deaf);
+}
+
+/// A body that nobody wants: a short one is read, behind a long one nothing is, and who asks before sending one sends none.
+#[test]
+fn a_body_that_nobody_wants_is_no_request() {
+    let post = |headers: &str, body: &str| format!("POST /length HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n{body}");
+    for (request, answers, is_over) in [
+        (post("Content-Length: 5", "GET /") + &get("/"), 2, false),
+        (post("Transfer-Encoding: chunked", "5\r\nGET /\r\n0\r\n\r\n") + &get("/"), 2, false),
+        (post("Content-Length: 100000", "GET /") + &get("/"), 1, true),
+        (post("Content-Length: 5\r\nExpect: 100-continue", ""), 1, true),
+        (post("Transfer-Encoding: chunked", "20000\r\nGET /"), 1, true),
+    ] {
+        let mut t = Transcript::with_state(http(), app("unwanted"));
+        t.receives(&request);
+        let heard = text(t.sent());
+        assert_eq!(heard.matches("HTTP/1.1 ").count(), answers, "{request}{heard}");
+        assert!(!heard.contains("100 Continue"), "{request}{heard}");
+        if is_over {
+            t.closes(Reason::is_clean);
+        } else {
+            t.stays_open();
+        }
+    }
+    // And one that is wanted has a bound.
+    let mut t = Transcript::with_state(http(), app("unwanted"));
+    let length = BODY_MAX + 1;
+    let answer = status(&mut t, format!("POST /count HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"));
+    assert_eq!(answer, "413 Content Too Large");
+}
+
+#[test]
+#[cfg(unix)]
+fn nothing_outside_of_the_folder_is_served_and_nothing_hidden() {
+    use std::os::unix::fs::symlink;
+    let app = app("outside");
+    let outside = folder("outside-of-it");
+    let at = |name: &str| app.folder.join(name);
+    fs::create_dir_all(at("inner/.git")).unwrap();
+    fs::create_dir_all(at(".well-known")).unwrap();
+    for (name, is_link) in [("in", "index.html"), ("up", "../"), ("inner/back", "../index.html")].map(|(a, b)| (at(a), b)) {
+        let _ = symlink(is_link, name);
+    }
+    let _ = symlink(&outside, at("out"));
+    let _ = symlink(outside.join("index.html"), at("out.html"));
+    let _ = symlink("circle", at("circle"));
+    for hidden in [".hidden", "inner/.git/config", ".well-known/acme"] {
+        fs::write(at(hidden), "hidden").unwrap();
+    }
+    for is_inline in [false, true] {
+        let state = App { root: Root::open(&app.folder).unwrap().inline(is_inline), ..App::at(app.folder.clone()) };
+        let mut t = Transcript::with_state(http(), state);
+        for (path, answer) in [
+            ("/in", "200"),
+            ("/inner/back", "200"),
+            ("/.well-known/acme", "200"),
+            ("/out/index.html", "404"),
+            ("/out.html", "404"),
+            ("/up/index.html", "404"),
+            ("/circle", "404"),
+            ("/.hidden", "404"),
+            ("/inner/.git/config", "404"),
+            ("/../index.html", "400"),
+            ("/%2e%2e/index.html", "400"),
+            ("/inner/..%2f..%2findex.html", "400"),
+            ("//index.html", "400"),
+            ("/index.html/", "404"),
+            ("/index.html/x", "404"),
+            ("/index.html%00.png", "400"),
+            (&format!("/{}", "x".repeat(300)), "404"),
+            (&format!("/{}", "x/".repeat(3000)), "404"),
+        ] {
+            let answered = status(&mut t, get(path));
+            assert!(answered.starts_with(answer), "{path}: {answered}");
+        }
+    }
+}
+
+#[test]
+fn a_folder_is_listed_and_has_a_slash_behind_its_name() {
+    let app = app("list");
+    fs::create_dir_all(app.folder.join("inner/<folder>")).unwrap();
+    fs::write(app.folder.join("inner/a&b \"c\".txt"), "12345").unwrap();
+    fs::write(app.folder.join("inner/.hidden"), "").unwrap();
+    let mut t = Transcript::with_state(http(), app);
+    t.receives(get("/inner?x"));
+    let heard = text(t.sent());
+    assert!(heard.starts_with("HTTP/1.1 301") && heard.contains("\r\nLocation: /inner/\r\n"), "{heard}");
+    t.receives(get("/inner/"));
+    let heard = text(t.sent());
+    let list = "<li><a href=\"../\">../</a>\n<li><a href=\"./%3Cfolder%3E/\">&lt;folder&gt;/</a>\n\
+                <li><a href=\"./a%26b%20%22c%22.txt\">a&amp;b &quot;c&quot;.txt</a> 5\n</ul>\n";
+    assert!(heard.contains("\r\nContent-Security-Policy: default-src 'none'\r\n") && heard.ends_with(list), "{heard}");
+    assert_eq!(status(&mut t, get("/inner/a%26b%20%22c%22.txt")), "200 OK");
 }

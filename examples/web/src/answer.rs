@@ -1,0 +1,222 @@
+//! What is answered to a request.
+
+use crate::{
+    files::Sent,
+    http::Http,
+    sse::Events,
+    ws::{Options, Talk, Ws},
+};
+use mainspring::{Context, OffloadError, Produced, Producer};
+use std::{
+    borrow::Cow,
+    fmt::{Display, Write as _},
+    io::{self, Write},
+    time::Duration,
+};
+
+/// What is answered to a request. It is made when the head has come; a body that it does not ask for is read and dropped
+/// before it is sent, or the connection ends with it if that is long.
+#[must_use]
+pub struct Answer<S> {
+    pub(crate) status: u16,
+    /// Whole lines.
+    pub(crate) headers: String,
+    /// No request is read after it.
+    pub(crate) closes: bool,
+    pub(crate) content: Content<S>,
+}
+
+pub(crate) enum Content<S> {
+    /// No body, and no length of one: 304.
+    None,
+    Bytes(Cow<'static, [u8]>),
+    File(Sent),
+    Chunks(Chunks),
+    Events(Duration, Event<S>),
+    WebSocket {
+        is_for_any_origin: bool,
+        open: Open<S>,
+    },
+    /// Reading is held until it has answered.
+    Later(Work<S>),
+    /// The body is wanted, of so many bytes at most.
+    Collect(u64, Collected<S>),
+    /// The same, and it does not stand in memory.
+    Save(u64, Work<S>),
+}
+
+pub(crate) type Chunks = Box<dyn FnMut(&mut Vec<u8>) -> io::Result<Produced>>;
+pub(crate) type Event<S> = Box<dyn FnMut(&mut Context<'_, S>, &mut S) -> String>;
+pub(crate) type Open<S> = Box<dyn FnOnce(&mut Context<'_, S>, Option<crate::deflate::Agreed>)>;
+pub(crate) type Work<S> = Box<dyn FnOnce(&mut Http<S>, &mut Context<'_, S>)>;
+pub(crate) type Collected<S> = Box<dyn FnOnce(&mut Context<'_, S>, &mut S, &[u8]) -> Answer<S>>;
+
+impl<S: 'static> Answer<S> {
+    pub(crate) fn with(status: u16, content: Content<S>) -> Self {
+        Self { status, headers: String::new(), closes: false, content }
+    }
+
+    /// `kind` is the Content-Type.
+    pub fn new(status: u16, kind: &str, body: impl Into<Cow<'static, [u8]>>) -> Self {
+        Self::with(status, Content::Bytes(body.into())).header("Content-Type", kind)
+    }
+
+    pub fn text(status: u16, text: impl Into<String>) -> Self {
+        Self::new(status, "text/plain; charset=utf-8", text.into().into_bytes())
+    }
+
+    pub fn html(text: impl Into<Cow<'static, str>>) -> Self {
+        let body = match text.into() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        Self::new(200, "text/html; charset=utf-8", body)
+    }
+
+    /// The status in words.
+    pub fn status(status: u16) -> Self {
+        Self::text(status, format!("{status} {}\n", reason(status)))
+    }
+
+    /// What who asks has already (RFC 9110, 15.4.5): no body, and the headers that say which version it is.
+    pub fn not_modified() -> Self {
+        Self::with(304, Content::None)
+    }
+
+    /// To another path of this server.
+    pub fn redirect(status: u16, to: &str) -> Self {
+        Self::status(status).header("Location", to)
+    }
+
+    /// # Panics
+    /// In debug builds, if the value would end its line: it would be another header.
+    pub fn header(mut self, name: &str, value: impl Display) -> Self {
+        let before = self.headers.len();
+        let _ = write!(self.headers, "{name}: {value}\r\n"); // a String takes all
+        let is_line = !self.headers[before..self.headers.len() - 2].contains(['\r', '\n', '\0']);
+        debug_assert!(is_line, "a header is one line");
+        if !is_line {
+            self.headers.truncate(before);
+        }
+        self
+    }
+
+    /// The connection ends with it.
+    pub fn close(mut self) -> Self {
+        self.closes = true;
+        self
+    }
+
+    /// Made while it is sent, in chunks (RFC 9112, 7.1); the end of the connection is its end where a client knows none.
+    pub fn chunked(kind: &str, mut producer: impl Producer) -> Self {
+        let chunks = move |out: &mut Vec<u8>| producer.more(out);
+        Self::with(200, Content::Chunks(Box::new(chunks))).header("Content-Type", kind)
+    }
+
+    /// Server-sent events: what `event` returns is sent at once and then each `period`, but not to whom more is queued
+    /// already than he takes. [`sse::event`](crate::sse::event) makes one.
+    pub fn events(period: Duration, event: impl FnMut(&mut Context<'_, S>, &mut S) -> String + 'static) -> Self {
+        Self::with(200, Content::Events(period, Box::new(event)))
+    }
+
+    /// The connection becomes a WebSocket. Who asks for none is told so (426), and a page of another origin is refused
+    /// (403), unless it is for [any origin](Self::any_origin).
+    pub fn web_socket(talk: impl Talk<S>) -> Self {
+        let options: Options = talk.options();
+        let open: Open<S> = Box::new(move |ctx, agreed| ctx.upgrade(Ws::new(talk, options, agreed)));
+        Self::with(101, Content::WebSocket { is_for_any_origin: false, open })
+    }
+
+    /// Any page may open this WebSocket (RFC 6455, 10.2), in the name of whoever looks at it.
+    pub fn any_origin(mut self) -> Self {
+        if let Content::WebSocket { is_for_any_origin, .. } = &mut self.content {
+            *is_for_any_origin = true;
+        }
+        self
+    }
+
+    /// Has another thread do `work`; `then` answers. Nothing of this connection is read meanwhile.
+    pub fn later<R: Send + 'static>(
+        work: impl FnOnce() -> R + Send + 'static,
+        then: impl FnOnce(&mut Context<'_, S>, &mut S, Result<R, OffloadError>) -> Self + 'static,
+    ) -> Self {
+        let work = move |_: &mut Http<S>, ctx: &mut Context<'_, S>| {
+            ctx.offload_held(work, move |http: &mut Http<S>, ctx, state, done| {
+                let answer = then(ctx, state, done);
+                http.answer(ctx, state, answer);
+                Ok(())
+            });
+        };
+        Self::with(0, Content::Later(Box::new(work)))
+    }
+
+    /// `then` is given the body, and answers. Of more than `bytes_max` bytes it is refused (413).
+    pub fn collect(bytes_max: usize, then: impl FnOnce(&mut Context<'_, S>, &mut S, &[u8]) -> Self + 'static) -> Self {
+        Self::with(0, Content::Collect(bytes_max as u64, Box::new(then)))
+    }
+
+    /// The body goes to what `open` gives, which is opened and written on other threads. `then` has it back, whole and
+    /// flushed, or is told what went wrong, and answers; neither is called if the body never comes whole. Of more than
+    /// `bytes_max` bytes it is refused (413).
+    pub fn save<W: Write + Send + 'static>(
+        bytes_max: u64,
+        open: impl FnOnce() -> io::Result<W> + Send + 'static,
+        then: impl FnOnce(&mut Context<'_, S>, &mut S, io::Result<W>) -> Self + 'static,
+    ) -> Self {
+        let work = move |_: &mut Http<S>, ctx: &mut Context<'_, S>| {
+            ctx.offload_held(open, move |http: &mut Http<S>, ctx, state, opened| {
+                match opened.unwrap_or_else(|error| Err(io::Error::other(error.to_string()))) {
+                    Ok(writer) => http.save_body(ctx, writer, then),
+                    Err(error) => {
+                        let answer = then(ctx, state, Err(error)).close();
+                        http.answer(ctx, state, answer);
+                    }
+                }
+                Ok(())
+            });
+        };
+        Self::with(0, Content::Save(bytes_max, Box::new(work)))
+    }
+}
+
+/// What the clients of server-sent events are sent, once it is theirs.
+pub(crate) fn events<S: 'static>(period: Duration, event: Event<S>) -> Events<S> {
+    Events { period, event }
+}
+
+pub(crate) fn reason(status: u16) -> &'static str {
+    match status {
+        101 => "Switching Protocols",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        507 => "Insufficient Storage",
+        _ => "Unknown",
+    }
+}
