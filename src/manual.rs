@@ -20,6 +20,7 @@
 //! | [reconnecting] | a client that comes back: pauses, what is kept meanwhile, stopping |
 //! | [serving] | a server from a function, request handlers, letting in, bounds, going down |
 //! | [work elsewhere](blocking_work) | disks and databases on other threads, results on the loop; files in and out; lanes |
+//! | [an application](an_application) | a whole program walked through: its parts, its order, its bounds, its tests |
 //! | [testing] | your protocol as a dialogue, among scripted peers, in a thousand storms; a failure again, by its seed |
 //! | [logging] | records and their levels |
 //! | [platforms] | what works on which system, and what Windows does otherwise |
@@ -53,6 +54,7 @@ macro_rules! links {
 [reconnecting]: crate::manual::reconnecting
 [serving]: crate::manual::serving
 [work elsewhere]: crate::manual::blocking_work
+[an application]: crate::manual::an_application
 [testing]: crate::manual::testing
 [logging]: crate::manual::logging
 [platforms]: crate::manual::platforms
@@ -214,6 +216,11 @@ pub mod serving {}
 #[doc = links!()]
 #[doc = include_str!("../docs/blocking-work.md")]
 pub mod blocking_work {}
+#[doc = links!()]
+#[cfg_attr(feature = "sim", doc = links_to_testing!())]
+#[cfg_attr(not(feature = "sim"), doc = links_without_testing!())]
+#[doc = include_str!("../docs/an-application.md")]
+pub mod an_application {}
 // Its programs need the feature; whoever looks for how to test must find the chapter without.
 #[cfg(any(feature = "sim", not(doctest)))]
 #[doc = links!()]

@@ -507,6 +507,12 @@ fn what_the_room_says_does_nothing_to_the_terminal_and_a_lost_room_is_called_aga
     screen.shows(" done");
     let shown = screen.text();
     assert!(!shown.contains("\u{1b}]0;") && !shown.contains('\u{7}') && !shown.contains('\u{9b}') && !shown.contains('\u{202e}'));
+    // A room that says to us too what we have said, as examples/room does: it is shown once.
+    screen.types("said\r");
+    assert_eq!(server.hears(), "said");
+    server.says("<myself> said\n* zoë is now zoe\n<zoe> heard\n");
+    screen.shows("<zoe> heard");
+    assert_eq!(screen.rows().iter().filter(|row| row.contains("<myself> said")).count(), 1);
     drop(server);
     screen.shows("lost the room");
     screen.types("kept\r");

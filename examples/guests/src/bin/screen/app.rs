@@ -18,6 +18,9 @@ const LINE_MAX: usize = 64 << 10; // who is there is one line, of 500 names
 /// So many lines are kept to look back at.
 const HISTORY_MAX: usize = 1000;
 
+/// So many lines of ours are known again when the room says them too.
+const SAID_MAX: usize = 100;
+
 /// The room takes lines of 1,024 bytes.
 const INPUT_MAX: usize = 1000;
 
@@ -47,6 +50,8 @@ pub(crate) struct App {
     /// What was said, the newest last. history.len() <= HISTORY_MAX
     pub(crate) history: VecDeque<String>,
     pub(crate) members: BTreeSet<String>,
+    /// What we have said, and shown already: a room may say it to us too, as examples/room does. said.len() <= SAID_MAX
+    said: VecDeque<String>,
     /// So many rows of the history's end are below the screen.
     pub(crate) back: usize,
     /// The next list of who is there is for us, and not for who types.
@@ -66,6 +71,7 @@ impl App {
             input: Input::default(),
             history: VecDeque::new(),
             members: BTreeSet::new(),
+            said: VecDeque::new(),
             back: 0,
             is_to_list: false,
             was_connected: false,
@@ -107,6 +113,10 @@ impl App {
 
     /// Only what the room itself says begins with neither a name nor `* `; and only it says that.
     fn heard(&mut self, ctx: &mut Context<'_, Self>, line: &str) {
+        if let Some(at) = self.said.iter().position(|said| said == line) {
+            self.said.drain(..=at);
+            return;
+        }
         if line.ends_with("Your name?") && self.stage != Stage::In {
             return self.asked_for_name(ctx, line);
         }
@@ -126,6 +136,13 @@ impl App {
             self.members.insert(name.to_owned());
         } else if let Some(name) = line.strip_prefix("* ").and_then(|line| line.strip_suffix(" left")) {
             self.members.remove(name);
+        } else if let Some((from, to)) = line.strip_prefix("* ").and_then(|line| line.split_once(" is now ")) {
+            if self.members.remove(from) {
+                self.members.insert(to.to_owned());
+            }
+            if from == self.name {
+                to.clone_into(&mut self.name);
+            }
         }
         self.note(line);
     }
@@ -177,6 +194,14 @@ impl App {
         }
     }
 
+    fn says(&mut self, line: String) {
+        if self.said.len() == SAID_MAX {
+            self.said.pop_front();
+        }
+        self.said.push_back(line.clone());
+        self.note(line);
+    }
+
     /// A line that cannot be said stays where it is.
     fn entered(&mut self, net: &mut Net<'_, Self>) {
         let text = self.input.text.trim().to_owned();
@@ -199,7 +224,7 @@ impl App {
             Stage::In if is_taken => {
                 self.room.send(net, format!("{text}\n"));
                 if !text.starts_with('/') {
-                    self.note(format!("<{}> {text}", self.name));
+                    self.says(format!("<{}> {text}", self.name));
                 }
             }
             Stage::In | Stage::Nameless => return self.note("Not said: the room does not take what was said before."),
@@ -281,6 +306,7 @@ impl Protocol<App> for Room {
         let was_there = app.stage == Stage::In;
         app.room.closed(ctx, &why); // and again, after a pause
         app.members.clear();
+        app.said.clear();
         app.stage = Stage::Away(format!("not in the room: {why}; trying again"));
         app.changed = true;
         if was_there {

@@ -1,0 +1,116 @@
+//! The room as a program: where it listens, and how it ends. What it does is in the library.
+
+#[path = "../../common/mod.rs"]
+mod common;
+#[path = "../../common/logging.rs"]
+mod logging;
+#[path = "../../common/tls.rs"]
+mod tls;
+
+use common::{
+    Arguments, Failure, announce, arguments_and_pairs, descriptors_left, drain_on_interrupt, exit, listening, misused, path,
+    print,
+};
+use mainspring::{Address, Key, Listen, Net, Reactor, TlsServer};
+use room::{App, history::Store, lines, page, together};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use web::{Http, inspect};
+
+const HELP: &str = "\
+A room to talk in, by a terminal or a browser: whoever comes gives a name, and
+what one says all others read.
+
+usage: room [--lines ADDR] [--web ADDR] [--unix PATH] [--inspect ADDR|no]
+            [--db FILE] [--tls CERT KEY] [--members N]
+            [--nats HOST:PORT [--nats-ca FILE]]
+
+  --lines ADDR      where one talks in lines, by nc or telnet; 127.0.0.1:7001
+  --web ADDR        where browsers find the page; 127.0.0.1:8080
+  --unix PATH       a Unix socket to talk in lines too
+  --inspect ADDR    where the server itself is looked at, by who is to see who
+                    is connected; 127.0.0.1:8081; no: nowhere
+  --db FILE         the database of what was said; room.db
+  --tls CERT KEY    lines and pages by TLS: files in PEM
+  --members N       so many places; 10000, if the system lets us
+  --nats HOST:PORT  one room with all servers that are at this NATS server
+  --nats-ca FILE    by TLS, whose certificate is of these authorities
+
+ADDR is IP:PORT; port 0: any free one. In the room, /help tells what there is.
+Nobody else can use the database meanwhile. Ctrl-C closes the room.";
+
+/// After Ctrl-C, for everybody to take the rest.
+const GRACE: Duration = Duration::from_secs(2);
+
+const MEMBERS_MAX: usize = 10_000;
+
+/// Listeners, the database, who looks at the server, and who is just told that there is no place.
+const DESCRIPTORS_ELSE: usize = 60;
+
+fn main() -> ExitCode {
+    exit(run())
+}
+
+fn run() -> Result<(), Failure> {
+    logging::log_to_stderr();
+    let options = ["lines", "web", "unix", "inspect", "db", "members", "nats", "nats-ca"];
+    let Some(given) = arguments_and_pairs(HELP, 0, &options, &[], &["tls"])? else { return Ok(()) };
+    let members_max = match given.number("members", 1..=1_000_000)? {
+        Some(members) => members,
+        None => MEMBERS_MAX.min(descriptors_left().saturating_sub(DESCRIPTORS_ELSE)).max(1),
+    };
+    let tls = server_tls(&given)?;
+    let db = given.option("db").map_or_else(|| Ok(PathBuf::from("room.db")), |db| path("--db", db.clone()))?;
+    let app = Store::open(&db).and_then(|store| App::new(store, members_max));
+    let mut app = app.map_err(|why| format!("cannot use '{}': {why}", db.display()))?;
+
+    let mut reactor = Reactor::with_config(lines::config())?;
+    drain_on_interrupt(&reactor, GRACE)?;
+    let mut net = reactor.net();
+    let secured = |options: Listen| match &tls {
+        Some(tls) => options.tls(tls.clone()),
+        None => options,
+    };
+    let at = |name, otherwise: &str| Ok::<_, Failure>(given.option_text(name)?.unwrap_or_else(|| otherwise.into()));
+    let options = secured(lines::bounds(members_max));
+    let lines = listening(net.listen_with(at("lines", "127.0.0.1:7001")?, options, |_, _, _| Ok(lines::Lines::default())))?;
+    let options = secured(page::bounds(members_max));
+    let web = listening(net.listen_with(at("web", "127.0.0.1:8080")?, options, |_, _, _| Ok(Http::new(page::site))))?;
+    let unix = given.option_text("unix")?.map(|path| {
+        listening(net.listen_with(format!("unix:{path}"), lines::bounds(members_max), |_, _, _| Ok(lines::Lines::default())))
+    });
+    unix.transpose()?;
+    let inspector = match &*at("inspect", "127.0.0.1:8081")? {
+        "no" => None,
+        at => {
+            let options = Listen::new().connections_max(16, "");
+            Some(listening(net.listen_with(at, options, |_, _, _| Ok(Http::new(inspect::site))))?)
+        }
+    };
+    if let Some(nats) = given.option_text("nats")? {
+        let ca = given.option("nats-ca").map(|file| tls::roots_of(&path("--nats-ca", file.clone())?));
+        let tls = ca.transpose()?.map(|roots| tls::client(roots, &[])).transpose()?;
+        together::start(&mut net, &mut app, &nats, tls.map(Arc::new)).map_err(|why| misused(format!("--nats: {why}")))?;
+    }
+    announce(&net, lines)?;
+    say_where(&net, lines, web, inspector, tls.is_some())?;
+    Ok(reactor.run(&mut app)?)
+}
+
+fn server_tls(given: &Arguments) -> Result<Option<TlsServer>, Failure> {
+    let Some((cert, key)) = given.pair("tls") else { return Ok(None) };
+    let (cert, key) = (path("--tls", cert.clone())?, path("--tls", key.clone())?);
+    tls::server_of(&cert, &key, None, &["http/1.1"]).map(Some)
+}
+
+/// What to type, and where to look.
+fn say_where(net: &Net<'_, App>, lines: Key, web: Key, inspector: Option<Key>, is_tls: bool) -> Result<(), Failure> {
+    let at = |key| net.local(key).and_then(Address::ip).expect("a listener that was just opened has an address");
+    let (lines, web) = (at(lines), at(web));
+    let nc = if is_tls { "ncat --ssl" } else { "nc" };
+    print(format_args!("in a terminal:   {nc} {} {}", lines.ip(), lines.port()))?;
+    print(format_args!("in a browser:    http{}://{web}/", if is_tls { "s" } else { "" }))?;
+    match inspector {
+        Some(key) => print(format_args!("the server:      http://{}/inspect", at(key))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,93 @@
+//! The room over a WebSocket: a message is a typed line, what is told is a JSON object.
+
+use crate::{
+    ASK, Agreed, App, Wish,
+    events::{Event, Form},
+    history::{in_order, parse_id},
+    room::{LOBBY, QUEUE_MAX},
+};
+use mainspring::{Context, Key, Reason};
+use web::{
+    Answer, Request,
+    ws::{self, Message, Options, Ws},
+};
+
+/// Longer messages end the connection; longer lines are only not said.
+const MESSAGE_MAX: usize = 16 << 10;
+
+/// Of close frames (RFC 6455, 7.4.1).
+const NORMAL: u16 = 1000;
+const NOT_THIS_KIND: u16 = 1003;
+
+/// A member, or who may become one. There are thousands, so there is little in it.
+pub struct Talk {
+    agreed: Option<Agreed>,
+    /// What came with the request, the name in front; nothing once it is a member.
+    wish: Option<Box<(Option<String>, Wish)>>,
+    /// It has said all that it will. It is let go when it has heard what comes of that.
+    leaves: bool,
+}
+
+/// `/chat?name=ann&channel=lobby&after=ID`, of which everything may be missing.
+pub fn answer(request: &Request) -> Answer<App> {
+    let channel = request.parameter("channel").unwrap_or_else(|| LOBBY.into());
+    let after = request.parameter("after").and_then(|id| parse_id(&id));
+    let wish = Some(Box::new((request.parameter("name"), Wish { channel, after })));
+    Answer::web_socket(Talk { agreed: None, wish, leaves: false })
+}
+
+impl Talk {
+    fn form(&self) -> Form {
+        Form::Json(self.agreed)
+    }
+
+    fn forget_wish(&mut self, key: Key, app: &App) {
+        self.wish.take_if(|_| app.room.member(key).is_some());
+    }
+}
+
+impl ws::Talk<App> for Talk {
+    fn options(&self) -> Options {
+        Options { message_max: MESSAGE_MAX, queue_max: QUEUE_MAX, ..Options::DEFAULT }
+    }
+
+    fn open(&mut self, ctx: &mut Context<'_, App>, app: &mut App, agreed: Option<Agreed>) {
+        self.agreed = agreed;
+        match self.wish.as_mut().and_then(|wish| wish.0.take()) {
+            Some(name) => {
+                let wish = self.wish.as_ref().map(|wish| &wish.1);
+                app.enter(&mut ctx.net, ctx.key, self.form(), name.trim(), wish);
+                self.forget_wish(ctx.key, app);
+            }
+            None => App::send(&mut ctx.net, ctx.key, self.form(), &[Event::Ask { text: ASK }]),
+        }
+    }
+
+    fn message(&mut self, ctx: &mut Context<'_, App>, app: &mut App, message: Message<'_>) {
+        let Message::Text(typed) = message else { return ws::close(ctx, NOT_THIS_KIND) };
+        if self.leaves {
+            return;
+        }
+        let wish = self.wish.as_ref().map(|wish| &wish.1);
+        let stays = app.typed(&mut ctx.net, ctx.key, self.form(), wish, typed);
+        self.forget_wish(ctx.key, app);
+        if !stays {
+            self.leaves = true;
+            let key = ctx.key;
+            in_order(&mut ctx.net, app, move |net, _| {
+                net.tell(key, |_: &mut Ws<Self>, ctx, _| {
+                    ws::close(ctx, NORMAL);
+                    Ok(())
+                });
+            });
+        }
+    }
+
+    fn draining(&mut self, ctx: &mut Context<'_, App>, _: &mut App) {
+        App::send(&mut ctx.net, ctx.key, self.form(), &[Event::Notice { text: "the room closes" }]);
+    }
+
+    fn closed(&mut self, ctx: &mut Context<'_, App>, app: &mut App, _: Reason) {
+        app.left(&mut ctx.net, ctx.key);
+    }
+}
