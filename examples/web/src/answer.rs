@@ -14,6 +14,9 @@ use std::{
     time::Duration,
 };
 
+/// The headers of most answers fit.
+const HEADERS_BYTES: usize = 256;
+
 /// What is answered to a request. It is made when the head has come; a body that it does not ask for is read and dropped
 /// before it is sent, or the connection ends with it if that is long.
 #[must_use]
@@ -53,7 +56,7 @@ pub(crate) type Collected<S> = Box<dyn FnOnce(&mut Context<'_, S>, &mut S, &[u8]
 
 impl<S: 'static> Answer<S> {
     pub(crate) fn with(status: u16, content: Content<S>) -> Self {
-        Self { status, headers: String::new(), closes: false, content }
+        Self { status, headers: String::with_capacity(HEADERS_BYTES), closes: false, content }
     }
 
     /// `kind` is the Content-Type.
@@ -93,7 +96,8 @@ impl<S: 'static> Answer<S> {
     pub fn header(mut self, name: &str, value: impl Display) -> Self {
         let before = self.headers.len();
         let _ = write!(self.headers, "{name}: {value}\r\n"); // a String takes all
-        let is_line = !self.headers[before..self.headers.len() - 2].contains(['\r', '\n', '\0']);
+        let line = &self.headers.as_bytes()[before..self.headers.len() - 2];
+        let is_line = !line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
         debug_assert!(is_line, "a header is one line");
         if !is_line {
             self.headers.truncate(before);

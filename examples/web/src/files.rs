@@ -9,6 +9,7 @@ use crate::{
 };
 use mainspring::{Context, OffloadError, Produced};
 use std::{
+    borrow::Cow,
     ffi::OsString,
     fmt::Write,
     fs::{File, Metadata},
@@ -129,7 +130,7 @@ enum Found {
 
 struct Description {
     version: Version,
-    kind: String,
+    kind: Cow<'static, str>,
     /// Of one part of so many bytes.
     range: Option<(Part, u64)>,
     is_partial: bool,
@@ -183,7 +184,7 @@ struct Version {
 impl Version {
     fn of(meta: &Metadata) -> Self {
         let since = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-        let etag = format!("\"{:x}-{:x}\"", since.as_nanos(), meta.len());
+        let etag = format!("\"{:x}-{:x}\"", since.as_nanos() as u64, meta.len());
         Self { etag, modified: UNIX_EPOCH + Duration::from_secs(since.as_secs()) }
     }
 
@@ -230,13 +231,13 @@ fn look_at(folder: &Folder, asked: &Asked, is_inline: bool, is_listed: bool) -> 
     if asked.is_hidden() {
         return Ok(Found::Nothing);
     }
-    let (mut file, mut path) = (folder.file(&asked.path)?, asked.path.clone());
+    let (mut file, mut path) = (folder.file(&asked.path)?, Cow::Borrowed(&*asked.path));
     let mut meta = file.metadata()?;
     if meta.is_dir() && !asked.is_folder() {
         return Ok(Found::Moved(format!("{}/", asked.target)));
     }
     if meta.is_dir() {
-        path.push("index.html");
+        path.to_mut().push("index.html");
         match folder.file(&path) {
             Ok(index) => file = index,
             Err(error) if is_of_nothing(&error) && is_listed => return list(folder, &file, asked).map(Found::List),
@@ -257,13 +258,13 @@ fn look_at(folder: &Folder, asked: &Asked, is_inline: bool, is_listed: bool) -> 
     let wanted = asked.range.as_deref().filter(|_| is_same).map_or(Wanted::All, |range| parts::wanted(range, total));
     let (is_partial, kind) = (wanted != Wanted::All, kind_of(&path));
     let (mut parts, kind, range) = match wanted {
-        Wanted::All => (Parts::one(file, (0, total)), kind.to_owned(), None),
+        Wanted::All => (Parts::one(file, (0, total)), kind.into(), None),
         Wanted::Nothing => return Ok(Found::NoRange { total }),
         Wanted::Parts(parts) => match parts[..] {
-            [part] => (Parts::one(file, part), kind.to_owned(), Some((part, total))),
+            [part] => (Parts::one(file, part), kind.into(), Some((part, total))),
             _ => {
                 let (parts, kind) = Parts::several(file, &parts, kind, total);
-                (parts, kind, None)
+                (parts, kind.into(), None)
             }
         },
     };

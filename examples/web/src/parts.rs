@@ -53,7 +53,11 @@ fn one(part: &str, total: u64) -> Option<Part> {
 
 enum Segment {
     Text(Vec<u8>),
-    Bytes { from: u64, left: u64 },
+    /// From where the file has been read to.
+    Bytes {
+        from: u64,
+        left: u64,
+    },
 }
 
 /// A file's parts, one after the other; read to their end, or to where the file has become shorter.
@@ -66,6 +70,7 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// The file was just opened.
     fn nothing(file: File) -> Self {
         Self { file, segments: VecDeque::new(), is_there: false, left: 0 }
     }
@@ -73,6 +78,7 @@ impl Parts {
     /// One part, as it is.
     pub fn one(file: File, (from, to): Part) -> Self {
         let mut this = Self::nothing(file);
+        this.is_there = from == 0;
         this.push(Segment::Bytes { from, left: to - from });
         this
     }
@@ -107,8 +113,7 @@ impl Parts {
     /// What remains, if it is one part of the file.
     pub fn into_range(self) -> Result<(File, Range<u64>), Self> {
         match self.segments.iter().collect::<Vec<_>>()[..] {
-            // Where it stands now: `from` is where it began.
-            [&Segment::Bytes { from, left }] if !self.is_there => Ok((self.file, from..from + left)),
+            [&Segment::Bytes { from, left }] => Ok((self.file, from..from + left)),
             _ => Err(self),
         }
     }
@@ -116,6 +121,7 @@ impl Parts {
     /// At most so much more. A file that has become shorter since is an error: its length was told.
     pub fn read_more(&mut self, most: u64, into: &mut Vec<u8>) -> io::Result<()> {
         let wanted = most.min(self.left);
+        into.reserve_exact(wanted as usize); // in one read
         if self.take(wanted).read_to_end(into)? as u64 == wanted { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 }
@@ -140,6 +146,7 @@ impl Read for Parts {
                     }
                     let most = buf.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     let n = self.file.read(&mut buf[..most])?;
+                    *from += n as u64;
                     *left -= n as u64;
                     Some(n)
                 }

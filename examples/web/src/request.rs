@@ -56,12 +56,12 @@ impl Request {
 
     /// The target's path as it came, so in percent-encoding; of a whole URI too (RFC 9112, 3.2.2).
     pub fn path(&self) -> &str {
-        let target = self.target();
-        let path = target.split(['?', '#']).next().unwrap_or_default();
-        match path.split_once("://") {
-            Some((_, rest)) if !path.starts_with('/') => rest.find('/').map_or("/", |at| &rest[at..]),
-            _ => path,
+        let path = self.target().split(['?', '#']).next().unwrap_or_default();
+        if path.starts_with('/') {
+            return path;
         }
+        let authority = path.split_once("://").map(|(_, rest)| rest);
+        authority.map_or(path, |rest| rest.find('/').map_or("/", |at| &rest[at..]))
     }
 
     /// What stands behind the target's question mark, as it came.
