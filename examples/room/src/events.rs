@@ -67,6 +67,9 @@ pub enum Event<'a> {
     /// What the room itself says.
     Notice {
         text: &'a str,
+        /// What was typed, and not said.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        refused: Option<&'a str>,
     },
 }
 
@@ -78,6 +81,10 @@ pub enum Because {
 }
 
 impl<'a> Event<'a> {
+    pub fn notice(text: &'a str) -> Self {
+        Self::Notice { text, refused: None }
+    }
+
     pub fn said(line: &'a Line, old: bool) -> Self {
         let Line { channel, from, text, does, at, .. } = line;
         Self::Line { id: line.id(), channel, from, text, at: *at, does: *does, old }
@@ -121,7 +128,7 @@ impl<'a> Event<'a> {
             Self::Joined { name } => format!("* {name} joined\n"),
             Self::Left { name } => format!("* {name} left\n"),
             Self::Renamed { from, to } => format!("* {from} is now {to}\n"),
-            Self::Notice { text } => format!("* {text}\n"),
+            Self::Notice { text, .. } => format!("* {text}\n"),
         }
     }
 }

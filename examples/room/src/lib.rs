@@ -102,14 +102,21 @@ impl App {
 
     pub fn notice(&self, net: &mut Net<'_, Self>, key: Key, text: &str) {
         if let Some(member) = self.room.member(key) {
-            Self::send(net, key, member.form, &[Event::Notice { text }]);
+            Self::send(net, key, member.form, &[Event::notice(text)]);
+        }
+    }
+
+    /// What a member has typed was not said.
+    fn refuse(&self, net: &mut Net<'_, Self>, key: Key, text: &str, typed: &str) {
+        if let Some(member) = self.room.member(key) {
+            Self::send(net, key, member.form, &[Event::Notice { text, refused: Some(typed) }]);
         }
     }
 
     /// All of this server are told what the room itself has to say.
     pub fn announce(&self, net: &mut Net<'_, Self>, text: &str) {
         log::info!("{text}");
-        let events = [Event::Notice { text }];
+        let events = [Event::notice(text)];
         let mut told = Told::new(&events);
         for (key, member) in self.room.everybody() {
             net.send_shared(key, told.to(member.form));
@@ -204,7 +211,7 @@ impl App {
         events.extend(lines.iter().map(|line| Event::said(line, true)));
         events.push(self.who(&channel, true));
         if self.together.as_ref().is_some_and(Together::is_alone) {
-            events.push(Event::Notice { text: together::ALONE });
+            events.push(Event::notice(together::ALONE));
         }
         Self::send(net, key, form, &events);
     }
@@ -240,11 +247,15 @@ impl App {
             return false;
         }
         match command {
-            _ if typed.len() > LINE_MAX => Self::send(net, key, form, &[Event::Notice { text: TOO_LONG }]),
+            _ if typed.len() > LINE_MAX => {
+                Self::send(net, key, form, &[Event::Notice { text: TOO_LONG, refused: Some(&typed) }]);
+            }
             _ if self.room.member(key).is_none() => self.enter(net, key, form, typed.trim(), wish),
             None => {}
             Some(command) if self.room.may_speak(key, now) => self.command(net, key, command),
-            Some(_) => self.notice(net, key, "not said: that was too much at once, wait a moment"),
+            Some(_) => {
+                self.refuse(net, key, "not said: that was too much at once, wait a moment", &typed);
+            }
         }
         true
     }
@@ -305,7 +316,8 @@ impl App {
         self.last_at = (self.clock)().max(self.last_at + 1);
         let line = Line { origin: self.history.origin, n: 0, channel, from, text: text.into(), does, at: self.last_at };
         if !add(net, self, [line]) {
-            self.notice(net, key, "not said: the room has too much to do, try again");
+            let typed = room::as_typed(text, does);
+            self.refuse(net, key, "not said: the room has too much to do, try again", &typed);
         }
     }
 
@@ -314,7 +326,8 @@ impl App {
         let (from, form) = (Rc::clone(member.known_as()), member.form);
         let Some((to, text)) = split_name(text, |name| !self.room.is_free(name)) else {
             let name = text.split(' ').next().unwrap_or(text);
-            return self.notice(net, key, &format!("nobody is called {name} here, or there is no text"));
+            let (why, typed) = (format!("nobody is called {name} here, or there is no text"), format!("/msg {text}"));
+            return self.refuse(net, key, &why, &typed);
         };
         let at = (self.clock)();
         Self::send(net, key, form, &[Event::Private { from: &from, to, text, at, is_own: true }]);

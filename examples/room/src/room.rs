@@ -405,6 +405,13 @@ pub fn command(typed: &str) -> Option<Command<'_>> {
     })
 }
 
+/// What was typed to say this.
+pub fn as_typed(text: &str, does: bool) -> String {
+    let before = if does { "/me " } else { "" };
+    let quote = if !does && text.starts_with('/') { "/" } else { "" };
+    format!("{before}{quote}{text}")
+}
+
 pub const HELP: [&str; 8] = [
     "/nick NAME: another name",
     "/me DOES: tells what you do",

@@ -84,7 +84,7 @@ impl ws::Talk<App> for Talk {
     }
 
     fn draining(&mut self, ctx: &mut Context<'_, App>, _: &mut App) {
-        App::send(&mut ctx.net, ctx.key, self.form(), &[Event::Notice { text: "the room closes" }]);
+        App::send(&mut ctx.net, ctx.key, self.form(), &[Event::notice("the room closes")]);
     }
 
     fn closed(&mut self, ctx: &mut Context<'_, App>, app: &mut App, _: Reason) {

@@ -86,6 +86,24 @@ fn a_browser_is_told_everything_as_objects() {
 }
 
 #[test]
+fn who_is_not_heard_is_told_which_line_that_was() {
+    let mut scene = scene(app());
+    let (ann, _) = opens(&mut scene, "/chat?name=ann");
+    let refusal = |scene: &mut Scene<App>, line: &str| {
+        scene.says(ann, typed(line));
+        let told = frames(scene.takes(ann));
+        let (_, refused) = told.split_once("\"refused\":\"").unwrap_or_else(|| panic!("{line}: {told}"));
+        refused.strip_suffix("\"}\n").expect("its end").to_owned()
+    };
+    assert_eq!(refusal(&mut scene, &"x".repeat(1025)), "x".repeat(1025));
+    assert_eq!(refusal(&mut scene, " /msg nobody hi"), "/msg nobody hi");
+    for n in 0..9 {
+        scene.says(ann, typed(&n.to_string())).takes(ann);
+    }
+    assert_eq!(refusal(&mut scene, "/me waves"), "/me waves");
+}
+
+#[test]
 fn who_comes_back_is_told_what_it_has_missed() {
     let mut scene = scene(app());
     let (_ann, _) = opens(&mut scene, "/chat?name=ann");
@@ -124,7 +142,8 @@ fn what_is_too_long_is_not_said_and_what_is_no_text_ends_it() {
     let mut scene = scene(app());
     let (ann, _) = opens(&mut scene, "/chat?name=ann");
     scene.says(ann, typed(&"x".repeat(1025)));
-    assert_eq!(frames(scene.takes(ann)), "{\"type\":\"notice\",\"text\":\"not said: a line has 1024 bytes at most\"}\n");
+    let told = frames(scene.takes(ann));
+    assert!(told.starts_with("{\"type\":\"notice\",\"text\":\"not said: a line has 1024 bytes at most\","), "{told}");
     scene.says(ann, typed("one\r\ntwo\u{202e}\u{1b}"));
     assert!(frames(scene.takes(ann)).contains("\"text\":\"one  two\u{fffd}\""));
     scene.says(ann, masked(2, b"\x00"));
