@@ -41,6 +41,9 @@ Nobody else can use the database meanwhile. Ctrl-C closes the room.";
 /// After Ctrl-C, for everybody to take the rest.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// A longer callback is named in the log. What the inspector shows of times is measured with that.
+const SLOW: Duration = Duration::from_millis(250);
+
 const MEMBERS_MAX: usize = 10_000;
 
 /// Listeners, the database, who looks at the server, and who is just told that there is no place.
@@ -63,7 +66,7 @@ fn run() -> Result<(), Failure> {
     let app = Store::open(&db).and_then(|store| App::new(store, members_max));
     let mut app = app.map_err(|why| format!("cannot use '{}': {why}", db.display()))?;
 
-    let mut reactor = Reactor::with_config(lines::config())?;
+    let mut reactor = Reactor::with_config(lines::config().watchdog(SLOW))?;
     drain_on_interrupt(&reactor, GRACE)?;
     let mut net = reactor.net();
     let secured = |options: Listen| match &tls {

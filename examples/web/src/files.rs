@@ -405,16 +405,22 @@ impl Folder {
             fs::{Mode, OFlags, ResolveFlags, openat2},
             io::Errno,
         };
+        /// While others move folders about, the kernel cannot always tell what is below (EAGAIN).
         const TRIES: usize = 8;
         let path_or_root = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         // Not to wait for the other end of a pipe, nor to be given a terminal.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let opened = (0..TRIES).map(|_| openat2(&self.handle, path_or_root, flags, Mode::empty(), resolve));
-        match opened.into_iter().find(|opened| *opened.as_ref().err().unwrap_or(&Errno::NOENT) != Errno::AGAIN) {
-            Some(Err(Errno::NOSYS | Errno::PERM)) => self.file_by_name(path), // an old kernel, or somebody forbids the call
-            Some(opened) => Ok(opened?.into()),
-            None => Err(Errno::AGAIN.into()),
+        let open = |resolve| openat2(&self.handle, path_or_root, flags, Mode::empty(), resolve);
+        // Without links nothing leads outside of here: there is no `..` in it. So the kernel need not look whether anything does.
+        let mut opened = open(ResolveFlags::NO_SYMLINKS);
+        let mut tries = 0;
+        while matches!(opened, Err(Errno::LOOP | Errno::AGAIN)) && tries < TRIES {
+            opened = open(ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS);
+            tries += if matches!(opened, Err(Errno::LOOP)) { TRIES } else { 1 };
+        }
+        match opened {
+            Err(Errno::NOSYS | Errno::PERM) => self.file_by_name(path), // an old kernel, or somebody forbids the call
+            opened => Ok(opened?.into()),
         }
     }
 }
