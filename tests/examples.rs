@@ -335,7 +335,7 @@ const SERVERS: [(&str, &[&str]); 9] = [
 ];
 
 /// All that are built beside this test and have help: a file or a folder each, but `gopher`, which is two, and `echo`.
-/// (`guests`, `notes`, `ftp` and `web` are packages of their own, with tests of their own.)
+/// (`guests`, `notes`, `ftp`, `room` and `web` are packages of their own, with tests of their own.)
 fn all_with_help() -> Vec<String> {
     let mut all = vec!["gopher_server".to_owned(), "gopher_client".to_owned()];
     for entry in std::fs::read_dir("examples").expect("where Cargo runs tests") {
@@ -345,7 +345,9 @@ fn all_with_help() -> Vec<String> {
         let needs_tls = ["tls_echo", "starttls", "https_get"].contains(&name.as_str());
         let is_built =
             (!needs_signals || cfg!(all(feature = "children", feature = "signals"))) && (!needs_tls || cfg!(feature = "tls"));
-        if is_built && !["README.md", "common", "echo", "gopher", "guests", "notes", "ftp", "web"].contains(&name.as_str()) {
+        if is_built
+            && !["README.md", "common", "echo", "gopher", "guests", "notes", "ftp", "room", "web"].contains(&name.as_str())
+        {
             all.push(name);
         }
     }
@@ -364,7 +366,8 @@ fn help_tells_how_each_is_used_and_fits_a_terminal() {
     }
     let packages = [
         ("notes", include_str!("../examples/notes/src/main.rs")),
-        ("web", include_str!("../examples/web/src/main.rs")),
+        ("web_server", include_str!("../examples/web/src/server/main.rs")),
+        ("room", include_str!("../examples/room/src/main.rs")),
         ("ftpd", include_str!("../examples/ftp/src/bin/ftpd.rs")),
         ("smtpd", include_str!("../examples/ftp/src/bin/smtpd.rs")),
         ("balancer", include_str!("../examples/ftp/src/bin/balancer.rs")),
