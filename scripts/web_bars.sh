@@ -17,7 +17,7 @@ cargo build --quiet --release --manifest-path examples/web/Cargo.toml --target-d
 cargo build --quiet --release --manifest-path benches/peers/hyper/Cargo.toml --target-dir target/hyper || exit 1
 
 place=$(mktemp -d)
-trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$place"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null; pkill -f "web_server.*$place/root"; rm -rf "$place"' EXIT
 mkdir "$place/root" "$place/nginx"
 chmod 755 "$place" "$place/root"
 head -c 1024 /dev/urandom >"$place/root/small"
@@ -94,11 +94,11 @@ wrk -t1 -c32 -d6s "http://127.0.0.1:${ports[again]}/small" >"$place/restart" &
 wrk=$!
 for _ in 1 2 3; do
     sleep 1.5
-    first=$(pgrep -f "web_server.*--grace 60|web_server.*$place/root -$" | sort -n | tail -1)
-    kill -HUP "$first"
+    kill -HUP "$(pgrep -n -f "web_server.*$place/root")"
 done
 wait $wrk
 errors=$(grep -E "Socket errors|Non-2xx" "$place/restart" | tr '\n' ' ')
-report "$([ -n "$errors" ] && echo 1 || echo 0)" "three restarts under load" "$(awk '/requests in/ { print $1 }' "$place/restart") requests, errors: ${errors:-none}"
-pkill -f "web_server.*$place/root" || true
+restarts=$(grep -c "the successor is ready" "$place/again.err")
+report "$([ -z "$errors" ] && [ "$restarts" -eq 3 ]; echo $?)" "three restarts under load" \
+    "$restarts, $(awk '/requests in/ { print $1 }' "$place/restart") requests, errors: ${errors:-none}"
 conclude

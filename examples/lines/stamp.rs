@@ -29,7 +29,7 @@ outputs open has another second. A line of more than 64 KiB comes as several.";
 
 const LINE_MAX: usize = 64 << 10;
 
-/// For whoever holds the outputs open after the command has ended: half of it to print what was there, half of it for more.
+/// For whoever holds the outputs open after the command has ended.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What both pipes hold at most: so much may be there of the command's when it has ended, however long it takes to print.
@@ -64,16 +64,17 @@ impl Run {
         }
     }
 
-    /// Only the command could have much to say, and that has ended: what it left is waited for, however long that is not read,
-    /// or not printed.
-    fn wait_for_others(net: &mut Net<'_, Self>, run: &mut Self) {
-        let is_unprinted = net.link(run.printer).is_some_and(|printer| printer.is_congested());
-        let mut is_silent = |&output| net.link(output).is_none_or(|mut output| output.silent_for() >= PATIENCE / 2);
-        let is_read = run.came_late >= PIPES_HOLD || run.outputs.iter().all(&mut is_silent);
-        match is_unprinted || !is_read {
-            true => net.after(PATIENCE / 2, Self::wait_for_others),
-            false => net.after(PATIENCE / 2, |net, run| run.outputs.iter().for_each(|&output| _ = net.detach(output))),
-        };
+    /// Only the command could have much to say, and that has ended: what it left is waited for, however long that is not printed,
+    /// up to where the pipes were empty, because nothing has come for a whole turn, or where it cannot be the command's any more.
+    fn wait_for_others(net: &mut Net<'_, Self>, run: &mut Self, had_come: Option<usize>) {
+        let came = run.came_late;
+        if net.link(run.printer).is_some_and(|printer| printer.is_congested()) {
+            net.after(PATIENCE / 2, |net, run| Self::wait_for_others(net, run, None));
+        } else if had_come == Some(came) || came >= PIPES_HOLD {
+            run.outputs.iter().for_each(|&output| _ = net.detach(output));
+        } else {
+            net.after(Duration::from_millis(1), move |net, run| Self::wait_for_others(net, run, Some(came)));
+        }
     }
 }
 
@@ -172,7 +173,7 @@ pub(crate) fn run() -> Result<u8, Failure> {
     let child = net.wait_child(child, |net, run: &mut Run, status| {
         run.status = Some(status);
         run.finish_if_over(net);
-        net.after(PATIENCE / 2, Run::wait_for_others);
+        net.after(PATIENCE, |net, run| Run::wait_for_others(net, run, None));
     })?;
     // A terminal sends Ctrl-C to both of us.
     let is_told_too = io::stdin().is_terminal();

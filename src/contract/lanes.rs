@@ -93,8 +93,11 @@ impl<T: Send + 'static> Lane<T> {
 
     /// Has `work` done on the thing by another thread, after all that was given before, for no connection: a timer, a datagram,
     /// or what must be done though the connection that asked for it has ended meanwhile. When it is done, `done` runs on the
-    /// loop, as that of [`Net::offload`]; never inside this call. [An application](crate::manual::an_application#one-order) has its
-    /// order by that.
+    /// loop, as that of [`Net::offload`]; never inside this call. The chapter on [an
+    /// application](crate::manual::an_application#one-order) shows a database that all connections share.
+    ///
+    /// A shutdown, and the end of a drain's grace, drop what has not begun, and `done` uncalled: what must be done even then
+    /// belongs into [`finish`](Self::finish). Of another reactor's net nothing is done.
     ///
     /// # Errors
     /// `done` is told in [`OffloadError`] when the work panicked, and when the system gives no thread. The lane goes on, with the

@@ -3,7 +3,6 @@
 use crate::{
     files::Sent,
     http::Http,
-    sse::Events,
     ws::{Options, Talk, Ws},
 };
 use mainspring::{Context, OffloadError, Produced, Producer};
@@ -18,7 +17,8 @@ use std::{
 const HEADERS_BYTES: usize = 256;
 
 /// What is answered to a request. It is made when the head has come; a body that it does not ask for is read and dropped
-/// before it is sent, or the connection ends with it if that is long.
+/// before it is sent, or the connection ends with it if that is long. Headers that it was given before it had all of its
+/// content ([`later`](Self::later), [`collect`](Self::collect), [`save`](Self::save)) come too. A body is given once.
 #[must_use]
 pub struct Answer<S> {
     pub(crate) status: u16,
@@ -30,8 +30,6 @@ pub struct Answer<S> {
 }
 
 pub(crate) enum Content<S> {
-    /// No body, and no length of one: 304.
-    None,
     Bytes(Cow<'static, [u8]>),
     File(Sent),
     Chunks(Chunks),
@@ -83,7 +81,7 @@ impl<S: 'static> Answer<S> {
 
     /// What who asks has already (RFC 9110, 15.4.5): no body, and the headers that say which version it is.
     pub fn not_modified() -> Self {
-        Self::with(304, Content::None)
+        Self::with(304, Content::Bytes(Cow::Borrowed(b"")))
     }
 
     /// To another path of this server.
@@ -183,11 +181,6 @@ impl<S: 'static> Answer<S> {
     }
 }
 
-/// What the clients of server-sent events are sent, once it is theirs.
-pub(crate) fn events<S: 'static>(period: Duration, event: Event<S>) -> Events<S> {
-    Events { period, event }
-}
-
 pub(crate) fn reason(status: u16) -> &'static str {
     match status {
         101 => "Switching Protocols",
@@ -209,10 +202,12 @@ pub(crate) fn reason(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         409 => "Conflict",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         415 => "Unsupported Media Type",
         416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
+        421 => "Misdirected Request",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",

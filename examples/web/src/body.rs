@@ -49,6 +49,7 @@ impl Chunked {
         self.part = match self.part {
             Part::Trailer(_) if line.is_empty() => return Ok(Step::Frame { bytes: 0..0, consumed: length + 2 }),
             Part::Trailer(TRAILERS_MAX) => return Err(431),
+            Part::Trailer(_) if !is_field(line) => return Err(400),
             Part::Trailer(n) => Part::Trailer(n + 1),
             Part::Chunk { .. } if line.is_empty() => Part::Size,
             Part::Chunk { .. } => return Err(400),
@@ -62,6 +63,13 @@ impl Chunked {
         }
         if self.bytes > self.most { Err(413) } else { Ok(Step::Piece { bytes: 0..0, consumed: length + 2 }) }
     }
+}
+
+/// Whether it is a header, of which nobody could take a part for a line of its own.
+fn is_field(line: &[u8]) -> bool {
+    let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+    let is_token = name.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+    !name.is_empty() && name.len() < line.len() && is_token && !line.iter().any(|byte| b"\r\n\0".contains(byte))
 }
 
 /// The size in a chunk's first line, extensions dropped.

@@ -72,11 +72,14 @@ impl Root {
 /// What decides which answer it is.
 struct Asked {
     path: PathBuf,
-    /// As it came, up to the query: what a folder without a slash behind it is sent to has one.
+    /// As they came: who asks for a folder without a slash behind it is sent to where there is one.
     target: String,
+    query: Option<String>,
     is_head: bool,
     range: Option<String>,
     if_range: Option<String>,
+    if_match: Option<String>,
+    if_unmodified_since: Option<String>,
     if_none_match: Option<String>,
     if_modified_since: Option<String>,
 }
@@ -84,13 +87,17 @@ struct Asked {
 impl Asked {
     fn of(request: &Request) -> Option<Self> {
         let owned = |name| request.header(name).map(str::to_owned);
+        let list = |name| request.values(name).map(str::to_owned).reduce(|a, b| a + "," + &b);
         Some(Self {
             path: path_of(request.path_below()?)?,
             target: request.path().to_owned(),
+            query: request.query().map(str::to_owned),
             is_head: request.method() == "HEAD",
             range: owned("range").filter(|_| request.method() == "GET"),
             if_range: owned("if-range"),
-            if_none_match: request.values("if-none-match").map(str::to_owned).reduce(|a, b| a + "," + &b),
+            if_match: list("if-match"),
+            if_unmodified_since: owned("if-unmodified-since"),
+            if_none_match: list("if-none-match"),
             if_modified_since: owned("if-modified-since"),
         })
     }
@@ -123,6 +130,7 @@ enum Found {
     Forbidden,
     Moved(String),
     NotModified(Version),
+    Changed,
     NoRange { total: u64 },
     File(Description, Sent),
     List(String),
@@ -174,6 +182,9 @@ impl Sent {
     }
 }
 
+/// HTTP writes no later date: the last second of the year 9999.
+const LATEST: u64 = 253_402_300_799;
+
 /// Of a file (RFC 9110, 8.8).
 struct Version {
     etag: String,
@@ -185,7 +196,7 @@ impl Version {
     fn of(meta: &Metadata) -> Self {
         let since = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
         let etag = format!("\"{:x}-{:x}\"", since.as_nanos() as u64, meta.len());
-        Self { etag, modified: UNIX_EPOCH + Duration::from_secs(since.as_secs()) }
+        Self { etag, modified: UNIX_EPOCH + Duration::from_secs(since.as_secs().min(LATEST)) }
     }
 
     /// Whether who asks has it already (13.2.2): a date counts only where there is no tag.
@@ -193,6 +204,15 @@ impl Version {
         match (&asked.if_none_match, &asked.if_modified_since) {
             (Some(tags), _) => tags.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == self.etag),
             (None, Some(date)) => httpdate::parse_http_date(date).is_ok_and(|date| self.modified <= date),
+            (None, None) => false,
+        }
+    }
+
+    /// Whether who wants this version, and no other, would not get it (13.1.1, 13.1.4).
+    fn is_another(&self, asked: &Asked) -> bool {
+        match (&asked.if_match, &asked.if_unmodified_since) {
+            (Some(tags), _) => !tags.split(',').map(str::trim).any(|tag| tag == "*" || tag == self.etag),
+            (None, Some(date)) => httpdate::parse_http_date(date).is_ok_and(|date| self.modified > date),
             (None, None) => false,
         }
     }
@@ -234,7 +254,8 @@ fn look_at(folder: &Folder, asked: &Asked, is_inline: bool, is_listed: bool) -> 
     let (mut file, mut path) = (folder.file(&asked.path)?, Cow::Borrowed(&*asked.path));
     let mut meta = file.metadata()?;
     if meta.is_dir() && !asked.is_folder() {
-        return Ok(Found::Moved(format!("{}/", asked.target)));
+        let query = asked.query.as_ref().map_or_else(String::new, |query| format!("?{query}"));
+        return Ok(Found::Moved(format!("{}/{query}", asked.target)));
     }
     if meta.is_dir() {
         path.to_mut().push("index.html");
@@ -251,6 +272,9 @@ fn look_at(folder: &Folder, asked: &Asked, is_inline: bool, is_listed: bool) -> 
         return Ok(Found::Nothing);
     }
     let (total, version) = (meta.len(), Version::of(&meta));
+    if version.is_another(asked) {
+        return Ok(Found::Changed);
+    }
     if version.is_known(asked) {
         return Ok(Found::NotModified(version));
     }
@@ -293,6 +317,7 @@ fn answered<S: 'static>(found: Result<io::Result<Found>, OffloadError>) -> Answe
             }
         }
         Ok(Ok(Found::Nothing)) => Answer::status(404),
+        Ok(Ok(Found::Changed)) => Answer::status(412),
         Ok(Ok(Found::Forbidden)) => Answer::status(403),
         Ok(Ok(Found::Moved(to))) => Answer::redirect(301, &to),
         Ok(Ok(Found::NoRange { total })) => Answer::status(416).header("Content-Range", format_args!("bytes */{total}")),

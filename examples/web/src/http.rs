@@ -2,14 +2,16 @@
 
 use crate::{
     Answer, Limits, Request, Site,
-    answer::{Collected, Content, Open, events, reason},
+    answer::{Collected, Content, Open, reason},
     body::{Chunked, LINE_MAX},
     deflate::Agreed,
     request::Body,
+    sse::Events,
     ws,
 };
 use mainspring::{Context, Fault, Limit, Outcome, Produced, Protocol, Step, Terminator};
 use std::{
+    borrow::Cow,
     cell::RefCell,
     io::{self, Write},
     rc::Rc,
@@ -39,6 +41,10 @@ pub struct Http<S> {
     /// That is being read, or answered.
     request: Option<Rc<Request>>,
     stage: Stage<S>,
+    /// Of the request's body nothing has been read, and there is one.
+    body: Option<Body>,
+    /// Of all that was said of the answer so far, whole lines.
+    headers: String,
     /// All of it has to be there by then.
     due: Option<Instant>,
     chunked: Chunked,
@@ -66,6 +72,8 @@ impl<S: 'static> Http<S> {
             clock: SystemTime::now,
             request: None,
             stage: Stage::Head,
+            body: None,
+            headers: String::new(),
             due: None,
             chunked: Chunked::new(0),
             keeps: true,
@@ -112,6 +120,7 @@ impl<S: 'static> Protocol<S> for Http<S> {
     fn frame(&mut self, ctx: &mut Context<'_, S>, state: &mut S, frame: &[u8]) -> Outcome {
         match (std::mem::replace(&mut self.stage, Stage::Answer), self.chunked.fault) {
             (Stage::Head, _) => self.head_came(ctx, state, frame),
+            (Stage::Dropped(answer), Some(413)) => self.body_came(ctx, state, answer.close()), // the rest is not wanted either
             (_, Some(status)) => self.refuse(ctx, state, status),
             (Stage::Dropped(answer), None) => self.body_came(ctx, state, answer),
             (Stage::Collected(body, then), None) => {
@@ -146,7 +155,8 @@ impl<S: 'static> Protocol<S> for Http<S> {
 /// Requests.
 impl<S: 'static> Http<S> {
     fn read_head(&mut self, ctx: &mut Context<'_, S>) {
-        (self.request, self.stage) = (None, Stage::Head);
+        (self.request, self.stage, self.body) = (None, Stage::Head, None);
+        self.headers.clear();
         ctx.set_idle_timeout(if ctx.net.is_draining() { LAST_CALL } else { self.limits.keep_alive });
         ctx.set_frame_timeout(self.limits.head_time);
         ctx.set_terminator(Terminator::through(&b"\r\n\r\n"[..], self.limits.head_bytes));
@@ -164,42 +174,43 @@ impl<S: 'static> Http<S> {
         self.keeps = request.keeps;
         self.due = Some(ctx.net.now() + self.limits.request_time.saturating_sub(ctx.frame_age()));
         self.request = Some(Rc::clone(&request));
+        self.body = request.has_body().then_some(request.body);
         let answer = (self.site)(ctx, state, &request);
-        if request.has_body() {
-            self.answer_with_body(ctx, state, &request, answer);
-        } else {
-            self.answer(ctx, state, answer);
-        }
+        self.answer(ctx, state, answer);
     }
 
     /// There is a body. Who answers without it has it dropped first, if it is short and is coming anyway.
-    fn answer_with_body(&mut self, ctx: &mut Context<'_, S>, state: &mut S, request: &Request, answer: Answer<S>) {
+    fn answer_with_body(&mut self, ctx: &mut Context<'_, S>, state: &mut S, body: Body, mut answer: Answer<S>) {
         let (most, is_wanted) = match answer.content {
+            Content::Later(work) => return work(self, ctx), // what comes of that says it
             Content::Collect(most, _) | Content::Save(most, _) => (most, true),
             _ => (self.limits.dropped_bytes, false),
         };
-        let is_too_long = matches!(request.body, Body::Length(length) if length > most);
+        let is_too_long = matches!(body, Body::Length(length) if length > most);
+        let is_waiting = self.request.as_ref().is_some_and(|request| request.expects_continue);
         self.chunked = Chunked::new(most);
         match answer.content {
-            _ if is_wanted && is_too_long => self.refuse(ctx, state, 413),
+            _ if is_too_long && is_wanted => self.refuse(ctx, state, 413),
             Content::Collect(_, then) => self.read_body(ctx, Stage::Collected(Vec::new(), then)),
             Content::Save(_, work) => work(self, ctx),
-            _ if is_too_long || request.expects_continue => self.answer(ctx, state, answer.close()),
+            _ if is_too_long || is_waiting => {
+                (self.body, answer.closes) = (None, true);
+                self.answer(ctx, state, answer);
+            }
             _ => self.read_body(ctx, Stage::Dropped(answer)),
         }
     }
 
-    /// It is one frame, of no bytes perhaps; `frame` comes at its end.
+    /// It is one frame, of no bytes perhaps; `frame` comes at its end. A second time there is nothing in it.
     fn read_body(&mut self, ctx: &mut Context<'_, S>, stage: Stage<S>) {
-        let Some(request) = &self.request else { return };
-        let was_sent_on_its_own = ctx.unread() > 0;
-        if request.expects_continue && request.has_body() && !was_sent_on_its_own {
+        let has_begun = ctx.unread() > 0;
+        if self.body.is_some() && !has_begun && self.request.as_ref().is_some_and(|request| request.expects_continue) {
             ctx.send("HTTP/1.1 100 Continue\r\n\r\n");
         }
         self.stage = stage;
         ctx.set_deadline(self.due.map(|due| due.saturating_duration_since(ctx.net.now())));
         ctx.set_frame_timeout(None);
-        ctx.set_terminator(match request.body {
+        ctx.set_terminator(match self.body.take().unwrap_or(Body::Length(0)) {
             Body::Length(n) => Terminator::Stream(n),
             Body::Chunked => Terminator::own(LINE_MAX),
         });
@@ -214,7 +225,10 @@ impl<S: 'static> Http<S> {
         self.read_body(ctx, Stage::Saved);
         ctx.save(writer, move |http: &mut Self, ctx, state, saved| {
             match (saved, http.chunked.fault) {
-                (Ok(_), Some(status)) => http.refuse(ctx, state, status),
+                (Ok(writer), Some(status)) => {
+                    ctx.net.offload(move || drop(writer), |_, _, _| ()); // which may block
+                    http.refuse(ctx, state, status);
+                }
                 (Err(error), _) => {
                     let answer = then(ctx, state, Err(error)).close(); // the rest of it may be still to come
                     http.body_came(ctx, state, answer);
@@ -236,32 +250,39 @@ impl<S: 'static> Http<S> {
 
 /// Answers.
 impl<S: 'static> Http<S> {
-    /// Nothing of the request remains to be read.
+    /// With what was said of it before: by who has had other threads work on it, or wanted the body first.
     pub(crate) fn answer(&mut self, ctx: &mut Context<'_, S>, state: &mut S, mut answer: Answer<S>) {
         self.stage = Stage::Answer;
         self.keeps &= !answer.closes && !ctx.net.is_draining();
+        self.headers.push_str(&answer.headers);
+        answer.headers.clear(); // it may come here again
+        if let Some(body) = self.body {
+            return self.answer_with_body(ctx, state, body, answer);
+        }
         let is_head = self.request.as_ref().is_some_and(|request| request.method() == "HEAD");
         let is_1_1 = self.request.as_ref().is_some_and(|request| request.is_1_1);
-        match std::mem::replace(&mut answer.content, Content::None) {
+        let status = answer.status;
+        match answer.content {
             Content::Later(work) | Content::Save(_, work) => return work(self, ctx),
             Content::Collect(_, then) => {
                 let answer = then(ctx, state, &[]); // there is no body
                 return self.answer(ctx, state, answer);
             }
             Content::WebSocket { is_for_any_origin, open } => return self.open(ctx, state, is_for_any_origin, open),
-            Content::None => {
-                self.begin(ctx, state, &answer, Some(0));
+            // These have none (RFC 9110, 6.4.1).
+            Content::Bytes(_) if matches!(status, 100..=199 | 204 | 304) => {
+                self.begin(ctx, state, status, Some(0));
                 ctx.send("\r\n");
             }
             Content::Bytes(body) => {
-                self.begin(ctx, state, &answer, Some(body.len() as u64));
+                self.begin(ctx, state, status, Some(body.len() as u64));
                 write!(ctx, "Content-Length: {}\r\n\r\n", body.len());
                 if !is_head {
-                    ctx.send(body);
+                    send_bytes(ctx, body);
                 }
             }
             Content::File(sent) => {
-                self.begin(ctx, state, &answer, Some(sent.length()));
+                self.begin(ctx, state, status, Some(sent.length()));
                 write!(ctx, "Content-Length: {}\r\n\r\n", sent.length());
                 if !is_head {
                     sent.send(ctx);
@@ -269,7 +290,7 @@ impl<S: 'static> Http<S> {
             }
             Content::Chunks(chunks) => {
                 self.keeps &= is_1_1;
-                self.begin(ctx, state, &answer, None);
+                self.begin(ctx, state, status, None);
                 ctx.send(if is_1_1 { "Transfer-Encoding: chunked\r\n\r\n" } else { "\r\n" });
                 if !is_head && is_1_1 {
                     ctx.produce(in_chunks(chunks));
@@ -279,14 +300,14 @@ impl<S: 'static> Http<S> {
             }
             Content::Events(period, event) => {
                 self.keeps = false;
-                self.begin(ctx, state, &answer, None);
+                self.begin(ctx, state, status, None);
                 ctx.send("Content-Type: text/event-stream\r\n");
-                if !answer.headers.contains("Cache-Control: ") {
+                if !self.headers.contains("Cache-Control: ") {
                     ctx.send("Cache-Control: no-store\r\n");
                 }
                 ctx.send("\r\n");
                 if !is_head {
-                    return ctx.upgrade(events(period, event));
+                    return ctx.upgrade(Events { period, event, stall: self.limits.stall });
                 }
             }
         }
@@ -296,12 +317,13 @@ impl<S: 'static> Http<S> {
 
     /// An answer after which nothing can be read any more.
     fn refuse(&mut self, ctx: &mut Context<'_, S>, state: &mut S, status: u16) {
+        self.body = None;
+        self.headers.clear();
         self.answer(ctx, state, Answer::status(status).close());
     }
 
     /// Status line and headers, but those that say how long it is.
-    fn begin(&mut self, ctx: &mut Context<'_, S>, state: &mut S, answer: &Answer<S>, bytes: Option<u64>) {
-        let status = answer.status;
+    fn begin(&mut self, ctx: &mut Context<'_, S>, state: &mut S, status: u16, bytes: Option<u64>) {
         write!(ctx, "HTTP/1.1 {status} {}\r\nDate: ", reason(status));
         send_date(ctx, (self.clock)());
         ctx.send("\r\nServer: mainspring\r\n");
@@ -311,7 +333,7 @@ impl<S: 'static> Http<S> {
         } else if was_1_0 {
             ctx.send("Connection: keep-alive\r\n");
         }
-        ctx.send(&answer.headers);
+        ctx.send(&self.headers);
         if let Some(log) = self.log {
             let request = self.request.clone();
             log(ctx, state, &Done { request: request.as_deref(), status, bytes });
@@ -329,13 +351,12 @@ impl<S: 'static> Http<S> {
         } else if let Some(accept) = ws::accept(request.header("sec-websocket-key").unwrap_or_default()) {
             let extensions: Vec<&str> = request.values("sec-websocket-extensions").collect();
             let agreed = Agreed::on(&extensions.join(","));
-            let mut answer = Answer::with(101, Content::None);
-            answer = answer.header("Upgrade", "websocket").header("Connection", "Upgrade");
-            answer = answer.header("Sec-WebSocket-Accept", accept);
+            self.headers += "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+            self.headers += &format!("Sec-WebSocket-Accept: {accept}\r\n");
             if let Some(agreed) = agreed {
-                answer = answer.header("Sec-WebSocket-Extensions", agreed.answer());
+                self.headers += &format!("Sec-WebSocket-Extensions: {}\r\n", agreed.answer());
             }
-            self.begin(ctx, state, &answer, None);
+            self.begin(ctx, state, 101, None);
             ctx.send("\r\n");
             return open(ctx, agreed);
         } else {
@@ -343,6 +364,21 @@ impl<S: 'static> Http<S> {
         };
         self.answer(ctx, state, refusal);
     }
+}
+
+/// What is long is not queued as a whole: it would be more than may be.
+fn send_bytes<S: 'static>(ctx: &mut Context<'_, S>, body: Cow<'static, [u8]>) {
+    const PIECE: usize = 64 << 10;
+    if body.len() <= PIECE {
+        return ctx.send(body);
+    }
+    let mut sent = 0;
+    ctx.produce(move |out: &mut Vec<u8>| -> io::Result<Produced> {
+        let piece = &body[sent..body.len().min(sent + PIECE)];
+        out.extend(piece);
+        sent += piece.len();
+        Ok(if sent < body.len() { Produced::More } else { Produced::Done })
+    });
 }
 
 /// Each piece with its size in front, and at the end a chunk of none (RFC 9112, 7.1).

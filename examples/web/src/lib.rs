@@ -34,7 +34,8 @@ pub struct Limits {
     pub head_bytes: usize,
     /// From a head's first byte to its last; 408 beyond.
     pub head_time: Duration,
-    /// From a head's first byte to the last one of the body; 408 beyond.
+    /// From a head's first byte to the last one of the body; 408 beyond. So it bounds how long an upload may take, also where
+    /// the disk is what is slow.
     pub request_time: Duration,
     /// So much of a body that nobody wants is read, so that another request may follow.
     pub dropped_bytes: u64,

@@ -64,6 +64,12 @@ impl Request {
         authority.map_or(path, |rest| rest.find('/').map_or("/", |at| &rest[at..]))
     }
 
+    /// Of a target that is a whole URI: whom it asks.
+    fn authority(&self) -> Option<&str> {
+        let target = self.target().split(['?', '#']).next().filter(|target| !target.starts_with('/'))?;
+        target.split_once("://")?.1.split('/').next()
+    }
+
     /// What stands behind the target's question mark, as it came.
     pub fn query(&self) -> Option<&str> {
         Some(self.target().split('#').next()?.split_once('?')?.1)
@@ -84,7 +90,7 @@ impl Request {
     /// The values of all headers of this name.
     pub(crate) fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         let of_name = self.headers.iter().filter(move |(other, _)| &self.head[range(*other)] == name);
-        of_name.map(|(_, value)| self.head[range(*value)].trim())
+        of_name.map(|(_, value)| trimmed(&self.head[range(*value)]))
     }
 
     /// `1.0` or `1.1`.
@@ -92,9 +98,10 @@ impl Request {
         if self.is_1_1 { "1.1" } else { "1.0" }
     }
 
-    /// Whom it asks, with the port if one was given. Empty in HTTP/1.0 if it does not say.
+    /// Whom it asks, with the port if one was given: of a whole URI that one counts (RFC 9112, 3.2.2). Empty in HTTP/1.0 if it
+    /// does not say.
     pub fn host(&self) -> &str {
-        self.header("host").unwrap_or_default()
+        self.authority().or_else(|| self.header("host")).unwrap_or_default()
     }
 
     /// Whether it comes from no page, or from one of this very host (RFC 6454, 7): others must not speak in the name of
@@ -163,7 +170,7 @@ impl Request {
         let (mut hosts, mut body) = (0, None);
         let (mut wants_upgrade, mut is_web_socket, mut closes, mut keeps) = (false, false, false, false);
         for &(name, value) in &self.headers {
-            let value = self.head[range(value)].trim();
+            let value = trimmed(&self.head[range(value)]);
             match &self.head[range(name)] {
                 "host" if is_host(value) => hosts += 1,
                 "host" => return Err(400),
@@ -188,7 +195,8 @@ impl Request {
         self.upgrades = is_web_socket && wants_upgrade && self.is_1_1 && self.method() == "GET" && !self.has_body();
         let once = ["origin", "sec-websocket-key", "sec-websocket-version"];
         let is_twice = once.iter().any(|name| self.values(name).count() > 1);
-        let is_target = matches!(self.target().as_bytes(), [b'/', ..] | b"*") || self.target().contains("://");
+        let is_absolute = self.authority().is_some_and(|authority| !authority.is_empty() && is_host(authority));
+        let is_target = matches!(self.target().as_bytes(), [b'/', ..] | b"*") || is_absolute;
         if hosts > 1 || self.is_1_1 && hosts == 0 || is_twice || !is_target { Err(400) } else { Ok(()) }
     }
 }
@@ -216,9 +224,14 @@ fn is_host(value: &str) -> bool {
     value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&byte))
 }
 
+/// Without the blanks around it (RFC 9110, 5.6.3), which are these two only: others are a part of it.
+fn trimmed(value: &str) -> &str {
+    value.trim_matches([' ', '\t'])
+}
+
 /// Whether a token is in a list.
 fn has(list: &str, token: &str) -> bool {
-    list.split(',').any(|other| other.trim().eq_ignore_ascii_case(token))
+    list.split(',').any(|other| trimmed(other).eq_ignore_ascii_case(token))
 }
 
 /// Digits only: `parse` takes a sign too.

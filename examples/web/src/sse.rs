@@ -7,7 +7,7 @@ use std::{fmt::Write, time::Duration};
 /// An event of this name, which has no line ends in it, with data of any number of lines.
 pub fn event(name: &str, data: &str) -> String {
     let mut text = format!("event: {name}\n");
-    for line in data.lines() {
+    for line in data.replace("\r\n", "\n").split(['\n', '\r']) {
         let _ = writeln!(text, "data: {line}"); // a String takes all
     }
     text + "\n"
@@ -17,11 +17,12 @@ pub fn event(name: &str, data: &str) -> String {
 pub(crate) struct Events<S> {
     pub(crate) period: Duration,
     pub(crate) event: Event<S>,
+    pub(crate) stall: Duration,
 }
 
 impl<S: 'static> Protocol<S> for Events<S> {
     fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
-        ctx.set_stall_timeout(crate::Limits::DEFAULT.stall);
+        ctx.set_stall_timeout(self.stall);
         let first = (self.event)(ctx, state);
         ctx.send(first);
         ctx.every(self.period, |events: &mut Self, ctx, state| {
@@ -46,5 +47,16 @@ impl<S: 'static> Protocol<S> for Events<S> {
     fn draining(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
         ctx.close();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::event;
+
+    #[test]
+    fn data_is_data_whatever_ends_its_lines() {
+        assert_eq!(event("said", "one\r\ntwo\rthree\nfour"), "event: said\ndata: one\ndata: two\ndata: three\ndata: four\n\n");
+        assert_eq!(event("said", ""), "event: said\ndata: \n\n");
     }
 }

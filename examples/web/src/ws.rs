@@ -205,8 +205,12 @@ impl<T> Ws<T> {
         };
         let begins = kind.is_some() && self.kind.is_none();
         let is_compressed = first & RSV1 != 0;
-        let is_wrong =
-            !is_masked || first & 0x70 & !RSV1 != 0 || is_compressed && !(begins && self.agreed.is_some()) || length >> 63 != 0;
+        let is_minimal = extended == 0 || length > if extended == 2 { 125 } else { 0xffff };
+        let is_wrong = !is_masked
+            || !is_minimal
+            || first & 0x70 & !RSV1 != 0
+            || is_compressed && !(begins && self.agreed.is_some())
+            || length >> 63 != 0;
         self.fault = match is_control {
             _ if is_wrong => Some(PROTOCOL_ERROR),
             true if !self.is_final || length > CONTROL_MAX => Some(PROTOCOL_ERROR),

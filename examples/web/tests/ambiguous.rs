@@ -43,6 +43,13 @@ fn requests() -> Vec<(&'static str, u16)> {
         ("POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\naXX0\r\n\r\n", 400),
         ("POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\n", 400),
         ("POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\r\n0\r\n\r\n", 400),
+        ("POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\n\r\n", 400),
+        ("POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nGET /x HTTP/1.1\r\n\r\n", 400),
+        ("POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA : b\r\n\r\n", 400),
+        // Blanks that are none.
+        ("POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\u{a0}\r\n\r\n0\r\n\r\n", 501),
+        ("POST /c HTTP/1.1\r\nHost: a\r\nContent-Length: 5\u{85}\r\n\r\nabcde", 400),
+        ("POST /c HTTP/1.1\r\nHost: a\r\nContent-Length: \u{3000}5\r\n\r\nabcde", 400),
         // Lines and names.
         ("GET / HTTP/1.1\nHost: a\n\n", 400),
         ("GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", 400),
@@ -63,6 +70,9 @@ fn requests() -> Vec<(&'static str, u16)> {
         ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
         ("GET index.html HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET x?a=://b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 400),
         // Whom it asks.
         ("GET / HTTP/1.1\r\n\r\n", 400),

@@ -144,6 +144,10 @@ fn a_file_is_sent_again_only_when_it_has_changed() {
         (format!("Range: bytes=1-2\r\nIf-Range: {date}"), 206),
         ("Range: bytes=1-2\r\nIf-Range: Sun, 06 Nov 1994 08:49:38 GMT".into(), 200),
         ("Range: bytes=1-2\r\nIf-Range: \"x\"".into(), 200),
+        (format!("If-Match: \"x\", {etag}"), 200),
+        ("If-Match: \"x\"".into(), 412),
+        (format!("If-Unmodified-Since: {date}"), 200),
+        ("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT".into(), 412),
     ]);
     for (header, status) in deck {
         t.receives(get("/").replacen("\r\n\r\n", &format!("\r\n{header}\r\n\r\n"), 1));
@@ -295,13 +299,15 @@ fn messages_are_compressed_both_ways_where_that_was_agreed_on() {
 fn what_no_compressed_message_can_be_ends_the_connection() {
     let (agreed, mut deflate) = (Agreed::on("permessage-deflate").unwrap(), Deflate::default());
     let bomb = deflate.compressed(&vec![0; (16 << 20) + 1], agreed);
-    let refused: [(u16, Vec<u8>); 6] = [
+    let refused: [(u16, Vec<u8>); 8] = [
         (1009, client(RSV1 | 2, true, &bomb)),
         (1007, client(RSV1 | 2, true, b"\xff\xff")),
         (1007, client(RSV1 | 1, true, &deflate.compressed(b"\xff", agreed))),
         (1002, client(RSV1 | 9, true, b"p")),
         (1002, [client(1, false, b"a"), client(RSV1, true, b"b")].concat()),
         (1002, client(0x20 | 1, true, b"a")),
+        (1002, vec![0x81, 0xfe, 0, 5, 0, 0, 0, 0]),
+        (1002, vec![0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0]),
     ];
     for (code, bytes) in refused {
         let mut t = compressing();
@@ -458,12 +464,13 @@ fn a_body_that_nobody_wants_is_no_request() {
         (post("Content-Length: 100000", "GET /") + &get("/"), 1, true),
         (post("Content-Length: 5\r\nExpect: 100-continue", ""), 1, true),
         (post("Transfer-Encoding: chunked", "20000\r\nGET /"), 1, true),
+        (post("Transfer-Encoding: chunked", &format!("8000\r\n{0}\r\n8001\r\n{0}", "x".repeat(0x8000))), 1, true),
     ] {
         let mut t = Transcript::with_state(http(), app("unwanted"));
         t.receives(&request);
         let heard = text(t.sent());
         assert_eq!(heard.matches("HTTP/1.1 ").count(), answers, "{request}{heard}");
-        assert!(!heard.contains("100 Continue"), "{request}{heard}");
+        assert!(!heard.contains("100 Continue") && heard.contains("without the body\n"), "{request}{heard}");
         if is_over {
             t.closes(Reason::is_clean);
         } else {
@@ -475,6 +482,56 @@ fn a_body_that_nobody_wants_is_no_request() {
     let length = BODY_MAX + 1;
     let answer = status(&mut t, format!("POST /count HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"));
     assert_eq!(answer, "413 Content Too Large");
+}
+
+/// Whoever wants it, and when: once, and what follows it is the next request.
+#[test]
+fn a_body_is_given_once() {
+    for (path, bytes) in [("/count", 5), ("/asked-first", 5), ("/twice", 0)] {
+        for body in ["Content-Length: 5\r\n\r\nGET /", "Transfer-Encoding: chunked\r\n\r\n5\r\nGET /\r\n0\r\n\r\n"] {
+            let mut t = Transcript::with_state(http(), app("once"));
+            t.receives(format!("POST {path} HTTP/1.1\r\nHost: a\r\n{body}{}", get("/nope")));
+            let heard = text(t.sent());
+            assert!(heard.contains(&format!("\r\n\r\n{bytes} bytes\nHTTP/1.1 404")), "{path} {heard}");
+            t.stays_open();
+        }
+    }
+    let mut t = Transcript::with_state(http(), app("once"));
+    t.receives("POST /asked-first HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    t.sends("HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(status(&mut t, "hello"), "200 OK");
+    assert_eq!(
+        status(&mut t, "POST /asked-first HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n"),
+        "413 Content Too Large"
+    );
+}
+
+#[test]
+fn an_answer_has_the_body_that_its_status_lets_it_have_however_long() {
+    let mut t = Transcript::with_state(http(), app("bodies"));
+    t.receives(get("/large") + &get("/nothing") + &get("/nope"));
+    let heard = text(t.sent());
+    let (head, rest) = heard.split_once("\r\n\r\n").unwrap();
+    assert!(head.ends_with(&format!("Content-Length: {}", 3 << 20)), "{head}");
+    let rest = rest.strip_prefix(&"x".repeat(3 << 20)).expect("all of it");
+    let (nothing, rest) = rest.split_once("\r\n\r\n").unwrap();
+    assert!(nothing.starts_with("HTTP/1.1 204 No Content\r\n") && !nothing.contains("Content-Length"), "{nothing}");
+    assert!(rest.starts_with("HTTP/1.1 404"), "{rest}");
+}
+
+#[test]
+fn headers_come_with_what_is_answered_later_and_with_an_upgrade() {
+    let mut t = Transcript::with_state(http(), app("headers"));
+    t.receives(get("/marked"));
+    let heard = text(t.sent());
+    assert!(heard.contains("\r\nX-Mark: 1\r\n") && heard.ends_with("later\n"), "{heard}");
+    t.receives(get("/nope"));
+    assert!(!text(t.sent()).contains("X-Mark"), "of the one before");
+    t.receives("GET http://b:80/host HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(text(t.sent()).ends_with("\r\n\r\nb:80\n"));
+    t.receives(hello().replacen("/echo", "/named", 1));
+    let heard = text(t.sent());
+    assert!(heard.starts_with("HTTP/1.1 101") && heard.contains("\r\nSec-WebSocket-Protocol: chat\r\n"), "{heard}");
 }
 
 #[test]
@@ -533,7 +590,7 @@ fn a_folder_is_listed_and_has_a_slash_behind_its_name() {
     let mut t = Transcript::with_state(http(), app);
     t.receives(get("/inner?x"));
     let heard = text(t.sent());
-    assert!(heard.starts_with("HTTP/1.1 301") && heard.contains("\r\nLocation: /inner/\r\n"), "{heard}");
+    assert!(heard.starts_with("HTTP/1.1 301") && heard.contains("\r\nLocation: /inner/?x\r\n"), "{heard}");
     t.receives(get("/inner/"));
     let heard = text(t.sent());
     let list = "<li><a href=\"../\">../</a>\n<li><a href=\"./%3Cfolder%3E/\">&lt;folder&gt;/</a>\n\

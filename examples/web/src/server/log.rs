@@ -31,10 +31,10 @@ pub(crate) trait Logs: Sized + 'static {
 }
 
 impl AccessLog {
-    /// `-` is standard output.
+    /// `-` is standard error: standard output is not ours any more after a restart.
     pub(crate) fn open<S: Logs>(net: &mut Net<'_, S>, path: &OsStr) -> io::Result<Self> {
         let (file, last): (Box<dyn Write + Send>, Box<dyn Write>) = if path == "-" {
-            (Box::new(io::stdout()), Box::new(io::stdout()))
+            (Box::new(io::stderr()), Box::new(io::stderr()))
         } else {
             let file = File::options().append(true).create(true).open(path)?;
             (Box::new(file.try_clone()?), Box::new(file))
@@ -67,8 +67,9 @@ impl AccessLog {
             return;
         }
         let lines = std::mem::take(&mut self.lines);
+        let count = lines.lines().count() as u64;
         let write = move |file: &mut Box<dyn Write + Send>| file.write_all(lines.as_bytes()).and_then(|()| file.flush());
-        self.lane.offload_net(net, write, |_, state: &mut S, written| {
+        self.lane.offload_net(net, write, move |_, state: &mut S, written| {
             let Some(log) = state.access_log() else { return };
             let error = match written {
                 Ok(Ok(())) => None,
@@ -79,6 +80,7 @@ impl AccessLog {
             if let Some(error) = error.as_ref().filter(|_| !log.is_broken) {
                 log::warn!("the access log cannot be written: {error}");
             }
+            log.lost += if error.is_some() { count } else { 0 };
             if error.is_none() && log.lost > 0 {
                 log::warn!("{} lines of the access log were lost", std::mem::take(&mut log.lost));
             }

@@ -29,8 +29,9 @@ begins with a dot, but .well-known. A folder is its index.html, or else a list.
 
   --tls CERT KEY   by HTTPS: files in PEM
   --log FILE       what was answered, in the common log format; - is standard
-                   output
-  --echo PATH      there is a WebSocket that says back what it is told
+                   error
+  --echo PATH      a WebSocket that says back what it is told, up to 16 MiB at
+                   once: for the tests of clients
   --inspect ADDR   there the server itself is looked at: /inspect, /metrics
   --inline         files are read by the loop itself, not by other threads:
                    faster, if the disk always answers at once
@@ -40,6 +41,8 @@ begins with a dot, but .well-known. A folder is its index.html, or else a list.
 Ctrl-C lets answers that are under way finish, for GRACE at most. So does
 SIGHUP, on Unix, once a new process of the program, as it is then, listens in
 its place: no request is lost.";
+
+const CONNECTIONS_MAX: usize = 10_000;
 
 /// A longer callback is named in the log. What is shown of times is measured with that.
 const SLOW: Duration = Duration::from_millis(250);
@@ -91,6 +94,8 @@ fn run() -> Result<(), Failure> {
     let log = log.transpose()?;
     if let Some(at) = inspect_at {
         let options = Listen::new().connections_max(16, "");
+        // A successor listens there before we have ended.
+        let options = if cfg!(unix) { options.reuse_port() } else { options };
         common::listening(net.listen_with(at, options, |_, _, _| Ok(Http::new(inspect::site))))?;
     }
     let options = listen_options(&given)?;
@@ -117,7 +122,8 @@ fn connection() -> Http<App> {
 }
 
 fn listen_options(given: &Arguments) -> Result<Listen, Failure> {
-    let options = Listen::new().connections_max(10_000, "");
+    let most = CONNECTIONS_MAX.min(common::descriptors_left() / 2).max(1); // each may have a file open
+    let options = Listen::new().connections_max(most, "").per_peer_max((most * 3 / 4).max(1), "");
     let Some((cert, key)) = given.pair("tls") else { return Ok(options) };
     let (cert, key) = (path("--tls", cert.clone())?, path("--tls", key.clone())?);
     Ok(options.tls(tls::server_of(&cert, &key, None, &["http/1.1"])?))

@@ -56,6 +56,18 @@ fn site(_: &mut Context<'_, App>, app: &mut App, request: &Request) -> Answer<Ap
         }),
         ("GET" | "HEAD", "/chunked") => Answer::chunked("text/plain", ["one", "two", "three"].producer()),
         ("GET", "/slow") => Answer::later(|| 7, |_, _, made| Answer::text(200, format!("{made:?}\n"))),
+        ("GET", "/large") => Answer::text(200, "x".repeat(3 << 20)),
+        ("GET", "/nothing") => Answer::status(204),
+        ("GET", "/host") => Answer::text(200, format!("{}\n", request.host())),
+        ("GET", "/named") => Answer::web_socket(ws::Echo::default()).header("Sec-WebSocket-Protocol", "chat"),
+        ("GET", "/marked") => Answer::later(|| (), |_, _, _| Answer::text(200, "later\n")).header("X-Mark", "1"),
+        ("POST", "/asked-first") => Answer::later(
+            || (),
+            |_, _, _| Answer::collect(BODY_MAX, |_, _, body| Answer::text(200, format!("{} bytes\n", body.len()))),
+        ),
+        ("POST", "/twice") => Answer::collect(BODY_MAX, |_, _, _| {
+            Answer::collect(BODY_MAX, |_, _, body| Answer::text(200, format!("{} bytes\n", body.len())))
+        }),
         ("POST", "/length") => Answer::text(200, "without the body\n"),
         ("POST", _) => Answer::collect(BODY_MAX, |_, _, body| Answer::text(200, format!("{} bytes\n", body.len()))),
         ("PUT", path) => upload(app, path.strip_prefix("/upload/").unwrap_or_default()),
