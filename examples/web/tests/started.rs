@@ -186,6 +186,7 @@ fn it_speaks_tls_and_websocket_and_shows_itself() {
     let mut heard = Vec::new();
     socket.read_to_end(&mut heard).expect("an end");
     assert!(heard.starts_with(b"HTTP/1.1 101 ") && heard.ends_with(b"\r\n\r\n\x81\x02hi\x88\x00"));
+    drop(socket); // its end is waited for
     server.end();
     fs::remove_dir_all(folder).expect("ours");
 }
