@@ -302,7 +302,7 @@ fn look_at(folder: &Folder, asked: &Asked, is_inline: bool, is_listed: bool) -> 
 
 /// What there is not, as far as anybody outside is told.
 fn is_of_nothing(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename) || leads_outside(error)
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) || leads_nowhere(error)
 }
 
 fn answered<S: 'static>(found: Result<io::Result<Found>, OffloadError>) -> Answer<S> {
@@ -488,14 +488,14 @@ impl Folder {
     }
 }
 
-/// What the kernel says of a path that leads outside, or in a circle.
+/// What the kernel says of a path that leads outside, or in a circle, or that nothing could have.
 #[cfg(unix)]
-fn leads_outside(error: &io::Error) -> bool {
+fn leads_nowhere(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    [Errno::XDEV, Errno::LOOP].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    [Errno::XDEV, Errno::LOOP, Errno::NAMETOOLONG].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 #[cfg(not(unix))]
-fn leads_outside(_: &io::Error) -> bool {
+fn leads_nowhere(_: &io::Error) -> bool {
     false
 }
