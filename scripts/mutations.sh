@@ -106,7 +106,7 @@ mutation 'writable is told to one that is not connected yet' src/endpoint/conn/s
 mutation 'frames go on after a pause inside one' src/contract/protocol.rs \
     'if ctx.hub().cx.lent.interrupt || input.is_empty() {' 'if input.is_empty() {'
 mutation 'the linger deadline counts from the close' src/stopwatch.rs \
-    'self.linger.restart(now);' 'let _ = &self.linger;'
+    'others.linger.restart(now);' 'let _ = &others.linger;'
 mutation 'a polite end closes at once, without waiting for the peer' src/endpoint/conn/ending.rs \
     'if !is_clean || !self.is(ESTABLISHED)' 'if is_clean || !self.is(ESTABLISHED)'
 mutation 'what was cut off ends like what is whole' src/endpoint/conn/ending.rs \
@@ -221,7 +221,7 @@ mutation 'one that lingers is reset before it is known whether anybody waits' sr
         }
         match socket.accept_on_spare(next.token()) {'
 mutation 'who is lost is answered until nothing is left to read' src/endpoint/conn/writing.rs \
-    'if extra.unheard > most {' 'if extra.unheard > usize::MAX - most {'
+    'if odds.unheard > most {' 'if odds.unheard > usize::MAX - most {'
 mutation 'who is lost has a whole turn' src/endpoint/conn/reading.rs \
     'frames: frames.min(LOST_FRAMES)' 'frames: frames.max(LOST_FRAMES)'
 mutation 'a turn goes on however much is said in it' src/reactor.rs \

@@ -221,9 +221,9 @@ pub(crate) fn timeouts(clocks: &Clocks) -> Vec<(Limit, Duration)> {
     let all = [
         (Limit::Idle, clocks.idle),
         (Limit::Stalled, clocks.stalled),
-        (Limit::Deadline, clocks.deadline),
-        (Limit::FrameTime, clocks.frame),
-        (Limit::Linger, clocks.linger),
+        (Limit::Deadline, clocks.deadline()),
+        (Limit::FrameTime, clocks.frame()),
+        (Limit::Linger, clocks.linger()),
     ];
     all.into_iter().filter_map(|(limit, stopwatch)| Some((limit, stopwatch.limit()?))).collect()
 }

@@ -82,12 +82,29 @@ impl Stopwatch {
 pub(crate) struct Clocks {
     pub(crate) idle: Stopwatch,
     pub(crate) stalled: Stopwatch,
-    pub(crate) deadline: Stopwatch,
-    pub(crate) frame: Stopwatch,
-    pub(crate) linger: Stopwatch,
-    pub(crate) connect: Stopwatch,
+    /// Those that most connections lack, or have for a moment. Nothing: none of them is set. It stays when one is off again,
+    /// because that is how some are bounded at every request.
+    others: Option<Box<Others>>,
     /// Fires at this time or before any of the above; then it is set again.
     pub(crate) timer: Option<(Timer, Time)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Others {
+    deadline: Stopwatch,
+    frame: Stopwatch,
+    linger: Stopwatch,
+    connect: Stopwatch,
+}
+
+impl Others {
+    fn all(&self) -> [Stopwatch; 4] {
+        [self.deadline, self.frame, self.linger, self.connect]
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.all().iter().any(Stopwatch::is_set)
+    }
 }
 
 /// What ran out.
@@ -121,9 +138,66 @@ impl Situation {
 }
 
 impl Clocks {
+    pub(crate) fn deadline(&self) -> Stopwatch {
+        self.others.as_ref().map_or_else(Stopwatch::default, |others| others.deadline)
+    }
+
+    pub(crate) fn frame(&self) -> Stopwatch {
+        self.others.as_ref().map_or_else(Stopwatch::default, |others| others.frame)
+    }
+
+    pub(crate) fn linger(&self) -> Stopwatch {
+        self.others.as_ref().map_or_else(Stopwatch::default, |others| others.linger)
+    }
+
+    pub(crate) fn connect(&self) -> Stopwatch {
+        self.others.as_ref().map_or_else(Stopwatch::default, |others| others.connect)
+    }
+
+    pub(crate) fn set(&mut self, limit: Limit, after: Option<Duration>) {
+        match limit {
+            Limit::Idle => self.idle.set(after),
+            Limit::Stalled => self.stalled.set(after),
+            Limit::Deadline => self.set_other(|others| &mut others.deadline, after),
+            Limit::FrameTime => self.set_other(|others| &mut others.frame, after),
+            Limit::Linger => self.set_other(|others| &mut others.linger, after),
+            Limit::FrameBytes => unreachable!("a frame's bytes are counted by its terminator"),
+        }
+    }
+
+    pub(crate) fn set_connect(&mut self, after: Option<Duration>) {
+        self.set_other(|others| &mut others.connect, after);
+        self.others.take_if(|others| others.is_idle());
+    }
+
+    fn set_other(&mut self, which: fn(&mut Others) -> &mut Stopwatch, after: Option<Duration>) {
+        if after.is_some() {
+            which(self.others.get_or_insert_default()).set(after);
+        } else if let Some(others) = &mut self.others {
+            which(others).set(None);
+        }
+    }
+
+    /// It runs on as it did.
+    pub(crate) fn put_deadline(&mut self, deadline: Stopwatch) {
+        self.set(Limit::Deadline, deadline.limit());
+        if let Some(others) = &mut self.others {
+            others.deadline = deadline;
+        }
+    }
+
+    /// The next frame's time begins.
+    pub(crate) fn restart_frame(&mut self, now: Time) {
+        if let Some(others) = &mut self.others {
+            others.frame.restart(now);
+        }
+    }
+
     /// What a predecessor asked for is off; connecting is still bounded.
     pub(crate) fn begin_anew(&mut self) {
-        *self = Self { connect: self.connect, timer: self.timer, ..Self::default() };
+        let others = self.others.take().filter(|others| others.connect.is_set());
+        let others = others.map(|others| Box::new(Others { connect: others.connect, ..Others::default() }));
+        *self = Self { others, timer: self.timer, ..Self::default() };
     }
 
     /// Starts and stops what the situation says.
@@ -133,13 +207,15 @@ impl Clocks {
         let is_talking = is_established && !owes_connected && !is_closing;
         self.idle.run(is_talking && is_reading && !has_output, now);
         self.stalled.run(is_talking && has_output && !is_out_of_rate, now);
-        self.deadline.run(!owes_connected, now);
-        self.connect.run(!is_established, now);
-        self.linger.run(is_established && is_closing && !is_out_of_rate, now);
-        if !is_amid_frame {
-            self.frame.restart(now);
+        if let Some(others) = &mut self.others {
+            others.deadline.run(!owes_connected, now);
+            others.connect.run(!is_established, now);
+            others.linger.run(is_established && is_closing && !is_out_of_rate, now);
+            if !is_amid_frame {
+                others.frame.restart(now);
+            }
+            others.frame.run(is_talking && is_reading && is_amid_frame, now);
         }
-        self.frame.run(is_talking && is_reading && is_amid_frame, now);
         if !has_output {
             self.stalled.restart(now); // also while a producer stands in front: the peer could take nothing
         }
@@ -148,47 +224,51 @@ impl Clocks {
     /// The kernel took some output.
     pub(crate) fn output_moved(&mut self, now: Time) {
         self.stalled.restart(now);
-        self.linger.restart(now);
+        if let Some(others) = &mut self.others {
+            others.linger.restart(now);
+        }
     }
 
     #[cfg(debug_assertions)]
     pub(crate) fn run_plainly(&self) -> bool {
         let runs = |clock: &Stopwatch| clock.since != Time::NEVER;
-        runs(&self.idle) && ![&self.stalled, &self.linger, &self.connect].into_iter().any(runs)
-    }
-
-    fn all(&self) -> [Stopwatch; 6] {
-        [self.idle, self.stalled, self.deadline, self.frame, self.linger, self.connect]
+        runs(&self.idle) && ![&self.stalled, &self.linger(), &self.connect()].into_iter().any(runs)
     }
 
     /// None of them is set.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.all().iter().any(Stopwatch::is_set)
+        !self.idle.is_set() && !self.stalled.is_set() && self.others.as_ref().is_none_or(|others| others.is_idle())
     }
 
     pub(crate) fn ends(&self) -> Time {
-        self.all().iter().map(Stopwatch::ends).min().expect("there are six")
+        let usual = self.idle.ends().min(self.stalled.ends());
+        let others = self.others.iter().flat_map(|others| others.all()).map(|stopwatch| stopwatch.ends());
+        others.fold(usual, Time::min)
     }
 
     /// One that had run out at `by`; it starts afresh, or is off if it was to happen once.
     pub(crate) fn expire(&mut self, by: Time, now: Time) -> Option<Expired> {
-        let once = [
-            (&mut self.connect, Expired::Connect),
-            (&mut self.linger, Expired::Limit(Limit::Linger)),
-            (&mut self.deadline, Expired::Limit(Limit::Deadline)),
-        ];
-        for (stopwatch, expired) in once {
-            if stopwatch.is_over(by) {
-                stopwatch.set(None);
-                return Some(expired);
-            }
+        if self.connect().is_over(by) {
+            self.set_connect(None);
+            return Some(Expired::Connect);
         }
-        let again = [(&mut self.stalled, Limit::Stalled), (&mut self.frame, Limit::FrameTime), (&mut self.idle, Limit::Idle)];
-        for (stopwatch, limit) in again {
+        for (stopwatch, limit) in [(self.linger(), Limit::Linger), (self.deadline(), Limit::Deadline)] {
             if stopwatch.is_over(by) {
-                stopwatch.restart(now);
+                self.set(limit, None);
                 return Some(Expired::Limit(limit));
             }
+        }
+        if self.stalled.is_over(by) {
+            self.stalled.restart(now);
+            return Some(Expired::Limit(Limit::Stalled));
+        }
+        if self.frame().is_over(by) {
+            self.restart_frame(now);
+            return Some(Expired::Limit(Limit::FrameTime));
+        }
+        if self.idle.is_over(by) {
+            self.idle.restart(now);
+            return Some(Expired::Limit(Limit::Idle));
         }
         None
     }

@@ -75,7 +75,7 @@ impl<S: 'static> Context<'_, S> {
             self.fail("a `save` before the one that is under way has ended");
             return;
         }
-        conn.extra().is_saving = true;
+        conn.extra().odds().is_saving = true;
         conn.set_if(MAY_HAVE_FRAME, conn.held.is_some() && !conn.is(EOF_TOLD));
         cx.lent.recut = cx.stats.callbacks; // what was put back goes there too
         let end = conn.is(EOF_TOLD).then(|| End { tail: None, error: conn.cut_short() });
@@ -235,7 +235,7 @@ fn written<S: 'static, P: Protocol<S>, W: Write + Send + 'static>(
     drop(this);
     ctx.net.core.next = Some(Next::Bare);
     if let Some((conn, cx)) = ctx.pair_if_open() {
-        conn.extra().is_saving = false;
+        conn.extra().odds().is_saving = false;
         if let Some(tail) = end.and_then(|end| end.tail) {
             conn.owe_eof(&tail, cx);
         }

@@ -23,7 +23,7 @@ use crate::{
 pub(crate) use conn::Extra;
 #[cfg(feature = "tls")]
 pub(crate) use conn::Shaken;
-pub(crate) use conn::{Budget, Conn, Next, Phase, Ties};
+pub(crate) use conn::{Budget, Conn, Next, Phase};
 pub(crate) use datagrams::{Arrival, DatagramSocket};
 pub(crate) use dispatching::Dispatching;
 pub(crate) use listening::{Arrived, Listening};
@@ -216,7 +216,7 @@ impl Entry {
     /// The connections that it is throttled by.
     pub(crate) fn targets(&self) -> &[Key] {
         match self {
-            Self::Conn(conn) => conn.extra.as_ref().map_or(&[], |extra| &extra.targets),
+            Self::Conn(conn) => conn.known_ties().map_or(&[], |ties| &ties.targets),
             Self::Dispatcher(dispatching) => &dispatching.targets,
             _ => &[],
         }
@@ -224,7 +224,7 @@ impl Entry {
 
     pub(crate) fn targets_mut(&mut self) -> Option<&mut Vec<Key>> {
         match self {
-            Self::Conn(conn) => Some(&mut conn.extra().targets),
+            Self::Conn(conn) => Some(&mut conn.ties().targets),
             Self::Dispatcher(dispatching) => Some(&mut dispatching.targets),
             _ => None,
         }

@@ -158,8 +158,7 @@ impl Hub {
     pub(super) fn close_if_quiet(&mut self, key: Key) {
         let is_quiet = |key: Key| self.slots.conn(key).is_none_or(|conn| conn.is_quiet(&self.cx));
         let Some(conn) = self.find_open(key).filter(|conn| conn.closes_when_quiet()) else { return };
-        let mut tied = conn.extra.iter().flat_map(|extra| extra.targets.iter().chain(&extra.readers));
-        if is_quiet(key) && tied.all(|&other| is_quiet(other)) {
+        if is_quiet(key) && conn.known_ties().is_none_or(|ties| ties.throttled().all(is_quiet)) {
             let (conn, cx) = self.pair(key);
             conn.begin_to_close(cx);
         }

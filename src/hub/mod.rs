@@ -591,12 +591,12 @@ mod tests {
         hub.lend(key, |conn, cx| conn.set_listeners_rate(Way::In, Some(1_000), Some(shared), cx));
         let ticket = hub.cx.shared_rates[shared].wait(key);
         let conn = hub.slots.conn_at_mut(key.index());
-        conn.extra().rates.as_mut().expect("it has rates").of(Way::In).ticket = Some(ticket);
+        conn.extra().odds().rates.as_mut().expect("it has rates").of(Way::In).ticket = Some(ticket);
         conn.set(SPENT_IN | LOST);
         hub.lend(key, |conn, cx| conn.moved(Way::In, 10_000, cx));
         let conn = hub.slots.conn_at_mut(key.index());
         assert!(conn.is(SPENT_IN) && !conn.is(HAS_SHARE), "it waits for its own rate");
-        assert_eq!(conn.extra().rates.as_mut().expect("it has rates").of(Way::In).share, 0);
+        assert_eq!(conn.extra().odds().rates.as_mut().expect("it has rates").of(Way::In).share, 0);
         let free = hub.cx.shared_rates[shared].allowed(hub.cx.world.now());
         assert!(free > 100_000, "nothing is kept for it: {free}");
     }

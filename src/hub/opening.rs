@@ -245,7 +245,7 @@ impl Hub {
             let name = client.name_for(&named, &conn.peer);
             name.map(|name| conn.is_to_speak_tls(client.clone(), name, &self.cx)).err()
         });
-        conn.extra().clocks.connect.set(Some(options.timeout.unwrap_or(self.cx.config.connect_max)));
+        conn.extra().clocks.set_connect(Some(options.timeout.unwrap_or(self.cx.config.connect_max)));
         self.slots.insert(conn);
         self.counts.opened += 1;
         self.cx.stats.opened += 1;

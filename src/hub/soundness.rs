@@ -84,8 +84,7 @@ impl Hub {
 
     fn assert_shared_rates_sound(&self) {
         for (at, shared) in &self.cx.shared_rates {
-            let rates =
-                self.slots.conns().filter_map(|conn| Some((conn.key, conn.extra.as_ref()?.rates.as_ref()?.get(shared.way))));
+            let rates = self.slots.conns().filter_map(|conn| Some((conn.key, conn.odds()?.rates.as_ref()?.get(shared.way))));
             let mut members: Vec<_> = rates.filter(|(_, rate)| rate.shared == Some(at)).collect();
             let listens = self.slots.listeners().any(|listening| listening.shared_rates[shared.way as usize] == Some(at));
             assert_eq!(shared.users, members.len() + usize::from(listens), "those who share a rate are counted");
@@ -172,20 +171,20 @@ impl Hub {
             "{key} is served plainly, and its {:?} want more",
             extra.clocks
         );
-        self.assert_rates_sound(conn, extra.rates.as_deref());
+        self.assert_rates_sound(conn, conn.odds().and_then(|odds| odds.rates.as_deref()));
         let is_connecting = !conn.is(ESTABLISHED) && conn.stream.is_none() && conn.phase != Phase::Ended;
-        let is_by_name = extra.connecting.as_ref().is_some_and(|connecting| connecting.is_by_name());
+        let is_by_name = conn.odds().and_then(|odds| odds.connecting.as_ref()).is_some_and(|connecting| connecting.is_by_name());
         assert!(!is_by_name || is_connecting, "{key} is connected or has ended, and still races");
         self.assert_ties_sound(key, extra);
-        for &target in &extra.targets {
-            let readers = self.slots.conn(target).and_then(|conn| conn.extra.as_ref()).map(|extra| &extra.readers);
+        for &target in conn.known_ties().map_or(&[][..], |ties| &ties.targets) {
+            let readers = self.slots.conn(target).and_then(Conn::known_ties).map(|ties| &ties.readers);
             assert!(readers.is_some_and(|readers| readers.contains(&key)), "{key} hangs on {target}, which does not know it");
         }
     }
 
     fn assert_ties_sound(&self, key: Key, extra: &Extra) {
         let Some(ties) = &extra.ties else { return };
-        let of = |key| self.slots.conn(key).and_then(|conn| conn.extra.as_ref()).and_then(|extra| extra.ties.as_ref());
+        let of = |key| self.slots.conn(key).and_then(Conn::known_ties);
         let is_mutual = ties.mate.is_none_or(|mate| of(mate).is_some_and(|other| other.mate == Some(key)));
         assert!(is_mutual, "{key} has a mate that does not know it");
         let is_owned = ties.owner.is_none_or(|owner| of(owner).is_some_and(|other| other.owned.contains(&key)));

@@ -18,7 +18,7 @@ impl Hub {
             return true;
         }
         targets.push(writer);
-        self.slots.conn_at_mut(writer.index()).extra().readers.push(reader);
+        self.slots.conn_at_mut(writer.index()).ties().readers.push(reader);
         self.targets_changed(reader);
         true
     }
@@ -35,8 +35,9 @@ impl Hub {
     /// Before somebody's slot is free, or when it lingers: nobody hangs on it, nor it on anybody.
     pub(super) fn forget_throttles(&mut self, key: Key) {
         self.forget_targets(key);
-        let Some(extra) = &mut self.slots.conn_at_mut(key.index()).extra else { return };
-        for reader in std::mem::take(&mut extra.readers) {
+        let extra = &mut self.slots.conn_at_mut(key.index()).extra;
+        let Some(ties) = extra.as_mut().and_then(|extra| extra.ties.as_mut()) else { return };
+        for reader in std::mem::take(&mut ties.readers) {
             self.unthrottle(reader, key);
         }
     }
@@ -45,8 +46,8 @@ impl Hub {
     pub(crate) fn forget_targets(&mut self, key: Key) {
         let conn = self.slots.conn_at_mut(key.index());
         conn.clear(THROTTLED);
-        let Some(extra) = &mut conn.extra else { return };
-        let targets = std::mem::take(&mut extra.targets);
+        let Some(ties) = conn.extra.as_mut().and_then(|extra| extra.ties.as_mut()) else { return };
+        let targets = std::mem::take(&mut ties.targets);
         self.forget_reader(key, &targets);
     }
 

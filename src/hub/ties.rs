@@ -6,7 +6,7 @@
 use super::Hub;
 use crate::{
     cx::Cx,
-    endpoint::{Conn, Entry, Ties},
+    endpoint::{Conn, Entry},
     flags::*,
     framing::Input,
     key::Key,
@@ -137,8 +137,8 @@ impl Hub {
 impl Hub {
     /// It has ended: so does its mate, and what it owns.
     pub(super) fn untie(&mut self, key: Key, is_clean: bool) {
-        let Some(ties) = self.slots.conn_mut(key).and_then(|conn| conn.extra.as_mut()?.ties.take()) else { return };
-        let Ties { mate, owner, owned } = *ties;
+        let Some(ties) = self.slots.conn_mut(key).and_then(|conn| conn.extra.as_mut()?.ties.as_mut()) else { return };
+        let (mate, owner, owned) = (ties.mate.take(), ties.owner.take(), std::mem::take(&mut ties.owned));
         if let Some(mate) = mate {
             self.lose_mate(mate, is_clean);
         }

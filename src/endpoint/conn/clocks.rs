@@ -7,7 +7,7 @@ use crate::{
     key::Timer,
     listen::Bounds,
     reason::Limit,
-    stopwatch::{Clocks, Expired, Stopwatch},
+    stopwatch::Expired,
     time::{PAUSE_MIN, Time},
     timers::TimerKind,
 };
@@ -20,7 +20,7 @@ impl Conn {
     }
 
     fn set_clock(&mut self, limit: Limit, after: Option<Duration>, cx: &mut Cx) {
-        stopwatch(&mut self.extra().clocks, limit).set(after.map(|after| after.max(PAUSE_MIN)));
+        self.extra().clocks.set(limit, after.map(|after| after.max(PAUSE_MIN)));
         self.run_clocks(cx);
     }
 
@@ -47,7 +47,7 @@ impl Conn {
     /// A successor has none of its predecessor's time-outs, but those of the listener; a deadline of the listener runs on.
     pub(super) fn begin_clocks_anew(&mut self, cx: &mut Cx) {
         let Some(extra) = &mut self.extra else { return };
-        let deadline = extra.clocks.deadline;
+        let deadline = extra.clocks.deadline();
         let runs_on = extra.bounds.is_some() && !extra.has_own_deadline;
         extra.clocks.begin_anew();
         if let Some(bounds) = extra.bounds.clone() {
@@ -55,7 +55,7 @@ impl Conn {
             let extra = self.extra();
             extra.has_own_deadline = false;
             if runs_on {
-                extra.clocks.deadline = deadline;
+                extra.clocks.put_deadline(deadline);
             }
         }
         self.run_clocks(cx);
@@ -115,7 +115,7 @@ impl Conn {
 
     /// A polite close has output left: the peer has `linger_max` to take the next byte.
     pub(crate) fn linger_from_now(&mut self, cx: &mut Cx) {
-        if self.extra().clocks.linger.is_set() {
+        if self.extra().clocks.linger().is_set() {
             self.run_clocks(cx);
         } else {
             let most = cx.config.linger_max;
@@ -157,18 +157,18 @@ impl Conn {
 
     /// Since the first byte of the frame that is being delivered, or was begun, came; as its stopwatch counts, if it has one.
     pub(crate) fn frame_age(&self, cx: &Cx) -> Duration {
-        let Some(extra) = self.extra.as_ref().filter(|extra| extra.clocks.frame.is_set()) else { return Duration::ZERO };
+        let Some(extra) = self.extra.as_ref().filter(|extra| extra.clocks.frame().is_set()) else { return Duration::ZERO };
         let now = cx.world.now();
         match cx.lent.frame_ended && cx.lent.is_later_frame && self.is_current(cx) {
             true => cx.clock.stamp.map_or(Duration::ZERO, |stamp| now.since(stamp)),
-            false => extra.clocks.frame.elapsed(now),
+            false => extra.clocks.frame().elapsed(now),
         }
     }
 
     /// A frame ended: the next one's time begins with its first byte.
     pub(super) fn frame_moved(&mut self, cx: &mut Cx) {
         let now = cx.world.now();
-        self.extra().clocks.frame.restart(now);
+        self.extra().clocks.restart_frame(now);
     }
 
     /// A timer that dies with its connection.
@@ -193,16 +193,5 @@ impl Conn {
             cx.jobs_set -= 1;
             cx.lists.orphans.push(Orphan::Timer(timer));
         }
-    }
-}
-
-fn stopwatch(clocks: &mut Clocks, limit: Limit) -> &mut Stopwatch {
-    match limit {
-        Limit::Idle => &mut clocks.idle,
-        Limit::Stalled => &mut clocks.stalled,
-        Limit::Deadline => &mut clocks.deadline,
-        Limit::FrameTime => &mut clocks.frame,
-        Limit::Linger => &mut clocks.linger,
-        Limit::FrameBytes => unreachable!("a frame's bytes are counted by its terminator"),
     }
 }

@@ -100,11 +100,11 @@ impl Conn {
             time_out: Conn::connecting_timed_out,
             stop: |conn, cx| _ = conn.stop_racing(cx),
         };
-        self.extra().connecting.get_or_insert_with(|| Connecting::new(&HOW, from));
+        self.extra().odds().connecting.get_or_insert_with(|| Connecting::new(&HOW, from));
     }
 
     fn do_as_named(&mut self, step: fn(&How) -> fn(&mut Conn, &mut Cx), cx: &mut Cx) {
-        let how = self.extra.as_ref().and_then(|extra| extra.connecting.as_ref()).map(|connecting| connecting.how);
+        let how = self.odds().and_then(|odds| odds.connecting.as_ref()).map(|connecting| connecting.how);
         if let Some(how) = how {
             step(how)(self, cx);
         }
@@ -149,7 +149,7 @@ impl Conn {
     }
 
     pub(super) fn connecting(&mut self) -> Option<&mut Connecting> {
-        self.extra.as_mut()?.connecting.as_mut()
+        self.odds_mut()?.connecting.as_mut()
     }
 
     fn from(&mut self) -> Option<SocketAddr> {
@@ -200,8 +200,11 @@ impl Conn {
     /// An idle connection stays small: connecting needed what it will perhaps never need again.
     pub(crate) fn end_of_connecting(&mut self, cx: &mut Cx) {
         let Some(extra) = &mut self.extra else { return };
-        extra.connecting.take();
-        extra.clocks.connect.set(None);
+        if let Some(odds) = &mut extra.odds {
+            odds.connecting.take();
+        }
+        extra.odds.take_if(|odds| odds.are_idle());
+        extra.clocks.set_connect(None);
         let timer = extra.clocks.timer;
         if extra.is_idle() {
             self.extra = None;

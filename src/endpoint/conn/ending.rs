@@ -37,7 +37,7 @@ impl Conn {
     pub(crate) fn owe_draining(&mut self, cx: &mut Cx) {
         if matches!(self.phase, Phase::Guest | Phase::Open) {
             let arrived = self.bytes_in.saturating_add(ARRIVED_MAX);
-            self.extra().drains_at = arrived;
+            self.extra().odds().drains_at = arrived;
             self.set(OWES_DRAINING);
             self.set_if(READABLE, self.is(ESTABLISHED) && !self.is(EOF_SEEN) && self.reads());
             #[cfg(feature = "tls")]
@@ -50,8 +50,8 @@ impl Conn {
 
     /// Somebody is not throttled by it any more. It may have waited for that one's being quiet.
     pub(crate) fn lose_reader(&mut self, reader: Key, cx: &mut Cx) {
-        if let Some(extra) = &mut self.extra {
-            extra.readers.retain(|&key| key != reader);
+        if let Some(ties) = self.extra.as_mut().and_then(|extra| extra.ties.as_mut()) {
+            ties.readers.retain(|&key| key != reader);
         }
         if self.closes_when_quiet() {
             self.touch(cx);
@@ -67,7 +67,7 @@ impl Conn {
         if extra.closes_when_quiet {
             cx.lists.notes.push(Note::Quiet(self.key));
         }
-        cx.lists.notes.extend(extra.targets.iter().chain(&extra.readers).map(|&other| Note::Quiet(other)));
+        cx.lists.notes.extend(extra.ties.iter().flat_map(|ties| ties.throttled()).map(Note::Quiet));
     }
 
     pub(crate) fn begin_to_close(&mut self, cx: &mut Cx) -> bool {
@@ -120,13 +120,13 @@ impl Conn {
             return false;
         }
         self.queue_lent(cx);
-        self.extra().hand_over = Some(Self::give_up_stream);
+        self.extra().odds().hand_over = Some(Self::give_up_stream);
         self.end(Reason::Detached(Box::default()), cx)
     }
 
     /// Before `closed`: here it is.
     pub(crate) fn hand_over(&mut self, detached: &mut Detached, cx: &mut Cx) {
-        if let Some(hand_over) = self.extra.as_ref().and_then(|extra| extra.hand_over) {
+        if let Some(hand_over) = self.odds().and_then(|odds| odds.hand_over) {
             hand_over(self, detached, cx);
         }
     }

@@ -88,28 +88,41 @@ pub(crate) struct Conn {
     pub(crate) counts_for_peer: bool,
 }
 
+/// Whoever has a time-out or a mark has this, so it is small: what fewer have stands in boxes.
 pub(crate) struct Extra {
     pub(crate) clocks: Clocks,
-    pub(crate) marks: Option<Marks>,
+    /// Of its own, if `has_marks`.
+    marks: Marks,
+    has_marks: bool,
+    /// It has set a deadline, or taken the listener's back.
+    pub(crate) has_own_deadline: bool,
+    /// It closes once nothing is under way.
+    pub(crate) closes_when_quiet: bool,
+    /// Of who owes that it is connected: it was, and is secured now.
+    pub(crate) owes_secured: bool,
+    /// The chain of its own timers.
+    pub(crate) timers: u32,
+    /// What its listener has for each that it accepts.
+    pub(crate) bounds: Option<Rc<Bounds>>,
+    /// When the last byte came. `NEVER`: none has come since this is there. Whoever has it is asked for the time anyway.
+    pub(crate) heard: Time,
+    /// Whom it is tied to.
+    pub(crate) ties: Option<Box<Ties>>,
+    pub(crate) odds: Option<Box<Odds>>,
+}
+
+/// What few connections have, and those that have it not for long.
+#[derive(Default)]
+pub(crate) struct Odds {
+    /// Until it is connected. By name ⇒ `stream` is none, and phase ≠ Ended
+    pub(crate) connecting: Seldom<Connecting>,
+    pub(crate) rates: Option<Box<Rates>>,
     /// Not empty ⇔ HELD ∈ flags
     pub(crate) holds: Holds,
     /// What it receives is written elsewhere.
     pub(crate) is_saving: bool,
-    /// What its listener has for each that it accepts.
-    pub(crate) bounds: Option<Rc<Bounds>>,
-    /// It has set a deadline, or taken the listener's back.
-    pub(crate) has_own_deadline: bool,
-    pub(crate) rates: Option<Box<Rates>>,
-    /// Reading is off while one of these is congested. t ∈ targets ⇔ this ∈ t.readers
-    pub(crate) targets: Vec<Key>,
-    /// Who reads only while this one is not congested.
-    pub(crate) readers: Vec<Key>,
-    /// It closes once nothing is under way.
-    pub(crate) closes_when_quiet: bool,
     /// `draining` comes when so many bytes were received, at the latest.
     pub(crate) drains_at: u64,
-    /// The chain of its own timers.
-    pub(crate) timers: u32,
     /// What the first failed write said.
     pub(crate) write_error: Option<io::Error>,
     /// Of a stream whose directions are apart: nobody reads what it writes any more. It is read on; `write_error` is of the others.
@@ -119,21 +132,32 @@ pub(crate) struct Extra {
     /// It ends by being given back: what it has is kept for that. Named by who asks for it, so that a program that never does links
     /// nothing of it.
     pub(crate) hand_over: Option<fn(&mut Conn, &mut Detached, &mut Cx)>,
-    /// Bytes that its protocol has sent it since then.
+    /// Bytes that its protocol has sent it since the write failed.
     pub(crate) unheard: usize,
-    /// Of who owes that it is connected: it was, and is secured now.
-    pub(crate) owes_secured: bool,
-    /// Until it is connected. By name ⇒ `stream` is none, and phase ≠ Ended
-    pub(crate) connecting: Seldom<Connecting>,
-    /// When the last byte came. `NEVER`: none has come since this is there. Whoever has it is asked for the time anyway.
-    pub(crate) heard: Time,
-    /// Whom it is tied to beyond a throttle.
-    pub(crate) ties: Option<Box<Ties>>,
+}
+
+impl Odds {
+    fn are_plain(&self) -> bool {
+        self.connecting.is_none() && self.write_error.is_none() && self.rates.as_ref().is_none_or(|rates| rates.is_idle())
+    }
+
+    fn are_idle(&self) -> bool {
+        self.are_plain()
+            && self.holds.is_empty()
+            && !self.is_saving
+            && self.drains_at == 0
+            && !self.has_lost_writer
+            && self.hand_over.is_none()
+    }
 }
 
 /// Whom a connection is tied to until one of them has ended, also over an upgrade.
 #[derive(Default)]
 pub(crate) struct Ties {
+    /// Reading is off while one of these is congested. t ∈ targets ⇔ this ∈ t.readers
+    pub(crate) targets: Vec<Key>,
+    /// Who reads only while this one is not congested.
+    pub(crate) readers: Vec<Key>,
     /// What one of the two receives goes to the other. m = mate(c) ⇔ c = mate(m)
     pub(crate) mate: Option<Key>,
     /// It ends with this one. c ∈ owned(o) ⇔ o = owner(c)
@@ -142,65 +166,62 @@ pub(crate) struct Ties {
     pub(crate) owned: Vec<Key>,
 }
 
+impl Ties {
+    fn are_none(&self) -> bool {
+        self.mate.is_none() && self.owner.is_none() && self.owned.is_empty() && self.throttled().next().is_none()
+    }
+
+    /// Those that hang on it, and on which it hangs.
+    pub(crate) fn throttled(&self) -> impl Iterator<Item = Key> {
+        self.targets.iter().chain(&self.readers).copied()
+    }
+}
+
 impl Default for Extra {
     fn default() -> Self {
         Self {
             clocks: Clocks::default(),
-            marks: None,
-            holds: Holds::default(),
-            is_saving: false,
-            bounds: None,
+            marks: Marks::new(0, 0, 0),
+            has_marks: false,
             has_own_deadline: false,
-            rates: None,
-            targets: Vec::new(),
-            readers: Vec::new(),
             closes_when_quiet: false,
-            drains_at: 0,
-            timers: NO_TIMER,
-            write_error: None,
-            has_lost_writer: false,
-            lost_output: None,
-            hand_over: None,
-            unheard: 0,
             owes_secured: false,
-            connecting: Seldom::none(),
+            timers: NO_TIMER,
+            bounds: None,
             heard: Time::NEVER,
             ties: None,
+            odds: None,
         }
     }
 }
 
 impl Extra {
+    pub(crate) fn odds(&mut self) -> &mut Odds {
+        self.odds.get_or_insert_default()
+    }
+
+    fn set_marks(&mut self, marks: Option<Marks>) {
+        self.has_marks = marks.is_some();
+        self.marks = marks.unwrap_or(self.marks);
+    }
+
     /// A turn in which nothing else happens needs nothing of it, but that the idle clock is started anew.
     pub(crate) fn is_plain(&self) -> bool {
-        !self.clocks.frame.is_set()
-            && self.rates.as_ref().is_none_or(|rates| rates.is_idle())
-            && self.targets.is_empty()
-            && self.readers.is_empty()
+        !self.clocks.frame().is_set()
             && !self.closes_when_quiet
-            && self.write_error.is_none()
-            && self.connecting.is_none()
-            && self.ties.as_ref().is_none_or(|ties| ties.mate.is_none())
+            && self.odds.as_ref().is_none_or(|odds| odds.are_plain())
+            && self.ties.as_ref().is_none_or(|ties| ties.mate.is_none() && ties.throttled().next().is_none())
     }
 
     /// Nothing in it is needed any more.
     pub(crate) fn is_idle(&self) -> bool {
         self.clocks.is_idle()
-            && self.marks.is_none()
-            && self.rates.as_ref().is_none_or(|rates| rates.is_idle())
-            && self.targets.is_empty()
-            && self.readers.is_empty()
+            && !self.has_marks
             && !self.closes_when_quiet
-            && self.holds.is_empty()
-            && !self.is_saving
-            && self.drains_at == 0
-            && self.timers == NO_TIMER
-            && self.write_error.is_none()
-            && !self.has_lost_writer
             && !self.owes_secured
-            && self.hand_over.is_none()
-            && self.connecting.is_none()
-            && self.ties.is_none()
+            && self.timers == NO_TIMER
+            && self.ties.as_ref().is_none_or(|ties| ties.are_none())
+            && self.odds.as_ref().is_none_or(|odds| odds.are_idle())
     }
 }
 
@@ -396,12 +417,12 @@ impl Conn {
 
     #[inline]
     pub(crate) fn write_error(&self) -> Option<&io::Error> {
-        self.extra.as_ref()?.write_error.as_ref()
+        self.odds()?.write_error.as_ref()
     }
 
     #[inline]
     pub(crate) fn marks(&self, default: Marks) -> Marks {
-        self.extra.as_ref().and_then(|extra| extra.marks).unwrap_or(default)
+        self.extra.as_ref().filter(|extra| extra.has_marks).map_or(default, |extra| extra.marks)
     }
 
     pub(crate) fn queued(&self) -> usize {
@@ -412,6 +433,18 @@ impl Conn {
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.set(NEEDS_SETTLING);
         self.extra.get_or_insert_default()
+    }
+
+    pub(crate) fn odds(&self) -> Option<&Odds> {
+        self.extra.as_ref()?.odds.as_deref()
+    }
+
+    pub(crate) fn odds_mut(&mut self) -> Option<&mut Odds> {
+        self.extra.as_mut()?.odds.as_deref_mut()
+    }
+
+    pub(crate) fn known_ties(&self) -> Option<&Ties> {
+        self.extra.as_ref()?.ties.as_deref()
     }
 
     pub(crate) fn ties(&mut self) -> &mut Ties {
@@ -448,8 +481,11 @@ impl Conn {
         self.put(HOLDS_BACK, self.listener.is_some());
         self.set_if(FAILED, self.is(LOST));
         if let Some(extra) = &mut self.extra {
-            extra.marks = extra.bounds.as_ref().and_then(|bounds| bounds.marks);
-            (extra.holds, extra.is_saving, extra.unheard, extra.owes_secured) = (Holds::default(), false, 0, false);
+            extra.set_marks(extra.bounds.as_ref().and_then(|bounds| bounds.marks));
+            extra.owes_secured = false;
+            if let Some(odds) = &mut extra.odds {
+                (odds.holds, odds.is_saving, odds.unheard) = (Holds::default(), false, 0);
+            }
         }
         self.put(OWES_CONNECTED, self.is(ESTABLISHED) && !self.is(SHAKING));
         #[cfg(feature = "tls")]

@@ -22,10 +22,10 @@ impl Conn {
     /// The same for whoever settles it afterwards.
     pub(crate) fn set_rate(&mut self, way: Way, rate: Option<u64>, cx: &mut Cx) {
         let now = cx.world.now();
-        if rate.is_none() && self.extra.as_ref().is_none_or(|extra| extra.rates.is_none()) {
+        if rate.is_none() && self.odds().is_none_or(|odds| odds.rates.is_none()) {
             return;
         }
-        let own = self.extra().rates.get_or_insert_default().of(way);
+        let own = self.extra().odds().rates.get_or_insert_default().of(way);
         own.bucket = rate.map(|rate| match own.bucket {
             Some(bucket) => bucket.at_rate(rate, now),
             None => Bucket::new(rate, now),
@@ -45,7 +45,7 @@ impl Conn {
         if let Some(shared) = shared {
             cx.shared_rates[shared].users += 1;
         }
-        let own = self.extra().rates.get_or_insert_default().of(way);
+        let own = self.extra().odds().rates.get_or_insert_default().of(way);
         (own.default, own.shared) = (rate, shared);
         self.set_rate(way, rate, cx);
     }
@@ -59,7 +59,7 @@ impl Conn {
     }
 
     fn rate(&mut self, way: Way) -> Option<&mut Rate> {
-        Some(self.extra.as_mut()?.rates.as_mut()?.of(way))
+        Some(self.odds_mut()?.rates.as_mut()?.of(way))
     }
 
     /// Where there is a limit.
@@ -188,7 +188,7 @@ impl Conn {
 
     /// What was kept for it, which it has no more.
     fn take_share(&mut self, way: Way) -> usize {
-        let Some(rates) = self.extra.as_mut().and_then(|extra| extra.rates.as_mut()) else { return 0 };
+        let Some(rates) = self.odds_mut().and_then(|odds| odds.rates.as_mut()) else { return 0 };
         let share = std::mem::take(&mut rates.of(way).share);
         let has_share = WAYS.into_iter().any(|way| rates.get(way).share > 0);
         self.put(HAS_SHARE, has_share);

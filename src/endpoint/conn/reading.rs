@@ -294,14 +294,14 @@ impl Conn {
     pub(crate) fn hold(&mut self, by: &'static Location<'static>, cx: &mut Cx) -> Hold {
         cx.holds_so_far += 1;
         let (key, number, now) = (self.key, cx.holds_so_far, cx.stamp());
-        let hold = self.extra().holds.add(key, number, by, now);
+        let hold = self.extra().odds().holds.add(key, number, by, now);
         self.set_paused(HELD, true, cx);
         hold
     }
 
     pub(crate) fn release(&mut self, hold: &Hold, cx: &mut Cx) {
-        let Some(extra) = &mut self.extra else { return };
-        if extra.holds.remove(hold) && extra.holds.is_empty() {
+        let Some(odds) = self.odds_mut() else { return };
+        if odds.holds.remove(hold) && odds.holds.is_empty() {
             self.set(NEEDS_SETTLING);
             self.set_paused(HELD, false, cx);
             self.close_if_both_ended(cx);
@@ -338,8 +338,7 @@ impl Conn {
 
     /// There is nothing more to read of a connection that can no more be written to. Whether that was its end.
     pub(super) fn end_if_lost(&mut self, cx: &mut Cx) -> bool {
-        let Some(extra) = &mut self.extra else { return false };
-        let Some(error) = extra.write_error.take() else { return false };
+        let Some(error) = self.odds_mut().and_then(|odds| odds.write_error.take()) else { return false };
         self.end(Reason::Io(error), cx)
     }
 

@@ -128,8 +128,8 @@ impl Conn {
         self.set(SHAKING);
         let shaking = Shaking { speaks: Some(speaks), most, tells_secured };
         let extra = self.extra();
-        extra.clocks.connect.set(Some(most));
-        extra.connecting.get_or_insert_with(|| Connecting::secured(&SHAKE)).shaking = Some(Box::new(shaking));
+        extra.clocks.set_connect(Some(most));
+        extra.odds().connecting.get_or_insert_with(|| Connecting::secured(&SHAKE)).shaking = Some(Box::new(shaking));
     }
 
     /// A successor is told that it is connected.
@@ -182,10 +182,11 @@ impl Conn {
     pub(super) fn goes_on_by_tls(&mut self, cx: &mut Cx) -> bool {
         let Some(most) = self.shaking().map(|shaking| shaking.most) else { return false };
         let now = cx.world.now();
-        let clock = &mut self.extra().clocks.connect;
+        let clocks = &mut self.extra().clocks;
+        let clock = clocks.connect();
         let whole = clock.limit().unwrap_or(Duration::MAX);
         let left = whole.saturating_sub(clock.elapsed(now));
-        clock.set(Some(left.min(most)));
+        clocks.set_connect(Some(left.min(most)));
         if let Some(shaking) = self.shaking().filter(|_| left < most) {
             shaking.most = whole; // what was asked for is what is said
         }
@@ -241,7 +242,7 @@ impl Conn {
             return Shaken::Waits;
         }
         let now = cx.world.now();
-        let is_over = self.extra.as_ref().is_some_and(|extra| extra.clocks.connect.is_over(now));
+        let is_over = self.extra.as_ref().is_some_and(|extra| extra.clocks.connect().is_over(now));
         if is_over && !(self.phase == Phase::Guest && self.has_more_time(cx)) {
             return Shaken::Failed(self.shaking_took_too_long()); // nobody waits for it any more: no work for nothing
         }
@@ -298,7 +299,7 @@ impl Conn {
     /// A guest, in a drain: it has come, and is to be let in, but who says nothing at all is not waited for as long as usual.
     pub(super) fn hurry(&mut self, cx: &mut Cx) {
         let left = self.time_left(cx);
-        self.extra().clocks.connect.set(Some(left.min(FIRST_WORD_MAX)));
+        self.extra().clocks.set_connect(Some(left.min(FIRST_WORD_MAX)));
         self.settle(cx);
     }
 
@@ -307,7 +308,7 @@ impl Conn {
         let left = self.time_left(cx);
         let goes_on = left > Duration::ZERO && self.stream.as_ref().is_some_and(|stream| stream.heard() > 0);
         if goes_on {
-            self.extra().clocks.connect.set(Some(left));
+            self.extra().clocks.set_connect(Some(left));
             self.settle(cx);
         }
         goes_on

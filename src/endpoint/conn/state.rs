@@ -138,7 +138,7 @@ impl Conn {
 
     /// More than can have arrived when the drain began.
     fn has_come_since_drain(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| self.bytes_in >= extra.drains_at)
+        self.odds().is_some_and(|odds| self.bytes_in >= odds.drains_at)
     }
 
     pub(crate) fn closes_when_quiet(&self) -> bool {
@@ -182,16 +182,16 @@ impl Conn {
 
     /// Nobody reads what it writes any more; it is read on.
     pub(crate) fn has_lost_writer(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.has_lost_writer)
+        self.odds().is_some_and(|odds| odds.has_lost_writer)
     }
 
     pub(crate) fn is_detaching(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.hand_over.is_some())
+        self.odds().is_some_and(|odds| odds.hand_over.is_some())
     }
 
     /// Whether it can be given back with all that belongs to it.
     pub(super) fn can_be_detached(&self) -> bool {
-        let has_failed = self.write_error().is_some() || self.extra.as_ref().is_some_and(|extra| extra.lost_output.is_some());
+        let has_failed = self.write_error().is_some() || self.odds().is_some_and(|odds| odds.lost_output.is_some());
         let has_producers = self.output.as_ref().is_some_and(|output| output.producers() > 0);
         let is_bound = self.mate().is_some() || self.is_saving() || has_producers;
         let is_known = !self.is(OWES_CONNECTED); // its protocol has been told of it
@@ -201,12 +201,12 @@ impl Conn {
     /// Whom it is paired with.
     #[inline]
     pub(crate) fn mate(&self) -> Option<Key> {
-        self.extra.as_ref()?.ties.as_ref()?.mate
+        self.known_ties()?.mate
     }
 
     /// What it receives is written elsewhere.
     pub(crate) fn is_saving(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.is_saving)
+        self.odds().is_some_and(|odds| odds.is_saving)
     }
 
     /// Where what it receives goes, as long as no terminator cuts it for its protocol.
@@ -297,7 +297,7 @@ impl Conn {
     }
 
     pub(crate) fn is_racing(&self) -> bool {
-        self.extra.as_ref().and_then(|extra| extra.connecting.as_ref()).is_some_and(|connecting| connecting.is_racing())
+        self.odds().and_then(|odds| odds.connecting.as_ref()).is_some_and(|connecting| connecting.is_racing())
     }
 }
 
@@ -324,7 +324,7 @@ impl Conn {
             is_congested: self.is(CONGESTED),
             terminator: self.framing.name(),
             timeouts: self.extra.as_ref().map(|extra| timeouts(&extra.clocks)).unwrap_or_default(),
-            holds: self.extra.as_ref().map(|extra| extra.holds.list(now)).unwrap_or_default(),
+            holds: self.odds().map(|odds| odds.holds.list(now)).unwrap_or_default(),
             ..Connection::new(self.key, self.kind(), name, self.peer.clone())
         }
     }

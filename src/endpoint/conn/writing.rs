@@ -64,7 +64,7 @@ impl Conn {
             self.output(&mut cx.spares).push(bytes);
             self.queued_more(cx);
         } else if self.has_lost_writer() && !bytes.is_empty() {
-            self.extra().lost_output.get_or_insert_with(broken_pipe); // they are lost as what was queued
+            self.extra().odds().lost_output.get_or_insert_with(broken_pipe); // they are lost as what was queued
         }
     }
 
@@ -163,9 +163,9 @@ impl Conn {
         if self.write_error().is_none() || !(self.is_open() && self.is(HOLDS_BACK) && self.is_current(cx)) {
             return;
         }
-        let extra = self.extra();
-        extra.unheard = extra.unheard.saturating_add(bytes);
-        if extra.unheard > most {
+        let odds = self.extra().odds();
+        odds.unheard = odds.unheard.saturating_add(bytes);
+        if odds.unheard > most {
             self.end_if_lost(cx);
         }
     }
@@ -190,7 +190,7 @@ impl Conn {
 /// Water marks.
 impl Conn {
     pub(crate) fn set_marks(&mut self, marks: Marks, cx: &mut Cx) {
-        self.extra().marks = Some(marks);
+        self.extra().set_marks(Some(marks));
         if self.takes_output() && self.has_lent_output(cx) {
             cx.lent.room = marks.high;
         }
@@ -217,8 +217,8 @@ impl Conn {
     /// Those who read only while this one is not congested.
     pub(super) fn readers_changed(&self, cx: &mut Cx) {
         cx.lent.interrupt = true;
-        if let Some(extra) = &self.extra {
-            cx.lists.notes.extend(extra.readers.iter().map(|&reader| Note::Reader(reader)));
+        if let Some(ties) = self.known_ties() {
+            cx.lists.notes.extend(ties.readers.iter().map(|&reader| Note::Reader(reader)));
         }
     }
 }
@@ -361,7 +361,7 @@ impl Conn {
             self.end(Reason::Io(error), cx);
             return;
         }
-        self.extra().write_error.get_or_insert(error);
+        self.extra().odds().write_error.get_or_insert(error);
         self.set(LOST);
         self.clear(OWES_WRITABLE);
         self.set_if(READABLE, !self.is(EOF_SEEN));
@@ -380,10 +380,10 @@ impl Conn {
         if let Some(stream) = &mut self.stream {
             let _ = stream.shutdown_write(); // it is broken
         }
-        let extra = self.extra();
-        extra.has_lost_writer = true;
+        let odds = self.extra().odds();
+        odds.has_lost_writer = true;
         if lost.is_some() {
-            extra.lost_output = lost;
+            odds.lost_output = lost;
         }
         self.look_at_marks(cx);
         self.touch(cx);
@@ -406,7 +406,7 @@ impl Conn {
             }
         }
         if self.phase == Phase::Flushing {
-            let lost = self.extra.as_mut().and_then(|extra| extra.write_error.take().or(extra.lost_output.take()));
+            let lost = self.odds_mut().and_then(|odds| odds.write_error.take().or(odds.lost_output.take()));
             let reason = match lost {
                 Some(error) => Reason::Io(error),
                 None if self.is(PEER_FIRST) => Reason::Eof,
