@@ -184,7 +184,8 @@ impl<S, P: Protocol<S>> Handler<S> for Own<P> {
                 Found::Broken => return Err(conn.framing.take_fault()),
                 Found::Asks(bytes) => {
                     let step = Protocol::cut(&mut self.0, &mut input.unread_mut()[..bytes]);
-                    ctx.pair().0.framing.said(step, bytes);
+                    let (conn, cx) = ctx.pair();
+                    conn.said(step, bytes, input, cx);
                     continue;
                 }
                 Found::Nothing => {

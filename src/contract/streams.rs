@@ -287,7 +287,8 @@ impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Handler<S> for Savin
                         Some(protocol) => protocol.cut(asked),
                         None => Err("it has become another".into()),
                     };
-                    ctx.pair().0.framing.said(step, bytes);
+                    let (conn, cx) = ctx.pair();
+                    conn.said(step, bytes, input, cx);
                     continue;
                 }
                 Found::Broken => return Err(conn.framing.take_fault()),

@@ -2,32 +2,35 @@
 
 use super::{Found, Framer, Input, Step};
 use crate::reason::Fault;
-use std::ops::Range;
+use std::{num::NonZeroU64, ops::Range};
 
 pub(crate) struct Custom {
     /// Nothing: the protocol is asked.
     pub(super) framer: Option<Box<dyn Framer>>,
-    /// What the protocol has said, and of how many bytes.
-    pub(super) said: Option<(Result<Step, Fault>, usize)>,
+    /// What follows from what the protocol has said, or what either of them failed with.
+    pub(super) said: Option<Result<Found, Fault>>,
     pub(super) limit: usize,
     /// It is not asked before there is so much.
     pub(super) need: usize,
     /// Pieces of a frame were handed over.
     pub(super) begun: bool,
     /// It refused the frame, and said how many bytes it has.
-    pub(super) refused: Option<u64>,
-    /// What it failed with.
-    pub(super) fault: Option<Fault>,
+    pub(super) refused: Option<NonZeroU64>,
 }
 
 impl Custom {
     /// More than half of the address space cannot be held: what is declared beyond it is refused.
     pub(super) fn new(framer: Option<Box<dyn Framer>>, limit: usize) -> Self {
         let limit = limit.min(isize::MAX as usize);
-        Self { framer, said: None, limit, need: 1, begun: false, refused: None, fault: None }
+        Self { framer, said: None, limit, need: 1, begun: false, refused: None }
     }
 
     pub(super) fn next(&mut self, input: &mut Input) -> Found {
+        match self.said.take() {
+            Some(Ok(found)) => return found,
+            Some(Err(fault)) => return self.fail(fault),
+            None => {}
+        }
         if input.len() < self.need {
             return Found::Nothing;
         }
@@ -35,18 +38,17 @@ impl Custom {
             return Found::TooLong; // there is nothing that it could be shown
         }
         let shown = input.len().min(self.limit);
-        let (step, shown) = match (&mut self.framer, self.said.take()) {
-            (Some(framer), _) => (framer.next(&mut input.unread_mut()[..shown]), shown),
-            (None, Some(said)) => said,
-            (None, None) => return Found::Asks(shown),
-        };
-        step.and_then(|step| self.follow(step, shown, input)).unwrap_or_else(|fault| {
-            self.fault = Some(fault);
-            Found::Broken
-        })
+        let Some(framer) = &mut self.framer else { return Found::Asks(shown) };
+        let step = framer.next(&mut input.unread_mut()[..shown]);
+        step.and_then(|step| self.follow(step, shown, input)).unwrap_or_else(|fault| self.fail(fault))
     }
 
-    fn follow(&mut self, step: Step, shown: usize, input: &mut Input) -> Result<Found, Fault> {
+    fn fail(&mut self, fault: Fault) -> Found {
+        self.said = Some(Err(fault));
+        Found::Broken
+    }
+
+    pub(super) fn follow(&mut self, step: Step, shown: usize, input: &mut Input) -> Result<Found, Fault> {
         self.need = 1;
         self.begun = matches!(step, Step::Piece { .. }) || (self.begun && matches!(step, Step::Need(_)));
         Ok(match step {
@@ -58,9 +60,9 @@ impl Custom {
                 self.need = bytes;
                 Found::Nothing
             }
-            Step::TooLong { bytes: 0 } => return Err("a framer's frame that is too long has no bytes: no progress".into()),
             Step::TooLong { bytes } => {
-                self.refused = Some(bytes);
+                let none = "a framer's frame that is too long has no bytes: no progress";
+                self.refused = Some(NonZeroU64::new(bytes).ok_or(none)?);
                 Found::TooLong
             }
             Step::Frame { bytes, consumed } => {

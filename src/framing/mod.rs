@@ -56,12 +56,13 @@ pub(crate) struct Bound(usize);
 pub(crate) struct Cutting {
     next: fn(&mut Framing, &mut Input) -> Found,
     pub(crate) skip: fn(&mut Framing, bool) -> bool,
+    pub(crate) said: fn(&mut Framing, Result<Step, Fault>, usize, &mut Input),
 }
 
 impl Cutting {
     /// As long as no connection has a terminator.
-    pub(crate) const NONE: &Self = &Self { next: |_, _| Found::Nothing, skip: |_, _| false };
-    pub(crate) const ALL: &Self = &Self { next: Framing::next_other, skip: Framing::skip };
+    pub(crate) const NONE: &Self = &Self { next: |_, _| Found::Nothing, skip: |_, _| false, said: |_, _, _, _| {} };
+    pub(crate) const ALL: &Self = &Self { next: Framing::next_other, skip: Framing::skip, said: Framing::said };
 }
 
 /// What stands next in the input: a frame or piece is [`Input::given`].
@@ -133,20 +134,19 @@ impl Framing {
         }
     }
 
-    /// What the protocol says of the bytes that it was shown.
-    #[cold]
-    pub(crate) fn said(&mut self, step: Result<Step, Fault>, shown: usize) {
+    /// What the protocol says of the bytes that it was shown, the first of the input: what follows is the next that is found.
+    fn said(&mut self, step: Result<Step, Fault>, shown: usize, input: &mut Input) {
         let asked = if let Self::Skip(skip) = self { &mut skip.rest } else { self };
         if let Self::Custom(custom) = asked {
-            custom.said = Some((step, shown));
+            custom.said = Some(step.and_then(|step| custom.follow(step, shown, input)));
         }
     }
 
     /// What a framer failed with.
     pub(crate) fn take_fault(&mut self) -> Fault {
         let asked = if let Self::Skip(skip) = self { &mut skip.rest } else { self };
-        let fault = if let Self::Custom(custom) = asked { custom.fault.take() } else { None };
-        fault.unwrap_or_else(|| "a framer failed".into())
+        let said = if let Self::Custom(custom) = asked { custom.said.take() } else { None };
+        said.and_then(Result::err).unwrap_or_else(|| "a framer failed".into())
     }
 
     /// So many bytes of the piece that it has just handed over are unread again. If another terminator was set since then, it

@@ -111,7 +111,7 @@ impl Skip {
     fn learns_its_length(&mut self) -> bool {
         let Framing::Custom(custom) = &mut self.rest else { return false };
         let Some(left) = custom.refused.take() else { return false };
-        let framer = std::mem::replace(&mut self.rest, Framing::Stream { left, begun: true });
+        let framer = std::mem::replace(&mut self.rest, Framing::Stream { left: left.get(), begun: true });
         match &self.then {
             None => self.then = Some(framer),
             Some(_) => discard("a framer", framer),

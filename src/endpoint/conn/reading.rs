@@ -4,12 +4,12 @@ use super::{Conn, Filled};
 use crate::{
     cx::{Cx, Note},
     flags::*,
-    framing::{COPY_MAX, Cutting, Found, Input, ReadBuffers, Terminator},
+    framing::{COPY_MAX, Cutting, Found, Input, ReadBuffers, Step, Terminator},
     hold::Hold,
     key::Key,
     panics::discard,
     rate::Way,
-    reason::Reason,
+    reason::{Fault, Reason},
     world::Moved,
 };
 use std::{io, panic::Location};
@@ -270,6 +270,11 @@ impl Conn {
             cx.lent.recut = cx.stats.callbacks;
         }
         self.touch(cx);
+    }
+
+    /// What its protocol has said of the first bytes of the input.
+    pub(crate) fn said(&mut self, step: Result<Step, Fault>, shown: usize, input: &mut Input, cx: &Cx) {
+        (cx.cutting.said)(&mut self.framing, step, shown, input);
     }
 
     /// The rest of the frame that has begun is dropped as it comes. `false`: its end cannot be told.
