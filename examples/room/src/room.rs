@@ -101,7 +101,8 @@ type Changes = (Rc<str>, Vec<(Rc<str>, bool)>);
 /// Each name stands in `names` or in `remote`, never in both. There is a channel where somebody of this server is.
 #[derive(Default)]
 pub struct Room {
-    members: BTreeMap<Key, Member>,
+    /// Boxed, because a tree whose keys ascend is half empty.
+    members: BTreeMap<Key, Box<Member>>,
     names: BTreeMap<Rc<str>, Key>,
     remote: BTreeMap<Rc<str>, Remote>,
     channels: BTreeMap<Rc<str>, Channel>,
@@ -118,7 +119,7 @@ impl Room {
     // -------------------------------------------------------------------------------------------------------- members
 
     pub fn member(&self, key: Key) -> Option<&Member> {
-        self.members.get(&key)
+        self.members.get(&key).map(|member| &**member)
     }
 
     pub fn len(&self) -> usize {
@@ -147,7 +148,7 @@ impl Room {
         self.check_free(name)?;
         let name: Rc<str> = name.into();
         let member = Member { name: Rc::clone(&name), channel: None, form, paced_until: 0, coming: None };
-        self.members.insert(key, member);
+        self.members.insert(key, Box::new(member));
         self.names.insert(name, key);
         Ok(())
     }
@@ -193,7 +194,7 @@ impl Room {
         if let Some(channel) = &member.channel {
             self.take_out(channel, key);
         }
-        Some(member)
+        Some(*member)
     }
 
     /// Where it will be next.
@@ -252,7 +253,7 @@ impl Room {
 
     /// All of this server who are in a channel.
     pub fn everybody(&self) -> impl Iterator<Item = (Key, &Member)> {
-        self.members.iter().filter(|(_, member)| member.channel.is_some()).map(|(&key, member)| (key, member))
+        self.members.iter().filter(|(_, member)| member.channel.is_some()).map(|(&key, member)| (key, &**member))
     }
 
     // ------------------------------------------------------------------------------------------------- other servers

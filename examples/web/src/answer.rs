@@ -3,7 +3,7 @@
 use crate::{
     files::Sent,
     http::Http,
-    ws::{Options, Talk, Ws},
+    ws::{Talk, Ws},
 };
 use mainspring::{Context, OffloadError, Produced, Producer};
 use std::{
@@ -124,8 +124,7 @@ impl<S: 'static> Answer<S> {
     /// The connection becomes a WebSocket. Who asks for none is told so (426), and a page of another origin is refused
     /// (403), unless it is for [any origin](Self::any_origin).
     pub fn web_socket(talk: impl Talk<S>) -> Self {
-        let options: Options = talk.options();
-        let open: Open<S> = Box::new(move |ctx, agreed| ctx.upgrade(Ws::new(talk, options, agreed)));
+        let open: Open<S> = Box::new(move |ctx, agreed| ctx.upgrade(Ws::new(talk, agreed)));
         Self::with(101, Content::WebSocket { is_for_any_origin: false, open })
     }
 

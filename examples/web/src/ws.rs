@@ -9,7 +9,7 @@ use std::{str, time::Duration};
 /// What is bounded of a WebSocket.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// A longer message ends it with 1009, also one that was compressed.
+    /// A longer message ends it with 1009, also one that was compressed. 4 GiB at most.
     pub message_max: usize,
     /// The most that may be queued for somebody who does not read.
     pub queue_max: usize,
@@ -118,6 +118,7 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
 
 /// What is spoken on a WebSocket. It is opened by [`Answer::web_socket`](crate::Answer::web_socket).
 pub trait Talk<S>: 'static {
+    /// Asked whenever one is needed, so that none is kept: always the same.
     fn options(&self) -> Options {
         Options::DEFAULT
     }
@@ -140,48 +141,63 @@ enum Kind {
     Binary,
 }
 
-/// A connection that has become a WebSocket.
+/// Of a frame's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrong {
+    Nonsense,
+    TooBig,
+}
+
+/// A connection that has become a WebSocket. There may be very many, most of which say nothing: it is small.
 pub struct Ws<T> {
     talk: T,
-    options: Options,
     /// Messages may be compressed.
     agreed: Option<Agreed>,
-    /// The message that is coming, whether it is compressed, and how much of it is known to be UTF-8.
+    /// The message that is coming, whether it is compressed, and how many bytes at its end may be the begin of a character.
     kind: Option<Kind>,
     is_compressed: bool,
     message: Vec<u8>,
-    checked: usize,
-    /// Of the frame that is coming, and how much of its payload has not come.
-    is_final: bool,
-    opcode: u8,
+    unchecked: u8,
+    /// Of the frame that is coming: its first byte, and how much of its payload has not come.
+    first: u8,
     mask: [u8; 4],
-    left: u64,
+    left: u32,
     /// Why it ends here.
-    fault: Option<u16>,
+    wrong: Option<Wrong>,
     is_pinged: bool,
 }
 
 impl<T> Ws<T> {
-    pub(crate) fn new(talk: T, options: Options, agreed: Option<Agreed>) -> Self {
+    pub(crate) fn new(talk: T, agreed: Option<Agreed>) -> Self {
         Self {
             talk,
-            options,
             agreed,
             kind: None,
             is_compressed: false,
             message: Vec::new(),
-            checked: 0,
-            is_final: false,
-            opcode: 0,
+            unchecked: 0,
+            first: 0,
             mask: [0; 4],
             left: 0,
-            fault: None,
+            wrong: None,
             is_pinged: false,
         }
     }
 
-    /// Reads the header of a frame; how long it is. What is wrong with it stays in `fault`.
-    fn header(&mut self, input: &[u8]) -> Result<usize, Step> {
+    fn is_final(&self) -> bool {
+        self.first & 0x80 != 0
+    }
+
+    fn opcode(&self) -> u8 {
+        self.first & 0x0f
+    }
+
+    fn is_control(&self) -> bool {
+        self.first & 8 != 0
+    }
+
+    /// Reads the header of a frame; how long it is. What is wrong with it stays in `wrong`.
+    fn header(&mut self, input: &[u8], message_max: usize) -> Result<usize, Step> {
         let &[first, second, ..] = input else { return Err(Step::Need(2)) };
         let extended = match second & 0x7f {
             126 => 2,
@@ -195,9 +211,9 @@ impl<T> Ws<T> {
             0 => u64::from(second & 0x7f),
             n => header[2..2 + n].iter().fold(0, |length, &byte| length << 8 | u64::from(byte)),
         };
-        (self.is_final, self.opcode) = (first & 0x80 != 0, first & 0x0f);
-        let is_control = self.opcode & 8 != 0;
-        let kind = match (self.opcode, self.kind) {
+        self.first = first;
+        let is_control = self.is_control();
+        let kind = match (self.opcode(), self.kind) {
             (TEXT, None) => Some(Kind::Text),
             (BINARY, None) => Some(Kind::Binary),
             (0, kind) => kind,
@@ -211,12 +227,13 @@ impl<T> Ws<T> {
             || first & 0x70 & !RSV1 != 0
             || is_compressed && !(begins && self.agreed.is_some())
             || length >> 63 != 0;
-        self.fault = match is_control {
-            _ if is_wrong => Some(PROTOCOL_ERROR),
-            true if !self.is_final || length > CONTROL_MAX => Some(PROTOCOL_ERROR),
+        let most = u64::from(u32::MAX).min(message_max as u64);
+        self.wrong = match is_control {
+            _ if is_wrong => Some(Wrong::Nonsense),
+            true if !self.is_final() || length > CONTROL_MAX => Some(Wrong::Nonsense),
             true if (payload.len() as u64) < length => return Err(Step::Need(end + length as usize)),
-            false if kind.is_none() => Some(PROTOCOL_ERROR),
-            false if length.saturating_add(self.message.len() as u64) > self.options.message_max as u64 => Some(TOO_BIG),
+            false if kind.is_none() => Some(Wrong::Nonsense),
+            false if length.saturating_add(self.message.len() as u64) > most => Some(Wrong::TooBig),
             _ => None,
         };
         if begins {
@@ -228,12 +245,12 @@ impl<T> Ws<T> {
         if is_masked {
             self.mask.copy_from_slice(&header[end - 4..]);
         }
-        self.left = length;
+        self.left = u32::try_from(length).unwrap_or(u32::MAX); // then it is wrong, and ends here
         Ok(end)
     }
 
     fn control<S>(&mut self, ctx: &mut Context<'_, S>, payload: &[u8]) {
-        match (self.opcode, payload) {
+        match (self.opcode(), payload) {
             (PING, _) => ctx.send(frame(PONG, payload)),
             (PONG, _) => {}
             (CLOSE, []) => {
@@ -266,7 +283,7 @@ impl<T> Ws<T> {
     {
         self.kind = None;
         let whole;
-        let message = match self.is_compressed.then(|| deflate::decompressed(message, self.options.message_max)) {
+        let message = match self.is_compressed.then(|| deflate::decompressed(message, self.talk.options().message_max)) {
             None => message,
             Some(Ok(message)) => {
                 whole = message;
@@ -284,15 +301,17 @@ impl<T> Ws<T> {
 
     /// Keeps a part of the message that is coming. Whether it can be what it says that it is.
     fn keep(&mut self, part: &[u8], is_last: bool) -> bool {
+        let from = self.message.len() - usize::from(self.unchecked);
         self.message.extend(part);
         if self.kind != Some(Kind::Text) || self.is_compressed {
             return true;
         }
-        match str::from_utf8(&self.message[self.checked..]) {
-            Ok(text) => self.checked += text.len(),
+        let begun = match str::from_utf8(&self.message[from..]) {
+            Ok(_) => 0,
             Err(error) if error.error_len().is_some() || is_last => return false,
-            Err(error) => self.checked += error.valid_up_to(),
-        }
+            Err(error) => self.message.len() - from - error.valid_up_to(),
+        };
+        self.unchecked = begun as u8; // three at most
         true
     }
 }
@@ -300,10 +319,11 @@ impl<T> Ws<T> {
 impl<S: 'static, T: Talk<S>> Protocol<S> for Ws<T> {
     fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
         ctx.set_terminator(Terminator::own(INPUT_MAX));
-        ctx.set_idle_timeout(self.options.idle);
-        ctx.set_stall_timeout(self.options.stall);
-        let high = (self.options.queue_max / 4).max(1);
-        ctx.set_output_limits(high / 4, high, self.options.queue_max);
+        let Options { queue_max, idle, stall, .. } = self.talk.options();
+        ctx.set_idle_timeout(idle);
+        ctx.set_stall_timeout(stall);
+        let high = (queue_max / 4).max(1);
+        ctx.set_output_limits(high / 4, high, queue_max);
         self.talk.open(ctx, state, self.agreed);
         if ctx.net.is_draining() {
             self.draining(ctx, state)?; // it was told to who we were before
@@ -315,18 +335,18 @@ impl<S: 'static, T: Talk<S>> Protocol<S> for Ws<T> {
     fn cut(&mut self, input: &mut [u8]) -> Result<Step, Fault> {
         let mut begin = 0;
         if self.left == 0 {
-            match self.header(input) {
+            match self.header(input, self.talk.options().message_max) {
                 Ok(end) => begin = end,
                 Err(step) => return Ok(step),
             }
         }
-        let n = usize::try_from(self.left).unwrap_or(usize::MAX).min(input.len() - begin);
+        let n = (self.left as usize).min(input.len() - begin);
         let bytes = begin..begin + n;
         unmask(&mut input[bytes.clone()], self.mask);
         self.mask.rotate_left(n % 4);
-        self.left -= n as u64;
+        self.left -= n as u32;
         let consumed = bytes.end;
-        let is_whole = self.left == 0 || self.fault.is_some();
+        let is_whole = self.left == 0 || self.wrong.is_some();
         Ok(if is_whole { Step::Frame { bytes, consumed } } else { Step::Piece { bytes, consumed } })
     }
 
@@ -340,15 +360,15 @@ impl<S: 'static, T: Talk<S>> Protocol<S> for Ws<T> {
 
     fn frame(&mut self, ctx: &mut Context<'_, S>, state: &mut S, part: &[u8]) -> Outcome {
         self.is_pinged = false;
-        match (self.fault, self.kind) {
-            (Some(code), _) => close(ctx, code),
-            _ if self.opcode & 8 != 0 => self.control(ctx, part),
+        match (self.wrong, self.kind) {
+            (Some(Wrong::Nonsense), _) => close(ctx, PROTOCOL_ERROR),
+            (Some(Wrong::TooBig), _) => close(ctx, TOO_BIG),
+            _ if self.is_control() => self.control(ctx, part),
             // A message that came in one piece is not copied.
-            (None, Some(kind)) if self.is_final && self.message.is_empty() => self.message_came(ctx, state, kind, part),
-            (None, _) if !self.keep(part, self.is_final) => close(ctx, NO_TEXT),
-            (None, Some(kind)) if self.is_final => {
+            (None, Some(kind)) if self.is_final() && self.message.is_empty() => self.message_came(ctx, state, kind, part),
+            (None, _) if !self.keep(part, self.is_final()) => close(ctx, NO_TEXT),
+            (None, Some(kind)) if self.is_final() => {
                 let message = std::mem::take(&mut self.message);
-                self.checked = 0;
                 self.message_came(ctx, state, kind, &message);
             }
             _ => {}
