@@ -45,7 +45,9 @@ pub struct Http<S> {
     body: Option<Body>,
     /// Of all that was said of the answer so far, whole lines.
     headers: String,
-    /// All of it has to be there by then.
+    /// Time-outs and terminator are those of a head: most requests have no body.
+    is_set_for_heads: bool,
+    /// All of the body has to be there by then.
     due: Option<Instant>,
     chunked: Chunked,
     keeps: bool,
@@ -74,6 +76,7 @@ impl<S: 'static> Http<S> {
             stage: Stage::Head,
             body: None,
             headers: String::new(),
+            is_set_for_heads: false,
             due: None,
             chunked: Chunked::new(0),
             keeps: true,
@@ -157,9 +160,14 @@ impl<S: 'static> Http<S> {
     fn read_head(&mut self, ctx: &mut Context<'_, S>) {
         (self.request, self.stage, self.body) = (None, Stage::Head, None);
         self.headers.clear();
-        ctx.set_idle_timeout(if ctx.net.is_draining() { LAST_CALL } else { self.limits.keep_alive });
-        ctx.set_frame_timeout(self.limits.head_time);
-        ctx.set_terminator(Terminator::through(&b"\r\n\r\n"[..], self.limits.head_bytes));
+        if !std::mem::replace(&mut self.is_set_for_heads, true) {
+            ctx.set_idle_timeout(self.limits.keep_alive);
+            ctx.set_frame_timeout(self.limits.head_time);
+            ctx.set_terminator(Terminator::through(&b"\r\n\r\n"[..], self.limits.head_bytes));
+        }
+        if ctx.net.is_draining() {
+            ctx.set_idle_timeout(LAST_CALL);
+        }
     }
 
     fn head_came(&mut self, ctx: &mut Context<'_, S>, state: &mut S, bytes: &[u8]) {
@@ -172,9 +180,11 @@ impl<S: 'static> Http<S> {
             Err(status) => return self.refuse(ctx, state, status),
         };
         self.keeps = request.keeps;
-        self.due = Some(ctx.net.now() + self.limits.request_time.saturating_sub(ctx.frame_age()));
         self.request = Some(Rc::clone(&request));
-        self.body = request.has_body().then_some(request.body);
+        if request.has_body() {
+            self.body = Some(request.body);
+            self.due = Some(ctx.net.now() + self.limits.request_time.saturating_sub(ctx.frame_age()));
+        }
         let answer = (self.site)(ctx, state, &request);
         self.answer(ctx, state, answer);
     }
@@ -207,7 +217,7 @@ impl<S: 'static> Http<S> {
         if self.body.is_some() && !has_begun && self.request.as_ref().is_some_and(|request| request.expects_continue) {
             ctx.send("HTTP/1.1 100 Continue\r\n\r\n");
         }
-        self.stage = stage;
+        (self.stage, self.is_set_for_heads) = (stage, false);
         ctx.set_deadline(self.due.map(|due| due.saturating_duration_since(ctx.net.now())));
         ctx.set_frame_timeout(None);
         ctx.set_terminator(match self.body.take().unwrap_or(Body::Length(0)) {

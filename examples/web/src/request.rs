@@ -134,7 +134,7 @@ impl Request {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, u16> {
         // No bare CR or LF: httparse would take a bare LF for a line's end, and somebody before us might not.
         let mut rest = bytes;
-        while let Some(at) = rest.iter().position(|byte| b"\r\n\0".contains(byte)) {
+        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             rest = rest[at..].strip_prefix(b"\r\n").ok_or(400u16)?;
         }
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
