@@ -10,7 +10,7 @@ mod tls;
 
 use common::{Arguments, Failure, announce, arguments, drain_on_interrupt, exit, listening};
 use mainspring::{Config, Context, Key, Limit, Listen, Net, Outcome, Protocol, Reactor, Reason, Terminator};
-use printable::{is_mark, is_unseen, printable};
+use printable::{check_name, printable};
 use std::{collections::BTreeMap, process::ExitCode, rc::Rc, time::Duration};
 
 const HELP: &str = "\
@@ -31,7 +31,6 @@ With --cert and --key one talks in TLS: ncat --ssl 127.0.0.1 7001. The files are
 as those of tls_echo. This takes the feature tls,";
 
 pub(crate) const LINE_MAX: usize = 1024;
-const NAME_MAX: usize = 32;
 const MEMBERS_MAX: usize = 500;
 
 /// So long a line may take, and so long who is told something may take none of it.
@@ -48,12 +47,8 @@ pub(crate) struct Room {
 
 impl Room {
     fn enter(&mut self, ctx: &mut Context<'_, Room>, name: String) {
-        if name.is_empty() || name.chars().count() > NAME_MAX {
-            writeln!(ctx, "A name has 1 to {NAME_MAX} characters. Your name?");
-        } else if name.contains(is_doubtful) || name.starts_with(is_mark) {
-            writeln!(ctx, "A name is UTF-8, and all of it can be seen. Your name?");
-        } else if name.starts_with('/') || name.contains(['<', '>', '*']) {
-            writeln!(ctx, "A name has none of < > * in it, and no / in front. Your name?");
+        if let Err(why) = check_name(&name) {
+            writeln!(ctx, "{why} Your name?");
         } else if self.names.values().any(|taken| *taken == name) {
             writeln!(ctx, "{name} is here already. Your name?");
         } else {
@@ -129,12 +124,6 @@ impl Protocol<Room> for Guest {
             room.tell_others(&mut ctx.net, ctx.key, &format!("* {name} left\n"));
         }
     }
-}
-
-/// What would let two names look alike, or one like nothing. (So would one that begins with a mark, which is shown on what
-/// stands before it.)
-fn is_doubtful(c: char) -> bool {
-    c == char::REPLACEMENT_CHARACTER || is_unseen(c) || (c.is_whitespace() && c != ' ')
 }
 
 /// What the room bounds, of all and of each.

@@ -17,11 +17,11 @@ cargo build --quiet --release --manifest-path examples/web/Cargo.toml --target-d
 cargo build --quiet --release --manifest-path benches/peers/hyper/Cargo.toml --target-dir target/hyper || exit 1
 
 place=$(mktemp -d)
-trap 'kill $(jobs -p) 2>/dev/null; pkill -f "web_server.*$place/root"; rm -rf "$place"' EXIT
-mkdir "$place/root" "$place/nginx"
-chmod 755 "$place" "$place/root"
-head -c 1024 /dev/urandom >"$place/root/small"
-head -c 50000000 /dev/urandom >"$place/root/large"
+trap 'kill $(jobs -p) 2>/dev/null; pkill -f "web_server.*$place/files"; rm -rf "$place"' EXIT
+mkdir "$place/files" "$place/nginx"
+chmod 755 "$place" "$place/files"
+head -c 1024 /dev/urandom >"$place/files/small"
+head -c 50000000 /dev/urandom >"$place/files/large"
 chmod 644 "$place"/root/*
 port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
@@ -46,14 +46,14 @@ http {
     access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000; keepalive_timeout 60s; default_type application/octet-stream;
     client_body_temp_path $place/nginx; proxy_temp_path $place/nginx; fastcgi_temp_path $place/nginx;
     uwsgi_temp_path $place/nginx; scgi_temp_path $place/nginx;
-    server { listen 127.0.0.1:${ports[nginx]}; root $place/root; }
+    server { listen 127.0.0.1:${ports[nginx]}; root $place/files; }
 }
 END
-start loop "$web" --inline "$place/root" "127.0.0.1:${ports[loop]}"
-start pool "$web" "$place/root" "127.0.0.1:${ports[pool]}"
+start loop "$web" --inline "$place/files" "127.0.0.1:${ports[loop]}"
+start pool "$web" "$place/files" "127.0.0.1:${ports[pool]}"
 start nginx nginx -c "$place/nginx.conf"
-start hyper target/hyper/release/hyper-files "$place/root" "${ports[hyper]}"
-start blocking target/hyper/release/hyper-files "$place/root" "${ports[blocking]}" blocking
+start hyper target/hyper/release/hyper-files "$place/files" "${ports[hyper]}"
+start blocking target/hyper/release/hyper-files "$place/files" "${ports[blocking]}" blocking
 
 # rate NAME FILE CONNECTIONS: requests a second.
 rate() {
@@ -89,12 +89,12 @@ bar "50 MB, beside nginx with sendfile" large loop nginx 0.95
 # A restart: wrk counts every connection that was cut off, and every answer that is none.
 kill "${pids[loop]}"
 ports[again]=$(port)
-start again "$web" --inline --grace 60 "$place/root" "127.0.0.1:${ports[again]}"
+start again "$web" --inline --grace 60 "$place/files" "127.0.0.1:${ports[again]}"
 wrk -t1 -c32 -d6s "http://127.0.0.1:${ports[again]}/small" >"$place/restart" &
 wrk=$!
 for _ in 1 2 3; do
     sleep 1.5
-    kill -HUP "$(pgrep -n -f "web_server.*$place/root")"
+    kill -HUP "$(pgrep -n -f "web_server.*$place/files")"
 done
 wait $wrk
 errors=$(grep -E "Socket errors|Non-2xx" "$place/restart" | tr '\n' ' ')

@@ -51,6 +51,31 @@ pub(crate) fn is_mark(c: char) -> bool {
     )
 }
 
+/// The longest name, in characters.
+#[allow(dead_code)] // not all who show text have names
+pub(crate) const NAME_MAX: usize = 32;
+
+/// Whether a name can be told from all others by who reads it, and from what a room itself says.
+#[allow(dead_code)]
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.chars().count() > NAME_MAX {
+        Err(format!("A name has 1 to {NAME_MAX} characters."))
+    } else if name.contains(is_doubtful) || name.starts_with(is_mark) || name.trim() != name {
+        Err("A name is UTF-8, and all of it can be seen.".into())
+    } else if name.starts_with('/') || name.contains(['<', '>', '*']) {
+        Err("A name has none of < > * in it, and no / in front.".into())
+    } else {
+        Ok(())
+    }
+}
+
+/// What would let two names look alike, or one like nothing. (So would one that begins with a mark, which is shown on what
+/// stands before it.)
+#[allow(dead_code)]
+fn is_doubtful(c: char) -> bool {
+    c == char::REPLACEMENT_CHARACTER || is_unseen(c) || (c.is_whitespace() && c != ' ')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

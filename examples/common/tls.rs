@@ -37,8 +37,15 @@ pub(crate) fn server(given: &Arguments, protocols: &[&str]) -> Result<Option<Tls
     server_of(&cert, &key, client_ca.as_deref(), protocols).map(Some)
 }
 
+/// By `--tls CERT KEY`, with these protocols (ALPN). Nothing if that was not given.
+pub(crate) fn server_by_pair(given: &Arguments, protocols: &[&str]) -> Result<Option<TlsServer>, Failure> {
+    let Some((cert, key)) = given.pair("tls") else { return Ok(None) };
+    let (cert, key) = (path("--tls", cert.clone())?, path("--tls", key.clone())?);
+    server_of(&cert, &key, None, protocols).map(Some)
+}
+
 /// By its files, with these protocols (ALPN); clients have to show a certificate if it is said of whom.
-pub(crate) fn server_of(cert: &Path, key: &Path, client_ca: Option<&Path>, protocols: &[&str]) -> Result<TlsServer, Failure> {
+fn server_of(cert: &Path, key: &Path, client_ca: Option<&Path>, protocols: &[&str]) -> Result<TlsServer, Failure> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),

@@ -1,14 +1,20 @@
 //! Where a test has its files.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 /// A folder of the test's own, which goes with it.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
     pub(crate) fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("mainspring-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder for temporary files");
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("mainspring-{name}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).expect("a new name");
         Self(path)
     }
 

@@ -2,14 +2,17 @@
 //! the server.
 #![cfg(unix)]
 
+#[path = "../../../tests/common/folder.rs"]
+#[allow(dead_code)]
+mod folder;
+
+use folder::Folder;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
-    fs,
     hash::{BuildHasher, RandomState},
     io::{BufRead, BufReader, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
         Mutex,
@@ -21,29 +24,6 @@ use std::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A folder that goes with its test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("mainspring-notes-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).expect("a new name");
-        Self(path)
-    }
-
-    fn database(&self) -> PathBuf {
-        self.0.join("notes.db")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A server that runs, and does not outlive its test.
 struct Server {
     child: Child,
@@ -52,7 +32,7 @@ struct Server {
 
 impl Server {
     fn start(folder: &Folder) -> Self {
-        Self::start_with(folder, folder.database())
+        Self::start_with(folder, folder.path("notes.db"))
     }
 
     fn start_with(folder: &Folder, database: impl AsRef<OsStr>) -> Self {
@@ -147,7 +127,7 @@ impl Client {
 
 #[test]
 fn notes_are_added_listed_and_found() {
-    let folder = Folder::new();
+    let folder = Folder::new("notes");
     let server = Server::start(&folder);
     let mut client = server.client();
     assert_eq!(client.ask("add Buy Milk").expect("connected"), "OK 1");
@@ -184,7 +164,7 @@ fn notes_are_added_listed_and_found() {
 
 #[test]
 fn too_long_a_request_is_answered_with_an_error_and_the_next_one_is_done() {
-    let folder = Folder::new();
+    let folder = Folder::new("notes");
     let server = Server::start(&folder);
     let mut client = server.client();
     for length in [5000, 500_000] {
@@ -196,7 +176,7 @@ fn too_long_a_request_is_answered_with_an_error_and_the_next_one_is_done() {
 
 #[test]
 fn an_interrupt_lets_what_has_come_finish() {
-    let folder = Folder::new();
+    let folder = Folder::new("notes");
     let mut server = Server::start(&folder);
     let (mut client, _idle) = (server.client(), server.client());
     assert_eq!(client.ask("add one").expect("connected"), "OK 1");
@@ -209,7 +189,7 @@ fn an_interrupt_lets_what_has_come_finish() {
 #[test]
 fn a_database_is_a_file_whatever_it_is_called() {
     for name in [":memory:", "file:notes?mode=memory"] {
-        let folder = Folder::new();
+        let folder = Folder::new("notes");
         let server = Server::start_with(&folder, name);
         assert_eq!(server.client().ask("add kept").expect("an answer"), "OK 1", "{name}");
         drop(server);
@@ -221,7 +201,7 @@ fn a_database_is_a_file_whatever_it_is_called() {
 
 #[test]
 fn help_and_mistakes() {
-    let folder = Folder::new();
+    let folder = Folder::new("notes");
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_notes"));
         command.current_dir(&folder.0).args(arguments).output().expect("it was built")
@@ -282,7 +262,7 @@ fn add_notes(client: usize, at: &Mutex<SocketAddr>, confirmed: &AtomicUsize) -> 
 
 #[test]
 fn no_confirmed_note_is_lost_when_the_server_is_killed_ten_times() {
-    let folder = Folder::new();
+    let folder = Folder::new("notes");
     let server = Server::start(&folder);
     let (at, confirmed) = (Mutex::new(server.at), AtomicUsize::new(0));
     let (promised, server) = thread::scope(|scope| {

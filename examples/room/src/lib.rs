@@ -241,7 +241,7 @@ impl App {
 
     /// A line that was typed, as it came: by a member, or it is a name. `false`: who typed it leaves.
     pub fn typed(&mut self, net: &mut Net<'_, Self>, key: Key, form: Form, wish: Option<&Wish>, typed: &str) -> bool {
-        let (now, typed) = (net.now(), room::cleaned(typed));
+        let (now, typed) = (net.now(), printable::printable(typed));
         let command = command(&typed);
         if command == Some(Command::Quit) {
             return false;

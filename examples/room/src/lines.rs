@@ -20,10 +20,13 @@ pub fn config() -> Config {
 }
 
 /// Of one address there may be three quarters of all: many people may share one, and one must not shut everybody out.
+pub fn per_peer_max(members_max: usize) -> usize {
+    (members_max * 3 / 4).max(1)
+}
+
 pub fn bounds(members_max: usize) -> Listen {
-    let per_peer = (members_max * 3 / 4).max(1);
     let options = Listen::new().output_limits(8 << 10, 32 << 10, QUEUE_MAX);
-    let options = options.per_peer_max(per_peer, "* too many of your address are here, try again later\n");
+    let options = options.per_peer_max(per_peer_max(members_max), "* too many of your address are here, try again later\n");
     options.connections_max(members_max, "* the room is full, try again later\n")
 }
 

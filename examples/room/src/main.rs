@@ -8,10 +8,9 @@ mod logging;
 mod tls;
 
 use common::{
-    Arguments, Failure, announce, arguments_and_pairs, descriptors_left, drain_on_interrupt, exit, listening, misused, path,
-    print,
+    Failure, announce, arguments_and_pairs, descriptors_left, drain_on_interrupt, exit, listening, misused, path, print,
 };
-use mainspring::{Address, Key, Listen, Net, Reactor, TlsServer};
+use mainspring::{Address, Key, Listen, Net, Reactor};
 use room::{App, history::Store, lines, page, together};
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use web::{Http, inspect};
@@ -61,7 +60,7 @@ fn run() -> Result<(), Failure> {
         Some(members) => members,
         None => MEMBERS_MAX.min(descriptors_left().saturating_sub(DESCRIPTORS_ELSE)).max(1),
     };
-    let tls = server_tls(&given)?;
+    let tls = tls::server_by_pair(&given, &["http/1.1"])?;
     let db = given.option("db").map_or_else(|| Ok(PathBuf::from("room.db")), |db| path("--db", db.clone()))?;
     let app = Store::open(&db).and_then(|store| App::new(store, members_max));
     let mut app = app.map_err(|why| format!("cannot use '{}': {why}", db.display()))?;
@@ -97,12 +96,6 @@ fn run() -> Result<(), Failure> {
     announce(&net, lines)?;
     say_where(&net, lines, web, inspector, tls.is_some())?;
     Ok(reactor.run(&mut app)?)
-}
-
-fn server_tls(given: &Arguments) -> Result<Option<TlsServer>, Failure> {
-    let Some((cert, key)) = given.pair("tls") else { return Ok(None) };
-    let (cert, key) = (path("--tls", cert.clone())?, path("--tls", key.clone())?);
-    tls::server_of(&cert, &key, None, &["http/1.1"]).map(Some)
 }
 
 /// What to type, and where to look.

@@ -7,6 +7,7 @@ use mainspring::{
     Connect, Context, Fault, Keep, Key, Limit, Link, Net, Outcome, Protocol, Reason, Reconnect, Terminator, TlsClient,
     rustls::{ClientConfig, pki_types::ServerName},
 };
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::json;
 use std::{collections::BTreeMap, mem, rc::Rc, sync::Arc, time::Duration};
@@ -233,15 +234,7 @@ impl Server {
 
 /// `%40` is an @. What is no such code stays.
 fn decoded(text: &str) -> String {
-    let mut pieces = text.split('%');
-    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
-    for piece in pieces {
-        match piece.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => bytes.extend([&[byte], &piece.as_bytes()[2..]].concat()),
-            None => bytes.extend([b"%", piece.as_bytes()].concat()),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 // -------------------------------------------------------------------------------------------------- what a server says

@@ -1,6 +1,6 @@
 //! The site: the page, which is one file, and the WebSocket that it speaks with.
 
-use crate::{App, talk};
+use crate::{App, lines::per_peer_max, talk};
 use mainspring::{Context, Listen};
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -22,8 +22,7 @@ static TAG: LazyLock<String> = LazyLock::new(|| {
 pub fn bounds(members_max: usize) -> Listen {
     const REFUSAL: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 36\r\n\
                            Retry-After: 60\r\nConnection: close\r\n\r\nThe room is full, try again later.\r\n";
-    let per_peer = (members_max * 3 / 4).max(1);
-    Listen::new().connections_max(members_max, REFUSAL).per_peer_max(per_peer, REFUSAL)
+    Listen::new().connections_max(members_max, REFUSAL).per_peer_max(per_peer_max(members_max), REFUSAL)
 }
 
 pub fn site(_: &mut Context<'_, App>, app: &mut App, request: &Request) -> Answer<App> {
@@ -40,8 +39,7 @@ pub fn site(_: &mut Context<'_, App>, app: &mut App, request: &Request) -> Answe
 }
 
 fn page(request: &Request) -> Answer<App> {
-    let has_it = request.header("if-none-match").is_some_and(|tags| tags == "*" || tags.contains(&**TAG));
-    let answer = if has_it { Answer::not_modified() } else { Answer::html(PAGE) };
+    let answer = if request.has_version(&TAG) { Answer::not_modified() } else { Answer::html(PAGE) };
     answer
         .header("ETag", &*TAG)
         .header("Cache-Control", "no-cache")

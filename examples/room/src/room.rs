@@ -1,17 +1,15 @@
 //! Who is here, under which name, in which channel, and what a typed line means. Nothing here knows the network: members are
 //! [`Key`]s.
 
-use crate::{
-    events::Form,
-    history::Origin,
-    printable::{is_mark, is_unseen, printable},
-};
+pub(crate) use crate::printable::check_name;
+use crate::{events::Form, history::Origin, printable::printable};
 use mainspring::Key;
 use std::{collections::BTreeMap, rc::Rc, time::Instant};
 
 /// The longest line that may be typed, in bytes.
 pub const LINE_MAX: usize = 1024;
-pub const NAME_MAX: usize = 32;
+/// In characters.
+pub const NAME_MAX: usize = crate::printable::NAME_MAX;
 pub const CHANNEL_MAX: usize = 32;
 pub const CHANNELS_MAX: usize = 1000;
 
@@ -432,36 +430,12 @@ pub fn split_name(text: &str, is_name: impl Fn(&str) -> bool) -> Option<(&str, &
 
 // -------------------------------------------------------------------------------------------------------- what is sound
 
-/// What is typed, as it is shown to others.
-pub fn cleaned(typed: &str) -> String {
-    printable(typed)
-}
-
 pub fn is_sayable(text: &str) -> bool {
     !text.trim().is_empty() && text.len() <= LINE_MAX && printable(text) == text
 }
 
 pub fn is_channel(name: &str) -> bool {
     (1..=CHANNEL_MAX).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
-}
-
-/// The rules of examples/chat.rs.
-pub fn check_name(name: &str) -> Result<(), String> {
-    if name.is_empty() || name.chars().count() > NAME_MAX {
-        Err(format!("A name has 1 to {NAME_MAX} characters."))
-    } else if name.contains(is_doubtful) || name.starts_with(is_mark) || name.trim() != name {
-        Err("A name is UTF-8, and all of it can be seen.".into())
-    } else if name.starts_with('/') || name.contains(['<', '>', '*']) {
-        Err("A name has none of < > * in it, and no / in front.".into())
-    } else {
-        Ok(())
-    }
-}
-
-/// What would let two names look alike, or one like nothing. (So would one that begins with a mark, which is shown on what
-/// stands before it.)
-fn is_doubtful(c: char) -> bool {
-    c == char::REPLACEMENT_CHARACTER || is_unseen(c) || (c.is_whitespace() && c != ' ')
 }
 
 #[cfg(test)]

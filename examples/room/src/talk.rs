@@ -15,10 +15,6 @@ use web::{
 /// Longer messages end the connection; longer lines are only not said.
 const MESSAGE_MAX: usize = 16 << 10;
 
-/// Of close frames (RFC 6455, 7.4.1).
-const NORMAL: u16 = 1000;
-const NOT_THIS_KIND: u16 = 1003;
-
 /// A member, or who may become one. There are thousands, so there is little in it.
 pub struct Talk {
     agreed: Option<Agreed>,
@@ -64,7 +60,7 @@ impl ws::Talk<App> for Talk {
     }
 
     fn message(&mut self, ctx: &mut Context<'_, App>, app: &mut App, message: Message<'_>) {
-        let Message::Text(typed) = message else { return ws::close(ctx, NOT_THIS_KIND) };
+        let Message::Text(typed) = message else { return ws::close(ctx, ws::UNSUPPORTED) };
         if self.leaves {
             return;
         }
@@ -76,7 +72,7 @@ impl ws::Talk<App> for Talk {
             let key = ctx.key;
             in_order(&mut ctx.net, app, move |net, _| {
                 net.tell(key, |_: &mut Ws<Self>, ctx, _| {
-                    ws::close(ctx, NORMAL);
+                    ws::close(ctx, ws::NORMAL);
                     Ok(())
                 });
             });

@@ -12,7 +12,7 @@ use mainspring::{
         pki_types::{CertificateDer, pem::PemObject},
     },
 };
-use nats_server::Server;
+use nats_server::{SECURED, Server};
 use room::nats::{Nats, Told};
 use std::{sync::Arc, time::Duration};
 
@@ -107,22 +107,10 @@ fn with_a_login() {
     }
 }
 
-const TLS: [&str; 9] = [
-    "--tls",
-    "--tlscert",
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/certs/p256.pem"),
-    "--tlskey",
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/certs/p256.key"),
-    "--user",
-    "anna",
-    "--pass",
-    "secret",
-];
-
 #[test]
 fn in_tls() {
     for scheme in ["nats", "tls"] {
-        if let Some(told) = run(&TLS, |port| format!("{scheme}://anna:secret@localhost:{port}")) {
+        if let Some(told) = run(&SECURED, |port| format!("{scheme}://anna:secret@localhost:{port}")) {
             assert_eq!(told, TWICE);
         }
     }

@@ -2,8 +2,12 @@
 //! happens to the server.
 #![cfg(unix)]
 
+#[path = "../../../tests/common/folder.rs"]
+#[allow(dead_code)]
+mod folder;
 mod support;
 
+use folder::Folder;
 use room::history::{Origin, Store};
 use std::{
     collections::BTreeSet,
@@ -12,7 +16,6 @@ use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     os::unix::net::UnixStream,
-    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
         Mutex,
@@ -24,25 +27,6 @@ use std::{
 use support::{frame, request, typed};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A folder that goes with its test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("mainspring-room-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).expect("a new name");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A server that runs, and does not outlive its test.
 struct Server {
@@ -202,7 +186,7 @@ impl Browser {
 
 #[test]
 fn terminals_and_browsers_are_in_one_room_and_its_end_is_told_to_all() {
-    let folder = Folder::new();
+    let folder = Folder::new("room");
     let server = Server::start(&folder, &[]);
     let mut ann = server.enters("ann");
     let mut bob = Client::of(UnixStream::connect(folder.0.join("socket")).expect("it listens"));
@@ -246,7 +230,7 @@ fn terminals_and_browsers_are_in_one_room_and_its_end_is_told_to_all() {
 
 #[test]
 fn what_is_piped_in_is_said_and_answered() {
-    let folder = Folder::new();
+    let folder = Folder::new("room");
     let server = Server::start(&folder, &[]);
     let mut socket = TcpStream::connect(server.lines).expect("it listens");
     socket.be_patient();
@@ -259,7 +243,7 @@ fn what_is_piped_in_is_said_and_answered() {
 
 #[test]
 fn help_and_mistakes_are_told_in_one_line() {
-    let folder = Folder::new();
+    let folder = Folder::new("room");
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_room"));
         command.current_dir(&folder.0).args(arguments).stdin(Stdio::null()).output().expect("it was built")
@@ -358,7 +342,7 @@ fn say_lines(client: usize, at: &Mutex<SocketAddr>, confirmed: &AtomicUsize) -> 
 
 #[test]
 fn no_confirmed_line_is_lost_when_the_server_is_killed_ten_times() {
-    let folder = Folder::new();
+    let folder = Folder::new("room");
     let server = Server::start(&folder, &[]);
     let (at, confirmed) = (Mutex::new(server.lines), AtomicUsize::new(0));
     let (promised, server) = thread::scope(|scope| {

@@ -2,42 +2,24 @@
 //! `nats-server` (Debian's package of that name) it is skipped, and says so.
 #![cfg(unix)]
 
+#[path = "../../../tests/common/folder.rs"]
+#[allow(dead_code)]
+mod folder;
 #[path = "common/nats_server.rs"]
 mod nats_server;
 
-use nats_server::Server;
+use folder::Folder;
+use nats_server::{SECURED, Server};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-const NATS: [&str; 9] = [
-    "--tls",
-    "--tlscert",
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/certs/p256.pem"),
-    "--tlskey",
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/certs/p256.key"),
-    "--user",
-    "anna",
-    "--pass",
-    "secret",
-];
-
-/// A folder that goes with its test.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A server of the room. It is killed when it is dropped.
 struct Room {
@@ -150,10 +132,9 @@ fn numbers(heard: &[String]) -> BTreeMap<String, Vec<u32>> {
 
 #[test]
 fn three_servers_and_nats_each_killed_and_started_again() {
-    let Some(mut nats) = Server::start("-1", &NATS) else { return };
+    let Some(mut nats) = Server::start("-1", &SECURED) else { return };
     let port = nats.port;
-    let folder = Folder(std::env::temp_dir().join(format!("mainspring-together-{}", std::process::id())));
-    fs::create_dir_all(&folder.0).expect("a folder");
+    let folder = Folder::new("together");
     let [first, second, third] = [1, 2, 3].map(|number| Room::start(&folder.0, number, port));
     let [mut ann, mut bob, mut cleo] =
         [(&first, "ann"), (&second, "bob"), (&third, "cleo")].map(|(room, name)| Member::enters(room, name, 0));
@@ -178,7 +159,7 @@ fn three_servers_and_nats_each_killed_and_started_again() {
         let name = member.name;
         member.hears_all(&[(name, 6)]);
     }
-    nats = Server::start(&port.to_string(), &NATS).expect("it was there");
+    nats = Server::start(&port.to_string(), &SECURED).expect("it was there");
     for member in [&mut ann, &mut bob, &mut cleo] {
         member.hears("* NATS is back: you are one room with the other servers again");
         member.hears_all(&[("ann", 6), ("bob", 6), ("cleo", 6)]);

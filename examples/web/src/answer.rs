@@ -54,7 +54,7 @@ pub(crate) type Collected<S> = Box<dyn FnOnce(&mut Context<'_, S>, &mut S, &[u8]
 
 impl<S: 'static> Answer<S> {
     pub(crate) fn with(status: u16, content: Content<S>) -> Self {
-        Self { status, headers: String::with_capacity(HEADERS_BYTES), closes: false, content }
+        Self { status, headers: String::new(), closes: false, content }
     }
 
     /// `kind` is the Content-Type.
@@ -93,6 +93,9 @@ impl<S: 'static> Answer<S> {
     /// In debug builds, if the value would end its line: it would be another header.
     pub fn header(mut self, name: &str, value: impl Display) -> Self {
         let before = self.headers.len();
+        if before == 0 {
+            self.headers.reserve(HEADERS_BYTES);
+        }
         let _ = write!(self.headers, "{name}: {value}\r\n"); // a String takes all
         let line = &self.headers.as_bytes()[before..self.headers.len() - 2];
         let is_line = !line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));

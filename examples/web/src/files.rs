@@ -6,8 +6,10 @@ use crate::{
     answer::Content,
     http::Http,
     parts::{self, Part, Parts, Wanted},
+    request::is_among,
 };
 use mainspring::{Context, OffloadError, Produced};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use std::{
     borrow::Cow,
     ffi::OsString,
@@ -231,7 +233,7 @@ impl Version {
     /// Whether who asks has it already (13.2.2): a date counts only where there is no tag.
     fn is_known(&self, asked: &Asked) -> bool {
         match (&asked.if_none_match, &asked.if_modified_since) {
-            (Some(tags), _) => tags.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == self.etag),
+            (Some(tags), _) => is_among(&self.etag, tags),
             (None, Some(date)) => httpdate::parse_http_date(date).is_ok_and(|date| self.modified <= date),
             (None, None) => false,
         }
@@ -389,7 +391,7 @@ fn list(folder: &Folder, open: &File, asked: &Asked) -> io::Result<String> {
     }
     for Entry { is_file, name, bytes } in entries {
         let slash = if is_file { "" } else { "/" };
-        let (link, shown) = (encoded(name.as_encoded_bytes()), escaped(&name.to_string_lossy()));
+        let (link, shown) = (percent_encode(name.as_encoded_bytes(), ESCAPED), escaped(&name.to_string_lossy()));
         let _ = write!(text, "<li><a href=\"./{link}{slash}\">{shown}{slash}</a>"); // a String takes all
         text += &if is_file { format!(" {bytes}\n") } else { "\n".into() };
     }
@@ -405,17 +407,8 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// As a part of a path (RFC 3986, 2.3).
-fn encoded(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, &byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            text.push(byte.into());
-        } else {
-            let _ = write!(text, "%{byte:02X}");
-        }
-        text
-    })
-}
+/// All but what stands as it is in a part of a path (RFC 3986, 2.3).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 // ------------------------------------------------------------------------------------------------- what leads outside
 

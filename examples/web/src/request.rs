@@ -1,5 +1,6 @@
 //! A request: what its head says of its framing, and refusals of whatever could mean two things (RFC 9112). Pure.
 
+use percent_encoding::percent_decode_str;
 use std::{ops::Range, str};
 
 /// More headers are refused.
@@ -110,6 +111,11 @@ impl Request {
         let Some(origin) = self.header("origin") else { return true };
         let page = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         page.is_some_and(|page| page.eq_ignore_ascii_case(self.host()))
+    }
+
+    /// Whether who asks has this version already, by its tag (If-None-Match; RFC 9110, 13.1.2).
+    pub fn has_version(&self, etag: &str) -> bool {
+        self.values("if-none-match").any(|tags| is_among(etag, tags))
     }
 
     /// Whether there is a body to be read.
@@ -229,6 +235,11 @@ fn trimmed(value: &str) -> &str {
     value.trim_matches([' ', '\t'])
 }
 
+/// Whether a tag is in a list of such, as it is where only the content counts (RFC 9110, 8.8.3.2).
+pub(crate) fn is_among(etag: &str, tags: &str) -> bool {
+    tags.split(',').map(trimmed).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+}
+
 /// Whether a token is in a list.
 fn has(list: &str, token: &str) -> bool {
     list.split(',').any(|other| trimmed(other).eq_ignore_ascii_case(token))
@@ -239,21 +250,10 @@ pub(crate) fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Of percent-encoding.
+/// Of percent-encoding. A `%` that begins no code is refused: somebody else may read it otherwise.
 fn decoded(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'%' => {
-                let hex = [bytes.next()?, bytes.next()?];
-                let digits = hex.iter().all(u8::is_ascii_hexdigit).then_some(hex)?;
-                u8::from_str_radix(str::from_utf8(&digits).ok()?, 16).ok()?
-            }
-            other => other,
-        });
-    }
-    Some(out)
+    let is_code = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    text.split('%').skip(1).all(is_code).then(|| percent_decode_str(text).collect())
 }
 
 #[cfg(test)]

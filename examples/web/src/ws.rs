@@ -40,7 +40,9 @@ const PONG: u8 = 10;
 const RSV1: u8 = 0x40;
 
 /// Of close frames (7.4.1).
+pub const NORMAL: u16 = 1000;
 pub const GOING_AWAY: u16 = 1001;
+pub const UNSUPPORTED: u16 = 1003;
 const PROTOCOL_ERROR: u16 = 1002;
 const NO_TEXT: u16 = 1007;
 const TOO_BIG: u16 = 1009;

@@ -151,7 +151,7 @@ impl Odds {
     }
 }
 
-/// Whom a connection is tied to until one of them has ended, also over an upgrade.
+/// Whom a connection is tied to: by throttles, as long as these are wanted; else until one of them has ended, also over an upgrade.
 #[derive(Default)]
 pub(crate) struct Ties {
     /// Reading is off while one of these is congested. t ∈ targets ⇔ this ∈ t.readers

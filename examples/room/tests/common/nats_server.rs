@@ -5,6 +5,19 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+/// By TLS, for `localhost`, and with a login: anna, secret.
+pub const SECURED: [&str; 9] = [
+    "--tls",
+    "--tlscert",
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/certs/p256.pem"),
+    "--tlskey",
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/certs/p256.key"),
+    "--user",
+    "anna",
+    "--pass",
+    "secret",
+];
+
 /// It runs until it is dropped, and is killed then.
 pub struct Server {
     child: Child,

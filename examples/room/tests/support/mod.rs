@@ -1,6 +1,10 @@
 //! A room to be tested, and both ends of a WebSocket by hand.
 #![allow(dead_code)] // each test uses a part of it
 
+#[path = "../../../web/tests/common/frames.rs"]
+mod frames;
+
+use frames::client;
 use mainspring::{Listen, testing::Scene};
 use room::{
     App,
@@ -47,18 +51,7 @@ pub fn request(target: &str) -> String {
 
 /// A frame of a client: masked.
 pub fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x80 | opcode];
-    match payload.len() {
-        n @ 0..=125 => frame.push(0x80 | n as u8),
-        n => {
-            frame.push(0x80 | 126);
-            frame.extend((n as u16).to_be_bytes());
-        }
-    }
-    let mask = [1, 2, 3, 4];
-    frame.extend(mask);
-    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    frame
+    client(opcode, true, payload)
 }
 
 pub fn typed(line: &str) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! The access log, in the common format of web servers: what is answered is noted on the loop, and written by another thread,
 //! once a second.
 
+use crate::App;
 use mainspring::{Context, Lane, Net};
 use std::{
     ffi::OsStr,
@@ -25,30 +26,25 @@ pub(crate) struct AccessLog {
     is_broken: bool,
 }
 
-/// What a state has that keeps one.
-pub(crate) trait Logs: Sized + 'static {
-    fn access_log(&mut self) -> Option<&mut AccessLog>;
-}
-
 impl AccessLog {
     /// `-` is standard error: standard output is not ours any more after a restart.
-    pub(crate) fn open<S: Logs>(net: &mut Net<'_, S>, path: &OsStr) -> io::Result<Self> {
+    pub(crate) fn open(net: &mut Net<'_, App>, path: &OsStr) -> io::Result<Self> {
         let (file, last): (Box<dyn Write + Send>, Box<dyn Write>) = if path == "-" {
             (Box::new(io::stderr()), Box::new(io::stderr()))
         } else {
             let file = File::options().append(true).create(true).open(path)?;
             (Box::new(file.try_clone()?), Box::new(file))
         };
-        net.every(PERIOD, |net, state| {
-            if let Some(log) = state.access_log() {
+        net.every(PERIOD, |net, app: &mut App| {
+            if let Some(log) = &mut app.log {
                 log.write(net);
             }
         });
         Ok(Self { lane: net.lane(file), last, lines: String::new(), lost: 0, is_broken: false })
     }
 
-    pub(crate) fn note<S: Logs>(ctx: &mut Context<'_, S>, state: &mut S, done: &Done<'_>) {
-        let Some(log) = state.access_log() else { return };
+    pub(crate) fn note(ctx: &mut Context<'_, App>, app: &mut App, done: &Done<'_>) {
+        let Some(log) = &mut app.log else { return };
         if log.lines.len() > WAITING_MAX {
             log.lost += 1;
             return;
@@ -62,15 +58,15 @@ impl AccessLog {
         let _ = writeln!(log.lines, "{host} - - [{date}] \"{request}\" {} {bytes}", done.status); // a String takes all
     }
 
-    fn write<S: Logs>(&mut self, net: &mut Net<'_, S>) {
+    fn write(&mut self, net: &mut Net<'_, App>) {
         if self.lines.is_empty() || self.lane.pending() > 0 {
             return;
         }
         let lines = std::mem::take(&mut self.lines);
         let count = lines.lines().count() as u64;
         let write = move |file: &mut Box<dyn Write + Send>| file.write_all(lines.as_bytes()).and_then(|()| file.flush());
-        self.lane.offload_net(net, write, move |_, state: &mut S, written| {
-            let Some(log) = state.access_log() else { return };
+        self.lane.offload_net(net, write, move |_, app: &mut App, written| {
+            let Some(log) = &mut app.log else { return };
             let error = match written {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),

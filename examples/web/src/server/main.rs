@@ -11,8 +11,8 @@ mod succession;
 #[path = "../../../common/tls.rs"]
 mod tls;
 
-use common::{Arguments, Failure, arguments_and_pairs, exit, misused, path, print};
-use log::{AccessLog, Logs};
+use common::{Arguments, Failure, arguments_and_pairs, exit, misused, print};
+use log::AccessLog;
 use mainspring::{Config, Context, Key, Listen, Net, Reactor};
 use std::{ffi::OsString, process::ExitCode, time::Duration};
 use web::{Answer, Http, Request, files::Root, inspect, ws};
@@ -54,12 +54,6 @@ struct App {
     log: Option<AccessLog>,
     #[cfg(unix)]
     succession: succession::Succession<Self>,
-}
-
-impl Logs for App {
-    fn access_log(&mut self) -> Option<&mut AccessLog> {
-        self.log.as_mut()
-    }
 }
 
 fn site(_: &mut Context<'_, App>, app: &mut App, request: &Request) -> Answer<App> {
@@ -124,9 +118,10 @@ fn connection() -> Http<App> {
 fn listen_options(given: &Arguments) -> Result<Listen, Failure> {
     let most = CONNECTIONS_MAX.min(common::descriptors_left() / 2).max(1); // each may have a file open
     let options = Listen::new().connections_max(most, "").per_peer_max((most * 3 / 4).max(1), "");
-    let Some((cert, key)) = given.pair("tls") else { return Ok(options) };
-    let (cert, key) = (path("--tls", cert.clone())?, path("--tls", key.clone())?);
-    Ok(options.tls(tls::server_of(&cert, &key, None, &["http/1.1"])?))
+    Ok(match tls::server_by_pair(given, &["http/1.1"])? {
+        Some(server) => options.tls(server),
+        None => options,
+    })
 }
 
 /// At a socket of which a successor gets a copy.

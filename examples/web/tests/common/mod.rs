@@ -1,6 +1,8 @@
 //! An application with all that a site can have, and what its clients say.
 #![allow(dead_code)] // each test uses a part of it
 
+pub mod frames;
+
 use mainspring::{Context, Key, Produced, Reason};
 use std::{
     collections::BTreeMap,
