@@ -346,7 +346,7 @@ fn all_with_help() -> Vec<String> {
         let is_built =
             (!needs_signals || cfg!(all(feature = "children", feature = "signals"))) && (!needs_tls || cfg!(feature = "tls"));
         if is_built
-            && !["README.md", "common", "echo", "gopher", "guests", "notes", "ftp", "room", "web"].contains(&name.as_str())
+            && !["README.md", "common", "echo", "gopher", "guests", "notes", "ftp", "ftp_server", "room", "web"].contains(&name.as_str())
         {
             all.push(name);
         }
@@ -368,6 +368,7 @@ fn help_tells_how_each_is_used_and_fits_a_terminal() {
         ("notes", include_str!("../examples/notes/src/main.rs")),
         ("web_server", include_str!("../examples/web/src/server/main.rs")),
         ("room", include_str!("../examples/room/src/main.rs")),
+        ("ftp_server", include_str!("../examples/ftp_server/src/main.rs")),
         ("ftpd", include_str!("../examples/ftp/src/bin/ftpd.rs")),
         ("smtpd", include_str!("../examples/ftp/src/bin/smtpd.rs")),
         ("balancer", include_str!("../examples/ftp/src/bin/balancer.rs")),

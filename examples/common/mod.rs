@@ -196,6 +196,11 @@ impl Arguments {
         self.options.iter().rev().find(|(given, _)| given == name).map(|(_, value)| value)
     }
 
+    /// All that an option was given.
+    pub(crate) fn option_all(&self, name: &str) -> impl Iterator<Item = &OsString> {
+        self.options.iter().filter(move |(given, _)| given == name).map(|(_, value)| value)
+    }
+
     /// All options, to be given to another process: without the words.
     pub(crate) fn options_again(&self) -> Vec<OsString> {
         let mut again: Vec<OsString> = self.flags.iter().map(|flag| dashed(flag).into()).collect();

@@ -34,18 +34,24 @@ pub(crate) fn server(given: &Arguments, protocols: &[&str]) -> Result<Option<Tls
         (None, None) if client_ca.is_none() => return Ok(None),
         _ => return Err(misused("TLS wants both --cert and --key")),
     };
-    server_of(&cert, &key, client_ca.as_deref(), protocols).map(Some)
+    let config = config_of(&cert, &key, client_ca.as_deref(), protocols)?;
+    Ok(Some(Arc::new(config).into()))
 }
 
 /// By `--tls CERT KEY`, with these protocols (ALPN). Nothing if that was not given.
 pub(crate) fn server_by_pair(given: &Arguments, protocols: &[&str]) -> Result<Option<TlsServer>, Failure> {
+    Ok(config_by_pair(given, protocols)?.map(|config| Arc::new(config).into()))
+}
+
+/// The same, for who makes more than one server of it.
+pub(crate) fn config_by_pair(given: &Arguments, protocols: &[&str]) -> Result<Option<ServerConfig>, Failure> {
     let Some((cert, key)) = given.pair("tls") else { return Ok(None) };
     let (cert, key) = (path("--tls", cert.clone())?, path("--tls", key.clone())?);
-    server_of(&cert, &key, None, protocols).map(Some)
+    config_of(&cert, &key, None, protocols).map(Some)
 }
 
 /// By its files, with these protocols (ALPN); clients have to show a certificate if it is said of whom.
-fn server_of(cert: &Path, key: &Path, client_ca: Option<&Path>, protocols: &[&str]) -> Result<TlsServer, Failure> {
+fn config_of(cert: &Path, key: &Path, client_ca: Option<&Path>, protocols: &[&str]) -> Result<ServerConfig, Failure> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
@@ -58,7 +64,7 @@ fn server_of(cert: &Path, key: &Path, client_ca: Option<&Path>, protocols: &[&st
     let mut config = config.map_err(|error| unfit(&error, cert, key))?;
     config.alpn_protocols = protocols.iter().map(|protocol| (*protocol).into()).collect();
     config.key_log = Arc::new(KeyLogFile::new()); // where SSLKEYLOGFILE says, to look at what was captured
-    Ok(Arc::new(config).into())
+    Ok(config)
 }
 
 /// Of a client that trusts these, and shows no certificate.

@@ -3,6 +3,8 @@
 #[path = "../../../common/mod.rs"]
 mod common;
 mod log;
+#[path = "../../../common/log_file.rs"]
+mod log_file;
 #[path = "../../../common/logging.rs"]
 mod logging;
 #[cfg(unix)]
@@ -12,7 +14,7 @@ mod succession;
 mod tls;
 
 use common::{Arguments, Failure, arguments_and_pairs, exit, misused, print};
-use log::AccessLog;
+use log_file::LogFile;
 use mainspring::{Config, Context, Key, Listen, Net, Reactor};
 use std::{ffi::OsString, process::ExitCode, time::Duration};
 use web::{Answer, Http, Request, files::Root, inspect, ws};
@@ -51,7 +53,7 @@ const SLOW: Duration = Duration::from_millis(250);
 struct App {
     root: Root,
     echo: Option<String>,
-    log: Option<AccessLog>,
+    log: Option<LogFile<Self>>,
     #[cfg(unix)]
     succession: succession::Succession<Self>,
 }
@@ -83,7 +85,8 @@ fn run() -> Result<(), Failure> {
     let mut reactor = Reactor::with_config(config.watchdog(inspect_at.as_ref().map(|_| SLOW)))?;
     let mut net = reactor.net();
     let log = given.option("log").map(|file| {
-        AccessLog::open(&mut net, file).map_err(|error| format!("cannot write to '{}': {error}", file.to_string_lossy()))
+        let log = LogFile::open(&mut net, file, |app: &mut App| &mut app.log);
+        log.map_err(|error| format!("cannot write to '{}': {error}", file.to_string_lossy()))
     });
     let log = log.transpose()?;
     if let Some(at) = inspect_at {
@@ -107,12 +110,12 @@ fn run() -> Result<(), Failure> {
     };
     print(format_args!("listening on {}", reactor.net().local(listener).expect("it listens")))?;
     reactor.run(&mut app)?;
-    let rest = app.log.take().map_or(Ok(()), AccessLog::finish);
-    Ok(rest.map_err(|error| format!("the end of the access log cannot be written: {error}"))?)
+    let rest = app.log.take().map_or(Ok(()), LogFile::finish);
+    Ok(rest.map_err(|error| format!("the end of the log cannot be written: {error}"))?)
 }
 
 fn connection() -> Http<App> {
-    Http::new(site).log(AccessLog::note)
+    Http::new(site).log(log::note)
 }
 
 fn listen_options(given: &Arguments) -> Result<Listen, Failure> {

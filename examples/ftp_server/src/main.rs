@@ -1,0 +1,120 @@
+//! An FTP server.
+
+#[path = "../../common/mod.rs"]
+mod common;
+#[path = "../../common/logging.rs"]
+mod logging;
+#[path = "../../common/tls.rs"]
+mod tls;
+
+use common::{Arguments, Failure, announce, arguments_and_pairs, drain_on_interrupt, exit, listening, misused};
+use ftp_server::{Control, Ftp, Settings, Tls, User, log_file::LogFile};
+use mainspring::{Config, Listen, Reactor};
+use std::{ops::RangeInclusive, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use web::{Http, inspect};
+
+const HELP: &str = "\
+Serves a folder by FTP.
+
+usage: ftp_server [OPTION]... ROOT [ADDR]
+
+ADDR is IP:PORT (port 0: any free one); 127.0.0.1:2121 if it is not given.
+Nothing outside of ROOT is reached, wherever a link leads. Without --user
+whoever logs in as `anonymous` may read.
+
+  --user NAME:PASSWORD[:rw]  who may read, and with `rw` write. Others see it in
+                       the list of processes, unless PASSWORD is a hash by
+                       argon2 (as its own program prints it, with `-e`)
+  --anonymous          `anonymous` may read, whatever the password
+  --tls CERT KEY       AUTH TLS is offered: files in PEM
+  --require-tls        no password and no file goes in clear
+  --implicit-tls       TLS from the first byte on, as on port 990
+  --passive-ports A-B  where clients come for PASV and EPSV; else any free port
+  --public-address IP  the address to say in PASV, behind a NAT
+  --limit-rate BYTES   a second, of each transfer
+  --max-clients N      at a time; 512, or fewer if fewer files can be open
+  --max-per-ip N       of one address; all of them if not given
+  --idle SECS          how long a client may be silent, or a transfer stand still;
+                       300
+  --log FILE           who came, and what was done; - is standard error
+  --inspect ADDR       there the server itself is looked at: /inspect, /metrics
+  --grace SECS         after Ctrl-C, for transfers that are under way; 30";
+
+/// A longer callback is named in the log. What is shown of times is measured with that.
+const SLOW: Duration = Duration::from_millis(250);
+
+fn main() -> ExitCode {
+    exit(run())
+}
+
+fn run() -> Result<(), Failure> {
+    logging::log_to_stderr();
+    let flags = ["anonymous", "require-tls", "implicit-tls"];
+    let names = HELP.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
+    let options: Vec<&str> = names.filter(|name| !flags.contains(name) && *name != "tls").collect();
+    let Some(mut given) = arguments_and_pairs(HELP, 2, &options, &flags, &["tls"])? else { return Ok(()) };
+    let root = given.path("ROOT")?.ok_or_else(|| misused("ROOT is missing: which folder?"))?;
+    let at = given.text()?.unwrap_or_else(|| "127.0.0.1:2121".into());
+    let inspect_at = given.option_text("inspect")?;
+    let tls = tls::config_by_pair(&given, &[])?.map(Tls::from);
+    let most = given.number("max-clients", 1..=usize::MAX)?.unwrap_or(512.min(common::descriptors_left() / 4).max(1));
+    let mut options = Listen::new().connections_max(most, "421 Too many clients, come back later.\r\n");
+    if let Some(n) = given.number("max-per-ip", 1..=usize::MAX)? {
+        options = options.per_peer_max(n, "421 Too many from your address.\r\n");
+    }
+    if given.has("implicit-tls") {
+        options = options.tls(tls.as_ref().ok_or_else(|| misused("--implicit-tls wants --tls"))?.control.clone());
+    }
+    let mut ftp = Ftp::new(settings(&given, &root, tls)?);
+
+    let config = Config::new().sendfile(true).linger_max(ftp.set.idle).watchdog(inspect_at.as_ref().map(|_| SLOW));
+    let mut reactor = Reactor::with_config(config)?;
+    let mut net = reactor.net();
+    if let Some(file) = given.option("log") {
+        let log = LogFile::open(&mut net, file, |ftp: &mut Ftp| &mut ftp.log);
+        ftp.log = Some(log.map_err(|error| format!("cannot write to '{}': {error}", file.to_string_lossy()))?);
+    }
+    if let Some(at) = inspect_at {
+        let options = Listen::new().connections_max(16, "");
+        listening(net.listen_with(at, options, |_, _, _| Ok(Http::new(inspect::site))))?;
+    }
+    drain_on_interrupt(&reactor, given.seconds("grace")?.unwrap_or(Duration::from_secs(30)))?;
+    let listener = listening(reactor.net().listen_with(at, options, |_, _, _| Ok(Control::default())))?;
+    announce(&reactor.net(), listener)?;
+    reactor.run(&mut ftp)?;
+    let rest = ftp.log.take().map_or(Ok(()), LogFile::finish);
+    Ok(rest.map_err(|error| format!("the end of the log cannot be written: {error}"))?)
+}
+
+fn settings(given: &Arguments, root: &Path, tls: Option<Tls>) -> Result<Settings, Failure> {
+    let usual = Settings::new(root).map_err(|error| format!("cannot serve '{}': {error}", root.display()))?;
+    let mut users = Vec::new();
+    for user in given.option_all("user") {
+        users
+            .push(user.to_str().ok_or("it is not UTF-8").and_then(User::parse).map_err(|why| misused(format!("--user: {why}")))?);
+    }
+    let requires_tls = given.has("require-tls");
+    if requires_tls && tls.is_none() {
+        return Err(misused("--require-tls wants --tls"));
+    }
+    let public_address = given.option_text("public-address")?.map(|ip| ip.parse());
+    let public_address = public_address.transpose().map_err(|_| misused("--public-address takes an IPv4 address"))?;
+    let passive_ports = given.option_text("passive-ports")?.map(|ports| ports_of(&ports));
+    Ok(Settings {
+        anonymous: given.has("anonymous") || users.is_empty(),
+        users: users.into_iter().map(Arc::new).collect(),
+        tls,
+        requires_tls,
+        idle: given.seconds("idle")?.unwrap_or(usual.idle),
+        public_address,
+        passive_ports: passive_ports.transpose()?,
+        rate: given.number("limit-rate", 1..=u64::MAX)?,
+        ..usual
+    })
+}
+
+fn ports_of(text: &str) -> Result<RangeInclusive<u16>, Failure> {
+    let ports = text.split_once('-').and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
+    let ports = ports.filter(|ports| *ports.start() > 0 && !ports.is_empty());
+    ports.ok_or_else(|| misused("--passive-ports takes a range, as 50000-50100"))
+}

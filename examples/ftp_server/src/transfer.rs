@@ -1,0 +1,397 @@
+//! The second connection of a session: it is awaited or called, carries one transfer, and says how that has ended. It is owned by
+//! the session, and ends with it.
+
+use crate::{
+    Control, Ctx, Ftp, Refused,
+    disk::{Source, Upload, load},
+    must, refuse, reply,
+};
+use mainspring::{Connect, Key, Lane, Listen, Outcome, Protocol, Reason, Refusal};
+use std::{
+    borrow::Cow,
+    fs::File,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::Range,
+    time::Duration,
+};
+
+/// A passive port is looked for at so many, from a random one on.
+const PORTS_TRIED: usize = 100;
+
+/// For a client to come to its data port, or to let us in.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// The kernel sends so much of a file by itself, while the next such part is read from the disk.
+const WINDOW: u64 = 2 << 20;
+
+/// How far the data connection is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It is to come to a port of ours; until then it is the listener that has the key.
+    Awaited,
+    /// We connect to the client. The reply to its PORT is owed.
+    Coming,
+    Open,
+    /// A transfer is under way.
+    Running,
+}
+
+/// What is transferred.
+pub(crate) enum Job {
+    Send(Source),
+    Receive(Upload),
+}
+
+impl Control {
+    pub(crate) fn passive(&mut self, ctx: &mut Ctx<'_>, ftp: &Ftp, is_extended: bool, arg: &str) -> Result<(), Refused> {
+        must(is_extended || !self.is_extended_only, 501, "You said EPSV ALL.")?;
+        let (here, peer) = ends(ctx)?;
+        match (arg.to_ascii_uppercase().as_str(), here.is_ipv4()) {
+            ("", _) | ("1", true) | ("2", false) => {}
+            ("ALL", _) => {
+                self.is_extended_only = true;
+                reply(ctx, 220, "EPSV only, then.");
+                return Ok(());
+            }
+            ("1" | "2", is_ipv4) => return refuse_protocol(is_ipv4),
+            _ => return refuse(501, "1, 2 or ALL."),
+        }
+        must(is_extended || here.is_ipv4(), 425, "EPSV, over IPv6.")?;
+        self.drop_data(ctx, ftp);
+        let control = ctx.key;
+        let ports = ftp.set.passive_ports.clone().unwrap_or(0..=0);
+        let some = ctx.net.random() as usize % ports.len();
+        let bind = ctx.local().ip().map_or(here, |local| local.ip());
+        let is_private = self.is_private;
+        let listener = ports.clone().cycle().skip(some).take(ports.len().min(PORTS_TRIED)).find_map(|port| {
+            let options = Listen::new().owner(control).admits_max(1).backlog(4);
+            let let_in = ctx.net.listen_with((bind, port), options, move |net, _, from| {
+                let is_known = from.ip().is_some_and(|from| from.ip().to_canonical() == peer);
+                if is_known { Ok(Data::new(control, net.accepting(), is_private)) } else { Err(Refusal::silent()) }
+            });
+            let_in.ok()
+        });
+        let Some(listener) = listener else { return refuse(425, "No port is free.") };
+        self.data = Some((listener, Stage::Awaited));
+        ctx.after(ftp.set.idle.min(WAIT), move |me: &mut Self, ctx, ftp| {
+            if me.data == Some((listener, Stage::Awaited)) {
+                me.drop_data(ctx, ftp);
+                reply(ctx, 421, "Nobody came to the data port.");
+                me.go_on(ctx, ftp);
+            }
+            Ok(())
+        });
+        let port = ctx.net.local(listener).and_then(|at| at.ip()).map_or(0, |at| at.port());
+        if is_extended {
+            reply(ctx, 229, format_args!("Come to (|||{port}|)."));
+        } else {
+            let host = ftp.set.public_address.map_or(here, IpAddr::V4).to_string().replace('.', ",");
+            reply(ctx, 227, format_args!("Come to ({host},{},{}).", port >> 8, port & 255));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn active(&mut self, ctx: &mut Ctx<'_>, ftp: &Ftp, is_extended: bool, arg: &str) -> Result<(), Refused> {
+        must(!self.is_extended_only, 501, "You said EPSV ALL.")?;
+        let (here, peer) = ends(ctx)?;
+        must(is_extended || here.is_ipv4(), 501, "EPRT, over IPv6.")?;
+        let Some(to) = (if is_extended { extended_address(arg) } else { address(arg).map(Some) }) else {
+            return refuse(501, "No address.");
+        };
+        let Some(to) = to.filter(|to| to.is_ipv4() == here.is_ipv4()) else { return refuse_protocol(here.is_ipv4()) };
+        // Or somebody could have us talk to whom he cannot reach himself (RFC 2577).
+        must(to.ip().to_canonical() == peer, 501, "Only to your own address.")?;
+        must(to.port() >= 1024, 501, "Not to a port below 1024.")?;
+        self.drop_data(ctx, ftp);
+        let options = Connect::new().owner(ctx.key).timeout(ftp.set.idle.min(WAIT)).local((here, 0).into());
+        let data = Data::new(ctx.key, None, self.is_private);
+        self.data = Some((ctx.net.connect_with(to, options, data), Stage::Coming));
+        self.owe(ctx);
+        Ok(())
+    }
+
+    /// And the transfer that waits for it.
+    pub(crate) fn drop_data(&mut self, ctx: &mut Ctx<'_>, ftp: &Ftp) {
+        self.wanted = None;
+        if let Some((key, _)) = self.data.take() {
+            ctx.net.abort(key);
+            ctx.set_idle_timeout(ftp.set.idle);
+        }
+    }
+
+    pub(crate) fn begin(&mut self, ctx: &mut Ctx<'_>, job: Job, text: &str) {
+        match self.data {
+            None => reply(ctx, 425, "Use PASV or PORT first."),
+            Some((data, Stage::Open)) => {
+                reply(ctx, 125, text);
+                self.start(ctx, data, job);
+            }
+            Some(_) => {
+                reply(ctx, 150, text);
+                self.wanted = Some(job);
+            }
+        }
+    }
+
+    fn start(&mut self, ctx: &mut Ctx<'_>, data: Key, job: Job) {
+        self.data = Some((data, Stage::Running));
+        ctx.net.tell(data, |data: &mut Data, ctx, ftp| data.start(ctx, ftp, job)); // if it has ended, we are told next
+    }
+
+    /// It is there, by one name or another: of the listener that has let it in.
+    fn data_came(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, data: Key, known_as: Key) -> Outcome {
+        match self.data {
+            Some((key, Stage::Awaited)) if key == known_as => {}
+            Some((key, Stage::Coming)) if key == known_as => {
+                reply(ctx, 200, "Connected.");
+                self.answered(ctx);
+            }
+            _ => {
+                ctx.net.abort(data); // too late
+                return Ok(());
+            }
+        }
+        self.data = Some((data, Stage::Open));
+        ctx.set_idle_timeout(None); // the time-outs of the data connection watch from now on
+        if let Some(job) = self.wanted.take() {
+            self.start(ctx, data, job);
+        }
+        self.go_on(ctx, ftp);
+        Ok(())
+    }
+
+    fn data_gone(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, data: Key, why: &Reason, end: End) -> Outcome {
+        let Some((_, stage)) = self.data.take_if(|(key, _)| *key == data) else { return Ok(()) };
+        ctx.set_idle_timeout(ftp.set.idle);
+        let told: (u16, Cow<'_, str>) = match (end, why) {
+            (End::Saved(upload), why) if why.is_clean() => {
+                self.change = std::mem::take(&mut self.transfer);
+                self.answer(ctx, move || Ok(upload.finish().map(|()| "226 Done.".into())?));
+                return Ok(());
+            }
+            (End::Sent, why) if why.is_clean() => (226, "Done.".into()),
+            (End::Broken(error), _) => {
+                let Refused(code, text) = error.into();
+                (code, text)
+            }
+            _ if stage == Stage::Coming => (425, format!("Not reached: {why}.").into()),
+            (_, Reason::Limit(_)) => (421, "The data connection was silent for too long.".into()),
+            _ if self.aborts => (426, "Cut off, as you wished.".into()),
+            (_, Reason::Tls(_)) => (522, format!("{why}.").into()),
+            _ => (426, "The data connection broke.".into()),
+        };
+        if stage != Stage::Open || told.0 == 421 {
+            self.note(ctx, ftp, format_args!("{}: {} {}", self.transfer, told.0, told.1));
+            reply(ctx, told.0, told.1);
+        }
+        match stage {
+            Stage::Coming => self.answered(ctx),
+            _ if told.0 == 421 => ctx.close(),
+            _ => {}
+        }
+        if std::mem::take(&mut self.aborts) {
+            reply(ctx, 226, "Aborted.");
+        }
+        self.go_on(ctx, ftp);
+        Ok(())
+    }
+
+    pub(crate) fn abort(&mut self, ctx: &mut Ctx<'_>, ftp: &Ftp) {
+        match self.data {
+            Some((data, Stage::Running)) => {
+                self.aborts = true; // both replies come when it has ended
+                ctx.net.abort(data);
+            }
+            Some(_) if self.wanted.is_some() => {
+                self.drop_data(ctx, ftp);
+                reply(ctx, 426, "Cut off, as you wished.");
+                reply(ctx, 226, "Aborted.");
+            }
+            Some(_) => {
+                self.drop_data(ctx, ftp);
+                reply(ctx, 225, "Closed.");
+            }
+            None => reply(ctx, 225, "Nothing to abort."),
+        }
+    }
+}
+
+/// The IP addresses of the control connection, ours and the client's.
+fn ends(ctx: &Ctx<'_>) -> Result<(IpAddr, IpAddr), Refused> {
+    match (ctx.local().ip(), ctx.peer().ip()) {
+        (Some(here), Some(peer)) => Ok((here.ip().to_canonical(), peer.ip().to_canonical())),
+        _ => refuse(425, "Not over IP."),
+    }
+}
+
+fn refuse_protocol<T>(is_ipv4: bool) -> Result<T, Refused> {
+    refuse(522, format!("Network protocol not supported (use {}).", if is_ipv4 { 1 } else { 2 }))
+}
+
+/// As PORT has it: `127,0,0,1,4,1`.
+fn address(arg: &str) -> Option<SocketAddr> {
+    let numbers: Vec<u8> = arg.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [a, b, c, d, high, low] = numbers[..] else { return None };
+    Some((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])).into())
+}
+
+/// As EPRT has it: `|1|127.0.0.1|1025|`. `Some(None)`: of a protocol that we do not know.
+fn extended_address(arg: &str) -> Option<Option<SocketAddr>> {
+    let parts: Vec<&str> = arg.split(arg.chars().next()?).collect();
+    let ["", protocol, ip, port, ""] = parts[..] else { return None };
+    let port = port.parse().ok()?;
+    match protocol {
+        "1" => Some(Some((ip.parse::<Ipv4Addr>().ok()?, port).into())),
+        "2" => Some(Some((ip.parse::<Ipv6Addr>().ok()?, port).into())),
+        other => other.parse::<u32>().ok().map(|_| None),
+    }
+}
+
+/// How far a transfer has come.
+enum End {
+    None,
+    Sent,
+    Saved(Upload),
+    Broken(io::Error),
+}
+
+struct Data {
+    control: Key,
+    /// Who let it in; nobody if we have called.
+    listener: Option<Key>,
+    is_private: bool,
+    /// What is to be done when it is secret.
+    job: Option<Job>,
+    end: End,
+    file: Option<Windows>,
+}
+
+/// A file that is sent a part at a time: the disk is read by another thread, which waits for it.
+struct Windows {
+    lane: Lane<File>,
+    left: Range<u64>,
+    /// What is in memory, and may be sent.
+    next: Option<(File, Range<u64>)>,
+}
+
+impl Data {
+    fn new(control: Key, listener: Option<Key>, is_private: bool) -> Self {
+        Self { control, listener, is_private, job: None, end: End::None, file: None }
+    }
+
+    fn start(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, job: Job) -> Outcome {
+        if let (true, None, Some(tls)) = (self.is_private, ctx.tls(), &ftp.set.tls) {
+            self.job = Some(job);
+            ctx.resume();
+            ctx.link().start_tls(tls.data.clone());
+            return Ok(());
+        }
+        ctx.set_deadline(None);
+        ctx.set_stall_timeout(ftp.set.idle);
+        ctx.set_write_rate(ftp.set.rate);
+        match job {
+            Job::Send(Source::Bytes(bytes)) => {
+                ctx.send(bytes);
+                self.sent(ctx);
+            }
+            Job::Send(Source::File(file, left)) => {
+                self.file = Some(Windows { lane: ctx.net.lane(file), left, next: None });
+                self.load(ctx);
+            }
+            Job::Send(Source::Reader(source)) => ctx.send_from(source, |me: &mut Self, ctx, _, sent| {
+                match sent {
+                    Ok(_) => me.sent(ctx),
+                    Err(error) => me.broken(ctx, error),
+                }
+                Ok(())
+            }),
+            Job::Receive(upload) => {
+                ctx.set_idle_timeout(ftp.set.idle);
+                ctx.set_read_rate(ftp.set.rate);
+                ctx.save(upload, |me: &mut Self, ctx, _, saved| {
+                    match saved {
+                        Ok(upload) => me.end = End::Saved(upload),
+                        Err(error) => me.broken(ctx, error),
+                    }
+                    ctx.close();
+                    Ok(())
+                });
+                ctx.resume();
+            }
+        }
+        Ok(())
+    }
+
+    fn sent(&mut self, ctx: &mut Ctx<'_>) {
+        self.end = End::Sent;
+        ctx.close();
+    }
+
+    fn broken(&mut self, ctx: &mut Ctx<'_>, error: io::Error) {
+        self.end = End::Broken(error);
+        ctx.abort();
+    }
+
+    fn load(&mut self, ctx: &mut Ctx<'_>) {
+        let Some(Windows { lane, left, .. }) = &mut self.file else { return };
+        let window = left.start..left.end.min(left.start + WINDOW);
+        left.start = window.end;
+        if window.is_empty() {
+            return self.sent(ctx);
+        }
+        let of_window = window.clone();
+        let loaded = move |file: &mut File| load(file, &of_window).and_then(|()| file.try_clone());
+        lane.offload(ctx, loaded, |me: &mut Self, ctx, _, loaded| {
+            match (loaded?, &mut me.file) {
+                (Ok(file), Some(windows)) => windows.next = Some((file, window)),
+                (Err(error), _) => me.broken(ctx, error),
+                (Ok(_), None) => {}
+            }
+            me.pour(ctx);
+            Ok(())
+        });
+    }
+
+    fn pour(&mut self, ctx: &mut Ctx<'_>) {
+        if ctx.is_congested() {
+            return;
+        }
+        if let Some((file, window)) = self.file.as_mut().and_then(|file| file.next.take()) {
+            ctx.send_file(file, window);
+            self.load(ctx);
+        }
+    }
+}
+
+impl Protocol<Ftp> for Data {
+    fn connected(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp) -> Outcome {
+        ctx.set_deadline(ftp.set.idle); // not an idle time-out: that stands still while it is paused
+        match &ftp.set.tls {
+            // Who has called may begin with TLS at once; whom we have called does when he has said what for.
+            Some(tls) if self.is_private && self.listener.is_some() => _ = ctx.link().start_tls(tls.data.clone()),
+            _ => self.secured(ctx, ftp)?,
+        }
+        Ok(())
+    }
+
+    fn secured(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp) -> Outcome {
+        if let Some(job) = self.job.take() {
+            return self.start(ctx, ftp, job);
+        }
+        ctx.pause(); // it may bring an upload before the command that says where to
+        let (data, known_as) = (ctx.key, self.listener.unwrap_or(ctx.key));
+        ctx.net.tell(self.control, move |control: &mut Control, ctx, ftp| control.data_came(ctx, ftp, data, known_as));
+        Ok(())
+    }
+
+    fn writable(&mut self, ctx: &mut Ctx<'_>, _: &mut Ftp) -> Outcome {
+        self.pour(ctx);
+        Ok(())
+    }
+
+    fn closed(&mut self, ctx: &mut Ctx<'_>, _: &mut Ftp, why: Reason) {
+        let (data, end) = (ctx.key, std::mem::replace(&mut self.end, End::None));
+        ctx.net.tell(self.control, move |control: &mut Control, ctx, ftp| control.data_gone(ctx, ftp, data, &why, end));
+    }
+}
