@@ -129,7 +129,7 @@ impl Place {
         let resumable = self.resumable();
         if appends && old.is_some() && resumable.is_none() {
             let file = self.open(OpenOptions::new().append(true))?;
-            return Ok(Upload { file, part: None, is_text, is_after_cr: false, is_kept: true });
+            return Ok(Upload { file, part: None, is_text, is_after_cr: false, is_kept: true, ahead: Vec::new() });
         }
         let part = self.part();
         let file = part.open(OpenOptions::new().write(true).create(true))?;
@@ -138,7 +138,8 @@ impl Place {
         must(is_ours, 450, "Somebody else is storing this file.")?;
         // Whatever is refused from here on leaves no file that was not there.
         let is_kept = resumable.is_some();
-        let mut upload = Upload { file, part: Some((part, self.clone())), is_text, is_after_cr: false, is_kept };
+        let mut upload =
+            Upload { file, part: Some((part, self.clone())), is_text, is_after_cr: false, is_kept, ahead: Vec::new() };
         let length = resumable.or(old.as_ref().map(Metadata::len)).unwrap_or(0);
         let from = if appends { resumable.unwrap_or(0) } else { from };
         if from > length {
@@ -231,22 +232,25 @@ pub(crate) struct Upload {
     is_after_cr: bool,
     /// What there is stays when it is cut: somebody may go on there.
     is_kept: bool,
+    /// What is still to be written: a small file is, when it is whole.
+    pub(crate) ahead: Vec<u8>,
 }
 
 impl Upload {
     /// It is whole.
     pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.flush()?;
         if self.is_after_cr {
             self.file.write_all(b"\r")?;
         }
-        let named = self.part.as_ref().map_or(Ok(()), |(part, whole)| part.rename(whole));
-        self.is_kept |= named.is_ok();
-        named
+        if let Some((part, whole)) = &self.part {
+            part.rename(whole)?;
+        }
+        self.part = None;
+        Ok(())
     }
-}
 
-impl Write for Upload {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+    fn put(&mut self, piece: &[u8]) -> io::Result<()> {
         let mut text = Vec::new();
         if self.is_text {
             text.reserve(piece.len() + 1);
@@ -263,18 +267,28 @@ impl Write for Upload {
         let written = self.file.write_all(if self.is_text { &text } else { piece });
         // Nobody can go on where there is no room, and others want it.
         self.is_kept &= !matches!(&written, Err(error) if error.kind() == ErrorKind::StorageFull);
-        written.map(|()| piece.len())
+        written
+    }
+}
+
+impl Write for Upload {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.flush()?;
+        self.put(piece)?;
+        Ok(piece.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        let ahead = std::mem::take(&mut self.ahead);
+        self.put(&ahead)
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        let is_kept = self.is_kept && self.file.metadata().is_ok_and(|meta| meta.len() > 0);
-        if let Some((part, _)) = self.part.as_ref().filter(|_| !is_kept) {
+        let _ = self.flush(); // what there is of it, if there is room
+        let Some((part, _)) = &self.part else { return };
+        if !self.is_kept || self.file.metadata().is_ok_and(|meta| meta.len() == 0) {
             let _ = part.on(Dir::remove_file); // somebody else may have
         }
     }

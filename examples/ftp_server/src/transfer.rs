@@ -19,6 +19,9 @@ use std::{
 /// A passive port is looked for at so many, from a random one on.
 const PORTS_TRIED: usize = 100;
 
+/// A file of fewer bytes is written as a whole.
+const SMALL: usize = 64 << 10;
+
 /// For a client to come to its data port, or to let us in.
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -264,6 +267,7 @@ struct Data {
     /// What is to be done when it is secret.
     job: Option<Job>,
     end: End,
+    upload: Option<Upload>,
     file: Option<Windows>,
 }
 
@@ -277,7 +281,7 @@ struct Windows {
 
 impl Data {
     fn new(control: Key, listener: Option<Key>, is_private: bool) -> Self {
-        Self { control, listener, is_private, job: None, end: End::None, file: None }
+        Self { control, listener, is_private, job: None, end: End::None, upload: None, file: None }
     }
 
     fn start(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, job: Job) -> Outcome {
@@ -309,14 +313,7 @@ impl Data {
             Job::Receive(upload) => {
                 ctx.set_idle_timeout(ftp.set.idle);
                 ctx.set_read_rate(ftp.set.rate);
-                ctx.save(upload, |me: &mut Self, ctx, _, saved| {
-                    match saved {
-                        Ok(upload) => me.end = End::Saved(upload),
-                        Err(error) => me.broken(ctx, error),
-                    }
-                    ctx.close();
-                    Ok(())
-                });
+                self.upload = Some(upload);
                 ctx.resume();
             }
         }
@@ -385,12 +382,40 @@ impl Protocol<Ftp> for Data {
         Ok(())
     }
 
+    fn received(&mut self, ctx: &mut Ctx<'_>, _: &mut Ftp, bytes: &[u8]) -> Outcome {
+        let mut upload = self.upload.take().ok_or("unexpected bytes: nothing is to be stored")?;
+        upload.ahead.extend_from_slice(bytes);
+        if upload.ahead.len() < SMALL {
+            self.upload = Some(upload);
+            return Ok(());
+        }
+        ctx.save(upload, |me: &mut Self, ctx, _, saved| {
+            match saved {
+                Ok(upload) => me.upload = Some(upload),
+                Err(error) => me.broken(ctx, error),
+            }
+            Ok(())
+        });
+        Ok(())
+    }
+
+    fn eof(&mut self, ctx: &mut Ctx<'_>, _: &mut Ftp, _: &[u8]) -> Outcome {
+        if let Some(upload) = self.upload.take() {
+            self.end = End::Saved(upload);
+        }
+        ctx.close();
+        Ok(())
+    }
+
     fn writable(&mut self, ctx: &mut Ctx<'_>, _: &mut Ftp) -> Outcome {
         self.pour(ctx);
         Ok(())
     }
 
     fn closed(&mut self, ctx: &mut Ctx<'_>, _: &mut Ftp, why: Reason) {
+        if let Some(upload) = self.upload.take() {
+            ctx.net.offload(move || drop(upload), |_, _, _| ()); // what has come of it is written
+        }
         let (data, end) = (ctx.key, std::mem::replace(&mut self.end, End::None));
         ctx.net.tell(self.control, move |control: &mut Control, ctx, ftp| control.data_gone(ctx, ftp, data, &why, end));
     }
