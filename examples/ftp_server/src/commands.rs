@@ -13,8 +13,8 @@ use cap_std::fs::{Dir, OpenOptions, Permissions, PermissionsExt};
 /// `d` wants the data connection, so it waits for the end of a transfer, with all that was said behind it; `o` overtakes these.
 const COMMANDS: &[&str] = &[
     "ABOR-o", "ALLO+", "APPE+wd", "AUTH+ad", "CDUP-", "CWD", "DELE+w", "EPRT+d", "EPSVd", "FEAT-a", "HELPa", "LISTd", "MDTM+",
-    "MFMT+w", "MKD+w", "MLSDd", "MLST", "MODE+", "NLSTd", "NOOP-a", "OPTS+a", "PASSa", "PASV-d", "PBSZ+a", "PORT+d", "PROT+ad",
-    "PWD-", "QUIT-ao", "REIN-ad", "REST+d", "RETR+d", "RMD+w", "RNFR+w", "RNTO+w", "SITE+a", "SIZE+", "STATao", "STOR+wd",
+    "MFMT+w", "MKD+w", "MLSDd", "MLST", "MODE+", "NLSTd", "NOOP-a", "OPTS+", "PASSa", "PASV-d", "PBSZ+a", "PORT+d", "PROT+ad",
+    "PWD-", "QUIT-ao", "REIN-", "REST+d", "RETR+d", "RMD+w", "RNFR+w", "RNTO+w", "SITE+a", "SIZE+", "STATao", "STOR+wd",
     "STOUwd", "STRU+", "SYST-a", "TYPE+", "USER+a", "XCUP-", "XCWD", "XMKD+w", "XPWD-", "XRMD+w",
 ];
 
@@ -41,9 +41,9 @@ impl Control {
     pub(crate) fn obey(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, verb: &str, arg: &str) -> Result<(), Refused> {
         must(!NOT_HERE.contains(&verb), 502, "Not here.")?;
         must(manner(verb).is_some(), 500, "There is no such command.")?;
+        must(self.is_in || is(verb, 'a') && (verb != "STAT" || arg.is_empty()), 530, LOG_IN)?;
         must(!arg.is_empty() || !is(verb, '+'), 501, "An argument is missing.")?;
         must(arg.is_empty() || !is(verb, '-'), 501, "No argument goes with this.")?;
-        must(self.is_in || is(verb, 'a') && (verb != "STAT" || arg.is_empty()), 530, LOG_IN)?;
         must(self.may_write || !is(verb, 'w'), 550, "You may only read.")?;
         let is_open = ftp.set.requires_tls && ctx.tls().is_none();
         must(!is_open || !["USER", "PASS"].contains(&verb), 550, "SSL/TLS required on the control channel.")?;
@@ -123,7 +123,10 @@ impl Control {
                 place.on(Dir::create_dir)?;
                 Ok(format!("257 {} directory created.", quoted(&place.path)))
             }),
-            "RMD" | "XRMD" | "RNFR" | "DELE" | "RNTO" if place.path == "/" => return refuse(550, "Not the root."),
+            "RMD" | "XRMD" | "RNFR" | "DELE" | "RNTO" if place.path == "/" => {
+                self.rename_from = None;
+                return refuse(550, "Not the root.");
+            }
             "RMD" | "XRMD" => self.answer(ctx, move || Ok(place.on(Dir::remove_dir).map(|()| "250 Gone.".into())?)),
             "DELE" => self.answer(ctx, move || Ok(place.on(Dir::remove_file).map(|()| "250 Gone.".into())?)),
             "RNFR" => self.work(
@@ -180,6 +183,7 @@ impl Control {
         self.transfer = format!("{verb} {}", place.path);
         let is_private = self.is_private || !ftp.set.requires_tls;
         must(is_private, 550, "SSL/TLS required on the data channel.")?;
+        must(from == 0 || !["APPE", "STOU"].contains(&verb), 450, "That does not go with REST.")?;
         let is_text = !self.is_binary;
         match verb {
             "LIST" | "NLST" | "MLSD" => {
@@ -211,9 +215,8 @@ impl Control {
                 );
             }
             _ => {
-                must(from == 0 || verb == "STOR", 450, "APPE does not go with REST.")?;
-                let (is_append, is_root) = (verb == "APPE", place.path == "/");
-                must(!is_root, 550, "Not the root.")?;
+                must(place.path != "/", 550, "Not the root.")?;
+                let is_append = verb == "APPE";
                 let create = move || place.upload(from, is_append, is_text);
                 self.work(ctx, create, |me, ctx, _, file| me.begin(ctx, Job::Receive(file), "Here it goes."));
             }

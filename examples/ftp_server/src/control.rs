@@ -16,9 +16,6 @@ const LINE_MAX: usize = 2048;
 const LINE_TIME: Duration = Duration::from_secs(60);
 const LOGIN_TIME: Duration = Duration::from_secs(120);
 
-/// Wrong ones.
-const LOGINS_MAX: u32 = 3;
-
 /// For a client to take what it asked for.
 const STALLED_MAX: Duration = Duration::from_secs(60);
 
@@ -65,7 +62,7 @@ impl Protocol<Ftp> for Control {
         ctx.set_frame_timeout(LINE_TIME);
         ctx.set_deadline(LOGIN_TIME);
         let _ = ctx.link().with_socket(|socket| socket.set_out_of_band_inline(true)); // the telnet Synch before ABOR
-        reply(ctx, 220, "ready.");
+        reply(ctx, 220, &ftp.set.banner);
         Ok(())
     }
 
@@ -136,7 +133,9 @@ impl Control {
     }
 
     fn waits_for_transfer(&self, line: &str) -> bool {
-        self.aborts || self.is_transferring() && is(&verb(line), 'd')
+        let verb = verb(line);
+        let brings_data = self.data.is_none() && ["PASV", "EPSV", "PORT", "EPRT"].contains(&&*verb);
+        self.aborts || self.is_in && self.is_transferring() && is(&verb, 'd') && !brings_data
     }
 
     fn must_wait(&self, line: &str) -> bool {
@@ -246,7 +245,7 @@ impl Control {
         self.note(ctx, ftp, "was not let in");
         self.user = None;
         self.tries += 1;
-        let is_last = self.tries >= LOGINS_MAX;
+        let is_last = self.tries >= ftp.set.logins_max;
         self.owe(ctx);
         ctx.after(ftp.set.login_delay, move |me: &mut Self, ctx, ftp| {
             reply(ctx, 530, "Wrong name or password.");

@@ -51,6 +51,7 @@ pub struct Settings {
     pub users: Vec<Arc<User>>,
     /// Whether `anonymous` may read.
     pub anonymous: bool,
+    pub banner: String,
     /// Without it there is no AUTH.
     pub tls: Option<Tls>,
     /// Neither passwords nor data in clear.
@@ -59,6 +60,7 @@ pub struct Settings {
     pub idle: Duration,
     /// After a wrong password.
     pub login_delay: Duration,
+    pub logins_max: u32,
     /// The address to say in PASV, if it is not the one that the client came to.
     pub public_address: Option<Ipv4Addr>,
     /// Where data connections come to; any port if it is not said.
@@ -77,10 +79,12 @@ impl Settings {
             root: Arc::new(Dir::open_ambient_dir(root, ambient_authority())?),
             users: Vec::new(),
             anonymous: false,
+            banner: "ready.".into(),
             tls: None,
             requires_tls: false,
             idle: Duration::from_secs(300),
             login_delay: Duration::from_secs(1),
+            logins_max: 3,
             public_address: None,
             passive_ports: None,
             rate: None,

@@ -36,6 +36,8 @@ whoever logs in as `anonymous` may read.
   --max-per-ip N       of one address; all of them if not given
   --idle SECS          how long a client may be silent, or a transfer stand still;
                        300
+  --logins-max N       wrong passwords of a connection; 3
+  --banner TEXT        the first line that a client reads
   --log FILE           who came, and what was done; - is standard error
   --inspect ADDR       there the server itself is looked at: /inspect, /metrics
   --grace SECS         after Ctrl-C, for transfers that are under way; 30";
@@ -105,6 +107,8 @@ fn settings(given: &Arguments, root: &Path, tls: Option<Tls>) -> Result<Settings
         users: users.into_iter().map(Arc::new).collect(),
         tls,
         requires_tls,
+        banner: given.option_text("banner")?.unwrap_or(usual.banner),
+        logins_max: given.number("logins-max", 1..=u32::MAX)?.unwrap_or(usual.logins_max),
         idle: given.seconds("idle")?.unwrap_or(usual.idle),
         public_address,
         passive_ports: passive_ports.transpose()?,

@@ -6,7 +6,7 @@ use crate::{
     disk::{Source, Upload, load},
     must, refuse, reply,
 };
-use mainspring::{Connect, Key, Lane, Listen, Outcome, Protocol, Reason, Refusal};
+use mainspring::{Connect, Key, Lane, Listen, Outcome, Protocol, Reason, Refusal, TlsError, TlsStage};
 use std::{
     borrow::Cow,
     fs::File,
@@ -116,8 +116,8 @@ impl Control {
 
     /// And the transfer that waits for it.
     pub(crate) fn drop_data(&mut self, ctx: &mut Ctx<'_>, ftp: &Ftp) {
-        self.wanted = None;
         if let Some((key, _)) = self.data.take() {
+            self.wanted = None;
             ctx.net.abort(key);
             ctx.set_idle_timeout(ftp.set.idle);
         }
@@ -125,12 +125,12 @@ impl Control {
 
     pub(crate) fn begin(&mut self, ctx: &mut Ctx<'_>, job: Job, text: &str) {
         match self.data {
-            None => reply(ctx, 425, "Use PASV or PORT first."),
             Some((data, Stage::Open)) => {
                 reply(ctx, 125, text);
                 self.start(ctx, data, job);
             }
-            Some(_) => {
+            // Or the client says later where.
+            _ => {
                 reply(ctx, 150, text);
                 self.wanted = Some(job);
             }
@@ -164,8 +164,10 @@ impl Control {
         Ok(())
     }
 
-    fn data_gone(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, data: Key, why: &Reason, end: End) -> Outcome {
-        let Some((_, stage)) = self.data.take_if(|(key, _)| *key == data) else { return Ok(()) };
+    fn data_gone(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, known_as: [Key; 2], why: &Reason, end: End) -> Outcome {
+        let was_transferring = self.is_transferring();
+        let Some((_, stage)) = self.data.take_if(|(key, _)| known_as.contains(key)) else { return Ok(()) };
+        self.wanted = None;
         ctx.set_idle_timeout(ftp.set.idle);
         let told: (u16, Cow<'_, str>) = match (end, why) {
             (End::Saved(upload), why) if why.is_clean() => {
@@ -179,12 +181,14 @@ impl Control {
                 (code, text)
             }
             _ if stage == Stage::Coming => (425, format!("Not reached: {why}.").into()),
-            (_, Reason::Limit(_)) => (421, "The data connection was silent for too long.".into()),
+            _ if TlsError::of(why).is_some_and(|error| error.stage == TlsStage::TimedOut) || matches!(why, Reason::Limit(_)) => {
+                (421, "The data connection was silent for too long.".into())
+            }
             _ if self.aborts => (426, "Cut off, as you wished.".into()),
             (_, Reason::Tls(_)) => (522, format!("{why}.").into()),
             _ => (426, "The data connection broke.".into()),
         };
-        if stage != Stage::Open || told.0 == 421 {
+        if was_transferring || stage == Stage::Coming || told.0 == 421 {
             self.note(ctx, ftp, format_args!("{}: {} {}", self.transfer, told.0, told.1));
             reply(ctx, told.0, told.1);
         }
@@ -206,7 +210,7 @@ impl Control {
                 self.aborts = true; // both replies come when it has ended
                 ctx.net.abort(data);
             }
-            Some(_) if self.wanted.is_some() => {
+            _ if self.wanted.take().is_some() => {
                 self.drop_data(ctx, ftp);
                 reply(ctx, 426, "Cut off, as you wished.");
                 reply(ctx, 226, "Aborted.");
@@ -288,7 +292,7 @@ impl Data {
         if let (true, None, Some(tls)) = (self.is_private, ctx.tls(), &ftp.set.tls) {
             self.job = Some(job);
             ctx.resume();
-            ctx.link().start_tls(tls.data.clone());
+            ctx.link().start_tls(tls.data.clone().handshake_timeout(ftp.set.idle.min(WAIT)));
             return Ok(());
         }
         ctx.set_deadline(None);
@@ -366,7 +370,9 @@ impl Protocol<Ftp> for Data {
         ctx.set_deadline(ftp.set.idle); // not an idle time-out: that stands still while it is paused
         match &ftp.set.tls {
             // Who has called may begin with TLS at once; whom we have called does when he has said what for.
-            Some(tls) if self.is_private && self.listener.is_some() => _ = ctx.link().start_tls(tls.data.clone()),
+            Some(tls) if self.is_private && self.listener.is_some() => {
+                _ = ctx.link().start_tls(tls.data.clone().handshake_timeout(ftp.set.idle.min(WAIT)))
+            }
             _ => self.secured(ctx, ftp)?,
         }
         Ok(())
@@ -416,7 +422,7 @@ impl Protocol<Ftp> for Data {
         if let Some(upload) = self.upload.take() {
             ctx.net.offload(move || drop(upload), |_, _, _| ()); // what has come of it is written
         }
-        let (data, end) = (ctx.key, std::mem::replace(&mut self.end, End::None));
-        ctx.net.tell(self.control, move |control: &mut Control, ctx, ftp| control.data_gone(ctx, ftp, data, &why, end));
+        let (known_as, end) = ([ctx.key, self.listener.unwrap_or(ctx.key)], std::mem::replace(&mut self.end, End::None));
+        ctx.net.tell(self.control, move |control: &mut Control, ctx, ftp| control.data_gone(ctx, ftp, known_as, &why, end));
     }
 }

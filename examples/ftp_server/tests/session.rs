@@ -40,8 +40,8 @@ fn every_command_answers_good_arguments_and_bad_ones() {
         SITE help 214 ~ SITE help chmod 214 ~ SITE help x 501 ~ SITE chmod 600 hello 200 ~ SITE chmod 888 hello 501 ~
         SITE chmod 600 501 ~ SITE chmod 501 ~ SITE chmod 600 nope 550 ~ SITE nope 500 ~ SITE 501 ~
         REST 5 350 ~ REST x 501 ~ REST -1 501 ~ REST 501 ~ STOR / 550 ~ ABOR 225 ~ ABOR x 501 ~
-        RETR hello 425 ~ RETR nope 550 ~ RETR folder 550 ~ RETR 501 ~ LIST 425 ~ NLST nope 550 ~ MLSD hello 501 ~ STOR folder 550 ~
-        STOR nope/x 550 ~ STOR 501 ~ APPE 501 ~ STOU 425 ~ REST 3 350 ~ APPE hello 450 ~ REST 7 350 ~ RETR hello 554 ~ REST 7 350 ~
+        RETR hello 150 ~ ABOR 226 ~ RETR nope 550 ~ RETR folder 550 ~ RETR 501 ~ LIST 150 ~ ABOR 226 ~ NLST nope 550 ~ MLSD hello 501 ~ STOR folder 550 ~
+        STOR nope/x 550 ~ STOR 501 ~ APPE 501 ~ STOU 150 ~ ABOR 226 ~ REST 3 350 ~ APPE hello 450 ~ REST 7 350 ~ RETR hello 554 ~ REST 7 350 ~
         STOR hello 554 ~ EPSV 229 ~ EPSV 2 522 ~ EPSV 9 501 ~ PASV 227 ~ PASV x 501 ~ PORT 1,2,3,4 501 ~ PORT 10,0,0,1,10,10 501 ~
         PORT 1,2,3,4,5,256 501 ~ EPRT |1|10.0.0.1|2570| 501 ~ EPRT |2|::1|2570| 522 ~ EPRT |9|x|2570| 522 ~ EPRT 1 501 ~ PORT 501 ~
         AUTH tls 502 ~ PBSZ 0 502 ~ PROT p 502 ~ CCC 502 ~ ACCT x 502 ~ XYZ 500 ~ PASS again 503 ~ REIN x 501 ~
@@ -186,6 +186,15 @@ fn a_unique_name_is_told_and_kept() {
         assert_eq!(s.hears(), "226 Done.\r\n");
         assert_eq!(s.read(&format!("folder/{name}")), b"x");
     }
+}
+
+#[test]
+fn what_is_asked_for_before_it_is_said_where_waits_for_that() {
+    let mut s = session("later");
+    assert_eq!(s.asks("RETR hello\r\nNOOP"), "150 Here it goes.\r\n200 Yes.\r\n");
+    let d = s.passive();
+    s.scene.hears(d, "hello\n").hears_end(d);
+    assert_eq!(s.hears(), "226 Done.\r\n");
 }
 
 #[test]
