@@ -20,6 +20,7 @@
 //! | [reconnecting] | a client that comes back: pauses, what is kept meanwhile, stopping |
 //! | [serving] | a server from a function, request handlers, letting in, bounds, going down |
 //! | [work elsewhere](blocking_work) | disks and databases on other threads, results on the loop; files in and out; lanes |
+//! | [sessions] | an FTP server walked through: commands in order, a connection that belongs to another, files both ways |
 //! | [an application](an_application) | a whole program walked through: its parts, its order, its bounds, its tests |
 //! | [testing] | your protocol as a dialogue, among scripted peers, in a thousand storms; a failure again, by its seed |
 //! | [logging] | records and their levels |
@@ -54,6 +55,7 @@ macro_rules! links {
 [reconnecting]: crate::manual::reconnecting
 [serving]: crate::manual::serving
 [work elsewhere]: crate::manual::blocking_work
+[sessions]: crate::manual::sessions
 [an application]: crate::manual::an_application
 [testing]: crate::manual::testing
 [logging]: crate::manual::logging
@@ -216,6 +218,9 @@ pub mod serving {}
 #[doc = links!()]
 #[doc = include_str!("../docs/blocking-work.md")]
 pub mod blocking_work {}
+#[doc = links!()]
+#[doc = include_str!("../docs/sessions.md")]
+pub mod sessions {}
 #[doc = links!()]
 #[cfg_attr(feature = "sim", doc = links_to_testing!())]
 #[cfg_attr(not(feature = "sim"), doc = links_without_testing!())]

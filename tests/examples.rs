@@ -335,7 +335,7 @@ const SERVERS: [(&str, &[&str]); 9] = [
 ];
 
 /// All that are built beside this test and have help: a file or a folder each, but `gopher`, which is two, and `echo`.
-/// (`guests`, `notes`, `ftp`, `room` and `web` are packages of their own, with tests of their own.)
+/// (`guests`, `notes`, `ftp_server`, `ftp_client`, `mail_sink`, `balancer`, `room` and `web` are packages of their own, with tests of their own.)
 fn all_with_help() -> Vec<String> {
     let mut all = vec!["gopher_server".to_owned(), "gopher_client".to_owned()];
     for entry in std::fs::read_dir("examples").expect("where Cargo runs tests") {
@@ -346,7 +346,21 @@ fn all_with_help() -> Vec<String> {
         let is_built =
             (!needs_signals || cfg!(all(feature = "children", feature = "signals"))) && (!needs_tls || cfg!(feature = "tls"));
         if is_built
-            && !["README.md", "common", "echo", "gopher", "guests", "notes", "ftp", "ftp_server", "room", "web"].contains(&name.as_str())
+            && ![
+                "README.md",
+                "common",
+                "echo",
+                "gopher",
+                "guests",
+                "notes",
+                "ftp_server",
+                "ftp_client",
+                "mail_sink",
+                "balancer",
+                "room",
+                "web",
+            ]
+            .contains(&name.as_str())
         {
             all.push(name);
         }
@@ -369,10 +383,9 @@ fn help_tells_how_each_is_used_and_fits_a_terminal() {
         ("web_server", include_str!("../examples/web/src/server/main.rs")),
         ("room", include_str!("../examples/room/src/main.rs")),
         ("ftp_server", include_str!("../examples/ftp_server/src/main.rs")),
-        ("ftpd", include_str!("../examples/ftp/src/bin/ftpd.rs")),
-        ("smtpd", include_str!("../examples/ftp/src/bin/smtpd.rs")),
-        ("balancer", include_str!("../examples/ftp/src/bin/balancer.rs")),
-        ("ftpload", include_str!("../examples/ftp/src/bin/ftpload.rs")),
+        ("ftp_client", include_str!("../examples/ftp_client/src/main.rs")),
+        ("mail_sink", include_str!("../examples/mail_sink/src/main.rs")),
+        ("balancer", include_str!("../examples/balancer/src/main.rs")),
     ];
     for (name, source) in packages {
         let (_, help) = source.split_once("const HELP: &str = \"\\\n").expect("it has help");

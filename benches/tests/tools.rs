@@ -50,6 +50,14 @@ fn load_says_that_nobody_listens() {
 }
 
 #[test]
+fn ftpload_says_what_it_needs() {
+    let ftpload = env!("CARGO_BIN_EXE_ftpload");
+    refuses(ftpload, &[], "ADDR is needed");
+    refuses(ftpload, &["--clients", "0", "127.0.0.1:1"], "1 to 1000 clients");
+    refuses(ftpload, &["--what", "sideways", "127.0.0.1:1"], "--what takes down or up");
+}
+
+#[test]
 fn gate_and_its_loads_show_how_they_are_used() {
     refuses(env!("CARGO_BIN_EXE_gate"), &[], "usage: gate check");
     refuses(env!("CARGO_BIN_EXE_gate"), &["guess"], "usage: gate check");

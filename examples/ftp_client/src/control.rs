@@ -1,0 +1,355 @@
+//! The control connection: commands, replies, logging in.
+
+use crate::{
+    App, Ctx,
+    data::{Data, Job},
+};
+use mainspring::{Connect, Key, Limit, Listen, Outcome, Protocol, Reason, Refusal, Terminator};
+use std::{collections::VecDeque, fs, path::PathBuf};
+
+const LINE_MAX: usize = 8192;
+
+/// Of a reply of many lines.
+const REPLY_MAX: usize = 256 << 10;
+
+pub(crate) struct Reply {
+    pub(crate) code: u16,
+    /// All lines of it.
+    pub(crate) text: String,
+}
+
+impl Reply {
+    /// It is as it should be, or else what it says is the trouble.
+    pub(crate) fn must(&self, codes: &[u16]) -> Result<(), String> {
+        if codes.contains(&self.code) { Ok(()) } else { Err(self.text.lines().last().unwrap_or_default().to_owned()) }
+    }
+
+    /// What stands behind the code.
+    pub(crate) fn value(&self) -> &str {
+        self.text.get(4..).unwrap_or_default().trim()
+    }
+}
+
+/// What follows: an `Err` ends the task.
+pub(crate) type Then<T> = Box<dyn FnOnce(&mut Control, &mut Ctx<'_>, &mut App, T) -> Result<(), String>>;
+
+/// A transfer has ended when both the server and the data connection have said how.
+struct Transfer {
+    data: Key,
+    reply: Option<Reply>,
+    carried: Option<Result<Vec<u8>, String>>,
+    then: Then<Vec<u8>>,
+}
+
+#[derive(Default)]
+pub struct Control {
+    /// What follows the replies that are owed.
+    owed: VecDeque<Then<Reply>>,
+    lines: String,
+    features: String,
+    transfer: Option<Transfer>,
+    /// Which transfer it is: a data connection may tell its end when the next one has begun.
+    transfers: u64,
+    /// How a data connection has ended that the server opened, and we were done with, before it answered.
+    early: Option<Result<Vec<u8>, String>>,
+    /// What the task is called that is under way.
+    pub(crate) task: String,
+    /// Where the bytes go that are fetched.
+    pub(crate) part: Option<PathBuf>,
+    /// This server does not know EPSV.
+    has_no_epsv: bool,
+    is_done: bool,
+}
+
+impl Protocol<App> for Control {
+    fn connected(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Outcome {
+        ctx.set_terminator(Terminator::line(LINE_MAX));
+        ctx.set_idle_timeout(app.timeout);
+        self.owed.push_back(Box::new(Self::greeted));
+        Ok(())
+    }
+
+    fn secured(&mut self, ctx: &mut Ctx<'_>, _: &mut App) -> Outcome {
+        self.ask(ctx, "PBSZ 0", |me, ctx, _, _| {
+            me.ask(ctx, "PROT P", |me, ctx, app, reply| {
+                reply.must(&[200])?;
+                me.log_in(ctx, app)
+            });
+            Ok(())
+        });
+        Ok(())
+    }
+
+    fn frame(&mut self, ctx: &mut Ctx<'_>, app: &mut App, line: &[u8]) -> Outcome {
+        let line = String::from_utf8_lossy(line);
+        let is_last = |first: &str| line.get(..4).is_some_and(|start| start[..3] == first[..3] && start.ends_with(' '));
+        if self.lines.len() + line.len() > REPLY_MAX {
+            return Err("a reply without end".into());
+        }
+        self.lines.push_str(&line);
+        let first = self.lines.get(..4).ok_or_else(|| format!("no reply of FTP: {line}"))?;
+        let code: u16 = first[..3].parse().map_err(|_| format!("no reply of FTP: {line}"))?;
+        if first.ends_with('-') && !(self.lines.len() > line.len() && is_last(first)) {
+            self.lines.push('\n');
+            return Ok(());
+        }
+        let reply = Reply { code, text: std::mem::take(&mut self.lines) };
+        if code == 421 {
+            return Err(reply.text.into());
+        }
+        if code < 200 {
+            return Ok(()); // the other one follows
+        }
+        let then = self.owed.pop_front().ok_or_else(|| format!("nothing was asked: {}", reply.text))?;
+        let done = then(self, ctx, app, reply);
+        self.unless_failed(ctx, app, done);
+        Ok(())
+    }
+
+    fn closed(&mut self, ctx: &mut Ctx<'_>, app: &mut App, why: Reason) {
+        ctx.net.stop();
+        self.drop_empty_part();
+        if !self.is_done && app.broken.is_none() {
+            app.broken = Some(match why {
+                Reason::Limit(Limit::Idle) => "the server is silent".into(),
+                why if why.is_clean() => "the server has ended the connection".into(),
+                why => why.to_string(),
+            });
+        }
+    }
+}
+
+impl Control {
+    pub(crate) fn ask(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        line: &str,
+        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Reply) -> Result<(), String> + 'static,
+    ) {
+        write!(ctx, "{}\r\n", line.replace(['\r', '\n', '\0'], "?")); // no server could know a file of such a name
+        self.owed.push_back(Box::new(then));
+    }
+
+    pub(crate) fn has(&self, feature: &str) -> bool {
+        self.features.lines().any(|line| line.trim().split(' ').next().is_some_and(|word| word.eq_ignore_ascii_case(feature)))
+    }
+
+    fn unless_failed(&mut self, ctx: &mut Ctx<'_>, app: &mut App, done: Result<(), String>) {
+        if let Err(what) = done {
+            if self.task.is_empty() {
+                app.broken = Some(what); // there is no session
+                return ctx.close();
+            }
+            app.fail(&format!("{}: {what}", self.task));
+            self.drop_empty_part();
+            if let Some(transfer) = self.transfer.take() {
+                ctx.net.abort(transfer.data);
+            }
+            self.next(ctx, app);
+        }
+    }
+
+    /// Nobody can go on where there is nothing.
+    fn drop_empty_part(&mut self) {
+        if let Some(part) = self.part.take().filter(|part| part.metadata().is_ok_and(|meta| meta.len() == 0)) {
+            let _ = fs::remove_file(part); // it is ours, and nobody needs it
+        }
+    }
+
+    fn greeted(&mut self, ctx: &mut Ctx<'_>, app: &mut App, reply: Reply) -> Result<(), String> {
+        reply.must(&[220])?;
+        match app.tls.clone() {
+            Some(_) if app.is_implicit => {
+                let _ = self.secured(ctx, app); // it asks, and cannot fail
+                Ok(())
+            }
+            Some(tls) => {
+                self.ask(ctx, "AUTH TLS", |_, ctx, _, reply| {
+                    reply.must(&[234])?;
+                    ctx.link().start_tls(tls);
+                    Ok(())
+                });
+                Ok(())
+            }
+            None => self.log_in(ctx, app),
+        }
+    }
+
+    fn log_in(&mut self, ctx: &mut Ctx<'_>, app: &App) -> Result<(), String> {
+        self.ask(ctx, &format!("USER {}", app.user), |me, ctx, app, reply| {
+            if reply.code == 230 {
+                return me.prepare(ctx);
+            }
+            reply.must(&[331])?;
+            me.ask(ctx, &format!("PASS {}", app.password), |me, ctx, _, reply| {
+                reply.must(&[230, 202])?;
+                me.prepare(ctx)
+            });
+            Ok(())
+        });
+        Ok(())
+    }
+
+    fn prepare(&mut self, ctx: &mut Ctx<'_>) -> Result<(), String> {
+        self.ask(ctx, "FEAT", |me, ctx, _, reply| {
+            me.features = if reply.code == 211 { reply.text } else { String::new() };
+            if me.has("UTF8") {
+                me.ask(ctx, "OPTS UTF8 ON", |_, _, _, _| Ok(())); // some want it said, some do not know it
+            }
+            me.ask(ctx, "TYPE I", |me, ctx, app, reply| {
+                reply.must(&[200])?;
+                if app.folder.is_empty() {
+                    me.next(ctx, app);
+                    return Ok(());
+                }
+                me.ask(ctx, &format!("CWD {}", app.folder), |me, ctx, app, reply| {
+                    reply.must(&[250])?;
+                    me.next(ctx, app);
+                    Ok(())
+                });
+                Ok(())
+            });
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// On with the next task.
+    pub(crate) fn next(&mut self, ctx: &mut Ctx<'_>, app: &mut App) {
+        match app.tasks.pop_front() {
+            Some(task) => {
+                let done = self.begin(ctx, app, task);
+                self.unless_failed(ctx, app, done);
+            }
+            None => {
+                self.is_done = true;
+                self.ask(ctx, "QUIT", |_, ctx, _, _| {
+                    ctx.close();
+                    Ok(())
+                });
+            }
+        }
+    }
+}
+
+/// Transfers.
+impl Control {
+    /// Has a command move what the job says, from so far on.
+    pub(crate) fn transfer(&mut self, ctx: &mut Ctx<'_>, app: &App, command: String, rest: u64, job: Job, then: Then<Vec<u8>>) {
+        self.transfers += 1;
+        let (number, peer) = (self.transfers, ctx.peer().ip().map(|peer| peer.ip()));
+        self.early = None;
+        if app.is_active {
+            let (mut job, control) = (Some(job), ctx.key);
+            let Some(here) = ctx.local().ip().map(|here| here.ip()) else { return };
+            let options = Listen::new().owner(control).admits_max(1).deadline(app.timeout);
+            let listener = ctx.net.listen_with((here, 0), options, move |_, _, from| {
+                match job.take_if(|_| from.ip().map(|from| from.ip()) == peer) {
+                    Some(job) => Ok(Data::new(control, number, job, true)),
+                    None => Err(Refusal::silent()),
+                }
+            });
+            let port = listener.as_ref().ok().and_then(|&listener| ctx.net.local(listener)?.ip()).map_or(0, |at| at.port());
+            let family = if here.is_ipv4() { 1 } else { 2 };
+            let Ok(listener) = listener else { return ctx.fail("no port is free for the server to come to") };
+            self.ask(ctx, &format!("EPRT |{family}|{here}|{port}|"), move |me, ctx, _, reply| {
+                reply.must(&[200])?;
+                me.go(ctx, command, rest, listener, then);
+                Ok(())
+            });
+            return;
+        }
+        let verb = if self.has_no_epsv { "PASV" } else { "EPSV" };
+        self.ask(ctx, verb, move |me, ctx, app, reply| {
+            if !me.has_no_epsv && reply.code >= 500 {
+                me.has_no_epsv = true;
+                me.transfer(ctx, app, command, rest, job, then);
+                return Ok(());
+            }
+            let port = if me.has_no_epsv { passive(&reply) } else { extended(&reply) };
+            // To whom we speak already, whatever is said of addresses: or a server could have us call anybody.
+            let (Some(port), Some(peer)) = (port, peer) else { return Err(format!("no port in: {}", reply.text)) };
+            let mut options = Connect::new().owner(ctx.key).timeout(app.timeout);
+            if let Some(tls) = &app.tls {
+                options = options.tls(tls.clone());
+            }
+            let data = ctx.net.connect_with((peer, port), options, Data::new(ctx.key, number, job, false));
+            me.go(ctx, command, rest, data, then);
+            Ok(())
+        });
+    }
+
+    fn go(&mut self, ctx: &mut Ctx<'_>, command: String, rest: u64, data: Key, then: Then<Vec<u8>>) {
+        let carried = self.early.take();
+        if carried.is_none() {
+            ctx.set_idle_timeout(None); // that of the data connection watches
+        }
+        self.transfer = Some(Transfer { data, reply: None, carried, then });
+        if rest == 0 {
+            return self.command(ctx, &command);
+        }
+        self.ask(ctx, &format!("REST {rest}"), move |me, ctx, _, reply| {
+            reply.must(&[350])?;
+            me.command(ctx, &command);
+            Ok(())
+        });
+    }
+
+    fn command(&mut self, ctx: &mut Ctx<'_>, command: &str) {
+        self.ask(ctx, command, |me, ctx, app, reply| {
+            if let Some(transfer) = &mut me.transfer {
+                transfer.reply = Some(reply);
+            }
+            me.both_ended(ctx, app)
+        });
+    }
+
+    /// The data connection is another than the listener that has let it in.
+    pub(crate) fn data_came(&mut self, number: u64, data: Key) {
+        if let Some(transfer) = self.transfer.as_mut().filter(|_| number == self.transfers) {
+            transfer.data = data;
+        }
+    }
+
+    pub(crate) fn data_ended(&mut self, ctx: &mut Ctx<'_>, app: &mut App, number: u64, carried: Result<Vec<u8>, String>) {
+        if number != self.transfers {
+            return;
+        }
+        let Some(transfer) = &mut self.transfer else {
+            self.early = Some(carried);
+            return;
+        };
+        transfer.carried = Some(carried);
+        ctx.set_idle_timeout(app.timeout);
+        let done = self.both_ended(ctx, app);
+        self.unless_failed(ctx, app, done);
+    }
+
+    fn both_ended(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Result<(), String> {
+        let Some(transfer) = &mut self.transfer else { return Ok(()) };
+        let refused = transfer.reply.as_ref().and_then(|reply| reply.must(&[226, 250]).err());
+        let (Some(_), true) = (&transfer.reply, refused.is_some() || transfer.carried.is_some()) else { return Ok(()) };
+        let Some(Transfer { data, carried, then, .. }) = self.transfer.take() else { return Ok(()) };
+        ctx.set_idle_timeout(app.timeout);
+        if let Some(refused) = refused {
+            ctx.net.abort(data);
+            return Err(refused);
+        }
+        then(self, ctx, app, carried.unwrap_or(Ok(Vec::new()))?)
+    }
+}
+
+/// Of `229 Entering Extended Passive Mode (|||6446|)`.
+fn extended(reply: &Reply) -> Option<u16> {
+    reply.must(&[229]).ok()?;
+    reply.text.split('|').nth(3)?.parse().ok()
+}
+
+/// Of `227 Entering Passive Mode (127,0,0,1,25,46)`.
+fn passive(reply: &Reply) -> Option<u16> {
+    reply.must(&[227]).ok()?;
+    let numbers = reply.value().rsplit(|c: char| !c.is_ascii_digit() && c != ',').find(|part| part.contains(','))?;
+    let mut last = numbers.rsplit(',').map(str::parse::<u8>);
+    let (low, high) = (last.next()?.ok()?, last.next()?.ok()?);
+    Some(u16::from_be_bytes([high, low]))
+}

@@ -1,0 +1,88 @@
+//! The data connection: it carries one file, or a list, and tells the session how that has ended.
+
+use crate::{App, Control, Ctx};
+use mainspring::{Key, Outcome, Protocol, Reason};
+use std::io::{Read, Write};
+
+/// Of a list, which is kept in memory.
+const LIST_MAX: usize = 64 << 20;
+
+pub(crate) enum Job {
+    Fetch(Box<dyn Write + Send>),
+    Store(Box<dyn Read + Send>),
+    List,
+}
+
+pub(crate) struct Data {
+    control: Key,
+    number: u64,
+    job: Option<Job>,
+    /// The server has called us.
+    is_called: bool,
+    list: Vec<u8>,
+    end: Result<(), String>,
+}
+
+impl Data {
+    pub(crate) fn new(control: Key, number: u64, job: Job, is_called: bool) -> Self {
+        Self { control, number, job: Some(job), is_called, list: Vec::new(), end: Err("it was cut off".into()) }
+    }
+}
+
+impl Protocol<App> for Data {
+    fn connected(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Outcome {
+        let (number, data) = (self.number, ctx.key);
+        ctx.net.tell(self.control, move |control: &mut Control, _, _| {
+            control.data_came(number, data);
+            Ok(())
+        });
+        match &app.tls {
+            Some(tls) if self.is_called => _ = ctx.link().start_tls(tls.clone()),
+            _ => self.secured(ctx, app)?,
+        }
+        Ok(())
+    }
+
+    fn secured(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Outcome {
+        ctx.set_deadline(None);
+        ctx.set_stall_timeout(app.timeout);
+        match self.job.take() {
+            Some(Job::Fetch(writer)) => {
+                ctx.set_idle_timeout(app.timeout);
+                ctx.save(writer, |me: &mut Self, _, _, saved| {
+                    me.end = saved.map(drop).map_err(|error| error.to_string());
+                    Ok(())
+                });
+            }
+            Some(Job::Store(reader)) => ctx.send_from(reader, |me: &mut Self, ctx, _, sent| {
+                me.end = sent.map(drop).map_err(|error| error.to_string());
+                ctx.close();
+                Ok(())
+            }),
+            Some(Job::List) | None => {
+                ctx.set_idle_timeout(app.timeout);
+                self.end = Ok(()); // its end says that it is whole
+            }
+        }
+        Ok(())
+    }
+
+    fn received(&mut self, _: &mut Ctx<'_>, _: &mut App, bytes: &[u8]) -> Outcome {
+        self.list.extend_from_slice(bytes);
+        if self.list.len() > LIST_MAX { Err("the list is too long".into()) } else { Ok(()) }
+    }
+
+    fn closed(&mut self, ctx: &mut Ctx<'_>, _: &mut App, why: Reason) {
+        let end = std::mem::replace(&mut self.end, Ok(()));
+        let carried = match (end, why.is_clean()) {
+            (Ok(()), true) => Ok(std::mem::take(&mut self.list)),
+            (Err(error), true) => Err(error),
+            (_, false) => Err(format!("the data connection: {why}")),
+        };
+        let number = self.number;
+        ctx.net.tell(self.control, move |control: &mut Control, ctx, app| {
+            control.data_ended(ctx, app, number, carried);
+            Ok(())
+        });
+    }
+}

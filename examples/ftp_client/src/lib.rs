@@ -1,0 +1,57 @@
+//! An FTP client. [`Control`] says one command after the other, each with what follows its reply; `data.rs` has the connection that
+//! carries a file or a list; what is to be done is a queue of tasks, which `tasks.rs` works off.
+
+mod control;
+mod data;
+#[path = "../../common/printable.rs"]
+mod printable;
+mod tasks;
+
+pub use control::Control;
+use indicatif::{ProgressBar, ProgressStyle};
+use mainspring::{Context, TlsClient};
+use std::{collections::VecDeque, time::Duration};
+pub use tasks::Task;
+
+pub type Ctx<'a> = Context<'a, App>;
+
+/// What the program has one of.
+pub struct App {
+    pub user: String,
+    pub password: String,
+    /// The folder that remote names are in.
+    pub folder: String,
+    /// How TLS is spoken; and whether it begins with the first byte.
+    pub tls: Option<TlsClient>,
+    pub is_implicit: bool,
+    pub is_active: bool,
+    pub continues: bool,
+    pub shows_progress: bool,
+    pub timeout: Duration,
+    pub tasks: VecDeque<Task>,
+    /// What was said went wrong, a line each: how many.
+    pub failures: u32,
+    /// Why there was no end.
+    pub broken: Option<String>,
+    /// Where lines go, those that were asked for and those of what failed.
+    pub print: fn(&str),
+    pub complain: fn(&str),
+}
+
+impl App {
+    fn fail(&mut self, what: &str) {
+        self.failures += 1;
+        (self.complain)(&printable::printable(what));
+    }
+
+    fn bar(&self, name: &str, length: u64, from: u64) -> ProgressBar {
+        if !self.shows_progress {
+            return ProgressBar::hidden();
+        }
+        let style =
+            ProgressStyle::with_template("{msg:30!} {bar:20} {bytes:>10} of {total_bytes:10} {bytes_per_sec:>12} {eta:>4}");
+        let bar = ProgressBar::new(length).with_style(style.expect("a template")).with_message(printable::printable(name));
+        bar.set_position(from);
+        bar
+    }
+}

@@ -1,0 +1,310 @@
+//! What is to be done, a file or a folder at a time.
+
+use crate::{App, Control, Ctx, control::Reply, data::Job};
+use chrono::{DateTime, NaiveDateTime, Utc};
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+const STAMP: &str = "%Y%m%d%H%M%S";
+
+/// Of folders in folders.
+const DEPTH_MAX: usize = 64;
+
+pub enum Task {
+    List(String),
+    /// To standard output.
+    Show(String),
+    Fetch {
+        remote: String,
+        local: PathBuf,
+    },
+    Store {
+        local: PathBuf,
+        remote: String,
+    },
+    /// All that is in a folder and is not here, or is another.
+    FetchAll {
+        remote: String,
+        local: PathBuf,
+    },
+    StoreAll {
+        local: PathBuf,
+        remote: String,
+    },
+    MakeFolder(String),
+    Remove(String),
+    Rename(String, String),
+}
+
+/// What is known of a remote file.
+#[derive(Clone, Copy, Default)]
+struct Facts {
+    is_folder: bool,
+    size: Option<u64>,
+    modified: Option<SystemTime>,
+}
+
+impl Facts {
+    /// Whether the file here is the same, as far as can be known without reading it.
+    fn are_of(&self, local: &Path) -> bool {
+        let seconds = |time: SystemTime| DateTime::<Utc>::from(time).timestamp();
+        let Ok(here) = local.metadata() else { return false };
+        let is_as_old = here.modified().is_ok_and(|time| self.modified.map(seconds) == Some(seconds(time)));
+        here.is_file() && self.size == Some(here.len()) && is_as_old
+    }
+}
+
+fn moment(stamp: &str) -> Option<SystemTime> {
+    Some(NaiveDateTime::parse_from_str(stamp.get(..14)?, STAMP).ok()?.and_utc().into())
+}
+
+/// A line of MLSD: `type=file;size=6;modify=20261201000000; name`.
+fn entry(line: &str) -> Option<(String, Facts)> {
+    let (facts, name) = line.trim_end_matches('\r').split_once(' ')?;
+    let mut found = Facts::default();
+    for (fact, value) in facts.split(';').filter_map(|fact| fact.split_once('=')) {
+        match fact.to_ascii_lowercase().as_str() {
+            "type" if value.eq_ignore_ascii_case("dir") => found.is_folder = true,
+            "type" if !value.eq_ignore_ascii_case("file") => return None, // of itself, or of what is above
+            "size" => found.size = value.parse().ok(),
+            "modify" => found.modified = moment(value),
+            _ => {}
+        }
+    }
+    Some((name.to_owned(), found))
+}
+
+/// Whether a file here may be called so: nothing is written elsewhere, whatever a server says.
+fn is_name(name: &str) -> bool {
+    !["", ".", ".."].contains(&name) && !name.contains(|c: char| c.is_control() || c == '/' || c == '\\')
+}
+
+fn path(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.into() } else { format!("{}/{name}", folder.trim_end_matches('/')) }
+}
+
+fn said(error: io::Error) -> String {
+    error.to_string()
+}
+
+impl Control {
+    pub(crate) fn begin(&mut self, ctx: &mut Ctx<'_>, app: &mut App, task: Task) -> Result<(), String> {
+        self.task = match &task {
+            Task::List(name) | Task::Show(name) | Task::MakeFolder(name) | Task::Remove(name) | Task::Rename(name, _) => name,
+            Task::Fetch { remote, .. } | Task::FetchAll { remote, .. } | Task::StoreAll { remote, .. } => remote,
+            Task::Store { remote, .. } => remote,
+        }
+        .clone();
+        if self.task.is_empty() {
+            self.task = ".".into();
+        }
+        match task {
+            Task::List(name) => {
+                let then = |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, list: Vec<u8>| {
+                    for line in String::from_utf8_lossy(&list).lines() {
+                        (app.print)(&crate::printable::printable(line));
+                    }
+                    me.next(ctx, app);
+                    Ok(())
+                };
+                self.transfer(ctx, app, format!("LIST {name}").trim_end().to_owned(), 0, Job::List, Box::new(then));
+            }
+            Task::Show(name) => {
+                let then = |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, _| {
+                    me.next(ctx, app);
+                    Ok(())
+                };
+                self.transfer(ctx, app, format!("RETR {name}"), 0, Job::Fetch(Box::new(io::stdout())), Box::new(then));
+            }
+            Task::Fetch { remote, local } => {
+                self.look(ctx, remote.clone(), |me, ctx, app, facts| me.fetch(ctx, app, remote, local, facts))
+            }
+            Task::Store { local, remote } if app.continues => {
+                self.ask(ctx, &format!("SIZE {remote}"), move |me, ctx, app, reply| {
+                    let there = if reply.code == 213 { reply.value().parse().unwrap_or(0) } else { 0 };
+                    me.store(ctx, app, &local, remote, there)
+                });
+            }
+            Task::Store { local, remote } => self.store(ctx, app, &local, remote, 0)?,
+            Task::FetchAll { remote, local } => {
+                fs::create_dir_all(&local).map_err(said)?;
+                if local.components().count() > DEPTH_MAX {
+                    return Err("folders in folders without end".into());
+                }
+                self.list(ctx, app, remote.clone(), move |me, ctx, app, entries| {
+                    for (name, facts) in entries.into_iter().rev() {
+                        if !is_name(&name) {
+                            app.fail(&format!("{remote}: no file here can be called `{name}`"));
+                            continue;
+                        }
+                        let (remote, local) = (path(&remote, &name), local.join(name));
+                        match facts {
+                            Some(facts) if facts.is_folder => app.tasks.push_front(Task::FetchAll { remote, local }),
+                            Some(facts) if facts.are_of(&local) => {}
+                            _ => app.tasks.push_front(Task::Fetch { remote, local }),
+                        }
+                    }
+                    me.next(ctx, app);
+                    Ok(())
+                });
+            }
+            Task::StoreAll { local, remote } => {
+                let here = fs::read_dir(&local).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(said)?;
+                self.ask(ctx, &format!("MKD {remote}"), move |me, ctx, app, _| {
+                    me.list(ctx, app, remote.clone(), move |me, ctx, app, entries| {
+                        let there: HashMap<_, _> = entries.into_iter().collect();
+                        for entry in here.into_iter().rev() {
+                            let (name, local) = (entry.file_name(), entry.path());
+                            let Some(name) = name.to_str().filter(|name| is_name(name)) else {
+                                app.fail(&format!("{}: no server could know this name", local.display()));
+                                continue;
+                            };
+                            let remote = path(&remote, name);
+                            match local.metadata() {
+                                Ok(meta) if meta.is_dir() => app.tasks.push_front(Task::StoreAll { local, remote }),
+                                Ok(_) if there.get(name).copied().flatten().is_some_and(|facts| facts.are_of(&local)) => {}
+                                Ok(_) => app.tasks.push_front(Task::Store { local, remote }),
+                                Err(error) => app.fail(&format!("{}: {error}", local.display())),
+                            }
+                        }
+                        me.next(ctx, app);
+                        Ok(())
+                    });
+                    Ok(())
+                });
+            }
+            Task::MakeFolder(name) => {
+                self.ask(ctx, &format!("MKD {name}"), |me, ctx, app, reply| me.done(ctx, app, &reply, &[257]))
+            }
+            Task::Remove(name) => self.ask(ctx, &format!("DELE {name}"), move |me, ctx, app, reply| {
+                if reply.code == 250 {
+                    return me.done(ctx, app, &reply, &[250]);
+                }
+                // Or it is an empty folder.
+                me.ask(ctx, &format!("RMD {name}"), move |me, ctx, app, other| {
+                    me.done(ctx, app, if other.code == 250 { &other } else { &reply }, &[250])
+                });
+                Ok(())
+            }),
+            Task::Rename(from, to) => self.ask(ctx, &format!("RNFR {from}"), move |me, ctx, _, reply| {
+                reply.must(&[350])?;
+                me.ask(ctx, &format!("RNTO {to}"), |me, ctx, app, reply| me.done(ctx, app, &reply, &[250]));
+                Ok(())
+            }),
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, ctx: &mut Ctx<'_>, app: &mut App, reply: &Reply, codes: &[u16]) -> Result<(), String> {
+        reply.must(codes)?;
+        self.next(ctx, app);
+        Ok(())
+    }
+
+    /// What is known of a file.
+    fn look(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        remote: String,
+        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Facts) -> Result<(), String> + 'static,
+    ) {
+        self.ask(ctx, &format!("SIZE {remote}"), move |me, ctx, _, reply| {
+            let size = if reply.code == 213 { reply.value().parse().ok() } else { None };
+            me.ask(ctx, &format!("MDTM {remote}"), move |me, ctx, app, reply| {
+                let modified = if reply.code == 213 { moment(reply.value()) } else { None };
+                then(me, ctx, app, Facts { is_folder: false, size, modified })
+            });
+            Ok(())
+        });
+    }
+
+    /// What is in a folder. Of a server without MLSD only the names are known.
+    fn list(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        app: &App,
+        remote: String,
+        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Vec<(String, Option<Facts>)>) -> Result<(), String> + 'static,
+    ) {
+        let has_facts = self.has("MLST");
+        let verb = if has_facts { "MLSD" } else { "NLST" };
+        let read = move |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, list: Vec<u8>| {
+            let text = String::from_utf8_lossy(&list);
+            let bare = |line: &str| (line.trim_end().rsplit('/').next().unwrap_or_default().to_owned(), None);
+            let entries = match has_facts {
+                true => text.lines().filter_map(entry).map(|(name, facts)| (name, Some(facts))).collect(),
+                false => text.lines().map(bare).filter(|(name, _)| ![".", ".."].contains(&name.as_str())).collect(),
+            };
+            then(me, ctx, app, entries)
+        };
+        self.transfer(ctx, app, format!("{verb} {remote}").trim_end().to_owned(), 0, Job::List, Box::new(read));
+    }
+
+    fn fetch(&mut self, ctx: &mut Ctx<'_>, app: &mut App, remote: String, local: PathBuf, facts: Facts) -> Result<(), String> {
+        if facts.size.is_none() && !self.has("MLST") {
+            // It may be a folder: in a mirror, where that could not be known.
+            app.tasks.push_front(Task::FetchAll { remote, local });
+            self.next(ctx, app);
+            return Ok(());
+        }
+        let mut part = local.clone().into_os_string();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let there = part.metadata().map_or(0, |meta| meta.len());
+        let from = if app.continues && facts.size.is_none_or(|size| there <= size) { there } else { 0 };
+        let mut file = File::options().write(true).create(true).truncate(from == 0).open(&part).map_err(said)?;
+        file.seek(SeekFrom::Start(from)).map_err(said)?;
+        self.part = Some(part.clone());
+        let bar = app.bar(&remote, facts.size.unwrap_or(0), from);
+        let then = move |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, _| {
+            let got = part.metadata().map_err(said)?.len();
+            if let Some(size) = facts.size.filter(|&size| size != got) {
+                return Err(format!("{got} bytes have come of {size}: they are in {}", part.display()));
+            }
+            if let Some(modified) = facts.modified {
+                File::options().write(true).open(&part).and_then(|file| file.set_modified(modified)).map_err(said)?;
+            }
+            fs::rename(&part, &local).map_err(said)?;
+            me.next(ctx, app);
+            Ok(())
+        };
+        let writer = Box::new(bar.wrap_write(file));
+        self.transfer(ctx, app, format!("RETR {remote}"), from, Job::Fetch(writer), Box::new(then));
+        Ok(())
+    }
+
+    fn store(&mut self, ctx: &mut Ctx<'_>, app: &mut App, local: &Path, remote: String, there: u64) -> Result<(), String> {
+        let of_local = |error: io::Error| format!("'{}': {error}", local.display());
+        let mut file = File::open(local).map_err(of_local)?;
+        let meta = file.metadata().map_err(of_local)?;
+        if !meta.is_file() {
+            return Err(format!("'{}' is no file", local.display()));
+        }
+        let (length, from) = (meta.len(), if there <= meta.len() { there } else { 0 });
+        file.seek(SeekFrom::Start(from)).map_err(of_local)?;
+        let bar = app.bar(&remote, length, from);
+        let (command, reader) = (format!("STOR {remote}"), Box::new(bar.wrap_read(file)));
+        let then = move |me: &mut Self, ctx: &mut Ctx<'_>, _: &mut App, _| {
+            me.ask(ctx, &format!("SIZE {remote}"), move |me, ctx, app, reply| {
+                if let Some(size) = reply.value().parse::<u64>().ok().filter(|&size| reply.code == 213 && size != length) {
+                    return Err(format!("{size} bytes are there of {length}"));
+                }
+                let Some(time) = meta.modified().ok().filter(|_| me.has("MFMT")) else {
+                    me.next(ctx, app);
+                    return Ok(());
+                };
+                let stamp = DateTime::<Utc>::from(time).format(STAMP);
+                me.ask(ctx, &format!("MFMT {stamp} {remote}"), |me, ctx, app, reply| me.done(ctx, app, &reply, &[213]));
+                Ok(())
+            });
+            Ok(())
+        };
+        self.transfer(ctx, app, command, from, Job::Store(reader), Box::new(then));
+        Ok(())
+    }
+}

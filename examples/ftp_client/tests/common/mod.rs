@@ -1,0 +1,46 @@
+//! What these tests share.
+#![allow(dead_code)] // each uses a part of it
+
+use ftp_client::{App, Task};
+use std::{cell::RefCell, fs, path::PathBuf, time::Duration};
+
+thread_local! {
+    static PRINTED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    static FAILED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What was printed since it was asked for last; and what was said to have failed.
+pub fn printed() -> Vec<String> {
+    PRINTED.take()
+}
+
+pub fn failed() -> Vec<String> {
+    FAILED.take()
+}
+
+pub fn app(tasks: impl IntoIterator<Item = Task>) -> App {
+    App {
+        user: "user".into(),
+        password: "12345".into(),
+        folder: String::new(),
+        tls: None,
+        is_implicit: false,
+        is_active: false,
+        continues: false,
+        shows_progress: false,
+        timeout: Duration::from_secs(30),
+        tasks: tasks.into_iter().collect(),
+        failures: 0,
+        broken: None,
+        print: |line| PRINTED.with_borrow_mut(|lines| lines.push(line.to_owned())),
+        complain: |line| FAILED.with_borrow_mut(|lines| lines.push(line.to_owned())),
+    }
+}
+
+/// Of this test alone, and empty.
+pub fn folder(name: &str) -> PathBuf {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("ftp-client-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).expect("a folder");
+    dir
+}

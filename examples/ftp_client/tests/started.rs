@@ -1,0 +1,166 @@
+//! The program as its users meet it, with the real server if that was built beside it.
+#![cfg(unix)]
+
+mod common;
+#[allow(dead_code)] // it has more
+#[path = "../../../tests/common/skips.rs"]
+mod skips;
+
+use common::folder;
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+fn certs(name: &str) -> String {
+    format!("{}/../../tests/certs/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A server that runs, and does not outlive its test.
+struct Server {
+    child: Child,
+    port: u16,
+    root: PathBuf,
+}
+
+impl Server {
+    fn start(name: &str, options: &[&str]) -> Option<Self> {
+        let program = Path::new(env!("CARGO_BIN_EXE_ftp_client")).with_file_name("ftp_server");
+        if !program.exists() {
+            skips::skip("ftp_server was not built beside the client");
+            return None;
+        }
+        let root = folder(name);
+        let (cert, key) = (certs("p256.pem"), certs("p256.key"));
+        let mut command = Command::new(program);
+        command.args(["--user", "user:12345:rw", "--tls", &cert, &key]).args(options).arg(&root).arg("127.0.0.1:0");
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it was built");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a first line");
+        let port = line.trim_end().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        Some(Self { child, port, root })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// The exit status, what was printed, what was complained about.
+fn client(args: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ftp_client")).env("FTP_PASSWORD", "12345").args(args).output().expect("built");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn a_tree_goes_there_and_back_in_every_way() {
+    let here = folder("tree-here");
+    let (tree, back) = (here.join("tree"), here.join("back"));
+    fs::create_dir_all(tree.join("größe 1/leer")).expect("room");
+    for n in 0..20 {
+        fs::write(tree.join(format!("größe 1/f {n}")), vec![n as u8; n * 10_000]).expect("room");
+    }
+    let (tree_name, back_name, ca) = (tree.to_str().expect("text"), back.to_str().expect("text"), certs("ca.pem"));
+    let clear = Server::start("tree", &[]);
+    let Some(server) = clear else { return };
+    let implicit = Server::start("tree-implicit", &["--implicit-tls", "--require-tls"]).expect("it was there");
+    let explicit = Server::start("tree-explicit", &["--require-tls"]).expect("it was there");
+    let ways: [(&Server, &str, &[&str]); 6] = [
+        (&server, "ftp", &[]),
+        (&server, "ftp", &["--active"]),
+        (&explicit, "ftp", &["--tls", "--ca", &ca]),
+        (&explicit, "ftp", &["--tls", "--ca", &ca, "--active"]),
+        (&implicit, "ftps", &["--ca", &ca]),
+        (&implicit, "ftps", &["--ca", &ca, "--active"]),
+    ];
+    for (n, (server, scheme, options)) in ways.into_iter().enumerate() {
+        let url = format!("{scheme}://user@localhost:{}/", server.port);
+        let run = |args: &[&str]| client(&[options, &[&url], args].concat());
+        let there = format!("there {n}");
+        let nothing = (Some(0), String::new(), String::new());
+        assert_eq!(run(&["mirror", "--upload", tree_name, &there]), nothing, "{options:?}");
+        assert_eq!(run(&["mirror", &there, back_name]), nothing, "{options:?}");
+        for copy in [server.root.join(&there), back.clone()] {
+            let same = Command::new("diff").arg("-r").args([&tree, &copy]).status().expect("diff(1) exists");
+            assert!(same.success(), "{}", copy.display());
+        }
+        let same_inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&path.metadata().expect("it is there"));
+        let before = same_inode(&back.join("größe 1/f 3"));
+        assert_eq!(run(&["mirror", &there, back_name]), nothing);
+        assert_eq!(before, same_inode(&back.join("größe 1/f 3")), "what is the same is not moved again");
+        fs::remove_dir_all(&back).expect("ours");
+    }
+    // Without TLS neither password nor file goes to who wants it, and who cannot is not talked to in clear.
+    let url = format!("ftp://user@localhost:{}/", explicit.port);
+    let (code, _, complaint) = client(&[&url, "ls"]);
+    assert!(code == Some(1) && complaint.starts_with("error: localhost: 550 "), "{complaint}");
+    let other = certs("other.pem");
+    let (code, _, complaint) = client(&["--tls", "--ca", &other, &url, "ls"]);
+    assert!(code == Some(1) && complaint.contains("issuer"), "{complaint}");
+    fs::remove_dir_all(here).expect("ours");
+}
+
+#[test]
+fn single_files_and_what_fails_is_one_line() {
+    let Some(server) = Server::start("single", &[]) else { return };
+    let here = folder("single-here");
+    let url = format!("ftp://user:12345@127.0.0.1:{}", server.port);
+    let file = here.join("file");
+    fs::write(&file, "hello\n").expect("room");
+    let name = file.to_str().expect("text");
+    let nothing = (Some(0), String::new(), String::new());
+    assert_eq!(client(&[&url, "mkdir", "folder"]), nothing);
+    assert_eq!(client(&[&format!("{url}/folder"), "put", name]), nothing);
+    assert_eq!(client(&[&url, "cat", "folder/file"]), (Some(0), "hello\n".into(), String::new()));
+    assert_eq!(client(&[&url, "mv", "folder/file", "folder/other"]), nothing);
+    let (code, listed, _) = client(&[&url, "ls", "folder"]);
+    assert!(code == Some(0) && listed.ends_with(" other\n") && listed.lines().count() == 1, "{listed}");
+    // Cut short before: on from there.
+    fs::write(here.join("other.part"), "hel").expect("room");
+    assert_eq!(client(&["--continue", &url, "get", "folder/other", here.join("other").to_str().expect("text")]), nothing);
+    assert_eq!(fs::read(here.join("other")).expect("it came"), b"hello\n");
+    fs::write(server.root.join(".file.part"), "hel").expect("room");
+    assert_eq!(client(&["--continue", &url, "put", name]), nothing);
+    assert_eq!(fs::read(server.root.join("file")).expect("it came"), b"hello\n");
+    assert_eq!(client(&[&url, "rm", "folder/other"]), nothing);
+    assert_eq!(client(&[&url, "rm", "folder"]), nothing);
+    for (args, complaint) in [
+        (&["get", "nope", name][..], "error: nope: 550 No such file or directory.\n"),
+        (&["rm", "nope"], "error: nope: 550 No such file or directory.\n"),
+        (&["put", "/nowhere", "x"], "error: x: '/nowhere': No such file or directory (os error 2)\n"),
+        (&["get", "file", "/nowhere/x"], "error: file: No such file or directory (os error 2)\n"),
+    ] {
+        assert_eq!(client(&[&[url.as_str()], args].concat()), (Some(1), String::new(), complaint.into()));
+    }
+    let wrong = format!("ftp://user:wrong@127.0.0.1:{}", server.port);
+    assert_eq!(client(&[&wrong, "ls"]), (Some(1), String::new(), "error: 127.0.0.1: 530 Wrong name or password.\n".into()));
+    fs::remove_dir_all(here).expect("ours");
+}
+
+#[test]
+fn a_wrong_command_line_says_what_is_wrong() {
+    for (args, what) in [
+        (&[][..], "URL is missing"),
+        (&["http://x", "ls"], "is no URL of FTP"),
+        (&["ftp://", "ls"], "is no URL of FTP"),
+        (&["ftp://x:y", "ls"], "is no URL of FTP"),
+        (&["ftp://x"], "what is to be done is missing"),
+        (&["ftp://x", "fly"], "`fly` is nothing that can be done"),
+        (&["ftp://x", "get"], "get: REMOTE is missing"),
+        (&["ftp://x", "put"], "put: LOCAL is missing"),
+        (&["ftp://x", "mirror", "a"], "mirror: LOCAL is missing"),
+        (&["--timeout", "0", "ftp://x", "ls"], "--timeout takes a whole number"),
+    ] {
+        let (code, _, complaint) = client(args);
+        assert!(code == Some(2) && complaint.contains(what) && complaint.lines().count() == 1, "{args:?}: {complaint}");
+    }
+    let (code, _, complaint) = client(&["ftp://127.0.0.1:1", "ls"]);
+    assert!(code == Some(1) && complaint.lines().count() == 1, "{complaint}");
+}

@@ -1,0 +1,93 @@
+//! A receiver of mail: where it listens, and how it ends. What it does is in the library.
+
+#[path = "../../common/mod.rs"]
+mod common;
+#[path = "../../common/logging.rs"]
+mod logging;
+#[path = "../../common/tls.rs"]
+mod tls;
+
+use common::{Failure, announce, arguments_and_pairs, callee, drain_on_interrupt, exit, listening, misused, path, say};
+use mail_sink::{forward::Forward, session::Server, session::Session, store::Store};
+use mainspring::{Config, Listen, Reactor, TlsClient};
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+const HELP: &str = "\
+Takes mails by SMTP into a Maildir, or hands them on to another server.
+
+usage: mail_sink [OPTION]... MAILDIR [ADDR]
+
+ADDR is IP:PORT (port 0: any free one); 127.0.0.1:2525 if it is not given.
+
+  --host NAME         our name in SMTP; localhost
+  --for DOMAIN,...    whose mail is taken; everybody's if it is not given
+  --size BYTES        of a mail at most; 10485760
+  --tls CERT KEY      offer STARTTLS: files in PEM
+  --require-tls       take nothing without it
+  --forward HOST[:PORT]  hand mails on: they wait in MAILDIR/queue, and who
+                      refuses one for good is named in it, in MAILDIR/new
+  --forward-tls       by STARTTLS only, to who has HOST's certificate
+  --forward-ca FILE   from these authorities; those of the system
+  --max-clients N     500
+  --max-per-ip N      50
+  --idle SECS         who is silent for so long is let go; 300
+  --grace SECS        after Ctrl-C, for mails that are coming; 30";
+
+/// Threads that write mails: a disk does much at once, where each of them waits for it.
+const WRITERS: usize = 32;
+
+const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+fn main() -> ExitCode {
+    exit(run())
+}
+
+fn run() -> Result<(), Failure> {
+    logging::log_to_stderr();
+    let options = ["host", "for", "size", "forward", "forward-ca", "max-clients", "max-per-ip", "idle", "grace"];
+    let flags = ["require-tls", "forward-tls"];
+    let Some(mut given) = arguments_and_pairs(HELP, 2, &options, &flags, &["tls"])? else { return Ok(()) };
+    let root = given.path("MAILDIR")?.ok_or_else(|| misused("MAILDIR is missing: which folder?"))?;
+    let at = given.text()?.unwrap_or_else(|| "127.0.0.1:2525".into());
+    let host = given.option_text("host")?.unwrap_or_else(|| "localhost".into());
+    if host.is_empty() || host.len() > 255 || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte)) {
+        return Err(misused(format!("--host: `{host}` is no name of a host")));
+    }
+    let domains = given.option_text("for")?.unwrap_or_default();
+    let domains = domains.split(',').filter(|domain| !domain.is_empty()).map(str::to_owned).collect();
+    let bytes_max = given.number("size", 1..=u64::MAX)?.unwrap_or(10 << 20);
+    let (tls, requires_tls) = (tls::server_by_pair(&given, &[])?, given.has("require-tls"));
+    if requires_tls && tls.is_none() {
+        return Err(misused("--require-tls wants --tls CERT KEY"));
+    }
+    let idle = given.seconds("idle")?.unwrap_or(Duration::from_secs(300));
+    let grace = given.seconds("grace")?.unwrap_or(Duration::from_secs(30));
+    let clients = given.number("max-clients", 1..=1_000_000)?.unwrap_or(500);
+    let per_ip = given.number("max-per-ip", 1..=1_000_000)?.unwrap_or(50);
+
+    let opened = Store::open(root.clone(), host.clone());
+    let (store, queue) = opened.map_err(|error| format!("cannot use '{}': {error}", root.display()))?;
+    let mut reactor = Reactor::with_config(Config::new().offload_threads(WRITERS))?;
+    drain_on_interrupt(&reactor, grace)?;
+    let mut server = Server { host, store, bytes_max, domains, idle, tls, requires_tls, forward: None, stored: 0 };
+    let mut net = reactor.net();
+    if let Some(to) = given.option_text("forward")? {
+        let to = if to.contains(':') { to } else { format!("{to}:25") };
+        let name = to.rsplit_once(':').map_or("", |(name, _)| name.trim_matches(['[', ']'])).to_owned();
+        let mut client = None;
+        if given.has("forward-tls") {
+            let ca = given.option("forward-ca").map_or_else(|| SYSTEM_CA.into(), Clone::clone);
+            let config = tls::client(tls::roots_of(&path("--forward-ca", ca)?)?, &[])?;
+            client = Some(TlsClient::new(Arc::new(config)).server_name(name.try_into().map_err(misused)?));
+        }
+        server.forward = Some(Forward::new(&mut net, callee("--forward", &to)?, client, &server.store, queue));
+    }
+    let options = Listen::new().connections_max(clients, "421 4.3.2 Too busy.\r\n");
+    let options = options.per_peer_max(per_ip, "421 4.7.0 Too many of you.\r\n");
+    let listener = listening(net.listen_with(at, options, |_, _, _| Ok(Session::default())))?;
+    announce(&net, listener)?;
+    reactor.run(&mut server)?;
+    let forwarded = server.forward.map_or(0, |forward| forward.forwarded);
+    say(format_args!("{} stored, {forwarded} handed on", server.stored));
+    Ok(())
+}
