@@ -38,6 +38,10 @@ pub struct Control {
     pub(crate) has_buffer_size: bool,
     pub(crate) is_private: bool,
     pub(crate) data: Option<(Key, Stage)>,
+    /// Where data connections come to, once that was asked for: there is one for the session, because the system has not many ports.
+    pub(crate) listener: Option<Key>,
+    /// How often one was awaited there: who comes late is known by it.
+    pub(crate) waits: u64,
     /// A transfer that waits for its data connection.
     pub(crate) wanted: Option<Job>,
     /// For the log: what the command changes that is obeyed, and the transfer that is under way.

@@ -62,23 +62,13 @@ impl Control {
         }
         must(is_extended || here.is_ipv4(), 425, "EPSV, over IPv6.")?;
         self.drop_data(ctx, ftp);
-        let control = ctx.key;
-        let ports = ftp.set.passive_ports.clone().unwrap_or(0..=0);
-        let some = ctx.net.random() as usize % ports.len();
-        let bind = ctx.local().ip().map_or(here, |local| local.ip());
-        let is_private = self.is_private;
-        let listener = ports.clone().cycle().skip(some).take(ports.len().min(PORTS_TRIED)).find_map(|port| {
-            let options = Listen::new().owner(control).admits_max(1).backlog(4);
-            let let_in = ctx.net.listen_with((bind, port), options, move |net, _, from| {
-                let is_known = from.ip().is_some_and(|from| from.ip().to_canonical() == peer);
-                if is_known { Ok(Data::new(control, net.accepting(), is_private)) } else { Err(Refusal::silent()) }
-            });
-            let_in.ok()
-        });
-        let Some(listener) = listener else { return refuse(425, "No port is free.") };
-        self.data = Some((listener, Stage::Awaited));
+        let open = self.listener.filter(|&listener| ctx.net.is_open(listener));
+        let Some(listener) = open.or_else(|| listen(ctx, ftp, here, peer)) else { return refuse(425, "No port is free.") };
+        self.waits += 1;
+        (self.listener, self.data) = (Some(listener), Some((listener, Stage::Awaited)));
+        let wait = self.waits;
         ctx.after(ftp.set.idle.min(WAIT), move |me: &mut Self, ctx, ftp| {
-            if me.data == Some((listener, Stage::Awaited)) {
+            if me.waits == wait && matches!(me.data, Some((_, Stage::Awaited))) {
                 me.drop_data(ctx, ftp);
                 reply(ctx, 421, "Nobody came to the data port.");
                 me.go_on(ctx, ftp);
@@ -116,9 +106,11 @@ impl Control {
 
     /// And the transfer that waits for it.
     pub(crate) fn drop_data(&mut self, ctx: &mut Ctx<'_>, ftp: &Ftp) {
-        if let Some((key, _)) = self.data.take() {
+        if let Some((key, stage)) = self.data.take() {
             self.wanted = None;
-            ctx.net.abort(key);
+            if stage != Stage::Awaited {
+                ctx.net.abort(key);
+            }
             ctx.set_idle_timeout(ftp.set.idle);
         }
     }
@@ -142,11 +134,10 @@ impl Control {
         ctx.net.tell(data, |data: &mut Data, ctx, ftp| data.start(ctx, ftp, job)); // if it has ended, we are told next
     }
 
-    /// It is there, by one name or another: of the listener that has let it in.
-    fn data_came(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, data: Key, known_as: Key) -> Outcome {
+    fn data_came(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, data: Key, wait: Option<u64>) -> Outcome {
         match self.data {
-            Some((key, Stage::Awaited)) if key == known_as => {}
-            Some((key, Stage::Coming)) if key == known_as => {
+            Some((_, Stage::Awaited)) if wait == Some(self.waits) => {}
+            Some((key, Stage::Coming)) if key == data => {
                 reply(ctx, 200, "Connected.");
                 self.answered(ctx);
             }
@@ -164,9 +155,18 @@ impl Control {
         Ok(())
     }
 
-    fn data_gone(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, known_as: [Key; 2], why: &Reason, end: End) -> Outcome {
+    fn data_gone(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        ftp: &mut Ftp,
+        (data, wait): (Key, Option<u64>),
+        why: &Reason,
+        end: End,
+    ) -> Outcome {
         let was_transferring = self.is_transferring();
-        let Some((_, stage)) = self.data.take_if(|(key, _)| known_as.contains(key)) else { return Ok(()) };
+        let is_it = |key, stage| key == data || stage == Stage::Awaited && wait == Some(self.waits);
+        let Some((_, stage)) = self.data.filter(|&(key, stage)| is_it(key, stage)) else { return Ok(()) };
+        self.data = None;
         self.wanted = None;
         ctx.set_idle_timeout(ftp.set.idle);
         let told: (u16, Cow<'_, str>) = match (end, why) {
@@ -224,6 +224,25 @@ impl Control {
     }
 }
 
+/// At a port of the session's own, where it lets in its client, when it waits for him.
+fn listen(ctx: &mut Ctx<'_>, ftp: &Ftp, here: IpAddr, peer: IpAddr) -> Option<Key> {
+    let (control, is_it) = (ctx.key, move |from: IpAddr| from.to_canonical() == peer);
+    let ports = ftp.set.passive_ports.clone().unwrap_or(0..=0);
+    let some = ctx.net.random() as usize % ports.len();
+    let bind = ctx.local().ip().map_or(here, |local| local.ip());
+    ports.clone().cycle().skip(some).take(ports.len().min(PORTS_TRIED)).find_map(|port| {
+        let options = Listen::new().owner(control).backlog(4);
+        let let_in = ctx.net.listen_with((bind, port), options, move |net, _, from| {
+            let waits = net.peek::<Control>(control).filter(|control| matches!(control.data, Some((_, Stage::Awaited))));
+            match waits.filter(|_| from.ip().is_some_and(|from| is_it(from.ip()))) {
+                Some(waiting) => Ok(Data::new(control, Some(waiting.waits), waiting.is_private)),
+                None => Err(Refusal::silent()),
+            }
+        });
+        let_in.ok()
+    })
+}
+
 /// The IP addresses of the control connection, ours and the client's.
 fn ends(ctx: &Ctx<'_>) -> Result<(IpAddr, IpAddr), Refused> {
     match (ctx.local().ip(), ctx.peer().ip()) {
@@ -265,8 +284,8 @@ enum End {
 
 struct Data {
     control: Key,
-    /// Who let it in; nobody if we have called.
-    listener: Option<Key>,
+    /// Which of its waits let it in; none if we have called.
+    wait: Option<u64>,
     is_private: bool,
     /// What is to be done when it is secret.
     job: Option<Job>,
@@ -284,8 +303,8 @@ struct Windows {
 }
 
 impl Data {
-    fn new(control: Key, listener: Option<Key>, is_private: bool) -> Self {
-        Self { control, listener, is_private, job: None, end: End::None, upload: None, file: None }
+    fn new(control: Key, wait: Option<u64>, is_private: bool) -> Self {
+        Self { control, wait, is_private, job: None, end: End::None, upload: None, file: None }
     }
 
     fn start(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, job: Job) -> Outcome {
@@ -370,7 +389,7 @@ impl Protocol<Ftp> for Data {
         ctx.set_deadline(ftp.set.idle); // not an idle time-out: that stands still while it is paused
         match &ftp.set.tls {
             // Who has called may begin with TLS at once; whom we have called does when he has said what for.
-            Some(tls) if self.is_private && self.listener.is_some() => {
+            Some(tls) if self.is_private && self.wait.is_some() => {
                 _ = ctx.link().start_tls(tls.data.clone().handshake_timeout(ftp.set.idle.min(WAIT)))
             }
             _ => self.secured(ctx, ftp)?,
@@ -383,8 +402,8 @@ impl Protocol<Ftp> for Data {
             return self.start(ctx, ftp, job);
         }
         ctx.pause(); // it may bring an upload before the command that says where to
-        let (data, known_as) = (ctx.key, self.listener.unwrap_or(ctx.key));
-        ctx.net.tell(self.control, move |control: &mut Control, ctx, ftp| control.data_came(ctx, ftp, data, known_as));
+        let (data, wait) = (ctx.key, self.wait);
+        ctx.net.tell(self.control, move |control: &mut Control, ctx, ftp| control.data_came(ctx, ftp, data, wait));
         Ok(())
     }
 
@@ -422,7 +441,7 @@ impl Protocol<Ftp> for Data {
         if let Some(upload) = self.upload.take() {
             ctx.net.offload(move || drop(upload), |_, _, _| ()); // what has come of it is written
         }
-        let (known_as, end) = ([ctx.key, self.listener.unwrap_or(ctx.key)], std::mem::replace(&mut self.end, End::None));
-        ctx.net.tell(self.control, move |control: &mut Control, ctx, ftp| control.data_gone(ctx, ftp, known_as, &why, end));
+        let (it, end) = ((ctx.key, self.wait), std::mem::replace(&mut self.end, End::None));
+        ctx.net.tell(self.control, move |control: &mut Control, ctx, ftp| control.data_gone(ctx, ftp, it, &why, end));
     }
 }
