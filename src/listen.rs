@@ -91,6 +91,7 @@ impl Listen {
     /// [drain](crate::Net::drain) leaves it open as long as its owner is, and it is logged at debug, not info. An upgrade
     /// changes nothing: what a successor does not want it closes. Listening fails if the owner has begun to end. Default:
     /// nobody's.
+    /// The chapter on [sessions](crate::manual::sessions) shows what for.
     #[must_use]
     pub fn owner(mut self, connection: Key) -> Self {
         self.owner = Some(connection);

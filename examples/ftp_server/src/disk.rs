@@ -191,7 +191,7 @@ pub(crate) enum Source {
 
 /// Sees to it that a part of a file is in memory, so that the loop need not wait for the disk when that is sent.
 pub(crate) fn load(file: &File, range: &Range<u64>) -> io::Result<()> {
-    const STEP: usize = 64 << 10; // what the kernel reads at once, and more
+    const STEP: usize = 512 << 10; // what is asked for in order is read in order
     let _ = fadvise(file, range.start, NonZero::new(range.end - range.start), Advice::WillNeed); // it may know better
     for at in range.clone().step_by(STEP) {
         file.read_at(&mut [0], at)?;

@@ -26,7 +26,7 @@ const SMALL: usize = 64 << 10;
 const WAIT: Duration = Duration::from_secs(30);
 
 /// The kernel sends so much of a file by itself, while the next such part is read from the disk.
-const WINDOW: u64 = 2 << 20;
+const WINDOW: u64 = 8 << 20;
 
 /// How far the data connection is.
 #[derive(Clone, Copy, PartialEq, Eq)]
