@@ -267,7 +267,7 @@ impl Control {
                 must(self.may_write, 550, "You may only read.")?;
                 let is_octal = (3..=4).contains(&mode.len()) && mode.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
                 must(is_octal, 501, "A mode is three octal digits.")?;
-                let mode = Permissions::from_mode(u32::from_str_radix(mode, 8).unwrap_or_default());
+                let mode = Permissions::from_mode(u32::from_str_radix(mode, 8).unwrap_or_default() & 0o777);
                 let place = Place::new(&ftp.set.root, &self.cwd, name);
                 self.answer(ctx, move || {
                     place.on(|root, path| root.set_permissions(path, mode))?;

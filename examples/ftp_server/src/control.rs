@@ -42,6 +42,8 @@ pub struct Control {
     pub(crate) listener: Option<Key>,
     /// How often one was awaited there: who comes late is known by it.
     pub(crate) waits: u64,
+    /// There was one, and it has ended before it was needed.
+    pub(crate) has_lost_data: bool,
     /// A transfer that waits for its data connection.
     pub(crate) wanted: Option<Job>,
     /// For the log: what the command changes that is obeyed, and the transfer that is under way.
@@ -73,7 +75,7 @@ impl Protocol<Ftp> for Control {
     fn frame(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, line: &[u8]) -> Outcome {
         let start = line.iter().position(|&byte| byte < 0xf0).unwrap_or(line.len()); // behind telnet's IAC IP, IAC DM
         match std::str::from_utf8(&line[start..]) {
-            Ok(line) if line.contains('\0') => reply(ctx, 501, "A zero byte."),
+            Ok(line) if line.contains(['\0', '\r']) => reply(ctx, 501, "No control characters, please."),
             Ok(line) if self.must_wait(line) => {
                 self.waiting.push_back(line.to_owned());
                 if self.waiting.len() > WAITING_MAX {

@@ -34,8 +34,8 @@ whoever logs in as `anonymous` may read.
   --limit-rate BYTES   a second, of each transfer
   --max-clients N      at a time; 512, or fewer if fewer files can be open
   --max-per-ip N       of one address; all of them if not given
-  --idle SECS          how long a client may be silent, or a transfer stand still;
-                       300
+  --idle SECS          how long a client may be silent, or a transfer may stand
+                       still; 300
   --logins-max N       wrong passwords of a connection; 3
   --banner TEXT        the first line that a client reads
   --log FILE           who came, and what was done; - is standard error

@@ -22,6 +22,9 @@ const PORTS_TRIED: usize = 100;
 /// A file of fewer bytes is written as a whole.
 const SMALL: usize = 64 << 10;
 
+/// The connections of a program that is killed end one after the other.
+const KILLED: Duration = Duration::from_millis(20);
+
 /// For a client to come to its data port, or to let us in.
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -65,6 +68,7 @@ impl Control {
         let open = self.listener.filter(|&listener| ctx.net.is_open(listener));
         let Some(listener) = open.or_else(|| listen(ctx, ftp, here, peer)) else { return refuse(425, "No port is free.") };
         self.waits += 1;
+        self.has_lost_data = false;
         (self.listener, self.data) = (Some(listener), Some((listener, Stage::Awaited)));
         let wait = self.waits;
         ctx.after(ftp.set.idle.min(WAIT), move |me: &mut Self, ctx, ftp| {
@@ -97,6 +101,7 @@ impl Control {
         must(to.ip().to_canonical() == peer, 501, "Only to your own address.")?;
         must(to.port() >= 1024, 501, "Not to a port below 1024.")?;
         self.drop_data(ctx, ftp);
+        self.has_lost_data = false;
         let options = Connect::new().owner(ctx.key).timeout(ftp.set.idle.min(WAIT)).local((here, 0).into());
         let data = Data::new(ctx.key, None, self.is_private);
         self.data = Some((ctx.net.connect_with(to, options, data), Stage::Coming));
@@ -121,6 +126,7 @@ impl Control {
                 reply(ctx, 125, text);
                 self.start(ctx, data, job);
             }
+            None if std::mem::take(&mut self.has_lost_data) => reply(ctx, 425, "The data connection has ended."),
             // Or the client says later where.
             _ => {
                 reply(ctx, 150, text);
@@ -168,6 +174,7 @@ impl Control {
         let Some((_, stage)) = self.data.filter(|&(key, stage)| is_it(key, stage)) else { return Ok(()) };
         self.data = None;
         self.wanted = None;
+        self.has_lost_data = stage == Stage::Open;
         ctx.set_idle_timeout(ftp.set.idle);
         let told: (u16, Cow<'_, str>) = match (end, why) {
             (End::Saved(upload), why) if why.is_clean() => {
@@ -291,6 +298,7 @@ struct Data {
     job: Option<Job>,
     end: End,
     upload: Option<Upload>,
+    is_large: bool,
     file: Option<Windows>,
 }
 
@@ -304,7 +312,7 @@ struct Windows {
 
 impl Data {
     fn new(control: Key, wait: Option<u64>, is_private: bool) -> Self {
-        Self { control, wait, is_private, job: None, end: End::None, upload: None, file: None }
+        Self { control, wait, is_private, job: None, end: End::None, upload: None, is_large: false, file: None }
     }
 
     fn start(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, job: Job) -> Outcome {
@@ -314,6 +322,7 @@ impl Data {
             ctx.link().start_tls(tls.data.clone().handshake_timeout(ftp.set.idle.min(WAIT)));
             return Ok(());
         }
+        ctx.pause(); // whom something is sent says nothing
         ctx.set_deadline(None);
         ctx.set_stall_timeout(ftp.set.idle);
         ctx.set_write_rate(ftp.set.rate);
@@ -414,6 +423,7 @@ impl Protocol<Ftp> for Data {
             self.upload = Some(upload);
             return Ok(());
         }
+        self.is_large = true;
         ctx.save(upload, |me: &mut Self, ctx, _, saved| {
             match saved {
                 Ok(upload) => me.upload = Some(upload),
@@ -425,10 +435,21 @@ impl Protocol<Ftp> for Data {
     }
 
     fn eof(&mut self, ctx: &mut Ctx<'_>, _: &mut Ftp, _: &[u8]) -> Outcome {
-        if let Some(upload) = self.upload.take() {
-            self.end = End::Saved(upload);
+        let Some(upload) = self.upload.take() else {
+            ctx.close();
+            return Ok(());
+        };
+        self.end = End::Saved(upload);
+        // In TLS the client has said that this was all. In clear the end of a program that is killed looks the same, but that of
+        // its session comes next.
+        if self.is_large && ctx.tls().is_none() {
+            ctx.after(KILLED, |_: &mut Self, ctx, _| {
+                ctx.close();
+                Ok(())
+            });
+        } else {
+            ctx.close();
         }
-        ctx.close();
         Ok(())
     }
 

@@ -198,6 +198,17 @@ fn what_is_asked_for_before_it_is_said_where_waits_for_that() {
 }
 
 #[test]
+fn a_data_connection_that_has_ended_before_it_was_needed_is_not_waited_for() {
+    let mut s = session("ended");
+    let d = s.passive();
+    s.scene.resets(d).settles();
+    assert_eq!(s.asks("RETR hello\r\nNOOP"), "425 The data connection has ended.\r\n200 Yes.\r\n");
+    let d = s.passive();
+    s.asks("RETR hello");
+    s.scene.hears(d, "hello\n");
+}
+
+#[test]
 fn lists_of_a_folder_a_file_and_what_matches() {
     let mut s = session("lists");
     let list = |s: &mut Session, command: &str| {
