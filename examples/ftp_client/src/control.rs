@@ -52,6 +52,8 @@ pub struct Control {
     transfers: u64,
     /// How a data connection has ended that the server opened, and we were done with, before it answered.
     early: Option<Result<Vec<u8>, String>>,
+    /// One that the server opened before it answered.
+    came: Option<Key>,
     /// What the task is called that is under way.
     pub(crate) task: String,
     /// Where the bytes go that are fetched.
@@ -82,14 +84,14 @@ impl Protocol<App> for Control {
 
     fn frame(&mut self, ctx: &mut Ctx<'_>, app: &mut App, line: &[u8]) -> Outcome {
         let line = String::from_utf8_lossy(line);
-        let is_last = |first: &str| line.get(..4).is_some_and(|start| start[..3] == first[..3] && start.ends_with(' '));
+        let is_last = |first: &str| line.get(..3) == first.get(..3) && line.get(3..4) == Some(" ");
         if self.lines.len() + line.len() > REPLY_MAX {
             return Err("a reply without end".into());
         }
         self.lines.push_str(&line);
-        let first = self.lines.get(..4).ok_or_else(|| format!("no reply of FTP: {line}"))?;
-        let code: u16 = first[..3].parse().map_err(|_| format!("no reply of FTP: {line}"))?;
-        if first.ends_with('-') && !(self.lines.len() > line.len() && is_last(first)) {
+        let code = self.lines.get(..3).and_then(|code| code.parse().ok());
+        let code: u16 = code.ok_or_else(|| format!("no reply of FTP: {line}"))?;
+        if self.lines.get(3..4) == Some("-") && !(self.lines.len() > line.len() && is_last(&self.lines)) {
             self.lines.push('\n');
             return Ok(());
         }
@@ -140,12 +142,16 @@ impl Control {
                 app.broken = Some(what); // there is no session
                 return ctx.close();
             }
-            app.fail(&format!("{}: {what}", self.task));
-            self.drop_empty_part();
-            if let Some(transfer) = self.transfer.take() {
-                ctx.net.abort(transfer.data);
-            }
+            self.failed(ctx, app, &what);
             self.next(ctx, app);
+        }
+    }
+
+    fn failed(&mut self, ctx: &mut Ctx<'_>, app: &mut App, what: &str) {
+        app.fail(&format!("{}: {what}", self.task));
+        self.drop_empty_part();
+        if let Some(transfer) = self.transfer.take() {
+            ctx.net.abort(transfer.data);
         }
     }
 
@@ -214,21 +220,17 @@ impl Control {
         Ok(())
     }
 
-    /// On with the next task.
+    /// On with the next task that can be begun.
     pub(crate) fn next(&mut self, ctx: &mut Ctx<'_>, app: &mut App) {
-        match app.tasks.pop_front() {
-            Some(task) => {
-                let done = self.begin(ctx, app, task);
-                self.unless_failed(ctx, app, done);
-            }
-            None => {
-                self.is_done = true;
-                self.ask(ctx, "QUIT", |_, ctx, _, _| {
-                    ctx.close();
-                    Ok(())
-                });
-            }
+        while let Some(task) = app.tasks.pop_front() {
+            let Err(what) = self.begin(ctx, app, task) else { return };
+            self.failed(ctx, app, &what);
         }
+        self.is_done = true;
+        self.ask(ctx, "QUIT", |_, ctx, _, _| {
+            ctx.close();
+            Ok(())
+        });
     }
 }
 
@@ -238,10 +240,12 @@ impl Control {
     pub(crate) fn transfer(&mut self, ctx: &mut Ctx<'_>, app: &App, command: String, rest: u64, job: Job, then: Then<Vec<u8>>) {
         self.transfers += 1;
         let (number, peer) = (self.transfers, ctx.peer().ip().map(|peer| peer.ip()));
-        self.early = None;
+        (self.early, self.came) = (None, None);
         if app.is_active {
             let (mut job, control) = (Some(job), ctx.key);
-            let Some(here) = ctx.local().ip().map(|here| here.ip()) else { return };
+            let Some(here) = ctx.local().ip().map(|here| here.ip()) else {
+                return ctx.fail("the server is not at an IP address");
+            };
             let options = Listen::new().owner(control).admits_max(1).deadline(app.timeout);
             let listener = ctx.net.listen_with((here, 0), options, move |_, _, from| {
                 match job.take_if(|_| from.ip().map(|from| from.ip()) == peer) {
@@ -252,9 +256,9 @@ impl Control {
             let port = listener.as_ref().ok().and_then(|&listener| ctx.net.local(listener)?.ip()).map_or(0, |at| at.port());
             let family = if here.is_ipv4() { 1 } else { 2 };
             let Ok(listener) = listener else { return ctx.fail("no port is free for the server to come to") };
-            self.ask(ctx, &format!("EPRT |{family}|{here}|{port}|"), move |me, ctx, _, reply| {
+            self.ask(ctx, &format!("EPRT |{family}|{here}|{port}|"), move |me, ctx, app, reply| {
                 reply.must(&[200])?;
-                me.go(ctx, command, rest, listener, then);
+                me.go(ctx, app, command, rest, listener, then);
                 Ok(())
             });
             return;
@@ -274,17 +278,17 @@ impl Control {
                 options = options.tls(tls.clone());
             }
             let data = ctx.net.connect_with((peer, port), options, Data::new(ctx.key, number, job, false));
-            me.go(ctx, command, rest, data, then);
+            me.go(ctx, app, command, rest, data, then);
             Ok(())
         });
     }
 
-    fn go(&mut self, ctx: &mut Ctx<'_>, command: String, rest: u64, data: Key, then: Then<Vec<u8>>) {
-        let carried = self.early.take();
-        if carried.is_none() {
+    fn go(&mut self, ctx: &mut Ctx<'_>, app: &App, command: String, rest: u64, data: Key, then: Then<Vec<u8>>) {
+        let (carried, came) = (self.early.take(), self.came.take());
+        if carried.is_none() && (came.is_some() || !app.is_active) {
             ctx.set_idle_timeout(None); // that of the data connection watches
         }
-        self.transfer = Some(Transfer { data, reply: None, carried, then });
+        self.transfer = Some(Transfer { data: came.unwrap_or(data), reply: None, carried, then });
         if rest == 0 {
             return self.command(ctx, &command);
         }
@@ -305,9 +309,14 @@ impl Control {
     }
 
     /// The data connection is another than the listener that has let it in.
-    pub(crate) fn data_came(&mut self, number: u64, data: Key) {
-        if let Some(transfer) = self.transfer.as_mut().filter(|_| number == self.transfers) {
-            transfer.data = data;
+    pub(crate) fn data_came(&mut self, ctx: &mut Ctx<'_>, number: u64, data: Key) {
+        match &mut self.transfer {
+            _ if number != self.transfers => {}
+            Some(transfer) => {
+                transfer.data = data;
+                ctx.set_idle_timeout(None);
+            }
+            None => self.came = Some(data),
         }
     }
 
@@ -333,7 +342,8 @@ impl Control {
         ctx.set_idle_timeout(app.timeout);
         if let Some(refused) = refused {
             ctx.net.abort(data);
-            return Err(refused);
+            let own = carried.and_then(Result::err).map(|own| format!("; {own}")).unwrap_or_default();
+            return Err(format!("{refused}{own}"));
         }
         then(self, ctx, app, carried.unwrap_or(Ok(Vec::new()))?)
     }

@@ -5,7 +5,7 @@ use mainspring::{Key, Outcome, Protocol, Reason};
 use std::io::{Read, Write};
 
 /// Of a list, which is kept in memory.
-const LIST_MAX: usize = 64 << 20;
+const LIST_MAX: usize = 16 << 20;
 
 pub(crate) enum Job {
     Fetch(Box<dyn Write + Send>),
@@ -20,20 +20,32 @@ pub(crate) struct Data {
     /// The server has called us.
     is_called: bool,
     list: Vec<u8>,
+    /// By us: the disk is full.
+    is_broken: bool,
+    is_store: bool,
     end: Result<(), String>,
 }
 
 impl Data {
     pub(crate) fn new(control: Key, number: u64, job: Job, is_called: bool) -> Self {
-        Self { control, number, job: Some(job), is_called, list: Vec::new(), end: Err("it was cut off".into()) }
+        Self {
+            control,
+            number,
+            job: Some(job),
+            is_called,
+            list: Vec::new(),
+            is_broken: false,
+            is_store: false,
+            end: Err("it was cut off".into()),
+        }
     }
 }
 
 impl Protocol<App> for Data {
     fn connected(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Outcome {
         let (number, data) = (self.number, ctx.key);
-        ctx.net.tell(self.control, move |control: &mut Control, _, _| {
-            control.data_came(number, data);
+        ctx.net.tell(self.control, move |control: &mut Control, ctx, _| {
+            control.data_came(ctx, number, data);
             Ok(())
         });
         match &app.tls {
@@ -49,16 +61,23 @@ impl Protocol<App> for Data {
         match self.job.take() {
             Some(Job::Fetch(writer)) => {
                 ctx.set_idle_timeout(app.timeout);
-                ctx.save(writer, |me: &mut Self, _, _, saved| {
+                ctx.save(writer, |me: &mut Self, ctx, _, saved| {
                     me.end = saved.map(drop).map_err(|error| error.to_string());
+                    if me.end.is_err() {
+                        me.is_broken = true;
+                        ctx.abort();
+                    }
                     Ok(())
                 });
             }
-            Some(Job::Store(reader)) => ctx.send_from(reader, |me: &mut Self, ctx, _, sent| {
-                me.end = sent.map(drop).map_err(|error| error.to_string());
-                ctx.close();
-                Ok(())
-            }),
+            Some(Job::Store(reader)) => {
+                self.is_store = true;
+                ctx.send_from(reader, |me: &mut Self, ctx, _, sent| {
+                    me.end = sent.map(drop).map_err(|error| error.to_string());
+                    ctx.close();
+                    Ok(())
+                });
+            }
             Some(Job::List) | None => {
                 ctx.set_idle_timeout(app.timeout);
                 self.end = Ok(()); // its end says that it is whole
@@ -72,9 +91,17 @@ impl Protocol<App> for Data {
         if self.list.len() > LIST_MAX { Err("the list is too long".into()) } else { Ok(()) }
     }
 
+    fn eof(&mut self, ctx: &mut Ctx<'_>, _: &mut App, _: &[u8]) -> Outcome {
+        if !self.is_store {
+            ctx.close();
+        }
+        Ok(())
+    }
+
     fn closed(&mut self, ctx: &mut Ctx<'_>, _: &mut App, why: Reason) {
         let end = std::mem::replace(&mut self.end, Ok(()));
         let carried = match (end, why.is_clean()) {
+            (Err(error), _) if self.is_broken => Err(error),
             (Ok(()), true) => Ok(std::mem::take(&mut self.list)),
             (Err(error), true) => Err(error),
             (_, false) => Err(format!("the data connection: {why}")),

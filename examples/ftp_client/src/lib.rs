@@ -34,7 +34,7 @@ pub struct App {
     /// Why there was no end.
     pub broken: Option<String>,
     /// Where lines go, those that were asked for and those of what failed.
-    pub print: fn(&str),
+    pub print: fn(&str) -> Result<(), String>,
     pub complain: fn(&str),
 }
 

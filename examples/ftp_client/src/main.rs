@@ -5,7 +5,7 @@ mod common;
 #[path = "../../common/tls.rs"]
 mod tls;
 
-use common::{Failure, arguments_and_flags, complain, misused, own_up, path, say, status, stop_on_interrupt, unable};
+use common::{Failure, arguments_and_flags, complain, misused, own_up, path, status, stop_on_interrupt, unable};
 use ftp_client::{App, Control, Task};
 use mainspring::{Connect, Reactor, Target, TlsClient, rustls::RootCertStore};
 use percent_encoding::percent_decode_str;
@@ -33,7 +33,8 @@ mirror moves what is missing, or differs in size or time, and deletes nothing.
   --tls                 AUTH TLS, or nothing: no password and no file in clear
   --ca FILE             whom to trust, in PEM; else whom the system trusts
   --active              the server comes to us for each transfer
-  --continue            go on where an earlier try was cut
+  --continue            go on where an earlier try was cut: what is there of the
+                        file is believed to be its beginning
   --password-file FILE  its first line
   --timeout SECS        for a connection, a reply, the next bytes; 30
   --quiet               no progress is shown";
@@ -64,12 +65,12 @@ fn run() -> Result<u8, Failure> {
             let remote = remote(one)?.ok_or_else(no_remote)?;
             let local = local(two)?.unwrap_or_else(|| base(&remote).into());
             let local = if local.is_dir() { local.join(base(&remote)) } else { local };
-            Task::Fetch { remote, local }
+            Task::Fetch { remote, local, may_be_folder: false }
         }
         "put" => {
             let local = local(one)?.ok_or_else(no_local)?;
             let name = local.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-            Task::Store { remote: remote(two)?.unwrap_or(name), local }
+            Task::Store { remote: remote(two)?.unwrap_or(name), local, goes_on: given.has("continue") }
         }
         "mirror" if given.has("upload") => {
             Task::StoreAll { local: local(one)?.ok_or_else(no_local)?, remote: remote(two)?.ok_or_else(no_remote)? }
@@ -107,7 +108,7 @@ fn run() -> Result<u8, Failure> {
         tasks: VecDeque::from([task]),
         failures: 0,
         broken: None,
-        print: |line| say(line),
+        print: |line| common::print(line).map_err(|error| error.to_string()),
         complain: |line| complain(format_args!("error: {line}")),
     };
     let mut reactor = Reactor::new()?;

@@ -19,13 +19,17 @@ pub enum Task {
     List(String),
     /// To standard output.
     Show(String),
+    /// In a mirror from a server that says nothing of types it may be a folder.
     Fetch {
         remote: String,
         local: PathBuf,
+        may_be_folder: bool,
     },
+    /// On from where an earlier try was cut, perhaps.
     Store {
         local: PathBuf,
         remote: String,
+        goes_on: bool,
     },
     /// All that is in a folder and is not here, or is another.
     FetchAll {
@@ -107,7 +111,7 @@ impl Control {
             Task::List(name) => {
                 let then = |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, list: Vec<u8>| {
                     for line in String::from_utf8_lossy(&list).lines() {
-                        (app.print)(&crate::printable::printable(line));
+                        (app.print)(&crate::printable::printable(line))?;
                     }
                     me.next(ctx, app);
                     Ok(())
@@ -121,16 +125,16 @@ impl Control {
                 };
                 self.transfer(ctx, app, format!("RETR {name}"), 0, Job::Fetch(Box::new(io::stdout())), Box::new(then));
             }
-            Task::Fetch { remote, local } => {
-                self.look(ctx, remote.clone(), |me, ctx, app, facts| me.fetch(ctx, app, remote, local, facts))
+            Task::Fetch { remote, local, may_be_folder } => {
+                self.look(ctx, remote.clone(), move |me, ctx, app, facts| me.fetch(ctx, app, remote, local, facts, may_be_folder))
             }
-            Task::Store { local, remote } if app.continues => {
+            Task::Store { local, remote, goes_on: true } => {
                 self.ask(ctx, &format!("SIZE {remote}"), move |me, ctx, app, reply| {
                     let there = if reply.code == 213 { reply.value().parse().unwrap_or(0) } else { 0 };
                     me.store(ctx, app, &local, remote, there)
                 });
             }
-            Task::Store { local, remote } => self.store(ctx, app, &local, remote, 0)?,
+            Task::Store { local, remote, .. } => self.store(ctx, app, &local, remote, 0)?,
             Task::FetchAll { remote, local } => {
                 fs::create_dir_all(&local).map_err(said)?;
                 if local.components().count() > DEPTH_MAX {
@@ -138,15 +142,15 @@ impl Control {
                 }
                 self.list(ctx, app, remote.clone(), move |me, ctx, app, entries| {
                     for (name, facts) in entries.into_iter().rev() {
-                        if !is_name(&name) {
-                            app.fail(&format!("{remote}: no file here can be called `{name}`"));
+                        if !is_name(&name) || name.ends_with(".part") {
+                            app.fail(&format!("{remote}: nothing that is fetched can be called `{name}`"));
                             continue;
                         }
                         let (remote, local) = (path(&remote, &name), local.join(name));
                         match facts {
                             Some(facts) if facts.is_folder => app.tasks.push_front(Task::FetchAll { remote, local }),
                             Some(facts) if facts.are_of(&local) => {}
-                            _ => app.tasks.push_front(Task::Fetch { remote, local }),
+                            _ => app.tasks.push_front(Task::Fetch { remote, local, may_be_folder: facts.is_none() }),
                         }
                     }
                     me.next(ctx, app);
@@ -165,10 +169,19 @@ impl Control {
                                 continue;
                             };
                             let remote = path(&remote, name);
-                            match local.metadata() {
+                            match local.symlink_metadata() {
+                                Ok(meta) if meta.is_symlink() => {
+                                    app.fail(&format!("{}: links are not followed", local.display()))
+                                }
                                 Ok(meta) if meta.is_dir() => app.tasks.push_front(Task::StoreAll { local, remote }),
                                 Ok(_) if there.get(name).copied().flatten().is_some_and(|facts| facts.are_of(&local)) => {}
-                                Ok(_) => app.tasks.push_front(Task::Store { local, remote }),
+                                Ok(meta) => {
+                                    // Not of another file than the one that is there in part.
+                                    let there = there.get(name).copied().flatten().and_then(|facts| facts.modified);
+                                    let is_older = there.zip(meta.modified().ok()).is_some_and(|(there, here)| there < here);
+                                    let goes_on = app.continues && !is_older;
+                                    app.tasks.push_front(Task::Store { local, remote, goes_on });
+                                }
                                 Err(error) => app.fail(&format!("{}: {error}", local.display())),
                             }
                         }
@@ -245,9 +258,16 @@ impl Control {
         self.transfer(ctx, app, format!("{verb} {remote}").trim_end().to_owned(), 0, Job::List, Box::new(read));
     }
 
-    fn fetch(&mut self, ctx: &mut Ctx<'_>, app: &mut App, remote: String, local: PathBuf, facts: Facts) -> Result<(), String> {
-        if facts.size.is_none() && !self.has("MLST") {
-            // It may be a folder: in a mirror, where that could not be known.
+    fn fetch(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        app: &mut App,
+        remote: String,
+        local: PathBuf,
+        facts: Facts,
+        may_be_folder: bool,
+    ) -> Result<(), String> {
+        if facts.size.is_none() && may_be_folder {
             app.tasks.push_front(Task::FetchAll { remote, local });
             self.next(ctx, app);
             return Ok(());

@@ -22,7 +22,7 @@ impl Server {
         let mut scene = Scene::new(1, app);
         let control = scene.serves(AT);
         scene.net().connect(AT, Control::default());
-        scene.says(control, "220-hello\r\n220-220 is no end\r\n220 ready\r\n");
+        scene.says(control, "220-hello\r\nZoë\u{2019}s\r\n220-220 is no end\r\n220 ready\r\n");
         Self { scene, control, port: 5000 }
     }
 
@@ -57,7 +57,7 @@ impl Server {
 }
 
 fn fetch(local: &Path) -> Task {
-    Task::Fetch { remote: "file".into(), local: local.join("file") }
+    Task::Fetch { remote: "file".into(), local: local.join("file"), may_be_folder: false }
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn names_that_lead_elsewhere_are_not_written() {
 fn a_file_is_stored_its_size_is_checked_and_its_time_is_set() {
     let here = folder("store");
     fs::write(here.join("file"), "hello\n").unwrap();
-    let store = || Task::Store { local: here.join("file"), remote: "there".into() };
+    let store = || Task::Store { local: here.join("file"), remote: "there".into(), goes_on: false };
     let mut server = Server::called(app([store(), store()]));
     server.logs_in(" MFMT\r\n");
     for size in [6, 5] {
@@ -188,6 +188,7 @@ fn a_server_that_talks_nonsense_is_silent_or_has_no_place_ends_it_in_a_line() {
     for (said, why) in [
         ("hello\r\n", "no reply of FTP"),
         ("é\r\n", "no reply of FTP"),
+        ("22é x\r\n", "no reply of FTP"),
         ("421 full\r\n", "421 full"),
         ("530 go away\r\n", "530 go away"),
         ("220 ok\r\n220 ok\r\n220 ok\r\n", "ok"),
@@ -213,4 +214,17 @@ fn a_server_that_talks_nonsense_is_silent_or_has_no_place_ends_it_in_a_line() {
     let mut server = Server::called(app([]));
     server.hears("USER user", "331 password\r\n").hears("PASS 12345", "530 wrong\r\n");
     assert_eq!(server.broken(), "530 wrong");
+}
+
+#[test]
+fn any_number_of_tasks_may_fail_at_once() {
+    let here = folder("many");
+    let mirror = Task::FetchAll { remote: "there".into(), local: here };
+    let mut server = Server::called(app([mirror]));
+    let data = server.logs_in(" MLST type*;\r\n").passive();
+    server.hears("MLSD there", "150 here\r\n");
+    let list = format!("type=dir; {}\r\n", "x".repeat(300)).repeat(30_000);
+    server.scene.says(data, list).ends(data).says(server.control, "226 done\r\n");
+    assert_eq!(failed().len(), 30_000);
+    server.ends();
 }

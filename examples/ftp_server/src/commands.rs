@@ -197,11 +197,11 @@ impl Control {
                 };
                 let place = Place::new(&ftp.set.root, &self.cwd, name);
                 let list = move || list(&place, form).map(Source::Reader);
-                self.work(ctx, list, |me, ctx, _, list| me.begin(ctx, Job::Send(list), "Here it goes."));
+                self.work(ctx, list, |me, ctx, ftp, list| me.begin(ctx, ftp, Job::Send(list), "Here it goes."));
             }
             "RETR" => {
                 let open = move || place.source(from, is_text);
-                self.work(ctx, open, |me, ctx, _, file| me.begin(ctx, Job::Send(file), "Here it goes."));
+                self.work(ctx, open, |me, ctx, ftp, file| me.begin(ctx, ftp, Job::Send(file), "Here it goes."));
             }
             "STOU" => {
                 let (place, chance) =
@@ -209,8 +209,8 @@ impl Control {
                 self.work(
                     ctx,
                     move || place.unique(chance, is_text),
-                    |me, ctx, _, (file, name)| {
-                        me.begin(ctx, Job::Receive(file), &format!("FILE: {name}"));
+                    |me, ctx, ftp, (file, name)| {
+                        me.begin(ctx, ftp, Job::Receive(file), &format!("FILE: {name}"));
                     },
                 );
             }
@@ -218,7 +218,7 @@ impl Control {
                 must(place.path != "/", 550, "Not the root.")?;
                 let is_append = verb == "APPE";
                 let create = move || place.upload(from, is_append, is_text);
-                self.work(ctx, create, |me, ctx, _, file| me.begin(ctx, Job::Receive(file), "Here it goes."));
+                self.work(ctx, create, |me, ctx, ftp, file| me.begin(ctx, ftp, Job::Receive(file), "Here it goes."));
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use crate::{
     must, refuse, reply,
     transfer::{Job, Stage},
 };
-use mainspring::{Key, Limit, Outcome, Protocol, Reason, Terminator};
+use mainspring::{Key, Limit, Outcome, Protocol, Reason, Terminator, Timer};
 use std::{collections::VecDeque, fmt::Display, time::Duration};
 
 const LINE_MAX: usize = 2048;
@@ -42,6 +42,8 @@ pub struct Control {
     pub(crate) listener: Option<Key>,
     /// How often one was awaited there: who comes late is known by it.
     pub(crate) waits: u64,
+    /// For it to come.
+    pub(crate) patience: Option<Timer>,
     /// There was one, and it has ended before it was needed.
     pub(crate) has_lost_data: bool,
     /// A transfer that waits for its data connection.
@@ -50,11 +52,13 @@ pub struct Control {
     pub(crate) change: String,
     pub(crate) transfer: String,
     /// What was said during a transfer, and has to come after it.
-    waiting: VecDeque<String>,
-    /// An answer is owed, and nothing else is done until then.
-    is_busy: bool,
+    pub(crate) waiting: VecDeque<String>,
+    /// So many answers are owed, and nothing else is done until then.
+    owed: u8,
     /// The end of the transfer is the end of the session.
     pub(crate) quits: bool,
+    /// So it is, and what is owed, because the server goes down.
+    drains: bool,
     pub(crate) aborts: bool,
 }
 
@@ -109,8 +113,8 @@ impl Protocol<Ftp> for Control {
     }
 
     fn draining(&mut self, ctx: &mut Ctx<'_>, _: &mut Ftp) -> Outcome {
-        self.quits = self.is_transferring();
-        if !self.quits {
+        self.drains = self.is_transferring() || self.owed > 0;
+        if !self.drains {
             reply(ctx, 421, "Going down.");
             ctx.close();
         }
@@ -150,11 +154,11 @@ impl Control {
 
     /// On with what was said meanwhile.
     pub(crate) fn go_on(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp) {
-        if self.quits && !self.is_transferring() && !self.is_busy {
+        if (self.quits || self.drains) && !self.is_transferring() && self.owed == 0 {
             return ctx.close();
         }
         while let Some(line) = self.waiting.pop_front() {
-            if self.is_busy || self.waits_for_transfer(&line) {
+            if self.owed > 0 || self.waits_for_transfer(&line) {
                 return self.waiting.push_front(line);
             }
             self.command(ctx, ftp, &line);
@@ -175,9 +179,9 @@ impl Control {
         work: impl FnOnce() -> Result<T, E> + Send + 'static,
         then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut Ftp, T) + 'static,
     ) {
-        self.is_busy = true;
+        self.owed += 1;
         ctx.offload_held(work, |me: &mut Self, ctx, ftp, done| {
-            me.is_busy = false;
+            me.owed -= 1;
             match done.map_err(Refused::from).and_then(|done| done.map_err(E::into)) {
                 Ok(value) => then(me, ctx, ftp, value),
                 Err(Refused(code, text)) => reply(ctx, code, text),
@@ -204,12 +208,12 @@ impl Control {
 
     /// An answer is owed, and is given by who calls `answered`.
     pub(crate) fn owe(&mut self, ctx: &mut Ctx<'_>) {
-        self.is_busy = true;
+        self.owed += 1;
         ctx.pause();
     }
 
     pub(crate) fn answered(&mut self, ctx: &mut Ctx<'_>) {
-        self.is_busy = false;
+        self.owed -= 1;
         ctx.resume();
     }
 }
@@ -217,15 +221,17 @@ impl Control {
 /// Who it is, and how secret.
 impl Control {
     pub(crate) fn forget(&mut self, ctx: &mut Ctx<'_>) {
+        if self.is_in {
+            ctx.set_deadline(LOGIN_TIME);
+        }
         (self.is_in, self.user, self.restart_at, self.rename_from) = (false, None, 0, None);
-        ctx.set_deadline(LOGIN_TIME);
     }
 
-    pub(crate) fn log_in(&mut self, ctx: &mut Ctx<'_>, ftp: &Ftp, password: &str) -> Result<(), Refused> {
+    pub(crate) fn log_in(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, password: &str) -> Result<(), Refused> {
         must(!self.is_in, 503, "You are logged in.")?;
         let Some(name) = self.user.clone() else { return refuse(503, "USER comes first.") };
         if ftp.set.anonymous && name == "anonymous" {
-            self.work(ctx, || Ok::<_, Refused>(()), |me, ctx, ftp, ()| me.let_in(ctx, ftp, false));
+            self.let_in(ctx, ftp, false);
             return Ok(());
         }
         let found = ftp.set.users.iter().find(|user| user.name == name);
@@ -241,7 +247,7 @@ impl Control {
     }
 
     fn let_in(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, may_write: bool) {
-        (self.is_in, self.may_write, self.tries, self.cwd) = (true, may_write, 0, "/".into());
+        (self.is_in, self.may_write, self.cwd) = (true, may_write, "/".into());
         ctx.set_deadline(None);
         self.note(ctx, ftp, "logged in");
         reply(ctx, 230, "Welcome.");
@@ -271,6 +277,7 @@ impl Control {
         match (verb, arg.to_ascii_uppercase().as_str()) {
             ("AUTH", _) if is_secure => return refuse(503, "Already using TLS."),
             ("AUTH", "TLS" | "TLS-C" | "SSL" | "TLS-P") => {
+                must(self.waiting.is_empty(), 503, "Nothing may stand behind AUTH.")?; // nor be obeyed as if it were secret
                 reply(ctx, 234, "Go on in TLS.");
                 self.drop_data(ctx, ftp);
                 self.forget(ctx);
@@ -286,6 +293,7 @@ impl Control {
             ("PROT", "P" | "C") => {
                 must(self.has_buffer_size, 503, "PBSZ comes first.")?;
                 self.is_private = arg.eq_ignore_ascii_case("P");
+                self.drop_data(ctx, ftp); // which was to be as it was before
                 reply(ctx, 200, if self.is_private { "Data in TLS." } else { "Data in clear." });
             }
             ("PROT", "S" | "E") => return refuse(536, "Only C and P."),

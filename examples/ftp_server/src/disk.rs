@@ -129,6 +129,7 @@ impl Place {
         let resumable = self.resumable();
         if appends && old.is_some() && resumable.is_none() {
             let file = self.open(OpenOptions::new().append(true))?;
+            must(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(), 450, "Somebody else is storing this file.")?;
             return Ok(Upload { file, part: None, is_text, is_after_cr: false, is_kept: true, ahead: Vec::new() });
         }
         let part = self.part();
@@ -140,6 +141,9 @@ impl Place {
         let is_kept = resumable.is_some();
         let mut upload =
             Upload { file, part: Some((part, self.clone())), is_text, is_after_cr: false, is_kept, ahead: Vec::new() };
+        // Who was looked at may have been done meanwhile, and this be a new one.
+        let is_there = resumable.is_none_or(|length| upload.file.metadata().is_ok_and(|own| own.len() >= length));
+        must(is_there, 450, "Somebody else has just stored this file.")?;
         let length = resumable.or(old.as_ref().map(Metadata::len)).unwrap_or(0);
         let from = if appends { resumable.unwrap_or(0) } else { from };
         if from > length {

@@ -29,7 +29,8 @@ whoever logs in as `anonymous` may read.
   --tls CERT KEY       AUTH TLS is offered: files in PEM
   --require-tls        no password and no file goes in clear
   --implicit-tls       TLS from the first byte on, as on port 990
-  --passive-ports A-B  where clients come for PASV and EPSV; else any free port
+  --passive-ports A-B  where clients come for PASV and EPSV, one port for each
+                       that is awaited; any free one if not given
   --public-address IP  the address to say in PASV, behind a NAT
   --limit-rate BYTES   a second, of each transfer
   --max-clients N      at a time; 512, or fewer if fewer files can be open
@@ -59,7 +60,7 @@ fn run() -> Result<(), Failure> {
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:2121".into());
     let inspect_at = given.option_text("inspect")?;
     let tls = tls::config_by_pair(&given, &[])?.map(Tls::from);
-    let most = given.number("max-clients", 1..=usize::MAX)?.unwrap_or(512.min(common::descriptors_left() / 4).max(1));
+    let most = given.number("max-clients", 1..=usize::MAX)?.unwrap_or(512.min(common::descriptors_left() / 8).max(1));
     let mut options = Listen::new().connections_max(most, "421 Too many clients, come back later.\r\n");
     if let Some(n) = given.number("max-per-ip", 1..=usize::MAX)? {
         options = options.per_peer_max(n, "421 Too many from your address.\r\n");

@@ -70,15 +70,7 @@ impl Control {
         self.waits += 1;
         self.has_lost_data = false;
         (self.listener, self.data) = (Some(listener), Some((listener, Stage::Awaited)));
-        let wait = self.waits;
-        ctx.after(ftp.set.idle.min(WAIT), move |me: &mut Self, ctx, ftp| {
-            if me.waits == wait && matches!(me.data, Some((_, Stage::Awaited))) {
-                me.drop_data(ctx, ftp);
-                reply(ctx, 421, "Nobody came to the data port.");
-                me.go_on(ctx, ftp);
-            }
-            Ok(())
-        });
+        self.wait(ctx, ftp, 421);
         let port = ctx.net.local(listener).and_then(|at| at.ip()).map_or(0, |at| at.port());
         if is_extended {
             reply(ctx, 229, format_args!("Come to (|||{port}|)."));
@@ -102,11 +94,39 @@ impl Control {
         must(to.port() >= 1024, 501, "Not to a port below 1024.")?;
         self.drop_data(ctx, ftp);
         self.has_lost_data = false;
+        self.stop_waiting(ctx, ftp);
         let options = Connect::new().owner(ctx.key).timeout(ftp.set.idle.min(WAIT)).local((here, 0).into());
         let data = Data::new(ctx.key, None, self.is_private);
         self.data = Some((ctx.net.connect_with(to, options, data), Stage::Coming));
         self.owe(ctx);
         Ok(())
+    }
+
+    /// For the data connection; or else this is the reply.
+    fn wait(&mut self, ctx: &mut Ctx<'_>, ftp: &Ftp, code: u16) {
+        self.stop_waiting(ctx, ftp);
+        self.patience = Some(ctx.after(ftp.set.idle.min(WAIT), move |me: &mut Self, ctx, ftp| {
+            me.wanted = None;
+            me.drop_data(ctx, ftp);
+            reply(ctx, code, "Nobody came to the data port.");
+            me.go_on(ctx, ftp);
+            Ok(())
+        }));
+    }
+
+    fn stop_waiting(&mut self, ctx: &mut Ctx<'_>, ftp: &Ftp) {
+        if let Some(patience) = self.patience.take() {
+            ctx.net.cancel(patience);
+        }
+        // Of a few ports none is kept by whom does not need it.
+        let is_to_go = ftp.set.passive_ports.is_some() && !self.is_awaited();
+        if let Some(listener) = self.listener.take_if(|_| is_to_go) {
+            ctx.net.close(listener);
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        matches!(self.data, Some((_, Stage::Awaited)))
     }
 
     /// And the transfer that waits for it.
@@ -116,11 +136,12 @@ impl Control {
             if stage != Stage::Awaited {
                 ctx.net.abort(key);
             }
+            self.stop_waiting(ctx, ftp);
             ctx.set_idle_timeout(ftp.set.idle);
         }
     }
 
-    pub(crate) fn begin(&mut self, ctx: &mut Ctx<'_>, job: Job, text: &str) {
+    pub(crate) fn begin(&mut self, ctx: &mut Ctx<'_>, ftp: &Ftp, job: Job, text: &str) {
         match self.data {
             Some((data, Stage::Open)) => {
                 reply(ctx, 125, text);
@@ -131,6 +152,9 @@ impl Control {
             _ => {
                 reply(ctx, 150, text);
                 self.wanted = Some(job);
+                if self.data.is_none() {
+                    self.wait(ctx, ftp, 425);
+                }
             }
         }
     }
@@ -153,6 +177,7 @@ impl Control {
             }
         }
         self.data = Some((data, Stage::Open));
+        self.stop_waiting(ctx, ftp);
         ctx.set_idle_timeout(None); // the time-outs of the data connection watch from now on
         if let Some(job) = self.wanted.take() {
             self.start(ctx, data, job);
@@ -178,6 +203,9 @@ impl Control {
         ctx.set_idle_timeout(ftp.set.idle);
         let told: (u16, Cow<'_, str>) = match (end, why) {
             (End::Saved(upload), why) if why.is_clean() => {
+                if std::mem::take(&mut self.aborts) {
+                    self.waiting.push_front("ABOR".into()); // it came too late, and is answered so
+                }
                 self.change = std::mem::take(&mut self.transfer);
                 self.answer(ctx, move || Ok(upload.finish().map(|()| "226 Done.".into())?));
                 return Ok(());
@@ -196,7 +224,9 @@ impl Control {
             _ => (426, "The data connection broke.".into()),
         };
         if was_transferring || stage == Stage::Coming || told.0 == 421 {
-            self.note(ctx, ftp, format_args!("{}: {} {}", self.transfer, told.0, told.1));
+            if was_transferring {
+                self.note(ctx, ftp, format_args!("{}: {} {}", self.transfer, told.0, told.1));
+            }
             reply(ctx, told.0, told.1);
         }
         match stage {
@@ -238,9 +268,9 @@ fn listen(ctx: &mut Ctx<'_>, ftp: &Ftp, here: IpAddr, peer: IpAddr) -> Option<Ke
     let some = ctx.net.random() as usize % ports.len();
     let bind = ctx.local().ip().map_or(here, |local| local.ip());
     ports.clone().cycle().skip(some).take(ports.len().min(PORTS_TRIED)).find_map(|port| {
-        let options = Listen::new().owner(control).backlog(4);
+        let options = Listen::new().owner(control).backlog(4).connections_max(4, "");
         let let_in = ctx.net.listen_with((bind, port), options, move |net, _, from| {
-            let waits = net.peek::<Control>(control).filter(|control| matches!(control.data, Some((_, Stage::Awaited))));
+            let waits = net.peek::<Control>(control).filter(|control| control.is_awaited());
             match waits.filter(|_| from.ip().is_some_and(|from| is_it(from.ip()))) {
                 Some(waiting) => Ok(Data::new(control, Some(waiting.waits), waiting.is_private)),
                 None => Err(Refusal::silent()),
@@ -451,6 +481,10 @@ impl Protocol<Ftp> for Data {
             ctx.close();
         }
         Ok(())
+    }
+
+    fn draining(&mut self, _: &mut Ctx<'_>, _: &mut Ftp) -> Outcome {
+        Ok(()) // its session sees to its end
     }
 
     fn writable(&mut self, ctx: &mut Ctx<'_>, _: &mut Ftp) -> Outcome {

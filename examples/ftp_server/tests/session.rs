@@ -410,6 +410,7 @@ fn wrong_passwords_are_thought_about_and_counted_and_readers_only_read() {
         }
     }
     for (user, password) in [("user", "wrong"), ("nobody", "12345"), ("hashed", "wrong")] {
+        s.asks("USER anonymous\r\nPASS x"); // which makes nobody forget what was guessed
         s.asks(&format!("USER {user}"));
         assert_eq!(s.asks(&format!("PASS {password}\r\nNOOP")), "");
         s.scene.passes(2 * S);

@@ -32,7 +32,10 @@ pub fn app(tasks: impl IntoIterator<Item = Task>) -> App {
         tasks: tasks.into_iter().collect(),
         failures: 0,
         broken: None,
-        print: |line| PRINTED.with_borrow_mut(|lines| lines.push(line.to_owned())),
+        print: |line| {
+            PRINTED.with_borrow_mut(|lines| lines.push(line.to_owned()));
+            Ok(())
+        },
         complain: |line| FAILED.with_borrow_mut(|lines| lines.push(line.to_owned())),
     }
 }
