@@ -9,13 +9,15 @@ use crate::{
 };
 use cap_std::fs::{Dir, OpenOptions, Permissions, PermissionsExt};
 
-/// What there is, and how: `-` without an argument, `+` with one, else either; `a` is for all, also before a login; `w` writes;
-/// `d` wants the data connection, so it waits for the end of a transfer, with all that was said behind it; `o` overtakes these.
+/// What there is, and behind each how it is said: `-` without an argument, `+` with one, else either; `a` is for all, also before a
+/// login; `w` writes; `d` wants the data connection, so it waits for the end of a transfer, with all that was said behind it; `o`
+/// overtakes these.
 const COMMANDS: &[&str] = &[
-    "ABOR-o", "ALLO+", "APPE+wd", "AUTH+ad", "CDUP-", "CWD", "DELE+w", "EPRT+d", "EPSVd", "FEAT-a", "HELPa", "LISTd", "MDTM+",
-    "MFMT+w", "MKD+w", "MLSDd", "MLST", "MODE+", "NLSTd", "NOOP-a", "OPTS+", "PASSa", "PASV-d", "PBSZ+a", "PORT+d", "PROT+ad",
-    "PWD-", "QUIT-ao", "REIN-", "REST+d", "RETR+d", "RMD+w", "RNFR+w", "RNTO+w", "SITE+a", "SIZE+", "STATao", "STOR+wd",
-    "STOUwd", "STRU+", "SYST-a", "TYPE+", "USER+a", "XCUP-", "XCWD", "XMKD+w", "XPWD-", "XRMD+w",
+    "ABOR -o", "ALLO +", "APPE +wd", "AUTH +ad", "CDUP -", "CWD ", "DELE +w", "EPRT +d", "EPSV d", "FEAT -a", "HELP a", "LIST d",
+    "MDTM +", "MFMT +w", "MKD +w", "MLSD d", "MLST ", "MODE +", "NLST d", "NOOP -a", "OPTS +", "PASS a", "PASV -d", "PBSZ +a",
+    "PORT +d", "PROT +ad", "PWD -", "QUIT -ao", "REIN -", "REST +d", "RETR +d", "RMD +w", "RNFR +w", "RNTO +w", "SITE +a",
+    "SIZE +", "STAT ao", "STOR +wd", "STOU wd", "STRU +", "SYST -a", "TYPE +", "USER +a", "XCUP -", "XCWD ", "XMKD +w", "XPWD -",
+    "XRMD +w",
 ];
 
 /// Of the same documents; nobody has asked for them.
@@ -25,8 +27,7 @@ const LOG_IN: &str = "Who are you? USER and PASS come first.";
 
 /// How a command is said, if there is one of this name.
 fn manner(verb: &str) -> Option<&'static str> {
-    let of = |command: &&'static str| command.strip_prefix(verb).filter(|how| !how.starts_with(|c: char| c.is_ascii_uppercase()));
-    COMMANDS.iter().find_map(of).filter(|_| verb.len() >= 3)
+    COMMANDS.iter().find_map(|command| command.strip_prefix(verb)?.strip_prefix(' '))
 }
 
 pub(crate) fn is(verb: &str, manner_of: char) -> bool {
@@ -173,7 +174,8 @@ impl Control {
                 reply(ctx, 350, format_args!("From {} on.", self.restart_at));
             }
             "ABOR" => self.abort(ctx, ftp),
-            _ => return self.transfer(ctx, ftp, verb, arg, place),
+            "LIST" | "NLST" | "MLSD" | "RETR" | "STOU" | "STOR" | "APPE" => return self.transfer(ctx, ftp, verb, arg, place),
+            _ => return refuse(502, "Not here."),
         }
         Ok(())
     }
@@ -301,7 +303,7 @@ fn help(ctx: &mut Ctx<'_>, arg: &str) -> Result<(), Refused> {
     }
     ctx.send("214-What there is:\r\n");
     for some in COMMANDS.chunks(8) {
-        let names: Vec<&str> = some.iter().map(|command| command.trim_end_matches(|c: char| !c.is_ascii_uppercase())).collect();
+        let names: Vec<&str> = some.iter().filter_map(|command| command.split(' ').next()).collect();
         write!(ctx, " {}\r\n", names.join(" "));
     }
     ctx.send("214 That is all.\r\n");

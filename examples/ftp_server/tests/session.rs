@@ -63,6 +63,22 @@ impl Session {
 }
 
 #[test]
+fn what_only_begins_like_a_command_is_none_and_stores_nothing() {
+    let mut s = session("almost");
+    let before = fs::read_dir(&s.root).unwrap().count();
+    s.passive();
+    for name in ["NOOP-", "NOOP-A", "SIZE+", "STOR+", "MLST ", "STO", "S", "CWD-", "-", "+", "O"] {
+        for line in [format!("{name} x"), format!("{} x", name.to_lowercase())] {
+            let heard = s.asks(&line);
+            // Of `MLST ` the name is right, and ` x` is what there is not.
+            assert_eq!(code_of(&heard), if name == "MLST " { "550" } else { "500" }, "{line}: {heard}");
+        }
+    }
+    assert_eq!(code_of(&s.asks("HELP NOOP-")), "501");
+    assert_eq!(fs::read_dir(&s.root).unwrap().count(), before);
+}
+
+#[test]
 fn a_download_from_its_beginning_and_from_further_on() {
     let mut s = session("down");
     let d = s.passive();
