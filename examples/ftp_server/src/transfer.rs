@@ -346,10 +346,10 @@ impl Data {
     }
 
     fn start(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, job: Job) -> Outcome {
-        if let (true, None, Some(tls)) = (self.is_private, ctx.tls(), &ftp.set.tls) {
+        if self.is_private && ctx.tls().is_none() {
             self.job = Some(job);
             ctx.resume();
-            ctx.link().start_tls(tls.data.clone().handshake_timeout(ftp.set.idle.min(WAIT)));
+            begin_tls(ctx, ftp);
             return Ok(());
         }
         ctx.pause(); // whom something is sent says nothing
@@ -423,15 +423,21 @@ impl Data {
     }
 }
 
+/// Who has said PROT P has said AUTH before, so there is TLS.
+fn begin_tls(ctx: &mut Ctx<'_>, ftp: &Ftp) {
+    if let Some(tls) = &ftp.set.tls {
+        ctx.link().start_tls(tls.data.clone().handshake_timeout(ftp.set.idle.min(WAIT)));
+    }
+}
+
 impl Protocol<Ftp> for Data {
     fn connected(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp) -> Outcome {
         ctx.set_deadline(ftp.set.idle); // not an idle time-out: that stands still while it is paused
-        match &ftp.set.tls {
-            // Who has called may begin with TLS at once; whom we have called does when he has said what for.
-            Some(tls) if self.is_private && self.wait.is_some() => {
-                _ = ctx.link().start_tls(tls.data.clone().handshake_timeout(ftp.set.idle.min(WAIT)))
-            }
-            _ => self.secured(ctx, ftp)?,
+        // Who has called may begin with TLS at once; whom we have called does when he has said what for.
+        if self.is_private && self.wait.is_some() {
+            begin_tls(ctx, ftp);
+        } else {
+            self.secured(ctx, ftp)?;
         }
         Ok(())
     }
