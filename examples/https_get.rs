@@ -4,15 +4,18 @@
 mod common;
 #[path = "common/printable.rs"]
 mod printable;
+#[path = "common/roots.rs"]
+mod roots;
 #[path = "common/tls.rs"]
 mod tls;
 
-use common::{Failure, arguments, callee, is_misused, misused, own_up, path, status, stop_on_interrupt, unable, unwritten};
+use common::{Failure, arguments, callee, is_misused, misused, own_up, path, status, stop_on_interrupt, unwritten};
 use mainspring::{
     Config, Connect, Context, Limit, Outcome, Protocol, Reactor, Reason, Target, Terminator, TlsError, TlsStage,
     rustls::RootCertStore,
 };
 use printable::printable;
+use roots::roots_of_system;
 use std::{
     fmt,
     io::{self, Write},
@@ -335,20 +338,9 @@ fn asked() -> Result<Option<Asked>, Failure> {
     let (to, request) = request_of(&url)?;
     let roots = match ca {
         Some(file) => tls::roots_of(Path::new(&file))?,
-        None => roots_of_system()?,
+        None => roots_of_system("--ca")?,
     };
     Ok(Some(Asked { to, request, roots, timeout }))
-}
-
-fn roots_of_system() -> Result<RootCertStore, Failure> {
-    let mut found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    match found.errors.pop() {
-        _ if !roots.is_empty() => Ok(roots), // what cannot be read of them is trusted by nobody
-        Some(error) => Err(unable(format!("nobody is trusted: {error}; --ca says whom to trust"))),
-        None => Err(unable("this system trusts nobody; --ca says whom to trust")),
-    }
 }
 
 /// Whom to call, and what to ask.

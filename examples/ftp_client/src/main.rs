@@ -2,12 +2,14 @@
 
 #[path = "../../common/mod.rs"]
 mod common;
+#[path = "../../common/roots.rs"]
+mod roots;
 #[path = "../../common/tls.rs"]
 mod tls;
 
-use common::{Failure, arguments_and_flags, complain, misused, own_up, path, status, stop_on_interrupt, unable};
+use common::{Failure, arguments_and_flags, complain, misused, own_up, path, status, stop_on_interrupt};
 use ftp_client::{App, Control, Task};
-use mainspring::{Connect, Reactor, Target, TlsClient, rustls::RootCertStore};
+use mainspring::{Connect, Reactor, Target, TlsClient};
 use percent_encoding::percent_decode_str;
 use std::{collections::VecDeque, env, fs, io, io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -155,15 +157,8 @@ impl Url {
 fn client(ca: Option<PathBuf>, host: &str) -> Result<TlsClient, Failure> {
     let roots = match ca {
         Some(file) => tls::roots_of(&file)?,
-        None => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            roots
-        }
+        None => roots::roots_of_system("--ca")?,
     };
-    if roots.is_empty() {
-        return Err(unable("nobody is trusted: no certificates of this system were found; --ca FILE says whom to trust"));
-    }
     let name = host.to_owned().try_into().map_err(|_| misused(format!("no certificate can be for `{host}`")))?;
     Ok(TlsClient::new(Arc::new(tls::client(roots, &[])?)).server_name(name))
 }

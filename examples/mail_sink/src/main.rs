@@ -4,6 +4,8 @@
 mod common;
 #[path = "../../common/logging.rs"]
 mod logging;
+#[path = "../../common/roots.rs"]
+mod roots;
 #[path = "../../common/tls.rs"]
 mod tls;
 
@@ -35,8 +37,6 @@ ADDR is IP:PORT (port 0: any free one); 127.0.0.1:2525 if it is not given.
 
 /// Threads that write mails: a disk does much at once, where each of them waits for it.
 const WRITERS: usize = 32;
-
-const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 fn main() -> ExitCode {
     exit(run())
@@ -76,8 +76,11 @@ fn run() -> Result<(), Failure> {
         let name = to.rsplit_once(':').map_or("", |(name, _)| name.trim_matches(['[', ']'])).to_owned();
         let mut client = None;
         if given.has("forward-tls") {
-            let ca = given.option("forward-ca").map_or_else(|| SYSTEM_CA.into(), Clone::clone);
-            let config = tls::client(tls::roots_of(&path("--forward-ca", ca)?)?, &[])?;
+            let roots = match given.option("forward-ca") {
+                Some(file) => tls::roots_of(&path("--forward-ca", file.clone())?)?,
+                None => roots::roots_of_system("--forward-ca")?,
+            };
+            let config = tls::client(roots, &[])?;
             client = Some(TlsClient::new(Arc::new(config)).server_name(name.try_into().map_err(misused)?));
         }
         server.forward = Some(Forward::new(&mut net, callee("--forward", &to)?, client, &server.store, queue));
