@@ -29,9 +29,9 @@ fi
 place=$(mktemp -d)
 pids=()
 trap 'kill "${pids[@]}" 2>/dev/null; rm -rf "$place"' EXIT
-mkdir -p "$place/root/small"
-head -c "${megabytes}000000" /dev/urandom >"$place/root/large"
-for n in $(seq 0 499); do head -c 1024 /dev/urandom >"$place/root/small/f$n"; done
+mkdir -p "$place/served/small"
+head -c "${megabytes}000000" /dev/urandom >"$place/served/large"
+for n in $(seq 0 499); do head -c 1024 /dev/urandom >"$place/served/small/f$n"; done
 
 # start NAME COMMAND...: a server on the first processor.
 declare -A ports pid_of
@@ -50,8 +50,8 @@ start() {
 for name in ours theirs; do
     ports[$name]=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 done
-start ours "$FTP_SERVER" --user user:12345:rw "$place/root" "127.0.0.1:${ports[ours]}"
-start theirs "$venv/bin/python" scripts/ftp_bars.py "$place/root" "${ports[theirs]}"
+start ours "$FTP_SERVER" --user user:12345:rw "$place/served" "127.0.0.1:${ports[ours]}"
+start theirs "$venv/bin/python" scripts/ftp_bars.py "$place/served" "${ports[theirs]}"
 
 # measure KIND NAME: bytes or files a second.
 measure() {
@@ -59,9 +59,9 @@ measure() {
     case $1 in
         down) on 1 curl -sS -o /dev/null -w '%{speed_download}\n' "$url/large" ;;
         up)
-            on 1 curl -sS -T "$place/root/large" -w '%{speed_upload}\n' "$url/up" || return 1
-            cmp "$place/root/large" "$place/root/up" >&2 || return 1
-            rm -f "$place/root/up"
+            on 1 curl -sS -T "$place/served/large" -w '%{speed_upload}\n' "$url/up" || return 1
+            cmp "$place/served/large" "$place/served/up" >&2 || return 1
+            rm -f "$place/served/up"
             sync # what is still to be written is nobody else's
             ;;
         small-*) on 1 "$target/release/ftpload" --clients "${1#small-}" --files 2000 "$at" ;;
