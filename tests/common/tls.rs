@@ -1,16 +1,24 @@
 //! Configs of TLS, with the certificates of tests/certs.
 #![allow(dead_code)] // each test binary uses a part of it
 
-use mainspring::rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    version::{TLS12, TLS13},
+use mainspring::{
+    TlsClient,
+    rustls::{
+        ClientConfig, RootCertStore, ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        version::{TLS12, TLS13},
+    },
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+/// Also for a package below this one's folder.
 pub(crate) fn cert_path(file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/certs").join(file)
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    above.map(|folder| folder.join("tests/certs").join(file)).find(|path| path.exists()).expect("it is checked in")
 }
 
 pub(crate) fn certificates(name: &str) -> Vec<CertificateDer<'static>> {
@@ -54,4 +62,10 @@ pub(crate) fn client_of(versions: &[&'static mainspring::rustls::SupportedProtoc
 /// Both sides, of which nothing varies in length: the same seed is the same run.
 pub(crate) fn sides() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     (Arc::new(server("ed25519")), Arc::new(client()))
+}
+
+/// The same with a client that asks for `localhost`, at whatever address it calls.
+pub(crate) fn sides_of_localhost() -> (Arc<ServerConfig>, TlsClient) {
+    let (server, client) = sides();
+    (server, TlsClient::new(client).server_name("localhost".try_into().expect("a name")))
 }

@@ -1,17 +1,15 @@
 //! The balancer on the simulated network: dialogues, and storms.
 
+#[path = "../../../tests/common/tls.rs"]
+mod tls;
+
 use balancer::{Balancer, Front, Proxied};
 use mainspring::{
     Connect, Context, Key, Listen, Net, Outcome, Produced, Protocol, Reason, Target, TlsClient,
-    rustls::{
-        ClientConfig, RootCertStore, ServerConfig,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    },
     testing::{Actor, Fate, Host, Scene, Sim, Weather, check},
 };
 use proxy_header::ProxyHeader;
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 const S: Duration = Duration::from_secs(1);
 
@@ -595,23 +593,6 @@ impl Protocol<Tally> for Caller {
     }
 }
 
-fn certs(name: &str) -> String {
-    format!("{}/../../tests/certs/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-fn tls() -> (ServerConfig, TlsClient) {
-    let provider = Arc::new(ring::default_provider());
-    let chain = CertificateDer::pem_file_iter(certs("ed25519.pem")).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file(certs("ed25519.key")).unwrap();
-    let server = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
-    let server = server.with_no_client_auth().with_single_cert(chain, key).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(certs("ca.pem")).unwrap()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let client = TlsClient::new(Arc::new(client.with_root_certificates(roots).with_no_client_auth()));
-    (server, client.server_name("localhost".try_into().unwrap()))
-}
-
 fn storm(seeds: u64, is_private: bool) {
     let seeds = std::env::var("SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(seeds);
     check(0..seeds, |sim| {
@@ -622,9 +603,9 @@ fn storm(seeds: u64, is_private: bool) {
         let mut tally = Tally::default();
         let mut options = options();
         if is_private {
-            let (server_side, client_side) = tls(); // anew: what they have agreed on before is remembered
+            let (server_side, client_side) = tls::sides_of_localhost(); // anew: what they have agreed on before is remembered
             tally.tls = Some(client_side);
-            options = options.tls(Arc::new(server_side));
+            options = options.tls(server_side);
         }
         sim.net(proxy).listen_with(AT, options, |_, _, _| Ok(Front)).unwrap();
         sim.net(proxy).every(2 * S, Balancer::check);

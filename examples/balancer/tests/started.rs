@@ -4,8 +4,11 @@
 #[allow(dead_code)] // it has more
 #[path = "../../../tests/common/skips.rs"]
 mod skips;
+#[path = "../../../tests/common/started.rs"]
+mod started;
 
 use skips::skip;
+use started::certs;
 use std::{
     fs,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
@@ -18,10 +21,6 @@ use std::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn certs(name: &str) -> String {
-    format!("{}/../../tests/certs/{name}", env!("CARGO_MANIFEST_DIR"))
-}
 
 /// A program that runs, and does not outlive its test.
 struct Program {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{app, failed, folder, printed};
+use common::{Folder, app, failed, printed};
 use ftp_client::{App, Control, Task};
 use mainspring::testing::{Actor, Scene};
 use std::{fs, path::Path, time::Duration};
@@ -72,33 +72,33 @@ fn a_list_is_printed_and_does_nothing_to_a_terminal() {
 
 #[test]
 fn a_file_has_its_name_and_its_time_when_it_is_whole() {
-    let here = folder("whole");
-    let mut server = Server::called(app([fetch(&here)]));
+    let here = Folder::new("whole");
+    let mut server = Server::called(app([fetch(&here.0)]));
     server.logs_in(" SIZE\r\n MDTM\r\n MLST type*;\r\n").hears("SIZE file", "213 6\r\n");
     server.hears("MDTM file", "213 20200102030405\r\n");
     let data = server.passive();
     server.hears("RETR file", "150 here\r\n");
     server.scene.says(data, "hello\n").settles();
-    assert!(!here.join("file").exists());
+    assert!(!here.path("file").exists());
     server.scene.ends(data).says(server.control, "226 done\r\n");
     server.ends();
-    assert_eq!(fs::read(here.join("file")).unwrap(), b"hello\n");
-    let time = here.join("file").metadata().unwrap().modified().unwrap();
+    assert_eq!(fs::read(here.path("file")).unwrap(), b"hello\n");
+    let time = here.path("file").metadata().unwrap().modified().unwrap();
     assert_eq!(time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs(), 1_577_934_245);
     assert_eq!(failed(), [""; 0]);
 }
 
 #[test]
 fn what_is_cut_short_or_refused_is_said_and_can_be_gone_on_with() {
-    let here = folder("cut");
-    let mut app = app([fetch(&here), fetch(&here), fetch(&here), fetch(&here), fetch(&here)]);
+    let here = Folder::new("cut");
+    let mut app = app([fetch(&here.0), fetch(&here.0), fetch(&here.0), fetch(&here.0), fetch(&here.0)]);
     app.continues = true;
     let mut server = Server::called(app);
     server.logs_in("").hears("SIZE file", "213 6\r\n").hears("MDTM file", "500 what?\r\n");
     let data = server.passive();
     server.hears("RETR file", "550 no\r\n");
     assert_eq!(failed(), ["file: 550 no"]);
-    assert!(!here.join("file.part").exists(), "nothing has come");
+    assert!(!here.path("file.part").exists(), "nothing has come");
     server.scene.hears_reset(data);
 
     server.hears("SIZE file", "213 6\r\n").hears("MDTM file", "500 what?\r\n");
@@ -128,7 +128,7 @@ fn what_is_cut_short_or_refused_is_said_and_can_be_gone_on_with() {
     server.hears("REST 6", "350 ok\r\n").hears("RETR file", "150 here\r\n");
     server.scene.ends(data).says(server.control, "226 done\r\n");
     server.ends();
-    assert_eq!(fs::read(here.join("file")).unwrap(), b"hello\n");
+    assert_eq!(fs::read(here.path("file")).unwrap(), b"hello\n");
 }
 
 #[test]
@@ -144,8 +144,8 @@ fn a_server_without_epsv_is_asked_by_pasv_and_its_address_is_not_believed() {
 
 #[test]
 fn names_that_lead_elsewhere_are_not_written() {
-    let here = folder("names");
-    let mirror = Task::FetchAll { remote: "there".into(), local: here.join("in") };
+    let here = Folder::new("names");
+    let mirror = Task::FetchAll { remote: "there".into(), local: here.path("in") };
     let mut server = Server::called(app([mirror]));
     let data = server.logs_in(" MLST type*;\r\n").passive();
     server.hears("MLSD there", "150 here\r\n");
@@ -156,15 +156,15 @@ fn names_that_lead_elsewhere_are_not_written() {
     server.hears("MLSD there/d", "150 here\r\n");
     server.scene.ends(data).says(server.control, "226 done\r\n");
     server.ends();
-    assert_eq!(fs::read_dir(&here).unwrap().count(), 1);
-    assert_eq!(fs::read_dir(here.join("in")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(&here.0).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(here.path("in")).unwrap().count(), 1);
 }
 
 #[test]
 fn a_file_is_stored_its_size_is_checked_and_its_time_is_set() {
-    let here = folder("store");
-    fs::write(here.join("file"), "hello\n").unwrap();
-    let store = || Task::Store { local: here.join("file"), remote: "there".into(), goes_on: false };
+    let here = Folder::new("store");
+    fs::write(here.path("file"), "hello\n").unwrap();
+    let store = || Task::Store { local: here.path("file"), remote: "there".into(), goes_on: false };
     let mut server = Server::called(app([store(), store()]));
     server.logs_in(" MFMT\r\n");
     for size in [6, 5] {
@@ -218,8 +218,8 @@ fn a_server_that_talks_nonsense_is_silent_or_has_no_place_ends_it_in_a_line() {
 
 #[test]
 fn any_number_of_tasks_may_fail_at_once() {
-    let here = folder("many");
-    let mirror = Task::FetchAll { remote: "there".into(), local: here };
+    let here = Folder::new("many");
+    let mirror = Task::FetchAll { remote: "there".into(), local: here.0.clone() };
     let mut server = Server::called(app([mirror]));
     let data = server.logs_in(" MLST type*;\r\n").passive();
     server.hears("MLSD there", "150 here\r\n");

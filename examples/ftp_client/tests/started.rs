@@ -1,28 +1,23 @@
 //! The program as its users meet it, with the real server if that was built beside it.
 #![cfg(unix)]
 
-mod common;
+#[allow(dead_code)] // it has more
+#[path = "../../../tests/common/folder.rs"]
+mod folder;
 #[allow(dead_code)] // it has more
 #[path = "../../../tests/common/skips.rs"]
 mod skips;
+#[path = "../../../tests/common/started.rs"]
+mod started;
 
-use common::folder;
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-};
+use folder::Folder;
+use started::certs;
+use std::{fs, path::Path, process::Command};
 
-fn certs(name: &str) -> String {
-    format!("{}/../../tests/certs/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A server that runs, and does not outlive its test.
 struct Server {
-    child: Child,
-    port: u16,
-    root: PathBuf,
+    /// Ends before its folder goes.
+    program: started::Server,
+    root: Folder,
 }
 
 impl Server {
@@ -32,23 +27,15 @@ impl Server {
             skips::skip("ftp_server was not built beside the client");
             return None;
         }
-        let root = folder(name);
+        let root = Folder::new(name);
         let (cert, key) = (certs("p256.pem"), certs("p256.key"));
         let mut command = Command::new(program);
-        command.args(["--user", "user:12345:rw", "--tls", &cert, &key]).args(options).arg(&root).arg("127.0.0.1:0");
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("it was built");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a first line");
-        let port = line.trim_end().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
-        Some(Self { child, port, root })
+        command.args(["--user", "user:12345:rw", "--tls", &cert, &key]).args(options).arg(&root.0).arg("127.0.0.1:0");
+        Some(Self { program: started::Server::start(&mut command), root })
     }
-}
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
-        let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.root);
+    fn port(&self) -> u16 {
+        self.program.at.port()
     }
 }
 
@@ -61,8 +48,8 @@ fn client(args: &[&str]) -> (Option<i32>, String, String) {
 
 #[test]
 fn a_tree_goes_there_and_back_in_every_way() {
-    let here = folder("tree-here");
-    let (tree, back) = (here.join("tree"), here.join("back"));
+    let here = Folder::new("tree-here");
+    let (tree, back) = (here.path("tree"), here.path("back"));
     fs::create_dir_all(tree.join("größe 1/leer")).expect("room");
     for n in 0..20 {
         fs::write(tree.join(format!("größe 1/f {n}")), vec![n as u8; n * 10_000]).expect("room");
@@ -81,13 +68,13 @@ fn a_tree_goes_there_and_back_in_every_way() {
         (&implicit, "ftps", &["--ca", &ca, "--active"]),
     ];
     for (n, (server, scheme, options)) in ways.into_iter().enumerate() {
-        let url = format!("{scheme}://user@localhost:{}/", server.port);
+        let url = format!("{scheme}://user@localhost:{}/", server.port());
         let run = |args: &[&str]| client(&[options, &[&url], args].concat());
         let there = format!("there {n}");
         let nothing = (Some(0), String::new(), String::new());
         assert_eq!(run(&["mirror", "--upload", tree_name, &there]), nothing, "{options:?}");
         assert_eq!(run(&["mirror", &there, back_name]), nothing, "{options:?}");
-        for copy in [server.root.join(&there), back.clone()] {
+        for copy in [server.root.path(&there), back.clone()] {
             let same = Command::new("diff").arg("-r").args([&tree, &copy]).status().expect("diff(1) exists");
             assert!(same.success(), "{}", copy.display());
         }
@@ -98,21 +85,20 @@ fn a_tree_goes_there_and_back_in_every_way() {
         fs::remove_dir_all(&back).expect("ours");
     }
     // Without TLS neither password nor file goes to who wants it, and who cannot is not talked to in clear.
-    let url = format!("ftp://user@localhost:{}/", explicit.port);
+    let url = format!("ftp://user@localhost:{}/", explicit.port());
     let (code, _, complaint) = client(&[&url, "ls"]);
     assert!(code == Some(1) && complaint.starts_with("error: localhost: 550 "), "{complaint}");
     let other = certs("other.pem");
     let (code, _, complaint) = client(&["--tls", "--ca", &other, &url, "ls"]);
     assert!(code == Some(1) && complaint.contains("issuer"), "{complaint}");
-    fs::remove_dir_all(here).expect("ours");
 }
 
 #[test]
 fn single_files_and_what_fails_is_one_line() {
     let Some(server) = Server::start("single", &[]) else { return };
-    let here = folder("single-here");
-    let url = format!("ftp://user:12345@127.0.0.1:{}", server.port);
-    let file = here.join("file");
+    let here = Folder::new("single-here");
+    let url = format!("ftp://user:12345@127.0.0.1:{}", server.port());
+    let file = here.path("file");
     fs::write(&file, "hello\n").expect("room");
     let name = file.to_str().expect("text");
     let nothing = (Some(0), String::new(), String::new());
@@ -123,12 +109,12 @@ fn single_files_and_what_fails_is_one_line() {
     let (code, listed, _) = client(&[&url, "ls", "folder"]);
     assert!(code == Some(0) && listed.ends_with(" other\n") && listed.lines().count() == 1, "{listed}");
     // Cut short before: on from there.
-    fs::write(here.join("other.part"), "hel").expect("room");
-    assert_eq!(client(&["--continue", &url, "get", "folder/other", here.join("other").to_str().expect("text")]), nothing);
-    assert_eq!(fs::read(here.join("other")).expect("it came"), b"hello\n");
-    fs::write(server.root.join(".file.part"), "hel").expect("room");
+    fs::write(here.path("other.part"), "hel").expect("room");
+    assert_eq!(client(&["--continue", &url, "get", "folder/other", here.path("other").to_str().expect("text")]), nothing);
+    assert_eq!(fs::read(here.path("other")).expect("it came"), b"hello\n");
+    fs::write(server.root.path(".file.part"), "hel").expect("room");
     assert_eq!(client(&["--continue", &url, "put", name]), nothing);
-    assert_eq!(fs::read(server.root.join("file")).expect("it came"), b"hello\n");
+    assert_eq!(fs::read(server.root.path("file")).expect("it came"), b"hello\n");
     assert_eq!(client(&[&url, "rm", "folder/other"]), nothing);
     assert_eq!(client(&[&url, "rm", "folder"]), nothing);
     for (args, complaint) in [
@@ -139,9 +125,8 @@ fn single_files_and_what_fails_is_one_line() {
     ] {
         assert_eq!(client(&[&[url.as_str()], args].concat()), (Some(1), String::new(), complaint.into()));
     }
-    let wrong = format!("ftp://user:wrong@127.0.0.1:{}", server.port);
+    let wrong = format!("ftp://user:wrong@127.0.0.1:{}", server.port());
     assert_eq!(client(&[&wrong, "ls"]), (Some(1), String::new(), "error: 127.0.0.1: 530 Wrong name or password.\n".into()));
-    fs::remove_dir_all(here).expect("ours");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Session, code_of, folder, settings};
+use common::{Folder, Session, code_of, settings};
 use ftp_server::{Control, User};
 use mainspring::testing::{Actor, Fate};
 use std::{fs, os::unix::fs::symlink, time::Duration};
@@ -11,11 +11,11 @@ const S: Duration = Duration::from_secs(1);
 
 /// Whoever is logged in and may write, in binary.
 fn session(name: &str) -> Session {
-    let root = folder(name);
-    fs::write(root.join("hello"), "hello\n").unwrap();
-    fs::write(root.join("big"), vec![7; 3_000_000]).unwrap();
-    fs::create_dir(root.join("folder")).unwrap();
-    let mut session = Session::begin(root.clone(), settings(&root));
+    let root = Folder::new(name);
+    fs::write(root.path("hello"), "hello\n").unwrap();
+    fs::write(root.path("big"), vec![7; 3_000_000]).unwrap();
+    fs::create_dir(root.path("folder")).unwrap();
+    let mut session = Session::begin(root);
     session.log_in();
     session
 }
@@ -65,7 +65,7 @@ impl Session {
 #[test]
 fn what_only_begins_like_a_command_is_none_and_stores_nothing() {
     let mut s = session("almost");
-    let before = fs::read_dir(&s.root).unwrap().count();
+    let before = fs::read_dir(&s.root.0).unwrap().count();
     s.passive();
     for name in ["NOOP-", "NOOP-A", "SIZE+", "STOR+", "MLST ", "STO", "S", "CWD-", "-", "+", "O"] {
         for line in [format!("{name} x"), format!("{} x", name.to_lowercase())] {
@@ -75,7 +75,7 @@ fn what_only_begins_like_a_command_is_none_and_stores_nothing() {
         }
     }
     assert_eq!(code_of(&s.asks("HELP NOOP-")), "501");
-    assert_eq!(fs::read_dir(&s.root).unwrap().count(), before);
+    assert_eq!(fs::read_dir(&s.root.0).unwrap().count(), before);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn an_upload_that_ends_before_stor_is_said() {
 #[test]
 fn an_upload_has_its_name_when_it_is_whole_and_what_was_cut_can_be_gone_on_with() {
     let mut s = session("cut");
-    fs::write(s.root.join("new"), "the old one").unwrap();
+    fs::write(s.root.path("new"), "the old one").unwrap();
     let d = s.passive();
     assert_eq!(s.asks("STOR new"), "125 Here it goes.\r\n");
     s.scene.says(d, "0123456789").settles();
@@ -143,7 +143,7 @@ fn an_upload_has_its_name_when_it_is_whole_and_what_was_cut_can_be_gone_on_with(
     s.scene.says(d, "cd").ends(d);
     assert_eq!(s.hears(), "226 Done.\r\n");
     assert_eq!(s.read("new"), b"01234567ababcd");
-    assert_eq!(fs::read_dir(&s.root).unwrap().count(), 4, "nothing else is left");
+    assert_eq!(fs::read_dir(&s.root.0).unwrap().count(), 4, "nothing else is left");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_client_that_is_killed_has_not_sent_all() {
     s.asks("STOR new");
     let c = s.control;
     s.scene.says(d, "half").settles().ends(c).hears_reset(d);
-    assert!(!s.root.join("new").exists());
+    assert!(!s.root.path("new").exists());
     assert_eq!(s.read(".new.part"), b"half");
 }
 
@@ -249,12 +249,12 @@ fn lists_of_a_folder_a_file_and_what_matches() {
 
 #[test]
 fn nothing_outside_of_the_root_is_reached() {
-    let outside = folder("outside");
-    fs::write(outside.join("secret"), "x").unwrap();
+    let outside = Folder::new("outside");
+    fs::write(outside.path("secret"), "x").unwrap();
     let mut s = session("inside");
-    symlink(&outside, s.root.join("away")).unwrap();
-    symlink(outside.join("secret"), s.root.join("link")).unwrap();
-    symlink("hello", s.root.join("within")).unwrap();
+    symlink(&outside.0, s.root.path("away")).unwrap();
+    symlink(outside.path("secret"), s.root.path("link")).unwrap();
+    symlink("hello", s.root.path("within")).unwrap();
     s.passive();
     for line in ["RETR away/secret", "RETR link", "CWD away", "STOR away/new", "APPE link", "DELE away/secret", "MKD away/x"] {
         assert!(s.asks(line).starts_with("550 "), "{line}");
@@ -266,9 +266,9 @@ fn nothing_outside_of_the_root_is_reached() {
     assert!(s.asks("RNTO away/hello").starts_with("550 "));
     assert!(s.asks("RETR ../../../../etc/passwd").starts_with("550 "));
     assert_eq!(s.asks("SIZE within"), "213 6\r\n");
-    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(&outside.0).unwrap().count(), 1);
     assert_eq!(code_of(&s.asks("DELE link")), "250");
-    assert!(outside.join("secret").exists());
+    assert!(outside.path("secret").exists());
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn abor_in_the_midst_and_before() {
 #[test]
 fn a_session_that_ends_leaves_neither_port_nor_data_connection() {
     let mut s = session("leaves");
-    fs::File::options().write(true).open(s.root.join("big")).unwrap().set_len(30_000_000).unwrap();
+    fs::File::options().write(true).open(s.root.path("big")).unwrap().set_len(30_000_000).unwrap();
     let d = s.passive();
     s.scene.reads(d, false);
     s.asks("RETR big");
@@ -340,7 +340,7 @@ fn text_is_translated_both_ways() {
     let d = s.passive();
     s.asks("STOR cut");
     s.scene.says(d, "a\r").resets(d).settles();
-    assert!(!s.root.join(".cut.part").exists(), "nobody could go on there");
+    assert!(!s.root.path(".cut.part").exists(), "nobody could go on there");
 }
 
 #[test]
@@ -383,8 +383,7 @@ fn active_to_nowhere_and_to_somebody() {
 
 #[test]
 fn who_does_not_log_in_or_is_slow_is_let_go() {
-    let root = folder("slow");
-    let mut s = Session::begin(root.clone(), settings(&root));
+    let mut s = Session::begin(Folder::new("slow"));
     let c = s.control;
     for _ in 0..13 {
         s.asks("NOOP");
@@ -393,14 +392,14 @@ fn who_does_not_log_in_or_is_slow_is_let_go() {
     s.scene.passes(9 * S);
     assert_eq!(s.hears(), "421 Nobody has logged in.\r\n");
     s.scene.hears_end(c);
-    let mut s = Session::begin(root.clone(), settings(&root));
+    let mut s = Session::begin(Folder::new("slow"));
     let c = s.control;
     for _ in 0..59 {
         s.scene.says(c, "N").passes(S);
     }
     s.scene.passes(S);
     assert_eq!(s.hears(), "421 Too slow.\r\n");
-    let mut s = Session::begin(root.clone(), settings(&root));
+    let mut s = Session::begin(Folder::new("slow"));
     s.log_in();
     assert_eq!(s.asks(&"x".repeat(1_000_000)), "500 Too long.\r\n");
     assert_eq!(s.asks("NOOP"), "200 Yes.\r\n");
@@ -410,14 +409,14 @@ fn who_does_not_log_in_or_is_slow_is_let_go() {
 
 #[test]
 fn wrong_passwords_are_thought_about_and_counted_and_readers_only_read() {
-    let root = folder("users");
-    let mut set = settings(&root);
+    let root = Folder::new("users");
+    let mut set = settings(&root.0);
     set.anonymous = true;
     set.login_delay = 3 * S;
     set.users.push(User::parse("reader:a:b").unwrap().into());
     let hash = "$argon2id$v=19$m=16,t=1,p=1$c2FsdHNhbHQ$SVP0Iw8yEO1UbUlSoT9pmA";
     set.users.push(User::parse(&format!("hashed:{hash}:rw")).unwrap().into());
-    let mut s = Session::begin(root, set);
+    let mut s = Session::begin_with(root, set);
     for (user, password) in [("anonymous", "me@home"), ("reader", "a:b")] {
         s.asks(&format!("USER {user}"));
         assert_eq!(code_of(&s.asks(&format!("PASS {password}"))), "230", "{user}");

@@ -1,69 +1,55 @@
 //! The program as its users meet it: Python's ftplib, curl and lftp.
 #![cfg(unix)]
 
-mod common;
+#[allow(dead_code)] // it has more
+#[path = "../../../tests/common/folder.rs"]
+mod folder;
 #[allow(dead_code)] // it has more
 #[path = "../../../tests/common/skips.rs"]
 mod skips;
+#[path = "../../../tests/common/started.rs"]
+mod started;
 
-use common::folder;
+use folder::Folder;
 use skips::skip;
+use started::certs;
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    path::Path,
+    process::{Command, Output},
     time::Duration,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn certs(name: &str) -> String {
-    format!("{}/../../tests/certs/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A program that runs, and does not outlive its test.
 struct Server {
-    child: Child,
-    at: SocketAddr,
-    root: PathBuf,
+    /// Ends before its folder goes.
+    program: started::Server,
+    root: Folder,
 }
 
 impl Server {
     fn start(name: &str, options: &[&str]) -> Self {
-        let root = folder(name);
+        let root = Folder::new(name);
         let (cert, key) = (certs("p256.pem"), certs("p256.key"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_ftp_server"));
-        command.args(["--user", "user:12345:rw", "--tls", &cert, &key]).args(options).arg(&root).arg("127.0.0.1:0");
-        Self::of(command, root)
+        command.args(["--user", "user:12345:rw", "--tls", &cert, &key]).args(options).arg(&root.0).arg("127.0.0.1:0");
+        Self { program: started::Server::start(&mut command), root }
     }
 
-    fn of(mut command: Command, root: PathBuf) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("it was built");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a first line");
-        let at = line.trim_end().strip_prefix("listening on ").and_then(|at| at.parse().ok()).expect("an IP address");
-        Self { child, at, root }
+    fn port(&self) -> u16 {
+        self.program.at.port()
     }
 
     fn url(&self) -> String {
-        format!("ftp://user:12345@localhost:{}", self.at.port())
+        format!("ftp://user:12345@localhost:{}", self.port())
     }
 
     /// By SIGTERM; the exit status.
-    fn ends(mut self) -> Option<i32> {
-        let killed = Command::new("kill").arg(self.child.id().to_string()).status();
-        assert!(killed.expect("kill(1) exists").success());
-        self.child.wait().expect("it is ours").code()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
-        let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.root);
+    fn ends(self) -> Option<i32> {
+        self.program.ends().0
     }
 }
 
@@ -89,7 +75,7 @@ fn runs_well(program: &str, args: &[&str]) -> Option<String> {
 fn ftplib_is_content() {
     let server = Server::start("ftplib", &[]);
     let script = format!("{}/tests/clients.py", env!("CARGO_MANIFEST_DIR"));
-    let (port, root) = (server.at.port().to_string(), server.root.to_str().expect("text").to_owned());
+    let (port, root) = (server.port().to_string(), server.root.0.to_str().expect("text").to_owned());
     runs_well("python3", &[&script, &port, &root, &certs("ca.pem")]);
     assert_eq!(server.ends(), Some(0));
 }
@@ -98,8 +84,8 @@ fn ftplib_is_content() {
 fn curl_stores_fetches_and_goes_on() {
     let server = Server::start("curl", &[]);
     let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
-    let here = folder("curl-here");
-    let (whole, back) = (here.join("whole"), here.join("back"));
+    let here = Folder::new("curl-here");
+    let (whole, back) = (here.path("whole"), here.path("back"));
     fs::write(&whole, &bytes).expect("room");
     let (whole, back_name, ca) = (whole.to_str().expect("text"), back.to_str().expect("text"), certs("ca.pem"));
     for options in [&["-sS"][..], &["-sS", "--ssl-reqd", "--cacert", &ca]] {
@@ -107,31 +93,30 @@ fn curl_stores_fetches_and_goes_on() {
         if curl(&["-T", whole, &format!("{}/sub/new", server.url()), "--ftp-create-dirs"]).is_none() {
             return;
         }
-        assert!(fs::read(server.root.join("sub/new")).expect("it is there") == bytes);
-        fs::write(server.root.join("cut"), &bytes[..1_000_000]).expect("room");
+        assert!(fs::read(server.root.path("sub/new")).expect("it is there") == bytes);
+        fs::write(server.root.path("cut"), &bytes[..1_000_000]).expect("room");
         curl(&["-C", "-", "-T", whole, &format!("{}/cut", server.url())]);
-        assert!(fs::read(server.root.join("cut")).expect("it is there") == bytes);
+        assert!(fs::read(server.root.path("cut")).expect("it is there") == bytes);
         fs::write(&back, &bytes[..1_000_000]).expect("room");
         curl(&["-C", "-", "-o", back_name, &format!("{}/cut", server.url())]);
         assert!(fs::read(&back).expect("it is there") == bytes);
         let listed = curl(&[&format!("{}/sub/", server.url())]).expect("curl is there");
         assert!(listed.contains(" 3000000 ") && listed.trim_end().ends_with(" new"), "{listed}");
     }
-    fs::remove_dir_all(here).expect("ours");
 }
 
 #[test]
 fn lftp_mirrors_a_tree_there_and_back() {
     let server = Server::start("lftp", &[]);
-    let here = folder("lftp-here");
-    let (tree, port) = (here.join("tree"), server.at.port());
+    let here = Folder::new("lftp-here");
+    let (tree, port) = (here.path("tree"), server.port());
     for n in 0..200 {
         let folder = tree.join(format!("größe {}", n % 7)).join((n % 3).to_string());
         fs::create_dir_all(&folder).expect("room");
         fs::write(folder.join(format!("f {n}")), vec![n as u8; n * 37]).expect("room");
     }
     for (n, protected) in [("1", false), ("2", true)] {
-        let back = here.join(format!("back{n}"));
+        let back = here.path(&format!("back{n}"));
         let set = format!(
             "set net:max-retries 1; set net:timeout 60; set ssl:ca-file {}; set ftp:ssl-force {protected}; \
              set ftp:ssl-protect-data {protected}; set ftp:ssl-protect-list {protected}; set ftp:ssl-allow {protected}; \
@@ -143,12 +128,11 @@ fn lftp_mirrors_a_tree_there_and_back() {
         if runs_well("lftp", &["-c", &set]).is_none() {
             return;
         }
-        for copy in [server.root.join(format!("there{n}")), back] {
+        for copy in [server.root.path(&format!("there{n}")), back] {
             let same = Command::new("diff").arg("-r").args([&tree, &copy]).status().expect("diff(1) exists");
             assert!(same.success(), "{}", copy.display());
         }
     }
-    fs::remove_dir_all(here).expect("ours");
 }
 
 struct Client(BufReader<TcpStream>);
@@ -191,18 +175,18 @@ impl Client {
 
 #[test]
 fn a_full_disk_costs_the_file_that_does_not_fit_and_nothing_else() {
-    let root = folder("full");
+    let root = Folder::new("full");
     let script = "mount -t tmpfs -o size=2m tmpfs \"$1\" && exec \"$0\" --user user:12345:rw \"$1\" 127.0.0.1:0";
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
-    let can = command.args(["mount -t tmpfs tmpfs \"$0\""]).arg(&root).output();
+    let can = command.args(["mount -t tmpfs tmpfs \"$0\""]).arg(&root.0).output();
     if !can.is_ok_and(|output| output.status.success()) {
         return skip("nothing can be mounted here");
     }
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_ftp_server")]).arg(&root);
-    let server = Server::of(command, root);
-    let mut client = Client::to(server.at);
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_ftp_server")]).arg(&root.0);
+    let server = Server { program: started::Server::start(&mut command), root };
+    let mut client = Client::to(server.program.at);
     client.logs_in();
     let mut data = client.passive();
     client.asks("STOR large", "125");
@@ -231,16 +215,16 @@ fn the_log_the_inspector_and_limits() {
     let inspect = free.to_string();
     let options = ["--log", log_name, "--inspect", &inspect, "--max-clients", "2", "--limit-rate", "100000000", "--require-tls"];
     let server = Server::start("log", &options);
-    let mut one = Client::to(server.at);
+    let mut one = Client::to(server.program.at);
     one.hears("220");
     one.asks("USER user", "550 SSL/TLS");
-    let mut two = Client::to(server.at);
+    let mut two = Client::to(server.program.at);
     two.hears("220");
-    Client::to(server.at).hears("421 Too many clients");
+    Client::to(server.program.at).hears("421 Too many clients");
     drop(two);
     if let Some(said) = run("curl", &["-sS", &format!("http://{inspect}/metrics")]) {
         assert!(String::from_utf8_lossy(&said.stdout).contains("accepted"), "{said:?}");
-        let wrong = format!("ftp://user:se\u{a1}cret@localhost:{}", server.at.port());
+        let wrong = format!("ftp://user:se\u{a1}cret@localhost:{}", server.port());
         assert!(
             !run("curl", &["-sS", "--ssl-reqd", "--cacert", &certs("ca.pem"), &wrong]).expect("it is there").status.success()
         );

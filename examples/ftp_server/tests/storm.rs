@@ -2,19 +2,17 @@
 //! nobody is forgotten.
 
 mod common;
+#[path = "../../../tests/common/tls.rs"]
+mod tls;
 
-use common::{folder, settings};
+use common::{Folder, settings};
 use ftp_server::{Control, Ftp};
 use mainspring::{
     Connect, Context, Key, Outcome, Protocol, Reason, Terminator, TlsClient,
-    rustls::{
-        ClientConfig, RootCertStore, ServerConfig,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    },
+    rustls::ServerConfig,
     testing::{Weather, check},
 };
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, time::Duration};
 
 const S: Duration = Duration::from_secs(1);
 
@@ -168,32 +166,15 @@ impl Protocol<Home> for Carrier {
     }
 }
 
-fn certs(name: &str) -> String {
-    format!("{}/../../tests/certs/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-fn tls() -> (ServerConfig, TlsClient) {
-    let provider = Arc::new(ring::default_provider());
-    let chain = CertificateDer::pem_file_iter(certs("ed25519.pem")).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file(certs("ed25519.key")).unwrap();
-    let server = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
-    let server = server.with_no_client_auth().with_single_cert(chain, key).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(certs("ca.pem")).unwrap()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let client = TlsClient::new(Arc::new(client.with_root_certificates(roots).with_no_client_auth()));
-    (server, client.server_name("localhost".try_into().unwrap()))
-}
-
 fn storm(seeds: u64, is_private: bool) {
     let seeds = std::env::var("SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(seeds);
     check(0..seeds, |sim| {
-        let root = folder(&format!("storm-{is_private}-{}", sim.seed()));
-        let (server_side, client_side) = tls(); // anew: what they have agreed on before is remembered
-        let mut set = settings(&root);
+        let root = Folder::new("storm");
+        let (server_side, client_side) = tls::sides_of_localhost(); // anew: what they have agreed on before is remembered
+        let mut set = settings(&root.0);
         set.login_delay = Duration::ZERO;
         if is_private {
-            (set.tls, set.requires_tls) = (Some(server_side.into()), true);
+            (set.tls, set.requires_tls) = (Some(ServerConfig::clone(&server_side).into()), true);
         }
         let server = sim.host("10.0.0.1", Ftp::new(set));
         sim.net(server).listen("10.0.0.1:21", Control::default).unwrap();
@@ -206,10 +187,10 @@ fn storm(seeds: u64, is_private: bool) {
         sim.set_weather(Weather::rough().work(Duration::from_millis(20)));
         for _ in 0..10 {
             sim.run_for(4 * S);
-            for entry in fs::read_dir(&root).unwrap() {
+            for entry in fs::read_dir(&root.0).unwrap() {
                 let name = entry.unwrap().file_name().into_string().unwrap();
                 let Some(file) = name.strip_prefix('f') else { continue };
-                assert!(fs::read(root.join(&name)).unwrap() == contents(file.parse().unwrap()), "{name} is whole");
+                assert!(fs::read(root.path(&name)).unwrap() == contents(file.parse().unwrap()), "{name} is whole");
             }
         }
         sim.set_weather(Weather::fair());
@@ -222,9 +203,8 @@ fn storm(seeds: u64, is_private: bool) {
         let (stored, fetched, failed) = (home.stored.len(), home.fetched, home.failed);
         assert!(stored > 3 && fetched > 3, "{stored} were stored, {fetched} fetched, {failed} failed");
         for file in &home.stored {
-            assert!(fs::read(root.join(format!("f{file}"))).unwrap() == contents(*file), "f{file}");
+            assert!(fs::read(root.path(&format!("f{file}"))).unwrap() == contents(*file), "f{file}");
         }
-        fs::remove_dir_all(root).unwrap();
     });
 }
 

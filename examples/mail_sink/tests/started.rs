@@ -1,47 +1,46 @@
 //! The program as its users meet it, with the clients that they have.
 #![cfg(unix)]
 
+#[allow(dead_code)] // it has more
+#[path = "../../../tests/common/folder.rs"]
+mod folder;
+#[allow(dead_code)] // it has more
+#[path = "../../../tests/common/skips.rs"]
+mod skips;
+#[path = "../../../tests/common/started.rs"]
+mod started;
+
+use folder::Folder;
+use skips::skip;
+use started::{Server, certs};
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    net::TcpStream,
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mail_sink");
-const CERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/certs");
 
-/// A program that runs, and does not outlive its test.
 struct Sink {
-    child: Child,
-    output: BufReader<ChildStdout>,
-    at: SocketAddr,
-    folder: PathBuf,
+    /// Ends before its folder goes.
+    program: Server,
+    folder: Folder,
 }
 
 impl Sink {
     fn start(name: &str, options: &[&str]) -> Self {
-        let folder = folder(name);
-        Self::run(Command::new(PROGRAM).args(options).arg(&folder).arg("127.0.0.1:0"), &folder).expect("it starts")
+        let folder = Folder::new(name);
+        Self::run(Command::new(PROGRAM).args(options).arg(&folder.0).arg("127.0.0.1:0"), folder).expect("it starts")
     }
 
-    fn run(command: &mut Command, folder: &Path) -> Option<Self> {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("it was built");
-        let mut output = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = String::new();
-        output.read_line(&mut line).expect("a first line");
-        let at = line.trim_end().strip_prefix("listening on ").and_then(|at| at.parse().ok());
-        let Some(at) = at else {
-            _ = child.wait();
-            return None;
-        };
-        Some(Self { child, output, at, folder: folder.to_owned() })
+    fn run(command: &mut Command, folder: Folder) -> Option<Self> {
+        Server::try_start(command).map(|program| Self { program, folder })
     }
 
     fn client(&self) -> Client {
-        let socket = TcpStream::connect(self.at).expect("it listens");
+        let socket = TcpStream::connect(self.program.at).expect("it listens");
         socket.set_read_timeout(Some(Duration::from_secs(60))).expect("not zero");
         let mut client = Client(BufReader::new(socket));
         client.hears("220 localhost ESMTP");
@@ -49,25 +48,13 @@ impl Sink {
     }
 
     fn mails(&self, folder: &str) -> Vec<String> {
-        let read = fs::read_dir(self.folder.join(folder)).expect("a folder");
+        let read = fs::read_dir(self.folder.path(folder)).expect("a folder");
         read.map(|entry| fs::read_to_string(entry.expect("readable").path()).expect("text")).collect()
     }
 
     /// By SIGTERM; the exit status, and the rest of the output.
-    fn ends(mut self) -> (Option<i32>, String) {
-        let killed = Command::new("kill").arg(self.child.id().to_string()).status();
-        assert!(killed.expect("kill(1) exists").success());
-        let mut rest = String::new();
-        self.output.read_to_string(&mut rest).expect("text");
-        (self.child.wait().expect("it is ours").code(), rest)
-    }
-}
-
-impl Drop for Sink {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
-        let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.folder);
+    fn ends(self) -> (Option<i32>, String) {
+        self.program.ends()
     }
 }
 
@@ -102,18 +89,11 @@ impl Client {
     }
 }
 
-fn folder(name: &str) -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("sink-{name}-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).expect("a folder");
-    folder
-}
-
 /// What a program of others says, if there is one.
 fn ask(program: &str, args: &[&str]) -> Option<Output> {
     let output = Command::new("timeout").arg("60").arg(program).args(args).output().expect("timeout(1) exists");
     if output.status.code() == Some(127) {
-        println!("skipped: there is no {program}");
+        skip(format_args!("{program} is not installed"));
         return None;
     }
     Some(output)
@@ -125,7 +105,7 @@ fn assert_success(output: &Output) {
 }
 
 fn tls() -> [String; 3] {
-    ["--tls".into(), format!("{CERTS}/p256.pem"), format!("{CERTS}/p256.key")]
+    ["--tls".into(), certs("p256.pem"), certs("p256.key")]
 }
 
 #[test]
@@ -164,7 +144,7 @@ with smtplib.SMTP("localhost", port) as smtp:
     except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
         assert error.smtp_code == 552, error
 "#;
-    let (port, ca) = (sink.at.port().to_string(), format!("{CERTS}/ca.pem"));
+    let (port, ca) = (sink.program.at.port().to_string(), certs("ca.pem"));
     let Some(output) = ask("python3", &["-c", script, &port, &ca]) else { return };
     assert_success(&output);
     let mut mails = sink.mails("new");
@@ -190,7 +170,7 @@ fn without_tls_nothing_is_taken_if_it_is_required_and_what_came_in_clear_is_not_
     let mut rest = Vec::new();
     let end = client.0.read_to_end(&mut rest);
     assert!(end.is_err() || !rest.windows(3).any(|reply| reply == b"250"), "{}", rest.escape_ascii());
-    let (at, ca) = (sink.at.to_string(), format!("{CERTS}/ca.pem"));
+    let (at, ca) = (sink.program.at.to_string(), certs("ca.pem"));
     let script = format!(
         "printf 'EHLO me\\r\\nMAIL FROM:<a@x>\\r\\nQUIT\\r\\n' | \
          openssl s_client -connect {at} -starttls smtp -CAfile {ca} -verify_return_error -quiet"
@@ -206,7 +186,7 @@ fn without_tls_nothing_is_taken_if_it_is_required_and_what_came_in_clear_is_not_
 fn swaks_and_curl_send_mails() {
     let [tls, cert, key] = tls();
     let sink = Sink::start("clients", &[&tls, &cert, &key, "--for", "y,z.example"]);
-    let (at, mut sent) = (sink.at.to_string(), 0);
+    let (at, mut sent) = (sink.program.at.to_string(), 0);
     let swaks = ["--server", &at, "--from", "a@x", "--to", "b@y", "--pipeline", "--tls-optional", "--body", "by swaks"];
     if let Some(output) = ask("swaks", &swaks) {
         assert_success(&output);
@@ -214,10 +194,10 @@ fn swaks_and_curl_send_mails() {
         let refused = ask("swaks", &["--server", &at, "--from", "a@x", "--to", "b@elsewhere"]).expect("it is there");
         assert_eq!(refused.status.code(), Some(24), "no recipient was taken");
     }
-    let text = sink.folder.join("text");
+    let text = sink.folder.path("text");
     fs::write(&text, "Subject: by curl\r\n\r\n.\r\n..\r\nend\r\n").expect("ours");
-    let (text, url) = (text.to_str().expect("text"), format!("smtp://localhost:{}", sink.at.port()));
-    let ca = format!("{CERTS}/ca.pem");
+    let (text, url) = (text.to_str().expect("text"), format!("smtp://localhost:{}", sink.program.at.port()));
+    let ca = certs("ca.pem");
     let curl = ["-sS", &url, "--ssl-reqd", "--cacert", &ca, "--mail-from", "a@x", "--mail-rcpt", "b@z.example", "-T", text];
     if let Some(output) = ask("curl", &curl) {
         assert_success(&output);
@@ -233,8 +213,8 @@ fn swaks_and_curl_send_mails() {
 fn a_mail_is_handed_on_by_tls_to_who_has_the_certificate_and_to_nobody_else() {
     let [tls, cert, key] = tls();
     let (last, clear) = (Sink::start("last", &[&tls, &cert, &key]), Sink::start("clear", &[]));
-    let (ca, stranger) = (format!("{CERTS}/ca.pem"), format!("{CERTS}/other.pem"));
-    let port = |sink: &Sink, host: &str| format!("{host}:{}", sink.at.port());
+    let (ca, stranger) = (certs("ca.pem"), certs("other.pem"));
+    let port = |sink: &Sink, host: &str| format!("{host}:{}", sink.program.at.port());
     let forward = |name: &str, to: &str, ca: &str| {
         let sink = Sink::start(name, &["--forward", to, "--forward-tls", "--forward-ca", ca]);
         let mut client = sink.client();
@@ -272,13 +252,13 @@ fn until(is_so: impl Fn() -> bool) {
 
 #[test]
 fn on_a_full_disk_a_mail_is_refused_for_now_and_the_session_goes_on() {
-    let folder = folder("full");
-    let script = format!("mount -t tmpfs -o size=400k none '{0}' && exec '{PROGRAM}' '{0}' 127.0.0.1:0", folder.display());
     let started = ["-m", "-rm"].iter().find_map(|how| {
-        let mut command = Command::new("unshare");
-        Sink::run(command.args([how, "sh", "-c", &script]).stderr(Stdio::null()), &folder)
+        let folder = Folder::new("full");
+        let place = folder.0.display();
+        let script = format!("mount -t tmpfs -o size=400k none '{place}' && exec '{PROGRAM}' '{place}' 127.0.0.1:0");
+        Sink::run(Command::new("unshare").args([how, "sh", "-c", &script]).stderr(Stdio::null()), folder)
     });
-    let Some(sink) = started else { return println!("skipped: nobody may mount here") };
+    let Some(sink) = started else { return skip("nothing can be mounted here") };
     let mut client = sink.client();
     let sends = |client: &mut Client, lines: usize, answer: &str| {
         client.begins_a_mail();
@@ -297,20 +277,19 @@ fn on_a_full_disk_a_mail_is_refused_for_now_and_the_session_goes_on() {
 fn what_was_acknowledged_is_there_once_though_it_is_killed() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/mail_bars.py");
     for (name, more) in [("killed", &[][..]), ("killed-first", &["forward"])] {
-        let folder = folder(name);
-        let mut args = vec![script, PROGRAM, folder.to_str().expect("text"), "300", "10", "4"];
+        let folder = Folder::new(name);
+        let mut args = vec![script, PROGRAM, folder.0.to_str().expect("text"), "300", "10", "4"];
         args.extend(more);
         let Some(output) = ask("python3", &args) else { return };
         assert_success(&output);
         println!("{name}: {}", String::from_utf8_lossy(&output.stdout).trim_end());
-        fs::remove_dir_all(folder).expect("ours");
     }
 }
 
 #[test]
 fn a_wrong_command_line_is_refused() {
-    let folder = folder("wrong");
-    let folder = folder.to_str().expect("text");
+    let folder = Folder::new("wrong");
+    let folder = folder.0.to_str().expect("text");
     for args in [
         &[][..],
         &["--nonsense"],

@@ -1,12 +1,16 @@
 //! The program as its users meet it.
 #![cfg(unix)]
 
+#[path = "../../../tests/common/started.rs"]
+mod started;
+
+use started::{Server, certs};
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     path::PathBuf,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -15,27 +19,15 @@ use std::{
     time::Duration,
 };
 
-/// A server that runs, and does not outlive its test.
-struct Server {
-    child: Child,
-    /// Its end that we read, or it could write no more.
-    _output: BufReader<ChildStdout>,
-    at: SocketAddr,
-}
+struct Web(Server);
 
-impl Server {
+impl Web {
     fn start(args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_web_server"));
-        let mut child = command.args(args).stdout(Stdio::piped()).spawn().expect("it was built");
-        let mut output = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = String::new();
-        output.read_line(&mut line).expect("a first line");
-        let at = line.trim_end().strip_prefix("listening on ").and_then(|at| at.parse().ok()).expect("an IP address");
-        Self { child, _output: output, at }
+        Self(Server::start(Command::new(env!("CARGO_BIN_EXE_web_server")).args(args)))
     }
 
     fn connect(&self) -> TcpStream {
-        let socket = TcpStream::connect(self.at).expect("it listens");
+        let socket = TcpStream::connect(self.0.at).expect("it listens");
         socket.set_read_timeout(Some(Duration::from_secs(60))).expect("not zero");
         socket
     }
@@ -51,21 +43,8 @@ impl Server {
         (String::from_utf8(all).expect("text"), rest)
     }
 
-    fn signal(&self, signal: &str) {
-        let killed = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
-        assert!(killed.expect("kill(1) exists").success());
-    }
-
-    fn end(&mut self) {
-        self.signal("-TERM");
-        assert_eq!(self.child.wait().expect("it is ours").code(), Some(0));
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
-        let _ = self.child.wait();
+    fn end(self) {
+        assert_eq!(self.0.ends().0, Some(0));
     }
 }
 
@@ -85,7 +64,7 @@ fn a_large_file_is_served_and_what_was_answered_is_logged() {
     let log = folder.join("log");
     let log_text = log.to_str().expect("text");
     for args in [&["--log", log_text, root, "127.0.0.1:0"][..], &["--inline", "--log", log_text, root, "127.0.0.1:0"]] {
-        let mut server = Server::start(args);
+        let server = Web::start(args);
         let (head, had) = server.asked("GET /much");
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("Date: ") && had == much, "{head}");
         server.asked("HEAD /");
@@ -106,11 +85,11 @@ fn a_large_file_is_served_and_what_was_answered_is_logged() {
 #[test]
 fn a_restart_loses_no_request() {
     let folder = folder("restart");
-    let mut server = Server::start(&["--grace", "60", "--inspect", "127.0.0.1:0", folder.to_str().expect("text"), "127.0.0.1:0"]);
+    let mut server = Web::start(&["--grace", "60", "--inspect", "127.0.0.1:0", folder.to_str().expect("text"), "127.0.0.1:0"]);
     let (is_over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let clients: Vec<_> = (0..4)
         .map(|_| {
-            let (at, is_over, answered) = (server.at, Arc::clone(&is_over), Arc::clone(&answered));
+            let (at, is_over, answered) = (server.0.at, Arc::clone(&is_over), Arc::clone(&answered));
             thread::spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
                     let socket = TcpStream::connect(at).expect("somebody listens");
@@ -131,8 +110,8 @@ fn a_restart_loses_no_request() {
         }
     };
     wait_for(100);
-    server.signal("-HUP");
-    assert_eq!(server.child.wait().expect("it is ours").code(), Some(0)); // so all of them have met the successor
+    server.0.signal("-HUP");
+    assert_eq!(server.0.child.wait().expect("it is ours").code(), Some(0)); // so all of them have met the successor
     wait_for(seen() + 100);
     is_over.store(true, Ordering::Relaxed);
     clients.into_iter().for_each(|client| client.join().expect("no request was lost"));
@@ -166,18 +145,18 @@ fn ask(socket: &mut BufReader<TcpStream>) -> bool {
 
 #[test]
 fn it_speaks_tls_and_websocket_and_shows_itself() {
-    let (folder, certs) = (folder("tls"), concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/certs"));
-    let (cert, key, ca) = (format!("{certs}/p256.pem"), format!("{certs}/p256.key"), format!("{certs}/ca.pem"));
+    let folder = folder("tls");
+    let (cert, key, ca) = (certs("p256.pem"), certs("p256.key"), certs("ca.pem"));
     let root = folder.to_str().expect("text");
-    let mut server = Server::start(&["--tls", &cert, &key, "--echo", "/echo", root, "127.0.0.1:0"]);
-    let at = format!("https://localhost:{}/", server.at.port());
+    let server = Web::start(&["--tls", &cert, &key, "--echo", "/echo", root, "127.0.0.1:0"]);
+    let at = format!("https://localhost:{}/", server.0.at.port());
     let told = Command::new("curl").args(["-sS", "--max-time", "60", "--cacert", &ca, &at]).output();
     match told {
         Ok(told) => assert_eq!(String::from_utf8_lossy(&told.stdout), "hello\n", "{}", String::from_utf8_lossy(&told.stderr)),
         Err(error) => eprintln!("no TLS is tried: there is no curl: {error}"),
     }
     server.end();
-    let mut server = Server::start(&["--echo", "/echo", root, "127.0.0.1:0"]);
+    let server = Web::start(&["--echo", "/echo", root, "127.0.0.1:0"]);
     let mut socket = server.connect();
     let wish = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";
     write!(socket, "GET /echo HTTP/1.1\r\nHost: a\r\n{wish}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")

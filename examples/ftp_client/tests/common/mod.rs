@@ -1,8 +1,12 @@
 //! What these tests share.
 #![allow(dead_code)] // each uses a part of it
 
+#[path = "../../../../tests/common/folder.rs"]
+mod folder;
+
+pub(crate) use folder::Folder;
 use ftp_client::{App, Task};
-use std::{cell::RefCell, fs, path::PathBuf, time::Duration};
+use std::{cell::RefCell, time::Duration};
 
 thread_local! {
     static PRINTED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -38,12 +42,4 @@ pub fn app(tasks: impl IntoIterator<Item = Task>) -> App {
         },
         complain: |line| FAILED.with_borrow_mut(|lines| lines.push(line.to_owned())),
     }
-}
-
-/// Of this test alone, and empty.
-pub fn folder(name: &str) -> PathBuf {
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("ftp-client-{name}-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).expect("a folder");
-    dir
 }

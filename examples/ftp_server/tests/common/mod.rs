@@ -1,24 +1,16 @@
 //! What these tests share: a session at a server on the simulated network.
 #![allow(dead_code)] // each uses a part of it
 
+#[path = "../../../../tests/common/folder.rs"]
+mod folder;
+
+pub(crate) use folder::Folder;
 use ftp_server::{Control, Ftp, Settings, User};
 use mainspring::{
     Config,
     testing::{Actor, Scene},
 };
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
-
-/// Of this test alone, and empty.
-pub fn folder(name: &str) -> PathBuf {
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("ftp-{name}-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).expect("a folder");
-    dir.canonicalize().expect("it is there")
-}
+use std::{fs, path::Path, time::Duration};
 
 /// With a user who may write.
 pub fn settings(root: &Path) -> Settings {
@@ -29,11 +21,16 @@ pub fn settings(root: &Path) -> Settings {
 pub struct Session {
     pub scene: Scene<Ftp>,
     pub control: Actor,
-    pub root: PathBuf,
+    pub(crate) root: Folder,
 }
 
 impl Session {
-    pub fn begin(root: PathBuf, set: Settings) -> Self {
+    pub(crate) fn begin(root: Folder) -> Self {
+        let set = settings(&root.0);
+        Self::begin_with(root, set)
+    }
+
+    pub(crate) fn begin_with(root: Folder, set: Settings) -> Self {
         let mut scene = Scene::with_config(1, Ftp::new(set), Config::new().linger_max(Duration::from_secs(300)));
         scene.net().listen("10.0.0.1:21", Control::default).expect("a free port");
         let control = scene.dials("10.0.0.1:21");
@@ -69,7 +66,7 @@ impl Session {
     }
 
     pub fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.root.join(name)).expect("it is there")
+        fs::read(self.root.path(name)).expect("it is there")
     }
 }
 
