@@ -25,7 +25,7 @@ use std::{
 };
 
 /// A piece has at most about so many bytes.
-const PIECE_BYTES: usize = 256 << 10;
+const PIECE_BYTES: usize = 128 << 10;
 
 /// What a thread has brought: bytes, or room for some.
 fn piece_of(product: Result<Product, OffloadError>) -> io::Result<Vec<u8>> {
@@ -51,7 +51,7 @@ pub(crate) type Put<S> = Box<dyn FnOnce(Box<dyn Handler<S>>) -> Box<dyn Handler<
 /// [the chapter](crate::manual::blocking_work#files-in-and-out) has an example.
 impl<S: 'static> Context<'_, S> {
     /// Writes what would be delivered next to `writer`, on another thread: up to the end of the frame that comes, or of the
-    /// stream. `received` and `frame` are not called meanwhile, everything else is. At most two pieces of a quarter of a megabyte
+    /// stream. `received` and `frame` are not called meanwhile, everything else is. At most two pieces of about 128 KiB
     /// are in memory: if the writer is slower than the peer, reading waits.
     ///
     /// Where it ends says the terminator: after `so many bytes` with [`Stream`](crate::Terminator::Stream), at a delimiter with
@@ -93,7 +93,7 @@ impl<S: 'static> Context<'_, S> {
 
 impl<S> Context<'_, S> {
     /// Queues what `reader` gives, which is read on another thread: it has its place in the output as a
-    /// [producer](Self::produce) has, and is read when its turn has come and there is room, a quarter of a megabyte at a time. What
+    /// [producer](Self::produce) has, and is read when its turn has come and there is room, 128 KiB at a time. What
     /// is sent afterwards follows behind it. When the reader is at its end, and all of it is queued, `done` is told how many
     /// bytes it had; the peer may have taken them all by then, and have answered, because the end is found by one read more. It
     /// is dropped on another thread. It is a [`Lane`](crate::Lane).
@@ -216,13 +216,14 @@ fn written<S: 'static, P: Protocol<S>, W: Write + Send + 'static>(
     this.is_at_work = false;
     let result = match result {
         Ok(spare) if !is_last => {
-            if this.gathered.is_empty() {
-                this.gathered = spare;
-            }
             let hold = if this.end.is_none() { this.hold.take() } else { None };
             drop(this);
             hold.into_iter().for_each(|hold| ctx.release(hold));
             go_on(saved, ctx);
+            let gathered = &mut saved.borrow_mut().gathered;
+            if gathered.capacity() == 0 {
+                *gathered = spare; // two are enough, however much comes
+            }
             return Ok(());
         }
         Ok(_) => match this.end.as_mut().and_then(|end| end.error.take()) {

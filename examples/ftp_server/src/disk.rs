@@ -155,7 +155,10 @@ impl Place {
         if let Some(old) = old {
             upload.file.set_permissions(old.permissions().into_std(&upload.file)?)?;
         }
-        upload.file.set_len(from)?;
+        // Not of a new one: a file that was cut to nothing is written out by some file systems as soon as it is closed.
+        if upload.file.metadata()?.len() > from {
+            upload.file.set_len(from)?;
+        }
         upload.file.seek(SeekFrom::Start(from))?;
         upload.is_kept = !is_text;
         Ok(upload)

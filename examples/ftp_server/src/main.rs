@@ -70,8 +70,7 @@ fn run() -> Result<(), Failure> {
     }
     let mut ftp = Ftp::new(settings(&given, &root, tls)?);
 
-    let config =
-        Config::new().sendfile(true).read_bytes(250_000).linger_max(ftp.set.idle).watchdog(inspect_at.as_ref().map(|_| SLOW));
+    let config = Config::new().sendfile(true).linger_max(ftp.set.idle).watchdog(inspect_at.as_ref().map(|_| SLOW));
     let mut reactor = Reactor::with_config(config)?;
     let mut net = reactor.net();
     if let Some(file) = given.option("log") {
