@@ -2,7 +2,7 @@
 
 use crate::{
     Control, Ctx, Ftp, Refused,
-    disk::{Place, Source},
+    disk::{Place, Source, Start},
     listing::{FACTS, Form, facts, list, stamp, unstamp, wanted},
     must, refuse, reply,
     transfer::Job,
@@ -15,7 +15,7 @@ use cap_std::fs::{Dir, OpenOptions, Permissions, PermissionsExt};
 const COMMANDS: &[&str] = &[
     "ABOR -o", "ALLO +", "APPE +wd", "AUTH +ad", "CDUP -", "CWD ", "DELE +w", "EPRT +d", "EPSV d", "FEAT -a", "HELP a", "LIST d",
     "MDTM +", "MFMT +w", "MKD +w", "MLSD d", "MLST ", "MODE +", "NLST d", "NOOP -a", "OPTS +", "PASS a", "PASV -d", "PBSZ +a",
-    "PORT +d", "PROT +ad", "PWD -", "QUIT -ao", "REIN -", "REST +d", "RETR +d", "RMD +w", "RNFR +w", "RNTO +w", "SITE +a",
+    "PORT +d", "PROT +ad", "PWD -", "QUIT -a", "REIN -", "REST +d", "RETR +d", "RMD +w", "RNFR +w", "RNTO +w", "SITE +a",
     "SIZE +", "STAT ao", "STOR +wd", "STOU wd", "STRU +", "SYST -a", "TYPE +", "USER +a", "XCUP -", "XCWD ", "XMKD +w", "XPWD -",
     "XRMD +w",
 ];
@@ -146,6 +146,7 @@ impl Control {
             "SIZE" => {
                 must(self.is_binary, 550, "Only in binary: TYPE I.")?;
                 let may_write = self.may_write;
+                self.sized = Some(place.path.clone());
                 self.answer(ctx, move || match place.resumable().filter(|_| may_write) {
                     Some(size) => Ok(format!("213 {size}")),
                     None => Ok(format!("213 {}", place.plain()?.len())),
@@ -218,8 +219,12 @@ impl Control {
             }
             _ => {
                 must(place.path != "/", 550, "Not the root.")?;
-                let is_append = verb == "APPE";
-                let create = move || place.upload(from, is_append, is_text);
+                let start = match verb {
+                    "APPE" if self.sized.as_ref() == Some(&place.path) => Start::EndOfPart,
+                    "APPE" => Start::End,
+                    _ => Start::At(from),
+                };
+                let create = move || place.upload(start, is_text);
                 self.work(ctx, create, |me, ctx, ftp, file| me.begin(ctx, ftp, Job::Receive(file), "Here it goes."));
             }
         }

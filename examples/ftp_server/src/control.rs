@@ -31,6 +31,8 @@ pub struct Control {
     pub(crate) cwd: String,
     pub(crate) is_binary: bool,
     pub(crate) restart_at: u64,
+    /// The file whose size was asked for last: APPE goes on from there.
+    pub(crate) sized: Option<String>,
     pub(crate) rename_from: Option<crate::disk::Place>,
     pub(crate) facts: u8,
     pub(crate) is_extended_only: bool,
@@ -224,7 +226,7 @@ impl Control {
         if self.is_in {
             ctx.set_deadline(LOGIN_TIME);
         }
-        (self.is_in, self.user, self.restart_at, self.rename_from) = (false, None, 0, None);
+        (self.is_in, self.user, self.restart_at, self.sized, self.rename_from) = (false, None, 0, None, None);
     }
 
     pub(crate) fn log_in(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, password: &str) -> Result<(), Refused> {

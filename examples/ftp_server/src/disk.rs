@@ -4,6 +4,7 @@
 use crate::{Refused, must, refuse};
 use cap_std::fs::{Dir, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
 use rustix::fs::{Advice, FlockOperation, OFlags, fadvise, flock};
+use sha2::{Digest, Sha256};
 use std::{
     fs::File,
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
@@ -18,8 +19,21 @@ use std::{
 /// What a cut upload has left can be resumed so long; later it is in nobody's way.
 const RESUMABLE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What a name has room for on most file systems, in bytes.
+const NAME_MAX: usize = 255;
+
 /// What is read of a file together with opening it.
 const FIRST: u64 = 64 << 10;
+
+/// Where an upload begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    At(u64),
+    /// Of the file, if there is one; or else of what a cut upload has left.
+    End,
+    /// The other way round: the client has asked how much that is.
+    EndOfPart,
+}
 
 /// A file as the client names it, below the root that it sees.
 #[derive(Clone)]
@@ -91,7 +105,9 @@ impl Place {
 
     /// Where an upload stands until it is whole.
     fn part(&self) -> Self {
-        self.beside(&format!(".{}.part", self.split().1))
+        let name = self.split().1;
+        let is_short = name.len() + "..part".len() <= NAME_MAX;
+        self.beside(&if is_short { format!(".{name}.part") } else { format!(".{:x}.part", Sha256::digest(name)) })
     }
 
     /// How far somebody who writes can go on: what a cut upload has left, unless the file is newer.
@@ -120,14 +136,15 @@ impl Place {
         Ok(Source::Bytes(bytes))
     }
 
-    pub(crate) fn upload(&self, from: u64, appends: bool, is_text: bool) -> Result<Upload, Refused> {
+    pub(crate) fn upload(&self, start: Start, is_text: bool) -> Result<Upload, Refused> {
         let old = match self.metadata() {
             Ok(meta) if meta.is_dir() => return refuse(550, "Is a directory."),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             old => old.ok(),
         };
         let resumable = self.resumable();
-        if appends && old.is_some() && resumable.is_none() {
+        let resumable = resumable.filter(|_| start != Start::End || old.is_none());
+        if matches!(start, Start::End | Start::EndOfPart) && old.is_some() && resumable.is_none() {
             let file = self.open(OpenOptions::new().append(true))?;
             must(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(), 450, "Somebody else is storing this file.")?;
             return Ok(Upload { file, part: None, is_text, is_after_cr: false, is_kept: true, ahead: Vec::new() });
@@ -145,7 +162,7 @@ impl Place {
         let is_there = resumable.is_none_or(|length| upload.file.metadata().is_ok_and(|own| own.len() >= length));
         must(is_there, 450, "Somebody else has just stored this file.")?;
         let length = resumable.or(old.as_ref().map(Metadata::len)).unwrap_or(0);
-        let from = if appends { resumable.unwrap_or(0) } else { from };
+        let from = if let Start::At(from) = start { from } else { resumable.unwrap_or(0) };
         if from > length {
             return refuse(554, format!("{from} is beyond the end, {length}."));
         }
@@ -170,7 +187,7 @@ impl Place {
         if place.metadata().is_ok() {
             return refuse(450, "No unique name was found: try again.");
         }
-        Ok((place.upload(0, false, is_text)?, place.split().1.to_owned()))
+        Ok((place.upload(Start::At(0), is_text)?, place.split().1.to_owned()))
     }
 }
 

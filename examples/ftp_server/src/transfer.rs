@@ -499,10 +499,17 @@ impl Protocol<Ftp> for Data {
     }
 
     fn closed(&mut self, ctx: &mut Ctx<'_>, _: &mut Ftp, why: Reason) {
+        let end = match std::mem::replace(&mut self.end, End::None) {
+            End::Saved(upload) if !why.is_clean() => {
+                self.upload = Some(upload);
+                End::None
+            }
+            end => end,
+        };
         if let Some(upload) = self.upload.take() {
             ctx.net.offload(move || drop(upload), |_, _, _| ()); // what has come of it is written
         }
-        let (it, end) = ((ctx.key, self.wait), std::mem::replace(&mut self.end, End::None));
+        let it = (ctx.key, self.wait);
         ctx.net.tell(self.control, move |control: &mut Control, ctx, ftp| control.data_gone(ctx, ftp, it, &why, end));
     }
 }

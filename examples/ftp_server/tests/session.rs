@@ -176,6 +176,53 @@ fn a_file_that_is_there_is_gone_on_with_and_appended_to() {
 }
 
 #[test]
+fn a_log_is_appended_to_though_an_upload_of_it_was_cut() {
+    let mut s = session("log");
+    fs::write(s.root.path("log"), "1\n").unwrap();
+    let d = s.passive();
+    s.asks("STOR log");
+    s.scene.says(d, "cut").resets(d).settles();
+    s.hears();
+    for line in ["2\n", "3\n"] {
+        let d = s.passive();
+        s.asks("APPE log");
+        s.scene.says(d, line).ends(d);
+        assert_eq!(s.hears(), "226 Done.\r\n");
+    }
+    assert_eq!(s.read("log"), b"1\n2\n3\n");
+    assert_eq!(s.asks("SIZE log"), "213 6\r\n", "it is newer than what was cut");
+}
+
+#[test]
+fn a_name_may_have_as_many_bytes_as_the_system_takes() {
+    let mut s = session("long");
+    let name = "n".repeat(255);
+    let d = s.passive();
+    s.asks(&format!("STOR {name}"));
+    s.scene.says(d, "half").resets(d).settles();
+    s.hears();
+    assert_eq!(s.asks(&format!("SIZE {name}")), "213 4\r\n");
+    let d = s.passive();
+    s.asks(&format!("APPE {name}"));
+    s.scene.says(d, "whole").ends(d);
+    assert_eq!((s.hears().as_str(), s.read(&name)), ("226 Done.\r\n", b"halfwhole".to_vec()));
+    assert_eq!(code_of(&s.asks(&format!("STOR {name}n"))), "553");
+}
+
+#[test]
+fn what_stands_before_quit_is_done_first() {
+    let mut s = session("quit");
+    let d = s.passive();
+    s.scene.reads(d, false);
+    s.asks("RETR big");
+    assert_eq!(s.asks("RETR hello\r\nQUIT"), "", "both wait for the transfer");
+    s.scene.reads(d, true);
+    let heard = s.hears();
+    let codes: Vec<&str> = heard.lines().map(|line| &line[..3]).collect();
+    assert_eq!(codes, ["226", "150", "221"], "{heard}");
+}
+
+#[test]
 fn a_file_is_stored_by_one_at_a_time() {
     let mut s = session("two");
     let (d, first) = (s.passive(), s.control);
