@@ -39,7 +39,7 @@ impl Report<'_> {
         let before = fs::read_to_string(&page).unwrap_or_default();
         let by_hand = before.split(MARK).next().unwrap_or_default();
         fs::write(&page, format!("{by_hand}{MARK}\n\n{text}"))?;
-        plot::draw(&docs.join("benchmarks.svg"), &self.ratios())?;
+        plot::draw(&docs.join("benchmarks.svg"), self.options.rounds, |cell, peer| self.range(cell, peer))?;
         println!("wrote {} and benchmarks.svg beside it", page.display());
         Ok(())
     }
@@ -125,11 +125,16 @@ impl Report<'_> {
     }
 
     fn ratio(&self, cell: &Cell, peer: Peer, figure: impl Fn(&Figures) -> f64 + Copy) -> Option<f64> {
-        let ratios = (0..self.options.rounds).filter_map(|round| {
-            let reference = mean(&self.of(cell.name, REFERENCE, round, figure))?;
-            Some(mean(&self.of(cell.name, peer.name, round, figure))? / reference)
-        });
-        median(ratios.collect())
+        median(self.ratios(cell.name, peer.name, figure))
+    }
+
+    /// By round.
+    fn ratios(&self, cell: &str, peer: &str, figure: impl Fn(&Figures) -> f64 + Copy) -> Vec<f64> {
+        let in_round = |round| {
+            let reference = mean(&self.of(cell, REFERENCE, round, figure))?;
+            Some(mean(&self.of(cell, peer, round, figure))? / reference)
+        };
+        (0..self.options.rounds).filter_map(in_round).collect()
     }
 
     fn median_of(&self, cell: &Cell, peer: Peer, figure: impl Fn(&Figures) -> f64 + Copy) -> Option<f64> {
@@ -263,14 +268,11 @@ impl Report<'_> {
         text
     }
 
-    /// For the picture: by cell, of each peer but the reference and its variants.
-    fn ratios(&self) -> Vec<(&'static str, Vec<(&'static str, f64)>)> {
-        let of_cell = |cell: &Cell| {
-            let peers = self.build.peers.iter().filter(|peer| !peer.name.starts_with(REFERENCE));
-            let ratios = peers.filter_map(|&peer| Some((peer.name, self.ratio(cell, peer, Figures::rate)?)));
-            (cell.name, ratios.collect())
-        };
-        self.options.cells.iter().map(of_cell).collect()
+    /// For the picture.
+    fn range(&self, cell: &str, peer: &str) -> Option<plot::Ratio> {
+        let mut ratios = self.ratios(cell, peer, Figures::rate);
+        ratios.sort_by(f64::total_cmp);
+        Some(plot::Ratio { least: *ratios.first()?, most: *ratios.last()?, median: median(ratios)? })
     }
 }
 
