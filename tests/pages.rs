@@ -315,6 +315,58 @@ fn sections_that_are_linked_are_there() {
     assert!(checked > 15, "only {checked} links to groups were found");
 }
 
+/// Every page that is read in a repository.
+fn pages() -> Vec<PathBuf> {
+    fn below(folder: &Path, all: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("readable").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            match path.is_dir() {
+                true if !name.starts_with('.') && !["target", "src"].contains(&name) => below(&path, all),
+                false if name.ends_with(".md") => all.push(path),
+                _ => {}
+            }
+        }
+    }
+    let mut all = Vec::new();
+    below(root(), &mut all);
+    all
+}
+
+/// Without its programs and what else is quoted.
+fn prose(text: &str) -> String {
+    let mut is_code = false;
+    let lines = text.lines().filter(|line| {
+        is_code ^= line.trim_start().starts_with("```");
+        !is_code
+    });
+    let lines = lines.map(|line| line.split('`').step_by(2).collect::<Vec<_>>().join("`"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Other sites are not asked: that needs a network, and what is there changes.
+#[test]
+fn links_lead_to_files_and_sections_that_are_there() {
+    let mut checked = 0;
+    for page in pages() {
+        let text = read(&page);
+        let (prose, folder) = (prose(&text), page.parent().expect("a folder"));
+        let labelled = prose.lines().filter(|line| line.starts_with('[')).filter_map(|line| line.split_once("]: "));
+        for target in targets_after(&prose, "](").chain(labelled.map(|(_, target)| target.trim())) {
+            if target.contains("://") || target.contains("::") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (file, section) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() { page.clone() } else { folder.join(file) };
+            assert!(file.exists(), "{}: nothing is at {target}", page.display());
+            let is_there = section.is_empty() || anchors(&read(&file)).contains(section);
+            assert!(is_there, "{}: no section is called as in {target}", page.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 400, "only {checked} links were found");
+}
+
 /// `| [title](target) | text |`, in order; the target may be missing where it is the title.
 fn rows(table: &str) -> Vec<(String, String, String)> {
     let rows = table.lines().filter_map(|line| {

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# The manual as a book with a search: static pages made by mdBook from the same files, in target/site/book (index.html is its front).
+#
+# usage: scripts/site.sh [--install]     with --install mdBook is built if it is not there, which takes some minutes;
+#                                        without it, the script says that it skips
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH=$PWD/target/tools/bin:$PATH
+if ! command -v mdbook >/dev/null; then
+    if [ "${1:-}" != --install ]; then
+        printf 'skipped: there is no mdbook, and nobody asked for it to be installed (--install)\n'
+        exit 0
+    fi
+    cargo install --quiet --locked --root target/tools mdbook
+fi
+
+site=target/site
+rm -rf "$site"
+mkdir -p "$site/src"
+cp -r docs/. "$site/src/"
+repository=$(sed -n 's/^repository = "\(.*\)"$/\1/p' Cargo.toml)
+# What is not a page of the book is in the repository.
+find "$site/src" -name '*.md' -exec sed -i -E \
+    "s#(\]\(|\]: )(\.\./)+(src|examples|benches|scripts|tests|[A-Z]+\.md)#\1$repository/blob/main/\3#g" {} +
+
+# The table of contents is the front's: a part for each heading, a chapter for each row, the steps of the tutorial below it.
+{
+    printf '# Summary\n\n[The manual](README.md)\n'
+    while IFS= read -r line; do
+        case $line in
+            '## '*) printf '\n# %s\n\n' "${line#\#\# }" ;;
+            '| ['*)
+                chapter=$(sed -E 's/^\| (\[[^]]*\]\([^)]*\)).*/\1/' <<<"$line")
+                printf -- '- %s\n' "$chapter"
+                if [[ $chapter == *"(tutorial/"* ]]; then
+                    for step in "$site"/src/tutorial/[0-9]*.md; do
+                        printf '  - [%s](tutorial/%s)\n' "$(sed -n '1s/^# //p' "$step")" "$(basename "$step")"
+                    done
+                fi
+                ;;
+        esac
+    done <docs/README.md
+} >"$site/src/SUMMARY.md"
+
+cat >"$site/book.toml" <<END
+[book]
+title = "mainspring"
+description = "A single-threaded event loop with protocol callbacks, for Rust"
+language = "en"
+src = "src"
+
+[build]
+build-dir = "book"
+
+[rust]
+edition = "2024"
+
+[output.html]
+git-repository-url = "$repository"
+default-theme = "light"
+preferred-dark-theme = "navy"
+
+[output.html.playground]
+runnable = false
+END
+mdbook build "$site"
+printf 'the book is in %s: open %s/book/index.html\n' "$site/book" "$site"
