@@ -22,7 +22,8 @@
 //! It is what asyncore, asynchat, select and socketserver were for Python ([from asyncore](manual::from_asyncore)),
 //! with what Twisted, libuv and pyftpdlib taught since: no futures, no pinning, no `Send`, no `Rc<RefCell<_>>`. mio
 //! gives you readiness; this gives you bytes and frames, back-pressure, time-outs, and an end that is told exactly
-//! once. Who knows tokio, libuv or Twisted finds their names in [coming from other libraries](manual::coming_from).
+//! once. If you know tokio, libuv or Twisted: their names are in
+//! [coming from other libraries](manual::coming_from).
 //!
 //! # The way of a byte
 //!
