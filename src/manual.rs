@@ -2,6 +2,7 @@
 //!
 //! | chapter | says |
 //! |---|---|
+//! | [cookbook] | How do I …? Fifty answers to copy, each with the chapter that says more |
 //! | [the loop](the_loop) | what a turn does in which order, and when it ends |
 //! | [embedding] | the loop inside of another: a descriptor, a deadline, a turn |
 //! | [restarting] | a new program in the place of the old one, and nobody is lost |
@@ -25,7 +26,9 @@
 //! | [testing] | your protocol as a dialogue, among scripted peers, in a thousand storms; a failure again, by its seed |
 //! | [logging] | records and their levels |
 //! | [platforms] | what works on which system, and what Windows does otherwise |
+//! | [coming from other libraries](coming_from) | tokio, libuv, Twisted: what each name is here, and what behaves differently |
 //! | [from asyncore](from_asyncore) | what each name has become, or why it has not, and what behaves differently |
+//! | [glossary] | the words of this crate, a sentence each |
 //!
 //! Beside the sources, in docs/, are three more: reliability, what was tried, and the figures; benchmarks, what it costs; and
 //! the flaws, what its ancestors got wrong, with the test that holds each here.
@@ -37,6 +40,7 @@
 macro_rules! links {
     () => {
         "\
+[cookbook]: crate::manual::cookbook
 [the loop]: crate::manual::the_loop
 [embedding]: crate::manual::embedding
 [restarting]: crate::manual::restarting
@@ -60,7 +64,9 @@ macro_rules! links {
 [testing]: crate::manual::testing
 [logging]: crate::manual::logging
 [platforms]: crate::manual::platforms
+[coming from other libraries]: crate::manual::coming_from
 [from asyncore]: crate::manual::from_asyncore
+[glossary]: crate::manual::glossary
 [`Reactor`]: crate::Reactor
 [`Net`]: crate::Net
 [`Link`]: crate::Link
@@ -153,6 +159,11 @@ macro_rules! links_without_tls {
 }
 
 #[doc = links!()]
+#[cfg_attr(feature = "sim", doc = links_to_testing!())]
+#[cfg_attr(not(feature = "sim"), doc = links_without_testing!())]
+#[doc = include_str!("../docs/cookbook.md")]
+pub mod cookbook {}
+#[doc = links!()]
 #[doc = include_str!("../docs/the-loop.md")]
 pub mod the_loop {}
 #[doc = links!()]
@@ -240,5 +251,13 @@ pub mod logging {}
 #[doc = include_str!("../docs/platforms.md")]
 pub mod platforms {}
 #[doc = links!()]
+#[doc = include_str!("../docs/coming-from.md")]
+pub mod coming_from {}
+#[doc = links!()]
 #[doc = include_str!("../docs/from-asyncore.md")]
 pub mod from_asyncore {}
+#[doc = links!()]
+#[cfg_attr(feature = "sim", doc = links_to_testing!())]
+#[cfg_attr(not(feature = "sim"), doc = links_without_testing!())]
+#[doc = include_str!("../docs/glossary.md")]
+pub mod glossary {}
