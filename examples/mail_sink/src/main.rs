@@ -27,9 +27,9 @@ ADDR is IP:PORT (port 0: any free one); 127.0.0.1:2525 if it is not given.
   --size BYTES        of a mail at most; 10485760
   --tls CERT KEY      offer STARTTLS: files in PEM
   --require-tls       take nothing without it
-  --forward HOST[:PORT]  hand mails on: they wait in MAILDIR/queue. One that HOST
-                      refuses for good (5xx) is moved to MAILDIR/failed, where
-                      it says why, and logged; nobody writes to its sender
+  --forward HOST[:PORT]  hand mails on: they wait in MAILDIR/queue. What HOST
+                      refuses for good (5xx) is moved to MAILDIR/failed, says
+                      why in its head, and is logged: no bounce is sent
   --forward-tls       by STARTTLS only, to who has HOST's certificate
   --forward-ca FILE   from these authorities; those of the system
   --max-clients N     500

@@ -52,7 +52,7 @@ impl Store {
             }
         }
         let store = Self { root, host, serial: AtomicU64::new(0), known: Mutex::default() };
-        let [cur, new, queue] = [store.names("cur")?, store.names("new")?, store.names("queue")?];
+        let [queue, new, cur] = [store.names("queue")?, store.names("new")?, store.names("cur")?]; // as mails move
         cur.iter().chain(&new).chain(&queue).for_each(|name| store.remember(name));
         Ok((Arc::new(store), queue))
     }
@@ -132,13 +132,8 @@ impl Store {
         if !refused.is_empty() {
             let copy = copy(&refused, &why)?;
             let name = copy.name();
-            log::warn!(
-                "failed/{name}: {} of {} recipients refused, {}",
-                refused.len(),
-                mail.to.len(),
-                why.lines().next().unwrap_or("")
-            );
-            copy.place("failed", name)?;
+            copy.place("failed", name.clone())?;
+            log::warn!("failed/{name}, for {} of {}: {}", refused.len(), mail.to.len(), why.lines().next().unwrap_or_default());
             self.known().iter_mut().for_each(|known| _ = digest(&mail.name).is_some_and(|digest| known.remove(&digest)));
         }
         if left.is_empty() {
