@@ -162,7 +162,7 @@ impl Sender {
         Ok(())
     }
 
-    /// It may have left since, if it was in the queue twice.
+    /// It may have left since: somebody may have taken it away.
     fn begin(&mut self, ctx: &mut Ctx<'_>, server: &mut Server, mail: Option<Queued>) -> Outcome {
         let Some(mail) = mail else {
             self.name = None;
@@ -200,6 +200,7 @@ impl Protocol<Server> for Sender {
     fn connected(&mut self, ctx: &mut Ctx<'_>, server: &mut Server) -> Outcome {
         ctx.set_terminator(Terminator::line(LINE_MAX));
         ctx.set_idle_timeout(PATIENCE);
+        ctx.set_frame_timeout(PATIENCE);
         ctx.set_stall_timeout(PATIENCE);
         if ctx.tls().is_some() {
             return self.ask(ctx, &format!("EHLO {}", server.host));
