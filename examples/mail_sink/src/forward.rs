@@ -133,7 +133,7 @@ impl Sender {
                 });
                 (self.sent, self.script) = (1, [".".to_owned()].into());
             }
-            ("DATA" | ".", _) => {
+            ("DATA", Some(b'4' | b'5')) | (".", _) => {
                 self.replies.iter_mut().filter(|of| of.starts_with('2')).for_each(|of| of.clone_from(&reply));
                 return self.settle(ctx, server);
             }

@@ -530,6 +530,12 @@ fn the_queue_is_taken_up_again_and_a_drain_finishes_the_mail_at_hand() {
 
 #[test]
 fn a_host_that_says_nonsense_does_no_harm() {
+    let (mut scene, client, root) = relay("hasty");
+    let host = scene.serves("10.0.0.2:25");
+    scene.says(client, format!("{TWO}.\r\n")).takes(client);
+    scene.says(host, "220 other\r\n").says(host, OFFERS).says(host, "250 ok\r\n250 ok\r\n250 ok\r\n");
+    scene.says(host, "250 without having it\r\n").passes(S);
+    assert_eq!(count(&root), [0, 0, 1], "it has no mail yet");
     for nonsense in ["\r\n", "what\r\n", "999\r\n", "220 ok\r\n220 ok\r\n", "\0\r\n"] {
         let (mut scene, client, root) = relay("nonsense");
         let host = scene.serves("10.0.0.2:25");
