@@ -271,7 +271,7 @@ class Walk:
 
 
 def parse(text):
-    """What is in a page, in its order: ("file", name, text), and ("toml" | "text" | "rust,ignore", "", text)."""
+    """What is in a page, in its order: ("file", name, text), and ("toml" | "text" | "rs", "", text)."""
     block = re.compile(
         r"^<details><summary>[^:]*: (?P<name>[^,<]+)[^<]*</summary>\n\n```[\w,]*\n(?P<file>.*?)^```$\n\n</details>$"
         r"|^```(?P<kind>[\w,]*)\n(?P<text>.*?)^```$",
