@@ -23,20 +23,18 @@ repository=$(sed -n 's/^repository = "\(.*\)"$/\1/p' Cargo.toml)
 find "$site/src" -name '*.md' -exec sed -i -E \
     "s#(\]\(|\]: )(\.\./)+(src|examples|benches|scripts|tests|[A-Z]+\.md)#\1$repository/blob/main/\3#g" {} +
 
-# The table of contents is the front's: a part for each heading, a chapter for each row, the steps of the tutorial below it.
+# The table of contents is the front's: a part for each heading, a chapter for each row.
 {
-    printf '# Summary\n\n[The manual](README.md)\n'
+    printf '# Summary\n\n[The manual](README.md)\n\n# The tutorial\n\n- [What you will build](tutorial/README.md)\n'
+    for step in "$site"/src/tutorial/[0-9]*.md; do
+        printf -- '- [%s](tutorial/%s)\n' "$(sed -n '1s/^# //p' "$step")" "$(basename "$step")"
+    done
     while IFS= read -r line; do
         case $line in
             '## '*) printf '\n# %s\n\n' "${line#\#\# }" ;;
             '| ['*)
                 chapter=$(sed -E 's/^\| (\[[^]]*\]\([^)]*\)).*/\1/' <<<"$line")
                 printf -- '- %s\n' "$chapter"
-                if [[ $chapter == *"(tutorial/"* ]]; then
-                    for step in "$site"/src/tutorial/[0-9]*.md; do
-                        printf '  - [%s](tutorial/%s)\n' "$(sed -n '1s/^# //p' "$step")" "$(basename "$step")"
-                    done
-                fi
                 ;;
         esac
     done <docs/README.md

@@ -1,6 +1,9 @@
 //! The manual: a chapter on each subject. Its programs are compiled and run as tests.
 //!
-//! ## Begin here
+//! **Begin with the [tutorial]**: in an hour a chat room of your own, in nine steps, from ten lines to limits, storms, a client that
+//! comes back, and TLS. Then the chapters say everything about one subject each:
+//!
+//! ## Look it up
 //!
 //! | chapter | says |
 //! |---|---|
@@ -68,6 +71,16 @@
 macro_rules! links {
     () => {
         "\
+[tutorial]: crate::manual::tutorial
+[step 1]: crate::manual::tutorial::a_line_server
+[step 2]: crate::manual::tutorial::limits
+[step 3]: crate::manual::tutorial::shared_state
+[step 4]: crate::manual::tutorial::telling_others
+[step 5]: crate::manual::tutorial::time_outs_and_timers
+[step 6]: crate::manual::tutorial::a_storm
+[step 7]: crate::manual::tutorial::a_client_that_comes_back
+[step 8]: crate::manual::tutorial::ending
+[step 9]: crate::manual::tutorial::tls
 [cookbook]: crate::manual::cookbook
 [glossary]: crate::manual::glossary
 [the loop]: crate::manual::the_loop
@@ -187,6 +200,47 @@ macro_rules! links_without_tls {
     };
 }
 
+#[doc = links!()]
+#[doc = include_str!("../docs/tutorial/README.md")]
+pub mod tutorial {
+    #[doc = links!()]
+    #[doc = include_str!("../docs/tutorial/1-a-line-server.md")]
+    pub mod a_line_server {}
+    #[doc = links!()]
+    #[cfg_attr(feature = "sim", doc = links_to_testing!())]
+    #[cfg_attr(not(feature = "sim"), doc = links_without_testing!())]
+    #[doc = include_str!("../docs/tutorial/2-limits.md")]
+    pub mod limits {}
+    #[doc = links!()]
+    #[cfg_attr(feature = "sim", doc = links_to_testing!())]
+    #[cfg_attr(not(feature = "sim"), doc = links_without_testing!())]
+    #[doc = include_str!("../docs/tutorial/3-shared-state.md")]
+    pub mod shared_state {}
+    #[doc = links!()]
+    #[doc = include_str!("../docs/tutorial/4-telling-others.md")]
+    pub mod telling_others {}
+    #[doc = links!()]
+    #[doc = include_str!("../docs/tutorial/5-time-outs-and-timers.md")]
+    pub mod time_outs_and_timers {}
+    #[doc = links!()]
+    #[cfg_attr(feature = "sim", doc = links_to_testing!())]
+    #[cfg_attr(not(feature = "sim"), doc = links_without_testing!())]
+    #[doc = include_str!("../docs/tutorial/6-a-storm.md")]
+    pub mod a_storm {}
+    #[doc = links!()]
+    #[doc = include_str!("../docs/tutorial/7-a-client-that-comes-back.md")]
+    pub mod a_client_that_comes_back {}
+    // Its program needs the feature.
+    #[cfg(any(all(unix, feature = "signals"), not(doctest)))]
+    #[doc = links!()]
+    #[doc = include_str!("../docs/tutorial/8-ending.md")]
+    pub mod ending {}
+    // Its program needs both features.
+    #[cfg(any(all(unix, feature = "signals", feature = "tls"), not(doctest)))]
+    #[doc = links!()]
+    #[doc = include_str!("../docs/tutorial/9-tls.md")]
+    pub mod tls {}
+}
 #[doc = links!()]
 #[cfg_attr(feature = "sim", doc = links_to_testing!())]
 #[cfg_attr(not(feature = "sim"), doc = links_without_testing!())]
