@@ -19,23 +19,26 @@ rm -rf "$site"
 mkdir -p "$site/src"
 cp -r docs/. "$site/src/"
 repository=$(sed -n 's/^repository = "\(.*\)"$/\1/p' Cargo.toml)
-# What is not a page of the book is in the repository.
+# A folder's front is its index, and what is not a page of the book is in the repository.
+find "$site/src" -name README.md -execdir mv {} index.md \;
+find "$site/src" -name '*.md' -exec sed -i -E 's#(\]\(|\]: )(tutorial/|\.\./)?README\.md#\1\2index.md#g' {} +
 find "$site/src" -name '*.md' -exec sed -i -E \
     "s#(\]\(|\]: )(\.\./)+(src|examples|benches|scripts|tests|[A-Z]+\.md)#\1$repository/blob/main/\3#g" {} +
 
+# entry FILE: its line in the table of contents, called as its heading.
+entry() {
+    printf -- '- [%s](%s)\n' "$(sed -n '1s/^# //p' "$site/src/$1")" "$1"
+}
+
 # The table of contents is the front's: a part for each heading, a chapter for each row.
 {
-    printf '# Summary\n\n[The manual](README.md)\n\n# The tutorial\n\n- [What you will build](tutorial/README.md)\n'
-    for step in "$site"/src/tutorial/[0-9]*.md; do
-        printf -- '- [%s](tutorial/%s)\n' "$(sed -n '1s/^# //p' "$step")" "$(basename "$step")"
-    done
+    printf '# Summary\n\n[The manual](index.md)\n\n# The tutorial\n\n'
+    entry tutorial/index.md
+    for step in "$site"/src/tutorial/[0-9]*.md; do entry "tutorial/$(basename "$step")"; done
     while IFS= read -r line; do
         case $line in
             '## '*) printf '\n# %s\n\n' "${line#\#\# }" ;;
-            '| ['*)
-                chapter=$(sed -E 's/^\| (\[[^]]*\]\([^)]*\)).*/\1/' <<<"$line")
-                printf -- '- %s\n' "$chapter"
-                ;;
+            '| ['*) entry "$(sed -E 's/^\| \[[^]]*\]\(([^)]*)\).*/\1/' <<<"$line")" ;;
         esac
     done <docs/README.md
 } >"$site/src/SUMMARY.md"
