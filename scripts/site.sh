@@ -60,9 +60,13 @@ edition = "2024"
 git-repository-url = "$repository"
 default-theme = "light"
 preferred-dark-theme = "navy"
+no-section-label = true
+additional-css = ["site.css"]
 
 [output.html.playground]
 runnable = false
 END
+# Our lines of code have up to 130 columns.
+printf ':root { --content-max-width: 950px; }\n' >"$site/site.css"
 mdbook build "$site"
 printf 'the book is in %s: open %s/book/index.html\n' "$site/book" "$site"
