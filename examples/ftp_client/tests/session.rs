@@ -57,7 +57,7 @@ impl Server {
 }
 
 fn fetch(local: &Path) -> Task {
-    Task::Fetch { remote: "file".into(), local: local.join("file"), may_be_folder: false }
+    Task::Fetch { remote: "file".into(), local: local.join("file"), is_unknown: false }
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn names_that_lead_elsewhere_are_not_written() {
 fn a_file_is_stored_its_size_is_checked_and_its_time_is_set() {
     let here = Folder::new("store");
     fs::write(here.path("file"), "hello\n").unwrap();
-    let store = || Task::Store { local: here.path("file"), remote: "there".into(), goes_on: false };
+    let store = || Task::Store { local: here.path("file"), remote: "there".into(), is_unknown: false };
     let mut server = Server::called(app([store(), store()]));
     server.logs_in(" MFMT\r\n");
     for size in [6, 5] {
