@@ -1,7 +1,7 @@
 //! The control connection: commands, replies, logging in.
 
 use crate::{
-    App, Ctx,
+    App, Ctx, Done,
     data::{Data, Job},
 };
 use mainspring::{Connect, Key, Limit, Listen, Outcome, Protocol, Reason, Refusal, Terminator};
@@ -30,8 +30,8 @@ impl Reply {
     }
 }
 
-/// What follows: an `Err` ends the task.
-pub(crate) type Then<T> = Box<dyn FnOnce(&mut Control, &mut Ctx<'_>, &mut App, T) -> Result<(), String>>;
+/// What follows.
+pub(crate) type Then<T> = Box<dyn FnOnce(&mut Control, &mut Ctx<'_>, &mut App, T) -> Done>;
 
 /// A transfer has ended when both the server and the data connection have said how.
 struct Transfer {
@@ -125,8 +125,8 @@ impl Control {
         &mut self,
         ctx: &mut Ctx<'_>,
         line: &str,
-        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Reply) -> Result<(), String> + 'static,
-    ) -> Result<(), String> {
+        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Reply) -> Done + 'static,
+    ) -> Done {
         if line.contains(['\r', '\n', '\0']) {
             return Err("FTP cannot say a name with the end of a line in it, or NUL".into());
         }
@@ -165,7 +165,7 @@ impl Control {
         }
     }
 
-    fn greeted(&mut self, ctx: &mut Ctx<'_>, app: &mut App, reply: Reply) -> Result<(), String> {
+    fn greeted(&mut self, ctx: &mut Ctx<'_>, app: &mut App, reply: Reply) -> Done {
         reply.must(&[220])?;
         match app.tls.clone() {
             Some(_) if app.is_implicit => {
@@ -181,7 +181,7 @@ impl Control {
         }
     }
 
-    fn log_in(&mut self, ctx: &mut Ctx<'_>, app: &App) -> Result<(), String> {
+    fn log_in(&mut self, ctx: &mut Ctx<'_>, app: &App) -> Done {
         self.ask(ctx, &format!("USER {}", app.user), |me, ctx, app, reply| {
             if reply.code == 230 {
                 return me.prepare(ctx);
@@ -197,7 +197,7 @@ impl Control {
         })
     }
 
-    fn prepare(&mut self, ctx: &mut Ctx<'_>) -> Result<(), String> {
+    fn prepare(&mut self, ctx: &mut Ctx<'_>) -> Done {
         self.ask(ctx, "FEAT", |me, ctx, _, reply| {
             me.features = if reply.code == 211 { reply.text } else { String::new() };
             if me.has("UTF8") {
@@ -217,7 +217,7 @@ impl Control {
     }
 
     /// On with the next task that can be begun.
-    pub(crate) fn next(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Result<(), String> {
+    pub(crate) fn next(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Done {
         while let Some(task) = app.tasks.pop_front() {
             let Err(what) = self.begin(ctx, app, task) else { return Ok(()) };
             self.failed(ctx, app, &what);
@@ -241,7 +241,7 @@ impl Control {
         rest: u64,
         job: Job,
         then: Then<Vec<u8>>,
-    ) -> Result<(), String> {
+    ) -> Done {
         self.transfers += 1;
         let (number, peer) = (self.transfers, ctx.peer().ip().map(|peer| peer.ip()));
         (self.early, self.came) = (None, None);
@@ -291,15 +291,7 @@ impl Control {
         })
     }
 
-    fn go(
-        &mut self,
-        ctx: &mut Ctx<'_>,
-        app: &App,
-        command: String,
-        rest: u64,
-        data: Key,
-        then: Then<Vec<u8>>,
-    ) -> Result<(), String> {
+    fn go(&mut self, ctx: &mut Ctx<'_>, app: &App, command: String, rest: u64, data: Key, then: Then<Vec<u8>>) -> Done {
         let (carried, came) = (self.early.take(), self.came.take());
         if carried.is_none() && (came.is_some() || !app.is_active) {
             ctx.set_idle_timeout(None); // that of the data connection watches
@@ -314,7 +306,7 @@ impl Control {
         })
     }
 
-    fn command(&mut self, ctx: &mut Ctx<'_>, command: &str) -> Result<(), String> {
+    fn command(&mut self, ctx: &mut Ctx<'_>, command: &str) -> Done {
         self.ask(ctx, command, |me, ctx, app, reply| {
             if let Some(transfer) = &mut me.transfer {
                 transfer.reply = Some(reply);
@@ -349,7 +341,7 @@ impl Control {
         self.unless_failed(ctx, app, done);
     }
 
-    fn both_ended(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Result<(), String> {
+    fn both_ended(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Done {
         let Some(transfer) = &mut self.transfer else { return Ok(()) };
         let refused = transfer.reply.as_ref().and_then(|reply| reply.must(&[226, 250]).err());
         let (Some(_), true) = (&transfer.reply, refused.is_some() || transfer.carried.is_some()) else { return Ok(()) };

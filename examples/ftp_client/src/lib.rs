@@ -15,6 +15,9 @@ pub use tasks::Task;
 
 pub type Ctx<'a> = Context<'a, App>;
 
+/// An `Err` ends the task.
+type Done = Result<(), String>;
+
 /// What the program has one of.
 pub struct App {
     pub user: String,

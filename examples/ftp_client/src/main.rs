@@ -11,17 +11,8 @@ use common::{Arguments, Failure, arguments_and_flags, complain, misused, own_up,
 use ftp_client::{App, Control, Task};
 use mainspring::{Connect, Reactor, Target, TlsClient};
 use percent_encoding::percent_decode_str;
-use std::{
-    env,
-    ffi::OsString,
-    fs,
-    io::{self, IsTerminal, Write},
-    iter,
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::io::{IsTerminal, Write};
+use std::{env, ffi::OsString, fs, io, iter, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 const HELP: &str = "\
 Lists, fetches and stores files by FTP.

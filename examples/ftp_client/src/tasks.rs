@@ -1,6 +1,6 @@
 //! What is to be done, a file or a folder at a time.
 
-use crate::{App, Control, Ctx, control::Reply, data::Job};
+use crate::{App, Control, Ctx, Done, control::Reply, data::Job};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use std::{
     collections::HashMap,
@@ -112,16 +112,19 @@ fn quoted(text: &str) -> Option<String> {
 
 /// A file that is to be read. What is none, as a pipe, could keep us waiting for ever.
 fn open(local: &Path) -> Result<(File, Metadata), String> {
-    let said = |error: io::Error| format!("'{}': {error}", local.display());
     let mut options = File::options();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
-    let file = options.read(true).open(local).map_err(said)?;
-    let meta = file.metadata().map_err(said)?;
+    let opened = options.read(true).open(local).and_then(|file| Ok((file.metadata()?, file)));
+    let (meta, file) = opened.map_err(|error| of(local, error))?;
     if meta.is_dir() {
         return Err(format!("'{}' is a folder: `mirror --upload` stores it", local.display()));
     }
     if meta.is_file() { Ok((file, meta)) } else { Err(format!("'{}' is no file", local.display())) }
+}
+
+fn of(local: &Path, error: io::Error) -> String {
+    format!("'{}': {error}", local.display())
 }
 
 fn said(error: io::Error) -> String {
@@ -129,11 +132,11 @@ fn said(error: io::Error) -> String {
 }
 
 impl Control {
-    pub(crate) fn begin(&mut self, ctx: &mut Ctx<'_>, app: &mut App, task: Task) -> Result<(), String> {
+    pub(crate) fn begin(&mut self, ctx: &mut Ctx<'_>, app: &mut App, task: Task) -> Done {
         self.task = match &task {
             Task::List(name) | Task::Show(name) | Task::MakeFolder(name) | Task::Remove(name) | Task::Rename(name, _) => name,
-            Task::Fetch { remote, .. } | Task::FetchAll { remote, .. } | Task::StoreAll { remote, .. } => remote,
-            Task::Store { remote, .. } => remote,
+            Task::Fetch { remote, .. } | Task::FetchAll { remote, .. } => remote,
+            Task::Store { remote, .. } | Task::StoreAll { remote, .. } => remote,
         }
         .clone();
         if self.task.is_empty() {
@@ -163,12 +166,9 @@ impl Control {
                 if !is_unknown || facts.size.is_some() {
                     return me.fetch(ctx, app, remote, local, facts);
                 }
-                me.try_folder(ctx, remote.clone(), move |me, ctx, app, is_folder| {
-                    if !is_folder {
-                        return me.fetch(ctx, app, remote, local, facts);
-                    }
-                    app.tasks.push_front(Task::FetchAll { remote, local });
-                    me.next(ctx, app)
+                me.try_folder(ctx, remote.clone(), move |me, ctx, app, is_folder| match is_folder {
+                    true => me.begin(ctx, app, Task::FetchAll { remote, local }),
+                    false => me.fetch(ctx, app, remote, local, facts),
                 })
             }),
             Task::Store { local, remote, is_unknown } if is_unknown || app.continues => {
@@ -178,11 +178,11 @@ impl Control {
             }
             Task::Store { local, remote, .. } => self.store(ctx, app, &local, remote, Facts::default()),
             Task::FetchAll { remote, local } => {
-                fs::create_dir_all(&local).map_err(said)?;
                 if local.components().count() > DEPTH_MAX {
                     return Err("folders in folders without end".into());
                 }
                 self.list(ctx, app, remote.clone(), move |me, ctx, app, entries| {
+                    fs::create_dir_all(&local).map_err(said)?;
                     for (name, facts) in entries.into_iter().rev() {
                         if !is_name(&name) || name.ends_with(".part") {
                             app.fail(&format!("{remote}: nothing that is fetched can be called `{name}`"));
@@ -199,7 +199,8 @@ impl Control {
                 })
             }
             Task::StoreAll { local, remote } => {
-                let here = fs::read_dir(&local).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(said)?;
+                let here = fs::read_dir(&local).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+                let here = here.map_err(|error| of(&local, error))?;
                 self.ask(ctx, &format!("MKD {remote}"), move |me, ctx, app, _| {
                     me.list(ctx, app, remote.clone(), move |me, ctx, app, entries| {
                         let there: HashMap<_, _> = entries.into_iter().collect();
@@ -211,11 +212,11 @@ impl Control {
                             };
                             let (remote, there) = (path(&remote, name), there.get(name));
                             match local.symlink_metadata() {
-                                Ok(meta) if meta.is_symlink() => {
-                                    app.fail(&format!("{}: links are not followed", local.display()))
-                                }
                                 Ok(meta) if meta.is_dir() => app.tasks.push_front(Task::StoreAll { local, remote }),
-                                Ok(meta) if !meta.is_file() => app.fail(&format!("{}: no file and no folder", local.display())),
+                                Ok(meta) if !meta.is_file() => {
+                                    let what = if meta.is_symlink() { "links are not followed" } else { "no file and no folder" };
+                                    app.fail(&format!("{}: {what}", local.display()));
+                                }
                                 Ok(_) if there.copied().flatten().is_some_and(|facts| facts.are_of(&local)) => {}
                                 Ok(_) => {
                                     let is_unknown = there.is_some_and(Option::is_none);
@@ -237,7 +238,9 @@ impl Control {
                 }
                 // Or it is an empty folder.
                 me.ask(ctx, &format!("RMD {name}"), move |me, ctx, app, other| {
-                    me.done(ctx, app, if other.code == 250 { &other } else { &reply }, &[250])
+                    let why = if reply.text == other.text { String::new() } else { format!("{}; ", reply.text) };
+                    other.must(&[250]).map_err(|other| why + &other)?;
+                    me.next(ctx, app)
                 })
             }),
             Task::Rename(from, to) => self.ask(ctx, &format!("RNFR {from}"), move |me, ctx, _, reply| {
@@ -247,7 +250,7 @@ impl Control {
         }
     }
 
-    fn done(&mut self, ctx: &mut Ctx<'_>, app: &mut App, reply: &Reply, codes: &[u16]) -> Result<(), String> {
+    fn done(&mut self, ctx: &mut Ctx<'_>, app: &mut App, reply: &Reply, codes: &[u16]) -> Done {
         reply.must(codes)?;
         self.next(ctx, app)
     }
@@ -257,8 +260,8 @@ impl Control {
         &mut self,
         ctx: &mut Ctx<'_>,
         remote: String,
-        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Facts) -> Result<(), String> + 'static,
-    ) -> Result<(), String> {
+        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Facts) -> Done + 'static,
+    ) -> Done {
         self.ask(ctx, &format!("SIZE {remote}"), move |me, ctx, _, reply| {
             let size = if reply.code == 213 { reply.value().parse().ok() } else { None };
             me.ask(ctx, &format!("MDTM {remote}"), move |me, ctx, app, reply| {
@@ -273,17 +276,20 @@ impl Control {
         &mut self,
         ctx: &mut Ctx<'_>,
         remote: String,
-        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, bool) -> Result<(), String> + 'static,
-    ) -> Result<(), String> {
+        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, bool) -> Done + 'static,
+    ) -> Done {
         self.ask(ctx, "PWD", move |me, ctx, _, reply| {
             let home = quoted(&reply.text).ok_or("a server that tells neither what it is, nor where we are")?;
             me.ask(ctx, &format!("CWD {remote}"), move |me, ctx, app, reply| {
                 if reply.code != 250 {
                     return then(me, ctx, app, false);
                 }
-                me.ask(ctx, &format!("CWD {home}"), move |me, ctx, app, reply| match reply.must(&[250]) {
-                    Ok(()) => then(me, ctx, app, true),
-                    Err(why) => Ok(ctx.fail(why)), // all other names would be others' here
+                me.ask(ctx, &format!("CWD {home}"), move |me, ctx, app, reply| {
+                    if let Err(why) = reply.must(&[250]) {
+                        ctx.fail(why); // all other names would be others' here
+                        return Ok(());
+                    }
+                    then(me, ctx, app, true)
                 })
             })
         })
@@ -295,8 +301,8 @@ impl Control {
         ctx: &mut Ctx<'_>,
         app: &App,
         remote: String,
-        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Vec<(String, Option<Facts>)>) -> Result<(), String> + 'static,
-    ) -> Result<(), String> {
+        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Vec<(String, Option<Facts>)>) -> Done + 'static,
+    ) -> Done {
         let has_facts = self.has("MLST");
         let verb = if has_facts { "MLSD" } else { "NLST" };
         let read = move |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, list: Vec<u8>| {
@@ -311,7 +317,7 @@ impl Control {
         self.transfer(ctx, app, command(verb, &remote), 0, Job::List, Box::new(read))
     }
 
-    fn fetch(&mut self, ctx: &mut Ctx<'_>, app: &mut App, remote: String, local: PathBuf, facts: Facts) -> Result<(), String> {
+    fn fetch(&mut self, ctx: &mut Ctx<'_>, app: &mut App, remote: String, local: PathBuf, facts: Facts) -> Done {
         let mut part = local.clone().into_os_string();
         part.push(".part");
         let part = PathBuf::from(part);
@@ -338,7 +344,7 @@ impl Control {
         self.transfer(ctx, app, format!("RETR {remote}"), from, Job::Fetch(writer), Box::new(then))
     }
 
-    fn store(&mut self, ctx: &mut Ctx<'_>, app: &mut App, local: &Path, remote: String, there: Facts) -> Result<(), String> {
+    fn store(&mut self, ctx: &mut Ctx<'_>, app: &mut App, local: &Path, remote: String, there: Facts) -> Done {
         let (mut file, meta) = open(local)?;
         let length = meta.len();
         // The beginning of what is here, unless that was changed since.
