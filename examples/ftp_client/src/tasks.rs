@@ -178,11 +178,11 @@ impl Control {
             }
             Task::Store { local, remote, .. } => self.store(ctx, app, &local, remote, Facts::default()),
             Task::FetchAll { remote, local } => {
+                fs::create_dir_all(&local).map_err(|error| of(&local, error))?;
                 if local.components().count() > DEPTH_MAX {
                     return Err("folders in folders without end".into());
                 }
                 self.list(ctx, app, remote.clone(), move |me, ctx, app, entries| {
-                    fs::create_dir_all(&local).map_err(said)?;
                     for (name, facts) in entries.into_iter().rev() {
                         if !is_name(&name) || name.ends_with(".part") {
                             app.fail(&format!("{remote}: nothing that is fetched can be called `{name}`"));
@@ -285,11 +285,12 @@ impl Control {
                     return then(me, ctx, app, false);
                 }
                 me.ask(ctx, &format!("CWD {home}"), move |me, ctx, app, reply| {
-                    if let Err(why) = reply.must(&[250]) {
-                        ctx.fail(why); // all other names would be others' here
-                        return Ok(());
+                    if reply.code == 250 {
+                        return then(me, ctx, app, true);
                     }
-                    then(me, ctx, app, true)
+                    app.broken = Some(format!("there is no way back: {}", reply.text)); // here all names are of other files
+                    ctx.close();
+                    Ok(())
                 })
             })
         })
