@@ -85,6 +85,7 @@ fn each_upload_goes_on_with_an_earlier_session_of_tls() {
         fs::write(here.path(&n.to_string()), vec![n; usize::from(n) * 1000]).unwrap();
     }
     let mut sim = Sim::new(1);
+    sim.set_weather(Weather::fair().latency(Duration::from_millis(20), Duration::ZERO)); // the sessions come when all was sent
     let (server_side, client_side) = tls::sides_of_localhost();
     let tls = Some(Tls { control: server_side.clone().into(), data: server_side.into() });
     let user = User::parse("user:12345:rw").unwrap();
