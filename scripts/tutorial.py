@@ -212,8 +212,9 @@ class Walk:
             status = str(self.terminal(number).status())
             if [status] != printed:
                 raise Different(f"the status is {status}, and not {printed}")
-        elif command.startswith("cargo run --bin ") or command.startswith(("nc ", "openssl s_client ", "head ")):
-            self.start(number, command.replace(ADDRESS, self.at or ADDRESS).replace("127.0.0.1 7000", (self.at or ADDRESS).replace(":", " ")))
+        elif command.startswith(("cargo run --bin ", "nc ", "openssl s_client ", "head ")):
+            at = self.at or ADDRESS
+            self.start(number, command.replace(ADDRESS, at).replace(ADDRESS.replace(":", " "), at.replace(":", " ")))
             self.reads(number, printed)
         elif command.startswith("cargo run"):
             at = self.at or FREE
@@ -302,6 +303,7 @@ def main():
     for name in ["RUST_BACKTRACE", "RUST_LOG", "MAINSPRING_SEED", "MAINSPRING_FAULTS"]:
         os.environ.pop(name, None)
     os.environ["CARGO_TERM_COLOR"] = "never"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what runs in the terminals ends too
     walk = Walk(place)
     for path in sorted(PAGES.glob("[0-9]*.md")):
         if "openssl " in path.read_text(encoding="utf-8") and not shutil.which("openssl"):
