@@ -69,8 +69,8 @@
 //!
 //! * [`Protocol`] is what you write, [`Context`] and [`Net`] what you are given, [`Terminator`] says where a frame ends,
 //!   [`Reason`] why a connection ended, [`Reactor`] is the loop.
-//! * The [manual] has a chapter on each subject. Begin with [the loop](manual::the_loop) and
-//!   [protocols](manual::protocols). What a word means here says the [glossary](manual::glossary).
+//! * The [tutorial](manual::tutorial) grows one server in nine steps. The [manual] has a chapter on each subject: begin with
+//!   [the loop](manual::the_loop) and [protocols](manual::protocols).
 //! * With the feature `sim` there is also `testing`: your protocols on a simulated network. `cargo doc --features sim --open`
 //!   shows it, or `--features mainspring/sim` in a crate that depends on this one; the chapter
 //!   [`manual::testing`] says what it is good for.
