@@ -1,6 +1,6 @@
-//! A guessing game for all who come: one number, the same for everybody, and whoever hits it begins the next round.
+//! A guessing game: all clients guess the same number, and a right guess begins the next round.
 //!
-//! The network is one call of `serve_lines`; the rest is the game, which knows nothing of it.
+//! The network part is one call of `serve_lines`; the rest is the game, which knows nothing about the network.
 
 mod common;
 
@@ -9,18 +9,18 @@ use mainspring::{Address, Net, Reactor};
 use std::{cmp::Ordering, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
-A guessing game: send a number from 1 to 100, a line each; who hits it begins a
-new round for all.
+A guessing game: send numbers from 1 to 100, one a line. A right guess begins a
+new round for everybody.
 
 usage: guess [ADDR]
 
-ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7014 if it is
-not given. Then, in another terminal: nc 127.0.0.1 7014";
+ADDR is IP:PORT (port 0: any free one) or unix:/path; the default is
+127.0.0.1:7014. Then, in another terminal: nc 127.0.0.1 7014";
 
-/// Longer lines are no numbers.
+/// A longer line cannot be a number.
 const LINE_MAX: usize = 80;
 
-/// After Ctrl-C: for everybody to take its answers.
+/// After Ctrl-C, the time clients have to read their last answers.
 const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
