@@ -1,7 +1,7 @@
-//! Passes standard input on to a server, and what that says to standard output, and holds back whoever is faster.
+//! Passes standard input on to a server and its answers to standard output, and slows down whichever side is faster.
 //!
-//! They are three connections and no pair: which of them has ended or failed decides what is said, and what becomes of the
-//! others.
+//! These are three connections rather than a pair, because what to report, and what to do with the others, depends on
+//! which of them ended or failed.
 
 mod common;
 
@@ -10,31 +10,31 @@ use mainspring::{Adopted, Config, Context, Key, Net, Outcome, Protocol, Reactor,
 use std::{io::ErrorKind, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
-Passes standard input on to a server, and what that says to standard output.
+Passes standard input on to a server, and its answers to standard output.
 
 usage: talk ADDR
 
 ADDR is HOST:PORT or unix:/path. For example: talk 127.0.0.1:7000 < file
 
-The end of standard input is passed on too; what the server still says is
-printed until that ends, however long it takes. When the server ends first, it
-is still sent what standard input has, until nothing has come from there for
-half a second: at a terminal, half a second after the last word. A server that
-takes no more of it is an error.
+The end of standard input is passed on too; then talk prints what the server
+still says until the server ends, however long that takes. If the server ends
+first, it still gets what comes from standard input, until nothing has come for
+half a second: at a terminal, half a second after you last typed. If the server
+takes no more of it, that is an error.
 
-Whoever reads the output may be slow, and misses nothing. When he has gone, or
-at Ctrl-C, it ends at once. The exit status is 0 when all was passed on.";
+The reader of the output may be slow and misses nothing. When it goes away, or
+at Ctrl-C, talk ends at once. The exit status is 0 if everything was passed on.";
 
-/// When the server has ended: for so long standard input may be silent.
+/// After the server has ended, how long standard input may be silent.
 const SILENCE: Duration = Duration::from_millis(500);
 
-/// Whoever reads our output may take his time, and loses nothing by that: an end waits for him, and what was said before a
-/// reset is kept, however much that is.
+/// The reader of our output may be slow and loses nothing: the end waits for it, and what came before a reset is kept,
+/// however much that is.
 fn patient() -> Config {
     Config::new().linger_max(Duration::MAX).output_limits(16 << 10, 64 << 10, usize::MAX)
 }
 
-/// Whom there is, and how it will end.
+/// The three connections, and the outcome.
 struct Talk {
     input: Key,
     server: Key,
@@ -43,7 +43,8 @@ struct Talk {
 }
 
 impl Talk {
-    /// The first failure is what is said in the end; and the server must not take a part for the whole.
+    /// The first failure is the one that is reported. The connection is aborted, so that the server does not take a part for
+    /// the whole.
     fn fail(&mut self, net: &mut Net<'_, Self>, why: impl Into<Failure>) {
         if self.ending.is_ok() {
             self.ending = Err(why.into());
@@ -111,7 +112,7 @@ impl Protocol<Talk> for Output {
     fn closed(&mut self, ctx: &mut Context<'_, Talk>, talk: &mut Talk, why: Reason) {
         match why {
             Reason::Io(error) => talk.fail(&mut ctx.net, unwritten(error)),
-            Reason::Eof => talk.fail(&mut ctx.net, unwritten(ErrorKind::BrokenPipe.into())), // whoever read it has gone
+            Reason::Eof => talk.fail(&mut ctx.net, unwritten(ErrorKind::BrokenPipe.into())), // its reader has gone
             Reason::Finish => {}
             why => talk.fail(&mut ctx.net, format!("cannot write to standard output: {why}")),
         }
@@ -124,7 +125,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 1, &[])? else { return Ok(()) };
-    let server = given.text()?.ok_or_else(|| misused("ADDR is missing: whom to call?"))?;
+    let server = given.text()?.ok_or_else(|| misused("ADDR is missing: the server to connect to"))?;
     let server = callee("ADDR", &server)?;
     let mut reactor = Reactor::with_config(patient())?;
     let mut net = reactor.net();
@@ -134,7 +135,7 @@ fn run() -> Result<(), Failure> {
     net.throttle(input, server);
     net.throttle(server, output);
     if let Some(mut input) = net.link(input) {
-        input.pause(); // until there is a server to have it
+        input.pause(); // until there is a server to send it to
     }
     let mut talk = Talk { input, server, output, ending: Ok(()) };
     reactor.run(&mut talk)?;
