@@ -1,4 +1,4 @@
-//! Forwards each connection to a target, and holds back whoever sends faster than the other side reads.
+//! Forwards each connection to a target, and slows down a side that sends faster than the other one reads.
 
 mod common;
 
@@ -9,37 +9,37 @@ use mainspring::{Config, Context, Listen, Outcome, Protocol, Reactor, Reason, Ta
 use std::{io, net::IpAddr, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
-Forwards each connection to a target, and holds back whoever sends faster than
-the other side reads.
+Forwards each connection to a target, and slows down a side that sends faster
+than the other one reads.
 
 usage: proxy LISTEN TARGET
 
 LISTEN is IP:PORT (port 0: any free one) or unix:/path, TARGET one of these or
-HOST:PORT; a HOST is looked up at once, and again for each connection.
+HOST:PORT. A HOST is looked up at the start, and again for each connection.
 For example: proxy 127.0.0.1:8080 127.0.0.1:80
 
-There are as many connections at a time as the limit of descriptors allows
-(ulimit -n; each takes two), 10,000 at most; who comes then waits until one has
-ended. Ctrl-C closes those through whom nothing was said, and lets the others go
-on for 10 seconds; a second one ends them.";
+The limit of descriptors (ulimit -n; each connection takes two) says how many
+connections there can be at a time, 10,000 at most; more clients wait until one
+has ended. Ctrl-C closes connections through which nothing has passed yet, and
+gives the others 10 seconds to finish; a second Ctrl-C ends them.";
 
-/// Of names at a time.
+/// Names looked up at a time.
 const LOOKUPS_MAX: usize = 2;
 
-/// Whatever the limit of descriptors: more would want more memory than one expects.
+/// Whatever the limit of descriptors: more would take more memory than you expect.
 const CONNECTIONS_MAX: usize = 10_000;
 
-/// After Ctrl-C.
+/// After Ctrl-C, the time for connections to finish.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What the program has one of.
+/// The state of the program.
 struct Proxy {
     target: Target,
-    /// What a lookup of its host has brought.
+    /// The result of looking up its host.
     found: Option<io::Result<Vec<IpAddr>>>,
 }
 
-/// Somebody who has just come: the target is called, and from then on the loop passes on what either says.
+/// A new client: we connect to the target, and from then on the loop passes the bytes on in both directions.
 struct Client;
 
 impl Protocol<Proxy> for Client {
@@ -66,7 +66,7 @@ impl<S> Protocol<S> for Server {
     }
 }
 
-/// Either may be silent all day: who has vanished without a word is noticed by TCP.
+/// Either side may be silent all day; TCP notices one that has vanished.
 fn keep_alive<S>(ctx: &mut Context<'_, S>) {
     let _ = ctx.link().with_socket(|socket| socket.set_keepalive(true));
 }
@@ -81,7 +81,7 @@ fn run() -> Result<(), Failure> {
         return Err(misused("LISTEN and TARGET are both needed"));
     };
     let target = callee("TARGET", &target)?;
-    // Nothing need linger here: who is closed has ended, or is reset.
+    // Nothing needs to linger here: a connection is closed once its peer has ended, or it is reset.
     let mut reactor = Reactor::with_config(Config::new().lingering_max(0).resolve_threads(LOOKUPS_MAX))?;
     drain_on_interrupt(&reactor, GRACE)?;
     let mut proxy = Proxy { target, found: None };
@@ -94,7 +94,8 @@ fn run() -> Result<(), Failure> {
     Ok(reactor.run(&mut proxy)?)
 }
 
-/// Whether TARGET's host was found: a wrong one is known now, and not to the first client. If not, we were interrupted.
+/// Whether TARGET's host was found, so that a wrong one is reported now and not at the first client. False: we were
+/// interrupted.
 fn is_found(reactor: &mut Reactor<Proxy>, proxy: &mut Proxy) -> Result<bool, Failure> {
     let Target::Name(host, _) = proxy.target.clone() else { return Ok(true) };
     reactor.net().resolve(&host, |net, proxy, found| {
@@ -110,8 +111,8 @@ fn is_found(reactor: &mut Reactor<Proxy>, proxy: &mut Proxy) -> Result<bool, Fai
     }
 }
 
-/// Each takes two descriptors. Besides there are the listener, one that is kept for want of others, and what looking a name
-/// up takes.
+/// Each connection takes two descriptors. Others are needed for the listener, for the spare one that is kept for when
+/// none are left, and for looking up names.
 fn connections_max(target: &Target) -> usize {
     let others = if matches!(target, Target::Name(..)) { 3 + 4 * LOOKUPS_MAX } else { 3 };
     (descriptors_left().saturating_sub(others) / 2).clamp(1, CONNECTIONS_MAX)
