@@ -1,4 +1,5 @@
-//! TLS in mid-stream (STARTTLS), as SMTP has it: the same connection, another protocol, and nothing of before is believed.
+//! TLS in mid-stream (STARTTLS), as in SMTP: the same connection with another protocol, which trusts nothing that was said
+//! before.
 
 mod common;
 #[path = "common/tls.rs"]
@@ -9,26 +10,27 @@ use mainspring::{Context, Listen, Outcome, Protocol, Reactor, Terminator, TlsSer
 use std::{process::ExitCode, time::Duration};
 
 const HELP: &str = "\
-Greets in clear, as a mail server does (RFC 3207), and does nothing until its
-client has asked for TLS. Then it sends back each line that it gets.
+Greets in the clear, as a mail server does (RFC 3207), and does nothing until
+the client asks for TLS. Then it sends back each line that it gets.
 
 usage: starttls [ADDR] --cert FILE --key FILE [--client-ca FILE]
 
-ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7011 if it is
-not given. The files are as those of tls_echo.
+ADDR is IP:PORT (port 0: any free one) or unix:/path; the default is
+127.0.0.1:7011. The files are the same as for tls_echo.
 
   starttls --cert tests/certs/p256.pem --key tests/certs/p256.key
   openssl s_client -connect 127.0.0.1:7011 -starttls smtp -quiet
 
-In clear there are EHLO, STARTTLS and QUIT, in TLS all but STARTTLS. Who sends
-anything right behind STARTTLS, without waiting for the answer, is let go: that
-may come from somebody on the way. So is who says nothing for 60 seconds.";
+In the clear there are EHLO, STARTTLS and QUIT, in TLS EHLO and QUIT. A client
+that sends anything right behind STARTTLS, without waiting for the answer, is
+disconnected: somebody on the way may have added it. So is a client that says
+nothing for 60 seconds.";
 
 const LINE_MAX: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Before TLS: nothing that is said here has any effect but one.
+/// Before TLS: the only command with an effect is STARTTLS.
 struct InClear {
     tls: TlsServer,
 }
@@ -44,7 +46,7 @@ impl Protocol for InClear {
         match command(line).as_str() {
             "EHLO" => ctx.send("250-localhost\r\n250 STARTTLS\r\n"),
             "STARTTLS" => {
-                ctx.send("220 go ahead\r\n"); // in clear still: it was sent before
+                ctx.send("220 go ahead\r\n"); // still in the clear: it is sent before TLS begins
                 ctx.start_tls(&self.tls, InTls);
             }
             "QUIT" => quit(ctx),
@@ -54,7 +56,7 @@ impl Protocol for InClear {
     }
 }
 
-/// Whoever this is, he begins anew.
+/// The client begins anew, whatever it said before.
 struct InTls;
 
 impl Protocol for InTls {
