@@ -1,4 +1,4 @@
-//! Echo over TLS: a listener that speaks it, and what was agreed on.
+//! Echo over TLS: a listener that speaks TLS, and how to see what was agreed on.
 
 mod common;
 #[path = "common/logging.rs"]
@@ -16,27 +16,29 @@ Sends back each line that it gets, over TLS 1.2 or 1.3.
 
 usage: tls_echo [ADDR] --cert FILE --key FILE [--client-ca FILE]
 
-ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7010 if it is
-not given. All files are PEM: the server's certificate, with those that lead to
-its issuer behind it; its private key; and the issuers of clients, who have to
-show a certificate then. Those of the tests will do:
+ADDR is IP:PORT (port 0: any free one) or unix:/path; the default is
+127.0.0.1:7010. All files are PEM: FILE of --cert has the server's certificate,
+followed by those that lead to its issuer; --key its private key. With
+--client-ca, clients must show a certificate that one of the issuers in that
+file has issued. The files of the tests will do:
 
   tls_echo --cert tests/certs/p256.pem --key tests/certs/p256.key
   openssl s_client -connect 127.0.0.1:7010 -CAfile tests/certs/ca.pem -quiet
 
-The protocol `echo` is agreed on with who offers it (ALPN). Who offers others
-alone is refused, by the alert no_application_protocol; who offers none is not.
-Three lines are answered otherwise:
+If a client offers protocols (ALPN), `echo` must be among them; otherwise it is
+refused with the alert no_application_protocol. A client need not offer any.
+Three lines have answers of their own:
 
-  INFO   what was agreed on: version, cipher suite, protocol, the name that was
-         asked for, whether a session was resumed, and how many bytes the
-         certificate of the client has
-  CLOSE  bye, and a polite end
+  INFO   what was agreed on: version, cipher suite, protocol, the name that the
+         client asked for, whether a session was resumed, and the size of the
+         client's certificate in bytes
+  CLOSE  bye, and then the connection is closed properly
   ABORT  nothing: the connection is broken off, as if it were lost
 
-A handshake has 10 seconds, a line 64 KiB. Who says nothing for 60 seconds is
-let go. LOG=debug tells on standard error why a handshake failed; the secrets
-of sessions are written to the file that SSLKEYLOGFILE names.";
+A handshake may take 10 seconds, and a line may have 64 KiB. A client that says
+nothing for 60 seconds is disconnected. LOG=debug says on standard error why a
+handshake failed. The secrets of sessions are written to the file that
+SSLKEYLOGFILE names.";
 
 const LINE_MAX: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,7 +47,7 @@ const GRACE: Duration = Duration::from_secs(2);
 struct Echo;
 
 impl Protocol for Echo {
-    /// The handshake is over: before, there is nobody.
+    /// The handshake is over; before that, there is no connection for us.
     fn connected(&mut self, ctx: &mut Context<'_>, (): &mut ()) -> Outcome {
         ctx.set_terminator(Terminator::through(&b"\n"[..], LINE_MAX));
         Ok(())
@@ -59,7 +61,7 @@ impl Protocol for Echo {
             }
             b"CLOSE" => {
                 ctx.send("bye\n");
-                ctx.close(); // close_notify stands behind it, so nobody has to ask whether that was all
+                ctx.close(); // close_notify follows, so the client knows that this was all
             }
             b"ABORT" => ctx.abort(),
             _ => ctx.send(line),
@@ -67,7 +69,7 @@ impl Protocol for Echo {
         Ok(())
     }
 
-    /// The last line has no end, perhaps.
+    /// The last line may have no end.
     fn eof(&mut self, ctx: &mut Context<'_>, (): &mut (), tail: &[u8]) -> Outcome {
         ctx.send(tail);
         ctx.close();
