@@ -1,5 +1,5 @@
-//! The time server of `timestamp` once more, as those write it who come from socketserver: a request handler with verify,
-//! setup, handle and finish.
+//! The time server of `timestamp` again, in the style of Python's socketserver: a request handler with verify, setup, handle
+//! and finish.
 
 mod common;
 
@@ -16,23 +16,23 @@ Sends each line back with the local time in front:
 
 usage: timestamp_handler [--clients N] [ADDR]
 
-ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7013 if it is
-not given. Then, in another terminal: nc 127.0.0.1 7013
+ADDR is IP:PORT (port 0: any free one) or unix:/path; the default is
+127.0.0.1:7013. Then, in another terminal: nc 127.0.0.1 7013
 
-Beyond N clients at a time, 100 if it is not given, a new one is refused. One
-that for 60 seconds says nothing, does not finish a line or takes none of its
-answers is let go, and so is one that says `bye`.";
+There can be N clients at a time, 100 by default; more are refused. A client
+that says nothing, does not finish a line or reads none of its answers for 60
+seconds is disconnected, and so is one that says `bye`.";
 
-/// Longer lines are refused: nobody makes us keep more than this.
+/// Longer lines are refused: no client makes us keep more than this.
 const LINE_MAX: usize = 4096;
 
-/// Who says nothing for so long, or takes so long for a line, is let go.
+/// A client that says nothing for this long, or takes this long for a line, is disconnected.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// After Ctrl-C: for everybody to take its answers.
+/// After Ctrl-C, the time clients have to read their last answers.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What the program has one of.
+/// The state of the program.
 struct Counter {
     clients: u32,
     clients_max: u32,
@@ -57,13 +57,13 @@ impl RequestHandler<Counter> for Stamper {
     fn setup(&mut self, ctx: &mut Context<'_, Counter>, _: &mut Counter) -> Outcome {
         ctx.set_terminator(Terminator::line(LINE_MAX));
         ctx.set_idle_timeout(IDLE_MAX);
-        ctx.set_frame_timeout(IDLE_MAX); // whoever drips, or never ends a line, is not idle
-        ctx.set_stall_timeout(IDLE_MAX); // whoever asks on and on but does not read is not idle
+        ctx.set_frame_timeout(IDLE_MAX); // a client that sends a line byte by byte is not idle
+        ctx.set_stall_timeout(IDLE_MAX); // a client that keeps asking but does not read is not idle
         Ok(())
     }
 
     fn handle(&mut self, ctx: &mut Context<'_, Counter>, _: &mut Counter, line: &[u8]) -> Result<Answer<Self, Counter>, Fault> {
-        ctx.set_deadline(None); // if the line before was too long, that has ended
+        ctx.set_deadline(None); // a line that was too long has ended
         self.requests += 1;
         if line == b"bye" {
             return Ok(Answer::last("bye\n"));
@@ -72,13 +72,13 @@ impl RequestHandler<Counter> for Stamper {
         Ok(Answer::now([format!("[{now}] ").as_bytes(), line, b"\n"].concat()))
     }
 
-    /// Too long a line is answered, and what remains of it skipped. Any other limit ends the connection.
+    /// A line that is too long is answered, and the rest of it skipped. Any other limit ends the connection.
     fn exceeded(&mut self, ctx: &mut Context<'_, Counter>, _: &mut Counter, limit: Limit) -> Outcome {
         if limit != Limit::FrameBytes {
             return Err(limit.into());
         }
         writeln!(ctx, "line too long: {LINE_MAX} bytes at most");
-        ctx.set_deadline(IDLE_MAX); // for that rest, which may have no end
+        ctx.set_deadline(IDLE_MAX); // for the rest, which may never end
         Ok(())
     }
 
@@ -102,6 +102,6 @@ fn run() -> Result<(), Failure> {
     announce(&reactor.net(), listener)?;
     let mut counter = Counter { clients: 0, clients_max };
     reactor.run(&mut counter)?;
-    reactor.shutdown(&mut counter); // who is left at a second Ctrl-C is told of too
+    reactor.shutdown(&mut counter); // so that clients still here at a second Ctrl-C are logged too
     Ok(())
 }
