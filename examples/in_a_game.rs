@@ -1,5 +1,5 @@
-//! The loop inside of a loop that is yours: a game makes its steps at their times, whatever the network does, and `turn` has
-//! what a step leaves over. The players' side is text, so that nc(1) can play.
+//! The reactor inside a loop of your own: the game makes its steps on time, whatever the network does, and `turn` gets the
+//! time that is left between them. The players' side is text, so that you can play with nc(1).
 
 mod common;
 #[path = "common/field.rs"]
@@ -15,30 +15,31 @@ use std::{
 };
 
 const HELP: &str = "\
-A game without a screen: whoever connects walks about on a field, and is told
+A game without a screen: you connect and walk about on a field, and are told
 twenty times a second where everybody is.
 
 usage: in_a_game [--steps N] [ADDR]
 
-ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7004 if it is
-not given. Then, in another terminal: nc 127.0.0.1 7004
+ADDR is IP:PORT (port 0: any free one) or unix:/path; the default is
+127.0.0.1:7004. Then, in another terminal: nc 127.0.0.1 7004
 
-The game is over after N steps; without N it goes on until Ctrl-C. Who does not
-keep up misses a step or two, and who for 10 seconds takes nothing is let go.";
+The game is over after N steps; without N it goes on until Ctrl-C. A player that
+does not keep up misses a step or two, and one that reads nothing for 10 seconds
+is disconnected.";
 
 const PLAYERS_MAX: usize = 16;
 const LINE_MAX: usize = 32;
 
-/// So long a player may take nothing of what is shown.
+/// How long a player may read nothing of what is shown.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// When the game is over: for everybody to take the rest.
+/// When the game is over, the time everybody has to read the rest.
 const GRACE: Duration = Duration::from_secs(1);
 
 // ---------------------------------------------------------------------------------------------------- the network
 
-/// One buffer for all, queued by reference. Who has not taken the last step does without this one: where everybody was is
-/// of no use to anybody.
+/// One buffer for all, queued by reference. A player that has not read the last step yet does not get this one: old
+/// positions are of no use.
 fn show(net: &mut Net<'_, Game>, game: &Game) {
     let line: Rc<[u8]> = game.line().into_bytes().into();
     for &key in game.players.keys() {
@@ -82,16 +83,16 @@ impl Protocol<Game> for Pad {
 
 // --------------------------------------------------------------------------------------------------- the game's loop
 
-/// Until the game is over, or somebody asks the reactor to stop. Says how late a step was at most.
+/// Until the game is over, or somebody asks the reactor to stop. Returns how late the latest step was.
 fn play(reactor: &mut Reactor<Game>, game: &mut Game, steps_max: u64) -> std::io::Result<Duration> {
     let (mut due, mut late_max) = (Instant::now() + STEP, Duration::ZERO);
     while game.steps < steps_max {
-        // The network may sleep until the next step is due, and if that is late already it has only a look. (A game that
-        // draws whenever it can gives it Duration::ZERO, and never sleeps here.)
+        // The network may sleep until the next step is due; if that is late already, it only has a quick look. (A game that
+        // draws whenever it can passes Duration::ZERO, and never sleeps here.)
         if !reactor.turn(game, due.saturating_duration_since(Instant::now()))? {
             break;
         }
-        // One step a turn: after a pause those that were missed follow each other, and the network is served in between.
+        // One step a turn: after a pause the missed steps follow one by one, and the network is served in between.
         let now = Instant::now();
         if now >= due {
             late_max = late_max.max(now - due);
@@ -111,7 +112,7 @@ fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 1, &["steps"])? else { return Ok(()) };
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7004".into());
     let steps_max = given.number("steps", 1..=u64::MAX)?.unwrap_or(u64::MAX);
-    // A turn is as long as what may be done in it: with so little of each player, far shorter than a step.
+    // These bounds on each player's input keep a turn far shorter than a step.
     let mut reactor = Reactor::with_config(Config::new().turn_frames(16).turn_bytes(4096).turn_accepts(4))?;
     let options = Listen::new().stall_timeout(PATIENCE).connections_max(PLAYERS_MAX, "the field is full\n");
     let listener = listening(reactor.net().listen_with(at, options, |_, _, _| Ok(Pad)))?;
