@@ -1,7 +1,7 @@
-//! Sends the lines of standard input to a server, and comes back whenever it loses it: `Reconnect`, which lives in the
-//! state. Its dialogue test, on a simulated network, stands at the end.
+//! Sends the lines of standard input to a server, and reconnects whenever the connection is lost, by a `Reconnect` in the
+//! state. Its dialogue tests, on a simulated network, are at the end.
 //!
-//! Reading standard input blocks, so a thread does that, and posts each line into the loop.
+//! Reading standard input blocks, so a thread reads it, and posts each line into the loop.
 
 mod common;
 #[path = "common/printable.rs"]
@@ -19,8 +19,8 @@ use std::{
 };
 
 const HELP: &str = "\
-Sends the lines of standard input to a server, prints what that says, and comes
-back whenever the connection is lost.
+Sends the lines of standard input to a server, prints the answers, and
+reconnects whenever the connection is lost.
 
 usage: uplink [--tries N] ADDR
 
@@ -29,33 +29,32 @@ ADDR is HOST:PORT or unix:/path. In two terminals:
   nc -lk 127.0.0.1 7003
   vmstat 1 | cargo run --example uplink -- 127.0.0.1:7003
 
-While there is no connection the newest 64 KiB of lines are kept; a line that
+While there is no connection, the newest 64 KiB of lines are kept; a line that
 was on its way when the connection broke may be lost. After N failures in a row
-it gives up; if N is not given, never. At the end of its input it sends what is
-kept, and prints what is still answered, until the server ends too or has said
-nothing for 5 seconds.";
+it gives up; without --tries, never. At the end of its input it sends what is
+kept, and prints the last answers, until the server ends too or has said nothing
+for 5 seconds.";
 
-/// A server that says more than this in one line is left, and called again later.
+/// We disconnect from a server that sends a longer line, and connect again later.
 const LINE_MAX: usize = 4096;
 
-/// So much is kept while there is no connection: with measurements it is the newest that matter. A longer line is sent in
-/// pieces.
+/// How much is kept while there is no connection: of measurements, the newest matter most. A longer line is sent in pieces.
 const KEPT_MAX: usize = 64 << 10;
 
-/// A server that for so long takes nothing of what is sent is gone, or as good as that.
+/// A server that takes nothing of what is sent for this long is gone, or as good as gone.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// When all has been sent: so long the server may say nothing before it is known that it has answered.
+/// After everything has been sent, how long the server may be silent before we take it that there are no more answers.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What the program has one of; every callback is lent it.
+/// The state of the program; each callback borrows it.
 struct App {
     uplink: Reconnect<App>,
     tries_max: u32,
     was_connected: bool,
     /// Standard input has ended.
     is_complete: bool,
-    /// Who waits until the connection can take more. Dropping it says so.
+    /// The thread waits at the other end until the connection can take more. Dropping this tells it to go on.
     held_up: Option<SyncSender<()>>,
     ending: Result<(), Failure>,
 }
@@ -66,7 +65,7 @@ impl App {
         Self { uplink, tries_max, was_connected: false, is_complete: false, held_up: None, ending: Ok(()) }
     }
 
-    /// A line of input, and who waits until the next one is wanted.
+    /// A line of input. The thread waits until `waits` is dropped, before it reads the next line.
     fn input(&mut self, net: &mut Net<'_, Self>, line: &[u8], waits: SyncSender<()>) {
         self.uplink.send(net, line);
         let key = self.uplink.key();
@@ -86,13 +85,13 @@ impl App {
         self.ending = Err(why.into());
         self.uplink.stop(net);
         if self.uplink.key().is_none() {
-            net.stop(); // otherwise a last `closed` is to come
+            net.stop(); // otherwise a last `closed` comes, and stops it
         }
     }
 }
 
-/// Once what was sent has left. The answers to the last lines are still to come, so this direction alone ends; the idle clock
-/// stands still until then.
+/// Ends our direction alone, once everything has been sent, because the answers to the last lines are still to come. The idle
+/// clock stands still until then.
 fn say_that_it_was_all(link: &mut Link<'_>) {
     link.half_close();
     link.set_idle_timeout(GRACE);
@@ -107,9 +106,9 @@ impl Protocol<App> for Uplink {
         app.was_connected = true;
         ctx.set_terminator(Terminator::line(LINE_MAX));
         ctx.set_stall_timeout(PATIENCE);
-        // A server that has vanished without a word is noticed by TCP. A heart beat of your protocol would notice it sooner.
+        // TCP notices a server that has vanished. A heartbeat in your protocol would notice it sooner.
         let _ = ctx.link().with_socket(|socket| socket.set_keepalive(true));
-        app.uplink.ready(ctx); // what was kept leaves
+        app.uplink.ready(ctx); // sends what was kept
         if app.is_complete {
             say_that_it_was_all(&mut ctx.link());
         }
@@ -117,7 +116,7 @@ impl Protocol<App> for Uplink {
     }
 
     fn frame(&mut self, ctx: &mut Context<'_, App>, app: &mut App, line: &[u8]) -> Outcome {
-        // What others say must not do anything to a terminal.
+        // What the server says must not control a terminal.
         if let Err(why) = print(printable(&String::from_utf8_lossy(line))) {
             app.give_up(&mut ctx.net, why);
         }
@@ -129,7 +128,7 @@ impl Protocol<App> for Uplink {
         Ok(())
     }
 
-    /// The only idle time-out is that of a server that was told all.
+    /// There is an idle time-out only once everything has been sent.
     fn exceeded(&mut self, ctx: &mut Context<'_, App>, _: &mut App, limit: Limit) -> Outcome {
         if limit != Limit::Idle {
             return Err(limit.into());
@@ -141,10 +140,10 @@ impl Protocol<App> for Uplink {
     fn closed(&mut self, ctx: &mut Context<'_, App>, app: &mut App, why: Reason) {
         app.held_up = None;
         if app.is_complete && app.uplink.is_ready() {
-            app.uplink.stop(&mut ctx.net); // it was told all
-        }
-        app.uplink.closed(ctx, &why); // and again, after a pause
-        // A network interface may come back where there was one.
+            app.uplink.stop(&mut ctx.net); // everything has been sent
+            }
+        app.uplink.closed(ctx, &why); // connects again, after a pause
+        // After a first success, a wrong zone may be a network interface that is down, and may come back.
         let is_nonsense = !app.was_connected && matches!(&why, Reason::Resolve(error) if is_misused(error));
         if app.uplink.is_stopped() {
             if app.ending.is_ok() && !why.is_clean() {
@@ -177,7 +176,7 @@ fn read_input(remote: &Remote<App>) {
         if posted.is_err() || is_over {
             return;
         }
-        let _ = wanted.recv(); // always an error: that `waits` was dropped is the message
+        let _ = wanted.recv(); // always an error: the message is that `waits` was dropped
     }
 }
 
@@ -187,7 +186,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 1, &["tries"])? else { return Ok(()) };
-    let to = given.text()?.ok_or_else(|| misused("ADDR is missing: whom to call?"))?;
+    let to = given.text()?.ok_or_else(|| misused("ADDR is missing: the server to connect to"))?;
     let tries_max = given.number("tries", 1..=u32::MAX)?.unwrap_or(u32::MAX);
     let to = callee("ADDR", &to)?;
     let mut reactor = Reactor::new()?;
@@ -217,7 +216,7 @@ mod tests {
         scene
     }
 
-    /// What the thread does; whether it would have to wait now.
+    /// Does what the thread does; returns whether it would have to wait now.
     fn types(scene: &mut Scene<App>, line: &str) -> bool {
         let (waits, wanted) = sync_channel(0);
         let line = line.to_owned();
@@ -231,12 +230,12 @@ mod tests {
         scene.settles();
     }
 
-    /// As much as the program takes.
+    /// Types as much as the program takes.
     fn types_until_it_waits(scene: &mut Scene<App>) {
         assert!((0..1000).any(|_| types(scene, &"x".repeat(1000))), "a megabyte is too much to be queued");
     }
 
-    /// A server that is there, and was found.
+    /// A server to which the program has connected.
     fn found(scene: &mut Scene<App>) -> Actor {
         let server = scene.serves(SERVER);
         scene.passes(MINUTE);
