@@ -1,4 +1,4 @@
-//! A room to talk in: whoever connects gives a name, and what one says all others read.
+//! A chat room: you connect and give a name, and everybody else reads what you say.
 #![allow(unexpected_cfgs)] // it is built, and copied, where there is no feature `tls`
 
 mod common;
@@ -14,32 +14,31 @@ use printable::{check_name, printable};
 use std::{collections::BTreeMap, process::ExitCode, rc::Rc, time::Duration};
 
 const HELP: &str = "\
-A room to talk in: whoever connects gives a name, and what one says all others
-read.
+A chat room: you connect and give a name, and everybody else reads what you say.
 
 usage: chat [ADDR] [--cert FILE --key FILE [--client-ca FILE]]
 
-ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7001 if it is
-not given. Then, in two other terminals: nc 127.0.0.1 7001
+ADDR is IP:PORT (port 0: any free one) or unix:/path; the default is
+127.0.0.1:7001. Then, in two other terminals: nc 127.0.0.1 7001
 
-In the room, /who tells who is there, and /quit leaves. Silence is welcome; but
-who takes more than 60 seconds for a line, or for 60 seconds takes nothing of
-what others say, or falls far behind, is let go. There are 500 places. Ctrl-C
-closes the room.
+In the room, /who lists who is there, and /quit leaves. You may be silent as
+long as you like. You are disconnected if a line takes you more than 60 seconds,
+if you read nothing for 60 seconds, or if you fall far behind. There is room for
+500 people. Ctrl-C closes the room.
 
-With --cert and --key one talks in TLS: ncat --ssl 127.0.0.1 7001. The files are
-as those of tls_echo. This takes the feature tls,";
+With --cert and --key the room speaks TLS: ncat --ssl 127.0.0.1 7001. The files
+are those of tls_echo. This needs the feature tls,";
 
 pub(crate) const LINE_MAX: usize = 1024;
 const MEMBERS_MAX: usize = 500;
 
-/// So long a line may take, and so long who is told something may take none of it.
+/// How long a line may take, and how long a client may read nothing of what is sent to it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// When the room closes: for everybody to take the rest.
+/// When the room closes, the time everybody has to read the rest.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What the program has one of; every callback is lent it.
+/// The state of the program; each callback borrows it.
 #[derive(Default)]
 pub(crate) struct Room {
     pub(crate) names: BTreeMap<Key, String>,
@@ -84,15 +83,15 @@ impl Protocol<Room> for Guest {
         ctx.set_terminator(Terminator::line(LINE_MAX));
         ctx.set_frame_timeout(PATIENCE);
         ctx.set_stall_timeout(PATIENCE);
-        // No idle time-out, because one may listen all day: who has vanished without a word is noticed by TCP's keep-alive.
-        // A socket that has none, as a Unix one, is told by the system when its peer goes.
+        // No idle time-out, because a client may listen all day: TCP's keep-alive notices one that has vanished. Unix
+        // sockets have no keep-alive and need none: the system tells them when the peer goes.
         let _ = ctx.link().with_socket(|socket| socket.set_keepalive(true));
         ctx.send("Your name?\n");
         Ok(())
     }
 
     fn frame(&mut self, ctx: &mut Context<'_, Room>, room: &mut Room, line: &[u8]) -> Outcome {
-        ctx.set_deadline(None); // if the line before was too long, that has ended
+        ctx.set_deadline(None); // a line that was too long has ended
         let text = printable(&String::from_utf8_lossy(line));
         match room.names.get(&ctx.key) {
             Some(name) => room.say(ctx, name, text.trim()),
@@ -102,13 +101,13 @@ impl Protocol<Room> for Guest {
         Ok(())
     }
 
-    /// Too long a line is not said; who wrote it may go on. Any other limit ends the connection.
+    /// A line that is too long is dropped, and its writer may go on. Any other limit ends the connection.
     fn exceeded(&mut self, ctx: &mut Context<'_, Room>, _: &mut Room, limit: Limit) -> Outcome {
         if limit != Limit::FrameBytes {
             return Err(limit.into());
         }
         writeln!(ctx, "That was too long: {LINE_MAX} bytes at most.");
-        ctx.set_deadline(PATIENCE); // for the rest of the line, which is skipped, and may have no end
+        ctx.set_deadline(PATIENCE); // for the rest of the line: it is skipped, and may never end
         Ok(())
     }
 
@@ -118,7 +117,7 @@ impl Protocol<Room> for Guest {
         Ok(())
     }
 
-    /// However it ended: by `/quit`, by hanging up, or because it did not read and its output reached the cap.
+    /// However it ended: by `/quit`, by hanging up, or because the client did not read and its output reached the cap.
     fn closed(&mut self, ctx: &mut Context<'_, Room>, room: &mut Room, _: Reason) {
         if let Some(name) = room.names.remove(&ctx.key) {
             room.tell_others(&mut ctx.net, ctx.key, &format!("* {name} left\n"));
@@ -126,21 +125,21 @@ impl Protocol<Room> for Guest {
     }
 }
 
-/// What the room bounds, of all and of each.
+/// The bounds of the room, for all clients together and for each.
 pub(crate) fn bounds() -> (Config, Listen) {
-    // A few lines of each in a turn: what is said leaves at its end, and those who paste a book must not fill, in a single
-    // turn, the queues of those who read.
+    // A few lines of each client in a turn: output leaves at the end of a turn, and a client that pastes a book must not
+    // fill the queues of the readers in a single turn.
     let config = Config::new().turn_frames(4);
-    // Who reads has nothing queued, and who does not costs no more than this: some hundred lines of the longest.
+    // A client that reads has nothing queued; one that does not costs no more than this: about a hundred of the longest lines.
     let options = Listen::new().output_limits(8 << 10, 32 << 10, 128 << 10);
     (config, options.connections_max(MEMBERS_MAX, "* the room is full, try again later\n"))
 }
 
-/// Known without the feature too, to say what is missing.
+/// Known without the feature too, so that we can say what is missing.
 const OPTIONS: [&str; 3] = ["cert", "key", "client-ca"];
-const BUILT: &str = if cfg!(feature = "tls") { "with which it was built" } else { "without which it was built" };
+const BUILT: &str = if cfg!(feature = "tls") { "which this build has" } else { "which this build lacks" };
 
-/// The same room in TLS, if that is asked for.
+/// The same room over TLS, if that is asked for.
 #[cfg(feature = "tls")]
 fn secured(options: Listen, given: &Arguments) -> Result<Listen, Failure> {
     Ok(match tls::server(given, &[])? {
@@ -151,7 +150,7 @@ fn secured(options: Listen, given: &Arguments) -> Result<Listen, Failure> {
 #[cfg(not(feature = "tls"))]
 fn secured(options: Listen, given: &Arguments) -> Result<Listen, Failure> {
     match OPTIONS.iter().find(|name| given.option(name).is_some()) {
-        Some(name) => Err(common::misused(format!("--{name} takes the feature tls, {BUILT}"))),
+        Some(name) => Err(common::misused(format!("--{name} needs the feature tls, {BUILT}"))),
         None => Ok(options),
     }
 }

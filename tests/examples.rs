@@ -492,7 +492,7 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
         ("timestamp", &["ask", "--udp", "127.0.0.1:1"], "--udp needs a TEXT"),
         ("chat", &["--nonsense"], "--nonsense"),
         ("chat", &["127.0.0.1:0", "surplus"], "surplus"),
-        ("chat", &["--cert", "x"], if cfg!(feature = "tls") { "TLS wants both" } else { "without which it was built" }),
+        ("chat", &["--cert", "x"], if cfg!(feature = "tls") { "TLS wants both" } else { "which this build lacks" }),
         ("guess", &["--nonsense"], "--nonsense"),
         ("guess", &["127.0.0.1:0", "surplus"], "surplus"),
         ("timestamp_handler", &["--clients", "nonsense"], "--clients takes a whole number from 1 to 4294967295"),
