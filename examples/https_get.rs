@@ -1,5 +1,5 @@
-//! Fetches a page by HTTPS (RFC 9112): a client that speaks TLS, a terminator for each part of the answer, and of what can
-//! fail each stage told apart.
+//! Fetches a page by HTTPS (RFC 9112): a client that speaks TLS, has a terminator for each part of the answer, and tells
+//! apart at which stage something failed.
 
 mod common;
 #[path = "common/printable.rs"]
@@ -27,41 +27,41 @@ use std::{
 };
 
 const HELP: &str = "\
-Fetches what is at a URL by HTTP/1.1 over TLS, and writes it to standard output.
+Fetches a URL by HTTP/1.1 over TLS, and writes the body to standard output.
 
 usage: https_get URL [--ca FILE] [--timeout SECS]
 
-URL is https://HOST[:PORT][/PATH][?QUERY]. Redirections are told, and not
+URL is https://HOST[:PORT][/PATH][?QUERY]. Redirections are reported, but not
 followed.
 
-  --ca FILE       whom to trust, in PEM; if not given, whom the system trusts
-                  (SSL_CERT_FILE and SSL_CERT_DIR name others)
+  --ca FILE       the issuers of certificates to trust, in PEM; if not given,
+                  those of the system (or SSL_CERT_FILE and SSL_CERT_DIR)
   --timeout SECS  how long to wait for a connection and TLS, for the head of the
                   answer, and for the next bytes; 30 if not given
 
 exit codes:
-    0  fetched, and all of it has come
-    1  what came could not be written
-    2  a wrong command line, or nobody is trusted
+    0  fetched completely
+    1  the output could not be written
+    2  a wrong command line, or no trusted issuers were found
     3  no such host, or its name could not be looked up
     4  the host cannot be reached, or refused the connection
     5  a time-out, while connecting or while waiting for bytes
     6  TLS could not be agreed on: its certificate, versions, protocols
-    7  the answer is cut off, or no HTTP
-    8  the server answered with another status than 2xx; what it sent is written
+    7  the answer is cut off, or is not HTTP
+    8  the server answered with a status other than 2xx; the body is written
   130  interrupted";
 
-/// Of a head, or of the lines between chunks.
+/// Limits of a head, and of the lines between chunks.
 const HEAD_MAX: usize = 64 << 10;
 const LINE_MAX: usize = 4096;
 const FIELDS_MAX: usize = 100;
 const TRAILERS_MAX: usize = 100;
-/// Answers before the answer (100, 103).
+/// Interim answers before the final one (100, 103).
 const INTERIM_MAX: u32 = 10;
 
 // ---------------------------------------------------------------------------------------------------- how it can fail
 
-/// What is said of it, and the exit status.
+/// The exit status, and the message.
 #[derive(Debug)]
 struct Failed(u8, String);
 
@@ -73,9 +73,9 @@ impl fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
-/// The answer is none.
+/// The answer is not HTTP.
 fn no_http(why: &str) -> Failed {
-    Failed(7, format!("what the server sent is no HTTP: {why}"))
+    Failed(7, format!("what the server sent is not HTTP: {why}"))
 }
 
 fn own_up_to(why: Failure) -> u8 {
@@ -94,9 +94,9 @@ fn own_up_to(why: Failure) -> u8 {
 #[derive(Clone, Copy)]
 enum Part {
     Head,
-    /// A body of which so many bytes are to come.
+    /// A body, with the number of bytes that are still to come.
     Counted(u64),
-    /// A body that ends with the connection: without close_notify nobody knows whether that was all.
+    /// A body that ends with the connection: without close_notify we cannot know whether that was all.
     UntilTheEnd,
     ChunkSize,
     Chunk(u64),
@@ -115,7 +115,7 @@ impl Part {
         }
     }
 
-    /// Of what a head says (RFC 9112, 6.3).
+    /// The body that a head announces (RFC 9112, 6.3).
     fn of_body(status: u16, fields: &[httparse::Header<'_>]) -> Result<Self, Failed> {
         if matches!(status, 204 | 304) {
             return Ok(Self::Nothing);
@@ -129,7 +129,7 @@ impl Part {
         match lengths.next() {
             None => Ok(Self::UntilTheEnd),
             Some(Some(length)) if lengths.all(|other| other == Some(length)) => Ok(Self::counted(length)),
-            Some(_) => Err(no_http("its length is no number, or two of them")),
+            Some(_) => Err(no_http("its length is not a number, or there are two")),
         }
     }
 
@@ -154,7 +154,7 @@ struct Answer {
     interims: u32,
 }
 
-/// What is told of the first line, where it is not what was hoped for.
+/// The first line, to be reported unless it is a success.
 struct Status {
     code: u16,
     text: String,
@@ -166,7 +166,7 @@ impl Answer {
         Self { part: Part::Head, status: None, interims: 0 }
     }
 
-    /// A whole head: what comes next.
+    /// Takes a whole head; returns what comes next.
     fn head(&mut self, head: &[u8]) -> Result<Part, Failed> {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut answer = httparse::Response::new(&mut fields);
@@ -175,14 +175,14 @@ impl Answer {
         if code < 200 {
             self.interims += 1;
             let is_expected = code != 101 && self.interims <= INTERIM_MAX;
-            return if is_expected { Ok(Part::Head) } else { Err(no_http("it answers and answers, and does not answer")) };
+            return if is_expected { Ok(Part::Head) } else { Err(no_http("too many interim answers")) };
         }
         let moved_to = named(answer.headers, "location").next().map(|to| printable(&String::from_utf8_lossy(to)));
         self.status = Some(Status { code, text: printable(answer.reason.unwrap_or_default()), moved_to });
         Part::of_body(code, answer.headers)
     }
 
-    /// A frame is complete: what comes next.
+    /// Takes a complete frame; returns what comes next.
     fn take(&mut self, frame: &[u8]) -> Result<Part, Failed> {
         Ok(match self.part {
             Part::Head => self.head(frame)?,
@@ -212,12 +212,12 @@ impl Answer {
         }
     }
 
-    /// All has come.
+    /// After everything has come.
     fn verdict(&self) -> Result<(), Failed> {
         match &self.status {
             Some(Status { code: 200..=299, .. }) => Ok(()),
             Some(Status { code, text, moved_to: Some(to) }) if (300..=399).contains(code) => {
-                Err(Failed(8, format!("the server says: {code} {text}: it is at '{to}'")))
+                Err(Failed(8, format!("the server says: {code} {text}: it has moved to '{to}'")))
             }
             Some(Status { code, text, .. }) => Err(Failed(8, format!("the server says: {code} {text}"))),
             None => Err(no_http("it has no status")),
@@ -227,7 +227,7 @@ impl Answer {
 
 // ---------------------------------------------------------------------------------------------------------- the client
 
-/// What the program has one of: how it ended, when it has.
+/// The state of the program: how the fetch ended, once it has.
 type Ended = Option<Result<(), Failure>>;
 
 struct Client {
@@ -237,7 +237,7 @@ struct Client {
 }
 
 impl Protocol<Ended> for Client {
-    /// TLS was agreed on: the server is who it is said to be.
+    /// TLS was agreed on, and the server's certificate is good.
     fn connected(&mut self, ctx: &mut Context<'_, Ended>, _: &mut Ended) -> Outcome {
         ctx.set_idle_timeout(self.timeout);
         ctx.set_deadline(self.timeout); // for the head
@@ -252,14 +252,14 @@ impl Protocol<Ended> for Client {
             ctx.set_deadline(None);
         }
         if matches!(self.answer.part, Part::Nothing) {
-            ctx.close(); // it has a length, so nobody has to be asked whether this was all
+            ctx.close(); // it had a length, so we know that this was all
         } else {
             ctx.set_terminator(self.answer.part.terminator());
         }
         Ok(())
     }
 
-    /// Of the body. Writing blocks, and nothing else is to be done meanwhile: the server waits, because its bytes are not taken.
+    /// A piece of the body. Writing may block, which is fine as there is nothing else to do: the server waits meanwhile.
     fn received(&mut self, _: &mut Context<'_, Ended>, _: &mut Ended, bytes: &[u8]) -> Outcome {
         if let Part::Counted(left) | Part::Chunk(left) = &mut self.answer.part {
             *left -= bytes.len() as u64;
@@ -268,7 +268,7 @@ impl Protocol<Ended> for Client {
         out.write_all(bytes).and_then(|()| out.flush()).map_err(unwritten)
     }
 
-    /// It was said in TLS that this is the end, by close_notify.
+    /// TLS says that this is the end, by close_notify.
     fn eof(&mut self, ctx: &mut Context<'_, Ended>, _: &mut Ended, _: &[u8]) -> Outcome {
         match self.answer.missing() {
             Some(missing) => Err(Failed(7, missing).into()),
@@ -332,7 +332,7 @@ struct Asked {
 /// Nothing if only help was wanted.
 fn asked() -> Result<Option<Asked>, Failure> {
     let Some(mut given) = arguments(HELP, 1, &["ca", "timeout"])? else { return Ok(None) };
-    let url = given.text()?.ok_or_else(|| misused("URL is missing: what to fetch?"))?;
+    let url = given.text()?.ok_or_else(|| misused("URL is missing: what should be fetched?"))?;
     let timeout = given.seconds("timeout")?.unwrap_or(Duration::from_secs(30));
     let ca = given.option("ca").map(|file| path("--ca", file.clone())).transpose()?;
     let (to, request) = request_of(&url)?;
@@ -343,27 +343,27 @@ fn asked() -> Result<Option<Asked>, Failure> {
     Ok(Some(Asked { to, request, roots, timeout }))
 }
 
-/// Whom to call, and what to ask.
+/// The server to connect to, and the request.
 fn request_of(url: &str) -> Result<(Target, String), Failure> {
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(misused(format!("URL is to begin with https://, not '{url}'")));
+        return Err(misused(format!("URL must begin with https://, not '{url}'")));
     };
     if !scheme.eq_ignore_ascii_case("https") {
-        return Err(misused(format!("URL is to begin with https://: {scheme}:// is not spoken here")));
+        return Err(misused(format!("URL must begin with https://: {scheme}:// is not supported")));
     }
     if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(misused("URL has blanks or other characters in it that are to be written as %20, and its host in ASCII"));
+        return Err(misused("URL has blanks or other characters that must be escaped, as in %20; its host must be in ASCII"));
     }
     let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
     let (host, asked) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     if host.contains('@') {
-        return Err(misused("URL has a user in it, whom nobody here would ask for"));
+        return Err(misused("URL has a user name in it, which is not supported"));
     }
     if host.is_empty() || host.starts_with(':') {
         return Err(misused("URL has no host: it is https://HOST[:PORT][/PATH][?QUERY]"));
     }
     if host.starts_with("unix:") {
-        return Err(misused("URL has no host: no certificate is for a Unix socket"));
+        return Err(misused("URL has no host: there are no certificates for Unix sockets"));
     }
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
     let to = callee("URL", &if has_port { host.into() } else { format!("{host}:443") })?;
@@ -382,7 +382,7 @@ fn fetch(Asked { to, request, roots, timeout }: Asked) -> Result<(), Failure> {
     reactor.net().connect_with(to, options, Client { request, timeout, answer: Answer::new() });
     let mut ended = None;
     reactor.run(&mut ended)?;
-    ended.unwrap_or_else(|| Err("interrupted".into())) // which the exit status says
+    ended.unwrap_or_else(|| Err("interrupted".into())) // the exit status says so too
 }
 
 fn main() -> ExitCode {

@@ -198,8 +198,8 @@ fn a_command_line_of_tls_that_is_not_understood_is_refused_in_one_line() {
         ("starttls", &["--nonsense"], "--nonsense"),
         ("chat", &["--client-ca", &cert], "TLS wants both --cert and --key"),
         ("https_get", &[], "URL is missing"),
-        ("https_get", &["localhost"], "URL is to begin with https://, not 'localhost'"),
-        ("https_get", &["http://localhost/"], "http:// is not spoken here"),
+        ("https_get", &["localhost"], "URL must begin with https://, not 'localhost'"),
+        ("https_get", &["http://localhost/"], "http:// is not supported"),
         ("https_get", &["https://"], "URL has no host: it is https://HOST"),
         ("https_get", &["https:///x"], "URL has no host: it is https://HOST"),
         ("https_get", &["https://:443/"], "URL has no host: it is https://HOST"),
@@ -525,5 +525,5 @@ fn an_answer_that_is_none_is_an_error_and_so_is_another_status() {
     let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone";
     fails(&fetch(answering(answer, End::Cut), "20"), 8, "the server says: 404 Not Found", "gone");
     let answer = "HTTP/1.1 301 Moved\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n";
-    fails(&fetch(answering(answer, End::Cut), "20"), 8, "301 Moved: it is at 'https://elsewhere.example/'", "");
+    fails(&fetch(answering(answer, End::Cut), "20"), 8, "301 Moved: it has moved to 'https://elsewhere.example/'", "");
 }
