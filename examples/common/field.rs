@@ -1,10 +1,10 @@
-//! A game without a screen, and without a network: whoever is on the field walks about. What in_a_game.rs and game.rs of guests/
-//! show of it, and when, is theirs.
+//! A game without a screen, and without a network: players walk about on a field. in_a_game.rs, and game.rs in guests/, decide
+//! what to show of it, and when.
 
 use mainspring::Key;
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
-/// A step of the game; how far one goes in it is the same everywhere, on fast machines and slow ones.
+/// The time of a step. Players move by steps, so they are as fast on a slow machine as on a fast one.
 pub(crate) const STEP: Duration = Duration::from_millis(50);
 
 const WIDTH: i32 = 40;
@@ -25,7 +25,7 @@ pub(crate) struct Player {
 }
 
 impl Game {
-    /// Which number it has.
+    /// Adds a player and returns its number.
     pub(crate) fn enter(&mut self, key: Key) -> u32 {
         self.came += 1;
         self.players.insert(key, Player { number: self.came, ..Player::default() });
@@ -43,13 +43,13 @@ impl Game {
     pub(crate) fn line(&self) -> String {
         let mut line = format!("step {}:", self.steps);
         for Player { number, at, .. } in self.players.values() {
-            let _ = write!(line, " {number} at {},{}", at.0, at.1); // a String takes all
+            let _ = write!(line, " {number} at {},{}", at.0, at.1); // a String takes everything
         }
         line + "\n"
     }
 }
 
-/// What a player asks for, if it is that.
+/// The direction that a player asks for, if the word is one.
 pub(crate) fn direction(word: &[u8]) -> Option<(i32, i32)> {
     match word {
         b"left" => Some((-1, 0)),

@@ -1,4 +1,4 @@
-//! A log for whoever runs a server: lines are noted on the loop, and written by another thread, once a second.
+//! A log file of a server: the loop collects lines, and another thread writes them, once a second.
 
 use mainspring::{Lane, Net};
 use std::{
@@ -11,13 +11,13 @@ use std::{
 
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// What waits to be written. A disk that is slower than all who make lines loses some, not memory.
+/// How much may wait to be written. If the disk is too slow, lines are lost, so that memory is not.
 const WAITING_MAX: usize = 4 << 20;
 
 type Sink = Box<dyn Write + Send>;
 
 pub struct LogFile<S> {
-    /// Where it stands in the state.
+    /// Where it is in the state.
     place: fn(&mut S) -> &mut Option<Self>,
     lane: Lane<Sink>,
     /// The same file, for what remains at the end.
@@ -28,10 +28,10 @@ pub struct LogFile<S> {
 }
 
 impl<S: 'static> LogFile<S> {
-    /// `-` is standard error.
+    /// Opens the file for appending; `-` is standard error.
     ///
     /// # Errors
-    /// If there can be no such file.
+    /// If the file cannot be opened.
     pub fn open(net: &mut Net<'_, S>, path: &OsStr, place: fn(&mut S) -> &mut Option<Self>) -> io::Result<Self> {
         let (file, last): (Sink, Sink) = if path == "-" {
             (Box::new(io::stderr()), Box::new(io::stderr()))
@@ -52,7 +52,7 @@ impl<S: 'static> LogFile<S> {
             self.lost += 1;
             return;
         }
-        let _ = writeln!(self.lines, "{line}"); // a String takes all
+        let _ = writeln!(self.lines, "{line}"); // a String takes everything
     }
 
     fn write(&mut self, net: &mut Net<'_, S>) {
@@ -69,7 +69,7 @@ impl<S: 'static> LogFile<S> {
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(error) => Some(error.to_string()),
             };
-            // Once for each time that it breaks.
+            // Warn once each time it breaks.
             if let Some(error) = error.as_ref().filter(|_| !log.is_broken) {
                 log::warn!("the log cannot be written: {error}");
             }
@@ -81,7 +81,7 @@ impl<S: 'static> LogFile<S> {
         });
     }
 
-    /// What remains, when everything else has ended.
+    /// Writes what remains, after everything else has ended.
     ///
     /// # Errors
     /// If it cannot be written.

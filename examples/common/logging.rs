@@ -1,4 +1,4 @@
-//! What a server logs, on standard error: warnings, or what LOG says (`LOG=debug`).
+//! Logs to standard error: warnings, or the level in the environment variable LOG (`LOG=debug`).
 
 use std::io::{self, Write};
 
@@ -19,5 +19,5 @@ impl log::Log for Stderr {
 pub(crate) fn log_to_stderr() {
     let level = std::env::var("LOG").ok().and_then(|level| level.parse().ok());
     log::set_max_level(level.unwrap_or(log::LevelFilter::Warn));
-    let _ = log::set_logger(&Stderr); // there is one already
+    let _ = log::set_logger(&Stderr); // an error means that there is one already
 }

@@ -1,4 +1,4 @@
-//! What the examples share, because none of it is about the network: arguments, Ctrl-C, lines of output, how they end.
+//! What the examples share, none of it about the network: arguments, Ctrl-C, lines of output, the exit status.
 #![allow(dead_code)] // each program uses a part of it
 
 use lexopt::prelude::*;
@@ -29,14 +29,14 @@ pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 // ------------------------------------------------------------------------------------------------------ how it ends
 
-/// What is more than a text: the exit status depends on it.
+/// Errors that are more than a text: the exit status depends on them.
 #[derive(Debug)]
 enum Trouble {
     /// The command line was wrong.
     Misused(String),
-    /// This system does not do, or does not let us do, what the program is for.
+    /// The system cannot do what the program needs, or does not let us.
     Unable(String),
-    /// Standard output took nothing.
+    /// Standard output could not be written.
     Unwritten(io::Error),
 }
 
@@ -52,47 +52,47 @@ impl Display for Trouble {
 
 impl Error for Trouble {}
 
-/// What was wrong with the command line, and where to look.
+/// An error in the command line; the message points to --help.
 pub(crate) fn misused(what: impl Display) -> Failure {
     Trouble::Misused(what.to_string()).into()
 }
 
-/// What the system does not do, or does not let us do, and what would help.
+/// Something that the system cannot do, or does not let us do, and what would help.
 pub(crate) fn unable(what: impl Display) -> Failure {
     Trouble::Unable(what.to_string()).into()
 }
 
-/// Standard output took nothing.
+/// Standard output could not be written.
 pub(crate) fn unwritten(error: io::Error) -> Failure {
     Trouble::Unwritten(error).into()
 }
 
-/// Who is ended by a signal has this and the signal's number as its exit status, as shells count: 130 after Ctrl-C.
+/// A process that a signal ended has this plus the signal's number as its exit status, as in shells: 130 after Ctrl-C.
 const ENDED_BY: u8 = 128;
 
-/// Whoever read us has gone: what ends a Unix program then.
+/// The signal that ends a Unix program when the reader of its output has gone.
 const SIGPIPE: u8 = 13;
 
 /// Which signal asked us to end; 0 if none did.
 static SIGNAL: AtomicU8 = AtomicU8::new(0);
 
-/// An error goes to standard error. The exit status: 0, for a wrong command line 2, and where the system is not able to do it,
-/// for any other error 1; and after a signal that of the signal, whatever else there is to say.
+/// Reports an error on standard error. The exit status is 0 without an error, 2 for a wrong command line or a system that
+/// cannot do it, 1 for any other error; and after a signal always that of the signal.
 pub(crate) fn exit(outcome: Result<(), Failure>) -> ExitCode {
     status(outcome.map_or_else(|why| own_up(&why), |()| 0))
 }
 
-/// Says what went wrong, in one line; the exit status for it.
+/// Says what went wrong, in one line, and returns the exit status for it.
 pub(crate) fn own_up(why: &Failure) -> u8 {
     let trouble = why.downcast_ref();
     if matches!(trouble, Some(Trouble::Unwritten(error)) if error.kind() == ErrorKind::BrokenPipe) {
-        return ENDED_BY + SIGPIPE; // whoever read us has enough, and nothing is wrong: as `cat` would end
+        return ENDED_BY + SIGPIPE; // the reader of our output has had enough, which is no error: we end as `cat` would
     }
     complain(format_args!("error: {}", why.to_string().replace(char::is_control, " ")));
     if matches!(trouble, Some(Trouble::Misused(_) | Trouble::Unable(_))) { 2 } else { 1 }
 }
 
-/// This one, unless a signal ended us.
+/// This status, unless a signal ended us.
 pub(crate) fn status(otherwise: u8) -> ExitCode {
     match SIGNAL.load(Ordering::Relaxed) {
         0 => otherwise.into(),
@@ -111,13 +111,13 @@ pub(crate) struct Arguments {
     pairs: Vec<(String, OsString, OsString)>,
 }
 
-/// Takes the command line apart: so many words at most, and of options those that are named here, each with a value.
-/// Nothing if help was wanted, and was given.
+/// Takes the command line apart: at most `words_max` words, and the options named here, each with a value. `None` if help
+/// was asked for, and was printed.
 pub(crate) fn arguments(help: &str, words_max: usize, options: &[&str]) -> Result<Option<Arguments>, Failure> {
     arguments_and_flags(help, words_max, options, &[])
 }
 
-/// The same with flags, which are options without a value. A name of one letter has one dash, `-c`, and a longer one two.
+/// The same with flags, which are options without a value. A name of one letter has one dash, `-c`, a longer one has two.
 pub(crate) fn arguments_and_flags(
     help: &str,
     words_max: usize,
@@ -161,17 +161,17 @@ pub(crate) fn arguments_and_pairs(
     Ok(Some(given))
 }
 
-/// The same for those that take an address and nothing else.
+/// The same for programs that take an address and nothing else.
 pub(crate) fn address(help: &str, otherwise: &str) -> Result<Option<String>, Failure> {
     let Some(mut given) = arguments(help, 1, &[])? else { return Ok(None) };
     Ok(Some(given.text()?.unwrap_or_else(|| otherwise.into())))
 }
 
-/// A year: more is meant by nobody.
+/// A year: nobody means more.
 const SECONDS_MAX: u64 = 365 * 24 * 60 * 60;
 
 impl Arguments {
-    /// The next word, which may be the name of a file, and so no text.
+    /// The next word; it may be the name of a file, which need not be text.
     pub(crate) fn word(&mut self) -> Option<OsString> {
         self.words.pop_front()
     }
@@ -191,17 +191,17 @@ impl Arguments {
         self.flags.iter().any(|given| given == flag)
     }
 
-    /// What an option was given; of several the last.
+    /// The value of an option; if it was given several times, the last one.
     pub(crate) fn option(&self, name: &str) -> Option<&OsString> {
         self.options.iter().rev().find(|(given, _)| given == name).map(|(_, value)| value)
     }
 
-    /// All that an option was given.
+    /// All values of an option.
     pub(crate) fn option_all(&self, name: &str) -> impl Iterator<Item = &OsString> {
         self.options.iter().filter(move |(given, _)| given == name).map(|(_, value)| value)
     }
 
-    /// All options, to be given to another process: without the words.
+    /// All options without the words, to start another process with.
     pub(crate) fn options_again(&self) -> Vec<OsString> {
         let mut again: Vec<OsString> = self.flags.iter().map(|flag| dashed(flag).into()).collect();
         for (name, value) in &self.options {
@@ -213,12 +213,12 @@ impl Arguments {
         again
     }
 
-    /// What an option of two values was given; of several the last.
+    /// The two values of an option; if it was given several times, the last ones.
     pub(crate) fn pair(&self, name: &str) -> Option<(&OsString, &OsString)> {
         self.pairs.iter().rev().find(|(given, ..)| given == name).map(|(_, one, two)| (one, two))
     }
 
-    /// What an option was given, as text.
+    /// The value of an option, as text.
     pub(crate) fn option_text(&self, name: &str) -> Result<Option<String>, Failure> {
         self.option(name).map(|value| value.clone().string().map_err(misused)).transpose()
     }
@@ -236,13 +236,13 @@ impl Arguments {
             .ok_or_else(|| misused(format!("{} takes a whole number from {least} to {most}, not '{value}'", dashed(name))))
     }
 
-    /// The same as a time in seconds, one at least.
+    /// The same as a time in seconds, at least one.
     pub(crate) fn seconds(&self, name: &str) -> Result<Option<Duration>, Failure> {
         Ok(self.number(name, 1..=SECONDS_MAX)?.map(Duration::from_secs))
     }
 }
 
-/// An option as it is written.
+/// An option as you write it.
 pub(crate) fn dashed(name: &str) -> String {
     format!("{}{name}", if name.len() == 1 { "-" } else { "--" })
 }
@@ -252,12 +252,12 @@ pub(crate) fn path(what: &str, word: OsString) -> Result<PathBuf, Failure> {
     if word.is_empty() { Err(misused(format!("{what} '' names nothing"))) } else { Ok(word.into()) }
 }
 
-/// Whom to call: what nobody could be called by is a wrong command line, whatever the network would say to it.
+/// The address to connect to. What cannot be an address is a wrong command line, whatever the network would say to it.
 pub(crate) fn callee(what: &str, text: &str) -> Result<Target, Failure> {
     callee_by(IpProtocol::Tcp, what, text)
 }
 
-/// The same by another protocol, of which a service may have another port.
+/// The same for another protocol: a service may have another port there.
 pub(crate) fn callee_by(protocol: IpProtocol, what: &str, text: &str) -> Result<Target, Failure> {
     callee_of(protocol, text).map_err(|why| misused(format!("{what}: {why}")))
 }
@@ -294,13 +294,14 @@ fn is_path_of_a_socket(name: &str) -> bool {
     std::os::unix::net::SocketAddr::from_pathname(name).is_ok()
 }
 
-/// Here are none: whoever connects to it, or listens, is told.
+/// There are no Unix sockets here: connecting or listening says so.
 #[cfg(not(unix))]
 fn is_path_of_a_socket(_: &str) -> bool {
     true
 }
 
-/// Whether a name or an address was wrong by itself, whatever a name server would say to it: it may have a zone that is none.
+/// Whether a name or an address is wrong by itself, whatever a name server would say to it, for example because its zone does
+/// not exist.
 pub(crate) fn is_misused(error: &io::Error) -> bool {
     match error.kind() {
         ErrorKind::InvalidInput => true,
@@ -309,11 +310,11 @@ pub(crate) fn is_misused(error: &io::Error) -> bool {
     }
 }
 
-/// The outcome of listening: where that was no address, the command line was wrong.
+/// The outcome of listening; if it was not an address, the command line was wrong.
 pub(crate) fn listening(outcome: io::Result<Key>) -> Result<Key, Failure> {
     outcome.map_err(|error| match error.kind() {
         ErrorKind::InvalidInput | ErrorKind::Unsupported => misused(error),
-        // An unknown service, and no folder that is not there: what the system has said begins with the address.
+        // An unknown service. (If a folder is missing, the message begins with "cannot listen".)
         ErrorKind::NotFound if !error.to_string().starts_with("cannot ") => misused(error),
         _ => error.into(),
     })
@@ -321,19 +322,19 @@ pub(crate) fn listening(outcome: io::Result<Key>) -> Result<Key, Failure> {
 
 // ------------------------------------------------------------------------------------------------------------- output
 
-/// A line of what the program is asked for: if it cannot be said, that is an error.
+/// Prints a line of the result: if that cannot be written, it is an error.
 pub(crate) fn print(what: impl Display) -> Result<(), Failure> {
     put(format_args!("{what}\n"))
 }
 
-/// The same without the end of a line.
+/// The same without the end of the line.
 pub(crate) fn put(what: impl Display) -> Result<(), Failure> {
     let mut stdout = io::stdout();
     write!(stdout, "{what}").and_then(|()| stdout.flush()).map_err(unwritten)
 }
 
-/// A line of standard output that may be lost, as of a log. A callback says it so, because `println!` panics where nobody
-/// can be told: a full disk, a closed pipe; and a panic in `closed` would lose what stands after it.
+/// Prints a line that may be lost, as one of a log. Callbacks use this because `println!` panics if the line cannot be
+/// written (a full disk, a closed pipe), and a panic in `closed` would skip what comes after it.
 pub(crate) fn say(what: impl Display) {
     let _ = writeln!(io::stdout(), "{what}");
 }
@@ -341,12 +342,12 @@ pub(crate) fn say(what: impl Display) {
 /// The same for standard error.
 pub(crate) fn complain(what: impl Display) {
     if cfg!(test) {
-        return eprintln!("{what}"); // which a test shows if it fails
+        return eprintln!("{what}"); // a failing test shows it
     }
     let _ = writeln!(io::stderr(), "{what}");
 }
 
-/// The first line of output: whoever started us may connect now.
+/// The first line of output: from now on clients can connect.
 pub(crate) fn announce<S>(net: &Net<'_, S>, listener: Key) -> Result<(), Failure> {
     let local = net.local(listener).expect("a listener that was just opened has an address");
     print(format_args!("listening on {local}"))
@@ -354,7 +355,7 @@ pub(crate) fn announce<S>(net: &Net<'_, S>, listener: Key) -> Result<(), Failure
 
 // ------------------------------------------------------------------------------------------------------- the system
 
-/// Ctrl-C (and SIGTERM) ends the loop, and with it what the program was asked for.
+/// Ctrl-C (and SIGTERM) ends the loop before the program is done; the exit status says so.
 pub(crate) fn stop_on_interrupt<S: 'static>(reactor: &Reactor<S>) -> io::Result<()> {
     let remote = reactor.remote();
     on_interrupt(move |signal| {
@@ -363,21 +364,21 @@ pub(crate) fn stop_on_interrupt<S: 'static>(reactor: &Reactor<S>) -> io::Result<
     })
 }
 
-/// Ctrl-C (and SIGTERM) ends the loop, and that is how the program ends.
+/// Ctrl-C (and SIGTERM) ends the loop; this is the normal way to end the program.
 pub(crate) fn end_on_interrupt<S: 'static>(reactor: &Reactor<S>) -> io::Result<()> {
     let remote = reactor.remote();
     on_interrupt(move |_| remote.stop())
 }
 
-/// Ctrl-C (and SIGTERM) lets what is under way finish, for so long at most.
+/// Ctrl-C (and SIGTERM) lets what is under way finish, for at most `grace`.
 pub(crate) fn drain_on_interrupt<S: 'static>(reactor: &Reactor<S>, grace: Duration) -> io::Result<()> {
     let remote = reactor.remote();
     on_interrupt(move |_| remote.post(move |net, _| net.drain(grace)))
 }
 
-/// The first one does this; of the second one we die. The crate has it without a thread, `net.on_signal`, as a feature; the
-/// examples do without features, so that each starts by its name alone. (The waiting thread holds a remote, so `run` does not end by
-/// itself.)
+/// The first Ctrl-C calls `first`; the second one kills us. The crate can do this without a thread, by `net.on_signal`, with
+/// the feature `signals`; the examples use no features, so that you can start each by its name alone. (The waiting thread
+/// holds a remote, so `run` does not end by itself.)
 #[cfg(unix)]
 pub(crate) fn on_interrupt(mut first: impl FnMut(i32) -> Result<(), Gone> + Send + 'static) -> io::Result<()> {
     let signals = Signals::new([SIGINT, SIGTERM]);
@@ -386,14 +387,14 @@ pub(crate) fn on_interrupt(mut first: impl FnMut(i32) -> Result<(), Gone> + Send
         let mut is_first = true;
         for signal in signals.forever() {
             if !std::mem::replace(&mut is_first, false) || first(signal).is_err() {
-                let _ = emulate_default_handler(signal); // of these two it does not fail
+                let _ = emulate_default_handler(signal); // it does not fail for these two
             }
         }
     });
     Ok(())
 }
 
-/// The same where Ctrl-C is no signal.
+/// The same where Ctrl-C is not a signal.
 #[cfg(windows)]
 pub(crate) fn on_interrupt(mut first: impl FnMut(i32) -> Result<(), Gone> + Send + 'static) -> io::Result<()> {
     const SIGINT: u8 = 2;
@@ -406,16 +407,16 @@ pub(crate) fn on_interrupt(mut first: impl FnMut(i32) -> Result<(), Gone> + Send
     set.map_err(|error| io::Error::other(format!("cannot wait for Ctrl-C: {error}")))
 }
 
-/// How many descriptors we may still open. A shell has our limit and says it; getrlimit(2) would need a crate, or `unsafe`.
+/// How many descriptors we may still open. A shell has our limit and prints it; getrlimit(2) would need a crate, or `unsafe`.
 pub(crate) fn descriptors_left() -> usize {
     if cfg!(windows) {
-        return usize::MAX; // no process has a limit of its own
+        return usize::MAX; // processes have no limit there
     }
     let told = Command::new("sh").args(["-c", "ulimit -n"]).stdin(Stdio::null()).stderr(Stdio::null()).output();
     let told = told.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).into_owned());
     let most = match told.trim() {
         "unlimited" => usize::MAX,
-        number => number.parse().unwrap_or(256), // the least that a system gives
+        number => number.parse().unwrap_or(256), // no system gives less
     };
     let open = fs::read_dir("/dev/fd").map_or(3, Iterator::count);
     most.saturating_sub(open)

@@ -1,9 +1,9 @@
-//! Text of others, on its way to a terminal or to a name: what cannot be seen there, and what does something to the rest.
-//! Letters of different alphabets that look the same are not told apart, nor the two ways to write one with its accent.
+//! Makes text from others safe for a terminal or a name: replaces what cannot be seen, and what would change the rest. Letters
+//! of different alphabets that look the same are not told apart, nor the two ways to write a letter with its accent.
 
-/// What cannot do anything to a terminal, end a field or a line, turn it around, or hide in it. Control characters, ends of
-/// lines and blanks show as spaces, other things that cannot be seen as U+FFFD. What joins or varies the characters beside
-/// it stays: emoji, and the writing of some languages, need it.
+/// The result cannot control a terminal, end a field or a line, reverse it, or hide in it. Control characters, ends of lines
+/// and blanks become spaces, other invisible characters U+FFFD. Characters that join or vary their neighbours stay: emoji, and
+/// the scripts of some languages, need them.
 pub(crate) fn printable(text: &str) -> String {
     let shown = |c: char| match c {
         '\u{2028}' | '\u{2029}' | '\u{2800}' => ' ',

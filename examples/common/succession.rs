@@ -1,5 +1,5 @@
-//! A server that is restarted and loses nobody: on SIGHUP a new process of its program is given the listening socket as its
-//! standard input, and when that has said `listening on`, this one finishes what is under way.
+//! Restarts a server without losing a client: on SIGHUP it starts its program anew, which gets the listening socket as its
+//! standard input; when the new process has said `listening on`, the old one finishes what is under way.
 
 use super::common::{Failure, complain, misused};
 use listenfd::ListenFd;
@@ -22,22 +22,22 @@ use std::{
 
 const LINE_MAX: usize = 1024;
 
-/// The word of a command line that says: the socket is our standard input.
+/// The word on the command line that says: the socket is our standard input.
 pub(crate) const FROM_STDIN: &str = "-";
 
-/// What a server knows of its successors.
+/// What a server knows about its successor.
 pub(crate) struct Succession<S> {
-    /// Where it stands in the state.
+    /// Where it is in the state.
     place: fn(&mut S) -> &mut Self,
-    /// The same socket as the listener's, for a successor. None from when we end: as long as it is open, the kernel lets people in.
+    /// The listener's socket once more, for a successor. None once we end: as long as it is open, the kernel accepts clients.
     socket: Option<OwnedFd>,
-    /// Asked for in the beginning: when there is a newer one at its place, the system calls ours `… (deleted)`.
+    /// Found out at the start: once a newer program has replaced ours, the system calls ours `… (deleted)`.
     program: PathBuf,
-    /// Which have the successor take the socket that it is given.
+    /// They tell the successor to take the socket that it is given.
     arguments: Vec<OsString>,
     patience: Duration,
     grace: Duration,
-    /// Somebody who is not ready yet.
+    /// A successor that is not ready yet.
     successor: Option<Successor>,
     was_asked_to_end: bool,
 }
@@ -47,7 +47,7 @@ struct Successor {
     child: Key,
 }
 
-/// A successor's standard output.
+/// Reads a successor's standard output.
 struct News<S> {
     place: fn(&mut S) -> &mut Succession<S>,
 }
@@ -67,7 +67,7 @@ impl<S: 'static> Protocol<S> for News<S> {
 }
 
 impl<S: 'static> Succession<S> {
-    /// A successor has `patience` to be ready; what is under way has `grace` to finish.
+    /// A successor has the time `patience` to get ready; what is under way has the time `grace` to finish.
     pub(crate) fn new(
         place: fn(&mut S) -> &mut Self,
         socket: OwnedFd,
@@ -79,8 +79,8 @@ impl<S: 'static> Succession<S> {
         Ok(Self { place, socket, program, arguments, patience, grace, successor: None, was_asked_to_end: false })
     }
 
-    /// SIGHUP restarts, SIGINT and SIGTERM end. To be called before it is said that we serve: whoever reads that may send a
-    /// signal at once.
+    /// SIGHUP restarts, SIGINT and SIGTERM end. Call this before you announce the server: whoever reads that may send a signal
+    /// at once.
     pub(crate) fn heed_signals(&self, net: &mut Net<'_, S>) -> io::Result<()> {
         let place = self.place;
         net.on_signal(&[SIGHUP], move |net, state, _| place(state).restart(net))?;
@@ -102,7 +102,7 @@ impl<S: 'static> Succession<S> {
         }
     }
 
-    /// Whatever fails here after it was spawned: its line has no reader then, and who cannot say that he is ready ends.
+    /// If anything fails after the spawn, the child's output has no reader: it cannot say that it is ready, and ends.
     fn start(&self, net: &mut Net<'_, S>, socket: OwnedFd) -> io::Result<Successor> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::from(socket)).stdout(Stdio::piped());
@@ -127,8 +127,8 @@ impl<S: 'static> Succession<S> {
     fn give_up(&mut self, net: &mut Net<'_, S>, news: Key, why: impl Display) {
         if let Some(successor) = self.successor.take_if(|successor| successor.news == news) {
             let child = successor.child;
-            net.abort(news); // it may say that it is ready now: too late
-            net.signal_child(child, SIGTERM); // it may have let somebody in
+            net.abort(news); // if it says that it is ready now, that is too late
+            net.signal_child(child, SIGTERM); // gently: it may have accepted a client
             net.after(self.grace, move |net, _| _ = net.signal_child(child, SIGKILL));
             tell(format_args!("no restart: {why}"));
         }
@@ -160,23 +160,23 @@ impl<S: 'static> Succession<S> {
     }
 }
 
-/// On standard error, where the lines of several processes meet.
+/// Prints a line on standard error, with our process id, because several processes write there.
 pub(crate) fn tell(what: impl Display) {
     complain(format_args!("{}: {what}", std::process::id()));
 }
 
-/// The socket that systemd has opened, or a predecessor, or we do.
+/// The listening socket: from systemd, from a predecessor, or opened by us.
 pub(crate) fn socket(at: &str) -> Result<OwnedFd, Failure> {
     if let Some(socket) = ListenFd::from_env().take_tcp_listener(0)? {
         return Ok(socket.into());
     }
     if at == FROM_STDIN {
         let socket = io::stdin().as_fd().try_clone_to_owned()?;
-        dup2_stdin(File::open("/dev/null")?)?; // or it would stay open as long as we live
+        dup2_stdin(File::open("/dev/null")?)?; // otherwise it would stay open as long as we live
         return Ok(socket);
     }
     let at: SocketAddr =
-        at.parse().map_err(|_| misused(format!("`{at}` is no address to listen on: write IP:PORT or [IPv6]:PORT")))?;
+        at.parse().map_err(|_| misused(format!("`{at}` is not an address to listen on: write IP:PORT or [IPv6]:PORT")))?;
     let socket = TcpListener::bind(at).map_err(|error| format!("cannot listen on {at}: {error}"))?;
     Ok(socket.into())
 }

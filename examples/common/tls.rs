@@ -1,5 +1,5 @@
-//! The side of TLS that a server's files make: its certificate, its key, whose certificates clients show. And whom a client
-//! trusts. The cryptography is ring's.
+//! TLS from files: a server's certificate and key, and the issuers of its clients' certificates; for a client, the issuers that
+//! it trusts. The cryptography is ring's.
 #![allow(dead_code)] // each program uses a part of it
 
 use super::common::{Arguments, Failure, misused, path};
@@ -17,14 +17,14 @@ use mainspring::{
 };
 use std::{fs, path::Path, sync::Arc};
 
-/// Of a server.
+/// The options of a server.
 pub(crate) const OPTIONS: [&str; 3] = ["cert", "key", "client-ca"];
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// By `--cert` and `--key`, and if clients have to show a certificate, `--client-ca`; with these protocols (ALPN). Nothing if
+/// From `--cert`, `--key` and, if clients have to show a certificate, `--client-ca`; with these protocols (ALPN). `None` if
 /// none of them was given.
 pub(crate) fn server(given: &Arguments, protocols: &[&str]) -> Result<Option<TlsServer>, Failure> {
     let file = |name: &str| given.option(name).map(|file| path(&format!("--{name}"), file.clone())).transpose();
@@ -38,19 +38,19 @@ pub(crate) fn server(given: &Arguments, protocols: &[&str]) -> Result<Option<Tls
     Ok(Some(Arc::new(config).into()))
 }
 
-/// By `--tls CERT KEY`, with these protocols (ALPN). Nothing if that was not given.
+/// From `--tls CERT KEY`, with these protocols (ALPN). `None` if that was not given.
 pub(crate) fn server_by_pair(given: &Arguments, protocols: &[&str]) -> Result<Option<TlsServer>, Failure> {
     Ok(config_by_pair(given, protocols)?.map(|config| Arc::new(config).into()))
 }
 
-/// The same, for who makes more than one server of it.
+/// The same, for programs that make more than one server of it.
 pub(crate) fn config_by_pair(given: &Arguments, protocols: &[&str]) -> Result<Option<ServerConfig>, Failure> {
     let Some((cert, key)) = given.pair("tls") else { return Ok(None) };
     let (cert, key) = (path("--tls", cert.clone())?, path("--tls", key.clone())?);
     config_of(&cert, &key, None, protocols).map(Some)
 }
 
-/// By its files, with these protocols (ALPN); clients have to show a certificate if it is said of whom.
+/// From its files, with these protocols (ALPN); with `client_ca`, clients have to show a certificate.
 fn config_of(cert: &Path, key: &Path, client_ca: Option<&Path>, protocols: &[&str]) -> Result<ServerConfig, Failure> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = match client_ca {
@@ -63,11 +63,11 @@ fn config_of(cert: &Path, key: &Path, client_ca: Option<&Path>, protocols: &[&st
     let config = builder.with_single_cert(certificates(cert)?, private_key(key)?);
     let mut config = config.map_err(|error| unfit(&error, cert, key))?;
     config.alpn_protocols = protocols.iter().map(|protocol| (*protocol).into()).collect();
-    config.key_log = Arc::new(KeyLogFile::new()); // where SSLKEYLOGFILE says, to look at what was captured
+    config.key_log = Arc::new(KeyLogFile::new()); // to the file in SSLKEYLOGFILE, for reading captured traffic
     Ok(config)
 }
 
-/// Of a client that trusts these, and shows no certificate.
+/// For a client that trusts these issuers, and shows no certificate.
 pub(crate) fn client(roots: RootCertStore, protocols: &[&str]) -> Result<ClientConfig, Failure> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
@@ -76,7 +76,7 @@ pub(crate) fn client(roots: RootCertStore, protocols: &[&str]) -> Result<ClientC
     Ok(config)
 }
 
-/// Whom this file says to trust.
+/// The issuers in this file, to be trusted.
 pub(crate) fn roots_of(file: &Path) -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(file)? {
@@ -113,7 +113,7 @@ fn damaged(file: &Path) -> Failure {
     format!("'{}' is damaged: its PEM cannot be read", file.display()).into()
 }
 
-/// Why this certificate and this key make no server.
+/// Why this certificate and this key cannot be used together.
 fn unfit(error: &rustls::Error, cert: &Path, key: &Path) -> Failure {
     let (cert, key) = (cert.display(), key.display());
     match error {
