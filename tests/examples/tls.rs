@@ -502,7 +502,7 @@ fn an_answer_that_is_none_is_an_error_and_so_is_another_status() {
     let interims = "HTTP/1.1 100 Continue\r\n\r\n".repeat(20);
     let chunked = |body: &str| format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
     for (answer, told) in [
-        (b"SSH-2.0-OpenSSH\r\n\r\n".to_vec(), "is no HTTP"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n".to_vec(), "is not HTTP"),
         (endless, "too long"),
         (many.into(), "too many headers in its head"),
         (interims.into(), "does not answer"),
