@@ -1,25 +1,25 @@
-//! What members are told, and its two forms: a line for terminals, a JSON object for browsers. Nothing here knows anybody.
+//! What members are told, in two forms: lines for terminals, JSON objects for browsers. Nothing here knows the members.
 
 use crate::{Agreed, history::Line};
 use serde::Serialize;
 use std::{fmt::Write, rc::Rc};
 
-/// How a member is told something. Those who are of one form are told it by one buffer.
+/// The form in which a member is told something. All members of one form share one buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
     Line,
-    /// On a WebSocket, compressed as it was agreed on.
+    /// On a WebSocket, compressed as agreed on.
     Json(Option<Agreed>),
 }
 
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Event<'a> {
-    /// The name that is wanted, and perhaps why the last one will not do.
+    /// Asks for a name, perhaps with the reason why the last one will not do.
     Ask {
         text: &'a str,
     },
-    /// Who and where the member is that is told this.
+    /// Tells a member its own name, and where it is.
     You {
         name: &'a str,
         channel: &'a str,
@@ -33,7 +33,7 @@ pub enum Event<'a> {
         text: &'a str,
         at: i64,
         does: bool,
-        /// It was said before the member came.
+        /// The line was said before the member came.
         old: bool,
     },
     Private {
@@ -41,16 +41,16 @@ pub enum Event<'a> {
         to: &'a str,
         text: &'a str,
         at: i64,
-        /// It is told to who said it.
+        /// This copy is for the sender.
         #[serde(skip)]
         is_own: bool,
     },
     Who {
         channel: &'a str,
         names: Vec<&'a str>,
-        /// So many more are not listed.
+        /// How many more there are that are not listed.
         more: usize,
-        /// The member itself is there.
+        /// The member itself is in this channel.
         #[serde(skip)]
         is_here: bool,
     },
@@ -64,10 +64,10 @@ pub enum Event<'a> {
         from: &'a str,
         to: &'a str,
     },
-    /// What the room itself says.
+    /// A notice of the room itself.
     Notice {
         text: &'a str,
-        /// What was typed, and not said.
+        /// A typed line that was refused.
         #[serde(skip_serializing_if = "Option::is_none")]
         refused: Option<&'a str>,
     },
@@ -90,7 +90,7 @@ impl<'a> Event<'a> {
         Self::Line { id: line.id(), channel, from, text, at: *at, does: *does, old }
     }
 
-    /// As bytes that a member of this form is sent.
+    /// As the bytes for a member of this form.
     pub fn add_to(&self, out: &mut Vec<u8>, form: Form) {
         match form {
             Form::Line => out.extend(self.line().bytes()),
@@ -102,15 +102,15 @@ impl<'a> Event<'a> {
         serde_json::to_string(self).expect("there is nothing but text and numbers in it")
     }
 
-    /// With its end; nothing where a terminal needs none.
+    /// With its line end; empty where a terminal needs nothing.
     fn line(&self) -> String {
         match self {
             Self::Ask { text } => format!("{text}\n"),
             Self::You { name, channel, because: Because::Entered } => {
-                format!("Welcome, {name}! You are in {channel}. /help tells what there is.\n")
+                format!("Welcome, {name}! You are in {channel}. /help lists the commands.\n")
             }
             Self::You { channel, because: Because::Moved, .. } => format!("* you are in {channel}\n"),
-            Self::You { because: Because::Renamed, .. } => String::new(), // everybody in the channel is told
+            Self::You { because: Because::Renamed, .. } => String::new(), // the whole channel is told
             Self::Line { from, text, at, does, old, .. } => {
                 let time = if *old { format!("{} ", minute(*at)) } else { String::new() };
                 if *does { format!("{time}~ {from} {text}\n") } else { format!("{time}<{from}> {text}\n") }
@@ -121,7 +121,7 @@ impl<'a> Event<'a> {
                 let mut line = if *is_here { "* here: ".to_owned() } else { format!("* in {channel}: ") };
                 line += &if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
                 if *more > 0 {
-                    let _ = write!(line, ", and {more} more"); // into a String, which takes all
+                    let _ = write!(line, ", and {more} more"); // a String takes everything
                 }
                 line + "\n"
             }
@@ -133,7 +133,7 @@ impl<'a> Event<'a> {
     }
 }
 
-/// One buffer for all of one form.
+/// One buffer for all members of one form.
 pub struct Told<'a> {
     events: &'a [Event<'a>],
     forms: Vec<(Form, Rc<[u8]>)>,
@@ -165,10 +165,10 @@ fn minute(at: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", minute / 60, minute % 60)
 }
 
-/// The date of a day, counted since 1970, of our calendar. An era is 400 years, which are 146,097 days; a year here begins in March, so that
-/// the leap day is its last one.
+/// The date of a day, counted since 1970. An era is 400 years, which are 146,097 days; a year begins in March here, so that
+/// the leap day is its last day.
 fn date(day: i64) -> (i64, i64, i64) {
-    let day = day + 719_468; // since the 1st of March of the year 0
+    let day = day + 719_468; // since 1 March of the year 0
     let (era, day) = (day.div_euclid(146_097), day.rem_euclid(146_097));
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);

@@ -1,6 +1,6 @@
-//! What was said, in a database. [`Store`] blocks, so other threads work on it, by a lane of the crate; [`History`] is the
-//! loop's side of it. **The lane is the order of the room**: what was said, who comes and who goes is told in the order in
-//! which its pieces come back.
+//! Messages in a database. [`Store`] blocks, so other threads work on it, through a lane of the crate; [`History`] is the
+//! loop's side of it. **The lane sets the order of the room**: messages, arrivals and departures are told in the order in
+//! which work comes back from it.
 //!
 //! Lines that come while some are being stored are stored together: one commit, and one fsync(2), for all of them.
 
@@ -13,7 +13,7 @@ use rusqlite::{
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, path, path::Path, str::FromStr, sync::Arc, time::Duration};
 
-/// Of a database: which server said something first. By chance, made with it.
+/// The number of a database, which tells where a line was said first. It is random, and made with the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Origin(pub u64);
@@ -65,31 +65,31 @@ impl FromSql for Origin {
 pub struct Line {
     /// The server where it was said.
     pub origin: Origin,
-    /// Which of its lines it is, from 1 on and without gaps; 0 of one that is not (or not yet) in its database.
+    /// The line's number at its server, from 1 and without gaps; 0 if it is not (or not yet) in the database there.
     pub n: u64,
     pub channel: Box<str>,
     pub from: Box<str>,
     pub text: Box<str>,
-    /// It is told what one does: `/me`.
+    /// The text says what the member does: `/me`.
     pub does: bool,
     /// In milliseconds since 1970.
     pub at: i64,
 }
 
 impl Line {
-    /// No other line has it, also if it was not stored.
+    /// Unique, even if the line was not stored.
     pub fn id(&self) -> String {
         let Self { origin, n, at, .. } = self;
         if *n == 0 { format!("{origin}-x{at}") } else { format!("{origin}-{n}") }
     }
 
-    /// Whether a member of ours could have said it; another server's line must not do more.
+    /// Whether a member of ours could have said it; we accept nothing else from other servers.
     pub fn is_sound(&self) -> bool {
         room::is_channel(&self.channel) && room::check_name(&self.from).is_ok() && room::is_sayable(&self.text)
     }
 }
 
-/// The line that somebody has heard last, by its [`Line::id`]; nothing if it is not in any database.
+/// The last line that a member has heard, by its [`Line::id`]; `None` if it is not in any database.
 pub fn parse_id(id: &str) -> Option<(Origin, u64)> {
     let (origin, n) = id.split_once('-')?;
     let n: i64 = n.parse().ok()?; // as the database has it
@@ -98,22 +98,22 @@ pub fn parse_id(id: &str) -> Option<(Origin, u64)> {
 
 // ------------------------------------------------------------------------------------- the database, on another thread
 
-/// So many lines are told to who comes; to who was here before, and says which line was the last, a few more.
+/// How many lines a new member is told. One that was here before, and says which line was its last, gets a few more.
 const RECENT_MAX: i64 = 100;
 const MISSED_MAX: i64 = 500;
 
-/// Of these only the latest that fit: more would not fit into the queue of who comes ([`room::QUEUE_MAX`]). A line counts
-/// for so much more than its text, which is doubled at most where it is quoted.
+/// Only the latest of these that fit into the queue of a new member ([`room::QUEUE_MAX`]). A line takes `LINE_MORE` more than
+/// its text, which quoting at most doubles.
 const TOLD_BYTES_MAX: usize = 100 * (room::LINE_MAX + LINE_MORE);
 const LINE_MORE: usize = 300;
 
-/// The oldest beyond these are forgotten: some hundred megabytes.
+/// The oldest lines beyond these are deleted: this is about a hundred megabytes.
 const LINES_MAX: i64 = 1_000_000;
 
-/// So long a database is waited for that somebody else has locked.
+/// How long we wait for a database that another process has locked.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
-/// "room", so that no other program's database is taken for one.
+/// "room", so that we do not take another program's database for ours.
 const APPLICATION: i32 = i32::from_be_bytes(*b"room");
 const VERSION: i32 = 1;
 
@@ -134,14 +134,14 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database, or makes it. Nobody else can use it meanwhile: two servers with one would number lines alike.
+    /// Opens the database, or makes it. Nothing else can use it meanwhile: two servers would give lines the same numbers.
     pub fn open(path: &Path) -> Result<Self, String> {
-        // As an absolute path no name has a meaning of its own to SQLite, such as `:memory:`.
+        // As an absolute path, because SQLite gives some names a meaning of their own, such as `:memory:`.
         let path = path::absolute(path).map_err(|error| error.to_string())?;
         Self::prepare(Connection::open(path).map_err(|error| told(&error))?)
     }
 
-    /// A database that goes with the program, of an origin that is said.
+    /// A database that ends with the program, with a given origin.
     pub fn in_memory(origin: Origin) -> Self {
         let store = Connection::open_in_memory().map_err(|error| told(&error)).and_then(Self::prepare);
         let store = store.expect("nothing fails in memory");
@@ -154,14 +154,14 @@ impl Store {
         match found {
             (APPLICATION, VERSION, _) | (0, 0, false) => {}
             (APPLICATION, version, _) => {
-                return Err(format!("it is of version {version}, which this program, of version {VERSION}, does not know"));
+                return Err(format!("it is of version {version}, but this program only knows version {VERSION}"));
             }
             _ => return Err("it is the database of another program".into()),
         }
         Self::set_up(db).map_err(|error| told(&error))
     }
 
-    /// Whose database it is, of which version, and whether there is anything in it.
+    /// The database's application and version, and whether there is anything in it.
     fn found(db: &mut Connection) -> rusqlite::Result<(i32, i32, bool)> {
         db.busy_timeout(LOCK_WAIT)?;
         db.pragma_update(None, "locking_mode", "exclusive")?;
@@ -171,7 +171,7 @@ impl Store {
     }
 
     fn set_up(mut db: Connection) -> rusqlite::Result<Self> {
-        // A commit has reached the disk when it returns: a number that was given to a line is never given to another one.
+        // A commit is on the disk when it returns, so that no two lines get the same number.
         db.pragma_update(None, "journal_mode", "wal")?;
         db.pragma_update(None, "synchronous", "full")?;
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -185,14 +185,14 @@ impl Store {
         Ok(Self { db, origin })
     }
 
-    /// Of each server the last line up to which all are there.
+    /// For each server, the last line up to which we have all.
     fn have(&self) -> rusqlite::Result<BTreeMap<Origin, u64>> {
         let mut query = self.db.prepare("select origin, have from origins")?;
         query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     }
 
-    /// Stores lines, all of them or none. Ours are given their numbers; of others none is stored twice. The number of each, if
-    /// it was not there before.
+    /// Stores lines, all of them or none. Ours get their numbers here; lines of others are not stored twice. Returns the number
+    /// of each line that was not there before.
     fn keep(&mut self, lines: &[Line]) -> rusqlite::Result<Vec<Option<u64>>> {
         let ours = self.origin;
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -213,7 +213,7 @@ impl Store {
         Ok(numbers)
     }
 
-    /// The last lines of a channel, the oldest first; only those after this one, if it is known.
+    /// The last lines of a channel, the oldest first; only those after `after`, if we have that line.
     fn recent(&self, channel: &str, after: Option<(Origin, u64)>) -> rusqlite::Result<Vec<Line>> {
         let place = "select rowid from lines where origin = ?1 and n = ?2";
         let after: Option<i64> = match after {
@@ -235,7 +235,7 @@ impl Store {
         Ok(lines)
     }
 
-    /// So many lines of one server at most, after this number.
+    /// At most so many lines of one server, after this number.
     pub fn lines_after(&self, origin: Origin, n: u64, most: usize) -> Result<Vec<Line>, String> {
         let sql = "select origin, n, channel, name, text, does, at from lines where origin = ?1 and n > ?2 order by n limit ?3";
         let read = || -> rusqlite::Result<Vec<Line>> {
@@ -247,7 +247,7 @@ impl Store {
     /// For tests: a database that is full (`max_page_count`), or cannot be written to (`query_only`).
     #[doc(hidden)]
     pub fn set(&self, pragma: &str, value: i64) {
-        let _ = self.db.pragma_update(None, pragma, value); // some answer, which is no error
+        let _ = self.db.pragma_update(None, pragma, value); // some pragmas answer, which is not an error
     }
 }
 
@@ -272,23 +272,23 @@ fn told(error: &rusqlite::Error) -> String {
 
 // ------------------------------------------------------------------------------------------------------ on the loop
 
-/// So many lines wait to be stored; beyond them nothing is said.
+/// How many lines may wait to be stored; further ones are refused.
 const WAITING_MAX: usize = 10_000;
 
 pub struct History {
     pub origin: Origin,
-    /// Of each server the last line up to which all are in the database, as it was at the start.
+    /// For each server, the last line up to which all were in the database at the start.
     pub had: BTreeMap<Origin, u64>,
     /// The last of our own lines that was stored.
     pub last: u64,
     /// Until the loop runs.
     store: Option<Store>,
     lane: Option<Lane<Store>>,
-    /// What comes while some are being stored.
+    /// Lines that come while others are being stored.
     waiting: Vec<Line>,
-    /// How often lines were given to the lane that have not come back.
+    /// How many batches of lines are with the lane.
     storing: usize,
-    /// Why lines are not stored.
+    /// Why lines cannot be stored.
     trouble: Option<String>,
 }
 
@@ -300,13 +300,13 @@ impl History {
         Ok(Self { origin, had, last, store: Some(store), lane: None, waiting: Vec::new(), storing: 0, trouble: None })
     }
 
-    /// There is no net where the state is made; the first who needs the lane makes it.
+    /// There is no net where the state is made, so the lane is made when it is first needed.
     fn lane(&mut self, net: &mut Net<'_, App>) -> &mut Lane<Store> {
         let store = &mut self.store;
         self.lane.get_or_insert_with(|| net.lane(store.take().expect("it is taken once, into the lane")))
     }
 
-    /// So much waits that other servers are not listened to: what they say is asked for later.
+    /// So much is waiting that we ignore other servers for now; we ask for their lines later.
     pub fn is_busy(&self) -> bool {
         self.waiting.len().max(self.lane.as_ref().map_or(0, Lane::pending)) >= WAITING_MAX
     }
@@ -316,8 +316,8 @@ impl History {
     }
 }
 
-/// Stores lines, of ours or of other servers, in their order; then [`App::confirmed`] is told of each that is new. `false`:
-/// there are too many, and nothing is done.
+/// Stores lines, ours or those of other servers, in order, and calls [`App::confirmed`] with each that is new. `false`: there
+/// are too many, and nothing is done.
 pub fn add(net: &mut Net<'_, App>, app: &mut App, lines: impl IntoIterator<Item = Line>) -> bool {
     if app.history.waiting.len() >= WAITING_MAX {
         return false;
@@ -329,7 +329,7 @@ pub fn add(net: &mut Net<'_, App>, app: &mut App, lines: impl IntoIterator<Item 
     true
 }
 
-/// Does something with the database, after all that was given before; then `then` is told, on the loop.
+/// Does work on the database, after all earlier work; then calls `then` on the loop.
 pub fn with_store<R: Send + 'static>(
     net: &mut Net<'_, App>,
     app: &mut App,
@@ -340,7 +340,7 @@ pub fn with_store<R: Send + 'static>(
     app.history.lane(net).offload_net(net, work, then);
 }
 
-/// Does something after all that was given before has been told; at once if that is so.
+/// Does something after all earlier work has been told; at once if there is none.
 pub fn in_order(net: &mut Net<'_, App>, app: &mut App, then: impl FnOnce(&mut Net<'_, App>, &mut App) + 'static) {
     if app.history.is_idle() {
         then(net, app);
@@ -349,7 +349,8 @@ pub fn in_order(net: &mut Net<'_, App>, app: &mut App, then: impl FnOnce(&mut Ne
     }
 }
 
-/// What was last said in a channel, before all that is told of it live from then on. Without a database that answers, nothing.
+/// Calls `then` with the latest lines of a channel; what comes live follows them without a gap. If the database does not
+/// answer, there are none.
 pub fn recent(
     net: &mut Net<'_, App>,
     app: &mut App,
@@ -362,13 +363,13 @@ pub fn recent(
     with_store(net, app, work, |net, app, lines| match lines {
         Ok(Ok(lines)) => then(net, app, lines),
         failed => {
-            log::debug!("what was said before cannot be read: {failed:?}");
+            log::debug!("cannot read earlier messages: {failed:?}");
             then(net, app, Vec::new());
         }
     });
 }
 
-/// Gives the lane what waits.
+/// Gives the waiting lines to the lane.
 fn store(net: &mut Net<'_, App>, app: &mut App) {
     let history = &mut app.history;
     if history.waiting.is_empty() {
@@ -384,7 +385,7 @@ fn store(net: &mut Net<'_, App>, app: &mut App) {
     );
 }
 
-/// Lines that could not be stored are told nevertheless: those who are here have lost nothing.
+/// Lines that could not be stored are told nevertheless, so members who are here lose nothing.
 fn stored(
     net: &mut Net<'_, App>,
     app: &mut App,
@@ -405,8 +406,8 @@ fn stored(
     }
     if trouble != app.history.trouble {
         match &trouble {
-            Some(why) => app.announce(net, &format!("what is said is not kept: {why}")),
-            None => app.announce(net, "what is said is kept again"),
+            Some(why) => app.announce(net, &format!("messages are not being saved: {why}")),
+            None => app.announce(net, "messages are saved again"),
         }
         app.history.trouble = trouble;
     }

@@ -1,9 +1,9 @@
-//! A room to talk in: over lines of text ([`lines`]) and WebSockets ([`talk`], with the page of [`page`]), with its history in
-//! a database ([`history`]), and perhaps as one room with other servers ([`together`]).
+//! A chat room: over lines of text ([`lines`]) and WebSockets ([`talk`], with the page of [`page`]), with its history in a
+//! database ([`history`]), and perhaps shared with other servers ([`together`]).
 //!
-//! [`App`] is what the program has one of, and every callback is lent it. What the protocols hear they give to [`App::typed`]; what
-//! anybody is told goes through [`App::tell`] and [`App::send`]. Who is here stands in [`room`], what they are told in
-//! [`events`]: these two know no network.
+//! [`App`] is the state, which every callback borrows. The protocols pass what they receive to [`App::typed`]; what members
+//! are told goes through [`App::tell`] and [`App::send`]. [`room`] knows who is here, and [`events`] what they are told: these
+//! two know nothing about the network.
 
 pub mod events;
 pub mod history;
@@ -25,23 +25,23 @@ use together::Together;
 
 pub use web::deflate::Agreed;
 
-/// What the program has one of.
+/// The state of the program.
 pub struct App {
     pub room: Room,
     pub history: History,
     pub together: Option<Together>,
     /// Milliseconds since 1970. The loop's own clock knows no date.
     pub clock: fn() -> i64,
-    /// Of the last line: no two of ours are of the same time.
+    /// The time of our last line: no two of ours have the same.
     last_at: i64,
-    /// A timer is set for what a crowd is told now and then.
+    /// A timer is set for what a crowd is told from time to time.
     is_paced: bool,
 }
 
-/// Who comes, goes, or is called otherwise, in the order of the room.
+/// A member comes, goes, or changes its name, in the order of the room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// In this channel is now who was nowhere, or in another one.
+    /// The member is in `channel` now; it comes from another one, or from none.
     Came {
         name: Rc<str>,
         channel: Rc<str>,
@@ -58,18 +58,18 @@ pub enum Change {
     },
 }
 
-/// What who comes wants: a channel, and not to be told again what it has heard, up to this line.
+/// What a new member asks for: a channel, and to hear only what came after a line that it knows.
 #[derive(Clone, Debug)]
 pub struct Wish {
     pub channel: String,
     pub after: Option<(Origin, u64)>,
 }
 
-/// A crowd is told who came and went so often, and of so many at a time.
+/// How often a crowd is told who came and went, and about how many at a time.
 const CHANGES_EVERY: Duration = Duration::from_millis(100);
 const CHANGES_MAX: usize = 50;
 
-/// What is older than so many milliseconds was not said just now.
+/// A line that is older, in milliseconds, was not said just now.
 const LATE: i64 = 60_000;
 
 pub const ASK: &str = "Your name?";
@@ -83,7 +83,7 @@ impl App {
 
     // ------------------------------------------------------------------------------------------- what members are told
 
-    /// All of this server who are in a channel are told something, those of one form by one buffer.
+    /// Tells something to all members in a channel of this server, with one buffer for each form.
     pub fn tell(&self, net: &mut Net<'_, Self>, channel: &str, events: &[Event<'_>]) {
         let mut told = Told::new(events);
         for (key, form) in self.room.in_channel(channel) {
@@ -91,7 +91,7 @@ impl App {
         }
     }
 
-    /// One is told something. Whoever has no name yet has no form in the room, so it is said.
+    /// Tells one member something. A client without a name has no form in the room yet, so it is given.
     pub fn send(net: &mut Net<'_, Self>, key: Key, form: Form, events: &[Event<'_>]) {
         let mut bytes = Vec::new();
         for event in events {
@@ -106,14 +106,14 @@ impl App {
         }
     }
 
-    /// What a member has typed was not said.
+    /// Tells a member that its line was refused.
     fn refuse(&self, net: &mut Net<'_, Self>, key: Key, text: &str, typed: &str) {
         if let Some(member) = self.room.member(key) {
             Self::send(net, key, member.form, &[Event::Notice { text, refused: Some(typed) }]);
         }
     }
 
-    /// All of this server are told what the room itself has to say.
+    /// Tells everybody on this server a notice of the room itself.
     pub fn announce(&self, net: &mut Net<'_, Self>, text: &str) {
         log::info!("{text}");
         let events = [Event::notice(text)];
@@ -125,10 +125,10 @@ impl App {
 
     // ------------------------------------------------------------------------------------ what happens, in one place each
 
-    /// A line is confirmed: it is stored, or cannot be. Everybody in its channel is told, its sender too: that is his confirmation.
-    /// A line of another server comes this way as well.
+    /// A line has been stored, or cannot be. Everybody in its channel is told, and the sender takes that as the confirmation.
+    /// Lines of other servers come this way as well.
     fn confirmed(&mut self, net: &mut Net<'_, Self>, line: &Line) {
-        // What another server has said while we could not hear it is told with its time.
+        // A line that another server said while we could not hear it is told with its time.
         let is_late = line.origin != self.history.origin && (self.clock)().saturating_sub(line.at) > LATE;
         self.tell(net, &line.channel, &[Event::said(line, is_late)]);
         if line.origin == self.history.origin {
@@ -136,14 +136,14 @@ impl App {
         }
     }
 
-    /// Somebody of ours has come, gone, or has another name: members are told, and other servers.
+    /// A member of ours has come, gone, or changed its name: tells members and other servers.
     fn changed(&mut self, net: &mut Net<'_, Self>, change: &Change) {
         self.tell_change(net, change, false);
         together::changed(net, self, change);
     }
 
-    /// Members are told who came, went, or has another name, of ours or of another server; in a crowd, or of many at once, a
-    /// little later.
+    /// Tells members who came, went, or changed a name, on this server or another; in a crowd, or about many at once, a little
+    /// later.
     pub fn tell_change(&mut self, net: &mut Net<'_, Self>, change: &Change, of_many: bool) {
         match change {
             Change::Came { name, channel, from } => {
@@ -183,7 +183,7 @@ impl App {
 
     // ---------------------------------------------------------------------------------------------- coming and going
 
-    /// Somebody gives a name; if it will do, it is told where it is, and what was said there; otherwise it is asked again.
+    /// A client gives a name. If it will do, the client is told where it is, and what was said there; if not, it is asked again.
     pub fn enter(&mut self, net: &mut Net<'_, Self>, key: Key, form: Form, name: &str, wish: Option<&Wish>) {
         let channel = wish.map(|wish| &*wish.channel).filter(|channel| self.room.check_channel(channel).is_ok());
         let channel = channel.unwrap_or(LOBBY);
@@ -193,8 +193,8 @@ impl App {
         }
     }
 
-    /// What was said in the channel is read, after all that was said before has been told: so nothing is told to it twice, and
-    /// nothing is missing.
+    /// Reads the channel's latest lines once everything said before has been told, so that the member hears nothing twice and
+    /// misses nothing.
     fn go(&mut self, net: &mut Net<'_, Self>, key: Key, channel: &str, after: Option<(Origin, u64)>) {
         let Some(channel) = self.room.head_for(key, channel) else { return };
         recent(net, self, &Rc::clone(&channel), after, move |net, app, lines| app.arrived(net, key, channel, &lines));
@@ -216,10 +216,10 @@ impl App {
         Self::send(net, key, form, &events);
     }
 
-    /// It is gone, however it went. Its name is free at once; those who stay are told when they have heard all that it said.
+    /// A member is gone, however it went. Its name is free at once; the others are told once they have heard all that it said.
     pub fn left(&mut self, net: &mut Net<'_, Self>, key: Key) {
         let Some(member) = self.room.leave(key) else { return };
-        let Some(channel) = member.channel.clone() else { return }; // nobody knows of it
+        let Some(channel) = member.channel.clone() else { return }; // nobody knew about it
         let change = Change::Went { name: Rc::clone(member.known_as()), channel };
         in_order(net, self, move |net, app| app.changed(net, &change));
     }
@@ -229,7 +229,7 @@ impl App {
         self.room.rename(key, name);
         let to: Rc<str> = name.into();
         in_order(net, self, move |net, app| {
-            let Some(member) = app.room.member(key) else { return }; // it has gone under the name that was known
+            let Some(member) = app.room.member(key) else { return }; // it has gone, under its old name
             let (form, Some(channel)) = (member.form, member.channel.clone()) else { return };
             let Some(from) = app.room.tell_name(key, &to) else { return };
             Self::send(net, key, form, &[Event::You { name: &to, channel: &channel, because: Because::Renamed }]);
@@ -239,7 +239,7 @@ impl App {
 
     // -------------------------------------------------------------------------------------------------- what is typed
 
-    /// A line that was typed, as it came: by a member, or it is a name. `false`: who typed it leaves.
+    /// A typed line, as it came: from a member, or the name of a new one. `false`: the member leaves.
     pub fn typed(&mut self, net: &mut Net<'_, Self>, key: Key, form: Form, wish: Option<&Wish>, typed: &str) -> bool {
         let (now, typed) = (net.now(), printable::printable(typed));
         let command = command(&typed);
@@ -254,14 +254,14 @@ impl App {
             None => {}
             Some(command) if self.room.may_speak(key, now) => self.command(net, key, command),
             Some(_) => {
-                self.refuse(net, key, "not said: that was too much at once, wait a moment", &typed);
+                self.refuse(net, key, "not said: too many lines at once, wait a moment", &typed);
             }
         }
         true
     }
 
-    /// What changes something is under way at once, and its turn comes. What only answers waits for that turn: so a member hears
-    /// all in the order in which it has typed it.
+    /// A command that changes something starts at once, and its turn comes. One that only answers waits for that turn, so that a
+    /// member hears all answers in the order in which it typed.
     fn command(&mut self, net: &mut Net<'_, Self>, key: Key, command: Command<'_>) {
         let Some((name, heading)) = self.room.member(key).and_then(|member| Some((&member.name, member.heading()?))) else {
             return;
@@ -317,7 +317,7 @@ impl App {
         let line = Line { origin: self.history.origin, n: 0, channel, from, text: text.into(), does, at: self.last_at };
         if !add(net, self, [line]) {
             let typed = room::as_typed(text, does);
-            self.refuse(net, key, "not said: the room has too much to do, try again", &typed);
+            self.refuse(net, key, "not said: the room is too busy, try again", &typed);
         }
     }
 
@@ -338,7 +338,7 @@ impl App {
         }
     }
 
-    /// One of ours is told what was said to him alone, by whomever. `false`: he is not here.
+    /// Tells a member of ours a private message. `false`: the member is not here.
     pub fn private(&self, net: &mut Net<'_, Self>, from: &str, to: &str, text: &str, at: i64) -> bool {
         let Some(Holder::Here(key)) = self.room.holder(to) else { return false };
         let Some(member) = self.room.member(key) else { return false };

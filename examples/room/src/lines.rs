@@ -9,31 +9,31 @@ use crate::{
 use mainspring::{Config, Context, Limit, Listen, Outcome, Protocol, Reason, Terminator};
 use std::{borrow::Cow, time::Duration};
 
-/// So long a line may take, and so long who is told something may take none of it.
+/// How long a line may take, and how long a client may read nothing of what is sent to it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the room bounds, of all and of each.
+/// The bounds of the room, for all clients together and for each.
 pub fn config() -> Config {
-    // A few lines of each in a turn: what is said leaves at its end, and those who paste a book must not fill, in a single
-    // turn, the queues of those who read.
+    // A few lines of each client in a turn: output leaves at the end of a turn, and a client that pastes a book must not
+    // fill the queues of the readers in a single turn.
     Config::new().turn_frames(4)
 }
 
-/// Of one address there may be three quarters of all: many people may share one, and one must not shut everybody out.
+/// One address may have three quarters of all places: many people may share it, but it must not shut everybody else out.
 pub fn per_peer_max(members_max: usize) -> usize {
     (members_max * 3 / 4).max(1)
 }
 
 pub fn bounds(members_max: usize) -> Listen {
     let options = Listen::new().output_limits(8 << 10, 32 << 10, QUEUE_MAX);
-    let options = options.per_peer_max(per_peer_max(members_max), "* too many of your address are here, try again later\n");
+    let options = options.per_peer_max(per_peer_max(members_max), "* too many clients from your address, try again later\n");
     options.connections_max(members_max, "* the room is full, try again later\n")
 }
 
-/// What is typed is typed by a member, or is a name.
+/// Each typed line comes from a member, or is the name of a new one.
 #[derive(Default)]
 pub struct Lines {
-    /// It has said all that it will. It is let go when it has heard what comes of that.
+    /// It will say nothing more. It is disconnected once it has heard the result of what it said.
     leaves: bool,
 }
 
@@ -50,8 +50,8 @@ impl Protocol<App> for Lines {
         ctx.set_terminator(Terminator::line(LINE_MAX));
         ctx.set_frame_timeout(PATIENCE);
         ctx.set_stall_timeout(PATIENCE);
-        // No idle time-out, because one may listen all day: who has vanished without a word is noticed by TCP's keep-alive.
-        // A socket that has none, as a Unix one, is told by the system when its peer goes.
+        // No idle time-out, because a client may listen all day: TCP's keep-alive notices one that has vanished. Unix
+        // sockets have no keep-alive and need none: the system tells them when the peer goes.
         let _ = ctx.link().with_socket(|socket| socket.set_keepalive(true));
         writeln!(ctx, "{ASK}");
         Ok(())
@@ -61,7 +61,7 @@ impl Protocol<App> for Lines {
         if self.leaves {
             return Ok(());
         }
-        ctx.set_deadline(None); // if the line before was too long, that has ended
+        ctx.set_deadline(None); // a line that was too long has ended
         let line = without_telnet(line);
         if !app.typed(&mut ctx.net, ctx.key, Form::Line, None, &String::from_utf8_lossy(&line)) {
             self.leave(ctx, app);
@@ -69,19 +69,19 @@ impl Protocol<App> for Lines {
         Ok(())
     }
 
-    /// As `/quit`: `printf 'ann\nhello\n' | nc -N …` hears what it has said. Half a line is none.
+    /// The same as `/quit`: `printf 'ann\nhello\n' | nc -N …` hears its own line. Half a line is ignored.
     fn eof(&mut self, ctx: &mut Context<'_, App>, app: &mut App, _: &[u8]) -> Outcome {
         self.leave(ctx, app);
         Ok(())
     }
 
-    /// Too long a line is not said; who wrote it may go on. Any other limit ends the connection.
+    /// A line that is too long is dropped, and its writer may go on. Any other limit ends the connection.
     fn exceeded(&mut self, ctx: &mut Context<'_, App>, _: &mut App, limit: Limit) -> Outcome {
         if limit != Limit::FrameBytes {
             return Err(limit.into());
         }
         writeln!(ctx, "* {TOO_LONG}");
-        ctx.set_deadline(PATIENCE); // for the rest of the line, which is skipped, and may have no end
+        ctx.set_deadline(PATIENCE); // for the rest of the line: it is skipped, and may never end
         Ok(())
     }
 
@@ -91,16 +91,16 @@ impl Protocol<App> for Lines {
         Ok(())
     }
 
-    /// However it ended: by `/quit`, by hanging up, or because it did not read and its output reached the cap.
+    /// However it ended: by `/quit`, by hanging up, or because the client did not read and its output reached the cap.
     fn closed(&mut self, ctx: &mut Context<'_, App>, app: &mut App, _: Reason) {
         app.left(&mut ctx.net, ctx.key);
     }
 }
 
-/// Begins a command of telnet (RFC 854).
+/// The first byte of a telnet command (RFC 854).
 const IAC: u8 = 255;
 
-/// A line without the commands that telnet puts into it. We ask for nothing and agree to nothing.
+/// A line without the commands that telnet puts into it. We ask for no options and agree to none.
 fn without_telnet(line: &[u8]) -> Cow<'_, [u8]> {
     const SUBNEGOTIATION: u8 = 250;
     const SUBNEGOTIATION_ENDS: u8 = 240;

@@ -16,36 +16,36 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use web::{Http, inspect};
 
 const HELP: &str = "\
-A room to talk in, by a terminal or a browser: whoever comes gives a name, and
-what one says all others read.
+A chat room for terminals and browsers: you connect and give a name, and
+everybody else reads what you say.
 
 usage: room [--lines ADDR] [--web ADDR] [--unix PATH] [--inspect ADDR|no]
             [--db FILE] [--tls CERT KEY] [--members N]
             [--nats HOST:PORT [--nats-ca FILE]]
 
-  --lines ADDR      where one talks in lines, by nc or telnet; 127.0.0.1:7001
-  --web ADDR        where browsers find the page; 127.0.0.1:8080
-  --unix PATH       a Unix socket to talk in lines too
-  --inspect ADDR    where the server itself is looked at, by who is to see who
-                    is connected; 127.0.0.1:8081; no: nowhere
-  --db FILE         the database of what was said; room.db
-  --tls CERT KEY    lines and pages by TLS: files in PEM
-  --members N       so many places; 10000, if the system lets us
-  --nats HOST:PORT  one room with all servers that are at this NATS server
-  --nats-ca FILE    by TLS, whose certificate is of these authorities
+  --lines ADDR      for terminals, with nc or telnet; 127.0.0.1:7001
+  --web ADDR        the page for browsers; 127.0.0.1:8080
+  --unix PATH       a Unix socket for terminals too
+  --inspect ADDR    a page about the server itself, which shows all connections;
+                    127.0.0.1:8081; no: none
+  --db FILE         the database of messages; room.db
+  --tls CERT KEY    TLS for terminals and browsers: files in PEM
+  --members N       room for so many people; 10000, if the system allows it
+  --nats HOST:PORT  share the room with all servers at this NATS server
+  --nats-ca FILE    use TLS to NATS, and trust these issuers, in PEM
 
-ADDR is IP:PORT; port 0: any free one. In the room, /help tells what there is.
-Nobody else can use the database meanwhile. Ctrl-C closes the room.";
+ADDR is IP:PORT; port 0: any free one. In the room, /help lists the commands.
+Nothing else can use the database while the room runs. Ctrl-C closes the room.";
 
-/// After Ctrl-C, for everybody to take the rest.
+/// After Ctrl-C, the time everybody has to read the rest.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A longer callback is named in the log. What the inspector shows of times is measured with that.
+/// The log names a callback that takes longer. The times in the inspector are measured by this too.
 const SLOW: Duration = Duration::from_millis(250);
 
 const MEMBERS_MAX: usize = 10_000;
 
-/// Listeners, the database, who looks at the server, and who is just told that there is no place.
+/// For listeners, the database, the inspector's visitors, and clients that are just told that the room is full.
 const DESCRIPTORS_ELSE: usize = 60;
 
 fn main() -> ExitCode {
@@ -98,7 +98,7 @@ fn run() -> Result<(), Failure> {
     Ok(reactor.run(&mut app)?)
 }
 
-/// What to type, and where to look.
+/// Prints what to type, and which pages to open.
 fn say_where(net: &Net<'_, App>, lines: Key, web: Key, inspector: Option<Key>, is_tls: bool) -> Result<(), Failure> {
     let at = |key| net.local(key).and_then(Address::ip).expect("a listener that was just opened has an address");
     let (lines, web) = (at(lines), at(web));

@@ -1,7 +1,7 @@
-//! A client of NATS (<https://docs.nats.io/reference/reference-protocols/nats-protocol>): lines, some of which say how long
-//! the payload is that follows. It comes back whenever it loses its server, and subscribes again then. It keeps nothing while
-//! there is no connection, and NATS itself loses what is sent meanwhile: whoever must not lose anything counts what he sends.
-//! What it publishes itself it does not hear.
+//! A client of NATS (<https://docs.nats.io/reference/reference-protocols/nats-protocol>): lines, some of which announce a
+//! payload and its length. It reconnects whenever it loses its server, and subscribes again. It keeps nothing while there is
+//! no connection, and NATS itself loses what is sent meanwhile: if you must not lose anything, number what you send. It does
+//! not hear what it publishes itself.
 
 use mainspring::{
     Connect, Context, Fault, Keep, Key, Limit, Link, Net, Outcome, Protocol, Reason, Reconnect, Terminator, TlsClient,
@@ -15,37 +15,37 @@ use std::{collections::BTreeMap, mem, rc::Rc, sync::Arc, time::Duration};
 /// The longest line of a server: its INFO lists the servers of its cluster.
 const LINE_MAX: usize = 64 << 10;
 
-/// The longest payload, either way, with its headers. One of others that is longer is skipped.
+/// The longest payload, either way, with its headers. A longer one from somebody else is skipped.
 const PAYLOAD_MAX: usize = 512 << 10;
 
-/// No NATS server lets anybody publish more at once.
+/// No NATS server accepts more at once.
 const SIZE_MAX: usize = 64 << 20;
 
 /// From connecting to the answer to our first PING, TLS included.
 const LOGIN_MAX: Duration = Duration::from_secs(10);
 
-/// After so much silence the server is asked whether it is still there.
+/// After this much silence we send a PING.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// So many questions without an answer, and it is not.
+/// After so many PINGs without an answer, the server is gone.
 const UNANSWERED_MAX: u32 = 2;
 
-/// So long it may take over a line or a payload, and so long take nothing of what we send.
+/// How long a line or a payload may take, and how long the server may read nothing of what we send.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The pauses between attempts: a room that is in pieces wants to be one again soon.
+/// The pauses between attempts. They are short, because the parts of the room should meet again soon.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
-/// How an application is told. None of these runs inside a call of [`Nats`].
+/// The callbacks of an application. None of them runs inside a call of [`Nats`].
 pub struct Told<S> {
-    /// Where the client stands in the state.
+    /// Where the client is in the state.
     pub find: fn(&mut S) -> &mut Nats<S>,
-    /// It may be used, and is subscribed to everything.
+    /// It is connected, and subscribed to everything.
     pub connected: fn(&mut Net<'_, S>, &mut S),
-    /// Once for each time that there is no connection, the first one included: why. Until [`connected`](Self::connected) it is
-    /// tried again and again.
+    /// Once each time the connection is lost, and if the first attempt fails, with the reason. It keeps trying until
+    /// [`connected`](Self::connected).
     pub away: fn(&mut Net<'_, S>, &mut S, &str),
-    /// What was published comes. Of what was subscribed to before, some may come before `connected`.
+    /// A message has come. For earlier subscriptions, some may come before `connected`.
     pub message: fn(&mut Net<'_, S>, &mut S, &Message<'_>),
 }
 
@@ -57,26 +57,26 @@ impl<S> Clone for Told<S> {
 
 impl<S> Copy for Told<S> {}
 
-/// What somebody has published.
+/// A message that somebody has published.
 #[derive(Debug)]
 pub struct Message<'a> {
     pub subject: &'a str,
-    /// Where an answer is wanted.
+    /// Where to send an answer, if one is wanted.
     pub reply: Option<&'a str>,
-    /// As they came, `NATS/1.0` in front; mostly none.
+    /// As they came, with `NATS/1.0` in front; mostly empty.
     pub headers: &'a [u8],
     pub payload: &'a [u8],
 }
 
-/// Who is called, and as whom.
+/// Which server to connect to, and with which login.
 struct Server {
     host: String,
     port: u16,
     /// A user with a password, or a token alone.
     login: Option<(String, Option<String>)>,
-    /// If there is one, what does not speak TLS is not believed.
+    /// If there is one, the server must speak TLS.
     tls: Option<TlsClient>,
-    /// What the server shows of us to its operator.
+    /// The name that the server shows to its operator.
     name: String,
 }
 
@@ -90,11 +90,11 @@ pub struct Nats<S> {
 }
 
 impl<S: 'static> Nats<S> {
-    /// For `[nats://|tls://][USER:PASSWORD@|TOKEN@]HOST[:PORT]`, where `%40` is an @. With a config the server has to speak TLS;
-    /// without one it is not called by `tls://`, and left if it wants TLS.
+    /// For `[nats://|tls://][USER:PASSWORD@|TOKEN@]HOST[:PORT]`, where `%40` is an @. With a config the server must speak TLS;
+    /// without one, `tls://` is an error, and so is a server that requires TLS.
     ///
     /// # Errors
-    /// For what is no such URL. The text does not repeat it: there may be a password in it.
+    /// If this is not such a URL. The text does not repeat it, as it may have a password in it.
     pub fn new(url: &str, tls: Option<Arc<ClientConfig>>, name: &str, told: Told<S>) -> Result<Self, String> {
         let server = Rc::new(Server::new(url, tls, name)?);
         let target = (server.host.clone(), server.port);
@@ -113,7 +113,8 @@ impl<S: 'static> Nats<S> {
         self.uplink.stop(net);
     }
 
-    /// From now on, also on every connection to come; its number takes it back. Of a subject that is none it does nothing.
+    /// Subscribes now and on every later connection; returns a number to unsubscribe with. Does nothing if the subject is not
+    /// valid.
     pub fn subscribe(&mut self, net: &mut Net<'_, S>, subject: &str) -> u64 {
         self.last += 1;
         if is_subject(subject) {
@@ -133,8 +134,8 @@ impl<S: 'static> Nats<S> {
         }
     }
 
-    /// `false`: not sent, because there is no connection or it is congested, for a subject that is none, and for a payload
-    /// beyond [`payload_max`](Self::payload_max). `true` is no promise: what a connection has taken is lost when it breaks.
+    /// `false`: not sent, because there is no connection, it is congested, the subject is not valid, or the payload is longer
+    /// than [`payload_max`](Self::payload_max). `true` is not a promise: what a connection has taken is lost when it breaks.
     pub fn publish(&mut self, net: &mut Net<'_, S>, subject: &str, reply: Option<&str>, payload: impl AsRef<[u8]>) -> bool {
         let payload = payload.as_ref();
         if payload.len() > self.payload_max || !is_subject(subject) || !reply.is_none_or(is_subject) {
@@ -165,12 +166,12 @@ impl<S: 'static> Nats<S> {
         self.away.as_deref()
     }
 
-    /// What the server takes, as long as it is connected.
+    /// The longest payload that the server takes, while connected.
     pub fn payload_max(&self) -> usize {
         self.payload_max
     }
 
-    /// The connection, to pause reading it, say.
+    /// The connection, for example to pause reading it.
     pub fn key(&self) -> Option<Key> {
         self.uplink.key()
     }
@@ -180,7 +181,7 @@ impl<S: 'static> Nats<S> {
     }
 }
 
-/// What may stand in a line without ending it, or a field of it.
+/// Whether a text can be part of a line without ending it, or a field of it.
 fn is_subject(text: &str) -> bool {
     !text.is_empty() && text.len() <= 256 && !text.contains(|c: char| c.is_whitespace() || c.is_control())
 }
@@ -206,10 +207,11 @@ impl Server {
         }
         let tls = match tls {
             Some(config) => {
-                let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("no certificate is for {host:?}"))?;
+                let name =
+                    ServerName::try_from(host.to_owned()).map_err(|_| format!("there are no certificates for {host:?}"))?;
                 Some(TlsClient::new(config).server_name(name))
             }
-            None if scheme == "tls" => return Err("tls:// wants to be told whom to trust".into()),
+            None if scheme == "tls" => return Err("tls:// needs the certificates to trust".into()),
             None => None,
         };
         Ok(Self { host: host.into(), port, login, tls, name: name.into() })
@@ -232,14 +234,14 @@ impl Server {
     }
 }
 
-/// `%40` is an @. What is no such code stays.
+/// `%40` is an @. Anything that is not such a code stays as it is.
 fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 // -------------------------------------------------------------------------------------------------- what a server says
 
-/// A line of a server.
+/// A line from a server.
 #[derive(Debug, PartialEq)]
 enum Line<'a> {
     Info(&'a str),
@@ -250,7 +252,7 @@ enum Line<'a> {
     Message(Announced),
 }
 
-/// A message, of which the payload is still to come.
+/// A message whose payload is still to come.
 #[derive(Debug, PartialEq)]
 struct Announced {
     subject: String,
@@ -261,7 +263,7 @@ struct Announced {
     size: usize,
 }
 
-/// What is used of an INFO.
+/// The part of an INFO that we use.
 #[derive(Deserialize)]
 struct Info {
     max_payload: usize,
@@ -304,10 +306,10 @@ impl Announced {
 }
 
 fn no_nats(line: &str) -> Fault {
-    format!("that is no NATS server: it said '{}'", shown(line)).into()
+    format!("that is not a NATS server: it said '{}'", shown(line)).into()
 }
 
-/// A server's words, as they may be shown.
+/// A server's words, safe to be shown.
 fn shown(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_default).collect()
 }
@@ -318,7 +320,7 @@ struct Session<S> {
     server: Rc<Server>,
     told: Told<S>,
     has_greeted: bool,
-    /// Those up to it were subscribed to when we logged in.
+    /// We subscribed up to this one when we logged in.
     subscribed: u64,
     announced: Option<Announced>,
     is_skipping: bool,
@@ -353,9 +355,9 @@ impl<S: 'static> Session<S> {
         }
         self.has_greeted = true;
         match &self.server.tls {
-            None if info.tls_required => Err("the server wants TLS, and nobody said whom to trust".into()),
+            None if info.tls_required => Err("the server requires TLS, which needs the certificates to trust".into()),
             Some(tls) if info.tls_required || info.tls_available => {
-                ctx.link().start_tls(tls.clone()); // it goes on in `secured`, and fails if more came in clear
+                ctx.link().start_tls(tls.clone()); // it goes on in `secured`, and fails if more came in the clear
                 Ok(())
             }
             Some(_) => Err("the server does not speak TLS".into()),
@@ -383,7 +385,7 @@ impl<S: 'static> Session<S> {
             return Ok(());
         }
         ctx.set_deadline(None);
-        self.subscribe(ctx, state); // to what has come meanwhile
+        self.subscribe(ctx, state); // to subjects added meanwhile
         let nats = self.nats(state);
         nats.uplink.ready(ctx);
         nats.away = None;
@@ -392,8 +394,8 @@ impl<S: 'static> Session<S> {
         Ok(())
     }
 
-    /// Of most errors the server ends the connection itself. Not of a subject that is forbidden: before we are ready it is one
-    /// of those that we need, later on it is this one message that was not sent.
+    /// After most errors the server itself ends the connection, but not if a subject is forbidden. Before we are ready, that is a
+    /// subject we need; later on it only means that one message was not sent.
     fn refused(&mut self, state: &mut S, why: &str) -> Outcome {
         let is_of_one = ["permissions violation", "invalid subject"].iter().any(|one| why.to_lowercase().starts_with(one));
         if !is_of_one || !self.nats(state).is_connected() {
@@ -425,7 +427,7 @@ impl<S: 'static> Session<S> {
 impl<S: 'static> Protocol<S> for Session<S> {
     fn connected(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
         ctx.set_terminator(Terminator::line(LINE_MAX));
-        // Below the mark one more message fits, whatever its length.
+        // Below the mark, one more message fits, however long it is.
         ctx.set_output_limits(64 << 10, 256 << 10, (256 << 10) + PAYLOAD_MAX + LINE_MAX);
         ctx.set_deadline(LOGIN_MAX);
         ctx.set_idle_timeout(SILENCE);
@@ -463,7 +465,7 @@ impl<S: 'static> Protocol<S> for Session<S> {
                 ctx.send("PING\r\n");
                 Ok(())
             }
-            // Somebody has published what nobody here could use: it is skipped, and the lines go on behind it.
+            // Somebody has published a message that is too long for us: skip it, and go on with the line after it.
             Limit::FrameBytes if self.announced.take().is_some() && self.nats(state).is_connected() => {
                 ctx.set_terminator(Terminator::line(LINE_MAX));
                 ctx.set_deadline(PATIENCE);
@@ -483,7 +485,7 @@ impl<S: 'static> Protocol<S> for Session<S> {
             return;
         }
         let why = match &why {
-            Reason::Failed(fault) => fault.to_string(), // words of this file
+            Reason::Failed(fault) => fault.to_string(), // an error from this file
             other => other.to_string(),
         };
         let before = nats.away.replace(why.clone());

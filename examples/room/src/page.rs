@@ -1,4 +1,4 @@
-//! The site: the page, which is one file, and the WebSocket that it speaks with.
+//! The site: the page, which is one file, and its WebSocket.
 
 use crate::{App, lines::per_peer_max, talk};
 use mainspring::{Context, Listen};
@@ -10,7 +10,7 @@ use web::{Answer, Request};
 
 const PAGE: &str = include_str!("page.html");
 
-/// What the page may do; and which version it is, so that nobody is sent it twice.
+/// What the page may do, and its version, so that no browser gets it twice.
 static CSP: LazyLock<String> = LazyLock::new(|| web::page::csp(PAGE));
 static TAG: LazyLock<String> = LazyLock::new(|| {
     let mut hasher = DefaultHasher::new();
@@ -18,7 +18,7 @@ static TAG: LazyLock<String> = LazyLock::new(|| {
     format!("\"{:016x}\"", hasher.finish())
 });
 
-/// What the room bounds of who comes by a browser. Each opens one WebSocket, and a connection or two for the page besides.
+/// The bounds for browsers. Each opens one WebSocket, and a connection or two for the page besides.
 pub fn bounds(members_max: usize) -> Listen {
     const REFUSAL: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 36\r\n\
                            Retry-After: 60\r\nConnection: close\r\n\r\nThe room is full, try again later.\r\n";

@@ -1,64 +1,64 @@
-//! Who is here, under which name, in which channel, and what a typed line means. Nothing here knows the network: members are
-//! [`Key`]s.
+//! Who is here, under which name and in which channel, and what a typed line means. Nothing here knows the network: members
+//! are [`Key`]s.
 
 pub(crate) use crate::printable::check_name;
 use crate::{events::Form, history::Origin, printable::printable};
 use mainspring::Key;
 use std::{collections::BTreeMap, rc::Rc, time::Instant};
 
-/// The longest line that may be typed, in bytes.
+/// The longest line that a member may type, in bytes.
 pub const LINE_MAX: usize = 1024;
 /// In characters.
 pub const NAME_MAX: usize = crate::printable::NAME_MAX;
 pub const CHANNEL_MAX: usize = 32;
 pub const CHANNELS_MAX: usize = 1000;
 
-/// Where everybody begins.
+/// The channel where everybody begins.
 pub const LOBBY: &str = "lobby";
 
-/// What may be queued for somebody who does not read; beyond it he is let go. A hundred of the longest lines must fit, which is what
-/// he is told on joining.
+/// How much may be queued for a member that does not read, before it is disconnected. The lines it is told when it joins must
+/// fit: a hundred of the longest.
 pub const QUEUE_MAX: usize = 384 << 10;
 
-/// So many lines at once, and then one in so long a time.
+/// How many lines at once, and then one in how much time.
 const BURST: u64 = 10;
 const PACE: u64 = 500; // milliseconds
 
-/// In a channel of more members nobody is told at once of each who comes or goes: see [`Room::note`].
+/// In a channel with more members, arrivals and departures are not told one by one: see [`Room::note`].
 pub const CROWD: usize = 100;
 
-/// Of so many names at most, and so many bytes, is a list of who is there.
+/// The most names, and bytes, in a list of who is there.
 const WHO_MAX: usize = 1000;
 const WHO_BYTES_MAX: usize = 32 << 10;
 
-/// A member of this server. There are thousands, so what most of them lack stands elsewhere.
+/// A member of this server. There may be thousands, so what few of them have is kept elsewhere.
 #[derive(Debug)]
 pub struct Member {
     pub name: Rc<str>,
-    /// Where it is; nothing until it has been told what was said there before.
+    /// Where it is; `None` until it has been told what was said there before.
     pub channel: Option<Rc<str>>,
     pub form: Form,
-    /// When it may say the next line if it is to be as slow as all in the long run: milliseconds since the room was opened.
+    /// When it may say the next line at the pace for all, in milliseconds since the room was opened.
     paced_until: u64,
     coming: Option<Box<Coming>>,
 }
 
-/// What a member has asked for, and whose turn has not come.
+/// What a member has asked for, if its turn has not come yet.
 #[derive(Debug, Default)]
 struct Coming {
-    /// Where it goes, and by way of how many channels, that one included.
+    /// Where it goes, and through how many channels, that one included.
     channel: Option<(Rc<str>, u32)>,
-    /// The name under which it is known until then.
+    /// The name by which others know it until then.
     known_as: Option<Rc<str>>,
 }
 
 impl Member {
-    /// The name under which others know it: a new one is told in its turn.
+    /// The name by which others know it: a new one is told in its turn.
     pub fn known_as(&self) -> &Rc<str> {
         self.coming.as_ref().and_then(|coming| coming.known_as.as_ref()).unwrap_or(&self.name)
     }
 
-    /// Where it is when all that it has typed so far is done.
+    /// Where it will be when everything it has typed so far is done.
     pub fn heading(&self) -> Option<&Rc<str>> {
         self.coming.as_ref().and_then(|coming| Some(&coming.channel.as_ref()?.0)).or(self.channel.as_ref())
     }
@@ -79,7 +79,7 @@ pub struct Remote {
     pub channel: Rc<str>,
 }
 
-/// Who has a name.
+/// The holder of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
     Here(Key),
@@ -89,14 +89,14 @@ pub enum Holder {
 #[derive(Default)]
 struct Channel {
     members: BTreeMap<Key, Form>,
-    /// Who has come (`true`) or gone, and nobody was told of it yet.
+    /// Members that have come (`true`) or gone without anybody being told yet.
     changes: BTreeMap<Rc<str>, bool>,
 }
 
-/// Of a channel: who has come, or gone.
+/// A channel, and who has come or gone there.
 type Changes = (Rc<str>, Vec<(Rc<str>, bool)>);
 
-/// Each name stands in `names` or in `remote`, never in both. There is a channel where somebody of this server is.
+/// Each name is in `names` or in `remote`, never in both. A channel exists while a member of this server is in it.
 #[derive(Default)]
 pub struct Room {
     /// Boxed, because a tree whose keys ascend is half empty.
@@ -105,7 +105,7 @@ pub struct Room {
     remote: BTreeMap<Rc<str>, Remote>,
     channels: BTreeMap<Rc<str>, Channel>,
     pub members_max: usize,
-    /// When first somebody said something.
+    /// When somebody first said something.
     opened: Option<Instant>,
 }
 
@@ -128,7 +128,7 @@ impl Room {
         self.members.is_empty()
     }
 
-    /// Of all servers.
+    /// On all servers.
     pub fn holder(&self, name: &str) -> Option<Holder> {
         let here = self.names.get(name).map(|&key| Holder::Here(key));
         here.or_else(|| self.remote.get(name).map(|remote| Holder::Elsewhere(remote.origin)))
@@ -138,7 +138,7 @@ impl Room {
         self.holder(name).is_none()
     }
 
-    /// Takes a name, if it will do; otherwise says why not.
+    /// Adds a member with a name, if that will do; otherwise says why not.
     pub fn enter(&mut self, key: Key, form: Form, name: &str) -> Result<(), String> {
         if self.members.len() >= self.members_max {
             return Err("The room is full, try again later.".into());
@@ -151,13 +151,13 @@ impl Room {
         Ok(())
     }
 
-    /// Whether somebody of ours could take it.
+    /// Whether a member of ours could take it.
     pub fn check_free(&self, name: &str) -> Result<(), String> {
         check_name(name)?;
         if self.is_free(name) { Ok(()) } else { Err(format!("{name} is here already.")) }
     }
 
-    /// Gives it a name that is free; its old one is free now.
+    /// Gives a member a name that is free; its old one becomes free.
     pub fn rename(&mut self, key: Key, name: &str) {
         if let Some(member) = self.members.get_mut(&key) {
             let name: Rc<str> = name.into();
@@ -168,7 +168,7 @@ impl Room {
         }
     }
 
-    /// Others are told its name now. That under which they knew it, if it was another one.
+    /// From now on others know the new name. Returns the one by which they knew the member, if it was another.
     pub fn tell_name(&mut self, key: Key, name: &Rc<str>) -> Option<Rc<str>> {
         let member = self.members.get_mut(&key)?;
         let old = Rc::clone(member.known_as());
@@ -178,14 +178,14 @@ impl Room {
         Some(old).filter(|old| old != name)
     }
 
-    /// `name_2`, or the next that is free, for who has to give his name up.
+    /// `name_2`, or the next that is free, for a member that has to give up its name.
     pub fn other_name(&self, name: &str) -> String {
         let begin: String = name.chars().take(NAME_MAX - 8).collect();
         let mut names = (2..).map(|number| format!("{begin}_{number}"));
         names.find(|name| self.is_free(name)).expect("there are more numbers than members")
     }
 
-    /// Its name is free, and it is nowhere any more.
+    /// A member has gone: its name is free, and it is in no channel any more.
     pub fn leave(&mut self, key: Key) -> Option<Member> {
         let member = self.members.remove(&key)?;
         self.names.remove(&member.name);
@@ -204,7 +204,7 @@ impl Room {
         Some(channel)
     }
 
-    /// It is in no channel, until it arrives in the next one. Where it was.
+    /// Takes a member out of its channel, until it arrives in the next one. Returns where it was.
     pub fn depart(&mut self, key: Key) -> Option<Rc<str>> {
         let old = self.members.get_mut(&key)?.channel.take()?;
         self.take_out(&old, key);
@@ -232,7 +232,7 @@ impl Room {
         }
     }
 
-    /// Whether it may say something now; if so, that counts.
+    /// Whether it may say something now; if so, that is counted.
     pub fn may_speak(&mut self, key: Key, now: Instant) -> bool {
         let now = now.duration_since(*self.opened.get_or_insert(now)).as_millis() as u64;
         let Some(member) = self.members.get_mut(&key) else { return false };
@@ -244,19 +244,19 @@ impl Room {
         true
     }
 
-    /// Who is in a channel of this server, and in which form it is told something.
+    /// The members in a channel of this server, each with its form.
     pub fn in_channel(&self, channel: &str) -> impl Iterator<Item = (Key, Form)> {
         self.channels.get(channel).into_iter().flat_map(|there| there.members.iter().map(|(&key, &form)| (key, form)))
     }
 
-    /// All of this server who are in a channel.
+    /// All members of this server that are in a channel.
     pub fn everybody(&self) -> impl Iterator<Item = (Key, &Member)> {
         self.members.iter().filter(|(_, member)| member.channel.is_some()).map(|(&key, member)| (key, &**member))
     }
 
     // ------------------------------------------------------------------------------------------------- other servers
 
-    /// Somebody of another server is in this channel. Where it was. A name that somebody of ours has is not taken from him.
+    /// A member of another server is in this channel now. Returns where it was. It cannot take the name of a member of ours.
     pub fn remote_came(&mut self, name: &str, origin: Origin, channel: &str) -> Result<Option<Rc<str>>, Key> {
         if let Some(&key) = self.names.get(name) {
             return Err(key);
@@ -276,30 +276,30 @@ impl Room {
 
     // -------------------------------------------------------------------------------------------------------- channels
 
-    /// One text for all who are there.
+    /// One text, shared by all who are there.
     fn interned(&self, channel: &str) -> Rc<str> {
         self.channels.get_key_value(channel).map_or_else(|| channel.into(), |(channel, _)| Rc::clone(channel))
     }
 
-    /// Whether one can go there: only so many may be new.
+    /// Whether a member can go there: the number of channels is limited.
     pub fn check_channel(&self, channel: &str) -> Result<(), String> {
         if !is_channel(channel) {
             return Err(format!("a channel has 1 to {CHANNEL_MAX} of the characters a-z 0-9 - _"));
         }
         if channel != LOBBY && !self.channels.contains_key(channel) && self.channels.len() >= CHANNELS_MAX {
-            return Err(format!("there are {CHANNELS_MAX} channels, which is as many as there may be"));
+            return Err(format!("there are {CHANNELS_MAX} channels already, and there can be no more"));
         }
         Ok(())
     }
 
-    /// Of all servers, sorted; and how many more there are, if they are too many to list.
+    /// The names on all servers, sorted, and how many more there are, if they are too many to list.
     pub fn who(&self, channel: &str) -> (Vec<&str>, usize) {
         let here = self.members.values().filter(|member| member.channel.as_deref() == Some(channel));
         let elsewhere = self.remote.iter().filter(|(_, remote)| &*remote.channel == channel).map(|(name, _)| &**name);
         let mut names: Vec<&str> = here.map(|member| &**member.known_as()).chain(elsewhere).collect();
         let all = names.len();
         if all > WHO_MAX {
-            names.select_nth_unstable(WHO_MAX); // everybody who comes is told: it must not take long to sort them
+            names.select_nth_unstable(WHO_MAX); // every new member is told, so sorting must not take long
             names.truncate(WHO_MAX);
         }
         names.sort_unstable();
@@ -313,7 +313,7 @@ impl Room {
         (names, more)
     }
 
-    /// Of all servers, with how many members.
+    /// The channels of all servers, with their numbers of members.
     pub fn channels(&self) -> BTreeMap<&str, usize> {
         let mut channels = BTreeMap::from([(LOBBY, 0)]);
         channels.extend(self.channels.iter().map(|(name, there)| (&**name, there.members.len())));
@@ -323,24 +323,24 @@ impl Room {
         channels
     }
 
-    /// Somebody has come or gone. In a crowd that is only noted, because a thousand who come would be a million messages: what has
-    /// changed is told [now and then](Self::take_changes). `false`: it is to be told now.
+    /// Somebody has come or gone. In a crowd that is only noted, because a thousand arrivals would be a million messages; the
+    /// changes are told [from time to time](Self::take_changes). `false`: it must be told now.
     pub fn note(&mut self, channel: &str, name: &Rc<str>, is_here: bool, of_many: bool) -> bool {
         let is_noted = of_many || self.is_crowd(channel);
         let Some(there) = self.channels.get_mut(channel).filter(|_| is_noted) else { return false };
-        // Who has gone before anybody was told that he is here (or the other way round) is not worth a word.
+        // Nobody was told that this member came (or went), so that it went (or came) again need not be told either.
         if there.changes.insert(Rc::clone(name), is_here) == Some(!is_here) {
             there.changes.remove(name);
         }
         true
     }
 
-    /// Whether nobody there is told at once of each who comes or goes; or not yet, because not all was told.
+    /// Whether a channel is too large to tell each arrival at once, or still has changes that were not told.
     pub fn is_crowd(&self, channel: &str) -> bool {
         self.channels.get(channel).is_some_and(|there| there.members.len() > CROWD || !there.changes.is_empty())
     }
 
-    /// What is told next of who came and went, so many of each channel; and whether there is more.
+    /// The changes to tell next, so many of each channel, and whether there are more.
     pub fn take_changes(&mut self, most: usize) -> (Vec<Changes>, bool) {
         let mut taken = Vec::new();
         for (name, there) in self.channels.iter_mut().filter(|(_, there)| !there.changes.is_empty()) {
@@ -358,19 +358,19 @@ pub enum Command<'a> {
     Say(&'a str),
     Does(&'a str),
     Nick(&'a str),
-    /// Where; nothing: here.
+    /// In which channel; empty: here.
     Who(&'a str),
     Join(String),
     Channels,
-    /// To whom and what: only who knows the names can tell them apart.
+    /// The name and the text: only with the list of names can they be told apart.
     Message(&'a str),
     Help,
     Quit,
-    /// What there is to say of it.
+    /// Not a command, with the message about it.
     Wrong(String),
 }
 
-/// Nothing was typed, or nothing but blanks: `None`.
+/// `None` if nothing was typed, or only blanks.
 pub fn command(typed: &str) -> Option<Command<'_>> {
     let typed = typed.trim();
     if typed.is_empty() {
@@ -400,11 +400,11 @@ pub fn command(typed: &str) -> Option<Command<'_>> {
         ("channels", _) => Command::Channels,
         ("help", _) => Command::Help,
         ("quit", _) => Command::Quit,
-        _ => Command::Wrong(format!("there is no command /{verb}: /help tells which there are")),
+        _ => Command::Wrong(format!("there is no command /{verb}: /help lists the commands")),
     })
 }
 
-/// What was typed to say this.
+/// What a member typed to say this.
 pub fn as_typed(text: &str, does: bool) -> String {
     let before = if does { "/me " } else { "" };
     let quote = if !does && text.starts_with('/') { "/" } else { "" };
@@ -412,17 +412,17 @@ pub fn as_typed(text: &str, does: bool) -> String {
 }
 
 pub const HELP: [&str; 8] = [
-    "/nick NAME: another name",
-    "/me DOES: tells what you do",
+    "/nick NAME: take another name",
+    "/me DOES: say what you do",
     "/who [CHANNEL]: who is here, or there",
-    "/join CHANNEL: goes there; /channels tells which there are",
+    "/join CHANNEL: go there; /channels lists them all",
     "/msg NAME TEXT: only NAME hears it",
-    "//text: says /text",
-    "/quit: leaves",
-    "a line has 1,024 bytes at most; ten lines at once, then two a second",
+    "//text: say /text",
+    "/quit: leave",
+    "a line may have 1,024 bytes; ten lines at once, then two a second",
 ];
 
-/// The name with which a text begins, and what follows it: names may have spaces in them.
+/// The name at the start of a text, and the rest: names may have spaces in them.
 pub fn split_name(text: &str, is_name: impl Fn(&str) -> bool) -> Option<(&str, &str)> {
     let splits = text.match_indices(' ').map(|(at, _)| (&text[..at], text[at..].trim()));
     splits.filter(|(name, rest)| !rest.is_empty() && is_name(name)).last()
@@ -453,7 +453,7 @@ mod tests {
             ("/join #DEV", Some(Command::Join("dev".into()))),
             ("/msg a b c", Some(Command::Message("a b c"))),
             ("/quit now", Some(Command::Quit)),
-            ("/WHO", Some(Command::Wrong("there is no command /WHO: /help tells which there are".into()))),
+            ("/WHO", Some(Command::Wrong("there is no command /WHO: /help lists the commands".into()))),
         ];
         for (typed, wanted) in cases {
             assert_eq!(command(typed), wanted, "{typed}");

@@ -1,4 +1,4 @@
-//! The room over a WebSocket: a message is a typed line, what is told is a JSON object.
+//! The room over a WebSocket: browsers send typed lines, and receive JSON objects.
 
 use crate::{
     ASK, Agreed, App, Wish,
@@ -12,19 +12,19 @@ use web::{
     ws::{self, Message, Options, Ws},
 };
 
-/// Longer messages end the connection; longer lines are only not said.
+/// A longer message ends the connection; a longer line is just refused.
 const MESSAGE_MAX: usize = 16 << 10;
 
-/// A member, or who may become one. There are thousands, so there is little in it.
+/// A member, or a client that may become one. There may be thousands, so it is small.
 pub struct Talk {
     agreed: Option<Agreed>,
-    /// What came with the request, the name in front; nothing once it is a member.
+    /// What came with the request, the name first; `None` once it is a member.
     wish: Option<Box<(Option<String>, Wish)>>,
-    /// It has said all that it will. It is let go when it has heard what comes of that.
+    /// It will say nothing more. It is disconnected once it has heard the result of what it said.
     leaves: bool,
 }
 
-/// `/chat?name=ann&channel=lobby&after=ID`, of which everything may be missing.
+/// `/chat?name=ann&channel=lobby&after=ID`; each part may be missing.
 pub fn answer(request: &Request) -> Answer<App> {
     let channel = request.parameter("channel").unwrap_or_else(|| LOBBY.into());
     let after = request.parameter("after").and_then(|id| parse_id(&id));

@@ -1,8 +1,8 @@
-//! Several servers as one room, over NATS. Each is the only one who numbers and keeps its own lines, and knows its own members;
-//! the others follow. NATS loses what is sent while somebody is away, so everything has a number, every server says every two
-//! seconds how far it is ([`Word::Here`]), and who has less asks. So it does not matter what was lost, or how.
+//! Several servers as one room, over NATS. Each server alone numbers its own lines and keeps its own list of members; the
+//! others follow. NATS loses what is sent while a server is away, so everything has a number, every server says every two
+//! seconds how far it is ([`Word::Here`]), and servers that have less ask for the rest. So it does not matter what was lost.
 //!
-//! All read `room.all`, and each `room.to.` with its own origin behind it.
+//! All servers read `room.all`, and each reads `room.to.` followed by its own origin.
 
 use crate::{
     App, Change,
@@ -20,32 +20,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// So often each says how far it is.
+/// How often each server says how far it is.
 const HERE_EVERY: Duration = Duration::from_secs(2);
 
-/// Who says nothing for so long is gone, and its members with it.
+/// A server that says nothing for this long is gone, and its members with it.
 const SILENCE: Duration = Duration::from_secs(8);
 
-/// So many lines are sent again at a time, and so many names at a time.
+/// How many lines are sent again at a time, and how many names.
 const LINES_MAX: usize = 100;
 const NAMES_MAX: usize = 100;
 
-/// What was asked for and has not come after so long is asked for again.
+/// If what we asked for has not come after this time, we ask again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Of a server that was never heard of before no more than so many lines are wanted.
+/// From a server that we have never heard of before, we want no more lines than this.
 const OLD_MAX: u64 = 1000;
 
-/// So long a private message may take, there and back; and so many may be under way.
+/// How long a private message may take, there and back, and how many may be under way.
 const PRIVATE_MAX: Duration = Duration::from_secs(5);
 const PRIVATES_MAX: usize = 10_000;
 
-/// So many servers at a time, so many ever, and so many members of all others together.
+/// How many servers at a time, how many ever, and how many members of all other servers together.
 const PEERS_MAX: usize = 64;
 const ORIGINS_MAX: usize = 1024;
 const MEMBERS_MAX: usize = 100_000;
 
-/// No server has said more. (A database has no greater numbers than 2^63.)
+/// No server has said more. (The numbers of a database end at 2^63.)
 const NUMBER_MAX: u64 = 1 << 53;
 
 /// What servers tell each other.
@@ -58,23 +58,23 @@ struct Letter {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Word {
-    /// The last line, the first one since it was started, the version of its members.
+    /// The server's last line, its first one since it was started, and the version of its members.
     Here {
         last: u64,
         first: u64,
         version: u64,
     },
-    /// The line behind this one: between the two there is none (any more). One that could not be stored has the number 0, and is
-    /// told once.
+    /// The line that follows `after`: there is none between the two (any more). A line that could not be stored has the number 0,
+    /// and is told once.
     Line {
         after: u64,
         line: Line,
     },
-    /// Lines behind this one are wanted.
+    /// Asks for the lines after this one.
     WantLines {
         after: u64,
     },
-    /// Each change of its members makes a version, the one behind the last.
+    /// Each change of a server's members makes a new version, one higher than the last.
     Came {
         version: u64,
         name: Rc<str>,
@@ -90,11 +90,11 @@ enum Word {
         to: Rc<str>,
         channel: Rc<str>,
     },
-    /// The members behind this name are wanted.
+    /// Asks for the members whose names come after this one.
     WantMembers {
         after: String,
     },
-    /// Those between the two, of this version, with where they are; without an end, all behind the first.
+    /// The members of this version between the two names, with their channels; without `to`, all after the first.
     Members {
         version: u64,
         after: String,
@@ -108,7 +108,7 @@ enum Word {
         text: String,
         at: i64,
     },
-    /// Whether it was told.
+    /// Whether a private message was delivered.
     Answer {
         id: u64,
         is_told: bool,
@@ -118,15 +118,15 @@ enum Word {
 pub struct Together {
     pub nats: Nats<App>,
     origin: Origin,
-    /// Of each server that was ever heard of, up to which line we have all.
+    /// For each server that we have ever heard of, the line up to which we have all.
     have: BTreeMap<Origin, u64>,
     peers: BTreeMap<Origin, Peer>,
-    /// The first line since the start.
+    /// Our first line since the start.
     first: u64,
-    /// Our members, as the others were told, each with its channel.
+    /// Our members as we told the other servers, each with its channel.
     ours: BTreeMap<Rc<str>, Rc<str>>,
     version: u64,
-    /// Private messages that were not answered yet: who said it, and to whom.
+    /// Private messages without an answer so far, each with its sender and receiver.
     privates: BTreeMap<u64, (Key, String)>,
     private: u64,
     ticked: Instant,
@@ -134,16 +134,16 @@ pub struct Together {
     has_twin: bool,
 }
 
-/// A server that is here.
+/// Another server that is here.
 struct Peer {
     heard: Instant,
     /// The last line it has said, as far as we know.
     last: u64,
-    /// When we asked for lines, and behind which.
+    /// When we asked for lines, and after which.
     asked: Option<(Instant, u64)>,
     members: BTreeMap<Rc<str>, Rc<str>>,
     version: u64,
-    /// When we asked for members, and behind which.
+    /// When we asked for members, and after which.
     listing: Option<(Instant, String)>,
 }
 
@@ -153,7 +153,7 @@ fn joined(app: &mut App) -> &mut Together {
     app.together.as_mut().expect("it stays, once it has started")
 }
 
-/// From now on the room is one with those of all other servers there. For the URL, see [`Nats::new`].
+/// From now on the room is shared with all other servers there. For the URL, see [`Nats::new`].
 pub fn start(net: &mut Net<'_, App>, app: &mut App, url: &str, tls: Option<Arc<ClientConfig>>) -> Result<(), String> {
     let origin = app.history.origin;
     let mut nats = Nats::new(url, tls, "room", TOLD)?;
@@ -166,7 +166,7 @@ pub fn start(net: &mut Net<'_, App>, app: &mut App, url: &str, tls: Option<Arc<C
         peers: BTreeMap::new(),
         first: app.history.last + 1,
         ours: BTreeMap::new(),
-        version: net.random() >> 12 | 1, // another one than before a restart
+        version: net.random() >> 12 | 1, // differs from the one before a restart
         privates: BTreeMap::new(),
         private: net.random() >> 12,
         ticked: net.now(),
@@ -178,8 +178,8 @@ pub fn start(net: &mut Net<'_, App>, app: &mut App, url: &str, tls: Option<Arc<C
     Ok(())
 }
 
-/// What members are told while it is so.
-pub const ALONE: &str = "NATS is away: only those of this server hear you";
+/// What members are told while NATS cannot be reached.
+pub const ALONE: &str = "NATS is away: only people on this server hear you";
 
 impl Together {
     pub fn is_alone(&self) -> bool {
@@ -187,7 +187,7 @@ impl Together {
     }
 }
 
-/// To all, or to one. `false`: it is lost, because NATS is away or congested. Whoever needs it asks.
+/// To all servers, or to one. `false`: it is lost, because NATS is away or congested. A server that needs it will ask.
 fn publish(net: &mut Net<'_, App>, app: &mut App, to: Option<Origin>, word: Word) -> bool {
     let Some(together) = &mut app.together else { return false };
     let letter = Letter { from: together.origin, word };
@@ -217,9 +217,9 @@ fn away(net: &mut Net<'_, App>, app: &mut App, why: &str) {
 
 fn message(net: &mut Net<'_, App>, app: &mut App, message: &Message<'_>) {
     match serde_json::from_slice(message.payload) {
-        Ok(_) if app.history.is_busy() => {} // lost, as if NATS had lost it
+        Ok(_) if app.history.is_busy() => {} // dropped, as if NATS had lost it
         Ok(letter) => heard(net, app, letter),
-        Err(error) => log::debug!("{} is no letter: {error}", message.subject),
+        Err(error) => log::debug!("cannot read a message on {}: {error}", message.subject),
     }
 }
 
@@ -228,7 +228,7 @@ fn heard(net: &mut Net<'_, App>, app: &mut App, Letter { from, word }: Letter) {
     let together = joined(app);
     if from == together.origin {
         if !std::mem::replace(&mut together.has_twin, true) {
-            app.announce(net, "another server has a copy of this server's database: its lines are not heard here");
+            app.announce(net, "another server has a copy of this server's database: its lines are ignored here");
         }
         return;
     }
@@ -281,7 +281,7 @@ fn is_here(net: &mut Net<'_, App>, app: &mut App, from: Origin, last: u64, first
     let is_asked = peer.listing.as_ref().is_some_and(|(asked, _)| now.duration_since(*asked) < ASK_AGAIN);
     let is_behind = peer.listing.is_some() || peer.version != version;
     if !is_known {
-        here(net, app); // it need not wait for the next time
+        here(net, app); // so that it need not wait for the next time
     }
     ask_for_lines(net, app, from);
     if is_behind && !is_asked {
@@ -293,7 +293,7 @@ fn tick(net: &mut Net<'_, App>, app: &mut App) {
     here(net, app);
     let now = net.now();
     let together = joined(app);
-    // Where our own process stood still, the others were not silent: what they have said is read only now.
+    // If our own process stood still, the others were not silent: we have yet to read what they said.
     let stood_still = now.duration_since(std::mem::replace(&mut together.ticked, now)) > 2 * HERE_EVERY;
     let is_silent = |peer: &Peer| !stood_still && now.duration_since(peer.heard) > SILENCE;
     let gone: Vec<Origin> = together.peers.iter().filter(|(_, peer)| is_silent(peer)).map(|(&origin, _)| origin).collect();
@@ -306,7 +306,7 @@ fn tick(net: &mut Net<'_, App>, app: &mut App) {
 
 // ------------------------------------------------------------------------------------------------------------- lines
 
-/// A line of ours was stored and told, or could not be stored.
+/// A line of ours has been told, stored or not.
 pub fn confirmed(net: &mut Net<'_, App>, app: &mut App, line: &Line) {
     publish(net, app, None, Word::Line { after: line.n.saturating_sub(1), line: line.clone() });
 }
@@ -322,14 +322,14 @@ fn said(net: &mut Net<'_, App>, app: &mut App, after: u64, line: Line) {
     let together = joined(app);
     let (Some(have), Some(peer)) = (together.have.get(&from).copied(), together.peers.get_mut(&from)) else { return };
     peer.last = peer.last.max(n.min(NUMBER_MAX));
-    // (One that no member of ours could have said is passed over, or it would be asked for without end.)
+    // (Skip a line that no member of ours could have said; otherwise we would ask for it for ever.)
     if have < n && after <= have && n <= NUMBER_MAX && (!is_sound || history::add(net, app, [line])) {
         joined(app).have.insert(from, n);
     }
     ask_for_lines(net, app, from);
 }
 
-/// If there are lines that we do not have.
+/// Asks for lines, if there are some that we do not have.
 fn ask_for_lines(net: &mut Net<'_, App>, app: &mut App, origin: Origin) {
     let now = net.now();
     let together = joined(app);
@@ -345,7 +345,7 @@ fn lines_wanted(net: &mut Net<'_, App>, app: &mut App, by: Origin, mut after: u6
     let origin = app.history.origin;
     let read = move |store: &mut history::Store| store.lines_after(origin, after, LINES_MAX);
     history::with_store(net, app, read, move |net, app, lines| {
-        let Ok(Ok(lines)) = lines else { return }; // it asks again
+        let Ok(Ok(lines)) = lines else { return }; // the other server will ask again
         for line in lines {
             let n = line.n;
             if !publish(net, app, Some(by), Word::Line { after, line }) {
@@ -358,7 +358,7 @@ fn lines_wanted(net: &mut Net<'_, App>, app: &mut App, by: Origin, mut after: u6
 
 // ----------------------------------------------------------------------------------------------------------- members
 
-/// One of ours has come, gone, or has another name.
+/// A member of ours has come, gone, or changed its name.
 pub fn changed(net: &mut Net<'_, App>, app: &mut App, change: &Change) {
     let Some(together) = &mut app.together else { return };
     together.version += 1;
@@ -381,11 +381,11 @@ pub fn changed(net: &mut Net<'_, App>, app: &mut App, change: &Change) {
     };
     publish(net, app, None, word);
     if let Some(name) = free {
-        show(net, app, name, false); // somebody else may have it too
+        show(net, app, name, false); // a member of another server may have it too
     }
 }
 
-/// Whether it is the change behind the last one; otherwise the list of its members is asked for.
+/// Whether this change follows the last one; if not, asks for the list of the server's members.
 fn is_next(net: &mut Net<'_, App>, app: &mut App, from: Origin, version: u64) -> bool {
     let Some(peer) = joined(app).peers.get_mut(&from) else { return false };
     let is_next = peer.version != 0 && peer.version.checked_add(1) == Some(version);
@@ -397,12 +397,12 @@ fn is_next(net: &mut Net<'_, App>, app: &mut App, from: Origin, version: u64) ->
     is_next
 }
 
-/// From the begin, or behind this one.
+/// From the beginning, or after this name.
 fn ask_for_members(net: &mut Net<'_, App>, app: &mut App, origin: Origin, after: String) {
     let now = net.now();
     let Some(peer) = joined(app).peers.get_mut(&origin) else { return };
     if after.is_empty() {
-        peer.version = 0; // which nobody has
+        peer.version = 0; // no server has this version
     }
     peer.listing = Some((now, after.clone()));
     publish(net, app, Some(origin), Word::WantMembers { after });
@@ -418,7 +418,7 @@ fn members_wanted(net: &mut Net<'_, App>, app: &mut App, by: Origin, after: Stri
     publish(net, app, Some(by), Word::Members { version, after, to, members });
 }
 
-/// A part of the list takes the place of what we knew. Changes that come between two parts belong to both.
+/// A part of the list replaces what we knew. Changes that come between two parts apply to both.
 fn listed(
     net: &mut Net<'_, App>,
     app: &mut App,
@@ -452,7 +452,7 @@ fn listed(
     }
 }
 
-/// Where a member of another server is, if it is. Whether that is new.
+/// Notes where a member of another server is, if anywhere. Returns whether that is new.
 fn note(app: &mut App, origin: Origin, name: &Rc<str>, channel: Option<Rc<str>>) -> bool {
     let together = joined(app);
     let is_full = together.peers.values().map(|peer| peer.members.len()).sum::<usize>() >= MEMBERS_MAX;
@@ -471,7 +471,7 @@ fn set(net: &mut Net<'_, App>, app: &mut App, origin: Origin, name: Rc<str>, cha
     }
 }
 
-/// It need not be known under its old name: that may be in a part of the list that is still to come.
+/// We need not know the old name: it may be in a part of the list that is still to come.
 fn renamed(net: &mut Net<'_, App>, app: &mut App, origin: Origin, from: Rc<str>, to: Rc<str>, channel: Rc<str>) {
     note(app, origin, &from, None);
     note(app, origin, &to, Some(Rc::clone(&channel)));
@@ -487,18 +487,18 @@ fn renamed(net: &mut Net<'_, App>, app: &mut App, origin: Origin, from: Rc<str>,
     });
 }
 
-/// Of all other servers that have the name, the one of the lowest origin.
+/// Of all other servers that have the name, the one with the lowest origin.
 fn holder(app: &mut App, name: &str) -> Option<(Origin, Rc<str>)> {
     let mut peers = joined(app).peers.iter();
     peers.find_map(|(&origin, peer)| peer.members.get(name).map(|channel| (origin, Rc::clone(channel))))
 }
 
-/// In the order of the room: who has gone has said something before.
+/// In the order of the room: a member that has gone may have said something before.
 fn show_in_order(net: &mut Net<'_, App>, app: &mut App, names: Vec<Rc<str>>, of_many: bool) {
     history::in_order(net, app, move |net, app| names.iter().for_each(|name| show(net, app, name, of_many)));
 }
 
-/// Shows in the room who has this name now. Where two servers have met with the same name, the lower origin keeps it.
+/// Shows in the room who has this name now. If two servers meet with the same name, the lower origin keeps it.
 fn show(net: &mut Net<'_, App>, app: &mut App, name: &Rc<str>, of_many: bool) {
     let ours = joined(app).origin;
     let Some((origin, channel)) = holder(app, name) else {
@@ -509,7 +509,7 @@ fn show(net: &mut Net<'_, App>, app: &mut App, name: &Rc<str>, of_many: bool) {
     };
     if let Some(Holder::Here(key)) = app.room.holder(name) {
         if ours < origin {
-            return; // the other one gives way
+            return; // the other member must change its name
         }
         let new = app.room.other_name(name);
         app.rename(net, key, &new);
@@ -523,7 +523,7 @@ fn show(net: &mut Net<'_, App>, app: &mut App, name: &Rc<str>, of_many: bool) {
 
 // -------------------------------------------------------------------------------------------------- private messages
 
-/// One of ours says something to a member of another server alone. He is told if it does not arrive.
+/// A member of ours says something privately to a member of another server, and is told if it does not arrive.
 #[allow(clippy::too_many_arguments)]
 pub fn private(net: &mut Net<'_, App>, app: &mut App, key: Key, from: &str, origin: Origin, to: &str, text: &str, at: i64) {
     let together = joined(app);
@@ -531,18 +531,18 @@ pub fn private(net: &mut Net<'_, App>, app: &mut App, key: Key, from: &str, orig
     together.private += 1;
     let word = Word::Private { id, from: from.into(), to: to.into(), text: text.into(), at };
     if is_full || !publish(net, app, Some(origin), word) {
-        return app.notice(net, key, &format!("{to} does not hear you now: the connection to the other servers is bad"));
+        return app.notice(net, key, &format!("{to} cannot hear you now: the connection to the other servers is bad"));
     }
     joined(app).privates.insert(id, (key, to.into()));
     net.after(PRIVATE_MAX, move |net, app| {
         if let Some((key, to)) = joined(app).privates.remove(&id) {
-            app.notice(net, key, &format!("{to} may not have heard you: no answer has come"));
+            app.notice(net, key, &format!("{to} may not have heard you: there was no answer"));
         }
     });
 }
 
 fn answered(net: &mut Net<'_, App>, app: &mut App, id: u64, is_told: bool) {
     if let Some((key, to)) = joined(app).privates.remove(&id).filter(|_| !is_told) {
-        app.notice(net, key, &format!("{to} has not heard you: nobody is called so any more"));
+        app.notice(net, key, &format!("{to} has not heard you: nobody has that name any more"));
     }
 }

@@ -25,10 +25,7 @@ fn enters(scene: &mut Scene<App>, name: &str) -> Actor {
     let guest = scene.dials(LINES);
     scene.says(guest, format!("{name}\n"));
     let heard = String::from_utf8(scene.takes(guest)).expect("text");
-    assert!(
-        heard.starts_with(&format!("Your name?\nWelcome, {name}! You are in lobby. /help tells what there is.\n")),
-        "{heard}"
-    );
+    assert!(heard.starts_with(&format!("Your name?\nWelcome, {name}! You are in lobby. /help lists the commands.\n")), "{heard}");
     guest
 }
 
@@ -37,7 +34,7 @@ fn a_member_says_its_name_hears_what_it_says_and_leaves_with_quit() {
     let mut t = transcript();
     t.sends("Your name?\n");
     t.receives("an").sends("").receives("na\r\n");
-    t.sends("Welcome, anna! You are in lobby. /help tells what there is.\n* here: anna\n");
+    t.sends("Welcome, anna! You are in lobby. /help lists the commands.\n* here: anna\n");
     t.receives("is anybody here?\n").sends("<anna> is anybody here?\n");
     t.receives("/me waits\n//who\n   \n").sends("~ anna waits\n<anna> /who\n");
     t.receives("/nick Anna K\n").sends("* anna is now Anna K\n");
@@ -52,7 +49,7 @@ fn who_ends_its_side_hears_what_comes_of_all_that_it_has_said() {
         let mut t = transcript();
         t.receives(format!("anna\nhello\n/who\n{end}")).peer_ends();
         t.sends(
-            "Your name?\nWelcome, anna! You are in lobby. /help tells what there is.\n* here: anna\n<anna> hello\n* here: anna\n",
+            "Your name?\nWelcome, anna! You are in lobby. /help lists the commands.\n* here: anna\n<anna> hello\n* here: anna\n",
         );
         t.closes(Reason::is_clean);
     }
@@ -74,15 +71,15 @@ fn a_name_that_will_not_do_is_asked_for_again() {
     for other in ["*", "<anna>", "anna> no\u{20}<bert", "/who"] {
         t.receives(format!("{other}\n")).sends("A name has none of < > * in it, and no / in front. Your name?\n");
     }
-    t.receives("an\x1b[2Jna\n").sends("Welcome, an [2Jna! You are in lobby. /help tells what there is.\n* here: an [2Jna\n");
+    t.receives("an\x1b[2Jna\n").sends("Welcome, an [2Jna! You are in lobby. /help lists the commands.\n* here: an [2Jna\n");
 }
 
 #[test]
 fn what_is_no_command_is_told_and_what_is_missing() {
     let mut t = transcript();
     t.receives("anna\n").sent();
-    t.receives("/x\n").sends("* there is no command /x: /help tells which there are\n");
-    t.receives("/\n").sends("* there is no command /: /help tells which there are\n");
+    t.receives("/x\n").sends("* there is no command /x: /help lists the commands\n");
+    t.receives("/\n").sends("* there is no command /: /help lists the commands\n");
     t.receives("/me\n/nick \n").sends("* something is missing: /me DOES\n* something is missing: /nick NAME\n");
     t.receives("/join\n/msg\n").sends("* something is missing: /join CHANNEL\n* something is missing: /msg NAME TEXT\n");
     t.passes(10 * SECOND).receives("/nick anna\n/nick <x>\n");
@@ -97,7 +94,7 @@ fn what_is_no_command_is_told_and_what_is_missing() {
 fn ten_lines_at_once_and_then_two_a_second() {
     let mut t = transcript();
     t.receives("anna\n").sent();
-    let too_much = "* not said: that was too much at once, wait a moment\n";
+    let too_much = "* not said: too many lines at once, wait a moment\n";
     for number in 0..10 {
         t.receives(format!("{number}\n")).sends(format!("<anna> {number}\n"));
     }
@@ -308,12 +305,12 @@ fn what_cannot_be_stored_is_told_nevertheless_and_why_once() {
             scene.says(anna, format!("{text}\n")).passes(SECOND);
         }
         let heard = String::from_utf8(scene.takes(anna)).expect("text");
-        let notice = format!("* what is said is not kept: {why}\n");
+        let notice = format!("* messages are not being saved: {why}\n");
         assert_eq!(heard.matches(&notice).count(), 1, "{heard}");
         assert_eq!(heard.replace(&notice, ""), told);
         let back = if value == 1 && pragma == "query_only" { 0 } else { 1000 };
         scene.net().post(move |net, app| with_store(net, app, move |store| store.set(pragma, back), |_, _, _| ()));
-        scene.says(anna, "and now\n").hears(anna, "<anna> and now\n* what is said is kept again\n");
+        scene.says(anna, "and now\n").hears(anna, "<anna> and now\n* messages are saved again\n");
         let bert = scene.dials(LINES);
         scene.says(bert, "bert\n");
         let heard = String::from_utf8(scene.takes(bert)).expect("text");

@@ -127,7 +127,7 @@ impl<T: Socket> Client<T> {
     fn enters(&mut self, name: &str) {
         self.says(&format!("{name}\n")).expect("it is open");
         self.hears("Your name?");
-        self.hears(&format!("Welcome, {name}! You are in lobby. /help tells what there is."));
+        self.hears(&format!("Welcome, {name}! You are in lobby. /help lists the commands."));
         while !self.line().expect("a line in time").starts_with("* here: ") {}
     }
 }

@@ -54,10 +54,7 @@ fn a_browser_is_told_everything_as_objects() {
     assert_eq!(says(&mut scene, "\"hi\" </script>"), line);
     let does = "{\"type\":\"line\",\"id\":\"0000000000000abc-2\",\"channel\":\"lobby\",\"from\":\"ann\",\"text\":\"waves\",\"at\":1796069700001,\"does\":true,\"old\":false}\n";
     assert_eq!(says(&mut scene, "/me waves"), does);
-    assert_eq!(
-        says(&mut scene, "/x"),
-        "{\"type\":\"notice\",\"text\":\"there is no command /x: /help tells which there are\"}\n"
-    );
+    assert_eq!(says(&mut scene, "/x"), "{\"type\":\"notice\",\"text\":\"there is no command /x: /help lists the commands\"}\n");
     assert_eq!(
         says(&mut scene, "/nick anna"),
         "{\"type\":\"you\",\"name\":\"anna\",\"channel\":\"lobby\"}\n{\"type\":\"renamed\",\"from\":\"ann\",\"to\":\"anna\"}\n"

@@ -154,7 +154,7 @@ fn three_servers_and_nats_each_killed_and_started_again() {
 
     drop(nats);
     for member in [&mut ann, &mut bob, &mut cleo] {
-        member.hears("* NATS is away: only those of this server hear you");
+        member.hears("* NATS is away: only people on this server hear you");
         member.says();
         let name = member.name;
         member.hears_all(&[(name, 6)]);
