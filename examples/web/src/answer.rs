@@ -1,4 +1,4 @@
-//! What is answered to a request.
+//! The answers to requests.
 
 use crate::{
     files::Sent,
@@ -13,18 +13,19 @@ use std::{
     time::Duration,
 };
 
-/// The headers of most answers fit.
+/// The headers of most answers fit into this.
 const HEADERS_BYTES: usize = 256;
 
-/// What is answered to a request. It is made when the head has come; a body that it does not ask for is read and dropped
-/// before it is sent, or the connection ends with it if that is long. Headers that it was given before it had all of its
-/// content ([`later`](Self::later), [`collect`](Self::collect), [`save`](Self::save)) come too. A body is given once.
+/// The answer to a request. You make it when the head has come. If it does not ask for the request's body, the body is read and
+/// dropped first; if that is long, the connection ends with the answer instead. If the content comes later
+/// ([`later`](Self::later), [`collect`](Self::collect), [`save`](Self::save)), headers that you set now are sent too. A body
+/// can be asked for once.
 #[must_use]
 pub struct Answer<S> {
     pub(crate) status: u16,
     /// Whole lines.
     pub(crate) headers: String,
-    /// No request is read after it.
+    /// No request is read after this one.
     pub(crate) closes: bool,
     pub(crate) content: Content<S>,
 }
@@ -38,11 +39,11 @@ pub(crate) enum Content<S> {
         is_for_any_origin: bool,
         open: Open<S>,
     },
-    /// Reading is held until it has answered.
+    /// Reading waits until it has answered.
     Later(Work<S>),
-    /// The body is wanted, of so many bytes at most.
+    /// Asks for the body, of at most so many bytes.
     Collect(u64, Collected<S>),
-    /// The same, and it does not stand in memory.
+    /// The same, without keeping it in memory.
     Save(u64, Work<S>),
 }
 
@@ -79,24 +80,24 @@ impl<S: 'static> Answer<S> {
         Self::text(status, format!("{status} {}\n", reason(status)))
     }
 
-    /// What who asks has already (RFC 9110, 15.4.5): no body, and the headers that say which version it is.
+    /// The client has it already (RFC 9110, 15.4.5): no body, just the headers that say which version it is.
     pub fn not_modified() -> Self {
         Self::with(304, Content::Bytes(Cow::Borrowed(b"")))
     }
 
-    /// To another path of this server.
+    /// Redirects to another path of this server.
     pub fn redirect(status: u16, to: &str) -> Self {
         Self::status(status).header("Location", to)
     }
 
     /// # Panics
-    /// In debug builds, if the value would end its line: it would be another header.
+    /// In debug builds, if the value has a line end in it, which would begin another header.
     pub fn header(mut self, name: &str, value: impl Display) -> Self {
         let before = self.headers.len();
         if before == 0 {
             self.headers.reserve(HEADERS_BYTES);
         }
-        let _ = write!(self.headers, "{name}: {value}\r\n"); // a String takes all
+        let _ = write!(self.headers, "{name}: {value}\r\n"); // a String takes everything
         let line = &self.headers.as_bytes()[before..self.headers.len() - 2];
         let is_line = !line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
         debug_assert!(is_line, "a header is one line");
@@ -106,32 +107,33 @@ impl<S: 'static> Answer<S> {
         self
     }
 
-    /// The connection ends with it.
+    /// The connection ends with this answer.
     pub fn close(mut self) -> Self {
         self.closes = true;
         self
     }
 
-    /// Made while it is sent, in chunks (RFC 9112, 7.1); the end of the connection is its end where a client knows none.
+    /// Makes the body while it is sent, in chunks (RFC 9112, 7.1). For a client that does not know chunks, the end of the
+    /// connection is the end of the body.
     pub fn chunked(kind: &str, mut producer: impl Producer) -> Self {
         let chunks = move |out: &mut Vec<u8>| producer.more(out);
         Self::with(200, Content::Chunks(Box::new(chunks))).header("Content-Type", kind)
     }
 
-    /// Server-sent events: what `event` returns is sent at once and then each `period`, but not to whom more is queued
-    /// already than he takes. [`sse::event`](crate::sse::event) makes one.
+    /// Server-sent events: sends what `event` returns, at once and then each `period`, but not while the client is congested.
+    /// [`sse::event`](crate::sse::event) makes one.
     pub fn events(period: Duration, event: impl FnMut(&mut Context<'_, S>, &mut S) -> String + 'static) -> Self {
         Self::with(200, Content::Events(period, Box::new(event)))
     }
 
-    /// The connection becomes a WebSocket. Who asks for none is told so (426), and a page of another origin is refused
-    /// (403), unless it is for [any origin](Self::any_origin).
+    /// The connection becomes a WebSocket. A client that did not ask for one is told so (426), and a page of another origin
+    /// is refused (403), unless you allow [any origin](Self::any_origin).
     pub fn web_socket(talk: impl Talk<S>) -> Self {
         let open: Open<S> = Box::new(move |ctx, agreed| ctx.upgrade(Ws::new(talk, agreed)));
         Self::with(101, Content::WebSocket { is_for_any_origin: false, open })
     }
 
-    /// Any page may open this WebSocket (RFC 6455, 10.2), in the name of whoever looks at it.
+    /// Lets any page open this WebSocket (RFC 6455, 10.2), in the name of the person who looks at the page.
     pub fn any_origin(mut self) -> Self {
         if let Content::WebSocket { is_for_any_origin, .. } = &mut self.content {
             *is_for_any_origin = true;
@@ -139,7 +141,7 @@ impl<S: 'static> Answer<S> {
         self
     }
 
-    /// Has another thread do `work`; `then` answers. Nothing of this connection is read meanwhile.
+    /// Does `work` on another thread; then `then` answers. Nothing is read from this connection meanwhile.
     pub fn later<R: Send + 'static>(
         work: impl FnOnce() -> R + Send + 'static,
         then: impl FnOnce(&mut Context<'_, S>, &mut S, Result<R, OffloadError>) -> Self + 'static,
@@ -154,14 +156,14 @@ impl<S: 'static> Answer<S> {
         Self::with(0, Content::Later(Box::new(work)))
     }
 
-    /// `then` is given the body, and answers. Of more than `bytes_max` bytes it is refused (413).
+    /// `then` gets the body, and answers. A body of more than `bytes_max` bytes is refused (413).
     pub fn collect(bytes_max: usize, then: impl FnOnce(&mut Context<'_, S>, &mut S, &[u8]) -> Self + 'static) -> Self {
         Self::with(0, Content::Collect(bytes_max as u64, Box::new(then)))
     }
 
-    /// The body goes to what `open` gives, which is opened and written on other threads. `then` has it back, whole and
-    /// flushed, or is told what went wrong, and answers; neither is called if the body never comes whole. Of more than
-    /// `bytes_max` bytes it is refused (413).
+    /// Writes the body to what `open` returns, which is opened and written on other threads. `then` gets the writer back,
+    /// complete and flushed, or an error, and answers; it is not called if the body never comes completely. A body of more
+    /// than `bytes_max` bytes is refused (413).
     pub fn save<W: Write + Send + 'static>(
         bytes_max: u64,
         open: impl FnOnce() -> io::Result<W> + Send + 'static,

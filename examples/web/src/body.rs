@@ -1,18 +1,18 @@
-//! A body that comes in chunks (RFC 9112, 7.1), cut as one frame: what is no part of it is skipped. Pure.
+//! A body that comes in chunks (RFC 9112, 7.1), cut as one frame: everything that is not part of the body is skipped. Pure.
 
 use mainspring::Step;
 
-/// Of what stands between chunks.
+/// The longest line between chunks.
 pub const LINE_MAX: usize = 1024;
 const TRAILERS_MAX: usize = 32;
 
 pub struct Chunked {
     part: Part,
-    /// Of all chunks so far.
+    /// The sum of all chunks so far.
     pub bytes: u64,
-    /// No more than these.
+    /// The most that is allowed.
     most: u64,
-    /// The status to refuse it with. It ends here then.
+    /// The status to refuse it with; reading ends then.
     pub fault: Option<u16>,
 }
 
@@ -65,14 +65,14 @@ impl Chunked {
     }
 }
 
-/// Whether it is a header, of which nobody could take a part for a line of its own.
+/// Whether it is a header, no part of which could be taken for a line of its own.
 fn is_field(line: &[u8]) -> bool {
     let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
     let is_token = name.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
     !name.is_empty() && name.len() < line.len() && is_token && !line.iter().any(|byte| b"\r\n\0".contains(byte))
 }
 
-/// The size in a chunk's first line, extensions dropped.
+/// The size in a chunk's first line, without extensions.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     if line.iter().any(|&b| b == b'\r' || b == b'\n') {
         return None;

@@ -1,42 +1,42 @@
-//! permessage-deflate (RFC 7692): what is agreed on, and messages made smaller and larger. Pure: it knows no connection.
+//! permessage-deflate (RFC 7692): agrees on parameters, compresses and decompresses messages. It knows no connection.
 //!
-//! Nothing is kept from one message to the next, either way (`no_context_takeover`, 7.1.1). So a WebSocket has no state of its own for this, which would
-//! be a third of a megabyte, and a message for many is compressed once.
+//! Nothing is kept from one message to the next, in either direction (`no_context_takeover`, 7.1.1). So a WebSocket needs no
+//! state for this, which would be a third of a megabyte, and a message for many clients is compressed only once.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use std::{cell::RefCell, collections::BTreeMap};
 
-/// The end of what is flushed, which is not sent (7.2.1).
+/// What a flush ends with; it is not sent (7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// How far back a message may refer, as a power of two, if nobody says otherwise; and the least that zlib can do.
+/// How far back a message may refer, as a power of two: the default, and the least that zlib can do.
 const BITS: u8 = 15;
 const BITS_MIN: u8 = 9;
 
-/// The size of a message of which nothing is known.
+/// The first guess for the size of a message.
 const ROOM: usize = 1 << 10;
 
-/// What is agreed on with a client: how far back what we send may refer.
+/// The agreement with a client: how far back our messages may refer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Agreed {
-    /// As the client has asked for.
+    /// Whether the client has asked for it.
     bits: Option<u8>,
 }
 
 impl Agreed {
-    /// On the first of a client's offers that can be met: the value of `Sec-WebSocket-Extensions`. `None`: on none.
+    /// Agrees to the first offer that we can meet, from the value of `Sec-WebSocket-Extensions`. `None` if there is none.
     pub fn on(offers: &str) -> Option<Self> {
         offers.split(',').find_map(meet)
     }
 
-    /// The same, as the answer has it.
+    /// The same, in the form of the answer.
     pub fn answer(self) -> String {
         let bits = self.bits.map_or_else(String::new, |bits| format!("; server_max_window_bits={bits}"));
         format!("permessage-deflate; server_no_context_takeover; client_no_context_takeover{bits}")
     }
 }
 
-/// An offer of which anything is not understood, or comes twice, is declined (7.1).
+/// An offer with a parameter that we do not understand, or that comes twice, is declined (7.1).
 fn meet(offer: &str) -> Option<Agreed> {
     let mut words = offer.split(';').map(str::trim);
     if !words.next()?.eq_ignore_ascii_case("permessage-deflate") {
@@ -65,15 +65,15 @@ fn window_bits(text: &str) -> Option<u8> {
     text.parse().ok().filter(|bits| (8..=BITS).contains(bits) && text.len() == if *bits < 10 { 1 } else { 2 })
 }
 
-/// Why a message cannot be made larger again.
+/// Why a message cannot be decompressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// It is nothing that was compressed.
+    /// It is not compressed data.
     Nonsense,
     TooLarge,
 }
 
-/// What compresses for all, and what decompresses.
+/// The compressors and the decompressor for all WebSockets.
 #[derive(Default)]
 pub struct Deflate {
     /// By how far back a message may refer.
@@ -82,16 +82,16 @@ pub struct Deflate {
 }
 
 thread_local! {
-    /// One for all WebSockets of a loop, which is a thread.
+    /// One for all WebSockets of a loop, that is, of a thread.
     static DEFLATE: RefCell<Deflate> = RefCell::default();
 }
 
-/// What a message is compressed to.
+/// A message, compressed.
 pub fn compressed(message: &[u8], agreed: Agreed) -> Vec<u8> {
     DEFLATE.with_borrow_mut(|deflate| deflate.compressed(message, agreed))
 }
 
-/// The message again, no larger than `most`.
+/// The message, decompressed, of at most `most` bytes.
 pub fn decompressed(message: &[u8], most: usize) -> Result<Vec<u8>, Broken> {
     DEFLATE.with_borrow_mut(|deflate| deflate.decompressed(message, most))
 }
@@ -116,7 +116,7 @@ impl Deflate {
         out
     }
 
-    /// No larger than `most`.
+    /// At most `most` bytes.
     pub fn decompressed(&mut self, message: &[u8], most: usize) -> Result<Vec<u8>, Broken> {
         let decompress = self.decompress.get_or_insert_with(|| Decompress::new(false));
         decompress.reset(false);

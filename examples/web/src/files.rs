@@ -1,5 +1,5 @@
-//! Files below a folder: found, described (RFC 9110), listed. Looking for one blocks, so other threads do it, unless it is
-//! known to be quick.
+//! Serves the files below a folder: finds them, describes them (RFC 9110), lists them. Opening a file blocks, so other threads
+//! do it, unless you say that it is quick.
 
 use crate::{
     Answer, Request,
@@ -21,7 +21,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// What is read of a file together with looking for it.
+/// How much of a file is read when it is opened.
 const PIECE: u64 = 64 << 10;
 
 /// A longer list of a folder ends here, and says so.
@@ -29,7 +29,7 @@ const LISTED_MAX: usize = 10_000;
 
 const METHODS: &str = "GET, HEAD, OPTIONS";
 
-/// A folder that is served. What begins with a dot is not, `.well-known` excepted, nor is what a link leads to outside.
+/// A folder that is served. Names that begin with a dot are not served, except `.well-known`, nor are links that lead outside.
 #[derive(Clone)]
 pub struct Root {
     folder: Arc<Folder>,
@@ -42,12 +42,12 @@ impl Root {
         Ok(Self { folder: Arc::new(Folder::open(path.as_ref())?), is_inline: false, is_listed: false })
     }
 
-    /// Files are looked for and read by the loop itself, which waits for the disk then.
+    /// Opens and reads files in the loop itself, which then waits for the disk.
     pub fn inline(self, is_inline: bool) -> Self {
         Self { is_inline, ..self }
     }
 
-    /// A folder without `index.html` is shown as a list of what is in it.
+    /// Shows a folder without `index.html` as a list of its files.
     pub fn listed(self, is_listed: bool) -> Self {
         Self { is_listed, ..self }
     }
@@ -71,10 +71,10 @@ impl Root {
     }
 }
 
-/// What decides which answer it is.
+/// The parts of a request that decide the answer.
 struct Asked {
     path: PathBuf,
-    /// As they came: who asks for a folder without a slash behind it is sent to where there is one.
+    /// As they came: a request for a folder without a slash at its end is redirected to the path with one.
     target: String,
     query: Option<String>,
     is_head: bool,
@@ -119,14 +119,14 @@ fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
     Some(OsString::from_vec(bytes).into())
 }
 
-/// Here a name is no path to a drive, a device or another stream of a file.
+/// On this system, a name must not lead to a drive, a device or another stream of a file.
 #[cfg(not(unix))]
 fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
     let text = String::from_utf8(bytes).ok().filter(|text| !text.contains(['\\', ':']))?;
     Some(OsString::from(text).into())
 }
 
-/// What looking for a file has found.
+/// What was found at a path.
 enum Found {
     Nothing,
     Forbidden,
@@ -141,12 +141,12 @@ enum Found {
 struct Description {
     version: Version,
     kind: Cow<'static, str>,
-    /// Of one part of so many bytes.
+    /// For one part, with the size of the file.
     range: Option<(Part, u64)>,
     is_partial: bool,
 }
 
-/// What is sent of a file.
+/// The content of a file to be sent.
 pub(crate) struct Sent {
     length: u64,
     /// Its beginning, and where the rest comes from.
@@ -169,7 +169,7 @@ impl Sent {
         if !self.is_inline {
             return ctx.send_from(self.parts, move |_: &mut Http<S>, ctx, _, sent| {
                 if sent? < left {
-                    ctx.abort(); // it has become shorter: nobody is to take what follows for its rest
+                    ctx.abort(); // it has become shorter: the client must not take what follows for the rest
                 }
                 Ok(())
             });
@@ -184,7 +184,7 @@ impl Sent {
     }
 }
 
-/// What is asked of a file that is open.
+/// What we ask the system about an open file.
 struct Facts {
     is_file: bool,
     is_folder: bool,
@@ -193,7 +193,7 @@ struct Facts {
     modified: Duration,
 }
 
-/// By the call that is for this alone: std's tells more, and takes longer.
+/// By fstat(2), which does just this: std's call finds out more, and takes longer.
 #[cfg(unix)]
 fn facts(file: &File) -> io::Result<Facts> {
     use rustix::fs::{FileType, fstat};
@@ -216,10 +216,10 @@ fn facts(file: &File) -> io::Result<Facts> {
 /// HTTP writes no later date: the last second of the year 9999.
 const LATEST: u64 = 253_402_300_799;
 
-/// Of a file (RFC 9110, 8.8).
+/// The version of a file (RFC 9110, 8.8).
 struct Version {
     etag: String,
-    /// In whole seconds, as a header has it.
+    /// In whole seconds, as in a header.
     modified: SystemTime,
 }
 
@@ -230,7 +230,7 @@ impl Version {
         Self { etag, modified: UNIX_EPOCH + Duration::from_secs(since.as_secs().min(LATEST)) }
     }
 
-    /// Whether who asks has it already (13.2.2): a date counts only where there is no tag.
+    /// Whether the client has it already (13.2.2): a date counts only if there is no tag.
     fn is_known(&self, asked: &Asked) -> bool {
         match (&asked.if_none_match, &asked.if_modified_since) {
             (Some(tags), _) => is_among(&self.etag, tags),
@@ -239,7 +239,7 @@ impl Version {
         }
     }
 
-    /// Whether who wants this version, and no other, would not get it (13.1.1, 13.1.4).
+    /// Whether the client asks for a certain version only, and this is another one (13.1.1, 13.1.4).
     fn is_another(&self, asked: &Asked) -> bool {
         match (&asked.if_match, &asked.if_unmodified_since) {
             (Some(tags), _) => !tags.split(',').map(str::trim).any(|tag| tag == "*" || tag == self.etag),
@@ -248,7 +248,7 @@ impl Version {
         }
     }
 
-    /// Whether a part is still one of what who asks has the other parts of (13.1.5).
+    /// Whether the client's other parts are of this version (13.1.5).
     fn is_that_of(&self, if_range: &str) -> bool {
         if_range == self.etag || httpdate::parse_http_date(if_range).is_ok_and(|date| self.modified == date)
     }
@@ -258,7 +258,7 @@ impl Version {
     }
 }
 
-/// By the end of its name. Nobody is to guess another one: `nosniff` goes with it.
+/// The Content-Type, by the end of the name. With `nosniff`, so that browsers do not guess another one.
 fn kind_of(path: &Path) -> &'static str {
     match mime_guess::from_path(path).first_raw() {
         Some("text/html") => "text/html; charset=utf-8",
@@ -324,14 +324,14 @@ fn look_at(folder: &Folder, asked: &Asked, is_inline: bool, is_listed: bool) -> 
         },
     };
     let (length, mut first) = (parts.left(), Vec::new());
-    // What the loop reads itself it sends itself, if it is long: by the kernel, if that was asked for.
+    // If the loop reads files itself, it also sends long ones itself: by the kernel, if that was asked for.
     if !asked.is_head && (length <= PIECE || !is_inline) {
         parts.read_more(PIECE, &mut first)?;
     }
     Ok(Found::File(Description { version, kind, range, is_partial }, Sent { length, first, parts, is_inline }))
 }
 
-/// What there is not, as far as anybody outside is told.
+/// Errors that look to a client as if there were no such file.
 fn is_of_nothing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) || leads_nowhere(error)
 }
@@ -355,12 +355,12 @@ fn answered<S: 'static>(found: Result<io::Result<Found>, OffloadError>) -> Answe
         Ok(Ok(Found::NotModified(version))) => version.headers(Answer::not_modified()),
         Ok(Ok(Found::List(text))) => Answer::html(text).header("Content-Security-Policy", "default-src 'none'"),
         Ok(Err(error)) => {
-            log::debug!("a file cannot be read: {error}");
+            log::debug!("cannot read a file: {error}");
             Answer::status(500)
         }
         Err(OffloadError::Full) => Answer::status(503),
         Err(error) => {
-            log::debug!("a file cannot be looked for: {error}");
+            log::debug!("cannot look for a file: {error}");
             Answer::status(500)
         }
     }
@@ -368,7 +368,7 @@ fn answered<S: 'static>(found: Result<io::Result<Found>, OffloadError>) -> Answe
 
 // ----------------------------------------------------------------------------------------------------- what is listed
 
-/// What is said of each: folders first.
+/// The list of a folder: folders first.
 struct Entry {
     is_file: bool,
     name: OsString,
@@ -392,7 +392,7 @@ fn list(folder: &Folder, open: &File, asked: &Asked) -> io::Result<String> {
     for Entry { is_file, name, bytes } in entries {
         let slash = if is_file { "" } else { "/" };
         let (link, shown) = (percent_encode(name.as_encoded_bytes(), ESCAPED), escaped(&name.to_string_lossy()));
-        let _ = write!(text, "<li><a href=\"./{link}{slash}\">{shown}{slash}</a>"); // a String takes all
+        let _ = write!(text, "<li><a href=\"./{link}{slash}\">{shown}{slash}</a>"); // a String takes everything
         text += &if is_file { format!(" {bytes}\n") } else { "\n".into() };
     }
     text += "</ul>\n";
@@ -407,12 +407,12 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// All but what stands as it is in a part of a path (RFC 3986, 2.3).
+/// Everything except what may stand unescaped in a part of a path (RFC 3986, 2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 // ------------------------------------------------------------------------------------------------- what leads outside
 
-/// A folder, and nothing that is not below it.
+/// Gives access to a folder, and to nothing that is not below it.
 struct Folder {
     path: PathBuf,
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -432,8 +432,8 @@ impl Folder {
         })
     }
 
-    /// By its real name, where the kernel does not see to it: who may change links while we look can have this one lead
-    /// outside.
+    /// Checks the real name, for systems where the kernel cannot keep us inside: somebody who changes links at the same time can
+    /// still make this one lead outside.
     fn file_by_name(&self, path: &Path) -> io::Result<File> {
         let real = self.path.join(path).canonicalize()?;
         let meta = real.metadata()?;
@@ -446,19 +446,19 @@ impl Folder {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 impl Folder {
-    /// The kernel sees to it that no link, and nobody who exchanges one meanwhile, leads outside (openat2(2)).
+    /// The kernel makes sure that no link leads outside, even if somebody changes links at the same time (openat2(2)).
     fn file(&self, path: &Path) -> io::Result<File> {
         use rustix::{
             fs::{Mode, OFlags, ResolveFlags, openat2},
             io::Errno,
         };
-        /// While others move folders about, the kernel cannot always tell what is below (EAGAIN).
+        /// While folders are being moved, the kernel cannot always tell what is below (EAGAIN).
         const TRIES: usize = 8;
         let path_or_root = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        // Not to wait for the other end of a pipe, nor to be given a terminal.
+        // So that we do not wait for the other end of a pipe, nor get a controlling terminal.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let open = |resolve| openat2(&self.handle, path_or_root, flags, Mode::empty(), resolve);
-        // Without links nothing leads outside of here: there is no `..` in it. So the kernel need not look whether anything does.
+        // Without links nothing leads outside, as there is no `..` in the path; so the kernel has less to check.
         let mut opened = open(ResolveFlags::NO_SYMLINKS);
         let mut tries = 0;
         while matches!(opened, Err(Errno::LOOP | Errno::AGAIN)) && tries < TRIES {
@@ -466,7 +466,7 @@ impl Folder {
             tries += if matches!(opened, Err(Errno::LOOP)) { TRIES } else { 1 };
         }
         match opened {
-            Err(Errno::NOSYS | Errno::PERM) => self.file_by_name(path), // an old kernel, or somebody forbids the call
+            Err(Errno::NOSYS | Errno::PERM) => self.file_by_name(path), // an old kernel, or the call is forbidden
             opened => Ok(opened?.into()),
         }
     }
@@ -481,7 +481,7 @@ impl Folder {
 
 #[cfg(unix)]
 impl Folder {
-    /// One more than are shown, at most, besides `.` and `..`.
+    /// At most one more than are shown, besides `.` and `..`.
     fn entries(&self, open: &File, _: &Path) -> io::Result<Vec<Entry>> {
         use rustix::fs::{AtFlags, Dir, FileType, statat};
         use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
@@ -510,7 +510,7 @@ impl Folder {
     }
 }
 
-/// What the kernel says of a path that leads outside, or in a circle, or that nothing could have.
+/// Whether this is the kernel's error for a path that leads outside, in a circle, or cannot exist.
 #[cfg(unix)]
 fn leads_nowhere(error: &io::Error) -> bool {
     use rustix::io::Errno;

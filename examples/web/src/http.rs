@@ -18,36 +18,36 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Who asks nothing more while the server goes down has so long to ask what is on its way: it is answered, and is the last.
+/// When the server shuts down, a request may be on its way: we wait this long for it. It is answered, and is the last.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
-/// An answer, as a log has it.
+/// An answer, for a log.
 pub struct Done<'a> {
-    /// Nothing if it could not be understood.
+    /// `None` if it could not be understood.
     pub request: Option<&'a Request>,
     pub status: u16,
-    /// Of its body, where that is known.
+    /// The size of its body, if known.
     pub bytes: Option<u64>,
 }
 
 type Log<S> = fn(&mut Context<'_, S>, &mut S, &Done<'_>);
 
-/// Speaks HTTP/1.1, and has a [`Site`] answer. Requests of a connection are answered one after the other.
+/// Speaks HTTP/1.1, and lets a [`Site`] answer. The requests of a connection are answered one after the other.
 pub struct Http<S> {
     site: Site<S>,
     limits: &'static Limits,
     log: Option<Log<S>>,
     clock: fn() -> SystemTime,
-    /// That is being read, or answered.
+    /// The request that is being read, or answered.
     request: Option<Rc<Request>>,
     stage: Stage<S>,
-    /// Of the request's body nothing has been read, and there is one.
+    /// The request's body, if there is one and nothing of it has been read.
     body: Option<Body>,
-    /// Of all that was said of the answer so far, whole lines.
+    /// The headers of the answer so far, whole lines.
     headers: String,
-    /// Time-outs and terminator are those of a head: most requests have no body.
+    /// Time-outs and terminator are set for a head already: most requests have no body.
     is_set_for_heads: bool,
-    /// All of the body has to be there by then.
+    /// When the whole body has to be there.
     due: Option<Instant>,
     chunked: Chunked,
     keeps: bool,
@@ -56,10 +56,10 @@ pub struct Http<S> {
 /// What comes next.
 enum Stage<S> {
     Head,
-    /// A body that nobody wants, and what is answered then.
+    /// A body that nobody wants, and the answer to be sent after it.
     Dropped(Answer<S>),
     Collected(Vec<u8>, Collected<S>),
-    /// A body that others write.
+    /// A body that other threads write to a file.
     Saved,
     /// Nothing: the request is being answered.
     Answer,
@@ -88,7 +88,7 @@ impl<S: 'static> Http<S> {
         self
     }
 
-    /// Where the date of an answer comes from, for tests.
+    /// Sets where the date of an answer comes from, for tests.
     pub fn clock(mut self, clock: fn() -> SystemTime) -> Self {
         self.clock = clock;
         self
@@ -112,7 +112,7 @@ impl<S: 'static> Protocol<S> for Http<S> {
         Ok(self.chunked.cut(input))
     }
 
-    /// Of a body.
+    /// A piece of a body.
     fn received(&mut self, _: &mut Context<'_, S>, _: &mut S, bytes: &[u8]) -> Outcome {
         if let Stage::Collected(body, _) = &mut self.stage {
             body.extend(bytes);
@@ -146,7 +146,7 @@ impl<S: 'static> Protocol<S> for Http<S> {
         Ok(())
     }
 
-    /// A request may be on its way to us. It is answered, and then it ends.
+    /// A request may be on its way to us. It is still answered; then the connection ends.
     fn draining(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
         if matches!(self.stage, Stage::Head) {
             ctx.set_idle_timeout(LAST_CALL);
@@ -189,10 +189,10 @@ impl<S: 'static> Http<S> {
         self.answer(ctx, state, answer);
     }
 
-    /// There is a body. Who answers without it has it dropped first, if it is short and is coming anyway.
+    /// There is a body. If the answer does not need it, it is dropped first, if it is short and coming anyway.
     fn answer_with_body(&mut self, ctx: &mut Context<'_, S>, state: &mut S, body: Body, mut answer: Answer<S>) {
         let (most, is_wanted) = match answer.content {
-            Content::Later(work) => return work(self, ctx), // what comes of that says it
+            Content::Later(work) => return work(self, ctx), // its answer will say
             Content::Collect(most, _) | Content::Save(most, _) => (most, true),
             _ => (self.limits.dropped_bytes, false),
         };
@@ -211,7 +211,7 @@ impl<S: 'static> Http<S> {
         }
     }
 
-    /// It is one frame, of no bytes perhaps; `frame` comes at its end. A second time there is nothing in it.
+    /// The body is one frame, which may be empty; `frame` is called at its end. If it is asked for again, it is empty.
     fn read_body(&mut self, ctx: &mut Context<'_, S>, stage: Stage<S>) {
         let has_begun = ctx.unread() > 0;
         if self.body.is_some() && !has_begun && self.request.as_ref().is_some_and(|request| request.expects_continue) {
@@ -236,11 +236,11 @@ impl<S: 'static> Http<S> {
         ctx.save(writer, move |http: &mut Self, ctx, state, saved| {
             match (saved, http.chunked.fault) {
                 (Ok(writer), Some(status)) => {
-                    ctx.net.offload(move || drop(writer), |_, _, _| ()); // which may block
+                    ctx.net.offload(move || drop(writer), |_, _, _| ()); // because the drop may block
                     http.refuse(ctx, state, status);
                 }
                 (Err(error), _) => {
-                    let answer = then(ctx, state, Err(error)).close(); // the rest of it may be still to come
+                    let answer = then(ctx, state, Err(error)).close(); // the rest of it may still be coming
                     http.body_came(ctx, state, answer);
                 }
                 (saved, None) => {
@@ -260,12 +260,12 @@ impl<S: 'static> Http<S> {
 
 /// Answers.
 impl<S: 'static> Http<S> {
-    /// With what was said of it before: by who has had other threads work on it, or wanted the body first.
+    /// Together with headers that were set before, if the content came later.
     pub(crate) fn answer(&mut self, ctx: &mut Context<'_, S>, state: &mut S, mut answer: Answer<S>) {
         self.stage = Stage::Answer;
         self.keeps &= !answer.closes && !ctx.net.is_draining();
         self.headers.push_str(&answer.headers);
-        answer.headers.clear(); // it may come here again
+        answer.headers.clear(); // the answer may come here again
         if let Some(body) = self.body {
             return self.answer_with_body(ctx, state, body, answer);
         }
@@ -321,18 +321,18 @@ impl<S: 'static> Http<S> {
                 }
             }
         }
-        // It is queued, or has its place there: the next request may be read meanwhile.
+        // The answer is queued, or has its place in the queue, so the next request can be read meanwhile.
         if self.keeps { self.read_head(ctx) } else { ctx.close() }
     }
 
-    /// An answer after which nothing can be read any more.
+    /// Answers with an error, after which nothing can be read any more.
     fn refuse(&mut self, ctx: &mut Context<'_, S>, state: &mut S, status: u16) {
         self.body = None;
         self.headers.clear();
         self.answer(ctx, state, Answer::status(status).close());
     }
 
-    /// Status line and headers, but those that say how long it is.
+    /// Status line and headers, except those that say how long the body is.
     fn begin(&mut self, ctx: &mut Context<'_, S>, state: &mut S, status: u16, bytes: Option<u64>) {
         write!(ctx, "HTTP/1.1 {status} {}\r\nDate: ", reason(status));
         send_date(ctx, (self.clock)());
@@ -376,7 +376,7 @@ impl<S: 'static> Http<S> {
     }
 }
 
-/// What is long is not queued as a whole: it would be more than may be.
+/// A long body is not queued as a whole: it would be more than the queue may hold.
 fn send_bytes<S: 'static>(ctx: &mut Context<'_, S>, body: Cow<'static, [u8]>) {
     const PIECE: usize = 64 << 10;
     if body.len() <= PIECE {
@@ -391,7 +391,7 @@ fn send_bytes<S: 'static>(ctx: &mut Context<'_, S>, body: Cow<'static, [u8]>) {
     });
 }
 
-/// Each piece with its size in front, and at the end a chunk of none (RFC 9112, 7.1).
+/// Each piece with its size in front, and at the end an empty chunk (RFC 9112, 7.1).
 fn in_chunks(mut chunks: crate::answer::Chunks) -> impl FnMut(&mut Vec<u8>) -> io::Result<Produced> {
     let mut piece = Vec::new();
     move |out| {
@@ -410,11 +410,11 @@ fn in_chunks(mut chunks: crate::answer::Chunks) -> impl FnMut(&mut Vec<u8>) -> i
 }
 
 thread_local! {
-    /// The second for which it was made, and how HTTP writes it.
+    /// The second for which it was made, and its text for HTTP.
     static DATE: RefCell<(u64, String)> = RefCell::default();
 }
 
-/// A date is the same for a second, and takes longer to write than all the rest of a head.
+/// Keeps the text of a date for a second, because it takes longer to write than the rest of a head.
 fn send_date<S>(ctx: &mut Context<'_, S>, now: SystemTime) {
     let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     DATE.with_borrow_mut(|(of, date)| {

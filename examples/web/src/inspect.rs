@@ -1,4 +1,4 @@
-//! A live page of the reactor itself, and its figures for Prometheus: a site for a listener of its own, of any application.
+//! A live page about the reactor itself, and its figures for Prometheus: a site on a listener of its own, for any application.
 //!
 //! ```no_run
 //! use mainspring::{Listen, Reactor};
@@ -11,7 +11,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! It shows who is connected to whoever can ask, and lets nobody change anything. Nothing is done, nor kept, while nobody looks.
+//! Everybody who can connect to it sees who is connected, but nobody can change anything. It costs nothing while nobody looks.
 
 use crate::{Answer, Request, metrics, page, sse};
 use mainspring::{Connection, Context, Key, Kind, Net};
@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-/// So many connections are listed: a page with more is none that anybody reads, and each costs time every second.
+/// How many connections are listed: nobody reads a longer page, and each row costs time every second.
 const ROWS_MAX: usize = 500;
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -32,13 +32,13 @@ const PAGE: &str = include_str!("inspect.html");
 
 static CSP: LazyLock<String> = LazyLock::new(|| page::csp(PAGE));
 
-/// The site, for those who ask by an address or as `localhost`. A page of somebody else whose own name suddenly means this
-/// address (DNS rebinding) asks by that name, so it gets nothing, wherever the listener is.
+/// The site, for clients that use an address or `localhost`. This protects against DNS rebinding, where somebody else's page
+/// has a name that suddenly means this address: such a page asks by its own name, and gets nothing.
 pub fn site<S: 'static>(ctx: &mut Context<'_, S>, state: &mut S, request: &Request) -> Answer<S> {
     if is_nobodys_name(request.host()) {
         return any_host(ctx, state, request);
     }
-    Answer::text(403, "Ask by an address, or as localhost: other names could be anybody's.\n")
+    Answer::text(403, "Use an address or localhost: any other name could be somebody else's.\n")
 }
 
 /// The site without this check, for a listener behind a proxy that knows who may ask.
@@ -50,7 +50,7 @@ pub fn any_host<S: 'static>(ctx: &mut Context<'_, S>, _: &mut S, request: &Reque
         _ if is_of_another_site(request) => return Answer::status(403),
         "/" => return Answer::redirect(302, "/inspect"),
         "/inspect" => Answer::html(PAGE).header("Content-Security-Policy", &*CSP),
-        "/inspect/events" => return events(), // never kept by anybody, as such
+        "/inspect/events" => return events(), // never cached anyway
         "/metrics" => Answer::new(200, metrics::KIND, metrics::text(&ctx.net.stats()).into_bytes()),
         _ => return Answer::status(404),
     };
@@ -71,7 +71,7 @@ fn is_nobodys_name(host: &str) -> bool {
     }
 }
 
-/// What another site's page loads in passing, but not by a link that somebody follows to here (Fetch Metadata).
+/// Whether another site's page loads this by itself, rather than by a link that somebody follows (Fetch Metadata).
 fn is_of_another_site(request: &Request) -> bool {
     let from = request.header("sec-fetch-site").unwrap_or("none");
     !matches!(from, "none" | "same-origin") && request.header("sec-fetch-mode") != Some("navigate")
@@ -86,7 +86,8 @@ fn events<S: 'static>() -> Answer<S> {
     })
 }
 
-/// All that the page shows at one moment. `viewer` is who asks, whose own protocol is at work and has no name now.
+/// Everything the page shows at one moment. `viewer` is the connection that asks: its own protocol is at work, and has no
+/// name now.
 fn event<S>(net: &Net<'_, S>, viewer: Key, at: Duration) -> Value {
     let stats = net.stats();
     let number = |value: f64| if value.fract() == 0.0 { (value as u64).into() } else { value.into() };
@@ -111,14 +112,14 @@ fn event<S>(net: &Net<'_, S>, viewer: Key, at: Duration) -> Value {
     event
 }
 
-/// What is worth a row, the first first: whatever is no connection (there are few), who is held, who has most to be sent or
-/// read, who has said or been told most.
+/// The order of the rows: first what is not a connection (there are few), then connections that are held, that have most to
+/// send or read, that have sent or received most.
 fn rank(conn: &Connection) -> Reverse<(bool, usize, u64)> {
     let is_conn = matches!(conn.kind, Kind::Accepted | Kind::Opened | Kind::Lingering);
     Reverse((!is_conn || !conn.holds.is_empty(), conn.queued + conn.unread, conn.bytes_in + conn.bytes_out))
 }
 
-/// What is zero, and so is not of interest, is left out: these are most of an event.
+/// Leaves out what is zero, which would be most of an event.
 fn row(conn: &Connection, viewer: Key) -> Value {
     let mut row = json!({
         "key": conn.key.to_string(),

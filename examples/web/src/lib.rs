@@ -1,9 +1,9 @@
-//! HTTP/1.1 for an application, to be copied: a function of yours is called with each [`Request`], lent the application's
-//! state, and says what is [answered](Answer): bytes, a file, a body made while it is sent, events, a WebSocket.
+//! HTTP/1.1 for your application, to be copied. A function of yours gets each [`Request`], borrows the application's state, and
+//! returns the [`Answer`]: bytes, a file, a body made while it is sent, events, a WebSocket.
 //!
-//! `http.rs` is the connection, `ws.rs` and `sse.rs` what it may become. What a request says is read in `request.rs` and
-//! `body.rs`, what is sent of a file stands in `files.rs` and `parts.rs`, and messages of a WebSocket are compressed in
-//! `deflate.rs`: these know no connection. `inspect.rs` and `metrics.rs` are a site by themselves, which shows the reactor.
+//! `http.rs` is the connection, `ws.rs` and `sse.rs` are what it can become. `request.rs` and `body.rs` read requests,
+//! `files.rs` and `parts.rs` serve files, and `deflate.rs` compresses the messages of a WebSocket: these know no connection.
+//! `inspect.rs` and `metrics.rs` are a site that shows the reactor.
 
 mod answer;
 mod body;
@@ -24,24 +24,24 @@ use mainspring::Context;
 pub use request::Request;
 use std::time::Duration;
 
-/// Answers requests. It is called when the head has come; what the answer says of the body is done with it.
+/// Answers requests. It is called when the head has come; its answer says what to do with the body.
 pub type Site<S> = fn(&mut Context<'_, S>, &mut S, &Request) -> Answer<S>;
 
-/// What is bounded of a connection. What a body has at most says who wants it: [`Answer::collect`], [`Answer::save`].
+/// The bounds of a connection. For the size of a body, see [`Answer::collect`] and [`Answer::save`].
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Of a head, its first line included; 431 beyond.
+    /// The size of a head, with its first line; 431 beyond.
     pub head_bytes: usize,
     /// From a head's first byte to its last; 408 beyond.
     pub head_time: Duration,
-    /// From a head's first byte to the last one of the body; 408 beyond. So it bounds how long an upload may take, also where
-    /// the disk is what is slow.
+    /// From a head's first byte to the last one of the body; 408 beyond. So it bounds how long an upload may take, even if it
+    /// is the disk that is slow.
     pub request_time: Duration,
-    /// So much of a body that nobody wants is read, so that another request may follow.
+    /// How much of an unwanted body is read, so that another request can follow.
     pub dropped_bytes: u64,
-    /// For the next request, and between two bytes of one.
+    /// The time to the next request, and between two bytes of one.
     pub keep_alive: Duration,
-    /// Who takes nothing of an answer for so long is let go.
+    /// A client that reads nothing of an answer for this long is disconnected.
     pub stall: Duration,
 }
 

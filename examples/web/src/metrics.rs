@@ -1,22 +1,22 @@
-//! A reactor's figures by their names for Prometheus, and its text form of them (exposition format 0.0.4). Pure.
+//! A reactor's figures with their names for Prometheus, and in its text format (exposition format 0.0.4). Pure.
 
 use mainspring::{Closed, Stats};
 use std::{fmt::Write, time::Duration};
 
-/// What `/metrics` is answered as.
+/// The Content-Type of `/metrics`.
 pub const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// One figure. What ends in `_total` only grows, as long as the reactor is the same; everything else is how it is now.
+/// One figure. A name in `_total` is a counter, which only grows as long as the reactor lives; all others are values of now.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure {
     pub name: &'static str,
     pub help: &'static str,
-    /// Exact up to 2^53. In seconds, bytes, or so many.
+    /// Exact up to 2^53. In seconds, in bytes, or a number of things.
     pub value: f64,
 }
 
-/// All that a reactor counts, but for how its connections have ended. What is measured only with a watchdog is left out
-/// without one: a loop that has never waited would look busy all the time.
+/// Everything that a reactor counts, except how its connections have ended. What only a watchdog measures is left out without
+/// one: otherwise the loop would look busy all the time.
 pub fn figures(stats: &Stats) -> Vec<Figure> {
     let count = |name, help, value: u64| Figure { name, help, value: value as f64 };
     let now = |name, help, value: usize| Figure { name, help, value: value as f64 };
@@ -30,22 +30,22 @@ pub fn figures(stats: &Stats) -> Vec<Figure> {
         count("sent_bytes_total", "Bytes of connections that the kernel took.", stats.bytes_out),
         count("datagrams_received_total", "Datagrams received.", stats.datagrams_in),
         count("datagrams_sent_total", "Datagrams that the kernel took.", stats.datagrams_out),
-        count("datagrams_dropped_total", "Datagrams that did not leave.", stats.datagrams_dropped),
+        count("datagrams_dropped_total", "Datagrams that could not be sent.", stats.datagrams_dropped),
         count("datagrams_oversized_total", "Datagrams received that were too long.", stats.datagrams_oversized),
         count("accepted_total", "Connections accepted.", stats.accepted),
         count("refused_total", "Connections refused by a limit or by the program.", stats.refused),
-        count("shed_total", "Connections closed at once for want of descriptors.", stats.shed),
+        count("shed_total", "Connections closed at once because there were no descriptors.", stats.shed),
         count("opened_total", "Connections opened by the program.", stats.opened),
         now("connections", "Connections with a protocol.", stats.connections),
         now("lingering", "Sockets that wait for their peer's end.", stats.lingering),
         now("queued_bytes", "Bytes sent and not yet taken by the kernel.", stats.queued),
         now("timers", "Timers set, time-outs included.", stats.timers),
-        now("offloads", "Blocking work given out and not yet told of.", stats.offloads),
+        now("offloads", "Blocking work on other threads, not yet reported back.", stats.offloads),
         count("handshakes_total", "Handshakes of TLS done.", stats.handshakes),
         count("handshakes_resumed_total", "Handshakes that resumed a session.", stats.handshakes_resumed),
         count("handshakes_failed_total", "Handshakes that failed.", stats.handshakes_failed),
         now("drain_begun", "Connections when the last drain began.", stats.to_drain),
-        now("drain_cut", "Connections that its grace was too short for.", stats.undrained),
+        now("drain_cut", "Connections that did not end within the grace of that drain.", stats.undrained),
     ];
     if !stats.waited.is_zero() {
         all.extend([
@@ -56,7 +56,7 @@ pub fn figures(stats: &Stats) -> Vec<Figure> {
     all
 }
 
-/// How many have ended for which reason.
+/// How many connections have ended for which reason.
 pub fn reasons(closed: &Closed) -> [(&'static str, u64); 12] {
     [
         ("finish", closed.finish),
@@ -74,12 +74,12 @@ pub fn reasons(closed: &Closed) -> [(&'static str, u64); 12] {
     ]
 }
 
-/// A scrape's answer. No name of a peer or a protocol stands in it: each would be a series of its own, kept for weeks.
+/// The answer to a scrape. It has no names of peers or protocols in it: each would be a series of its own, kept for weeks.
 pub fn text(stats: &Stats) -> String {
     let mut text = String::with_capacity(4096);
     for Figure { name, help, value } in figures(stats) {
         describe(&mut text, name, help);
-        let _ = writeln!(text, "mainspring_{name} {value}"); // a String takes all
+        let _ = writeln!(text, "mainspring_{name} {value}"); // a String takes everything
     }
     describe(&mut text, "closed_total", "Connections, dispatchers and datagram sockets that have ended.");
     for (reason, count) in reasons(&stats.closed) {
@@ -88,7 +88,7 @@ pub fn text(stats: &Stats) -> String {
     text
 }
 
-/// Neither name nor help has anything in it that would have to be escaped.
+/// Neither name nor help has anything in it that needs escaping.
 fn describe(text: &mut String, name: &str, help: &str) {
     let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
     let _ = writeln!(text, "# HELP mainspring_{name} {help}\n# TYPE mainspring_{name} {kind}");

@@ -3,12 +3,11 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 
-/// What a page that brings everything with it may do: its own `<style>` and `<script>` run, by their hashes, and nothing else does,
-/// whatever finds its way into it; it speaks with its own server alone, stands in no frame, and text never becomes markup or
-/// a script by `innerHTML` and the like (CSP 3; Trusted Types). The tags must be written without attributes; further ones
-/// do not run.
+/// The policy for a page that is complete in itself. Only its own `<style>` and `<script>` run, by their hashes, whatever else
+/// finds its way into the page. It speaks with its own server alone, cannot be framed, and text cannot become markup or a
+/// script by `innerHTML` and the like (CSP 3; Trusted Types). Write the two tags without attributes; further ones do not run.
 pub fn csp(page: &str) -> String {
-    let page = page.replace("\r\n", "\n"); // the browser hashes what its parser has made of it (HTML, 13.2.3.5)
+    let page = page.replace("\r\n", "\n"); // the browser hashes the output of its parser (HTML, 13.2.3.5)
     let [style, script] = ["style", "script"].map(|tag| match inside(&page, tag) {
         Some(text) => format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text))),
         None => "'none'".to_owned(),
@@ -19,7 +18,7 @@ pub fn csp(page: &str) -> String {
     )
 }
 
-/// What stands between the first tag of this name and its end.
+/// The text between the first tag of this name and its end tag.
 fn inside<'a>(page: &'a str, tag: &str) -> Option<&'a str> {
     let (_, rest) = page.split_once(&format!("<{tag}>"))?;
     Some(rest.split_once(&format!("</{tag}>"))?.0)

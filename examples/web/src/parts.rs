@@ -1,4 +1,5 @@
-//! What is sent of a file: all of it, a part, or several with a head each (RFC 9110, 14). Nothing here knows a connection.
+//! What to send of a file: all of it, a part, or several parts with a head each (RFC 9110, 14). Nothing here knows about
+//! connections.
 
 use crate::request::number;
 use std::{
@@ -9,10 +10,10 @@ use std::{
     ops::Range,
 };
 
-/// More parts are not cut out: all of the file is the answer (14.2).
+/// If more parts are asked for, the answer is the whole file (14.2).
 const PARTS_MAX: usize = 16;
 
-/// A part, from its first byte to before its end.
+/// A part: the offset of its first byte, and the offset after its last one.
 pub type Part = (u64, u64);
 
 /// What a Range asks for.
@@ -21,11 +22,12 @@ pub enum Wanted {
     All,
     /// One at least.
     Parts(Vec<Part>),
-    /// What there is not: 416.
+    /// Nothing that the file has: 416.
     Nothing,
 }
 
-/// Of so many bytes. What is not understood is not asked for; nor is more than all of it in small parts.
+/// For a file of `total` bytes. A range that we do not understand is ignored, and so are parts that add up to more than the
+/// file.
 pub fn wanted(range: &str, total: u64) -> Wanted {
     let Some(list) = range.strip_prefix("bytes=") else { return Wanted::All };
     let Some(parts) = list.split(',').map(|part| one(part.trim(), total)).collect::<Option<Vec<_>>>() else { return Wanted::All };
@@ -38,7 +40,7 @@ pub fn wanted(range: &str, total: u64) -> Wanted {
     }
 }
 
-/// An empty one if it lies behind the end. `None`: it is no range.
+/// One range; it is empty if it lies behind the end. `None`: it is not a range.
 fn one(part: &str, total: u64) -> Option<Part> {
     let (from, to) = part.split_once('-')?;
     match (from.trim(), to.trim()) {
@@ -60,17 +62,17 @@ enum Segment {
     },
 }
 
-/// A file's parts, one after the other; read to their end, or to where the file has become shorter.
+/// A file's parts, one after the other, read to their end. A file that has become shorter ends them early.
 pub struct Parts {
     file: File,
     segments: VecDeque<Segment>,
-    /// The file stands where the first of them begins.
+    /// The file is positioned where the first of them begins.
     is_there: bool,
     left: u64,
 }
 
 impl Parts {
-    /// The file was just opened.
+    /// No parts yet; the file was just opened.
     fn nothing(file: File) -> Self {
         Self { file, segments: VecDeque::new(), is_there: false, left: 0 }
     }
@@ -83,9 +85,9 @@ impl Parts {
         this
     }
 
-    /// Several, and the kind of all of them together.
+    /// Several parts; returns the Content-Type of the whole too.
     pub fn several(file: File, parts: &[Part], kind: &str, total: u64) -> (Self, String) {
-        let boundary = format!("{:016x}", RandomState::new().hash_one(total)); // nobody can have written it into the file
+        let boundary = format!("{:016x}", RandomState::new().hash_one(total)); // random, so it cannot have been put into the file
         let mut this = Self::nothing(file);
         for &(from, to) in parts {
             let head = format!("--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: bytes {from}-{}/{total}\r\n\r\n", to - 1);
@@ -105,12 +107,12 @@ impl Parts {
         self.segments.push_back(segment);
     }
 
-    /// How much of it has not been read.
+    /// How much has not been read yet.
     pub fn left(&self) -> u64 {
         self.left
     }
 
-    /// What remains, if it is one part of the file.
+    /// The rest, if it is one part of the file.
     pub fn into_range(self) -> Result<(File, Range<u64>), Self> {
         match self.segments.iter().collect::<Vec<_>>()[..] {
             [&Segment::Bytes { from, left }] => Ok((self.file, from..from + left)),
@@ -118,7 +120,7 @@ impl Parts {
         }
     }
 
-    /// At most so much more. A file that has become shorter since is an error: its length was told.
+    /// Reads at most so much more. A file that has become shorter is an error, because its length was sent already.
     pub fn read_more(&mut self, most: u64, into: &mut Vec<u8>) -> io::Result<()> {
         let wanted = most.min(self.left);
         into.reserve_exact(wanted as usize); // in one read

@@ -1,15 +1,15 @@
-//! A request: what its head says of its framing, and refusals of whatever could mean two things (RFC 9112). Pure.
+//! A request: its head and its framing. Whatever could mean two things is refused (RFC 9112). Pure.
 
 use percent_encoding::percent_decode_str;
 use std::{ops::Range, str};
 
-/// More headers are refused.
+/// A head with more headers is refused.
 const HEADERS_MAX: usize = 64;
 
-/// What a request's end, and the next one's beginning, depend on.
+/// The headers on which a request's end, and the next one's beginning, depend.
 const FRAMING: [&str; 6] = ["host", "content-length", "transfer-encoding", "connection", "upgrade", "expect"];
 
-/// How the body of a request is cut.
+/// How the body of a request is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
     Length(u64),
@@ -19,7 +19,7 @@ pub enum Body {
 /// A request's head. The body, if an [`Answer`](crate::Answer) wants it, comes afterwards.
 #[derive(Debug)]
 pub struct Request {
-    /// As it came, but the names of headers in lower case.
+    /// As it came, but with the names of headers in lower case.
     head: String,
     method: Span,
     target: Span,
@@ -28,11 +28,11 @@ pub struct Request {
     pub(crate) keeps: bool,
     pub(crate) body: Body,
     pub(crate) expects_continue: bool,
-    /// It asks to become a WebSocket.
+    /// Whether it asks to become a WebSocket.
     pub(crate) upgrades: bool,
 }
 
-/// Where something stands in a head.
+/// The place of something in a head.
 type Span = (u32, u32);
 
 fn span(of: &[u8], part: &[u8]) -> Span {
@@ -45,7 +45,7 @@ fn range((from, to): Span) -> Range<usize> {
 }
 
 impl Request {
-    /// `GET`, as it came: methods are told apart by case (RFC 9110, 9.1).
+    /// `GET`, as it came: methods are case-sensitive (RFC 9110, 9.1).
     pub fn method(&self) -> &str {
         &self.head[range(self.method)]
     }
@@ -55,7 +55,7 @@ impl Request {
         &self.head[range(self.target)]
     }
 
-    /// The target's path as it came, so in percent-encoding; of a whole URI too (RFC 9112, 3.2.2).
+    /// The target's path as it came, in percent-encoding; also if the target is a whole URI (RFC 9112, 3.2.2).
     pub fn path(&self) -> &str {
         let path = self.target().split(['?', '#']).next().unwrap_or_default();
         if path.starts_with('/') {
@@ -65,25 +65,25 @@ impl Request {
         authority.map_or(path, |rest| rest.find('/').map_or("/", |at| &rest[at..]))
     }
 
-    /// Of a target that is a whole URI: whom it asks.
+    /// The host in a target that is a whole URI.
     fn authority(&self) -> Option<&str> {
         let target = self.target().split(['?', '#']).next().filter(|target| !target.starts_with('/'))?;
         target.split_once("://")?.1.split('/').next()
     }
 
-    /// What stands behind the target's question mark, as it came.
+    /// The part after the target's question mark, as it came.
     pub fn query(&self) -> Option<&str> {
         Some(self.target().split('#').next()?.split_once('?')?.1)
     }
 
-    /// A value of the query, decoded; of several the first.
+    /// A value of the query, decoded; the first one if there are several.
     pub fn parameter(&self, name: &str) -> Option<String> {
         let pairs = self.query()?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let (_, value) = pairs.into_iter().find(|(other, _)| *other == name)?;
         String::from_utf8(decoded(&value.replace('+', " "))?).ok()
     }
 
-    /// The value of the first header of this name, in lower case; `None` also if it is no UTF-8.
+    /// The value of the first header of this name, in lower case; `None` also if it is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.values(name).next()
     }
@@ -99,32 +99,32 @@ impl Request {
         if self.is_1_1 { "1.1" } else { "1.0" }
     }
 
-    /// Whom it asks, with the port if one was given: of a whole URI that one counts (RFC 9112, 3.2.2). Empty in HTTP/1.0 if it
-    /// does not say.
+    /// The host that it asks for, with the port if one was given; in a whole URI, the one there (RFC 9112, 3.2.2). Empty if a
+    /// request of HTTP/1.0 does not say.
     pub fn host(&self) -> &str {
         self.authority().or_else(|| self.header("host")).unwrap_or_default()
     }
 
-    /// Whether it comes from no page, or from one of this very host (RFC 6454, 7): others must not speak in the name of
-    /// whoever looks at them.
+    /// Whether it does not come from a page, or comes from a page of this very host (RFC 6454, 7): other pages must not speak in
+    /// the name of the people who look at them.
     pub fn is_same_origin(&self) -> bool {
         let Some(origin) = self.header("origin") else { return true };
         let page = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         page.is_some_and(|page| page.eq_ignore_ascii_case(self.host()))
     }
 
-    /// Whether who asks has this version already, by its tag (If-None-Match; RFC 9110, 13.1.2).
+    /// Whether the client has this version already, by its tag (If-None-Match; RFC 9110, 13.1.2).
     pub fn has_version(&self, etag: &str) -> bool {
         self.values("if-none-match").any(|tags| is_among(etag, tags))
     }
 
-    /// Whether there is a body to be read.
+    /// Whether there is a body to read.
     pub(crate) fn has_body(&self) -> bool {
         self.body != Body::Length(0)
     }
 
     /// Its path below a folder, decoded, without the slash in front; with one at its end if the path has one. `None` if it
-    /// is no path to anything below a folder: one with `..`, `.`, nothing between two slashes, NUL, a slash in a name.
+    /// cannot be a path below a folder: it has `..`, `.`, nothing between two slashes, NUL, or a slash in a name.
     pub fn path_below(&self) -> Option<Vec<u8>> {
         let path = self.path().strip_prefix('/')?;
         let below = decoded(path)?;
@@ -136,9 +136,9 @@ impl Request {
         is_below.then_some(below)
     }
 
-    /// `bytes` is a whole head, its CRLF CRLF included. An error is a status.
+    /// Parses `bytes`, a whole head with its CRLF CRLF. An error is a status.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, u16> {
-        // No bare CR or LF: httparse would take a bare LF for a line's end, and somebody before us might not.
+        // No bare CR or LF: httparse would take a bare LF for a line's end, but a proxy in front of us might not.
         let mut rest = bytes;
         while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             rest = rest[at..].strip_prefix(b"\r\n").ok_or(400u16)?;
@@ -171,7 +171,7 @@ impl Request {
         Ok(request)
     }
 
-    /// What its headers mean for its framing.
+    /// Reads from the headers how the request is framed.
     fn understand(&mut self) -> Result<(), u16> {
         let (mut hosts, mut body) = (0, None);
         let (mut wants_upgrade, mut is_web_socket, mut closes, mut keeps) = (false, false, false, false);
@@ -207,8 +207,8 @@ impl Request {
     }
 }
 
-/// A head as text, with the names of its headers in lower case. A value that is no UTF-8 is dropped with its header, which
-/// must not be one of those that say how to read on.
+/// A head as text, with the names of its headers in lower case. A header whose value is not UTF-8 is dropped; it must not be one
+/// of those that say how to read on.
 fn in_lower_case(bytes: &[u8], headers: &mut Vec<(Span, Span)>) -> Result<String, u16> {
     let mut head = bytes.to_vec();
     let mut is_misread = false;
@@ -225,17 +225,17 @@ fn in_lower_case(bytes: &[u8], headers: &mut Vec<(Span, Span)>) -> Result<String
     if is_misread { Err(400) } else { Ok(head) }
 }
 
-/// What may stand in a Host (RFC 3986, 3.2.2 and 3.2.3): no blanks, no path, no user. None is fine too (RFC 9112, 3.2).
+/// Whether a Host is valid (RFC 3986, 3.2.2 and 3.2.3): no blanks, no path, no user. Empty is fine too (RFC 9112, 3.2).
 fn is_host(value: &str) -> bool {
     value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&byte))
 }
 
-/// Without the blanks around it (RFC 9110, 5.6.3), which are these two only: others are a part of it.
+/// Without the blanks around it (RFC 9110, 5.6.3): only spaces and tabs, anything else is part of it.
 fn trimmed(value: &str) -> &str {
     value.trim_matches([' ', '\t'])
 }
 
-/// Whether a tag is in a list of such, as it is where only the content counts (RFC 9110, 8.8.3.2).
+/// Whether a tag is in a list of tags, by weak comparison (RFC 9110, 8.8.3.2).
 pub(crate) fn is_among(etag: &str, tags: &str) -> bool {
     tags.split(',').map(trimmed).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
 }
@@ -250,7 +250,7 @@ pub(crate) fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Of percent-encoding. A `%` that begins no code is refused: somebody else may read it otherwise.
+/// Decodes percent-encoding. A `%` that does not begin a code is refused: others may read it differently.
 fn decoded(text: &str) -> Option<Vec<u8>> {
     let is_code = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     text.split('%').skip(1).all(is_code).then(|| percent_decode_str(text).collect())

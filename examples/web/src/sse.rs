@@ -4,16 +4,16 @@ use crate::answer::Event;
 use mainspring::{Context, Outcome, Protocol};
 use std::{fmt::Write, time::Duration};
 
-/// An event of this name, which has no line ends in it, with data of any number of lines.
+/// An event with a name, which must not have line ends in it, and data of any number of lines.
 pub fn event(name: &str, data: &str) -> String {
     let mut text = format!("event: {name}\n");
     for line in data.replace("\r\n", "\n").split(['\n', '\r']) {
-        let _ = writeln!(text, "data: {line}"); // a String takes all
+        let _ = writeln!(text, "data: {line}"); // a String takes everything
     }
     text + "\n"
 }
 
-/// A connection that has asked for events, and only listens from now on.
+/// A connection that has asked for events; from now on it only listens.
 pub(crate) struct Events<S> {
     pub(crate) period: Duration,
     pub(crate) event: Event<S>,
@@ -33,17 +33,17 @@ impl<S: 'static> Protocol<S> for Events<S> {
             Ok(())
         });
         if ctx.net.is_draining() {
-            ctx.close(); // `draining` was told to who we were before
+            ctx.close(); // only the protocol before us was told by `draining`
         }
         Ok(())
     }
 
-    /// A request behind this one is never answered: we have said `Connection: close`.
+    /// A request after this one is never answered: we have said `Connection: close`.
     fn received(&mut self, _: &mut Context<'_, S>, _: &mut S, _: &[u8]) -> Outcome {
         Ok(())
     }
 
-    /// They have no end, so they are never quiet.
+    /// Events never end, so when draining we must end them.
     fn draining(&mut self, ctx: &mut Context<'_, S>, _: &mut S) -> Outcome {
         ctx.close();
         Ok(())

@@ -6,16 +6,16 @@ use mainspring::{Context, Fault, Limit, Outcome, Protocol, Reason, Step, Termina
 use sha1::{Digest, Sha1};
 use std::{str, time::Duration};
 
-/// What is bounded of a WebSocket.
+/// The bounds of a WebSocket.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// A longer message ends it with 1009, also one that was compressed. 4 GiB at most.
+    /// The longest message, compressed or not; a longer one ends the WebSocket with 1009. 4 GiB at most.
     pub message_max: usize,
-    /// The most that may be queued for somebody who does not read.
+    /// The most that may be queued for a client that does not read.
     pub queue_max: usize,
-    /// Who is silent for so long is pinged; for as long again, and he is gone.
+    /// A client that is silent for this long is pinged; if it is silent for as long again, it is gone.
     pub idle: Duration,
-    /// Who takes nothing of what is queued for so long is let go.
+    /// A client that reads nothing of what is queued for this long is disconnected.
     pub stall: Duration,
 }
 
@@ -27,7 +27,7 @@ impl Options {
 /// The payload of a control frame.
 const CONTROL_MAX: u64 = 125;
 
-/// What `cut` is shown at once.
+/// The most that `cut` sees at once.
 const INPUT_MAX: usize = 64_000;
 
 const TEXT: u8 = 1;
@@ -39,7 +39,7 @@ const PONG: u8 = 10;
 /// The message is compressed (RFC 7692, 6): in its first frame only.
 const RSV1: u8 = 0x40;
 
-/// Of close frames (7.4.1).
+/// Codes of close frames (7.4.1).
 pub const NORMAL: u16 = 1000;
 pub const GOING_AWAY: u16 = 1001;
 pub const UNSUPPORTED: u16 = 1003;
@@ -50,26 +50,26 @@ const TOO_BIG: u16 = 1009;
 /// Shorter messages are not compressed: they would hardly be shorter.
 const COMPRESS_MIN: usize = 64;
 
-/// What follows from a client's `Sec-WebSocket-Key`; `None` if that is none.
+/// The answer to a client's `Sec-WebSocket-Key`; `None` if that is not a valid key.
 pub fn accept(key: &str) -> Option<String> {
     BASE64_STANDARD.decode(key).ok().filter(|bytes| bytes.len() == 16)?;
     Some(BASE64_STANDARD.encode(Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))))
 }
 
-/// A message, whole.
+/// A whole message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
 }
 
-/// A text, framed as it is sent, and compressed if that was agreed on and is worth it.
+/// A text as a frame to send, compressed if that was agreed on and is worth it.
 pub fn text(agreed: Option<Agreed>, text: &str) -> Vec<u8> {
     framed(agreed, Message::Text(text))
 }
 
-/// A message, framed as it is sent, and compressed if that was agreed on and is worth it. The same for all with whom the
-/// same was agreed on.
+/// A message as a frame to send, compressed if that was agreed on and is worth it. You can send it to all clients with the same
+/// agreement.
 pub fn framed(agreed: Option<Agreed>, message: Message<'_>) -> Vec<u8> {
     let (opcode, payload) = match message {
         Message::Text(text) => (TEXT, text.as_bytes()),
@@ -118,22 +118,22 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// What is spoken on a WebSocket. It is opened by [`Answer::web_socket`](crate::Answer::web_socket).
+/// Your side of a WebSocket. [`Answer::web_socket`](crate::Answer::web_socket) opens it.
 pub trait Talk<S>: 'static {
-    /// Asked whenever one is needed, so that none is kept: always the same.
+    /// The options. It is called whenever they are needed, so that nobody has to store them; return the same ones always.
     fn options(&self) -> Options {
         Options::DEFAULT
     }
 
-    /// It may be sent to from here on, by its key too. `agreed` says how what is sent may be compressed.
+    /// The WebSocket is open: you can send from now on, by its key too. `agreed` says how messages may be compressed.
     fn open(&mut self, _: &mut Context<'_, S>, _: &mut S, _agreed: Option<Agreed>) {}
 
     fn message(&mut self, ctx: &mut Context<'_, S>, state: &mut S, message: Message<'_>);
 
-    /// The server goes down: the close frame follows.
+    /// The server shuts down; the close frame follows.
     fn draining(&mut self, _: &mut Context<'_, S>, _: &mut S) {}
 
-    /// Once, last, whatever was the reason; without `open` if it ended before that.
+    /// Called once, last, whatever the reason; without an `open` before if it ended too early.
     fn closed(&mut self, _: &mut Context<'_, S>, _: &mut S, _: Reason) {}
 }
 
@@ -143,28 +143,28 @@ enum Kind {
     Binary,
 }
 
-/// Of a frame's header.
+/// What can be wrong with a frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wrong {
     Nonsense,
     TooBig,
 }
 
-/// A connection that has become a WebSocket. There may be very many, most of which say nothing: it is small.
+/// A connection that has become a WebSocket. There may be very many, most of them silent, so it is small.
 pub struct Ws<T> {
     talk: T,
     /// Messages may be compressed.
     agreed: Option<Agreed>,
-    /// The message that is coming, whether it is compressed, and how many bytes at its end may be the begin of a character.
+    /// The message that is coming, whether it is compressed, and how many bytes at its end may be the beginning of a character.
     kind: Option<Kind>,
     is_compressed: bool,
     message: Vec<u8>,
     unchecked: u8,
-    /// Of the frame that is coming: its first byte, and how much of its payload has not come.
+    /// The first byte of the frame that is coming, and how much of its payload has not come yet.
     first: u8,
     mask: [u8; 4],
     left: u32,
-    /// Why it ends here.
+    /// Why the connection ends here.
     wrong: Option<Wrong>,
     is_pinged: bool,
 }
@@ -198,7 +198,7 @@ impl<T> Ws<T> {
         self.first & 8 != 0
     }
 
-    /// Reads the header of a frame; how long it is. What is wrong with it stays in `wrong`.
+    /// Reads the header of a frame; returns its length. What is wrong with it is kept in `wrong`.
     fn header(&mut self, input: &[u8], message_max: usize) -> Result<usize, Step> {
         let &[first, second, ..] = input else { return Err(Step::Need(2)) };
         let extended = match second & 0x7f {
@@ -247,7 +247,7 @@ impl<T> Ws<T> {
         if is_masked {
             self.mask.copy_from_slice(&header[end - 4..]);
         }
-        self.left = u32::try_from(length).unwrap_or(u32::MAX); // then it is wrong, and ends here
+        self.left = u32::try_from(length).unwrap_or(u32::MAX); // longer ones are wrong, and end here
         Ok(end)
     }
 
@@ -278,7 +278,7 @@ impl<T> Ws<T> {
         }
     }
 
-    /// All of it is here.
+    /// The whole message is here.
     fn message_came<S>(&mut self, ctx: &mut Context<'_, S>, state: &mut S, kind: Kind, message: &[u8])
     where
         T: Talk<S>,
@@ -301,7 +301,7 @@ impl<T> Ws<T> {
         }
     }
 
-    /// Keeps a part of the message that is coming. Whether it can be what it says that it is.
+    /// Keeps a part of the message that is coming. Returns false if it says that it is text, but is not UTF-8.
     fn keep(&mut self, part: &[u8], is_last: bool) -> bool {
         let from = self.message.len() - usize::from(self.unchecked);
         self.message.extend(part);
@@ -328,12 +328,12 @@ impl<S: 'static, T: Talk<S>> Protocol<S> for Ws<T> {
         ctx.set_output_limits(high / 4, high, queue_max);
         self.talk.open(ctx, state, self.agreed);
         if ctx.net.is_draining() {
-            self.draining(ctx, state)?; // it was told to who we were before
+            self.draining(ctx, state)?; // only the protocol before us has been told so far
         }
         Ok(())
     }
 
-    /// A frame's payload, unmasked: that of a control frame whole, that of others in pieces if it is not there yet.
+    /// A frame's payload, unmasked: of a control frame as a whole, of others in pieces as they come.
     fn cut(&mut self, input: &mut [u8]) -> Result<Step, Fault> {
         let mut begin = 0;
         if self.left == 0 {
@@ -398,7 +398,7 @@ impl<S: 'static, T: Talk<S>> Protocol<S> for Ws<T> {
     }
 }
 
-/// Says back what it is told: what a client's own tests want.
+/// Sends back what it gets, for the tests of clients.
 #[derive(Default)]
 pub struct Echo {
     agreed: Option<Agreed>,

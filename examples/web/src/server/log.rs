@@ -16,7 +16,7 @@ pub(crate) fn note(ctx: &mut Context<'_, App>, app: &mut App, done: &Done<'_>) {
     log.note(format_args!("{host} - - [{date}] \"{request}\" {} {bytes}", done.status));
 }
 
-/// As `30/Nov/2026:20:15:00 +0000`, made of how HTTP has it: `Mon, 30 Nov 2026 20:15:00 GMT`.
+/// As `30/Nov/2026:20:15:00 +0000`, made from the form of HTTP: `Mon, 30 Nov 2026 20:15:00 GMT`.
 fn date(at: SystemTime) -> String {
     let date = httpdate::fmt_http_date(at);
     let mut parts = date.split(' ').skip(1);
@@ -24,7 +24,7 @@ fn date(at: SystemTime) -> String {
     format!("{}/{}/{}:{} +0000", next(), next(), next(), next())
 }
 
-/// What would end the field, or is no ASCII, as `\xHH`.
+/// Escapes what would end the field, and writes what is not ASCII as `\xHH`.
 fn escaped(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
         match byte {

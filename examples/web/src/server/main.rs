@@ -1,4 +1,4 @@
-//! A web server.
+//! A web server for the files of a folder.
 
 #[path = "../../../common/mod.rs"]
 mod common;
@@ -25,31 +25,32 @@ Serves the files of a folder by HTTP/1.1.
 usage: web_server [--tls CERT KEY] [--log FILE] [--echo PATH] [--inspect ADDR]
                   [--inline] [--no-list] [--grace SECONDS] ROOT [ADDR]
 
-ADDR is IP:PORT (port 0: any free one), 127.0.0.1:8080 if it is not given.
-Nothing outside of ROOT is served, wherever a link leads, and nothing whose name
-begins with a dot, but .well-known. A folder is its index.html, or else a list.
+ADDR is IP:PORT (port 0: any free one); the default is 127.0.0.1:8080. Files
+outside of ROOT are never served, wherever a link leads, nor are names that
+begin with a dot, except .well-known. For a folder you get its index.html, or a
+list of its files if there is none.
 
-  --tls CERT KEY   by HTTPS: files in PEM
-  --log FILE       what was answered, in the common log format; - is standard
-                   error
-  --echo PATH      a WebSocket that says back what it is told, up to 16 MiB at
-                   once: for the tests of clients
-  --inspect ADDR   there the server itself is looked at: /inspect, /metrics
-  --inline         files are read by the loop itself, not by other threads:
-                   faster, if the disk always answers at once
+  --tls CERT KEY   serve HTTPS: files in PEM
+  --log FILE       log each answer in the common log format; - is standard error
+  --echo PATH      a WebSocket that sends back what it gets, up to 16 MiB at
+                   once, to test clients with
+  --inspect ADDR   pages about the server itself: /inspect, /metrics
+  --inline         read files in the loop itself, not in other threads: faster,
+                   if the disk always answers at once
   --no-list        a folder without index.html is not found
-  --grace SECONDS  10 if it is not given
+  --grace SECONDS  the time for answers to finish at the end; 10
 
-Ctrl-C lets answers that are under way finish, for GRACE at most. So does
-SIGHUP, on Unix, once a new process of the program, as it is then, listens in
-its place: no request is lost.";
+Ctrl-C lets answers that are under way finish, for at most the grace. On Unix,
+SIGHUP restarts the server without losing a request: it starts the program anew
+(after an update, the new version), which takes over the listening socket; then
+the old process finishes its answers and ends.";
 
 const CONNECTIONS_MAX: usize = 10_000;
 
-/// A longer callback is named in the log. What is shown of times is measured with that.
+/// The log names a callback that takes longer. The times in the inspector are measured by this too.
 const SLOW: Duration = Duration::from_millis(250);
 
-/// What the program has one of.
+/// The state of the program.
 struct App {
     root: Root,
     echo: Option<String>,
@@ -73,7 +74,7 @@ fn run() -> Result<(), Failure> {
     logging::log_to_stderr();
     let (options, flags) = (["log", "echo", "inspect", "grace"], ["inline", "no-list"]);
     let Some(mut given) = arguments_and_pairs(HELP, 2, &options, &flags, &["tls"])? else { return Ok(()) };
-    let folder = given.path("ROOT")?.ok_or_else(|| misused("ROOT is missing: which folder?"))?;
+    let folder = given.path("ROOT")?.ok_or_else(|| misused("ROOT is missing: the folder to serve"))?;
     let opened = Root::open(&folder).map_err(|error| format!("cannot serve '{}': {error}", folder.display()))?;
     let root = opened.inline(given.has("inline")).listed(!given.has("no-list"));
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:8080".into());
@@ -91,7 +92,7 @@ fn run() -> Result<(), Failure> {
     let log = log.transpose()?;
     if let Some(at) = inspect_at {
         let options = Listen::new().connections_max(16, "");
-        // A successor listens there before we have ended.
+        // Because a successor listens there before we have ended.
         let options = if cfg!(unix) { options.reuse_port() } else { options };
         common::listening(net.listen_with(at, options, |_, _, _| Ok(Http::new(inspect::site))))?;
     }
@@ -111,7 +112,7 @@ fn run() -> Result<(), Failure> {
     print(format_args!("listening on {}", reactor.net().local(listener).expect("it listens")))?;
     reactor.run(&mut app)?;
     let rest = app.log.take().map_or(Ok(()), LogFile::finish);
-    Ok(rest.map_err(|error| format!("the end of the log cannot be written: {error}"))?)
+    Ok(rest.map_err(|error| format!("cannot write the end of the log: {error}"))?)
 }
 
 fn connection() -> Http<App> {
@@ -127,7 +128,7 @@ fn listen_options(given: &Arguments) -> Result<Listen, Failure> {
     })
 }
 
-/// At a socket of which a successor gets a copy.
+/// Listens on a socket that is shared with a successor.
 #[cfg(unix)]
 fn listen(
     net: &mut Net<'_, App>,
