@@ -1,4 +1,4 @@
-//! What is obeyed, by whom and when, and how each is done.
+//! The commands: which there are, who may use them and when, and what each does.
 
 use crate::{
     Control, Ctx, Ftp, Refused,
@@ -9,8 +9,8 @@ use crate::{
 };
 use cap_std::fs::{Dir, OpenOptions, Permissions, PermissionsExt};
 
-/// What there is, and behind each how it is said: `-` without an argument, `+` with one, else either; `a` is for all, also before a
-/// login; `w` writes; `d` wants the data connection, so it waits for the end of a transfer, with all that was said behind it; `o`
+/// All commands, each with its properties: `-` takes no argument, `+` needs one, otherwise it is optional; `a` is allowed before
+/// a login too; `w` writes; `d` needs the data connection, so it waits for the end of a transfer, as do commands after it; `o`
 /// overtakes these.
 const COMMANDS: &[&str] = &[
     "ABOR -o", "ALLO +", "APPE +wd", "AUTH +ad", "CDUP -", "CWD ", "DELE +w", "EPRT +d", "EPSV d", "FEAT -a", "HELP a", "LIST d",
@@ -20,12 +20,12 @@ const COMMANDS: &[&str] = &[
     "XRMD +w",
 ];
 
-/// Of the same documents; nobody has asked for them.
+/// Commands of the same documents that we do not support.
 const NOT_HERE: &[&str] = &["ACCT", "ADAT", "CCC", "CONF", "ENC", "LANG", "MIC", "SMNT"];
 
 const LOG_IN: &str = "Who are you? USER and PASS come first.";
 
-/// How a command is said, if there is one of this name.
+/// The properties of a command, if there is one of this name.
 fn manner(verb: &str) -> Option<&'static str> {
     COMMANDS.iter().find_map(|command| command.strip_prefix(verb)?.strip_prefix(' '))
 }
@@ -40,11 +40,11 @@ pub(crate) fn verb(line: &str) -> String {
 
 impl Control {
     pub(crate) fn obey(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, verb: &str, arg: &str) -> Result<(), Refused> {
-        must(!NOT_HERE.contains(&verb), 502, "Not here.")?;
+        must(!NOT_HERE.contains(&verb), 502, "Not supported.")?;
         must(manner(verb).is_some(), 500, "There is no such command.")?;
         must(self.is_in || is(verb, 'a') && (verb != "STAT" || arg.is_empty()), 530, LOG_IN)?;
         must(!arg.is_empty() || !is(verb, '+'), 501, "An argument is missing.")?;
-        must(arg.is_empty() || !is(verb, '-'), 501, "No argument goes with this.")?;
+        must(arg.is_empty() || !is(verb, '-'), 501, "This takes no argument.")?;
         must(self.may_write || !is(verb, 'w'), 550, "You may only read.")?;
         let is_open = ftp.set.requires_tls && ctx.tls().is_none();
         must(!is_open || !["USER", "PASS"].contains(&verb), 550, "SSL/TLS required on the control channel.")?;
@@ -176,7 +176,7 @@ impl Control {
             }
             "ABOR" => self.abort(ctx, ftp),
             "LIST" | "NLST" | "MLSD" | "RETR" | "STOU" | "STOR" | "APPE" => return self.transfer(ctx, ftp, verb, arg, place),
-            _ => return refuse(502, "Not here."),
+            _ => return refuse(502, "Not supported."),
         }
         Ok(())
     }

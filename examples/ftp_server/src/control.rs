@@ -1,5 +1,4 @@
-//! A session: what the client says on its control connection is done in order, one command after the other. Who it is, and how
-//! secret it is, is decided here.
+//! A session: the commands on the control connection are done one after the other, in order. Logins and TLS are handled here.
 
 use crate::{
     Ctx, Ftp, Refused,
@@ -12,14 +11,14 @@ use std::{collections::VecDeque, fmt::Display, time::Duration};
 
 const LINE_MAX: usize = 2048;
 
-/// For a line, from its first byte on, and for a login.
+/// The time for a line, from its first byte on, and for a login.
 const LINE_TIME: Duration = Duration::from_secs(60);
 const LOGIN_TIME: Duration = Duration::from_secs(120);
 
-/// For a client to take what it asked for.
+/// How long a client may read nothing of its replies.
 const STALLED_MAX: Duration = Duration::from_secs(60);
 
-/// So many commands may wait for the end of a transfer.
+/// How many commands may wait for the end of a transfer.
 const WAITING_MAX: usize = 32;
 
 #[derive(Default)]
@@ -36,30 +35,30 @@ pub struct Control {
     pub(crate) rename_from: Option<crate::disk::Place>,
     pub(crate) facts: u8,
     pub(crate) is_extended_only: bool,
-    /// PBSZ was said; and PROT P.
+    /// Whether PBSZ was said. `is_private`: PROT P.
     pub(crate) has_buffer_size: bool,
     pub(crate) is_private: bool,
     pub(crate) data: Option<(Key, Stage)>,
-    /// Where data connections come to, once that was asked for: there is one for the session, because the system has not many ports.
+    /// Accepts data connections, once the client has asked for that. The session keeps it, because ports are few.
     pub(crate) listener: Option<Key>,
-    /// How often one was awaited there: who comes late is known by it.
+    /// How often we have waited for one there; by this we recognise one that comes too late.
     pub(crate) waits: u64,
-    /// For it to come.
+    /// The time for it to come.
     pub(crate) patience: Option<Timer>,
-    /// There was one, and it has ended before it was needed.
+    /// There was a data connection, but it ended before it was needed.
     pub(crate) has_lost_data: bool,
     /// A transfer that waits for its data connection.
     pub(crate) wanted: Option<Job>,
-    /// For the log: what the command changes that is obeyed, and the transfer that is under way.
+    /// For the log: the change that the current command makes, and the transfer that is under way.
     pub(crate) change: String,
     pub(crate) transfer: String,
-    /// What was said during a transfer, and has to come after it.
+    /// Commands that came during a transfer, and must wait for its end.
     pub(crate) waiting: VecDeque<String>,
-    /// So many answers are owed, and nothing else is done until then.
+    /// The number of replies that we owe; nothing else is done until then.
     owed: u8,
-    /// The end of the transfer is the end of the session.
+    /// The session ends with the transfer.
     pub(crate) quits: bool,
-    /// So it is, and what is owed, because the server goes down.
+    /// It ends with the transfer, and the replies that we owe, because the server shuts down.
     drains: bool,
     pub(crate) aborts: bool,
 }
@@ -79,7 +78,7 @@ impl Protocol<Ftp> for Control {
     }
 
     fn frame(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp, line: &[u8]) -> Outcome {
-        let start = line.iter().position(|&byte| byte < 0xf0).unwrap_or(line.len()); // behind telnet's IAC IP, IAC DM
+        let start = line.iter().position(|&byte| byte < 0xf0).unwrap_or(line.len()); // after telnet's IAC IP, IAC DM
         match std::str::from_utf8(&line[start..]) {
             Ok(line) if line.contains(['\0', '\r']) => reply(ctx, 501, "No control characters, please."),
             Ok(line) if self.must_wait(line) => {
@@ -91,7 +90,7 @@ impl Protocol<Ftp> for Control {
             }
             Ok(line) => {
                 self.command(ctx, ftp, line);
-                self.go_on(ctx, ftp); // there may be no transfer to wait for any more
+                self.go_on(ctx, ftp); // there may no longer be a transfer to wait for
             }
             Err(_) => reply(ctx, 501, "Not UTF-8."),
         }
@@ -106,7 +105,7 @@ impl Protocol<Ftp> for Control {
             }
             Limit::Idle => "Silent for too long.",
             Limit::FrameTime => "Too slow.",
-            Limit::Deadline => "Nobody has logged in.",
+            Limit::Deadline => "You have not logged in.",
             other => return Err(other.into()),
         };
         reply(ctx, 421, text);
@@ -125,7 +124,7 @@ impl Protocol<Ftp> for Control {
 
     fn eof(&mut self, ctx: &mut Ctx<'_>, _: &mut Ftp, _: &[u8]) -> Outcome {
         if !self.quits {
-            ctx.close(); // and with it its transfer: who is gone has not sent all
+            ctx.close(); // its transfer ends too, because a client that is gone has not sent everything
         }
         Ok(())
     }
@@ -138,7 +137,7 @@ impl Protocol<Ftp> for Control {
     }
 }
 
-/// One command after the other.
+/// Commands, one after the other.
 impl Control {
     pub(crate) fn is_transferring(&self) -> bool {
         self.wanted.is_some() || matches!(self.data, Some((_, Stage::Running)))
@@ -154,7 +153,7 @@ impl Control {
         self.waits_for_transfer(line) || !self.waiting.is_empty() && !is(&verb(line), 'o')
     }
 
-    /// On with what was said meanwhile.
+    /// Goes on with the commands that came meanwhile.
     pub(crate) fn go_on(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp) {
         if (self.quits || self.drains) && !self.is_transferring() && self.owed == 0 {
             return ctx.close();
@@ -174,7 +173,7 @@ impl Control {
         }
     }
 
-    /// Has another thread do something. Nothing else is said or read until that is done.
+    /// Does work on another thread. Nothing else is said or read until it is done.
     pub(crate) fn work<T: Send + 'static, E: Into<Refused> + Send + 'static>(
         &mut self,
         ctx: &mut Ctx<'_>,
@@ -193,7 +192,7 @@ impl Control {
         });
     }
 
-    /// The same for what is a reply by itself.
+    /// The same for work whose result is the reply.
     pub(crate) fn answer(&mut self, ctx: &mut Ctx<'_>, work: impl FnOnce() -> Result<String, Refused> + Send + 'static) {
         let change = std::mem::take(&mut self.change);
         self.work(ctx, work, move |me, ctx, ftp, reply| {
@@ -208,7 +207,7 @@ impl Control {
         ftp.note(ctx, self.user.as_deref(), what);
     }
 
-    /// An answer is owed, and is given by who calls `answered`.
+    /// We owe a reply, until `answered` is called with it.
     pub(crate) fn owe(&mut self, ctx: &mut Ctx<'_>) {
         self.owed += 1;
         ctx.pause();
@@ -220,7 +219,7 @@ impl Control {
     }
 }
 
-/// Who it is, and how secret.
+/// Logins and TLS.
 impl Control {
     pub(crate) fn forget(&mut self, ctx: &mut Ctx<'_>) {
         if self.is_in {
@@ -237,7 +236,7 @@ impl Control {
             return Ok(());
         }
         let found = ftp.set.users.iter().find(|user| user.name == name);
-        // Who is not known takes as long as who is.
+        // An unknown user takes as long as a known one.
         let (user, is_known) = (found.or(ftp.set.users.first()).cloned(), found.is_some());
         let (password, may_write) = (password.to_owned(), found.is_some_and(|user| user.may_write));
         let check = move || Ok::<_, Refused>(user.is_some_and(|user| user.knows(&password)) && is_known);
@@ -256,7 +255,7 @@ impl Control {
     }
 
     fn keep_out(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp) {
-        self.note(ctx, ftp, "was not let in");
+        self.note(ctx, ftp, "failed to log in");
         self.user = None;
         self.tries += 1;
         let is_last = self.tries >= ftp.set.logins_max;
@@ -279,7 +278,7 @@ impl Control {
         match (verb, arg.to_ascii_uppercase().as_str()) {
             ("AUTH", _) if is_secure => return refuse(503, "Already using TLS."),
             ("AUTH", "TLS" | "TLS-C" | "SSL" | "TLS-P") => {
-                must(self.waiting.is_empty(), 503, "Nothing may stand behind AUTH.")?; // nor be obeyed as if it were secret
+                must(self.waiting.is_empty(), 503, "Nothing may follow AUTH.")?; // or it would be obeyed as if it had come in TLS
                 reply(ctx, 234, "Go on in TLS.");
                 self.drop_data(ctx, ftp);
                 self.forget(ctx);
@@ -295,8 +294,8 @@ impl Control {
             ("PROT", "P" | "C") => {
                 must(self.has_buffer_size, 503, "PBSZ comes first.")?;
                 self.is_private = arg.eq_ignore_ascii_case("P");
-                self.drop_data(ctx, ftp); // which was to be as it was before
-                reply(ctx, 200, if self.is_private { "Data in TLS." } else { "Data in clear." });
+                self.drop_data(ctx, ftp); // because it was made with the old setting
+                reply(ctx, 200, if self.is_private { "Data in TLS." } else { "Data in the clear." });
             }
             ("PROT", "S" | "E") => return refuse(536, "Only C and P."),
             _ => return refuse(504, "Only C and P."),

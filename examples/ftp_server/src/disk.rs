@@ -1,5 +1,5 @@
-//! What is done with the disk, by other threads: it may block. Nothing outside of the root is reached: cap-std has the kernel see to
-//! that (openat2(2)), whatever links and names say.
+//! Work on the disk, which may block, so other threads do it. Nothing outside of the root can be reached, whatever links and
+//! names say: cap-std makes the kernel ensure that (openat2(2)).
 
 use crate::{Refused, must, refuse};
 use cap_std::fs::{Dir, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
@@ -16,35 +16,35 @@ use std::{
     time::Duration,
 };
 
-/// What a cut upload has left can be resumed so long; later it is in nobody's way.
+/// How long an upload that broke off can be resumed; after that a new one replaces it.
 const RESUMABLE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a name has room for on most file systems, in bytes.
+/// The longest name on most file systems, in bytes.
 const NAME_MAX: usize = 255;
 
-/// What is read of a file together with opening it.
+/// How much of a file is read when it is opened.
 const FIRST: u64 = 64 << 10;
 
 /// Where an upload begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
     At(u64),
-    /// Of the file, if there is one; or else of what a cut upload has left.
+    /// At the end of the file, if there is one; otherwise of what a broken upload has left.
     End,
-    /// The other way round: the client has asked how much that is.
+    /// The other way round, because the client has asked for the size of the latter.
     EndOfPart,
 }
 
-/// A file as the client names it, below the root that it sees.
+/// The place of a file, as the client sees it below the root.
 #[derive(Clone)]
 pub(crate) struct Place {
     root: Arc<Dir>,
-    /// Without dots, beginning with a slash.
+    /// Without `.` and `..`, and beginning with a slash.
     pub(crate) path: String,
 }
 
 impl Place {
-    /// `name` as seen from the folder `cwd`. It need not exist.
+    /// The place of `name`, seen from the folder `cwd`. It need not exist.
     pub(crate) fn new(root: &Arc<Dir>, cwd: &str, name: &str) -> Self {
         let mut parts = Vec::new();
         for part in if name.starts_with('/') { "" } else { cwd }.split('/').chain(name.split('/')) {
@@ -57,18 +57,18 @@ impl Place {
         Self { root: Arc::clone(root), path: format!("/{}", parts.join("/")) }
     }
 
-    /// Another one, by its path from the root.
+    /// Another place, by its path from the root.
     pub(crate) fn at_root(&self, path: &str) -> Self {
         Self::new(&self.root, "/", path)
     }
 
-    /// Has the root do something with it.
+    /// Calls a function with the root and the path below it.
     pub(crate) fn on<'a, T>(&'a self, act: impl FnOnce(&Dir, &'a Path) -> io::Result<T>) -> io::Result<T> {
         let path = self.path.trim_start_matches('/');
         act(&self.root, Path::new(if path.is_empty() { "." } else { path }))
     }
 
-    /// The folder, with a slash behind it, and the name in it.
+    /// The folder, with a slash at its end, and the name in it.
     pub(crate) fn split(&self) -> (&str, &str) {
         self.path.split_at(self.path.rfind('/').unwrap_or(0) + 1)
     }
@@ -85,32 +85,32 @@ impl Place {
         self.on(Dir::metadata)
     }
 
-    /// The same of a plain file.
+    /// The same, for a plain file only.
     pub(crate) fn plain(&self) -> Result<Metadata, Refused> {
-        self.metadata().ok().filter(Metadata::is_file).ok_or(Refused(550, "No plain file.".into()))
+        self.metadata().ok().filter(Metadata::is_file).ok_or(Refused(550, "Not a plain file.".into()))
     }
 
     pub(crate) fn rename(&self, to: &Self) -> io::Result<()> {
         self.on(|root, from| to.on(|_, to| root.rename(from, root, to)))
     }
 
-    /// A plain file: not to wait for the other end of a pipe, nor to be given a terminal.
+    /// Opens a plain file, without waiting for the other end of a pipe or getting a controlling terminal.
     pub(crate) fn open(&self, options: &mut OpenOptions) -> Result<File, Refused> {
         let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
         let options = options.custom_flags(flags.bits() as i32);
         let file = self.on(|root, path| root.open_with(path, options))?.into_std();
         let kind = file.metadata()?;
-        if kind.is_file() { Ok(file) } else { refuse(550, if kind.is_dir() { "Is a directory." } else { "No plain file." }) }
+        if kind.is_file() { Ok(file) } else { refuse(550, if kind.is_dir() { "Is a directory." } else { "Not a plain file." }) }
     }
 
-    /// Where an upload stands until it is whole.
+    /// Where an upload is kept until it is complete.
     fn part(&self) -> Self {
         let name = self.split().1;
         let is_short = name.len() + "..part".len() <= NAME_MAX;
         self.beside(&if is_short { format!(".{name}.part") } else { format!(".{:x}.part", Sha256::digest(name)) })
     }
 
-    /// How far somebody who writes can go on: what a cut upload has left, unless the file is newer.
+    /// Where an upload can be resumed: the size of what a broken one has left, unless the file is newer.
     pub(crate) fn resumable(&self) -> Option<u64> {
         let part = self.part().metadata().ok().filter(Metadata::is_file)?;
         let changed = part.modified().ok()?.into_std();
@@ -154,11 +154,11 @@ impl Place {
         let is_ours = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
             && part.metadata().is_ok_and(|meta| file.metadata().is_ok_and(|own| own.ino() == meta.ino()));
         must(is_ours, 450, "Somebody else is storing this file.")?;
-        // Whatever is refused from here on leaves no file that was not there.
+        // If anything is refused from here on, no new file stays behind.
         let is_kept = resumable.is_some();
         let mut upload =
             Upload { file, part: Some((part, self.clone())), is_text, is_after_cr: false, is_kept, ahead: Vec::new() };
-        // Who was looked at may have been done meanwhile, and this be a new one.
+        // The upload that we looked at may have finished meanwhile, and this may be a new file.
         let is_there = resumable.is_none_or(|length| upload.file.metadata().is_ok_and(|own| own.len() >= length));
         must(is_there, 450, "Somebody else has just stored this file.")?;
         let length = resumable.or(old.as_ref().map(Metadata::len)).unwrap_or(0);
@@ -172,7 +172,7 @@ impl Place {
         if let Some(old) = old {
             upload.file.set_permissions(old.permissions().into_std(&upload.file)?)?;
         }
-        // Not of a new one: a file that was cut to nothing is written out by some file systems as soon as it is closed.
+        // Do not truncate a new file: some file systems write out a truncated file as soon as it is closed.
         if upload.file.metadata()?.len() > from {
             upload.file.set_len(from)?;
         }
@@ -181,7 +181,7 @@ impl Place {
         Ok(upload)
     }
 
-    /// A new file whose name begins so.
+    /// A new file whose name begins with this one.
     pub(crate) fn unique(&self, chance: u64, is_text: bool) -> Result<(Upload, String), Refused> {
         let place = self.beside(&format!("{}.{:x}", self.split().1, chance >> 16));
         if place.metadata().is_ok() {
@@ -206,17 +206,17 @@ pub(crate) fn say(error: &io::Error) -> (u16, &'static str) {
     }
 }
 
-/// What is sent.
+/// What to send.
 pub(crate) enum Source {
     Bytes(Vec<u8>),
     File(File, Range<u64>),
     Reader(Box<dyn Read + Send>),
 }
 
-/// Sees to it that a part of a file is in memory, so that the loop need not wait for the disk when that is sent.
+/// Loads a part of a file into memory, so that the loop need not wait for the disk when it sends it.
 pub(crate) fn load(file: &File, range: &Range<u64>) -> io::Result<()> {
-    const STEP: usize = 512 << 10; // what is asked for in order is read in order
-    let _ = fadvise(file, range.start, NonZero::new(range.end - range.start), Advice::WillNeed); // it may know better
+    const STEP: usize = 512 << 10; // asked for in order, so that it is read in order
+    let _ = fadvise(file, range.start, NonZero::new(range.end - range.start), Advice::WillNeed); // only advice
     for at in range.clone().step_by(STEP) {
         file.read_at(&mut [0], at)?;
     }
@@ -246,22 +246,22 @@ impl Read for Text {
     }
 }
 
-/// A file on its way. Of text CRLF becomes LF.
+/// A file that a client sends. In text, CRLF becomes LF.
 pub(crate) struct Upload {
     file: File,
-    /// Where it stands, and what it will be called; none if it is appended to a file that is there.
+    /// Where it is kept, and its later name; `None` if it is appended to an existing file.
     part: Option<(Place, Place)>,
     is_text: bool,
     /// A CR that is not written yet.
     is_after_cr: bool,
-    /// What there is stays when it is cut: somebody may go on there.
+    /// If it breaks off, what has come is kept, so that it can be resumed.
     is_kept: bool,
-    /// What is still to be written: a small file is, when it is whole.
+    /// What is still to be written: a small file is written when it is complete.
     pub(crate) ahead: Vec<u8>,
 }
 
 impl Upload {
-    /// It is whole.
+    /// Completes the file.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.flush()?;
         if self.is_after_cr {
@@ -289,7 +289,7 @@ impl Upload {
             }
         }
         let written = self.file.write_all(if self.is_text { &text } else { piece });
-        // Nobody can go on where there is no room, and others want it.
+        // On a full disk it cannot be resumed, and others need the room.
         self.is_kept &= !matches!(&written, Err(error) if error.kind() == ErrorKind::StorageFull);
         written
     }
@@ -310,10 +310,10 @@ impl Write for Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        let _ = self.flush(); // what there is of it, if there is room
+        let _ = self.flush(); // as much as there is, if there is room
         let Some((part, _)) = &self.part else { return };
         if !self.is_kept || self.file.metadata().is_ok_and(|meta| meta.len() == 0) {
-            let _ = part.on(Dir::remove_file); // somebody else may have
+            let _ = part.on(Dir::remove_file); // it may be gone already
         }
     }
 }

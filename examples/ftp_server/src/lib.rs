@@ -1,7 +1,7 @@
 //! An FTP server: RFC 959 and 1123, with TLS (2228, 4217), FEAT (2389), IPv6 (2428), what mirrors need (3659) and names in UTF-8
-//! (2640). [`Control`] is a session: `control.rs` reads its commands, one after the other, `commands.rs` obeys them,
-//! `transfer.rs` has the second connection that a transfer needs. What they want of the disk is in `disk.rs` and `listing.rs`, on
-//! other threads.
+//! (2640). [`Control`] is a session: `control.rs` reads its commands, one after the other, `commands.rs` obeys them, and
+//! `transfer.rs` has the second connection that a transfer needs. The work on the disk is in `disk.rs` and `listing.rs`, and
+//! is done by other threads.
 
 mod commands;
 mod control;
@@ -25,7 +25,7 @@ pub use users::User;
 
 pub type Ctx<'a> = Context<'a, Ftp>;
 
-/// What the program has one of.
+/// The state of the program.
 pub struct Ftp {
     pub set: Settings,
     pub log: Option<LogFile<Self>>,
@@ -37,7 +37,7 @@ impl Ftp {
         Self { set, log: None, sessions: 0 }
     }
 
-    /// A line for whoever runs the server.
+    /// Writes a line to the log.
     fn note(&mut self, ctx: &Ctx<'_>, user: Option<&str>, what: impl Display) {
         if let Some(log) = &mut self.log {
             let (time, user) = (Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true), user.unwrap_or("-"));
@@ -52,28 +52,28 @@ pub struct Settings {
     /// Whether `anonymous` may read.
     pub anonymous: bool,
     pub banner: String,
-    /// Without it there is no AUTH.
+    /// Without this there is no AUTH.
     pub tls: Option<Tls>,
-    /// Neither passwords nor data in clear.
+    /// Refuse passwords and data in the clear.
     pub requires_tls: bool,
-    /// How long a session may be silent, and how long a data connection may make nothing of a transfer.
+    /// How long a session may be silent, and how long a transfer may stand still.
     pub idle: Duration,
-    /// After a wrong password.
+    /// The pause after a wrong password.
     pub login_delay: Duration,
     pub logins_max: u32,
-    /// The address to say in PASV, if it is not the one that the client came to.
+    /// The address to announce in PASV, if it is not the one that the client connected to.
     pub public_address: Option<Ipv4Addr>,
-    /// Where data connections come to; any port if it is not said.
+    /// The ports for data connections; any port if `None`.
     pub passive_ports: Option<RangeInclusive<u16>>,
-    /// Of each transfer, in bytes a second.
+    /// The limit of each transfer, in bytes a second.
     pub rate: Option<u64>,
 }
 
 impl Settings {
-    /// The usual ones, for this folder.
+    /// The defaults, for this folder.
     ///
     /// # Errors
-    /// If it cannot be opened.
+    /// If the folder cannot be opened.
     pub fn new(root: &Path) -> io::Result<Self> {
         Ok(Self {
             root: Arc::new(Dir::open_ambient_dir(root, ambient_authority())?),
@@ -92,7 +92,7 @@ impl Settings {
     }
 }
 
-/// TLS of both kinds of connections.
+/// TLS for both kinds of connections.
 pub struct Tls {
     pub control: TlsServer,
     pub data: TlsServer,
@@ -100,7 +100,7 @@ pub struct Tls {
 
 impl From<ServerConfig> for Tls {
     fn from(config: ServerConfig) -> Self {
-        // A client that only sends reads no ticket: its system would reset what it closes, and what it has sent would be lost.
+        // No tickets: a client that only sends would not read them, so closing would reset the connection and lose the upload.
         let mut data = config.clone();
         data.send_tls13_tickets = 0;
         Self { control: Arc::new(config).into(), data: Arc::new(data).into() }
@@ -111,7 +111,7 @@ fn reply(ctx: &mut Ctx<'_>, code: u16, text: impl Display) {
     write!(ctx, "{code} {text}\r\n");
 }
 
-/// A command that is not done, and the reply to it.
+/// The reply to a command that is refused.
 #[derive(Debug)]
 struct Refused(u16, Cow<'static, str>);
 

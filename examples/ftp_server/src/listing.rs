@@ -1,4 +1,4 @@
-//! What is said of files: as LIST has them, as NLST, and as MLSD and MLST do (RFC 3659, 7).
+//! Lists of files, in the forms of LIST, of NLST, and of MLSD and MLST (RFC 3659, 7).
 
 use crate::{Refused, disk::Place, refuse};
 use cap_std::fs::{Dir, Metadata, MetadataExt, ReadDir};
@@ -12,7 +12,7 @@ use wildmatch::WildMatch;
 
 pub(crate) const FACTS: [&str; 8] = ["type", "perm", "size", "modify", "unique", "unix.mode", "unix.uid", "unix.gid"];
 
-/// The facts that are wanted, a bit each.
+/// The facts that the client wants, a bit each.
 pub(crate) fn wanted(facts: u8) -> impl Iterator<Item = &'static str> {
     FACTS.into_iter().enumerate().filter_map(move |(n, fact)| (facts & 1 << n != 0).then_some(fact))
 }
@@ -43,7 +43,7 @@ fn modified(meta: &Metadata) -> DateTime<Utc> {
     DateTime::from_timestamp(meta.mtime(), 0).unwrap_or_default()
 }
 
-/// When it was changed: YYYYMMDDhhmmss, in UTC.
+/// When a file was changed: YYYYMMDDhhmmss, in UTC.
 pub(crate) fn stamp(meta: &Metadata) -> String {
     modified(meta).format(STAMP).to_string()
 }
@@ -53,7 +53,7 @@ pub(crate) fn unstamp(text: &str) -> Option<SystemTime> {
     Some(time.and_utc().into())
 }
 
-/// How an entry is listed.
+/// The form of an entry.
 #[derive(Clone, Copy)]
 pub(crate) enum Form {
     Long { indent: &'static str },
@@ -88,7 +88,7 @@ fn long(meta: &Metadata) -> String {
     format!("{kind}{mode} {links:3} {user:<8} {group:<8} {size:8} {when}")
 }
 
-/// The entries of a folder, of those whose names match, or the file itself, a line each.
+/// The entries of a folder, those whose names match, or the file itself, one a line.
 pub(crate) fn list(place: &Place, form: Form) -> Result<Box<dyn Read + Send>, Refused> {
     let (folder, name) = place.split();
     let of = |place: &Place, matching| -> Result<Box<dyn Read + Send>, Refused> {
@@ -104,7 +104,7 @@ pub(crate) fn list(place: &Place, form: Form) -> Result<Box<dyn Read + Send>, Re
     }
 }
 
-/// A folder's entries, listed as they are taken.
+/// A folder's entries, read one by one as they are sent.
 struct Listing {
     folder: Dir,
     entries: ReadDir,
@@ -118,9 +118,9 @@ impl Read for Listing {
         while self.lines.len() < out.len() {
             let Some(entry) = self.entries.next().transpose()? else { break };
             let name = entry.file_name().to_string_lossy().into_owned();
-            let Ok(mut meta) = entry.metadata() else { continue }; // it has gone meanwhile
+            let Ok(mut meta) = entry.metadata() else { continue }; // it is gone already
             if matches!(self.form, Form::Facts { .. }) {
-                meta = self.folder.metadata(&name).unwrap_or(meta); // of what a link leads to
+                meta = self.folder.metadata(&name).unwrap_or(meta); // of the target of a link
             }
             if self.matching.matches(&name) && !name.contains(['\r', '\n']) {
                 self.lines.extend(self.form.line(&meta, &name).bytes());

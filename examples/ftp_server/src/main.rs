@@ -1,4 +1,4 @@
-//! An FTP server.
+//! An FTP server as a program. What it does is in the library.
 
 #[path = "../../common/mod.rs"]
 mod common;
@@ -18,32 +18,32 @@ Serves a folder by FTP.
 
 usage: ftp_server [OPTION]... ROOT [ADDR]
 
-ADDR is IP:PORT (port 0: any free one); 127.0.0.1:2121 if it is not given.
-Nothing outside of ROOT is reached, wherever a link leads. Without --user
-whoever logs in as `anonymous` may read.
+ADDR is IP:PORT (port 0: any free one); the default is 127.0.0.1:2121. Clients
+cannot leave ROOT, wherever a link leads. Without --user, anybody can log in as
+`anonymous`, and read.
 
-  --user NAME:PASSWORD[:rw]  who may read, and with `rw` write. Others see it in
-                       the list of processes, unless PASSWORD is a hash by
-                       argon2 (as its own program prints it, with `-e`)
-  --anonymous          `anonymous` may read, whatever the password
-  --tls CERT KEY       AUTH TLS is offered: files in PEM
-  --require-tls        no password and no file goes in clear
-  --implicit-tls       TLS from the first byte on, as on port 990
-  --passive-ports A-B  where clients come for PASV and EPSV, one port for each
-                       that is awaited; any free one if not given
-  --public-address IP  the address to say in PASV, behind a NAT
-  --limit-rate BYTES   a second, of each transfer
+  --user NAME:PASSWORD[:rw]  a user, who may read, and write with `rw`. Others
+                       can see the password in the list of processes, unless
+                       it is a hash as the program argon2 prints it with `-e`
+  --anonymous          `anonymous` may read, with any password
+  --tls CERT KEY       offer AUTH TLS: files in PEM
+  --require-tls        refuse passwords and files without TLS
+  --implicit-tls       use TLS from the first byte on, as on port 990
+  --passive-ports A-B  the ports for PASV and EPSV, one for each client that we
+                       wait for; any free ones if not given
+  --public-address IP  the address to announce in PASV, behind a NAT
+  --limit-rate BYTES   the most that each transfer may do in a second
   --max-clients N      at a time; 512, or fewer if fewer files can be open
-  --max-per-ip N       of one address; all of them if not given
-  --idle SECS          how long a client may be silent, or a transfer may stand
-                       still; 300
-  --logins-max N       wrong passwords of a connection; 3
+  --max-per-ip N       clients from one address; no limit if not given
+  --idle SECS          close a client that says nothing, or whose transfer
+                       stands still, for this long; 300
+  --logins-max N       close a client after so many wrong passwords; 3
   --banner TEXT        the first line that a client reads
-  --log FILE           who came, and what was done; - is standard error
-  --inspect ADDR       there the server itself is looked at: /inspect, /metrics
-  --grace SECS         after Ctrl-C, for transfers that are under way; 30";
+  --log FILE           log clients and what they did; - is standard error
+  --inspect ADDR       pages about the server itself: /inspect, /metrics
+  --grace SECS         the time for transfers to finish after Ctrl-C; 30";
 
-/// A longer callback is named in the log. What is shown of times is measured with that.
+/// The log names a callback that takes longer. The times in the inspector are measured by this too.
 const SLOW: Duration = Duration::from_millis(250);
 
 fn main() -> ExitCode {
@@ -56,7 +56,7 @@ fn run() -> Result<(), Failure> {
     let names = HELP.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
     let options: Vec<&str> = names.filter(|name| !flags.contains(name) && *name != "tls").collect();
     let Some(mut given) = arguments_and_pairs(HELP, 2, &options, &flags, &["tls"])? else { return Ok(()) };
-    let root = given.path("ROOT")?.ok_or_else(|| misused("ROOT is missing: which folder?"))?;
+    let root = given.path("ROOT")?.ok_or_else(|| misused("ROOT is missing: the folder to serve"))?;
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:2121".into());
     let inspect_at = given.option_text("inspect")?;
     let tls = tls::config_by_pair(&given, &[])?.map(Tls::from);
@@ -66,7 +66,7 @@ fn run() -> Result<(), Failure> {
         options = options.per_peer_max(n, "421 Too many from your address.\r\n");
     }
     if given.has("implicit-tls") {
-        options = options.tls(tls.as_ref().ok_or_else(|| misused("--implicit-tls wants --tls"))?.control.clone());
+        options = options.tls(tls.as_ref().ok_or_else(|| misused("--implicit-tls needs --tls"))?.control.clone());
     }
     let mut ftp = Ftp::new(settings(&given, &root, tls)?);
 
@@ -86,7 +86,7 @@ fn run() -> Result<(), Failure> {
     announce(&reactor.net(), listener)?;
     reactor.run(&mut ftp)?;
     let rest = ftp.log.take().map_or(Ok(()), LogFile::finish);
-    Ok(rest.map_err(|error| format!("the end of the log cannot be written: {error}"))?)
+    Ok(rest.map_err(|error| format!("cannot write the end of the log: {error}"))?)
 }
 
 fn settings(given: &Arguments, root: &Path, tls: Option<Tls>) -> Result<Settings, Failure> {
@@ -98,7 +98,7 @@ fn settings(given: &Arguments, root: &Path, tls: Option<Tls>) -> Result<Settings
     }
     let requires_tls = given.has("require-tls");
     if requires_tls && tls.is_none() {
-        return Err(misused("--require-tls wants --tls"));
+        return Err(misused("--require-tls needs --tls"));
     }
     let public_address = given.option_text("public-address")?.map(|ip| ip.parse());
     let public_address = public_address.transpose().map_err(|_| misused("--public-address takes an IPv4 address"))?;

@@ -1,5 +1,5 @@
-//! The second connection of a session: it is awaited or called, carries one transfer, and says how that has ended. It is owned by
-//! the session, and ends with it.
+//! The second connection of a session: the client connects to us, or we to it; it carries one transfer, and reports how that
+//! ended. The session owns it, so it ends with the session.
 
 use crate::{
     Control, Ctx, Ftp, Refused,
@@ -16,34 +16,34 @@ use std::{
     time::Duration,
 };
 
-/// A passive port is looked for at so many, from a random one on.
+/// How many ports are tried to find a passive one, from a random one on.
 const PORTS_TRIED: usize = 100;
 
-/// A file of fewer bytes is written as a whole.
+/// A smaller file is written as a whole.
 const SMALL: usize = 64 << 10;
 
-/// The connections of a program that is killed end one after the other.
+/// When a client is killed, its connections end within this time of each other.
 const KILLED: Duration = Duration::from_millis(20);
 
-/// For a client to come to its data port, or to let us in.
+/// The time for a client to connect to its data port, or to accept our connection.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// The kernel sends so much of a file by itself, while the next such part is read from the disk.
+/// How much of a file the kernel sends by itself, while the next such part is read from the disk.
 const WINDOW: u64 = 8 << 20;
 
-/// How far the data connection is.
+/// The state of the data connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// It is to come to a port of ours; until then it is the listener that has the key.
+    /// We wait for it at a port of ours; until then the key is the listener's.
     Awaited,
-    /// We connect to the client. The reply to its PORT is owed.
+    /// We are connecting to the client, and owe the reply to its PORT.
     Coming,
     Open,
     /// A transfer is under way.
     Running,
 }
 
-/// What is transferred.
+/// What to transfer.
 pub(crate) enum Job {
     Send(Source),
     Receive(Upload),
@@ -89,7 +89,7 @@ impl Control {
             return refuse(501, "No address.");
         };
         let Some(to) = to.filter(|to| to.is_ipv4() == here.is_ipv4()) else { return refuse_protocol(here.is_ipv4()) };
-        // Or somebody could have us talk to whom he cannot reach himself (RFC 2577).
+        // Otherwise somebody could use us to reach hosts that he cannot reach himself (RFC 2577).
         must(to.ip().to_canonical() == peer, 501, "Only to your own address.")?;
         must(to.port() >= 1024, 501, "Not to a port below 1024.")?;
         self.drop_data(ctx, ftp);
@@ -102,13 +102,13 @@ impl Control {
         Ok(())
     }
 
-    /// For the data connection; or else this is the reply.
+    /// Waits for the data connection; if none comes, this is the reply.
     fn wait(&mut self, ctx: &mut Ctx<'_>, ftp: &Ftp, code: u16) {
         self.stop_waiting(ctx, ftp);
         self.patience = Some(ctx.after(ftp.set.idle.min(WAIT), move |me: &mut Self, ctx, ftp| {
             me.wanted = None;
             me.drop_data(ctx, ftp);
-            reply(ctx, code, "Nobody came to the data port.");
+            reply(ctx, code, "No data connection was made.");
             me.go_on(ctx, ftp);
             Ok(())
         }));
@@ -118,7 +118,7 @@ impl Control {
         if let Some(patience) = self.patience.take() {
             ctx.net.cancel(patience);
         }
-        // Of a few ports none is kept by whom does not need it.
+        // If there are only a few ports, do not keep one that is not needed.
         let is_to_go = ftp.set.passive_ports.is_some() && !self.is_awaited();
         if let Some(listener) = self.listener.take_if(|_| is_to_go) {
             ctx.net.close(listener);
@@ -129,7 +129,7 @@ impl Control {
         matches!(self.data, Some((_, Stage::Awaited)))
     }
 
-    /// And the transfer that waits for it.
+    /// Also drops the transfer that waits for it.
     pub(crate) fn drop_data(&mut self, ctx: &mut Ctx<'_>, ftp: &Ftp) {
         if let Some((key, stage)) = self.data.take() {
             self.wanted = None;
@@ -148,7 +148,7 @@ impl Control {
                 self.start(ctx, data, job);
             }
             None if std::mem::take(&mut self.has_lost_data) => reply(ctx, 425, "The data connection has ended."),
-            // Or the client says later where.
+            // Otherwise the client says later where.
             _ => {
                 reply(ctx, 150, text);
                 self.wanted = Some(job);
@@ -204,7 +204,7 @@ impl Control {
         let told: (u16, Cow<'_, str>) = match (end, why) {
             (End::Saved(upload), why) if why.is_clean() => {
                 if std::mem::take(&mut self.aborts) {
-                    self.waiting.push_front("ABOR".into()); // it came too late, and is answered so
+                    self.waiting.push_front("ABOR".into()); // it came too late, and the reply says so
                 }
                 self.change = std::mem::take(&mut self.transfer);
                 self.answer(ctx, move || Ok(upload.finish().map(|()| "226 Done.".into())?));
@@ -215,7 +215,7 @@ impl Control {
                 let Refused(code, text) = error.into();
                 (code, text)
             }
-            _ if stage == Stage::Coming => (425, format!("Not reached: {why}.").into()),
+            _ if stage == Stage::Coming => (425, format!("Cannot connect to you: {why}.").into()),
             _ if TlsError::of(why).is_some_and(|error| error.stage == TlsStage::TimedOut) || matches!(why, Reason::Limit(_)) => {
                 (421, "The data connection was silent for too long.".into())
             }
@@ -244,7 +244,7 @@ impl Control {
     pub(crate) fn abort(&mut self, ctx: &mut Ctx<'_>, ftp: &Ftp) {
         match self.data {
             Some((data, Stage::Running)) => {
-                self.aborts = true; // both replies come when it has ended
+                self.aborts = true; // both replies follow when it has ended
                 ctx.net.abort(data);
             }
             _ if self.wanted.take().is_some() => {
@@ -261,7 +261,7 @@ impl Control {
     }
 }
 
-/// At a port of the session's own, where it lets in its client, when it waits for him.
+/// Listens on a port of the session's own, which accepts only its client, and only while it waits for one.
 fn listen(ctx: &mut Ctx<'_>, ftp: &Ftp, here: IpAddr, peer: IpAddr) -> Option<Key> {
     let (control, is_it) = (ctx.key, move |from: IpAddr| from.to_canonical() == peer);
     let ports = ftp.set.passive_ports.clone().unwrap_or(0..=0);
@@ -292,14 +292,14 @@ fn refuse_protocol<T>(is_ipv4: bool) -> Result<T, Refused> {
     refuse(522, format!("Network protocol not supported (use {}).", if is_ipv4 { 1 } else { 2 }))
 }
 
-/// As PORT has it: `127,0,0,1,4,1`.
+/// The form of PORT: `127,0,0,1,4,1`.
 fn address(arg: &str) -> Option<SocketAddr> {
     let numbers: Vec<u8> = arg.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
     let [a, b, c, d, high, low] = numbers[..] else { return None };
     Some((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])).into())
 }
 
-/// As EPRT has it: `|1|127.0.0.1|1025|`. `Some(None)`: of a protocol that we do not know.
+/// The form of EPRT: `|1|127.0.0.1|1025|`. `Some(None)`: of a protocol that we do not know.
 fn extended_address(arg: &str) -> Option<Option<SocketAddr>> {
     let parts: Vec<&str> = arg.split(arg.chars().next()?).collect();
     let ["", protocol, ip, port, ""] = parts[..] else { return None };
@@ -311,7 +311,7 @@ fn extended_address(arg: &str) -> Option<Option<SocketAddr>> {
     }
 }
 
-/// How far a transfer has come.
+/// How a transfer ends.
 enum End {
     None,
     Sent,
@@ -321,10 +321,10 @@ enum End {
 
 struct Data {
     control: Key,
-    /// Which of its waits let it in; none if we have called.
+    /// The number of the wait that accepted it; `None` if we have connected.
     wait: Option<u64>,
     is_private: bool,
-    /// What is to be done when it is secret.
+    /// What to do once it is in TLS.
     job: Option<Job>,
     end: End,
     upload: Option<Upload>,
@@ -332,11 +332,11 @@ struct Data {
     file: Option<Windows>,
 }
 
-/// A file that is sent a part at a time: the disk is read by another thread, which waits for it.
+/// A file that is sent a part at a time, while another thread reads the disk.
 struct Windows {
     lane: Lane<File>,
     left: Range<u64>,
-    /// What is in memory, and may be sent.
+    /// What is in memory and can be sent.
     next: Option<(File, Range<u64>)>,
 }
 
@@ -352,7 +352,7 @@ impl Data {
             begin_tls(ctx, ftp);
             return Ok(());
         }
-        ctx.pause(); // whom something is sent says nothing
+        ctx.pause(); // a client that downloads has nothing to say here
         ctx.set_deadline(None);
         ctx.set_stall_timeout(ftp.set.idle);
         ctx.set_write_rate(ftp.set.rate);
@@ -423,7 +423,7 @@ impl Data {
     }
 }
 
-/// Who has said PROT P has said AUTH before, so there is TLS.
+/// PROT P needs AUTH before it, so there is TLS.
 fn begin_tls(ctx: &mut Ctx<'_>, ftp: &Ftp) {
     if let Some(tls) = &ftp.set.tls {
         ctx.link().start_tls(tls.data.clone().handshake_timeout(ftp.set.idle.min(WAIT)));
@@ -433,7 +433,7 @@ fn begin_tls(ctx: &mut Ctx<'_>, ftp: &Ftp) {
 impl Protocol<Ftp> for Data {
     fn connected(&mut self, ctx: &mut Ctx<'_>, ftp: &mut Ftp) -> Outcome {
         ctx.set_deadline(ftp.set.idle); // not an idle time-out: that stands still while it is paused
-        // Who has called may begin with TLS at once; whom we have called does when he has said what for.
+        // A client that connects to us may begin with TLS at once; if we connect, it begins after the transfer's command.
         if self.is_private && self.wait.is_some() {
             begin_tls(ctx, ftp);
         } else {
@@ -446,14 +446,14 @@ impl Protocol<Ftp> for Data {
         if let Some(job) = self.job.take() {
             return self.start(ctx, ftp, job);
         }
-        ctx.pause(); // it may bring an upload before the command that says where to
+        ctx.pause(); // an upload may come before the command that says where to store it
         let (data, wait) = (ctx.key, self.wait);
         ctx.net.tell(self.control, move |control: &mut Control, ctx, ftp| control.data_came(ctx, ftp, data, wait));
         Ok(())
     }
 
     fn received(&mut self, ctx: &mut Ctx<'_>, _: &mut Ftp, bytes: &[u8]) -> Outcome {
-        let mut upload = self.upload.take().ok_or("unexpected bytes: nothing is to be stored")?;
+        let mut upload = self.upload.take().ok_or("unexpected bytes: there was no upload")?;
         upload.ahead.extend_from_slice(bytes);
         if upload.ahead.len() < SMALL {
             self.upload = Some(upload);
@@ -476,8 +476,8 @@ impl Protocol<Ftp> for Data {
             return Ok(());
         };
         self.end = End::Saved(upload);
-        // In TLS the client has said that this was all. In clear the end of a program that is killed looks the same, but that of
-        // its session comes next.
+        // In TLS the client has said that this was all. In the clear a client that was killed looks the same, but then the end
+        // of its session follows.
         if self.is_large && ctx.tls().is_none() {
             ctx.after(KILLED, |_: &mut Self, ctx, _| {
                 ctx.close();
@@ -490,7 +490,7 @@ impl Protocol<Ftp> for Data {
     }
 
     fn draining(&mut self, _: &mut Ctx<'_>, _: &mut Ftp) -> Outcome {
-        Ok(()) // its session sees to its end
+        Ok(()) // its session ends it
     }
 
     fn writable(&mut self, ctx: &mut Ctx<'_>, _: &mut Ftp) -> Outcome {
@@ -507,7 +507,7 @@ impl Protocol<Ftp> for Data {
             end => end,
         };
         if let Some(upload) = self.upload.take() {
-            ctx.net.offload(move || drop(upload), |_, _, _| ()); // what has come of it is written
+            ctx.net.offload(move || drop(upload), |_, _, _| ()); // which writes what has come
         }
         let it = (ctx.key, self.wait);
         ctx.net.tell(self.control, move |control: &mut Control, ctx, ftp| control.data_gone(ctx, ftp, it, &why, end));

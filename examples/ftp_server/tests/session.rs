@@ -407,7 +407,7 @@ fn nobody_comes_to_the_data_port_and_a_stranger_does() {
     s.scene.passes(29 * S);
     assert_eq!(s.hears(), "");
     s.scene.passes(S);
-    assert_eq!(s.hears(), "421 Nobody came to the data port.\r\n");
+    assert_eq!(s.hears(), "421 No data connection was made.\r\n");
     assert_eq!(s.asks("NOOP"), "200 Yes.\r\n");
 }
 
@@ -420,7 +420,7 @@ fn active_to_nowhere_and_to_somebody() {
     s.scene.passes(29 * S);
     assert_eq!(s.hears(), "");
     s.scene.passes(2 * S);
-    assert!(s.hears().starts_with("425 Not reached"));
+    assert!(s.hears().starts_with("425 Cannot connect to you"));
     let server = s.scene.serves(&format!("{ip}:2001"));
     let heard = s.asks(&format!("EPRT |1|{ip}|2001|\r\nNLST hello"));
     assert!(heard.ends_with("200 Connected.\r\n125 Here it goes.\r\n226 Done.\r\n"), "{heard}");
@@ -437,7 +437,7 @@ fn who_does_not_log_in_or_is_slow_is_let_go() {
         s.scene.passes(9 * S);
     }
     s.scene.passes(9 * S);
-    assert_eq!(s.hears(), "421 Nobody has logged in.\r\n");
+    assert_eq!(s.hears(), "421 You have not logged in.\r\n");
     s.scene.hears_end(c);
     let mut s = Session::begin(Folder::new("slow"));
     let c = s.control;

@@ -233,7 +233,7 @@ fn the_log_the_inspector_and_limits() {
         drop(one);
         assert_eq!(server.ends(), Some(0));
         let text = fs::read_to_string(&log).expect("it was written");
-        assert!(text.contains(" user was not let in\n") && text.contains(" user logged in\n"), "{text}");
+        assert!(text.contains(" user failed to log in\n") && text.contains(" user logged in\n"), "{text}");
         assert!(text.contains(" user STOR /x\u{a1}y: 226 Done.\n"), "{text}");
         assert!(!text.contains("cret") && !text.contains("12345"), "{text}");
     }
@@ -245,8 +245,8 @@ fn a_wrong_command_line_says_what_is_wrong() {
     let cases = [
         (&[][..], "ROOT is missing"),
         (&["--user", "me", root], "--user: a user is NAME:PASSWORD"),
-        (&["--require-tls", root], "--require-tls wants --tls"),
-        (&["--implicit-tls", root], "--implicit-tls wants --tls"),
+        (&["--require-tls", root], "--require-tls needs --tls"),
+        (&["--implicit-tls", root], "--implicit-tls needs --tls"),
         (&["--passive-ports", "5-1", root], "--passive-ports takes a range"),
         (&["--public-address", "::1", root], "--public-address takes an IPv4 address"),
         (&["--idle", "0", root], "--idle takes a whole number"),
