@@ -1,5 +1,5 @@
-//! The side of SMTP that hands mails on, as they wait in the queue: to one host, over a few connections at a time. Who does not take
-//! a mail now is asked again later, and longer each time; others pass it meanwhile.
+//! The client side of SMTP: forwards the mails in the queue to one host, over a few connections at a time. A mail that the host
+//! does not accept now is tried again later, after a longer pause each time; other mails overtake it meanwhile.
 
 use crate::session::{Ctx, Server};
 use crate::store::{LINE_MAX, Queued, Store, trouble};
@@ -11,13 +11,13 @@ use std::{sync::Arc, time::Duration, time::Instant};
 const SENDERS_MAX: usize = 4;
 pub(crate) const QUEUE_MAX: usize = 100_000;
 
-/// On one connection.
+/// The most mails on one connection.
 const MAILS_MAX: u32 = 100;
 
 const REPLY_LINES_MAX: usize = 100;
 const CONNECT_TIME: Duration = Duration::from_secs(30);
 
-/// For a reply, and for a part of a mail (RFC 5321, 4.5.3.2).
+/// The time for a reply, and for a part of a mail (RFC 5321, 4.5.3.2).
 const PATIENCE: Duration = Duration::from_secs(600);
 
 const PAUSE: Duration = Duration::from_secs(1);
@@ -28,10 +28,10 @@ pub struct Forward {
     tls: Option<TlsClient>,
     store: Arc<Store>,
     lane: Lane<Arc<Store>>,
-    /// When each mail of the queue is due that is not being handed on, and how often it was not taken.
+    /// The mails of the queue that are not being sent: when each is due, and how often it has failed.
     pub(crate) due: BTreeMap<(Instant, String), u32>,
     senders: usize,
-    /// How often the host was not to be had, and until when it is left alone.
+    /// How often the host could not be reached, and until when we leave it alone.
     failures: u32,
     not_before: Instant,
     pub forwarded: u64,
@@ -46,7 +46,7 @@ impl Forward {
     }
 }
 
-/// A mail has come into the queue, or has to stay there for so many failures.
+/// A mail has come into the queue, or stays there after so many failures.
 pub fn wait(net: &mut Net<'_, Server>, server: &mut Server, name: String, failures: u32) {
     let due = net.now() + if failures > 0 { pause(net, failures) } else { Duration::ZERO };
     if let Some(forward) = &mut server.forward {
@@ -55,13 +55,13 @@ pub fn wait(net: &mut Net<'_, Server>, server: &mut Server, name: String, failur
     start(net, server);
 }
 
-/// Of one second, doubled with each failure; up to a half of it is taken off by chance.
+/// One second, doubled with each failure; a random part of up to a half is taken off.
 fn pause(net: &mut Net<'_, Server>, failures: u32) -> Duration {
     let most = PAUSE_MAX.min(PAUSE * (1 << failures.saturating_sub(1).min(16)));
     most - most / 2 * (net.random() % 1000) as u32 / 1000
 }
 
-/// One sender more, if a mail is due, and the host is to be had.
+/// Starts one more sender, if a mail is due and the host can be tried.
 fn start(net: &mut Net<'_, Server>, server: &mut Server) {
     let Some(forward) = &mut server.forward else { return };
     let (now, most) = (net.now(), if forward.failures > 0 { 1 } else { SENDERS_MAX });
@@ -75,16 +75,16 @@ fn start(net: &mut Net<'_, Server>, server: &mut Server) {
 /// A connection to the host.
 #[derive(Default)]
 struct Sender {
-    /// What the host says it can; nothing before that.
+    /// The extensions that the host offers; `None` before it has said so.
     offers: Option<Vec<String>>,
-    /// Commands, of which so many are sent, and have no reply.
+    /// Commands to send; the first `sent` of them have been sent, and have no reply yet.
     script: VecDeque<String>,
     sent: usize,
     lines: Vec<String>,
-    /// Which mail is at hand, and how often it was not taken.
+    /// The current mail, and how often it has failed.
     name: Option<(String, u32)>,
     mail: Option<Queued>,
-    /// To its recipients.
+    /// The replies for its recipients.
     replies: Vec<String>,
     mails: u32,
 }
@@ -123,7 +123,7 @@ impl Sender {
             ("MAIL", Some(b'2')) => {}
             ("MAIL", _) => self.replies = vec![reply; recipients],
             ("RCPT", _) if self.replies.len() < recipients => self.replies.push(reply),
-            ("RCPT", _) => {} // there is no such mail
+            ("RCPT", _) => {} // more replies than recipients
             ("DATA", Some(b'3')) => {
                 let wire = self.mail.as_ref().map(|mail| Arc::clone(&mail.wire)).ok_or("no mail")?;
                 ctx.set_idle_timeout(None);
@@ -142,7 +142,7 @@ impl Sender {
             _ => return gives_up(ctx, &reply),
         }
         if matches!(verb, "MAIL" | "RCPT") && self.replies.len() == recipients && self.sent == 0 {
-            self.script.clear(); // nobody is asked for, if the sender was refused
+            self.script.clear(); // no recipients are sent if the sender was refused
             let some = self.replies.iter().any(|reply| reply.starts_with('2'));
             return if some { self.ask(ctx, "DATA") } else { self.settle(ctx, server) };
         }
@@ -162,7 +162,7 @@ impl Sender {
         Ok(())
     }
 
-    /// It may have left since: somebody may have taken it away.
+    /// The mail may be gone by now: somebody may have removed it.
     fn begin(&mut self, ctx: &mut Ctx<'_>, server: &mut Server, mail: Option<Queued>) -> Outcome {
         let Some(mail) = mail else {
             self.name = None;
@@ -174,7 +174,7 @@ impl Sender {
         let from = [format!("MAIL FROM:<{}>{size}{body}{utf8}", mail.from)];
         let commands = from.into_iter().chain(mail.to.iter().map(|to| format!("RCPT TO:<{to}>")));
         if lacks_utf8 {
-            self.replies = vec!["550 5.6.7 There is no SMTPUTF8.".to_owned(); mail.to.len()];
+            self.replies = vec!["550 5.6.7 The next host does not support SMTPUTF8.".to_owned(); mail.to.len()];
         } else {
             self.script.extend(commands);
         }
@@ -182,7 +182,7 @@ impl Sender {
         if lacks_utf8 { self.settle(ctx, server) } else { self.go_on(ctx) }
     }
 
-    /// The mail at hand is over. What is done on the disk is the lane's own, so it is done though the host leaves.
+    /// The current mail is finished. The lane does the work on the disk, so it is done even if the host disconnects.
     fn settle(&mut self, ctx: &mut Ctx<'_>, server: &mut Server) -> Outcome {
         let (name, mail, replies) = (self.name.take(), self.mail.take(), std::mem::take(&mut self.replies));
         if let (Some((name, failures)), Some(mail), Some(forward)) = (name, mail, &mut server.forward) {
@@ -205,7 +205,7 @@ impl Protocol<Server> for Sender {
         if ctx.tls().is_some() {
             return self.ask(ctx, &format!("EHLO {}", server.host));
         }
-        (self.sent, self.script) = (1, [String::new()].into()); // a greeting comes without a command
+        (self.sent, self.script) = (1, [String::new()].into()); // the greeting comes without a command
         Ok(())
     }
 
@@ -214,7 +214,7 @@ impl Protocol<Server> for Sender {
         let is_last = line.as_bytes().get(3) != Some(&b'-');
         self.lines.push(line);
         if self.lines.len() > REPLY_LINES_MAX || self.sent == 0 {
-            return gives_up(ctx, "it talks too much");
+            return gives_up(ctx, "it sends too many lines");
         }
         if is_last {
             let (lines, command) = (std::mem::take(&mut self.lines), self.script.pop_front());
@@ -235,7 +235,7 @@ impl Protocol<Server> for Sender {
         let Some(forward) = &mut server.forward else { return };
         forward.senders -= 1;
         if self.offers.is_none() {
-            log::info!("no mail goes to {}: {why}", forward.to);
+            log::info!("cannot forward mail to {}: {why}", forward.to);
             forward.failures += 1;
             forward.not_before = ctx.net.now() + pause(&mut ctx.net, forward.failures);
         }
@@ -246,7 +246,7 @@ impl Protocol<Server> for Sender {
     }
 }
 
-/// No `Err`, which would be a warning in the log: a host may be wrong.
+/// Does not use `Err`, which would log a warning: errors of the host are normal.
 fn gives_up(ctx: &mut Ctx<'_>, why: &str) -> Outcome {
     log::info!("{}: {why}", ctx.peer());
     ctx.abort();

@@ -1,4 +1,4 @@
-//! A receiver of mail: [`session`] takes mails by SMTP, [`store`] has them on the disk, [`forward`] hands them on.
+//! A mail server: [`session`] accepts mails by SMTP, [`store`] keeps them on the disk, [`forward`] forwards them.
 
 pub mod forward;
 pub mod session;

@@ -16,29 +16,31 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use web::{Http, inspect};
 
 const HELP: &str = "\
-Takes mails by SMTP into a Maildir, or hands them on to another server.
+Accepts mails by SMTP, and keeps them in a Maildir or forwards them to another
+server.
 
 usage: mail_sink [OPTION]... MAILDIR [ADDR]
 
-ADDR is IP:PORT (port 0: any free one); 127.0.0.1:2525 if it is not given.
+ADDR is IP:PORT (port 0: any free one); the default is 127.0.0.1:2525.
 
   --host NAME         our name in SMTP; localhost
-  --for DOMAIN,...    whose mail is taken; everybody's if it is not given
-  --size BYTES        of a mail at most; 10485760
+  --for DOMAIN,...    accept mail for these domains only; for all if not given
+  --size BYTES        the largest mail to accept; 10485760
   --tls CERT KEY      offer STARTTLS: files in PEM
-  --require-tls       take nothing without it
-  --forward HOST[:PORT]  hand mails on: they wait in MAILDIR/queue. What HOST
-                      refuses for good (5xx) is moved to MAILDIR/failed, says
-                      why in its head, and is logged: no bounce is sent
-  --forward-tls       by STARTTLS only, to who has HOST's certificate
-  --forward-ca FILE   from these authorities; those of the system
-  --max-clients N     500
-  --max-per-ip N      50
-  --idle SECS         who is silent for so long is let go; 300
-  --inspect ADDR      there the server itself is looked at: /inspect, /metrics
-  --grace SECS        after Ctrl-C, for mails that are coming; 30";
+  --require-tls       accept no mail without TLS
+  --forward HOST[:PORT]  forward mails, which wait in MAILDIR/queue. A mail that
+                      HOST refuses for good (5xx) is moved to MAILDIR/failed,
+                      with the reason in its head and in the log: no bounce is
+                      sent
+  --forward-tls       forward with STARTTLS only, and check HOST's certificate
+  --forward-ca FILE   the issuers to trust for that; those of the system
+  --max-clients N     clients at a time; 500
+  --max-per-ip N      clients from one address at a time; 50
+  --idle SECS         close a client that says nothing for this long; 300
+  --inspect ADDR      pages about the server itself: /inspect, /metrics
+  --grace SECS        the time for mails to finish after Ctrl-C; 30";
 
-/// Threads that write mails: a disk does much at once, where each of them waits for it.
+/// Threads that write mails: each waits for the disk, which can do many things at once.
 const WRITERS: usize = 32;
 
 fn main() -> ExitCode {
@@ -51,18 +53,18 @@ fn run() -> Result<(), Failure> {
     let names = HELP.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
     let options: Vec<&str> = names.filter(|name| !flags.contains(name) && *name != "tls").collect();
     let Some(mut given) = arguments_and_pairs(HELP, 2, &options, &flags, &["tls"])? else { return Ok(()) };
-    let root = given.path("MAILDIR")?.ok_or_else(|| misused("MAILDIR is missing: which folder?"))?;
+    let root = given.path("MAILDIR")?.ok_or_else(|| misused("MAILDIR is missing: the folder for mails"))?;
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:2525".into());
     let host = given.option_text("host")?.unwrap_or_else(|| "localhost".into());
     if host.is_empty() || host.len() > 255 || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte)) {
-        return Err(misused(format!("--host: `{host}` is no name of a host")));
+        return Err(misused(format!("--host: `{host}` is not the name of a host")));
     }
     let domains = given.option_text("for")?.unwrap_or_default();
     let domains = domains.split(',').filter(|domain| !domain.is_empty()).map(str::to_owned).collect();
     let bytes_max = given.number("size", 1..=u64::MAX)?.unwrap_or(10 << 20);
     let (tls, requires_tls) = (tls::server_by_pair(&given, &[])?, given.has("require-tls"));
     if requires_tls && tls.is_none() {
-        return Err(misused("--require-tls wants --tls CERT KEY"));
+        return Err(misused("--require-tls needs --tls CERT KEY"));
     }
     let idle = given.seconds("idle")?.unwrap_or(Duration::from_secs(300));
     let grace = given.seconds("grace")?.unwrap_or(Duration::from_secs(30));
@@ -93,11 +95,11 @@ fn run() -> Result<(), Failure> {
         server.forward = Some(Forward::new(&mut net, callee("--forward", &to)?, client, &server.store, queue));
     }
     let options = Listen::new().connections_max(clients, "421 4.3.2 Too busy.\r\n");
-    let options = options.per_peer_max(per_ip, "421 4.7.0 Too many of you.\r\n");
+    let options = options.per_peer_max(per_ip, "421 4.7.0 Too many from your address.\r\n");
     let listener = listening(net.listen_with(at, options, |_, _, _| Ok(Session::default())))?;
     announce(&net, listener)?;
     reactor.run(&mut server)?;
     let forwarded = server.forward.map_or(0, |forward| forward.forwarded);
-    say(format_args!("{} stored, {forwarded} handed on", server.stored));
+    say(format_args!("{} stored, {forwarded} forwarded", server.stored));
     Ok(())
 }

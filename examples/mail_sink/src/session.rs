@@ -1,5 +1,5 @@
-//! The side of SMTP that takes mails: RFC 5321, 2920 (PIPELINING), 1870 (SIZE), 6152 (8BITMIME), 6531 (SMTPUTF8), 3207 (STARTTLS),
-//! 2034 (ENHANCEDSTATUSCODES). A mail goes to the disk as it comes, in flat memory, and is answered when it is there.
+//! The server side of SMTP: RFC 5321, 2920 (PIPELINING), 1870 (SIZE), 6152 (8BITMIME), 6531 (SMTPUTF8), 3207 (STARTTLS), 2034
+//! (ENHANCEDSTATUSCODES). A mail goes to the disk as it comes, in constant memory, and is answered once it is there.
 
 use crate::forward::{self, Forward, QUEUE_MAX};
 use crate::store::{LINE_MAX, Reply, Store, UTF8};
@@ -8,12 +8,12 @@ use std::{sync::Arc, time::Duration, time::SystemTime};
 
 pub type Ctx<'a> = Context<'a, Server>;
 
-/// What the program has one of.
+/// The state of the program.
 pub struct Server {
     pub host: String,
     pub store: Arc<Store>,
     pub bytes_max: u64,
-    /// Whose mail is taken; everybody's if it is nobody.
+    /// The domains to accept mail for; all if this is empty.
     pub domains: Vec<String>,
     pub idle: Duration,
     pub tls: Option<TlsServer>,
@@ -26,20 +26,20 @@ const RECIPIENTS_MAX: usize = 100;
 const MAILS_MAX: u32 = 1000;
 const ERRORS_MAX: u32 = 20;
 
-/// Of a path, and of a domain (RFC 5321, 4.5.3.1).
+/// The longest path, and the longest domain (RFC 5321, 4.5.3.1).
 const NAME_MAX: usize = 255;
 
-/// For a whole mail, and a second more for so many bytes that it is said to have: who is slower is let go.
+/// The time for a whole mail, and a second more for each so many bytes of its announced size; slower clients are closed.
 const MAIL_TIME: Duration = Duration::from_secs(600);
 const BYTES_A_SECOND_MIN: u64 = 16 << 10;
 
 #[derive(Default)]
 pub struct Session {
-    /// Who it says it is, and how.
+    /// The name that the client gave, and the protocol.
     hello: Option<(String, &'static str)>,
     from: Option<String>,
     is_utf8: bool,
-    /// As it was said; 0 if it was not.
+    /// As announced; 0 if it was not.
     size: u64,
     to: Vec<String>,
     /// A mail is coming, or on its way to the disk.
@@ -53,7 +53,7 @@ impl Session {
         (self.from, self.is_utf8, self.size, self.to, self.has_mail) = (None, false, 0, Vec::new(), false);
     }
 
-    /// Nothing if the answer comes later. After 421 comes nothing more.
+    /// Sends a reply; an empty one means that it comes later. After 421 the connection ends.
     fn answer(&mut self, ctx: &mut Ctx<'_>, answer: Result<Reply, Reply>) {
         self.errors += u32::from(answer.is_err());
         let (Ok(reply) | Err(reply)) = if self.errors > ERRORS_MAX { Err("421 4.7.0 Too many errors.") } else { answer };
@@ -83,11 +83,11 @@ impl Session {
             }
             "STARTTLS" => match &server.tls {
                 Some(tls) if !is_secured && rest.is_empty() => {
-                    ctx.send("220 2.0.0 Go ahead.\r\n"); // the last word in clear
+                    ctx.send("220 2.0.0 Go ahead.\r\n"); // the last reply in the clear
                     ctx.start_tls(tls, Session::default());
                     Ok("")
                 }
-                _ => Err("503 5.5.1 Not here."),
+                _ => Err("503 5.5.1 Not possible now."),
             },
             "NOOP" => Ok("250 2.0.0 Ok."),
             "QUIT" => Ok("221 2.0.0 Bye."),
@@ -121,7 +121,7 @@ impl Session {
         }
         match () {
             () if self.hello.is_none() || self.from.is_some() => Err("503 5.5.1 MAIL comes after EHLO, and once."),
-            () if self.mails >= MAILS_MAX => Err("421 4.7.0 Come again for more mails."),
+            () if self.mails >= MAILS_MAX => Err("421 4.7.0 Connect again to send more mails."),
             () if !is_utf8 && !from.is_ascii() => Err(NOT_ASCII),
             () => {
                 (self.from, self.is_utf8, self.size) = (Some(from.to_owned()), is_utf8, size);
@@ -132,14 +132,14 @@ impl Session {
 
     fn recipient(&mut self, server: &Server, rest: &str) -> Result<Reply, Reply> {
         let (to, parameters) = path(rest, "TO:").filter(|(to, _)| !to.is_empty()).ok_or("501 5.5.4 RCPT TO:<address>")?;
-        let domain = to.rsplit_once('@').map(|(_, domain)| domain); // postmaster has none
+        let domain = to.rsplit_once('@').map(|(_, domain)| domain); // `postmaster` needs none
         let is = |ours: &String| domain.is_none_or(|domain| ours.eq_ignore_ascii_case(domain));
         match () {
             () if self.from.is_none() => Err("503 5.5.1 MAIL comes first."),
             () if !parameters.is_empty() => Err("555 5.5.4 There is no such parameter."),
             () if !self.is_utf8 && !to.is_ascii() => Err(NOT_ASCII),
-            () if !server.domains.is_empty() && !server.domains.iter().any(is) => Err("550 5.7.1 Nobody of ours."),
-            () if self.to.len() >= RECIPIENTS_MAX => Ok("452 4.5.3 Too many recipients."), // who knows that sends again
+            () if !server.domains.is_empty() && !server.domains.iter().any(is) => Err("550 5.7.1 No mail for this domain."),
+            () if self.to.len() >= RECIPIENTS_MAX => Ok("452 4.5.3 Too many recipients."), // good clients send again to the rest
             () => {
                 self.to.push(to.to_owned());
                 Ok("250 2.1.5 Ok.")
@@ -164,7 +164,7 @@ impl Session {
         ctx.set_frame_timeout(None);
         ctx.set_terminator(Terminator::StreamUntil { bytes: b"\r\n.\r\n".into(), seen: 2 });
         ctx.save(mail, |_: &mut Self, ctx, server, saved| {
-            let Ok(mail) = saved else { return Ok(()) }; // the stream has ended before the mail has
+            let Ok(mail) = saved else { return Ok(()) }; // the connection ended before the mail did
             ctx.set_deadline(None);
             ctx.set_terminator(Terminator::crlf(LINE_MAX));
             ctx.set_frame_timeout(server.idle);
@@ -172,7 +172,7 @@ impl Session {
             let remote = ctx.net.remote();
             let keep = move || {
                 if let Some(name) = mail.keep(folder)? {
-                    // Not by what follows: that is not called if the client has left meanwhile.
+                    // Not in the callback below: that is not called if the client has left meanwhile.
                     let _ = remote.post(|net, server| kept(net, server, name));
                 }
                 Ok("250 2.0.0 Stored.")
@@ -193,13 +193,13 @@ fn kept(net: &mut Net<'_, Server>, server: &mut Server, name: String) {
     forward::wait(net, server, name, 0);
 }
 
-const NOT_ASCII: Reply = "553 5.6.7 That takes SMTPUTF8.";
+const NOT_ASCII: Reply = "553 5.6.7 This needs SMTPUTF8.";
 
 impl Protocol<Server> for Session {
     fn connected(&mut self, ctx: &mut Ctx<'_>, server: &mut Server) -> Outcome {
         ctx.set_terminator(Terminator::crlf(LINE_MAX));
         ctx.set_idle_timeout(server.idle);
-        ctx.set_frame_timeout(server.idle); // who sends a byte of a command now and then is not idle
+        ctx.set_frame_timeout(server.idle); // a client that sends a command byte by byte is not idle
         ctx.set_stall_timeout(server.idle);
         if ctx.tls().is_none() {
             write!(ctx, "220 {} ESMTP\r\n", server.host);
@@ -235,7 +235,7 @@ impl Protocol<Server> for Session {
     }
 }
 
-/// The address behind `FROM:` or `TO:`, and what stands behind it. A route to it is left out (RFC 5321, appendix C).
+/// The address after `FROM:` or `TO:`, and the parameters after it. A route is left out (RFC 5321, appendix C).
 fn path<'a>(rest: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
     rest.get(..word.len()).filter(|begin| begin.eq_ignore_ascii_case(word))?;
     let (address, parameters) = rest[word.len()..].trim_start().strip_prefix('<')?.split_once('>')?;

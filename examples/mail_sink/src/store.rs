@@ -1,8 +1,8 @@
-//! Mails on the disk: a Maildir (maildir(5)) with two folders more, `queue/` for mails that are to be handed on, `failed/` for those
-//! that the next host refuses. All of it may block, and is called on other threads.
+//! Mails on the disk: a Maildir (maildir(5)) with two more folders, `queue/` for mails to be forwarded, and `failed/` for those
+//! that the next host refuses. All of this may block, and is called on other threads.
 //!
-//! A mail is written to `tmp/`, and renamed when it is whole and on the disk. In front stand its envelope, as headers that are
-//! not handed on, and what else we say of it. Lines end in LF, as in any Maildir.
+//! A mail is written to `tmp/`, and renamed when it is complete and on the disk. It begins with its envelope, as headers that
+//! are not forwarded, and our other headers. Lines end in LF, as in any Maildir.
 
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
@@ -11,37 +11,37 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, path::PathBuf, time::Duration, time::SystemTime};
 
-/// Without its end (RFC 5321, 4.5.3.1.6).
+/// The longest line, without its end (RFC 5321, 4.5.3.1.6).
 pub const LINE_MAX: usize = 998;
 
-/// Servers that a mail has passed: more is a loop (RFC 5321, 6.3).
+/// The most servers that a mail may have passed: more is a loop (RFC 5321, 6.3).
 const HOPS_MAX: u32 = 50;
 
-/// What is older in `tmp/` was left by who is dead (maildir(5)).
+/// An older file in `tmp/` was left by a process that died (maildir(5)).
 const TMP_AGE_MAX: Duration = Duration::from_secs(36 * 60 * 60);
 
-/// So many mails are known at least, when they come again, though they are in `cur/` by another name, were handed on, or deleted.
+/// At least how many mails are recognised if they come again, even if they were renamed in `cur/`, forwarded, or deleted.
 const KNOWN_MIN: usize = 1 << 18;
 
-/// Begins the second line of what is handed on, if that may not go to everybody (RFC 6531, 4.3).
+/// Begins the second line of a mail that may only be forwarded to hosts with SMTPUTF8 (RFC 6531, 4.3).
 pub const UTF8: &str = "\twith UTF8SMTP";
 
 const FROM: &str = "Return-Path: <";
 const TO: &str = "Delivered-To: ";
 
-/// Of SMTP, without its end.
+/// A reply of SMTP, without its end.
 pub type Reply = &'static str;
 
 pub struct Store {
     root: PathBuf,
     host: String,
     serial: AtomicU64,
-    /// The last ones and those before: together at most twice `KNOWN_MIN`.
+    /// The latest ones, and those before: together at most twice `KNOWN_MIN`.
     known: Mutex<[HashSet<u128>; 2]>,
 }
 
 impl Store {
-    /// And what is in its queue.
+    /// Opens the folder; returns the mails in its queue too.
     pub fn open(root: PathBuf, host: String) -> io::Result<(Arc<Self>, Vec<String>)> {
         for folder in ["tmp", "new", "cur", "queue", "failed"] {
             fs::create_dir_all(root.join(folder))?;
@@ -62,7 +62,7 @@ impl Store {
         Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
     }
 
-    /// With other recipients it is another mail, with another `trace` it is not.
+    /// With other recipients it is another mail; with another `trace` it is the same.
     pub fn create(self: &Arc<Self>, from: &str, to: &[String], trace: &str, bytes_max: u64) -> Mail {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let (seconds, micros, serial) = (now.as_secs(), now.subsec_micros(), self.serial.fetch_add(1, Ordering::Relaxed));
@@ -92,7 +92,7 @@ impl Store {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A mail of the queue; nothing if it has left, because it was there twice.
+    /// A mail of the queue; `None` if it is gone, because it was there twice.
     pub fn queued(&self, name: &str) -> io::Result<Option<Queued>> {
         let path = self.path("queue", name);
         if !path.exists() {
@@ -116,8 +116,8 @@ impl Store {
         Ok(Some(Queued { name: name.to_owned(), from, to, is_utf8, wire: wire.into() }))
     }
 
-    /// A mail of the queue was tried, and its recipients have these replies. Whoever may take it later stays in the queue; who
-    /// never will is named in `failed/`, and may be sent it again. Whether it stays.
+    /// A mail of the queue was tried, with these replies for its recipients. Recipients that may accept it later stay in the
+    /// queue; for those that never will, a copy goes to `failed/`, where you can send it again. Returns whether the mail stays.
     pub fn settle(self: &Arc<Self>, mail: &Queued, replies: &[String]) -> io::Result<bool> {
         let (mut left, mut refused, mut why) = (Vec::new(), Vec::new(), String::new());
         for (to, reply) in mail.to.iter().zip(replies).filter(|(_, reply)| !reply.starts_with('2')) {
@@ -148,32 +148,32 @@ impl Store {
         self.root.join(folder).join(name)
     }
 
-    /// Where it cannot be opened, a folder is not to be synced either.
+    /// On systems where a folder cannot be opened, it need not be synced either.
     fn sync(&self, folder: &str) -> io::Result<()> {
         if cfg!(unix) { fs::File::open(self.path(folder, ""))?.sync_all() } else { Ok(()) }
     }
 }
 
-/// A mail that is to be handed on.
+/// A mail to be forwarded.
 pub struct Queued {
     name: String,
     pub from: String,
     pub to: Vec<String>,
     pub is_utf8: bool,
-    /// As SMTP has it, but for its end.
+    /// In the form of SMTP, without its end.
     pub wire: Arc<[u8]>,
 }
 
-/// A mail that is written, as SMTP has it. What is wrong with it is said at its end, because until then the client hears nothing.
-/// One that is not kept leaves nothing behind.
+/// A mail that is being written, in the form of SMTP. Errors are reported at its end, because until then the client does not
+/// read replies. If it is not kept, nothing stays behind.
 pub struct Mail {
     store: Arc<Store>,
     name: String,
-    /// It has a file when something was written.
+    /// The file is made when something is written.
     file: Option<fs::File>,
-    /// Not written yet.
+    /// What is not written yet.
     text: Vec<u8>,
-    /// It has not ended.
+    /// The line has not ended.
     line: Vec<u8>,
     hash: Sha256,
     bytes_left: u64,
@@ -202,8 +202,8 @@ impl Write for Mail {
 }
 
 impl Mail {
-    /// A part of a line. Who takes a bare LF or CR for the end of one finds other mails in a mail than who does not (SMTP smuggling,
-    /// CVE-2023-51764), so nobody gets one from us. A dot in front was put there for the way (RFC 5321, 4.5.2).
+    /// A part of a line. A server that takes a bare LF or CR for the end of a line finds other mails in a mail than one that does
+    /// not (SMTP smuggling, CVE-2023-51764), so we let none through. A dot in front was added for the transport (RFC 5321, 4.5.2).
     fn take(&mut self, part: &[u8]) -> Result<(), Reply> {
         let too_large = (self.bytes_left == 0).then_some("552 5.3.4 Too large.");
         self.trouble.or(too_large).map_or(Ok(()), Err)?;
@@ -225,17 +225,17 @@ impl Mail {
         for bytes in [line, b"\n"] {
             self.text.extend_from_slice(bytes);
             if self.is_body || !self.is_received {
-                self.hash.update(bytes); // on another way it would still be the same mail
+                self.hash.update(bytes); // without Received headers: by another way it is still the same mail
             }
         }
         Ok(())
     }
 
-    /// It is on the disk when this returns, with this name. The client may have lost our answer, and send it again: then it is there,
-    /// and nothing is to be done.
+    /// The mail is on the disk when this returns, with this name. If the client lost our answer and sends it again, the mail is
+    /// there already, and nothing needs to be done.
     pub fn keep(mut self, folder: &str) -> Result<Option<String>, Reply> {
-        self.write_all(b"\r\n").map_err(trouble)?; // of the last line, seen as a part of the end
-        let looped = (self.hops > HOPS_MAX).then_some("554 5.4.6 It goes round in circles.");
+        self.write_all(b"\r\n").map_err(trouble)?; // the end of the last line, which came as a part of the mail's end
+        let looped = (self.hops > HOPS_MAX).then_some("554 5.4.6 A mail loop: too many hops.");
         self.trouble.or(looped).map_or(Ok(()), Err)?;
         let name = self.name();
         let (store, is_there) = (Arc::clone(&self.store), self.has_id && self.store.has(&name));
@@ -245,7 +245,7 @@ impl Mail {
         Ok((!is_there).then_some(name))
     }
 
-    /// The same mail has the same name. Without a Message-ID each is another one: mails may well say the same.
+    /// The same mail has the same name. Without a Message-ID every mail is a new one, because two mails may have the same text.
     fn name(&self) -> String {
         if self.has_id { format!("{:x}", self.hash.clone().finalize()) } else { self.name.clone() }
     }
@@ -260,17 +260,17 @@ impl Mail {
 
 impl Drop for Mail {
     fn drop(&mut self) {
-        let _ = fs::remove_file(self.store.path("tmp", &self.name)); // it has another name if it was kept
+        let _ = fs::remove_file(self.store.path("tmp", &self.name)); // if it was kept, it has another name by now
     }
 }
 
-/// By what a mail with a Message-ID is known: the first half of its name, which is its hash.
+/// The part of the name by which a mail with a Message-ID is recognised: the first half, which is its hash.
 fn digest(name: &str) -> Option<u128> {
     u128::from_str_radix(name.get(..32)?, 16).ok()
 }
 
 pub fn trouble(error: io::Error) -> Reply {
-    log::warn!("the disk: {error}");
+    log::warn!("cannot use the disk: {error}");
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "452 4.3.1 The disk is full.",
         _ => "451 4.3.0 The disk fails.",

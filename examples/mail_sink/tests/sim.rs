@@ -120,7 +120,7 @@ fn what_is_offered() {
         "250-mx.test\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250 HELP\r\n\
          214 2.0.0 See RFC 5321.\r\n252 2.1.5 Send a mail, and see.\r\n250 2.0.0 Ok.\r\n",
     );
-    t.receives("STARTTLS\r\n").sends("503 5.5.1 Not here.\r\n").stays_open();
+    t.receives("STARTTLS\r\n").sends("503 5.5.1 Not possible now.\r\n").stays_open();
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_session_has_a_thousand_mails() {
     for _ in 0..1000 {
         t.receives(ENVELOPE).sends(ENVELOPE_OK).receives(".\r\n").sends(STORED);
     }
-    t.receives("MAIL FROM:<a@x>\r\n").sends("421 4.7.0 Come again for more mails.\r\n").closes(Reason::is_clean);
+    t.receives("MAIL FROM:<a@x>\r\n").sends("421 4.7.0 Connect again to send more mails.\r\n").closes(Reason::is_clean);
     assert_eq!(count(&root), [0, 1000, 0]);
 }
 
@@ -252,7 +252,7 @@ fn the_same_mail_is_there_once() {
 fn what_goes_round_is_refused() {
     let (mut t, root) = session_with("round", |server| server.bytes_max = 10_000);
     t.receives(ENVELOPE).sends(ENVELOPE_OK).receives("Received: x\r\n".repeat(51)).receives("\r\n.\r\n");
-    t.sends("554 5.4.6 It goes round in circles.\r\n");
+    t.sends("554 5.4.6 A mail loop: too many hops.\r\n");
     t.receives(ENVELOPE).sends(ENVELOPE_OK).receives(format!("\r\n{}.\r\n", "Received: x\r\n".repeat(51))).sends(STORED);
     assert_eq!(count(&root), [0, 1, 0]);
 }
@@ -468,7 +468,9 @@ fn what_is_in_utf_8_goes_to_who_takes_that() {
     scene.says(client, mail).takes(client);
     scene.says(host, "220 other\r\n").says(host, OFFERS).hears(host, "EHLO mx.test\r\nRSET\r\n");
     assert_eq!((count(&root), mails(&root, "failed").len()), ([0, 0, 0], 1));
-    assert!(mails(&root, "failed")[0].1.contains("\nX-Not-Forwarded: 550 5.6.7 There is no SMTPUTF8. <b@y>\n"));
+    assert!(
+        mails(&root, "failed")[0].1.contains("\nX-Not-Forwarded: 550 5.6.7 The next host does not support SMTPUTF8. <b@y>\n")
+    );
     let (mut scene, client, _root) = relay("utf8");
     let host = scene.serves("10.0.0.2:25");
     scene.says(client, mail).takes(client);

@@ -119,7 +119,7 @@ fn sigterm_waits_for_the_mail_that_is_coming() {
     client.says("..\r\n.\r\n");
     client.hears("250 2.0.0 Stored.");
     assert_eq!(client.rest(), "");
-    assert_eq!(ends.join().expect("no panic"), (Some(0), "1 stored, 0 handed on\n".into()));
+    assert_eq!(ends.join().expect("no panic"), (Some(0), "1 stored, 0 forwarded\n".into()));
 }
 
 #[test]
@@ -228,11 +228,11 @@ fn a_mail_is_handed_on_by_tls_to_who_has_the_certificate_and_to_nobody_else() {
     let again = forward("by-address", &port(&last, "127.0.0.1"), &ca);
     for sink in [taken, again] {
         until(|| sink.mails("queue").is_empty());
-        assert_eq!(sink.ends(), (Some(0), "1 stored, 1 handed on\n".into()));
+        assert_eq!(sink.ends(), (Some(0), "1 stored, 1 forwarded\n".into()));
     }
     for sink in refused {
         assert_eq!(sink.mails("queue").len(), 1);
-        assert_eq!(sink.ends(), (Some(0), "1 stored, 0 handed on\n".into()));
+        assert_eq!(sink.ends(), (Some(0), "1 stored, 0 forwarded\n".into()));
     }
     let mails = last.mails("new");
     assert_eq!((mails.len(), clear.mails("new").len()), (2, 0));
@@ -270,7 +270,7 @@ fn on_a_full_disk_a_mail_is_refused_for_now_and_the_session_goes_on() {
     sends(&mut client, 10_000, "452 4.3.1 The disk is full.");
     sends(&mut client, 1000, "250 2.0.0 Stored.");
     client.asks("QUIT", "221");
-    assert_eq!(sink.ends(), (Some(0), "2 stored, 0 handed on\n".into()));
+    assert_eq!(sink.ends(), (Some(0), "2 stored, 0 forwarded\n".into()));
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn it_can_be_looked_at() {
     assert!(said.contains(" 200 ") && said.contains("mainspring_"), "{said}");
     client.asks(".", "250 2.0.0 Stored.");
     drop(client);
-    assert_eq!(sink.ends(), (Some(0), "1 stored, 0 handed on\n".into()));
+    assert_eq!(sink.ends(), (Some(0), "1 stored, 0 forwarded\n".into()));
 }
 
 #[test]
