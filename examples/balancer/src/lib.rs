@@ -1,5 +1,5 @@
-//! A load balancer for TCP: [`Front`] is a client's connection, and there is another one to the backend that was chosen for it.
-//! When that is connected the two are a pair, and the loop passes on what either says, its end and its reset.
+//! A load balancer for TCP: [`Front`] is a client's connection; there is another one to the backend that was chosen for it. Once
+//! that is connected the two are a pair, and the loop passes on the bytes of both, their ends and their resets.
 
 use mainspring::{Address, Connect, Context, Key, Net, Outcome, Protocol, Reason, Target, TlsServer};
 use proxy_header::{Error, ParseConfig, ProxiedAddress, ProxyHeader};
@@ -10,53 +10,53 @@ use std::time::{Duration, Instant};
 type Ctx<'a> = Context<'a, Balancer>;
 type Encode = fn(&ProxyHeader<'static>, &mut Vec<u8>) -> Result<(), Error>;
 
-/// Those that were tried are bits of a number.
+/// The backends that were tried are bits of a number.
 pub const BACKENDS_MAX: usize = u64::BITS as usize;
 
-/// Of the PROXY protocol. Addresses take 232 bytes at most; what else stands in front is not read.
+/// The limit of a header of the PROXY protocol. Addresses take at most 232 bytes; anything else in it is ignored.
 const HEADER_BYTES_MAX: usize = 4096;
 
-/// So many checks or connects well, one after the other, and a backend is up.
+/// After so many successful checks or connects in a row, a backend is up.
 const RISE: u32 = 2;
 
-/// So many failed, and it is down.
+/// After so many failed ones, it is down.
 const FALL: u32 = 3;
 
-/// No descriptor is left to this process, or to the whole system (there Winsock has no number of its own).
+/// No descriptors are left for this process, or for the whole system (for which Winsock has no error of its own).
 const NO_DESCRIPTOR: [i32; 2] = if cfg!(windows) { [10024, 10024] } else { [24, 23] };
 
-/// That we lack something is said so often at most.
+/// How often we log, at most, that we lack something.
 const LACK_PERIOD: Duration = Duration::from_secs(60);
 
-/// A server that connections are given to.
+/// A server that gets connections.
 pub struct Backend {
     pub target: Target,
     pub is_up: bool,
-    /// Checks and connects, one after the other, that went otherwise than `is_up` says.
+    /// Checks and connects in a row whose result differs from `is_up`.
     contrary: u32,
-    /// Connections that it has, and that are on their way.
+    /// Its connections, with those that are being made.
     pub active: usize,
     pub served: u64,
 }
 
-/// What the program has one of.
+/// The state of the program.
 #[derive(Default)]
 pub struct Balancer {
     pub backends: Vec<Backend>,
-    /// A backend is told who comes, by one version of the PROXY protocol or the other.
+    /// How backends are told the client's address: by one version of the PROXY protocol or the other.
     pub proxy: Option<Encode>,
-    /// Of clients that come by a proxy: it speaks in clear first.
+    /// TLS for clients that come through a proxy, because the proxy begins in the clear.
     pub tls: Option<TlsServer>,
     pub per_backend_max: usize,
-    /// For one backend. How long a client may be without any is its listener's deadline.
+    /// The time to connect to one backend. How long a client may wait for any is the deadline of its listener.
     pub connect_max: Duration,
-    /// How long a backend may take nothing. For both ends it is the idle time-out of the listener.
+    /// How long a backend may read nothing. The idle time-out for both ends is the listener's.
     pub idle: Duration,
-    /// Where the search among equals begins.
+    /// Where the search among equally busy backends begins.
     turn: usize,
-    /// Clients without a backend, the next one first, and a bit for each backend that could not be connected to.
+    /// Clients without a backend, the next one first, each with a bit for every backend that could not be reached.
     queue: VecDeque<(Key, u64)>,
-    /// When it was said last that we lack something.
+    /// When we last logged that we lack something.
     lack_said: Option<Instant>,
 }
 
@@ -72,7 +72,7 @@ impl Balancer {
         }
     }
 
-    /// Asks each backend whether it can be reached: to be called now and then.
+    /// Checks whether each backend can be reached. Call it regularly.
     pub fn check(net: &mut Net<'_, Self>, balancer: &mut Self) {
         let n = if net.is_draining() { 0 } else { balancer.backends.len() };
         (0..n).for_each(|i| _ = balancer.connect(net, i, None));
@@ -101,8 +101,8 @@ impl Balancer {
         }
     }
 
-    /// Gives those who wait to backends, as far as there is room: each to the least busy one of those that are up and were not
-    /// tried; if there is none, to one that is said to be down.
+    /// Gives waiting clients to backends, as far as there is room: each to the least busy one that is up and was not tried; if
+    /// there is none, to one that seems to be down.
     fn serve(&mut self, net: &mut Net<'_, Self>) {
         let mut next = 0;
         while let Some(&(client, tried)) = self.queue.get(next) {
@@ -128,7 +128,7 @@ impl Balancer {
     }
 }
 
-/// What a backend is told in front: who comes, unless that is no address.
+/// The header for a backend, with the client's address, if it has one.
 fn header(encode: Encode, peer: Option<&Address>, local: Option<&Address>) -> Vec<u8> {
     let ends = peer.and_then(Address::ip).zip(local.and_then(Address::ip));
     let ends = ends.filter(|(peer, local)| peer.is_ipv4() == local.is_ipv4());
@@ -143,7 +143,7 @@ pub struct Front;
 
 impl Protocol<Balancer> for Front {
     fn connected(&mut self, ctx: &mut Ctx<'_>, balancer: &mut Balancer) -> Outcome {
-        ctx.pause(); // what it says must not be lost with a backend that is not there
+        ctx.pause(); // its bytes must not be lost with a backend that is not there
         balancer.queue.push_back((ctx.key, 0));
         balancer.serve(&mut ctx.net);
         Ok(())
@@ -154,7 +154,7 @@ impl Protocol<Balancer> for Front {
     }
 }
 
-/// A connection to a backend: for a client, or to see whether it can be reached.
+/// A connection to a backend: for a client, or to check whether the backend can be reached.
 struct Back {
     i: usize,
     client: Option<(Key, u64)>,
@@ -183,11 +183,11 @@ impl Protocol<Balancer> for Back {
             let no_descriptor = is_all(&why, |error| error.raw_os_error().is_some_and(|errno| NO_DESCRIPTOR.contains(&errno)));
             match self.client {
                 Some((client, _)) if no_descriptor => _ = ctx.net.abort(client),
-                Some(client) => balancer.queue.push_front(client), // to another backend a port may be free
+                Some(client) => balancer.queue.push_front(client), // a port for another backend may be free
                 None => {}
             }
             if no_descriptor || is_all(&why, |error| error.kind() == ErrorKind::AddrNotAvailable) {
-                balancer.say_lack(ctx.net.now(), &why); // it is we who lack something, and no backend is to blame
+                balancer.say_lack(ctx.net.now(), &why); // we lack something, so no backend is to blame
             } else {
                 balancer.judge(&mut ctx.net, self.i, false);
             }
@@ -196,7 +196,7 @@ impl Protocol<Balancer> for Back {
     }
 }
 
-/// Whether a connect failed by this alone.
+/// Whether a connect failed by such errors alone.
 fn is_all(why: &Reason, is: impl Fn(&io::Error) -> bool) -> bool {
     match why {
         Reason::Resolve(error) => is(error),
@@ -205,7 +205,7 @@ fn is_all(why: &Reason, is: impl Fn(&io::Error) -> bool) -> bool {
     }
 }
 
-/// A proxy, which says first for whom it comes, in either version of the PROXY protocol, and is a [`Front`] then.
+/// A proxy: it first tells the client's address, in either version of the PROXY protocol, and then becomes a [`Front`].
 #[derive(Default)]
 pub struct Proxied(Vec<u8>);
 
@@ -221,7 +221,7 @@ impl Protocol<Balancer> for Proxied {
                     None => ctx.upgrade(Front),
                 }
             }
-            _ => {} // more is to come, or there are too many of this address
+            _ => {} // the header is not complete, or there are too many clients from this address
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A load balancer for TCP.
+//! A load balancer for TCP, as a program. What it does is in the library.
 
 #[path = "../../common/mod.rs"]
 mod common;
@@ -15,25 +15,30 @@ use std::{process::ExitCode, time::Duration};
 use web::{Http, inspect};
 
 const HELP: &str = "\
-Gives each connection to the least busy of the servers that can be reached.
+Passes each connection on to the least busy of the servers that are up.
 
 usage: balancer [OPTION]... LISTEN BACKEND...
 
-LISTEN is IP:PORT or unix:/path, BACKEND these or HOST:PORT. One that cannot be
-reached is passed over; who finds none is reset.
+LISTEN is IP:PORT or unix:/path, BACKEND these or HOST:PORT. A backend that
+cannot be reached is skipped; a client for which there is none is reset.
 
-  --max-clients N      at a time; others wait. 10,000, or as open files allow
-  --max-per-ip N       of one address; no limit if not given
-  --max-per-backend N  the others wait; no limit if not given
-  --wait SECS          how long a client may be without a backend; 30
-  --connect-timeout SECS  for one backend; 2
-  --idle SECS          how long both ends may be silent; 300
-  --check SECS         how often to see whether a backend can be reached; 2
-  --proxy v1|v2|no     tells backends who comes, by the PROXY protocol; no
-  --accept-proxy       only proxies connect, which tell us so
-  --tls CERT KEY       clients speak TLS, backends do not: files in PEM
-  --inspect ADDR       there the balancer is looked at: /inspect, /metrics
-  --grace SECS         after Ctrl-C, for what is under way; 30";
+  --max-clients N      clients at a time, more must wait; 10,000, or fewer if
+                       fewer files can be open
+  --max-per-ip N       clients from one address; no limit if not given
+  --max-per-backend N  clients at one backend, more must wait; no limit if not
+                       given
+  --wait SECS          how long a client may wait for a backend; 30
+  --connect-timeout SECS  how long to try to connect to one backend; 2
+  --idle SECS          close a connection if both ends say nothing for this
+                       long; 300
+  --check SECS         how often to check whether backends can be reached; 2
+  --proxy v1|v2|no     tell backends the client's address with the PROXY
+                       protocol; no
+  --accept-proxy       accept proxies only, which tell us the client's address
+                       with the PROXY protocol
+  --tls CERT KEY       speak TLS with clients, but not backends: files in PEM
+  --inspect ADDR       pages about the balancer itself: /inspect, /metrics
+  --grace SECS         the time for connections to finish after Ctrl-C; 30";
 
 fn main() -> ExitCode {
     exit(run())
@@ -53,7 +58,7 @@ fn run() -> Result<(), Failure> {
     if backends.is_empty() {
         return Err(misused("a BACKEND is missing"));
     }
-    // Each client takes two descriptors, a check one; the others are for names and for who inspects.
+    // Each client takes two descriptors, a check one; the others are for lookups and for the inspector.
     let room = common::descriptors_left().saturating_sub(40 + backends.len()) / 2;
     let mut app = Balancer::new(backends);
     app.proxy = match given.option_text("proxy")?.as_deref() {
@@ -71,7 +76,7 @@ fn run() -> Result<(), Failure> {
     let options = Listen::new().pause_at(most).idle_timeout(idle).stall_timeout(idle).deadline(seconds("wait", 30)?);
     let options = options.per_peer_max(given.number("max-per-ip", 1..=usize::MAX)?.unwrap_or(usize::MAX), "");
 
-    // Nothing need linger here: who is closed has ended, or is reset.
+    // Nothing needs to linger here: a connection is closed once its peer has ended, or it is reset.
     let mut reactor = Reactor::with_config(Config::new().lingering_max(0))?;
     drain_on_interrupt(&reactor, grace)?;
     let mut net = reactor.net();
