@@ -756,7 +756,7 @@ fn the_client_does_not_put_a_file_in_the_place_of_a_pipe_a_device_or_a_folder() 
     assert!(made.success());
     for name in ["pipe", "folder"] {
         let path = folder.path(name).display().to_string();
-        server.fetch(&["/a.txt", "--output", &path]).fails(1, &[&path, "no plain file"]);
+        server.fetch(&["/a.txt", "--output", &path]).fails(1, &[&path, "not a plain file"]);
         assert!(!folder.path(name).is_file() && !folder.path(&format!("{name}.part")).exists(), "{name}");
     }
 }
@@ -922,7 +922,7 @@ fn the_client_says_what_is_wrong_with_its_command_line_or_the_disk() {
         (&[":70"], "`:70` is no host name"),
         (&[""], "it is empty"),
         (&["127.0.0.1", "--output", ""], "--output '' names nothing"),
-        (&["gopher://example.org/"], "HOST is no URL"),
+        (&["gopher://example.org/"], "not a URL"),
         (&["--nonsense"], "--nonsense"),
         (&["host", "/x", "surplus"], "surplus"),
         (&["host", "--port", "70000"], "--port takes a whole number from 1 to 65535, not '70000'"),
@@ -1064,7 +1064,7 @@ mod simulated {
         }
         scene.resets(second); // what it began goes on without it, and counts
         scene.says(third, "search\ta\r\n");
-        scene.hears(third, "3too many are searching, try again later\t\t-\t0\r\n.\r\n").hears_end(third);
+        scene.hears(third, "3too many searches, try again later\t\t-\t0\r\n.\r\n").hears_end(third);
         scene.says(menu, "\r\n").passes(MINUTE);
         assert!(scene.takes(menu).starts_with(b"0a.txt\t"));
         assert!(scene.takes(first).starts_with(b"0/a.txt\t"));

@@ -1,4 +1,4 @@
-//! What both ends of Gopher know (RFC 1436): kinds of items, lines of a menu, requests, and how text is sent. Pure: no
+//! What both ends of Gopher need (RFC 1436): kinds of items, lines of a menu, requests, and the form of texts. Pure: no
 //! socket, no file.
 
 use std::{fmt, net::IpAddr, path::Path, str};
@@ -11,7 +11,7 @@ pub(crate) const LAST_LINE: &str = ".\r\n";
 
 // ----------------------------------------------------------------------------------------------------------- kinds
 
-/// What an item is: the first character of its line. `h` and `i` are not in the RFC, and understood everywhere.
+/// The kind of an item: the first character of its line. `h` and `i` are not in the RFC, but understood everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Text,
@@ -22,7 +22,7 @@ pub(crate) enum Kind {
     Gif,
     Image,
     Html,
-    /// A line that is only to be read.
+    /// A line that is just for reading.
     Info,
     Other(u8),
 }
@@ -58,7 +58,7 @@ impl Kind {
         }
     }
 
-    /// What a file is, as far as its name tells.
+    /// The kind of a file, if its name tells.
     pub(crate) fn of_name(name: &str) -> Option<Self> {
         Some(match Path::new(name).extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "txt" | "text" | "md" | "rst" | "csv" | "log" | "c" | "h" | "py" | "rs" | "sh" | "toml" | "json" | "xml" => {
@@ -73,7 +73,7 @@ impl Kind {
         })
     }
 
-    /// What it is by its first bytes: text is UTF-8 without zero bytes. The last character may be cut off.
+    /// The kind of a file by its first bytes: text is UTF-8 without zero bytes. The last character may be cut off.
     pub(crate) fn of_bytes(head: &[u8]) -> Self {
         let is_text = match str::from_utf8(head) {
             Ok(_) => true,
@@ -82,7 +82,7 @@ impl Kind {
         if is_text && !head.contains(&0) { Self::Text } else { Self::Binary }
     }
 
-    /// Whether it is sent in lines with a last one; everything else as it is, up to the end of the connection.
+    /// Whether it is sent in lines, with a special last one; everything else is sent as it is, up to the end of the connection.
     pub(crate) fn is_in_lines(self) -> bool {
         matches!(self, Self::Text | Self::Menu | Self::Search | Self::Error)
     }
@@ -101,12 +101,12 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// A line that leads nowhere: an error or an information.
+    /// A line that leads nowhere: an error or a piece of information.
     pub(crate) fn note(kind: Kind, text: impl fmt::Display) -> Self {
         Self { kind, shown: text.to_string(), selector: String::new(), host: "-".into(), port: 0 }
     }
 
-    /// Reads a line, without its end. Some servers leave out what an information needs not have, and some add fields.
+    /// Reads a line, without its end. Some servers leave fields out of pieces of information, and some add fields.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let kind = Kind::of(*line.as_bytes().first().filter(|code| code.is_ascii_graphic())?);
         let mut fields = line[1..].split('\t').map(str::to_owned);
@@ -120,7 +120,7 @@ impl Item {
     }
 }
 
-/// The line as it is sent. A field cannot hold what ends it, so that is shown as a space.
+/// The line as it is sent. A field cannot contain what ends it, so that becomes a space.
 impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [shown, selector, host] = [&self.shown, &self.selector, &self.host].map(|field| field.replace(char::is_control, " "));
@@ -128,7 +128,7 @@ impl fmt::Display for Item {
     }
 }
 
-/// What a server says that cannot give what it was asked for: one error item and nothing else.
+/// The answer of a server that cannot give what it was asked for: one error item and nothing else.
 pub(crate) fn refusal(answer: &[u8]) -> Option<String> {
     let mut lines = str::from_utf8(answer).ok()?.lines();
     let item = Item::parse(lines.next()?).filter(|item| item.kind == Kind::Error)?;
@@ -136,7 +136,7 @@ pub(crate) fn refusal(answer: &[u8]) -> Option<String> {
     is_alone.then_some(item.shown)
 }
 
-/// Whether a client could be told to go there: an IP address, or what may be the name of a host.
+/// Whether a client could connect to this: an IP address, or a valid name of a host.
 pub(crate) fn is_host(text: &str) -> bool {
     let is_label =
         |label: &str| (1..=63).contains(&label.len()) && label.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'));
@@ -146,7 +146,7 @@ pub(crate) fn is_host(text: &str) -> bool {
 
 // --------------------------------------------------------------------------------------------------------- requests
 
-/// What a client asks for: a selector, and behind a tab the words to search for.
+/// The request of a client: a selector and, after a tab, the words to search for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) selector: String,
@@ -232,17 +232,17 @@ pub(crate) struct Unstuffer {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
-    /// Behind the end of a line, or at the beginning.
+    /// After the end of a line, or at the beginning.
     #[default]
     Start,
-    /// Behind a dot with which a line begins, and which is not yet handed on.
+    /// After a dot at the beginning of a line, which is not passed on yet.
     Dot,
     /// The same, and a CR.
     DotCr,
     Line,
-    /// Behind a CR that is not yet handed on.
+    /// After a CR that is not passed on yet.
     Cr,
-    /// Behind the last line.
+    /// After the last line.
     Done,
 }
 
@@ -251,7 +251,7 @@ enum Place {
 pub(crate) enum Ending {
     /// With the last line.
     Complete,
-    /// At the end of a line, as servers do that are not quite Gopher's (RFC 1436, 3.9, has clients be prepared for it).
+    /// At the end of a line, as with servers that do not quite speak Gopher (RFC 1436, 3.9, tells clients to expect it).
     WithoutLastLine,
     /// Inside a line, or before anything came.
     Early,

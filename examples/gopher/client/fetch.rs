@@ -1,4 +1,4 @@
-//! One question and its answer, and the ways in which that can fail.
+//! One request and its answer, and the ways in which that can fail.
 
 use crate::{
     common::{Failure, complain, is_misused, misused, own_up, print, stop_on_interrupt, unwritten},
@@ -33,7 +33,7 @@ impl Asked {
     }
 }
 
-/// Why nothing, or not all, was fetched: each stage has an exit code of its own.
+/// Why nothing, or not everything, was fetched: each stage has an exit code of its own.
 #[derive(Debug)]
 pub(crate) enum Failed {
     Here(Failure),
@@ -46,7 +46,7 @@ pub(crate) enum Failed {
 }
 
 impl Failed {
-    /// Says what went wrong; the exit status for it.
+    /// Says what went wrong, and returns the exit status for it.
     pub(crate) fn own_up(self) -> u8 {
         let status = match self {
             Self::Here(why) => return own_up(&why),
@@ -55,7 +55,7 @@ impl Failed {
             Self::TimedOut(_) => 5,
             Self::ClosedEarly(_) => 6,
             Self::Refused(_) => 7,
-            Self::Interrupted => 1, // but for the signal
+            Self::Interrupted => 1, // which the signal's own replaces
         };
         own_up(&self.to_string().into());
         status
@@ -93,7 +93,7 @@ struct Kept {
 impl Kept {
     fn new(path: PathBuf) -> Result<Self, Failure> {
         if fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
-            return Err(format!("cannot write '{}': it is there, and no plain file", path.display()).into());
+            return Err(format!("cannot write '{}': it exists, and is not a plain file", path.display()).into());
         }
         let mut part = path.clone().into_os_string();
         part.push(".part");
@@ -116,13 +116,13 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         if !self.is_complete {
-            let _ = fs::remove_file(&self.part); // a part is of no use; and if it cannot be removed, of no harm
+            let _ = fs::remove_file(&self.part); // a part is useless, and harmless if it cannot be removed
         }
     }
 }
 
 impl Sink {
-    /// Writing blocks, and nothing else is to be done meanwhile: the server waits, because its bytes are not taken.
+    /// Writing may block, which is fine as there is nothing else to do: the server waits meanwhile.
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match self {
             Self::Screen => io::stdout().write_all(bytes).map_err(unwritten),
@@ -143,15 +143,15 @@ impl Sink {
         }
     }
 
-    /// Over itself again and again, where somebody looks.
+    /// Shows the progress in one line, again and again, on a terminal.
     fn show_progress(&self) {
         if let Self::File(kept) = self {
-            let _ = write!(io::stderr(), "\r{} bytes ", kept.bytes); // nothing that must be seen
+            let _ = write!(io::stderr(), "\r{} bytes ", kept.bytes); // it may be lost
         }
     }
 }
 
-/// What the program has one of: how it ended, when it has.
+/// The state of the program: how it ended, once it has.
 type Ended = Option<Result<(), Failed>>;
 
 struct Client {
@@ -161,7 +161,7 @@ struct Client {
     shows_progress: bool,
 }
 
-/// How often what has come is counted aloud.
+/// How often the progress is shown.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
 
 impl Protocol<Ended> for Client {
@@ -199,7 +199,7 @@ impl Protocol<Ended> for Client {
 impl Client {
     fn put(&mut self, out: &[u8]) -> Result<(), Failure> {
         if self.reply.is_raw() && matches!(self.sink, Sink::Screen) && io::stdout().is_terminal() {
-            return Err("this is binary: --output says where to write it".into());
+            return Err("this is binary: use --output to write it to a file".into());
         }
         self.sink.write(out)
     }
@@ -226,8 +226,8 @@ impl Client {
         self.put(&out).map_err(Failed::Here)?;
         match verdict {
             Verdict::Refused(why) => return Err(Failed::Refused(why)),
-            Verdict::Early => return Err(Failed::ClosedEarly("not all has come".into())),
-            Verdict::WithoutLastLine => complain("note: the last line, a single dot, is missing: perhaps not all has come"),
+            Verdict::Early => return Err(Failed::ClosedEarly("the answer is not complete".into())),
+            Verdict::WithoutLastLine => complain("note: the last line, a single dot, is missing; the text may not be complete"),
             Verdict::Complete => {}
         }
         self.sink.complete().map_err(Failed::Here)
@@ -239,7 +239,7 @@ fn unresolved(error: &io::Error) -> Failed {
         Some(NameError::TimedOut) => Failed::TimedOut(error.to_string()),
         Some(NameError::NotFound) => Failed::NoSuchHost(format!("no such host: {error}")),
         None if is_misused(error) => Failed::Here(misused(error)),
-        // It may exist, only that nobody could say so. (Without the feature `names` only the resolver's text can tell.)
+        // It may exist; we just could not find out. (Without the feature `names`, only the text of the resolver can tell.)
         _ => Failed::NoSuchHost(format!("could not look the host up: {error}")),
     }
 }

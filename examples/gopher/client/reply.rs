@@ -1,4 +1,4 @@
-//! What is made of an answer. Pure: bytes in, bytes to be shown or kept out.
+//! Turns an answer into what is shown or kept. Pure: bytes in, bytes out.
 
 use crate::{
     gopher::{Ending, Item, Kind, Unstuffer, refusal},
@@ -6,29 +6,29 @@ use crate::{
 };
 use std::str;
 
-/// So much is looked at to tell what it is, and to know an error item, which comes instead of anything.
+/// How much is looked at to find out the kind, and to recognise an error item, which can come instead of anything.
 const HEAD_MAX: usize = 1024;
 
-/// A longer line is shown in parts: nobody makes us keep more.
+/// A longer line is shown in parts, so that no server makes us keep more.
 const LINE_MAX: usize = 64 << 10;
 
 pub(crate) struct Reply {
-    /// Where it comes from: items of the same server are shown by their selector alone.
+    /// The server it comes from: items of the same server are shown by their selector alone.
     from: (String, u16),
-    /// What it is, if that is known.
+    /// Its kind, if known.
     kind: Option<Kind>,
-    /// Shown on a terminal, to which a text must do nothing.
+    /// Whether it is shown on a terminal, which a text must not control.
     is_on_terminal: bool,
     stage: Stage,
 }
 
 enum Stage {
-    /// What it is remains to be seen.
+    /// The kind is not known yet.
     Head(Vec<u8>),
     Lines(Lines),
-    /// Up to the end, as it comes.
+    /// As it comes, up to the end of the connection.
     Raw,
-    /// The server's error.
+    /// An error of the server.
     Refused(String),
 }
 
@@ -49,9 +49,9 @@ enum Form {
 /// How an answer ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// With the last line, or with the connection, where nothing else ends it.
+    /// With the last line, or with the connection if nothing else ends it.
     Complete,
-    /// Whole as far as can be told: the last line misses.
+    /// Complete as far as we can tell: the last line is missing.
     WithoutLastLine,
     Early,
     Refused(String),
@@ -62,7 +62,7 @@ impl Reply {
         Self { from, kind, is_on_terminal, stage: Stage::Head(Vec::new()) }
     }
 
-    /// The next bytes, however they are cut; appends what is to be shown or kept.
+    /// Takes the next bytes, however they are cut, and appends what is to be shown or kept.
     pub(crate) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         match &mut self.stage {
             Stage::Head(head) => {
@@ -89,7 +89,7 @@ impl Reply {
         }
     }
 
-    /// Whatever still follows does not belong to it.
+    /// Whether what still follows does not belong to it.
     pub(crate) fn is_done(&self) -> bool {
         match &self.stage {
             Stage::Lines(lines) => lines.unstuffer.is_done(),
@@ -98,7 +98,7 @@ impl Reply {
         }
     }
 
-    /// How it ended, when it has.
+    /// How it ended, once it has.
     pub(crate) fn verdict(&self) -> Verdict {
         match &self.stage {
             Stage::Head(_) => Verdict::Early,
@@ -112,7 +112,7 @@ impl Reply {
         }
     }
 
-    /// It is taken as it is, and may be anything.
+    /// Whether it is passed on as it is, and may be anything.
     pub(crate) fn is_raw(&self) -> bool {
         matches!(self.stage, Stage::Raw)
     }
@@ -136,8 +136,8 @@ impl Reply {
     }
 }
 
-/// How much of the head says what it is, the same however it comes: all of the answer, or enough of it, or one byte that
-/// cannot be an error item's.
+/// How much of the head tells the kind, the same however it is cut: the whole answer, or enough of it, or one byte that cannot
+/// belong to an error item.
 fn telling(head: &[u8], kind: Option<Kind>) -> Option<usize> {
     if kind.is_some() && head.first().is_some_and(|&first| first != b'3') {
         return Some(1);
@@ -147,7 +147,7 @@ fn telling(head: &[u8], kind: Option<Kind>) -> Option<usize> {
     whole.filter(|&whole| whole <= HEAD_MAX).or((head.len() >= HEAD_MAX).then_some(HEAD_MAX))
 }
 
-/// A menu, if its first line is one of a menu.
+/// A menu, if its first line is a menu's.
 fn look_at(head: &[u8]) -> Kind {
     let first = head.split(|&byte| byte == b'\n').next().and_then(|line| str::from_utf8(line).ok());
     match first.and_then(|line| Item::parse(line.trim_end_matches('\r'))) {
@@ -186,7 +186,7 @@ impl Lines {
         let line = String::from_utf8_lossy(line);
         let shown = match (self.form, Item::parse(&line)) {
             (Form::Menu, Some(item)) => show_item(&item, from),
-            // Tabs do a terminal no harm, and a table good.
+            // Tabs do no harm to a terminal, and tables need them.
             _ => line.split('\t').map(printable).collect::<Vec<_>>().join("\t"),
         };
         out.extend_from_slice(shown.trim_end().as_bytes());
@@ -194,7 +194,7 @@ impl Lines {
     }
 }
 
-/// What it is, how it is called, and where it is.
+/// A menu's line as it is shown: kind, name, and address.
 pub(crate) fn show_item(item: &Item, from: &(String, u16)) -> String {
     let label = match item.kind {
         Kind::Info => return printable(&format!("{:9}{}", "", item.shown)),

@@ -4,7 +4,7 @@
 
 #[path = "../../common/mod.rs"]
 mod common;
-#[allow(dead_code)] // what only a client needs
+#[allow(dead_code)] // a client needs the rest
 #[path = "../gopher.rs"]
 mod gopher;
 mod server;
@@ -18,38 +18,38 @@ use site::Site;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 const HELP: &str = "\
-Serves a folder by Gopher (RFC 1436): menus, texts, binaries, and a search of
+Serves a folder by Gopher (RFC 1436): menus, texts, binaries, and a search in
 names and texts.
 
 usage: gopher_server [--host NAME] [--patience SECS] ROOT [ADDR]
 
-ADDR is IP:PORT (port 0: any free one); 127.0.0.1:7070 if it is not given.
-Then, in another terminal: curl gopher://127.0.0.1:7070/
+ADDR is IP:PORT (port 0: any free one); the default is 127.0.0.1:7070. Then, in
+another terminal: curl gopher://127.0.0.1:7070/
 
-  --host NAME      what menus say for our host; if it is not given, the address
-                   that the client came to
-  --patience SECS  how long a client may take to ask, and to take the next bytes
+  --host NAME      our host's name in menus; if not given, the address that the
+                   client connected to
+  --patience SECS  how long a client may take to ask, and to read the next bytes
                    of its answer; 60 if not given
 
 400 clients are served at a time, or as many as the limit of descriptors allows
-(ulimit -n); who comes then waits until one of them has ended. 2 searches are
-done at a time; one more is told to try again later. Ctrl-C lets answers that
-are under way finish.
+(ulimit -n); more clients wait until one has ended. 2 searches run at a time;
+for more, the answer is to try again later. Ctrl-C lets answers that are under
+way finish.
 
-Shown are folders (1), texts (0), images (g, I), HTML (h) and other files (9).
-Nothing is shown or served that begins with a dot, is no UTF-8, or lies outside
-of ROOT, whatever links lead there.";
+You see folders (1), texts (0), images (g, I), HTML (h) and other files (9).
+Names that begin with a dot or are not UTF-8 are not shown or served, nor is
+anything outside of ROOT, whatever links lead there.";
 
-/// So many are served at a time, if there are descriptors for them.
+/// How many clients are served at a time, if there are descriptors for them.
 const CONNECTIONS_MAX: usize = 400;
 
-/// For whoever had its answer, and has not gone yet.
+/// How many clients may still be reading the end of their answers.
 const LINGERING_MAX: usize = 100;
 
-/// What each thread of blocking work has open: a folder, and in it a file.
+/// Threads for blocking work; each may have a folder open, and a file in it.
 const OFFLOAD_THREADS: usize = 4;
 
-/// After Ctrl-C.
+/// After Ctrl-C, the time for answers to finish.
 const GRACE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
@@ -58,14 +58,14 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 2, &["host", "patience"])? else { return Ok(()) };
-    let root = given.path("ROOT")?.ok_or_else(|| misused("ROOT is missing: which folder?"))?;
+    let root = given.path("ROOT")?.ok_or_else(|| misused("ROOT is missing: the folder to serve"))?;
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7070".into());
     if let Some(host) = given.option_text("host")?.filter(|host| !is_host(host)) {
         return Err(misused(format!("--host takes the name of a host or an IP address, not '{host}'")));
     }
     let (host, patience) = (given.option_text("host")?, given.seconds("patience")?.unwrap_or(Duration::from_secs(60)));
     let site = Site::new(&root).map_err(|error| format!("cannot serve '{}': {error}", root.display()))?;
-    // An answer is closed politely as soon as it is queued: so it is the linger clock that waits for slow readers.
+    // A connection is closed as soon as its answer is queued, so it is the linger clock that waits for slow readers.
     let (connections_max, lingering_max) = bounds();
     let config = Config::new().linger_max(patience).lingering_max(lingering_max).offload_threads(OFFLOAD_THREADS);
     let mut reactor = Reactor::with_config(config)?;
@@ -76,8 +76,8 @@ fn run() -> Result<(), Failure> {
     Ok(reactor.run(&mut server)?)
 }
 
-/// How many are served at a time, each with a descriptor for its connection and one for its file; and how many linger. A
-/// fifth of all is for those, and what the loop, the signals and the listener take comes first.
+/// How many clients are served at a time, each with a descriptor for its connection and one for its file, and how many may
+/// linger. Lingering ones get a fifth of what the loop, the signals and the listener leave.
 fn bounds() -> (usize, usize) {
     let left = descriptors_left().saturating_sub(7 + 2 * OFFLOAD_THREADS);
     let lingering = (left / 5).min(LINGERING_MAX);

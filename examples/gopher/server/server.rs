@@ -1,4 +1,4 @@
-//! The protocol of one connection: a line is asked, something is answered, and that is all.
+//! The protocol of one connection: a line with a question, one answer, and that is all.
 
 use crate::{
     gopher::{BadRequest, Item, Kind, LAST_LINE, Request, SELECTOR_MAX, Stuffer},
@@ -13,22 +13,22 @@ use std::{
     time::Duration,
 };
 
-/// A selector, a tab, and words to search for that are as long.
+/// A selector, a tab, and words to search for, which may be as long as a selector.
 const REQUEST_MAX: usize = 2 * SELECTOR_MAX + 1;
 
-/// So many searches are done at a time, by half of the threads that blocking work has: whatever they cost, folders and
-/// files wait for the other half only.
+/// How many searches run at a time: on half of the threads for blocking work. Whatever they cost, the other half is left for
+/// folders and files.
 const SEARCHES_MAX: usize = 2;
 
 /// How much of a file is read at a time.
 const PIECE_BYTES: u64 = 32 << 10;
 
-/// What the program has one of.
+/// The state of the program.
 pub(crate) struct Server {
     pub(crate) site: Arc<Site>,
-    /// Each search holds one more of it until it is done, whoever waits for it still.
+    /// Each search holds a clone of it until it is done, even if nobody waits for the result any more.
     pub(crate) searches: Arc<()>,
-    /// What menus say for our host; nothing: the address that the client came to.
+    /// Our host's name in menus; `None`: the address that the client connected to.
     pub(crate) host: Option<String>,
     /// How long a client may take to ask.
     pub(crate) patience: Duration,
@@ -37,7 +37,7 @@ pub(crate) struct Server {
 impl Server {
     fn place(&self, ctx: &Context<'_, Self>) -> Place {
         let local = ctx.local().ip();
-        // A listener for both families sees IPv4 as IPv6, where a client that has IPv4 only cannot go.
+        // A listener for both families shows IPv4 addresses as IPv6 ones, which a client with IPv4 only cannot use.
         let host = self.host.clone().or_else(|| Some(local?.ip().to_canonical().to_string()));
         Place { host: host.unwrap_or_else(|| "localhost".into()), port: local.map_or(70, |local| local.port()) }
     }
@@ -50,7 +50,7 @@ pub(crate) struct Visitor;
 impl Protocol<Server> for Visitor {
     fn connected(&mut self, ctx: &mut Ctx<'_>, server: &mut Server) -> Outcome {
         ctx.set_terminator(Terminator::line(REQUEST_MAX));
-        ctx.set_deadline(server.patience); // not an idle time-out, which whoever drips never meets
+        ctx.set_deadline(server.patience); // not an idle time-out, which a client that sends byte by byte never reaches
         Ok(())
     }
 
@@ -64,12 +64,12 @@ impl Protocol<Server> for Visitor {
         };
         let search = site::is_search(&request).then(|| Arc::clone(&server.searches));
         if search.is_some() && Arc::strong_count(&server.searches) > 1 + SEARCHES_MAX {
-            give(ctx, Answer::Error("too many are searching, try again later".into()));
+            give(ctx, Answer::Error("too many searches, try again later".into()));
             return Ok(());
         }
         ctx.set_deadline(None);
         let (site, place) = (Arc::clone(&server.site), server.place(ctx));
-        // To list and to search folders takes a disk's time, which is not the loop's. One question, one answer.
+        // Listing and searching folders waits for the disk, so another thread does it. One question, one answer.
         ctx.offload_held(
             move || {
                 let answer = site.answer(&request, &place);
@@ -93,7 +93,7 @@ impl Protocol<Server> for Visitor {
     }
 }
 
-/// Queues the answer, and closes when it is taken: that is how a client knows where a binary ends.
+/// Queues the answer, and closes once it is sent: this is how a client knows where a binary ends.
 fn give(ctx: &mut Ctx<'_>, answer: Answer) {
     match answer {
         Answer::Menu(items) => {
@@ -108,16 +108,16 @@ fn give(ctx: &mut Ctx<'_>, answer: Answer) {
     ctx.close();
 }
 
-/// What is sent to whom cannot be given what it wants.
+/// The error to send to a client that cannot have what it asked for.
 fn error(why: impl fmt::Display) -> String {
     format!("{}{LAST_LINE}", Item::note(Kind::Error, why))
 }
 
-/// A file on its way out, read as the client takes it: on the loop, but little at a time, and mostly read ahead by the
+/// A file on its way out, read as fast as the client reads: on the loop, but little at a time, and mostly read ahead by the
 /// system.
 struct Reading {
     file: File,
-    /// What the file had when it was opened: one that grows faster than it is read would never end.
+    /// The size when the file was opened: a file that grows faster than it is read would never end.
     bytes_left: u64,
     text: Option<Stuffer>,
     piece: Vec<u8>,
@@ -130,7 +130,7 @@ impl Reading {
 }
 
 impl Producer for Reading {
-    /// An error resets the connection, so that nobody takes a part for the whole.
+    /// An error resets the connection, so that the client does not take a part for the whole.
     fn more(&mut self, out: &mut Vec<u8>) -> io::Result<Produced> {
         let piece = if self.text.is_some() { &mut self.piece } else { &mut *out };
         let read = (&self.file).take(PIECE_BYTES.min(self.bytes_left)).read_to_end(piece)?;

@@ -1,8 +1,8 @@
-//! What is served: a folder and what lies below it. No socket, no protocol.
+//! The folder that is served. No socket, no protocol.
 //!
-//! A path goes through three gates: its text names visible parts only (no `..`, no dot files), the place that it really
-//! leads to lies below the root and is visible there, and what is opened there is a plain file. Whoever may write below the
-//! root is trusted not to exchange a folder between the second and the third.
+//! A path must pass three checks: its text names visible parts only (no `..`, no dot files), the place that it really leads to
+//! is below the root and visible there, and what is opened there is a plain file. Users who can write below the root are
+//! trusted not to replace a folder between the second check and the third.
 
 use crate::gopher::{Item, Kind, Request, SELECTOR_MAX};
 #[cfg(unix)]
@@ -13,23 +13,23 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// So many entries of a folder are looked at, so that neither memory nor an answer is without bound.
+/// How many entries of a folder are read, so that memory and answers are bounded.
 const LISTING_MAX: usize = 1000;
 
-/// So much of a file says what it is, where the name does not.
+/// How much of a file is read to find its kind, if the name does not tell.
 const HEAD_BYTES: u64 = 1024;
 
-/// The search item's selector. Those of files begin with a slash.
+/// The selector of the search item. Selectors of files begin with a slash.
 const SEARCH: &str = "search";
 
-/// What a search may cost: entries looked at, bytes read of one text and of all, folders in folders, items found.
+/// The limits of a search: entries, bytes of one text and of all, depth of folders, items found.
 const SEARCH_ENTRIES_MAX: usize = 5000;
 const SEARCH_FILE_BYTES: u64 = 64 << 10;
 const SEARCH_BYTES_MAX: u64 = 16 << 20;
 const SEARCH_DEPTH_MAX: usize = 16;
 const SEARCH_FOUND_MAX: usize = 100;
 
-/// Where the server is, for its menus.
+/// The server's own address, for its menus.
 pub(crate) struct Place {
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -41,10 +41,10 @@ impl Place {
     }
 }
 
-/// What there is for a request.
+/// The answer to a request.
 pub(crate) enum Answer {
     Menu(Vec<Item>),
-    /// So many bytes of it are to be sent.
+    /// A file, and how many bytes of it to send.
     File {
         kind: Kind,
         file: File,
@@ -53,7 +53,7 @@ pub(crate) enum Answer {
     Error(String),
 }
 
-/// Whether an answer costs a search.
+/// Whether a request is a search.
 pub(crate) fn is_search(request: &Request) -> bool {
     request.selector == SEARCH
 }
@@ -66,7 +66,7 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) fn new(root: &Path) -> io::Result<Self> {
         let root = root.canonicalize()?;
-        fs::read_dir(&root)?; // better now than at the first request
+        fs::read_dir(&root)?; // find errors now rather than at the first request
         Ok(Self { root })
     }
 
@@ -78,11 +78,11 @@ impl Site {
         };
         given.unwrap_or_else(|error| {
             Answer::Error(match error.kind() {
-                // Nobody need know which: what may not be read is not here.
+                // Clients need not know which: files that we may not read do not exist for them.
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied => {
                     format!("'{selector}' does not exist")
                 }
-                _ => format!("'{selector}' cannot be read"), // links in a ring, no descriptor, a disk that fails
+                _ => format!("'{selector}' cannot be read"), // links in a circle, no descriptors, a broken disk
             })
         })
     }
@@ -93,12 +93,12 @@ impl Site {
         if path.is_dir() {
             return Ok(Answer::Menu(self.menu(&path, &below, place)?));
         }
-        let kind = kind_of_file(&path)?; // first: to open a device may do something
+        let kind = kind_of_file(&path)?; // first, because opening a device may do something
         let (file, bytes) = open(&path)?;
         Ok(Answer::File { kind, file, bytes })
     }
 
-    /// Where a path leads when all links are followed, if we serve that.
+    /// Where a path leads after all links, if we serve that.
     fn really(&self, path: &Path) -> io::Result<PathBuf> {
         let path = path.canonicalize()?;
         let is_ours = path.strip_prefix(&self.root).is_ok_and(|below| below.components().all(is_visible));
@@ -111,7 +111,7 @@ impl Site {
         let (entries, is_cut) = self.entries(folder, below)?;
         let mut items: Vec<Item> = entries.into_iter().map(|entry| place.item(entry.kind, &entry.name, entry.selector)).collect();
         if is_cut {
-            items.push(Item::note(Kind::Info, format!("There is more: only {LISTING_MAX} entries are looked at.")));
+            items.push(Item::note(Kind::Info, format!("There is more: only {LISTING_MAX} entries were read.")));
         }
         if below.as_os_str().is_empty() {
             items.push(place.item(Kind::Search, "Search names and texts", SEARCH.into()));
@@ -119,7 +119,7 @@ impl Site {
         Ok(items)
     }
 
-    /// What is to be seen in a folder, folders first, in order of names; and whether there was too much of it.
+    /// The visible entries of a folder, folders first, in the order of names, and whether there were too many.
     fn entries(&self, folder: &Path, below: &Path) -> io::Result<(Vec<Entry>, bool)> {
         let mut looked_at = 0;
         let mut entries = Vec::new();
@@ -133,7 +133,7 @@ impl Site {
         Ok((entries, looked_at > LISTING_MAX))
     }
 
-    /// Nothing if it is not to be seen, or could not be asked for.
+    /// `None` if it is hidden, or clients could not ask for it.
     fn entry(&self, entry: &fs::DirEntry, below: &Path) -> Option<Entry> {
         let name = entry.file_name().into_string().ok()?;
         let selector = selector_of(&below.join(&name))?;
@@ -162,7 +162,7 @@ impl Site {
         search.look_into(&self.root, Path::new(""), SEARCH_DEPTH_MAX);
         let mut items = search.found;
         if search.is_cut {
-            items.push(Item::note(Kind::Info, "The search stopped at its bounds: there may be more."));
+            items.push(Item::note(Kind::Info, "The search stopped at its limits: there may be more."));
         } else if items.is_empty() {
             items.push(Item::note(Kind::Info, "Nothing was found."));
         }
@@ -170,7 +170,7 @@ impl Site {
     }
 }
 
-/// One of a folder.
+/// An entry of a folder.
 struct Entry {
     name: String,
     selector: String,
@@ -179,7 +179,7 @@ struct Entry {
     is_link: bool,
 }
 
-/// What has all the words in its name or its text. Links are not followed: what they lead to is found where it is.
+/// Finds what has all the words in its name or its text. Links are not followed: their targets are found where they are.
 struct Search<'a> {
     site: &'a Site,
     place: &'a Place,
@@ -192,7 +192,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn look_into(&mut self, folder: &Path, below: &Path, depth_left: usize) {
-        // What cannot be read is not found.
+        // Skip what cannot be read.
         let Ok((entries, is_cut)) = self.site.entries(folder, below) else { return };
         self.is_cut |= is_cut || depth_left == 0;
         for entry in entries.into_iter().filter(|entry| !entry.is_link) {
@@ -227,7 +227,7 @@ impl Search<'_> {
 
 // ------------------------------------------------------------------------------------------------------------- paths
 
-/// The path below the root that a selector names; nothing if it names what is not to be seen.
+/// The path below the root that a selector names; `None` if that is hidden.
 fn path_of(selector: &str) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     for name in selector.split('/').filter(|name| !name.is_empty()) {
@@ -240,7 +240,7 @@ fn path_of(selector: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// The selector of a path below the root; nothing if it could not be asked for.
+/// The selector of a path below the root; `None` if clients could not ask for it.
 fn selector_of(below: &Path) -> Option<String> {
     let mut selector = String::new();
     for part in below.components() {
@@ -250,13 +250,13 @@ fn selector_of(below: &Path) -> Option<String> {
     (selector.len() <= SELECTOR_MAX).then_some(selector)
 }
 
-/// A name, and not one that is hidden or could not stand in a menu.
+/// A name, unless it is hidden or cannot be in a menu.
 fn is_visible(part: Component<'_>) -> bool {
     let Component::Normal(name) = part else { return false };
     name.to_str().is_some_and(|name| !name.starts_with('.') && !name.contains(char::is_control))
 }
 
-/// What is at a place that we serve: by its name, else by its first bytes.
+/// The kind of a file that we serve: by its name, or else by its first bytes.
 fn kind_of_file(path: &Path) -> io::Result<Kind> {
     if !path.is_file() {
         return Err(io::ErrorKind::NotFound.into());
@@ -273,7 +273,7 @@ fn head(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A plain file and its length; not a link, and not by way of waiting for whoever writes into a pipe.
+/// A plain file and its length; not a link, and without waiting for the writer of a pipe.
 fn open(path: &Path) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
     options.read(true);
