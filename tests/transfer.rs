@@ -394,7 +394,7 @@ fn what_answers_without_being_a_receiver_is_said_to_be_none() {
         server.join().expect("it has played its part");
         assert_eq!(sent.status.code(), Some(1));
         let complaints = text(&sent.stderr);
-        assert!(complaints.contains("file: what answers is no receiver of files: "), "{complaints}");
+        assert!(complaints.contains("file: the other end is not a receiver of files: "), "{complaints}");
         assert!(!complaints.contains("send it again"), "{complaints}");
     }
 }
@@ -441,7 +441,7 @@ fn a_file_that_is_there_is_not_replaced_and_one_that_is_coming_comes_once() {
     hand.says(header("file", b"mine").line());
     assert_eq!(hand.hears(), Answer::Ready { offset: 0 });
     other.says(header("file", b"yours").line());
-    other.is_refused("somebody is sending");
+    other.is_refused("somebody else is sending");
     hand.says("mine");
     assert_eq!(hand.hears(), Answer::Done);
     other.says(header("file", b"yours").line());
@@ -486,7 +486,7 @@ fn what_is_no_plain_file_is_not_sent_and_a_pipe_is_not_waited_for() {
     let _ = sending.kill(); // if it waits
     let _ = sending.wait();
     let first = first.expect("it does not wait for somebody to write").expect("a line").expect("text");
-    assert_eq!(first, format!("{}: it is no plain file", from.path("pipe")));
+    assert_eq!(first, format!("{}: it is not a plain file", from.path("pipe")));
 }
 
 #[test]
@@ -651,13 +651,13 @@ fn help_mistakes_and_an_interrupt() {
     let help = run(&["--help"]);
     assert!(help.status.success() && text(&help.stdout).contains("usage: transfer receive"));
     let wrong: [(&[&str], i32, &str); 13] = [
-        (&["send", "--limit", "5", "127.0.0.1:1", "file"], 2, "--limit is for who receives"),
-        (&["receive", "--timeout", "5", "/", "127.0.0.1:0"], 2, "--timeout is for who sends"),
+        (&["send", "--limit", "5", "127.0.0.1:1", "file"], 2, "--limit is for receive"),
+        (&["receive", "--timeout", "5", "/", "127.0.0.1:0"], 2, "--timeout is for send"),
         (&[], 2, "receive or send?"),
         (&["nonsense"], 2, "'nonsense' is neither"),
         (&["--nonsense"], 2, "--nonsense"),
         (&["receive"], 2, "FOLDER"),
-        (&["receive", "/nowhere"], 1, "'/nowhere' is no folder"),
+        (&["receive", "/nowhere"], 1, "'/nowhere' is not a folder"),
         (&["receive", "/", "127.0.0.1:0", "surplus"], 2, "surplus"),
         (&["send", "127.0.0.1:1"], 2, "FILE"),
         (&["send", "nonsense", "file"], 2, "`nonsense` is no address"),

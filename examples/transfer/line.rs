@@ -3,30 +3,30 @@
 //! ```text
 //! sender                                                       receiver
 //! {"name":"a.txt","size":12,"sha256":"64 digits"}   →
-//!                                                   ←  {"state":"ready","offset":5}    it has so much of it already
+//!                                                   ←  {"state":"ready","offset":5}    it has these bytes already
 //! the bytes from there on                           →
-//!                                                   ←  {"state":"done"}                it has it all, and checked it
+//!                                                   ←  {"state":"done"}                it has everything, and checked it
 //!                                               or  ←  {"state":"refused","why":"…"}
 //! ```
 //!
-//! Then the next file, or the end. Who says a line that is no header is refused, and let go. An end that reads a file, or waits for its disk, says `{"state":"busy"}` again and again,
-//! so silence means that it is gone.
+//! Then the next file, or the end. A sender whose line is not a header is refused and disconnected. An end that reads a file,
+//! or waits for its disk, says `{"state":"busy"}` again and again, so silence means that it is gone.
 
 use crate::printable::printable;
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
-/// Longer ones are refused.
+/// Longer lines are refused.
 pub(crate) const LINE_MAX: usize = 4096;
 
-/// How often an end says that it is busy, and the sender what it waits for.
+/// How often an end says that it is busy, and how often the sender reports what it waits for.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
-/// What a file is called, how long it is, what is in it.
+/// The name, the size and the checksum of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) name: String,
     pub(crate) size: u64,
-    /// 64 hexadecimal digits, small ones.
+    /// 64 hexadecimal digits, in lower case.
     pub(crate) sha256: String,
 }
 
@@ -46,7 +46,7 @@ impl Header {
     }
 }
 
-/// What comes back; that it is busy the sender says too.
+/// The receiver's answers. The sender says `Busy` too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Busy,
@@ -77,11 +77,11 @@ impl Answer {
     }
 }
 
-/// Room for what the receiver puts around it: a file system has 255 bytes for a name.
+/// File systems allow 255 bytes; the receiver adds something to the name.
 const NAME_MAX: usize = 200;
 
-/// One part of a path, that leads nowhere else, hides nothing, and says nothing to a terminal. (On Windows the names of
-/// devices, such as `nul`, would still lead elsewhere; here they are names like any other.)
+/// A name must be one part of a path that leads nowhere else, is not hidden, and cannot control a terminal. (On Windows the
+/// names of devices, such as `nul`, would still lead elsewhere; here they are names like any other.)
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > NAME_MAX {
         return Err(format!("a name has 1 to {NAME_MAX} bytes"));
@@ -90,7 +90,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
         return Err("a name must not begin with a dot".into());
     }
     if printable(name) != name {
-        return Err("a name has no characters that cannot be seen or change how it is read".into());
+        return Err("a name must not have invisible characters, or some that change how it is read".into());
     }
     if name.ends_with(['.', ' ']) || name.contains(|c| r#"/\:*?"<>|"#.contains(c)) {
         return Err("a name is one part of a path, with none of / \\ : * ? \" < > | and no dot or space at its end".into());
@@ -150,7 +150,7 @@ impl Reader<'_> {
                 self.sign(':')?;
                 let value = if self.rest.trim_start().starts_with('"') { Value::Text(self.text()?) } else { self.number()? };
                 if object.insert(name, value).is_some() {
-                    return None; // which of the two was meant?
+                    return None; // a key that comes twice
                 }
                 if self.sign(',').is_none() {
                     break;

@@ -1,5 +1,5 @@
-//! The receiver. A file that is on its way is `.NAME.DIGEST.part` beside where it will be; when it is whole and its checksum
-//! is right, it gets its name.
+//! The receiver. A file that is on its way is `.NAME.DIGEST.part` in its later folder; when it is complete and its checksum is
+//! right, it gets its name.
 
 use crate::{
     common::{Failure, announce, drain_on_interrupt, listening, say},
@@ -18,17 +18,17 @@ use std::{
     time::Duration,
 };
 
-/// Who sends nothing for so long, or takes nothing, is let go.
+/// A sender that sends nothing for this long, or reads nothing, is disconnected.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// After Ctrl-C: for what is coming.
+/// After Ctrl-C, the time for files that are coming.
 const GRACE: Duration = Duration::from_secs(10);
 
 type Ctx<'a> = Context<'a, ()>;
 
 pub(crate) fn receive(folder: PathBuf, at: String, limit: u64) -> Result<(), Failure> {
     if !folder.is_dir() {
-        return Err(format!("'{}' is no folder", folder.display()).into());
+        return Err(format!("'{}' is not a folder", folder.display()).into());
     }
     let depot = Rc::new(Depot { folder, limit, coming: Arc::default() });
     let mut reactor = Reactor::new()?;
@@ -37,20 +37,20 @@ pub(crate) fn receive(folder: PathBuf, at: String, limit: u64) -> Result<(), Fai
     drain_on_interrupt(&reactor, GRACE)?;
     announce(&reactor.net(), listener)?;
     reactor.run(&mut ())?;
-    reactor.shutdown(&mut ()); // what is broken off by it is told
+    reactor.shutdown(&mut ()); // which reports what breaks off
     Ok(())
 }
 
 struct Depot {
     folder: PathBuf,
     limit: u64,
-    /// The names of files that are on their way: one sender at a time for each.
+    /// The names of files that are on their way: only one sender at a time for each.
     coming: Arc<Mutex<BTreeSet<String>>>,
 }
 
 struct Receiver {
     depot: Rc<Depot>,
-    /// The file that is coming. Nothing while another thread has it.
+    /// The file that is coming; `None` while another thread has it.
     part: Option<Part>,
     work: Work,
 }
@@ -59,7 +59,7 @@ struct Receiver {
 #[derive(PartialEq, Eq)]
 enum Work {
     None,
-    /// Another thread reads what we have of a file, or waits until the disk has all of it. The sender is told.
+    /// Another thread reads what we have of a file, or waits until all of it is on the disk. We keep telling the sender.
     Busy,
     /// A file is coming.
     Coming,
@@ -80,7 +80,7 @@ impl Protocol for Receiver {
         Ok(())
     }
 
-    /// Bytes of the file. No others come until these are written, so no more than one piece is ever kept.
+    /// Bytes of the file. No more come until these are written, so there is never more than one piece in memory.
     fn received(&mut self, ctx: &mut Ctx<'_>, _: &mut (), bytes: &[u8]) -> Outcome {
         let part = self.part.take().expect("bytes come for a file that is coming");
         let (bytes, what) = (bytes.to_vec(), part.to_string());
@@ -90,9 +90,9 @@ impl Protocol for Receiver {
                 match written? {
                     Ok(part) => me.part = Some(part),
                     Err(error) => {
-                        say(format_args!("{what}, from {}: cannot be written, and is removed: {error}", ctx.peer()));
+                        say(format_args!("{what}, from {}: cannot write it, so it is removed: {error}", ctx.peer()));
                         refuse(ctx, format!("the receiver cannot write it: {error}"));
-                        ctx.close(); // what it sends on is no line
+                        ctx.close(); // the rest of what it sends is not lines
                     }
                 }
                 Ok(())
@@ -108,14 +108,14 @@ impl Protocol for Receiver {
             return Ok(());
         }
         if Answer::parse(line) == Ok(Answer::Busy) {
-            return Ok(()); // it reads the next file for its checksum
+            return Ok(()); // the sender reads the next file for its checksum
         }
         match Header::parse(line).map(|header| self.depot.admit(header)) {
             Ok(Ok(job)) => self.begin(ctx, job),
             Ok(Err(why)) => refuse(ctx, why),
             Err(why) => {
                 refuse(ctx, why);
-                ctx.close(); // it is no sender of files, or not one of ours: nothing that it says later would be a header
+                ctx.close(); // it is not a sender of ours, so no header will follow
             }
         }
         Ok(())
@@ -140,7 +140,7 @@ fn refuse(ctx: &mut Ctx<'_>, why: String) {
 }
 
 impl Receiver {
-    /// Looks at what is there already.
+    /// Looks at what we have already.
     fn begin(&mut self, ctx: &mut Ctx<'_>, job: Job) {
         self.work = Work::Busy;
         ctx.offload_held(
@@ -162,7 +162,7 @@ impl Receiver {
         );
     }
 
-    /// All bytes are there.
+    /// All bytes are here.
     fn finish(&mut self, ctx: &mut Ctx<'_>, part: Part) {
         let what = format!("{}: {} bytes", part.job.header.name, part.size());
         ctx.set_terminator(Terminator::line(LINE_MAX));
@@ -187,7 +187,7 @@ impl Receiver {
         );
     }
 
-    /// After Ctrl-C what was under way was the last.
+    /// After Ctrl-C, the file under way was the last.
     fn leave_if_draining(&self, ctx: &mut Ctx<'_>) {
         if self.work == Work::None && ctx.net.is_draining() {
             ctx.close();
@@ -203,14 +203,13 @@ impl Depot {
         if header.size > self.limit {
             return Err(format!("{} bytes are too many: {} at most", header.size, self.limit));
         }
-        let claim = Claim::new(&self.coming, &header.name).ok_or("somebody is sending a file of that name")?;
+        let claim = Claim::new(&self.coming, &header.name).ok_or("somebody else is sending a file of that name")?;
         let part = self.folder.join(format!(".{}.{}.part", header.name, &header.sha256[..16]));
         Ok(Job { whole: self.folder.join(&header.name), part, header, _claim: claim })
     }
 }
 
-/// A name that nobody else may send meanwhile; free again when the last that knows of the file lets it go, on whatever
-/// thread that is.
+/// A name that nobody else may send meanwhile. It is free again when the last owner of the file drops it, on whatever thread.
 struct Claim {
     coming: Arc<Mutex<BTreeSet<String>>>,
     name: String,
@@ -229,7 +228,7 @@ impl Drop for Claim {
     }
 }
 
-/// A file that somebody wants to send.
+/// A file that a sender offers.
 struct Job {
     header: Header,
     whole: PathBuf,
@@ -238,18 +237,18 @@ struct Job {
 }
 
 impl Job {
-    /// Nothing if the same file is there already.
+    /// `None` if the same file is here already.
     fn begin(self) -> Result<Option<Part>, String> {
         if fs::symlink_metadata(&self.whole).is_ok() {
             return match digest_of(&self.whole) {
                 Ok((size, sha)) if size == self.header.size && sha.clone().digest() == self.header.sha256 => Ok(None),
-                _ => Err("there is a file of that name, with another content".into()),
+                _ => Err("a file of that name exists, with another content".into()),
             };
         }
         self.resume().map(Some).map_err(|error| format!("cannot keep it: {error}"))
     }
 
-    /// Goes on where an earlier try was broken off.
+    /// Goes on where an earlier try broke off.
     fn resume(self) -> io::Result<Part> {
         let (mut has, mut sha) = match digest_of(&self.part) {
             Ok(found) => found,
@@ -267,7 +266,7 @@ impl Job {
 /// A file that is coming.
 struct Part {
     job: Job,
-    /// Opened for the first byte: who sends a header alone leaves nothing behind.
+    /// Opened at the first byte, so that a header alone leaves nothing behind.
     file: Option<File>,
     sha: Sha256,
     has: u64,
@@ -286,7 +285,7 @@ impl Part {
         Ok(self.file.insert(file))
     }
 
-    /// What cannot be written does not stay: there is no room for it.
+    /// If it cannot be written, it is removed: there is no room for it.
     fn write(mut self, bytes: &[u8]) -> io::Result<Self> {
         match self.opened().and_then(|file| file.write_all(bytes)) {
             Ok(()) => {
@@ -295,26 +294,26 @@ impl Part {
                 Ok(self)
             }
             Err(error) => {
-                let _ = fs::remove_file(&self.job.part); // it may not have been made
+                let _ = fs::remove_file(&self.job.part); // it may not exist
                 Err(error)
             }
         }
     }
 
-    /// Checks it, and gives it its name.
+    /// Checks the file, and gives it its name.
     fn finish(mut self) -> Result<(), String> {
         if self.sha.clone().digest() != self.job.header.sha256 {
-            let _ = fs::remove_file(&self.job.part); // the next try begins anew
+            let _ = fs::remove_file(&self.job.part); // the next try begins from the start
             return Err("the checksum is wrong: it changed while it was sent, or on the way".into());
         }
-        // On the disk before it has its name, so that a name always means a whole file, also after a power failure.
+        // On the disk before it gets its name, so that a name always means a complete file, even after a power failure.
         let synced = self.opened().and_then(|file| file.sync_all());
         let named = synced.and_then(|()| rename_new(&self.job.part, &self.job.whole));
         named.map_err(|error| format!("cannot keep it: {error}"))
     }
 }
 
-/// How much of it there is.
+/// How much of it we have.
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} of {} bytes", self.job.header.name, self.has, self.size())
@@ -337,10 +336,10 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// How long a plain file is, and the digest of it so far.
+/// The length of a plain file, and its digest so far.
 fn digest_of(path: &Path) -> io::Result<(u64, Sha256)> {
     if !fs::symlink_metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file"));
     }
     let (mut file, mut sha, mut size) = (File::open(path)?, Sha256::new(), 0);
     let mut buf = vec![0; 64 << 10];

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-/// A receiver that cannot be reached, says nothing or takes nothing for so long is given up.
+/// We give up on a receiver that cannot be reached, says nothing or reads nothing for this long.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 type Ctx<'a> = Context<'a, Report>;
@@ -28,7 +28,7 @@ type Ctx<'a> = Context<'a, Report>;
 struct Report {
     is_connected: bool,
     failed: usize,
-    /// ADDR was none.
+    /// ADDR was wrong.
     misused: Option<Failure>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn send(to: Target, files: Vec<PathBuf>, timeout: Duration) -> Result
     });
     let mut report = Report::default();
     reactor.run(&mut report)?;
-    reactor.shutdown(&mut report); // if we were interrupted: what is not sent is counted
+    reactor.shutdown(&mut report); // if we were interrupted, this counts what was not sent
     if let Some(why) = report.misused {
         return Err(why);
     }
@@ -59,21 +59,21 @@ pub(crate) fn send(to: Target, files: Vec<PathBuf>, timeout: Duration) -> Result
 struct Sender {
     files: VecDeque<PathBuf>,
     now: Stage,
-    /// How long the receiver may say nothing, where it has to.
+    /// How long the receiver may say nothing while we wait for it.
     timeout: Duration,
-    /// What we wait for was said.
+    /// Whether we have reported what we wait for.
     is_told: bool,
-    /// The file that was refused when all of it was sent already. The receiver may not have read on.
+    /// A file that was refused after we had sent all of it. The receiver may have stopped reading.
     refused: Option<String>,
 }
 
 enum Stage {
     Idle,
-    /// Another thread works its checksum out, and has read so much.
+    /// Another thread computes its checksum, and has read so much.
     Opening(String, Arc<AtomicU64>),
     /// The header is sent.
     Asking(Source),
-    /// Another thread reads it, and has read so much. With all of it, the receiver has to answer.
+    /// Another thread reads it, and has read so much. After all of it, the receiver must answer.
     Sending(Header, Arc<AtomicU64>),
 }
 
@@ -100,7 +100,7 @@ impl Protocol<Report> for Sender {
     }
 
     fn frame(&mut self, ctx: &mut Ctx<'_>, report: &mut Report, line: &[u8]) -> Outcome {
-        let answer = Answer::parse(line).map_err(|why| format!("what answers is no receiver of files: {why}"))?;
+        let answer = Answer::parse(line).map_err(|why| format!("the other end is not a receiver of files: {why}"))?;
         if answer == Answer::Busy {
             self.tell_that_it_is_busy();
             return Ok(());
@@ -123,12 +123,12 @@ impl Protocol<Report> for Sender {
                 report.fails(now.name().unwrap_or_default(), &why);
                 self.next(ctx);
             }
-            // It cannot go on with this file, nor with this connection.
+            // We cannot go on with this file, nor with this connection.
             (answer, now) => {
                 self.now = now;
                 return Err(match answer {
                     Answer::Refused { why } => why.into(),
-                    other => format!("the receiver says {other:?}, which answers nothing").into(),
+                    other => format!("the receiver says {other:?}, which is not an answer to anything").into(),
                 });
             }
         }
@@ -150,7 +150,7 @@ impl Protocol<Report> for Sender {
                 format!("the receiver has said nothing for {seconds} seconds{again}")
             }
             Reason::Limit(Limit::FrameBytes) => {
-                format!("what answers is no receiver of files: its line is longer than {LINE_MAX} bytes")
+                format!("the other end is not a receiver of files: its line is longer than {LINE_MAX} bytes")
             }
             Reason::Failed(fault) => fault.to_string(),
             why if why.is_connect() => why.to_string(),
@@ -170,7 +170,7 @@ impl Protocol<Report> for Sender {
 }
 
 impl Stage {
-    /// Of the file that it is about.
+    /// The name of the file at hand.
     fn name(&self) -> Option<&str> {
         match self {
             Self::Idle => None,
@@ -179,7 +179,7 @@ impl Stage {
         }
     }
 
-    /// The receiver has to say something.
+    /// Whether it is the receiver's turn to say something.
     fn waits(&self) -> bool {
         match self {
             Self::Asking(_) => true,
@@ -192,12 +192,12 @@ impl Stage {
 impl Report {
     fn fails(&mut self, name: &str, why: &dyn std::fmt::Display) {
         self.failed += 1;
-        complain(printable(&format!("{name}: {why}"))); // the receiver may have said it
+        complain(printable(&format!("{name}: {why}"))); // the text may come from the receiver
     }
 }
 
 impl Sender {
-    /// How far it is; of what we wait for once.
+    /// Reports the progress, or, once, what we wait for.
     fn tell(&mut self) {
         let is_told = std::mem::replace(&mut self.is_told, true);
         let seconds = self.timeout.as_secs();
@@ -218,7 +218,7 @@ impl Sender {
         }
     }
 
-    /// Once.
+    /// Only once for each file.
     fn tell_that_it_is_busy(&mut self) {
         let is_told = std::mem::replace(&mut self.is_told, true);
         if let Some(name) = self.now.name().filter(|_| !is_told) {
@@ -226,7 +226,7 @@ impl Sender {
         }
     }
 
-    /// Until the receiver has to say something, it need not.
+    /// Begins a stage; the time-out runs only if it is the receiver's turn.
     fn enter(&mut self, ctx: &mut Ctx<'_>, stage: Stage) {
         ctx.set_idle_timeout(stage.waits().then_some(self.timeout));
         (self.now, self.is_told) = (stage, false);
@@ -263,15 +263,15 @@ impl Sender {
         if offset > 0 {
             say(format_args!("{name}: goes on at {offset} of {size} bytes"));
         }
-        file.seek(SeekFrom::Start(offset))?; // the disk has nothing to do with it
+        file.seek(SeekFrom::Start(offset))?; // does not touch the disk
         let (left, read) = (size - offset, Arc::new(AtomicU64::new(offset)));
         let reader = Counted { reader: file.take(left), read: Arc::clone(&read) };
         self.enter(ctx, Stage::Sending(header, Arc::clone(&read)));
         ctx.send_from(reader, move |me: &mut Self, ctx, _, sent| {
             if sent? < left {
-                return Err("it has become shorter while it was sent".into());
+                return Err("it became shorter while it was sent".into());
             }
-            // Unless it was answered already, and this is about another file.
+            // Unless there was an answer already, and this is another file by now.
             if matches!(&me.now, Stage::Sending(_, now) if Arc::ptr_eq(now, &read)) {
                 ctx.set_idle_timeout(me.timeout);
                 me.is_told = false;
@@ -289,7 +289,7 @@ fn open(path: &Path, counted: &AtomicU64) -> io::Result<Source> {
     let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name that can be sent"))?;
     check_name(name).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file")); // to open a pipe waits for its writer
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file")); // opening a pipe waits for its writer
     }
     let mut file = File::open(path)?;
     let (mut sha, mut size, mut buf) = (Sha256::new(), 0, vec![0; 64 << 10]);
@@ -306,7 +306,7 @@ fn open(path: &Path, counted: &AtomicU64) -> io::Result<Source> {
     Ok(Source { header: Header { name: name.to_owned(), size, sha256: sha.digest() }, file })
 }
 
-/// Says elsewhere how much it has read.
+/// Counts what it has read, for another thread.
 struct Counted<R> {
     reader: R,
     read: Arc<AtomicU64>,

@@ -1,11 +1,11 @@
-//! SHA-256 (FIPS 180-4), so that a file can be checked with `sha256sum` at both ends. For accidents, not for secrets; a
-//! program that has a crate for it takes that.
+//! SHA-256 (FIPS 180-4), so that you can check a file with `sha256sum` at both ends. It is against accidents, not attacks; if
+//! you have a crate for it, use that.
 
-/// The digest of all that was added.
+/// The digest of everything that was added.
 #[derive(Clone)]
 pub(crate) struct Sha256 {
     state: [u32; 8],
-    /// What does not fill a block yet.
+    /// Bytes that do not fill a block yet.
     rest: Vec<u8>,
     bytes: u64,
 }
