@@ -489,7 +489,7 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
         ("timestamp", &["serve", "--udp", "unix:/tmp/x"], "no address of UDP"),
         ("timestamp", &["serve", "--udp=127.0.0.1:0"], "--udp"),
         ("timestamp", &["ask", "--udp", "unix:/tmp/x", "hello"], "no address of UDP"),
-        ("timestamp", &["ask", "--udp", "127.0.0.1:1"], "--udp needs a TEXT"),
+        ("timestamp", &["ask", "--udp", "127.0.0.1:1"], "--udp needs a question"),
         ("chat", &["--nonsense"], "--nonsense"),
         ("chat", &["127.0.0.1:0", "surplus"], "surplus"),
         ("chat", &["--cert", "x"], if cfg!(feature = "tls") { "TLS wants both" } else { "which this build lacks" }),
@@ -618,7 +618,7 @@ fn what_is_not_there_or_will_not_do_is_another_error_than_a_wrong_command_line()
         ("proxy", &["127.0.0.1:0", "no-such-host.invalid:80"], "error: TARGET: "), // RFC 6761: never resolved
         ("ping", &["-c1", "no-such-host.invalid"], "error: `no-such-host.invalid`: "),
         ("ping", &["-c1", "-6", "127.0.0.1"], "error: `127.0.0.1` has no address of the version of IP"),
-        ("transfer", &["receive", "/nowhere/at/all", "127.0.0.1:0"], "'/nowhere/at/all' is no folder"),
+        ("transfer", &["receive", "/nowhere/at/all", "127.0.0.1:0"], "'/nowhere/at/all' is not a folder"),
         ("chat", &["unix:/nowhere/at/all"], "unix:/nowhere/at/all: No such file"),
     ];
     for (name, arguments, word) in wrong {
@@ -2157,7 +2157,7 @@ fn netwatch_looks_at_all_again_when_news_were_lost() {
     shell.types("ip addr del 10.9.9.9/32 dev lo; kill -CONT $pid\n");
     while shell.line() != "+ 1 lo 10.9.9.9/32" {}
     while shell.line() != "- 1 lo 10.9.9.9/32" {}
-    assert_eq!(shell.complaint(), "news were lost: all is looked at again");
+    assert_eq!(shell.complaint(), "some news was lost: looking at everything again");
     shell.types("kill -INT $pid; wait $pid; exit $?\n");
     assert_eq!(shell.end().0.code(), Some(130));
 }

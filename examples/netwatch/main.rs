@@ -1,7 +1,7 @@
-//! Says which network interfaces and addresses there are, and tells when some come, change or go: netlink(7), by a socket that
-//! another crate opens and the loop takes over.
+//! Lists the network interfaces and addresses, and reports when they come, change or go, by netlink(7): another crate opens the
+//! socket, and the loop takes it over.
 //!
-//! The socket is in `watch.rs`, the bytes of the kernel in `route.rs`, what is known and what is new in `table.rs`.
+//! `watch.rs` has the socket, `route.rs` reads the messages of the kernel, `table.rs` knows what there is and finds what is new.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -21,21 +21,22 @@ use std::process::ExitCode;
 use watch::watch;
 
 const HELP: &str = "\
-Says which network interfaces and addresses this machine has, and then, until
-Ctrl-C, what comes, changes and goes.
+Lists the network interfaces and addresses of this machine, and then reports
+changes until Ctrl-C.
 
 usage: netwatch [--once]
 
-  --once  say what there is, and end
+  --once  print the list, and end
 
-A line begins with = for what is there, + for what has come, ~ for what has
-changed, - for what has gone; then come the number of the interface and its
-name, and its state or one of its addresses:
+Each line begins with a sign: = is there, + is new, ~ has changed, - is gone.
+Then follow the number and the name of the interface, and its state or one of
+its addresses:
 
   = 2 eth0: up, mtu 1500, 02:00:00:00:00:ab
   = 2 eth0 10.0.0.1/24
 
-It is for Linux (netlink(7)), and ends with 2 elsewhere. It needs no privilege.";
+It works on Linux only (netlink(7)); on other systems the exit status is 2. It
+needs no privileges.";
 
 fn main() -> ExitCode {
     exit(run())
@@ -50,5 +51,5 @@ fn run() -> Result<(), Failure> {
 
 #[cfg(not(target_os = "linux"))]
 fn watch(_: bool) -> Result<(), Failure> {
-    Err(common::unable("this is for Linux, whose kernel tells of links and addresses by netlink(7)"))
+    Err(common::unable("this works on Linux only, whose kernel reports links and addresses by netlink(7)"))
 }

@@ -1,18 +1,18 @@
-//! Messages of netlink(7) about links and addresses (rtnetlink(7)), as the kernel writes them. Pure: no socket. Whatever bytes
-//! there are, what cannot be read is left out.
+//! Messages of netlink(7) about links and addresses (rtnetlink(7)), as the kernel writes them. Pure: no socket. Whatever the
+//! bytes are, what cannot be read is left out.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 // ------------------------------------------------------------------------------------------------- what is there
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum News {
     Link(Link),
     LinkGone(u32),
     Address(Address),
     AddressGone(Address),
-    /// All that there is has been told.
+    /// The end of the list.
     Done,
     /// The number of an error, errno(3).
     Refused(i32),
@@ -21,17 +21,17 @@ pub(crate) enum News {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) index: u32,
-    /// As it is: it may have almost any byte in it.
+    /// As it is; it may contain almost any byte.
     pub(crate) name: String,
     pub(crate) is_up: bool,
-    /// It is up, and the other end of the cable is too.
+    /// Whether it is up, and the other end of the cable is too.
     pub(crate) is_running: bool,
     pub(crate) mtu: Option<u32>,
-    /// Of the hardware; nothing where it has none.
+    /// The address of the hardware; empty if it has none.
     pub(crate) hardware: Vec<u8>,
 }
 
-/// One of ours, of a link.
+/// An address of ours, on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Address {
     pub(crate) link: u32,
@@ -71,19 +71,19 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
-/// Of an attribute's kind; the two bits above are about what is in it.
+/// The bits of an attribute's kind; the two bits above say something about its content.
 const KIND_MASK: u16 = 0x3fff;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// That of the question; 0 if nobody has asked.
+    /// The number of the question; 0 if nobody asked.
     pub(crate) sequence: u32,
-    /// Something has changed while all was told, so it may not fit together.
+    /// Something changed while the kernel made the list, so it may not be consistent.
     pub(crate) is_interrupted: bool,
     pub(crate) news: News,
 }
 
-/// Those of one datagram that are about links, addresses, or a question.
+/// The messages of a datagram that are about links, addresses, or a question.
 pub(crate) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message> {
     std::iter::from_fn(move || {
         loop {
@@ -96,7 +96,7 @@ pub(crate) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message> {
     })
 }
 
-/// And what follows it. Nothing: there is not a whole one.
+/// The first message, and the rest after it. `None` if it is not complete.
 fn next_message(datagram: &[u8]) -> Option<(Option<Message>, &[u8])> {
     let head = datagram.get(..HEAD)?;
     let len = usize::try_from(u32_at(head, 0)?).ok().filter(|len| *len >= HEAD)?;
@@ -120,8 +120,8 @@ fn news(kind: u16, body: &[u8]) -> Option<News> {
     }
 }
 
-/// What a bridge or IPv6 says of a link, which has another family, is not about the link itself: a port that has left its
-/// bridge is `RTM_DELLINK` too.
+/// Messages of a bridge or of IPv6 about a link have another family, and are not about the link itself: a port that leaves
+/// its bridge is an `RTM_DELLINK` too.
 fn link(body: &[u8]) -> Option<Link> {
     let (head, rest) = body.split_at_checked(LINK)?;
     if head[0] != AF_UNSPEC {
@@ -141,7 +141,7 @@ fn link(body: &[u8]) -> Option<Link> {
     Some(link)
 }
 
-/// Where a link has two ends, `IFA_ADDRESS` is the other one, and `IFA_LOCAL` is ours.
+/// If a link has two ends, `IFA_ADDRESS` is the other one, and `IFA_LOCAL` is ours.
 fn address(body: &[u8]) -> Option<Address> {
     let (head, rest) = body.split_at_checked(ADDRESS)?;
     let of = |wanted| attributes(rest).find(|(kind, _)| *kind == wanted).and_then(|(_, value)| ip(head[0], value));
@@ -157,7 +157,7 @@ fn ip(family: u8, bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Kinds and values, up to the first that is not whole.
+/// Kinds and values, up to the first that is not complete.
 fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let len = usize::from(u16_at(bytes, 0)?);
@@ -168,7 +168,7 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// Everything begins at a multiple of 4; at the end there may be no padding.
+/// Everything begins at a multiple of 4; at the end the padding may be missing.
 fn after(bytes: &[u8], len: usize) -> &[u8] {
     bytes.get(len.next_multiple_of(4)..).unwrap_or_default()
 }
@@ -188,7 +188,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 // ----------------------------------------------------------------------------------------------------- questions
 
-/// What there can be asked for; all that there is of it is told.
+/// What we can ask for; the kernel answers with a complete list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
     Links,
@@ -201,7 +201,7 @@ const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP: u16 = 0x300;
 
 impl Question {
-    /// Of whatever family: what follows the head is all zeros.
+    /// For any family: all zeros after the head.
     pub(crate) fn bytes(self, sequence: u32) -> Vec<u8> {
         let (kind, body) = match self {
             Self::Links => (RTM_GETLINK, LINK),
@@ -214,7 +214,7 @@ impl Question {
         bytes.extend(kind.to_ne_bytes());
         bytes.extend(flags.to_ne_bytes());
         bytes.extend(sequence.to_ne_bytes());
-        bytes.resize(HEAD + body, 0); // from nobody: the kernel knows who we are
+        bytes.resize(HEAD + body, 0); // no sender: the kernel knows who we are
         bytes
     }
 }
@@ -223,7 +223,7 @@ const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV6_IFADDR: u32 = 9;
 
-/// Which groups tell what changes, as bits; the first group has the first one.
+/// The groups that report changes, as bits; the first group has the first bit.
 pub(crate) const GROUPS: u32 = (1 << RTNLGRP_LINK | 1 << RTNLGRP_IPV4_IFADDR | 1 << RTNLGRP_IPV6_IFADDR) >> 1;
 
 #[cfg(all(test, target_endian = "little"))]

@@ -1,5 +1,4 @@
-//! What is known of links and addresses, and what is new about it: a line for each thing that has come, changed or gone. Pure:
-//! no socket.
+//! Knows the links and addresses, and finds what is new: a line for each thing that has come, changed or gone. Pure: no socket.
 
 use crate::{
     printable::printable,
@@ -7,12 +6,12 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// All is told anew when news were lost, so each thing has a mark: whether it was told of since that began.
+/// After lost news we get the whole list again, so each thing has a mark: whether it was in the new list.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     links: BTreeMap<u32, (Link, Mark)>,
     addresses: BTreeMap<Address, Mark>,
-    /// Everything has been told once: what is told from now on is new.
+    /// The first list is complete: what comes from now on is new.
     is_complete: bool,
 }
 
@@ -23,7 +22,7 @@ enum Mark {
 }
 
 impl Table {
-    /// What it says that was not known.
+    /// Takes a message; returns a line if it says something new.
     pub(crate) fn hear(&mut self, news: News) -> Option<String> {
         match news {
             News::Link(link) => self.link(link),
@@ -55,13 +54,13 @@ impl Table {
         if self.is_complete { '+' } else { '=' }
     }
 
-    /// From here on all is told anew.
+    /// From here on a new list comes.
     pub(crate) fn begin(&mut self) {
         self.links.values_mut().for_each(|(_, mark)| *mark = Mark::Untold);
         self.addresses.values_mut().for_each(|mark| *mark = Mark::Untold);
     }
 
-    /// All is told: what has gone meanwhile. Addresses go before their links.
+    /// The new list is complete: returns what is not in it. Addresses go before their links.
     pub(crate) fn complete(&mut self) -> Vec<String> {
         self.is_complete = true;
         let gone = |mark: &Mark| *mark == Mark::Untold;

@@ -1,4 +1,4 @@
-//! Asks the kernel for all links, then for all addresses, and listens to what changes: by one socket of netlink(7).
+//! Asks the kernel for all links, then for all addresses, and listens to changes, all by one socket of netlink(7).
 
 use crate::{
     common::{Failure, complain, print, stop_on_interrupt},
@@ -10,34 +10,34 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, netlink
 use socket2::Socket;
 use std::{io, time::Duration};
 
-/// The kernel answers at once; this is for one that does not.
+/// How long to wait for the kernel, which normally answers at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Who has changed something while all was told may do so again.
+/// The pause before we ask again: whoever changed something during the list may go on changing.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What the program has one of; every callback is lent it.
+/// The state of the program; each callback borrows it.
 struct Watch {
     socket: Key,
     is_once: bool,
     table: Table,
-    /// What is being told now. The kernel does one thing at a time (EBUSY).
+    /// The list that is coming now. The kernel does one at a time (EBUSY).
     asked: Option<Question>,
-    /// Of the last question.
+    /// The number of the last question.
     sequence: u32,
-    /// It is the first one, and nothing of its answer has come yet. What comes until then is older: it may be undone by news that
-    /// were lost.
+    /// This is the first question, and nothing of its answer has come yet. What comes until then is older, and lost news may have
+    /// undone it.
     is_unanswered: bool,
     overdue: Option<Timer>,
-    /// What was told may not fit together, so all of it is to be told again.
+    /// The list may not be consistent, so we must ask for it again.
     again: bool,
-    /// It has been said that it watches.
+    /// Whether we have printed that we are watching.
     has_begun: bool,
     ending: Result<(), Failure>,
 }
 
 impl Watch {
-    /// All is told, unless that has begun.
+    /// Asks for the whole list, unless that has begun already.
     fn look(&mut self, net: &mut Net<'_, Self>) {
         if self.asked.is_some() {
             self.again = true;
@@ -64,13 +64,13 @@ impl Watch {
         match message.news {
             News::Done if is_answer => self.told(net),
             News::Refused(error) if is_answer && error != 0 => {
-                Err(format!("the kernel does not tell: {}", io::Error::from_raw_os_error(error)).into())
+                Err(format!("the kernel refuses to answer: {}", io::Error::from_raw_os_error(error)).into())
             }
             news => self.table.hear(news).map_or(Ok(()), print),
         }
     }
 
-    /// All that was asked for.
+    /// The list that we asked for is complete.
     fn told(&mut self, net: &mut Net<'_, Self>) -> Result<(), Failure> {
         if let Some(overdue) = self.overdue.take() {
             net.cancel(overdue);
@@ -108,12 +108,12 @@ impl Datagram<Watch> for Route {
         Ok(())
     }
 
-    /// ENOBUFS: the kernel had no room for news of us, and they are lost.
+    /// ENOBUFS: the kernel had no room for our news, so some is lost.
     fn failed(&mut self, scope: &mut Scope<'_, Watch>, watch: &mut Watch, _: &Address, error: io::Error) -> Outcome {
         if error.raw_os_error() != Some(libc::ENOBUFS) {
             return Err(error.into());
         }
-        complain("news were lost: all is looked at again");
+        complain("some news was lost: looking at everything again");
         watch.look(&mut scope.net);
         Ok(())
     }
@@ -127,7 +127,7 @@ impl Datagram<Watch> for Route {
     }
 }
 
-/// It is connected to the kernel (0), so nobody else is heard.
+/// The socket is connected to the kernel (0), so it hears nobody else.
 fn open(groups: u32) -> io::Result<Socket> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?; // none: NETLINK_ROUTE
     bind(&socket, &SocketAddrNetlink::new(0, groups))?;

@@ -1,7 +1,7 @@
-//! The client: asks a line, shows the answer, asks the next.
+//! The client: sends a line, shows the answer, sends the next.
 //!
-//! Reading standard input blocks, so a thread does that. It posts each line into the loop, and waits until the loop says
-//! that it was answered: so the prompt comes after the answer, and no more than one line is ever under way.
+//! Reading standard input blocks, so a thread does that. It posts each line into the loop, and waits until the loop says that
+//! there was an answer. So the prompt comes after the answer, and there is never more than one line under way.
 
 use crate::{
     common::{Failure, is_misused, misused, print, put, say, stop_on_interrupt},
@@ -17,16 +17,16 @@ use std::{
     time::Duration,
 };
 
-/// So long the server may take to be reached, and for an answer.
+/// How long connecting may take, and an answer.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the program has one of: how it will end.
+/// The state of the program: how it will end.
 type Ending = Result<(), Failure>;
 
 struct Client {
-    /// Connected, or answered: the thread may ask.
+    /// Tells the thread that it may ask: we are connected, or the answer has come.
     ready: SyncSender<()>,
-    /// The last line on the terminal is a prompt, as long as nothing comes.
+    /// Whether the last line on the terminal is a prompt.
     prompts: bool,
     timeout: Duration,
 }
@@ -62,7 +62,7 @@ impl Protocol<Ending> for Client {
     }
 }
 
-/// Asks `text`, or what is typed.
+/// Asks `text`, or what you type.
 pub(crate) fn ask(server: Target, text: Option<String>, timeout: Duration) -> Ending {
     let mut reactor = Reactor::new()?;
     stop_on_interrupt(&reactor)?;
@@ -92,7 +92,7 @@ struct Asking {
 }
 
 impl Asking {
-    /// A line each time the loop is ready for one. It ends with the lines, or with the client.
+    /// Posts a line each time the loop is ready for one. It ends with the lines, or with the client.
     fn ask_all(&self, mut lines: impl Iterator<Item = Result<String, Failure>>) {
         let &Self { server, timeout, .. } = self;
         while self.may_ask.recv().is_ok() {
@@ -123,7 +123,7 @@ fn next_line(prompts: bool) -> Result<Option<String>, Failure> {
     let mut line = String::new();
     let read = io::stdin().read_line(&mut line).map_err(|error| format!("cannot read standard input: {error}"))?;
     if prompts && read == 0 {
-        put("\n")?; // nobody has pressed Enter behind the prompt
+        put("\n")?; // nobody has pressed Enter after the prompt
     }
     let line = line.trim_end_matches(['\r', '\n']);
     Ok((!line.is_empty()).then(|| line.to_owned()))

@@ -25,16 +25,16 @@ usage: timestamp
          the server
        timestamp ask [--timeout SECS] ADDR [TEXT...]
          a client: sends TEXT as a line, or the lines of standard input up to an
-         empty one, on a terminal at a prompt
+         empty one; on a terminal you get a prompt
        timestamp serve --udp [ADDR]
        timestamp ask --udp [--timeout SECS] ADDR TEXT...
-         both by UDP: a datagram is a question, and its answer is one line
+         both by UDP: each datagram is a question, and its answer is one line
 
-ADDR is IP:PORT (port 0: any free one) or unix:/path; the server's is
-127.0.0.1:7013 if it is not given. A client that for 60 seconds (--idle) says
-nothing, does not finish a line or takes none of its answers is let go. A server
-that cannot be reached or does not answer for 30 seconds (--timeout) is given
-up; by UDP one that, asked three times, does not answer for 2 seconds each.";
+ADDR is IP:PORT (port 0: any free one) or unix:/path; the server's default is
+127.0.0.1:7013. A client that says nothing, does not finish a line or reads none
+of its answers for 60 seconds (--idle) is disconnected. The client gives up if
+the server cannot be reached or does not answer for 30 seconds (--timeout); by
+UDP it asks three times, and waits 2 seconds each time.";
 
 fn main() -> ExitCode {
     exit(run())
@@ -53,7 +53,7 @@ fn run() -> Result<(), Failure> {
 }
 
 enum Command {
-    /// It was given already.
+    /// The help was printed already.
     Help,
     Show,
     Serve {
@@ -107,13 +107,13 @@ fn serve(mut given: Arguments, is_udp: bool) -> Result<Command, Failure> {
 }
 
 fn ask(mut given: Arguments, is_udp: bool) -> Result<Command, Failure> {
-    let server = given.text()?.ok_or_else(|| misused("whom to ask? an address is missing"))?;
+    let server = given.text()?.ok_or_else(|| misused("ADDR is missing: the server to ask"))?;
     let words = std::iter::from_fn(|| given.text().transpose()).collect::<Result<Vec<_>, _>>()?;
     let text = (!words.is_empty()).then(|| words.join(" "));
     let timeout = given.seconds("timeout")?;
     if is_udp {
         let server = callee_by(IpProtocol::Udp, "ADDR", &no_path(server)?)?;
-        let text = text.ok_or_else(|| misused("what to ask? --udp needs a TEXT"))?;
+        let text = text.ok_or_else(|| misused("TEXT is missing: --udp needs a question"))?;
         return Ok(Command::AskUdp { server, text, timeout: timeout.unwrap_or(udp::TIMEOUT) });
     }
     Ok(Command::Ask { server: callee("ADDR", &server)?, text, timeout: timeout.unwrap_or(client::TIMEOUT) })

@@ -1,4 +1,4 @@
-//! Both in one loop: the server, and a client that shows what it said and what came back.
+//! Both in one loop: the server, and a client that shows its questions and the answers.
 
 use crate::{
     common::{Failure, announce, end_on_interrupt, listening, print},
@@ -8,10 +8,10 @@ use crate::{
 use mainspring::{Address, Context, Outcome, Protocol, Reactor, Reason, Terminator};
 use std::slice;
 
-/// What the program has one of: how it will end.
+/// The state of the program: how it will end.
 type Ending = Result<(), Failure>;
 
-/// Says its lines one by one, and leaves.
+/// Sends its lines one by one, and leaves.
 struct Visitor {
     lines: slice::Iter<'static, &'static str>,
 }
@@ -44,7 +44,7 @@ impl Protocol<Ending> for Visitor {
         *ending = match why {
             Reason::Finish => say_what_next(ctx.peer()),
             Reason::Failed(fault) => Err(fault),
-            why => Err(format!("the client was not served: {why}").into()),
+            why => Err(format!("the client got no answer: {why}").into()),
         };
         if ending.is_err() {
             ctx.net.stop();

@@ -1,4 +1,4 @@
-//! Both by UDP: each datagram is a question, and has one line as its answer, or none.
+//! Both by UDP: each datagram is a question; the answer is one line, or there is none.
 
 use crate::{
     common::{Failure, announce, drain_on_interrupt, is_misused, listening, misused, print, stop_on_interrupt},
@@ -9,10 +9,10 @@ use chrono::NaiveDateTime;
 use mainspring::{Address, Bind, Datagram, Full, Key, Net, Outcome, Reactor, Reason, Scope, Target, Timer};
 use std::{collections::VecDeque, io, time::Duration};
 
-/// So long an answer may take.
+/// How long an answer may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// So often it is asked: a datagram may be lost on either way.
+/// How often we ask, because a datagram may be lost either way.
 const TRIES: u32 = 3;
 
 // ------------------------------------------------------------------------------------------------------ the server
@@ -35,17 +35,17 @@ impl<S> Datagram<S> for Stamper {
     }
 }
 
-/// One line with one stamp, also for a question of several: so it is longer than that by the stamp and the end of a line, and
-/// by no more. Anybody can write the address of somebody else as that of the sender; with a stamp for each line he would have a
-/// thousand empty ones sent there thirty times as long, by us.
+/// One line with one stamp, even if the question has several lines, so that the answer is never much longer than the question.
+/// Anybody can forge the address of the sender: with a stamp for each line, a thousand empty ones would make us send thirty
+/// times as much to a victim.
 fn answer(question: &[u8]) -> Vec<u8> {
     let text = question.strip_suffix(b"\n").unwrap_or(question);
     let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
     [stamp().to_string().as_bytes(), &lines.join(&b' '), b"\n"].concat()
 }
 
-/// What begins with a stamp is an answer, and gets none. Otherwise two of these servers would write to each other for ever,
-/// once a question has come to one of them that seemed to be from the other.
+/// A datagram that begins with a stamp is an answer, and gets none. Otherwise two of these servers would write to each other
+/// for ever, after one question to one of them that seems to come from the other.
 fn is_stamped(question: &[u8]) -> bool {
     let begin = String::from_utf8_lossy(&question[..question.len().min(64)]);
     NaiveDateTime::parse_and_remainder(&begin, STAMP).is_ok()
@@ -53,7 +53,7 @@ fn is_stamped(question: &[u8]) -> bool {
 
 pub(crate) fn serve(at: String) -> Result<(), Failure> {
     let mut reactor = Reactor::new()?;
-    let how = Bind::new().largest(LINE_MAX).queue(0, Full::DropNewest); // an answer that has waited is wrong
+    let how = Bind::new().largest(LINE_MAX).queue(0, Full::DropNewest); // a time that had to wait would be wrong
     let socket = listening(reactor.net().bind_with(at, how, Stamper))?;
     drain_on_interrupt(&reactor, GRACE)?;
     announce(&reactor.net(), socket)?;
@@ -62,17 +62,17 @@ pub(crate) fn serve(at: String) -> Result<(), Failure> {
 
 // ------------------------------------------------------------------------------------------------------ the client
 
-/// What the program has one of; every callback is lent it.
+/// The state of the program; each callback borrows it.
 struct Asking {
     server: Target,
     question: Vec<u8>,
-    /// Where it may be, by its name: who is asked next stands first. Who refuses is not asked again.
+    /// The addresses of the server, the one to ask next first. One that refuses is not asked again.
     places: VecDeque<Target>,
     timeout: Duration,
-    /// How often nobody has answered in time.
+    /// How often no answer came in time.
     timeouts: u32,
     timer: Option<Timer>,
-    /// The first one counts: more than one socket may be told something.
+    /// The first answer counts: there may be more, on several sockets.
     ending: Option<Result<(), Failure>>,
 }
 
@@ -95,7 +95,7 @@ impl Asking {
         self.ask(net);
     }
 
-    /// From a socket of its own, which stays open: an answer that comes late is one.
+    /// Asks from a new socket, which stays open, because a late answer counts too.
     fn ask(&mut self, net: &mut Net<'_, Self>) {
         let Some(place) = self.places.front().cloned() else { return };
         self.places.rotate_left(1);
@@ -121,7 +121,7 @@ impl Asking {
         self.end(net, Err(why.into()));
     }
 
-    /// The next one is asked at once, if there is one.
+    /// Asks the next address at once, if there is one.
     fn refused(&mut self, net: &mut Net<'_, Self>, place: &Target, error: &io::Error) {
         self.places.retain(|other| other != place);
         if self.places.is_empty() {
@@ -154,7 +154,7 @@ impl Datagram<Asking> for Asker {
         Ok(())
     }
 
-    /// Nobody is there (ECONNREFUSED), or it cannot be sent there at all.
+    /// Nobody listens there (ECONNREFUSED), or it cannot be reached at all.
     fn failed(&mut self, scope: &mut Scope<'_, Asking>, asking: &mut Asking, _: &Address, error: io::Error) -> Outcome {
         scope.close();
         asking.refused(&mut scope.net, &self.place, &error);
@@ -168,7 +168,7 @@ impl Datagram<Asking> for Asker {
     }
 }
 
-/// Asks, again if no answer comes, and prints it.
+/// Asks, again if no answer comes, and prints the answer.
 pub(crate) fn ask(server: Target, text: String, timeout: Duration) -> Result<(), Failure> {
     let mut reactor = Reactor::new()?;
     stop_on_interrupt(&reactor)?;
