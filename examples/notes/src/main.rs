@@ -1,5 +1,5 @@
-//! Notes in a relational database, for many clients at a time. A database blocks, and the loop must not: each request is
-//! worked out on another thread, by `Answer::later`, and its answer comes in its turn.
+//! Notes in a relational database, for many clients at a time. A database blocks, and the loop must not: another thread works
+//! on each request, by `Answer::later`, and the answers come in order.
 
 #[path = "../../common/mod.rs"]
 mod common;
@@ -19,34 +19,34 @@ use std::{
 use store::{Note, Store};
 
 const HELP: &str = "\
-Keeps notes in a database.
+Keeps notes in a database, for many clients.
 
 usage: notes FILE [ADDR]
 
-FILE is the database, which is made if it is not there. ADDR is IP:PORT (port 0:
-any free one) or unix:/path; 127.0.0.1:7016 if it is not given. A request is a
+FILE is the database, which is made if it does not exist. ADDR is IP:PORT (port
+0: any free one) or unix:/path; the default is 127.0.0.1:7016. A request is a
 line:
 
-  add TEXT      OK ID, when the note is committed: from then on nothing loses it
-  list [ID]     the notes after that one, each ID TEXT, at most 100; then OK and
-                how many
-  find TEXT     the notes that have TEXT in them; the same
+  add TEXT      adds a note; the answer is OK ID, once it is safe on the disk
+  list [ID]     the notes after that one, as ID TEXT, at most 100; then OK and
+                their number
+  find TEXT     the notes that have TEXT in them, in the same way
 
-and what goes wrong is answered with ERROR and why, a request of more than 4096
-bytes too. Who for 10 minutes says nothing, takes none of its answers or does
-not finish a request is let go. Ctrl-C lets requests that have come finish
-first.";
+If something goes wrong, the answer is ERROR and the reason; so it is if a
+request has more than 4096 bytes. A client that says nothing, reads none of its
+answers or does not finish a request for 10 minutes is disconnected. Ctrl-C
+finishes the requests that have come, and then ends.";
 
-/// Longer requests are refused.
+/// A longer request is refused.
 const LINE_MAX: usize = 4096;
 
-/// Who says nothing for so long, or takes so long for a request, is let go.
+/// A client that says nothing for this long, or takes this long for a request, is disconnected.
 const IDLE_MAX: Duration = Duration::from_secs(600);
 
-/// After Ctrl-C.
+/// After Ctrl-C, the time for requests to finish.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What the program has one of. A connection to a database is for one thread at a time.
+/// The state of the program. A connection to a database is for one thread at a time.
 struct Notes {
     store: Arc<Mutex<Store>>,
 }
@@ -63,7 +63,7 @@ impl RequestHandler<Notes> for Client {
     }
 
     fn handle(&mut self, ctx: &mut Context<'_, Notes>, notes: &mut Notes, line: &[u8]) -> Result<Answer<Self, Notes>, Fault> {
-        ctx.set_deadline(None); // if the request before was too long, that has ended
+        ctx.set_deadline(None); // a request that was too long has ended
         let request = match Request::parse(line) {
             Ok(request) => request,
             Err(why) => return Ok(Answer::now(format!("ERROR {why}\n"))),
@@ -74,18 +74,18 @@ impl RequestHandler<Notes> for Client {
             Ok(match done {
                 Ok(Ok(text)) => Answer::now(text),
                 Ok(Err(error)) => Answer::now(format!("ERROR {error}\n")),
-                Err(error) => Answer::now(format!("ERROR {error}\n")), // too much to do; nothing was done
+                Err(error) => Answer::now(format!("ERROR {error}\n")), // there is too much to do, so nothing was done
             })
         }))
     }
 
-    /// Too long a request is answered, and what remains of it skipped. Any other limit ends the connection.
+    /// A request that is too long is answered, and the rest of it skipped. Any other limit ends the connection.
     fn exceeded(&mut self, ctx: &mut Context<'_, Notes>, _: &mut Notes, limit: Limit) -> Outcome {
         if limit != Limit::FrameBytes {
             return Err(limit.into());
         }
         writeln!(ctx, "ERROR a request has at most {LINE_MAX} bytes; nothing was done");
-        ctx.set_deadline(IDLE_MAX); // for that rest, which may have no end
+        ctx.set_deadline(IDLE_MAX); // for the rest, which may never end
         Ok(())
     }
 }
@@ -100,7 +100,7 @@ impl Request {
     fn parse(line: &[u8]) -> Result<Self, &'static str> {
         let line = std::str::from_utf8(line).map_err(|_| "a request is a line of UTF-8")?;
         if printable(line) != line {
-            return Err("a request has no control characters, and no others that cannot be seen");
+            return Err("a request must not have control characters, nor other invisible ones");
         }
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         match (verb, rest.trim()) {
@@ -113,7 +113,7 @@ impl Request {
         }
     }
 
-    /// On another thread.
+    /// Runs on another thread.
     fn run(self, store: &Store) -> rusqlite::Result<String> {
         match self {
             Self::Add(text) => store.add(&text).map(|id| format!("OK {id}\n")),
@@ -126,7 +126,7 @@ impl Request {
 fn shown(notes: &[Note]) -> String {
     let mut text = String::new();
     for note in notes {
-        let _ = writeln!(text, "{} {}", note.id, note.text); // into a String, which takes all
+        let _ = writeln!(text, "{} {}", note.id, note.text); // a String takes everything
     }
     text + &format!("OK {}\n", notes.len())
 }

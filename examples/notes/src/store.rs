@@ -16,33 +16,33 @@ pub(crate) struct Note {
     pub(crate) text: String,
 }
 
-/// So many notes are answered at most: of the longest lines that is half of what the output may hold.
+/// The most notes in an answer: if they are of the longest lines, they take half of the output's limit.
 const NOTES_MAX: i64 = 100;
 
 impl Store {
     pub(crate) fn open(path: &Path) -> Result<Self, Box<dyn Error>> {
-        // As an absolute path no name has a meaning of its own to SQLite, such as `:memory:`.
+        // As an absolute path, because SQLite gives some names a meaning of their own, such as `:memory:`.
         let db = Connection::open(path::absolute(path)?)?;
-        // A commit has reached the disk when it returns, and readers do not wait for it.
+        // A commit is on the disk when it returns, and readers do not wait for it.
         db.pragma_update(None, "journal_mode", "wal")?;
         db.pragma_update(None, "synchronous", "full")?;
-        // Ids are never used again: a client may know one.
+        // Ids are never used again, because a client may remember one.
         db.execute("create table if not exists notes (id integer primary key autoincrement, text text not null)", [])?;
         Ok(Self { db })
     }
 
-    /// Its id, once it is committed.
+    /// Adds a note; returns its id, once it is committed.
     pub(crate) fn add(&self, text: &str) -> rusqlite::Result<i64> {
         self.db.prepare_cached("insert into notes (text) values (?1)")?.insert([text])
     }
 
-    /// Those that came after this one.
+    /// The notes after this one.
     pub(crate) fn list(&self, after: i64) -> rusqlite::Result<Vec<Note>> {
         let mut query = self.db.prepare_cached("select id, text from notes where id > ?1 order by id limit ?2")?;
         query.query_map(params![after, NOTES_MAX], note)?.collect()
     }
 
-    /// Those with such a text in them.
+    /// The notes with this text in them.
     pub(crate) fn find(&self, text: &str) -> rusqlite::Result<Vec<Note>> {
         let sql = "select id, text from notes where instr(lower(text), lower(?1)) > 0 order by id limit ?2";
         self.db.prepare_cached(sql)?.query_map(params![text, NOTES_MAX], note)?.collect()
