@@ -1,8 +1,9 @@
-//! The loop beside a loop that is yours: a game makes its steps in the main thread, at its own pace, and the network is in a
-//! thread of its own. What the players want comes by a channel, what they see goes by a `Remote`; the two share nothing.
+//! The reactor beside a loop of your own: the game makes its steps in the main thread, at its own pace, and the network has a
+//! thread of its own. What the players want comes through a channel, what they see goes through a `Remote`; the two threads
+//! share nothing.
 //!
-//! examples/in_a_game.rs is the same game with the loop inside of it: one thread, no channel, and what the network does takes
-//! its time from a step.
+//! examples/in_a_game.rs is the same game with the reactor inside its loop: one thread, no channel, but the network takes time
+//! from the steps.
 
 #[path = "../../../common/mod.rs"]
 mod common;
@@ -26,27 +27,28 @@ use std::{
 };
 
 const HELP: &str = "\
-A game without a screen: whoever connects walks about on a field, and is told
+A game without a screen: you connect and walk about on a field, and are told
 twenty times a second where everybody is. The network has a thread of its own.
 
 usage: game [--steps N] [ADDR]
 
-ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7005 if it is
-not given. Then, in another terminal: nc 127.0.0.1 7005
+ADDR is IP:PORT (port 0: any free one) or unix:/path; the default is
+127.0.0.1:7005. Then, in another terminal: nc 127.0.0.1 7005
 
-The game is over after N steps; without N it goes on until Ctrl-C. Who does not
-keep up misses a step or two, and who for 10 seconds takes nothing is let go.";
+The game is over after N steps; without N it goes on until Ctrl-C. A player that
+does not keep up misses a step or two, and one that reads nothing for 10 seconds
+is disconnected.";
 
 const PLAYERS_MAX: usize = 16;
 const LINE_MAX: usize = 32;
 
-/// So long a player may take nothing of what is shown.
+/// How long a player may read nothing of what is shown.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// When the game is over: for everybody to take the rest.
+/// When the game is over, the time everybody has to read the rest.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// So much may wait for the next step. Beyond it the network waits for the game, and so do the players: nothing grows.
+/// How much may wait for the next step. Beyond it the network waits for the game, and so do the players: nothing grows.
 const NEWS_MAX: usize = 1024;
 
 /// What the network tells the game.
@@ -61,7 +63,7 @@ enum News {
 // ------------------------------------------------------------------------------------------------------- the game
 
 impl News {
-    /// Whether the game goes on.
+    /// Takes a message; returns whether the game goes on.
     fn reach(self, game: &mut Game) -> bool {
         match self {
             Self::Came(key) => _ = game.enter(key),
@@ -77,11 +79,11 @@ impl News {
     }
 }
 
-/// The game's loop, in the main thread. Says how late a step was at most.
+/// The game's loop, in the main thread. Returns how late the latest step was.
 fn play(game: &mut Game, news: &Receiver<News>, players: &Players, steps_max: u64) -> Duration {
     let (mut due, mut late_max) = (Instant::now() + STEP, Duration::ZERO);
     while game.steps < steps_max {
-        // Whatever it waits for: here the clock, and in a game with a screen that.
+        // Your loop may wait for anything: here for the clock, in a game with a screen for that.
         thread::sleep(due.saturating_duration_since(Instant::now()));
         late_max = late_max.max(due.elapsed());
         due += STEP;
@@ -90,7 +92,7 @@ fn play(game: &mut Game, news: &Receiver<News>, players: &Players, steps_max: u6
         }
         game.step();
         if players.show(game.line()).is_err() {
-            break; // the network has failed, and says why
+            break; // the network has failed, and reports why
         }
     }
     late_max
@@ -99,12 +101,12 @@ fn play(game: &mut Game, news: &Receiver<News>, players: &Players, steps_max: u6
 /// The way from the game to its players.
 struct Players {
     network: Remote<Network>,
-    /// What was shown last is still on its way there.
+    /// The last picture is still on its way there.
     is_showing: Arc<AtomicBool>,
 }
 
 impl Players {
-    /// If the network is behind, it does without: where everybody was is of no use to anybody.
+    /// If the network is behind, this step is skipped: old positions are of no use.
     fn show(&self, line: String) -> Result<(), Gone> {
         if self.is_showing.swap(true, Ordering::Relaxed) {
             return Ok(());
@@ -171,16 +173,16 @@ impl Protocol<Network> for Pad {
     }
 }
 
-/// The thread, from its beginning to its end. It says how to reach it when it listens.
+/// The network's thread, from its beginning to its end. When it listens, it sends back a `Remote`.
 fn serve(at: &str, game: SyncSender<News>, ready: &SyncSender<Remote<Network>>) -> Result<(), Failure> {
     let mut reactor = Reactor::with_config(Config::new().turn_frames(16).turn_accepts(4))?;
     let options = Listen::new().stall_timeout(PATIENCE).connections_max(PLAYERS_MAX, "the field is full\n");
     let listener = listening(reactor.net().listen_with(at, options, |_, _, _| Ok(Pad)))?;
     let interrupted = game.clone();
-    // Of a game that takes no news any more we die.
+    // If the game takes no more messages, Ctrl-C kills us.
     on_interrupt(move |_| interrupted.try_send(News::Over).map_err(|_| Gone))?;
     announce(&reactor.net(), listener)?;
-    let _ = ready.send(reactor.remote()); // somebody waits
+    let _ = ready.send(reactor.remote()); // the main thread waits for it
     Ok(reactor.run(&mut Network { game, players: BTreeSet::new(), steps: None })?)
 }
 
@@ -203,10 +205,10 @@ fn run() -> Result<(), Failure> {
         let _ = players.network.post(move |net, network| {
             network.steps = Some(steps);
             net.drain(GRACE);
-        }); // it has failed, and says why
+        }); // an error: the thread has failed, and reports why
         late_max
     });
-    drop(news); // nobody waits for a game that is over
+    drop(news); // so that the network does not wait for a game that is over
     thread.join().expect("it does not panic")?;
     if let Some(late_max) = late_max {
         say(format_args!("{} steps; the latest was {late_max:?} late", game.steps));

@@ -1,5 +1,5 @@
-//! Several reactors, one a thread, at one port: the kernel deals the connections out (SO_REUSEPORT). What is said on one is
-//! told to all, across the threads by `Remote`; what all of them count is an atomic number.
+//! Several reactors, one a thread, at one port: the kernel spreads the connections (SO_REUSEPORT). What one client says is told
+//! to all, across threads by `Remote`; a count that all threads share is an atomic number.
 
 #[path = "../../../common/mod.rs"]
 mod common;
@@ -24,45 +24,45 @@ use std::{
 };
 
 const HELP: &str = "\
-Whoever connects is told what all others say, with its number. Several threads
-serve, each with an event loop of its own, and share the port.
+Tells every client what all others say, each with a number. Several threads
+serve the clients, each with an event loop of its own, and share the port.
 
 usage: multicore [--threads N] [ADDR]
 
-ADDR is IP:PORT (port 0: any free one); 127.0.0.1:7009 if it is not given. N is
-from 1 to 64; as many as there are processors if it is not given. Then, in two
-other terminals: nc 127.0.0.1 7009
+ADDR is IP:PORT (port 0: any free one); the default is 127.0.0.1:7009. N is from
+1 to 64; the default is the number of processors. Then, in two other terminals:
+nc 127.0.0.1 7009
 
-A thread that has 10,000 lines of others waiting misses what they say meanwhile.
-Ctrl-C ends all of them: what is under way may finish for two seconds.";
+If 10,000 lines of other threads wait for a thread, it misses further ones.
+Ctrl-C ends all threads: what is under way has two seconds to finish.";
 
 const GRACE: Duration = Duration::from_secs(2);
 const LINE_MAX: usize = 1024;
 
-/// Lines of one thread that may wait for another. A mailbox has no bound of its own: who posts knows how much he may.
+/// How many lines of one thread may wait for another. A mailbox has no bound of its own, so the sender must keep one.
 const WAITING_MAX: usize = 10_000;
 
 // ---------------------------------------------------------------------------------------------------- of each thread
 
-/// What a thread has one of.
+/// The state of a thread.
 struct Shard {
     members: BTreeSet<Key>,
-    /// How many it had.
+    /// How many clients it had.
     came: u64,
     others: Vec<Other>,
-    /// The only thing that all threads write to.
+    /// The only thing that all threads write.
     said: Arc<AtomicU64>,
 }
 
-/// Another thread, as this one sees it.
+/// Another thread, as seen from this one.
 struct Other {
     remote: Remote<Shard>,
-    /// Lines of ours that it has not told yet.
+    /// Lines of ours that it has not passed on yet.
     waiting: Arc<AtomicUsize>,
 }
 
 impl Shard {
-    /// To all of this thread: one buffer, queued by reference.
+    /// Sends a line to all clients of this thread: one buffer, queued by reference.
     fn tell(&self, net: &mut Net<'_, Shard>, text: &[u8]) {
         let text: Rc<[u8]> = text.into();
         for &member in &self.members {
@@ -70,7 +70,7 @@ impl Shard {
         }
     }
 
-    /// To all of the others: an `Rc` stays in its thread, an `Arc` does not.
+    /// Sends a line to all other threads. An `Rc` cannot leave its thread, an `Arc` can.
     fn tell_others(&self, text: &Arc<[u8]>) {
         for Other { remote, waiting } in &self.others {
             if waiting.load(Ordering::Relaxed) >= WAITING_MAX {
@@ -81,7 +81,7 @@ impl Shard {
             let _ = remote.post(move |net, shard| {
                 waiting.fetch_sub(1, Ordering::Relaxed);
                 shard.tell(net, &text);
-            }); // that thread has ended
+            }); // an error: that thread has ended
         }
     }
 }
@@ -109,16 +109,16 @@ impl Protocol<Shard> for Member {
     }
 }
 
-/// What a thread says when it listens: how to reach it, and where it is.
+/// What a thread reports when it listens: its `Remote`, and its address.
 type Ready = (Remote<Shard>, Address);
 
-/// A thread from its beginning to its end: how many have come to it. A reactor stays in the thread that makes it.
+/// A thread from its beginning to its end; returns how many clients it had. A reactor stays in the thread that makes it.
 fn serve(at: &Target, said: Arc<AtomicU64>, ready: &Sender<Ready>) -> Result<u64, Failure> {
-    // A few lines of each in a turn, so that what is said leaves before a single one has filled the queues of those who read.
+    // A few lines of each client in a turn, so that output leaves before a single client has filled the queues of the readers.
     let mut reactor = Reactor::with_config(Config::new().turn_frames(16))?;
     let listener = listening(reactor.net().listen_with(at.clone(), Listen::new().reuse_port(), |_, _, _| Ok(Member)))?;
     let local = reactor.net().local(listener).expect("it listens").clone();
-    let _ = ready.send((reactor.remote(), local)); // whoever waits for that has failed meanwhile
+    let _ = ready.send((reactor.remote(), local)); // an error: the main thread has failed meanwhile
     let mut shard = Shard { members: BTreeSet::new(), came: 0, others: Vec::new(), said };
     reactor.run(&mut shard)?;
     Ok(shard.came)
@@ -128,7 +128,7 @@ fn serve(at: &Target, said: Arc<AtomicU64>, ready: &Sender<Ready>) -> Result<u64
 
 type Thread = thread::JoinHandle<Result<u64, Failure>>;
 
-/// One more. Nothing if it could not listen: then it has ended, and says why.
+/// Starts one more thread. `None` if it could not listen: then it has ended, and reports why.
 fn start(at: impl Into<Target>, said: &Arc<AtomicU64>) -> (Thread, Option<Ready>) {
     let (at, said) = (at.into(), Arc::clone(said));
     let (sender, receiver): (_, Receiver<Ready>) = channel();
@@ -136,12 +136,12 @@ fn start(at: impl Into<Target>, said: &Arc<AtomicU64>) -> (Thread, Option<Ready>
     (thread, receiver.recv().ok())
 }
 
-/// Each knows how to reach all others.
+/// Tells each thread how to reach all others.
 fn introduce(remotes: &[Remote<Shard>]) {
     for (number, remote) in remotes.iter().enumerate() {
         let others = remotes.iter().enumerate().filter(|(other, _)| *other != number);
         let others = others.map(|(_, remote)| Other { remote: remote.clone(), waiting: Arc::default() }).collect();
-        let _ = remote.post(move |_, shard| shard.others = others); // it has ended, and says why
+        let _ = remote.post(move |_, shard| shard.others = others); // an error: it has ended, and reports why
     }
 }
 
@@ -155,7 +155,7 @@ fn run() -> Result<(), Failure> {
     let count = given.number("threads", 1..=64)?;
     let count = count.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get).min(64));
     if at.starts_with("unix:") {
-        return Err(misused("ADDR: only a port can be shared, and no path"));
+        return Err(misused("ADDR must be IP:PORT: threads can share a port, but not a path"));
     }
 
     let said = Arc::default();
@@ -164,7 +164,7 @@ fn run() -> Result<(), Failure> {
     let mut remotes = Vec::new();
     if let Some((remote, local)) = ready {
         remotes.push(remote);
-        // The others where the first one is: port 0 would be another one for each.
+        // The others use the first one's address, because port 0 would give each a different one.
         while remotes.len() < count {
             let (thread, ready) = start(local.ip().expect("a port"), &said);
             threads.push(thread);
@@ -180,7 +180,7 @@ fn run() -> Result<(), Failure> {
     }
     if remotes.len() < count {
         for remote in &remotes {
-            let _ = remote.stop(); // it has ended
+            let _ = remote.stop(); // an error: it has ended already
         }
     }
     drop(remotes);

@@ -1,6 +1,7 @@
-//! A reactor as a guest of calloop: its descriptor is a source of that, and its deadline a timer. To be copied.
+//! A reactor as a guest of calloop: its descriptor becomes an event source there, and its deadline a timer. Made to be copied.
 //!
-//! It lives in what calloop lends to its callbacks, so each of them has the net by [`Guest::with`], and may drop it.
+//! It lives in the data that calloop lends to its callbacks, so each of them gets the net by [`Guest::with`], and may drop the
+//! guest.
 
 use calloop::{
     Interest, LoopHandle, Mode, PostAction, RegistrationToken,
@@ -14,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Where calloop's data `D` has it, if it still does.
+/// Finds the guest in calloop's data `D`, if it is still there.
 type Find<S, D> = fn(&mut D) -> Option<&mut Guest<S, D>>;
 
 /// A reactor, its state, and how calloop wakes it.
@@ -25,13 +26,13 @@ pub(crate) struct Guest<S: 'static, D: 'static> {
     find: Find<S, D>,
     ended: fn(&mut D, io::Result<()>),
     source: RegistrationToken,
-    /// What calloop's timer is set for, if there is one.
+    /// The time of calloop's timer, if there is one.
     deadline: Option<(Instant, RegistrationToken)>,
 }
 
 impl<S, D> Guest<S, D> {
-    /// `find` says where in calloop's data this will be. `ended` is called once there is nothing left to wait for, or the
-    /// reactor was stopped, or its selector has failed; then it has left calloop, and can be dropped.
+    /// `find` says where in calloop's data this will be. `ended` is called once there is nothing left to wait for, the reactor
+    /// was stopped, or its selector has failed; then it has left calloop, and you can drop it.
     pub(crate) fn new(
         host: LoopHandle<'static, D>,
         reactor: Reactor<S>,
@@ -39,8 +40,8 @@ impl<S, D> Guest<S, D> {
         find: Find<S, D>,
         ended: fn(&mut D, io::Result<()>),
     ) -> calloop::Result<Self> {
-        // A duplicate is as readable as the descriptor itself, and calloop can own it. Level, because a turn need not have
-        // looked at all that there is.
+        // A duplicate is readable whenever the descriptor is, and calloop can own it. Level-triggered, because a turn may leave
+        // some events for the next one.
         let readable = Generic::new(reactor.as_fd().try_clone_to_owned()?, Interest::READ, Mode::Level);
         let inserted = host.insert_source(readable, move |_, _, data: &mut D| {
             Self::turn(data, find);
@@ -52,14 +53,14 @@ impl<S, D> Guest<S, D> {
         Ok(guest)
     }
 
-    /// What is queued here leaves when calloop goes on.
+    /// Lends the net. What you queue leaves when calloop goes on.
     pub(crate) fn with<R>(&mut self, act: impl FnOnce(&mut Net<'_, S>, &mut S) -> R) -> R {
         let done = act(&mut self.reactor.net(), &mut self.state);
         self.set_timer();
         done
     }
 
-    /// One turn, and calloop serves its others before the next, however much there is to do.
+    /// One turn; calloop serves its other sources before the next one, however much there is to do.
     fn turn(data: &mut D, find: Find<S, D>) {
         let Some(guest) = find(data) else { return };
         let outcome = guest.reactor.turn(&mut guest.state, Duration::ZERO);
@@ -70,7 +71,7 @@ impl<S, D> Guest<S, D> {
         (guest.ended)(data, outcome.map(|_| ()));
     }
 
-    /// To be done after each turn, and after each use of the net: both may have changed the deadline.
+    /// Call this after each turn, and after each use of the net, because both may change the deadline.
     fn set_timer(&mut self) {
         let deadline = self.reactor.next_deadline();
         if deadline == self.deadline.as_ref().map(|(at, _)| *at) {
@@ -81,7 +82,7 @@ impl<S, D> Guest<S, D> {
         self.deadline = deadline.map(|at| {
             let fired = move |_, _: &mut (), data: &mut D| {
                 if let Some(guest) = find(data) {
-                    guest.deadline = None; // dropped as it fires
+                    guest.deadline = None; // calloop drops a timer when it fires
                 }
                 Self::turn(data, find);
                 TimeoutAction::Drop
@@ -102,7 +103,7 @@ impl<S, D> Guest<S, D> {
     }
 }
 
-/// Also inside a callback of calloop's: its own duplicate of the descriptor would go on being watched.
+/// Works inside a callback of calloop's too. Without this, calloop would go on watching its duplicate of the descriptor.
 impl<S, D> Drop for Guest<S, D> {
     fn drop(&mut self) {
         self.leave();

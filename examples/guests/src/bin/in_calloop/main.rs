@@ -1,5 +1,5 @@
-//! The loop inside of calloop, a loop of callbacks that others have chosen: an echo server beside a timer of calloop's. What
-//! joins the two is guest.rs.
+//! The reactor inside of calloop, another event loop with callbacks: an echo server beside a timer of calloop's. guest.rs joins
+//! the two.
 
 #[path = "../../../../common/mod.rs"]
 mod common;
@@ -19,29 +19,29 @@ use std::{
 };
 
 const HELP: &str = "\
-An echo server in a program whose loop is calloop's, beside a timer of that.
+An echo server in a program whose loop is calloop's, beside a timer of calloop.
 
 usage: in_calloop [--tick MS] [ADDR]
 
-ADDR is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7006 if it is
-not given. Then, in another terminal: nc 127.0.0.1 7006
+ADDR is IP:PORT (port 0: any free one) or unix:/path; the default is
+127.0.0.1:7006. Then, in another terminal: nc 127.0.0.1 7006
 
-The timer is due every MS milliseconds, 7 if that is not given, and never if it
-is 0. Ctrl-C ends it, and it says how late the timer was.";
+The timer is due every MS milliseconds, 7 by default; 0 means never. Ctrl-C ends
+the program, which then says how late the timer was.";
 
-/// When it is to end: so long who is heard may go on.
+/// At the end, the time that clients with unfinished business have.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What calloop lends to its callbacks.
+/// The data that calloop lends to its callbacks.
 #[derive(Default)]
 struct Host {
     guest: Option<Guest<Served, Host>>,
     ticks: Lateness,
-    /// How the guest has ended.
+    /// How the guest ended.
     outcome: Option<io::Result<()>>,
 }
 
-/// What the reactor lends to its own.
+/// The state that the reactor lends to its callbacks.
 #[derive(Default)]
 struct Served {
     echoes: u64,
@@ -59,7 +59,7 @@ impl Protocol<Served> for Echo {
 
 // --------------------------------------------------------------------------------------------------- calloop's timer
 
-/// How often something was how late, in steps of a tenth of a millisecond; the last one is for all beyond.
+/// How often the timer was how late, in steps of a tenth of a millisecond; the last one counts everything beyond.
 struct Lateness {
     counts: [u64; 1000],
     worst: Duration,

@@ -1,5 +1,5 @@
-//! A reactor inside of another, as where a library brings its own: an echo server, and a server that tells how it is doing,
-//! which has a reactor and a state for itself. What joins the two is nested.rs.
+//! A reactor inside of another, for example because a library brings its own: an echo server, and a status server, which has a
+//! reactor and a state of its own. nested.rs joins the two.
 
 #[path = "../../../../common/mod.rs"]
 mod common;
@@ -13,22 +13,22 @@ use status::Status;
 use std::{process::ExitCode, time::Duration};
 
 const HELP: &str = "\
-An echo server, and a server that tells how it is doing: the second one has an
-event loop of its own, inside of that of the first.
+An echo server, and a second server that tells how the first one is doing: it
+has an event loop of its own, inside the loop of the first.
 
 usage: nested [ADDR [STATUS_ADDR]]
 
-Each is IP:PORT (port 0: any free one) or unix:/path; 127.0.0.1:7007 and
-127.0.0.1:7008 if they are not given. Then, in two other terminals:
+Each is IP:PORT (port 0: any free one) or unix:/path; the defaults are
+127.0.0.1:7007 and 127.0.0.1:7008. Then, in two other terminals:
 
   nc 127.0.0.1 7007
   nc 127.0.0.1 7008
 
-Ctrl-C ends both: what is under way may finish for two seconds.";
+Ctrl-C ends both: what is under way has two seconds to finish.";
 
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How often the inner one is told what the outer one has done.
+/// How often the outer reactor tells the inner one what it has done.
 const NEWS: Duration = Duration::from_millis(100);
 
 struct Served {
@@ -37,7 +37,7 @@ struct Served {
     ending: Result<(), Failure>,
 }
 
-/// The inner one has: drained at Ctrl-C, or failed. Then so does the outer.
+/// The inner one has ended, drained at Ctrl-C or failed. Then the outer one ends too.
 fn inner_ended(net: &mut Net<'_, Served>, served: &mut Served, why: Reason) {
     if !why.is_clean() {
         served.ending = Err(why.to_string().into());
@@ -71,7 +71,7 @@ fn run() -> Result<(), Failure> {
 
     let mut reactor = Reactor::new()?;
     let listener = listening(reactor.net().listen(at, || Echo))?;
-    // The inner one finishes first, and then the outer.
+    // The inner one finishes first, then the outer one.
     let to_finish = status.clone();
     on_interrupt(move |_| to_finish.post(|net, _| net.drain(GRACE)))?;
     announce(&reactor.net(), listener)?;
@@ -81,7 +81,7 @@ fn run() -> Result<(), Failure> {
     Nested::watch(&mut net, inner, Status::default(), inner_ended)?;
     net.every(NEWS, |_, served: &mut Served| {
         let pieces = served.pieces;
-        let _ = served.status.post(move |_, status| status.pieces = pieces); // it has ended
+        let _ = served.status.post(move |_, status| status.pieces = pieces); // an error: it has ended
     });
     let mut served = Served { pieces: 0, status, ending: Ok(()) };
     reactor.run(&mut served)?;

@@ -1,7 +1,7 @@
-//! A reactor inside of another, whose state is another one: its descriptor is what the outer one waits for, and its deadline
-//! a timer there. To be copied.
+//! A reactor inside of another, which has another state: the outer one waits for the inner one's descriptor, and keeps a timer
+//! for its deadline. Made to be copied.
 //!
-//! What is to be done in it from outside is posted by its [`Remote`](mainspring::Remote), which wakes it.
+//! To do something in the inner one from outside, post it by its [`Remote`](mainspring::Remote), which wakes it.
 
 use mainspring::{Dispatcher, Drained, Fault, Key, Net, Reactor, Reason, Scope, Source, Timer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,9 +16,9 @@ pub(crate) struct Nested<I, S> {
 }
 
 impl<I: 'static, S: 'static> Nested<I, S> {
-    /// `ended` is called when there is nothing left to wait for in it (with [`Reason::Finish`]), when it was stopped (the same),
-    /// when its selector has failed, and when the outer one was drained or shut down: that does not wait for the inner one, so
-    /// who wants both to finish drains the inner one, and in `ended` the outer.
+    /// `ended` is called when the inner one has nothing left to wait for or was stopped (with [`Reason::Finish`]), when its
+    /// selector has failed, and when the outer one was drained or shut down. That does not wait for the inner one: if you want
+    /// both to finish, drain the inner one, and in `ended` the outer one.
     pub(crate) fn watch(
         net: &mut Net<'_, S>,
         reactor: Reactor<I>,
@@ -26,12 +26,12 @@ impl<I: 'static, S: 'static> Nested<I, S> {
         ended: fn(&mut Net<'_, S>, &mut S, Reason),
     ) -> io::Result<Key> {
         let key = net.watch(Self { reactor, state, ended, timer: None })?;
-        net.want_readable(key); // there may be a deadline, or something to do, and nothing to read
+        net.want_readable(key); // there may be a deadline, or something to do, without anything to read
         Ok(key)
     }
 
-    /// A dispatcher is told of edges: who says that it has drained must know that nothing is left. A turn does not look at more
-    /// than a selector tells at once.
+    /// A dispatcher is edge-triggered: it may say that it is drained only if nothing is left, and a turn may leave events for the
+    /// next one.
     fn is_readable(&self) -> io::Result<bool> {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         Ok(poll(&mut [PollFd::new(&self.reactor, PollFlags::IN)], Some(&at_once))? > 0)
@@ -43,7 +43,7 @@ impl<I: 'static, S: 'static> Dispatcher<S> for Nested<I, S> {
         Source::Fd(self.reactor.as_fd())
     }
 
-    /// One turn, and the outer one serves its others before the next, however much there is to do.
+    /// One turn; the outer one serves its other sources before the next, however much there is to do.
     fn readable(&mut self, scope: &mut Scope<'_, S>, _: &mut S) -> Result<Drained, Fault> {
         if let Some(timer) = self.timer.take() {
             scope.net.cancel(timer);
@@ -69,7 +69,7 @@ impl<I: 'static, S: 'static> Dispatcher<S> for Nested<I, S> {
         if let Some(timer) = self.timer.take() {
             scope.net.cancel(timer);
         }
-        self.reactor.shutdown(&mut self.state); // what is left in it is told so
+        self.reactor.shutdown(&mut self.state); // calls `closed` of what is left in it
         (self.ended)(&mut scope.net, state, why);
     }
 }

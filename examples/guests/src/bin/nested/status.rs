@@ -1,14 +1,14 @@
-//! What a library might bring along: a server with a reactor and a state for itself.
+//! What a library might bring along: a server with a reactor and a state of its own.
 
 use mainspring::{Context, Key, Net, Outcome, Protocol, Terminator};
 use std::{io, time::Duration};
 
 const LINE_MAX: usize = 64;
 
-/// Of this reactor, and of no other.
+/// The state of this reactor, and of no other.
 #[derive(Default)]
 pub(crate) struct Status {
-    /// What the outer one has echoed, as it says.
+    /// How much the outer one has echoed, as it told us.
     pub(crate) pieces: u64,
     asked: u64,
     seconds: u64,
@@ -27,7 +27,7 @@ impl Protocol<Status> for Teller {
         Ok(())
     }
 
-    /// Whatever is asked.
+    /// Any line gets the same answer.
     fn frame(&mut self, ctx: &mut Context<'_, Status>, status: &mut Status, _: &[u8]) -> Outcome {
         status.asked += 1;
         let Status { pieces, asked, seconds } = status;

@@ -1,4 +1,4 @@
-//! What is shown, and how it changes: by what the room says, and by what is typed. Nothing here knows a terminal.
+//! What the screen shows, and how it changes when the room says something or you type. Nothing here knows about terminals.
 
 use crate::{
     common::{Failure, is_misused, misused},
@@ -12,49 +12,49 @@ use std::{
     time::Duration,
 };
 
-/// A room that says more than this in one line is left, and called again later.
-const LINE_MAX: usize = 64 << 10; // who is there is one line, of 500 names
+/// We disconnect from a room that sends a longer line, and connect again later.
+const LINE_MAX: usize = 64 << 10; // the list of who is there is one line, of 500 names
 
-/// So many lines are kept to look back at.
+/// How many lines are kept to look back at.
 const HISTORY_MAX: usize = 1000;
 
-/// So many lines of ours are known again when the room says them too.
+/// How many lines of ours are recognised if the room sends them back.
 const SAID_MAX: usize = 100;
 
 /// The room takes lines of 1,024 bytes.
 const INPUT_MAX: usize = 1000;
 
-/// A room that for so long takes nothing of what is said is gone, or as good as that.
+/// A room that reads nothing of what we say for this long is gone, or as good as gone.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How far it has come with the room.
+/// How far we have got with the room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Not there, and why, as it is shown.
+    /// Not connected; the text says why.
     Away(String),
-    /// There is a connection, and no name has been told yet.
+    /// There is a connection, but we have not told our name yet.
     Connected,
-    /// The name was told.
+    /// We have told our name.
     Introduced,
-    /// The room does not take that name: what is typed next is another one.
+    /// The room does not accept that name: the next typed line is another one.
     Nameless,
     In,
 }
 
-/// What the program has one of; every callback is lent it.
+/// The state of the program; each callback borrows it.
 pub(crate) struct App {
     room: Reconnect<App>,
     pub(crate) name: String,
     pub(crate) stage: Stage,
     pub(crate) input: Input,
-    /// What was said, the newest last. history.len() <= HISTORY_MAX
+    /// The lines of the room, the newest last. history.len() <= HISTORY_MAX
     pub(crate) history: VecDeque<String>,
     pub(crate) members: BTreeSet<String>,
-    /// What we have said, and shown already: a room may say it to us too, as examples/room does. said.len() <= SAID_MAX
+    /// Our own lines, already shown: a room may send them back, as examples/room does. said.len() <= SAID_MAX
     said: VecDeque<String>,
-    /// So many rows of the history's end are below the screen.
+    /// How many rows at the end of the history are below the screen.
     pub(crate) back: usize,
-    /// The next list of who is there is for us, and not for who types.
+    /// The next list of who is there is for the program, and not for the user.
     is_to_list: bool,
     was_connected: bool,
     changed: bool,
@@ -67,7 +67,7 @@ impl App {
         Self {
             room,
             name,
-            stage: Stage::Away("calling the room".into()),
+            stage: Stage::Away("connecting to the room".into()),
             input: Input::default(),
             history: VecDeque::new(),
             members: BTreeSet::new(),
@@ -84,7 +84,7 @@ impl App {
         self.room.start(net);
     }
 
-    /// Whether there is something to draw that was not when it was asked last.
+    /// Whether there is something new to draw since the last call.
     pub(crate) fn has_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
@@ -97,7 +97,7 @@ impl App {
     fn leave(&mut self, net: &mut Net<'_, Self>) {
         self.room.stop(net);
         if self.room.key().is_none() {
-            net.stop(); // otherwise a last `closed` is to come
+            net.stop(); // otherwise a last `closed` comes, and stops it
         }
     }
 
@@ -111,7 +111,7 @@ impl App {
 
     // ------------------------------------------------------------------------------------------- what the room says
 
-    /// Only what the room itself says begins with neither a name nor `* `; and only it says that.
+    /// Lines without a name or `* ` at the beginning come from the room itself, and from nobody else.
     fn heard(&mut self, ctx: &mut Context<'_, Self>, line: &str) {
         if let Some(at) = self.said.iter().position(|said| said == line) {
             self.said.drain(..=at);
@@ -173,11 +173,11 @@ impl App {
     fn pressed(&mut self, net: &mut Net<'_, Self>, key: KeyEvent) {
         let page = 10;
         match (key.code, key.modifiers.contains(KeyModifiers::CONTROL)) {
-            // As a terminal does in which nobody reads keys: there is one way out for this, and for kill(1).
+            // Send the signal, as a terminal does in which no program reads keys, so that this and kill(1) end in the same way.
             (KeyCode::Char('c'), true) => _ = raise(SIGINT),
             (KeyCode::Char('d'), true) => self.leave(net),
             (KeyCode::Char('u'), true) => self.input = Input::default(),
-            #[cfg(debug_assertions)] // to see how a panic leaves the terminal: scripts/guests.sh
+            #[cfg(debug_assertions)] // scripts/guests.sh tests how a panic leaves the terminal
             (KeyCode::Char('p'), true) => panic!("it was asked for"),
             (KeyCode::Char(_), true) => {}
             (KeyCode::Char(c), false) => self.input.insert(c.encode_utf8(&mut [0; 4])),
@@ -202,7 +202,7 @@ impl App {
         self.note(line);
     }
 
-    /// A line that cannot be said stays where it is.
+    /// A line that cannot be sent stays in the input field.
     fn entered(&mut self, net: &mut Net<'_, Self>) {
         let text = self.input.text.trim().to_owned();
         self.back = 0;
@@ -227,24 +227,24 @@ impl App {
                     self.says(format!("<{}> {text}", self.name));
                 }
             }
-            Stage::In | Stage::Nameless => return self.note("Not said: the room does not take what was said before."),
-            _ => return self.note("Not said: the room is not there."),
+            Stage::In | Stage::Nameless => return self.note("Not said: the room has not read the lines before yet."),
+            _ => return self.note("Not said: there is no connection to the room."),
         }
         self.input = Input::default();
     }
 }
 
-/// The line that is typed.
+/// The input field.
 #[derive(Debug, Default)]
 pub(crate) struct Input {
     /// text.len() <= INPUT_MAX
     pub(crate) text: String,
-    /// Where the cursor is, in bytes: at the begin of a character, or the end.
+    /// The place of the cursor, in bytes: at the beginning of a character, or at the end.
     pub(crate) at: usize,
 }
 
 impl Input {
-    /// What does something to a terminal, or ends a line, is a space: also what was pasted is one line.
+    /// What would control a terminal, or end the line, becomes a space, so that pasted text is one line too.
     fn insert(&mut self, text: &str) {
         for c in printable(text).chars() {
             if self.text.len() + c.len_utf8() > INPUT_MAX {
@@ -287,12 +287,12 @@ impl Protocol<App> for Room {
         app.changed = true;
         ctx.set_terminator(Terminator::line(LINE_MAX));
         ctx.set_stall_timeout(PATIENCE);
-        // A room that has vanished without a word is noticed by TCP; a Unix socket is told.
+        // TCP notices a room that has vanished; the system tells a Unix socket.
         let _ = ctx.link().with_socket(|socket| socket.set_keepalive(true));
         Ok(())
     }
 
-    /// What others say must not do anything to a terminal.
+    /// What others say must not control the terminal.
     fn frame(&mut self, ctx: &mut Context<'_, App>, app: &mut App, line: &[u8]) -> Outcome {
         app.heard(ctx, &printable(&String::from_utf8_lossy(line)));
         Ok(())
@@ -304,7 +304,7 @@ impl Protocol<App> for Room {
 
     fn closed(&mut self, ctx: &mut Context<'_, App>, app: &mut App, why: Reason) {
         let was_there = app.stage == Stage::In;
-        app.room.closed(ctx, &why); // and again, after a pause
+        app.room.closed(ctx, &why); // connects again, after a pause
         app.members.clear();
         app.said.clear();
         app.stage = Stage::Away(format!("not in the room: {why}; trying again"));

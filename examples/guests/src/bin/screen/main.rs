@@ -1,6 +1,6 @@
 //! A client with a screen, for the room of examples/chat.rs. The loop is in the main thread, which draws after each turn that
-//! has changed something; what is typed comes from a thread, because a terminal's bytes and its size are read best by a
-//! library that waits for both: it posts each event into the loop, and waits until that has been taken.
+//! has changed something. The keys come from a thread, because a library reads a terminal's keys and its size best, and it
+//! blocks. The thread posts each event into the loop, and waits until that has been taken.
 
 mod app;
 #[path = "../../../../common/mod.rs"]
@@ -18,17 +18,18 @@ use std::{io, process::ExitCode, sync::mpsc::sync_channel, thread};
 use terminal::Screen;
 
 const HELP: &str = "\
-Talks in a room of the example `chat`, on the whole screen: what was said, who
-is there, and a line to type in.
+A client for the room of the example `chat`, on the whole screen: what was said,
+who is there, and a line to type in.
 
 usage: screen --name NAME ADDR
 
-ADDR is HOST:PORT or unix:/path of the room. It comes back when it loses that.
+ADDR is HOST:PORT or unix:/path of the room. If the connection is lost, the
+client reconnects.
 
-Enter says the line, /who and /quit are for the room; Page Up and Page Down show
-what was said before. The line has Left, Right, Home, End, Backspace, Delete,
-and Ctrl-U, which empties it. Ctrl-D or /quit leaves; so does Ctrl-C, with the
-exit status 130.";
+Enter sends the line; the room knows the commands /who and /quit. Page Up and
+Page Down show what was said before. You can edit the line with Left, Right,
+Home, End, Backspace, Delete, and Ctrl-U, which empties it. Ctrl-D or /quit
+leaves; so does Ctrl-C, with the exit status 130.";
 
 fn main() -> ExitCode {
     exit(run())
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 1, &["name"])? else { return Ok(()) };
-    let to = given.text()?.ok_or_else(|| misused("ADDR is missing: where is the room?"))?;
+    let to = given.text()?.ok_or_else(|| misused("ADDR is missing: the address of the room"))?;
     let to = callee("ADDR", &to)?;
     let name = given.option_text("name")?.ok_or_else(|| misused("--name is missing: who are you?"))?;
     let mut reactor = Reactor::new()?;
@@ -55,7 +56,7 @@ fn run() -> Result<(), Failure> {
     app.ending
 }
 
-/// The thread. It ends with the program. (A terminal that goes away is SIGHUP, of which we die: nothing is to be restored.)
+/// The thread, which ends with the program. (If the terminal goes away, SIGHUP kills us: there is nothing to restore.)
 fn read_terminal(remote: &Remote<App>) {
     loop {
         let event = event::read();
@@ -71,6 +72,6 @@ fn read_terminal(remote: &Remote<App>) {
         if posted.is_err() || is_over {
             return;
         }
-        let _ = wanted.recv(); // always an error: that `waits` was dropped is the message
+        let _ = wanted.recv(); // always an error: the message is that `waits` was dropped
     }
 }

@@ -1,5 +1,5 @@
-//! The terminal, taken for as long as the program runs, and left as it was in all ways out: at the end, after an error,
-//! after a panic of any thread.
+//! Takes over the terminal while the program runs, and restores it however the program ends: normally, after an error, or after
+//! a panic in any thread.
 
 use ratatui::{
     Frame, Terminal,
@@ -17,18 +17,18 @@ use std::{
     process::exit,
 };
 
-/// The whole screen. Dropping it gives it back.
+/// The whole screen. Dropping this restores the terminal.
 pub(crate) struct Screen(Terminal<CrosstermBackend<Stdout>>);
 
 impl Screen {
     pub(crate) fn open() -> io::Result<Self> {
         if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "standard input and output are no terminal"));
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "standard input and output must be a terminal"));
         }
         restore_after_panics();
         let screen = Self(Terminal::new(CrosstermBackend::new(io::stdout()))?);
         enable_raw_mode()?;
-        // From here on dropping it restores.
+        // From here on, dropping it restores the terminal.
         execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste)?;
         Ok(screen)
     }
@@ -44,7 +44,7 @@ impl Drop for Screen {
     }
 }
 
-/// Whatever of it fails, the rest is tried. Nobody else writes while it is held.
+/// If a step fails, the rest is still tried. Nobody else can write while the lock is held.
 fn restore() -> StdoutLock<'static> {
     let mut stdout = io::stdout().lock();
     let _ = execute!(stdout, DisableBracketedPaste, LeaveAlternateScreen, Show);
@@ -52,8 +52,8 @@ fn restore() -> StdoutLock<'static> {
     stdout
 }
 
-/// The loop isolates a panic of a callback, and a thread that panics ends alone; but a screen that does not show what is so
-/// is of no use. So any panic ends the program: first the terminal, then the message, which is seen now.
+/// The loop isolates a panic in a callback, and a thread that panics ends alone; but a screen that may be wrong is of no use.
+/// So any panic ends the program: it restores the terminal first, so that you can see the message.
 fn restore_after_panics() {
     let say = panic::take_hook();
     panic::set_hook(Box::new(move |info| {

@@ -1,5 +1,5 @@
-//! The screen, drawn from what is so: the whole of it each time, of which ratatui sends the terminal what is different. So
-//! whatever arrives while somebody types, the line that is typed is where it was.
+//! Draws the screen from the state, all of it each time; ratatui sends only the differences to the terminal. So whatever
+//! arrives while you type, your line stays where it is.
 
 use crate::app::{App, Input, Stage};
 use ratatui::{
@@ -29,7 +29,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, app: &App) {
 /// The last rows that fit.
 fn draw_history(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let wanted = usize::from(area.height) + app.back;
-    let mut rows: Vec<&str> = Vec::new(); // the last one first
+    let mut rows: Vec<&str> = Vec::new(); // the last row first
     for line in app.history.iter().rev() {
         rows.extend(wrapped(line, area.width.into()).into_iter().rev());
         if rows.len() >= wanted {
@@ -64,9 +64,9 @@ fn status_of(app: &App) -> String {
     status
 }
 
-/// The part of it that fits, with the cursor in it.
+/// The part of the line that fits, with the cursor in it.
 fn draw_input(frame: &mut Frame<'_>, area: Rect, input: &Input) {
-    let room = usize::from(area.width).saturating_sub(PROMPT.len() + 1); // and the cursor behind the last character
+    let room = usize::from(area.width).saturating_sub(PROMPT.len() + 1); // one for the cursor after the last character
     let mut begin = 0;
     while width(&input.text[begin..input.at]) > room {
         begin += input.text[begin..].chars().next().map_or(1, char::len_utf8);
@@ -81,7 +81,7 @@ fn width(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
-/// A line in pieces that fit, cut at spaces where there are some. An empty one is one row.
+/// A line in pieces that fit, cut at spaces where possible. An empty line is one row.
 fn wrapped(line: &str, columns: usize) -> Vec<&str> {
     let mut rows = Vec::new();
     let mut rest = line;
