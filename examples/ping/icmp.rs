@@ -1,12 +1,11 @@
-//! Echoes of ICMP: RFC 792 for IPv4, RFC 4443 for IPv6. Pure: no socket, no clock. Whatever bytes there are, they are an answer
-//! or nothing.
+//! ICMP echoes: RFC 792 for IPv4, RFC 4443 for IPv6. Pure: no socket, no clock. Any bytes are either an answer or ignored.
 
 use std::net::IpAddr;
 
 /// Type, code, checksum, identifier, sequence number.
 const HEAD: usize = 8;
 
-/// Of IP: it is the same ICMP but for the types, and for whose business the checksum is.
+/// The version of IP: ICMP is the same for both, except for the types, and who computes the checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
     V4,
@@ -33,17 +32,17 @@ impl Version {
     }
 }
 
-/// What is asked, and comes back as it was.
+/// A question, which comes back unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Echo<'a> {
-    /// Whose question it is. Of an unprivileged socket it is the kernel that puts it in.
+    /// Tells whose question it is. On an unprivileged socket the kernel sets it.
     pub(crate) id: u16,
     pub(crate) sequence: u16,
     pub(crate) data: &'a [u8],
 }
 
 impl<'a> Echo<'a> {
-    /// The question, as it is sent. The checksum of IPv6 counts addresses too, so it is the kernel's.
+    /// The question as it is sent. The checksum of IPv6 includes addresses, so the kernel computes it.
     pub(crate) fn request(&self, version: Version) -> Vec<u8> {
         let mut bytes = vec![version.request(), 0, 0, 0];
         bytes.extend(self.id.to_be_bytes());
@@ -56,7 +55,7 @@ impl<'a> Echo<'a> {
         bytes
     }
 
-    /// What is in an answer. Nothing: it is something else, which a raw socket gets too, also our own questions to ourselves.
+    /// Reads an answer. `None` if it is something else, which a raw socket gets too, even our own questions to ourselves.
     pub(crate) fn of_reply(version: Version, bytes: &'a [u8]) -> Option<Self> {
         let bytes = match version {
             Version::V4 => without_ip(bytes)?,
@@ -71,8 +70,8 @@ impl<'a> Echo<'a> {
     }
 }
 
-/// A raw socket brings the header of IP along, and so do the others on some systems (RFC 791: version 4, and how long it is in
-/// words). No answer begins like that: its first byte is 0.
+/// Raw sockets, and on some systems the others too, deliver the header of IP as well (RFC 791: version 4, and the length in
+/// words). An answer cannot begin like that: its first byte is 0.
 fn without_ip(bytes: &[u8]) -> Option<&[u8]> {
     match *bytes.first()? {
         first if first >> 4 == 4 => bytes.get(usize::from(first & 15).max(5) * 4..),
@@ -80,7 +79,7 @@ fn without_ip(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// RFC 1071. Of bytes that have theirs in them it is 0.
+/// The checksum of RFC 1071. For bytes that include their own, it is 0.
 pub(crate) fn checksum(bytes: &[u8]) -> u16 {
     let (pairs, odd) = bytes.split_at(bytes.len() & !1);
     let mut sum: u64 = pairs.chunks_exact(2).map(|pair| u64::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();

@@ -1,4 +1,4 @@
-//! Asks, waits, counts.
+//! Asks, waits, and counts.
 
 use crate::{
     common::{Failure, complain, is_misused, misused, print, stop_on_interrupt},
@@ -13,26 +13,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// As many bytes as everybody sends: 64 with the head of ICMP.
+/// As many bytes as other pings send: 64 with the head of ICMP.
 const DATA_BYTES: usize = 56;
 
-/// What was asked for.
+/// What the user asked for.
 pub(crate) struct Asked {
     pub(crate) host: String,
-    /// Nothing: any.
+    /// `None`: either.
     pub(crate) version: Option<Version>,
-    /// Nothing: without end.
+    /// `None`: without end.
     pub(crate) count: Option<u64>,
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
 }
 
-/// What the program has one of; every callback is lent it.
+/// The state of the program; each callback borrows it.
 struct Pinging {
     asked: Asked,
-    /// Nothing: its address is still looked for.
+    /// `None` while its address is being looked up.
     host: Option<Host>,
-    /// The questions that may still be answered: when each left, and the end of its time.
+    /// The questions that may still be answered: when each was sent, and when its time ends.
     under_way: BTreeMap<u16, (Instant, Timer)>,
     every: Option<Timer>,
     sent: u64,
@@ -93,7 +93,7 @@ impl Pinging {
         Ok(())
     }
 
-    /// The first one to which there is a way.
+    /// The first address that can be reached.
     fn open_one(&mut self, net: &mut Net<'_, Self>, found: Vec<IpAddr>) -> Result<(), Failure> {
         let name = self.asked.host.clone();
         let mut outcome = Err(format!("`{name}` has no address of the version of IP that is asked for").into());
@@ -113,7 +113,7 @@ impl Pinging {
         }
         let (socket, kind) = open(at)?;
         let socket = net.bind_on(socket, Bind::new(), Echoes)?;
-        // The beginning is by chance, so that only who has got a question can answer it.
+        // The beginning is random, so that only a host that got the question can answer it.
         let mut data: Vec<u8> = (0..DATA_BYTES as u8).collect();
         data[..8].copy_from_slice(&net.random().to_ne_bytes());
         let id = net.random() as u16;
@@ -124,7 +124,7 @@ impl Pinging {
     fn ask(&mut self, net: &mut Net<'_, Self>) {
         let Some(host) = &self.host else { return };
         self.sent += 1;
-        let sequence = self.sent as u16; // comes round, long after its time is over
+        let sequence = self.sent as u16; // it wraps around, long after the time of the first is over
         let question = Echo { id: host.id, sequence, data: &host.data }.request(host.version);
         let now = net.now();
         net.send_to(host.socket, &host.address, &question);
@@ -148,14 +148,14 @@ impl Pinging {
         }
     }
 
-    /// What came may be anything: of a raw socket all that the host sends by ICMP.
+    /// Anything may come: a raw socket gets everything that the host sends by ICMP.
     fn answered(&mut self, net: &mut Net<'_, Self>, bytes: &[u8]) -> Result<(), Failure> {
         let Some(host) = &self.host else { return Ok(()) };
         let Some(echo) = Echo::of_reply(host.version, bytes) else { return Ok(()) };
         if echo.data != host.data || (host.kind == Kind::Raw && echo.id != host.id) {
-            return Ok(()); // the answer to somebody else's question
+            return Ok(()); // the answer to another program's question
         }
-        // Who is not waited for any more has been answered before, or is too late.
+        // If we do not wait for this answer, it comes twice or too late.
         let Some((sent, overdue)) = self.under_way.remove(&echo.sequence) else { return Ok(()) };
         net.cancel(overdue);
         let trip = net.now() - sent;
@@ -176,14 +176,14 @@ impl Pinging {
         net.stop();
     }
 
-    /// Also after Ctrl-C.
+    /// Prints the counts, after Ctrl-C too.
     fn sum_up(self) -> Result<(), Failure> {
         self.ending?;
         if self.host.is_none() {
-            return Ok(()); // interrupted while it was looked for
+            return Ok(()); // interrupted during the lookup
         }
         let (sent, Trips { count, least, most, .. }) = (self.sent, &self.trips);
-        // What is still under way is neither answered nor lost.
+        // Questions that are still under way are neither answered nor lost.
         let over = sent - self.under_way.len() as u64;
         let lost = ((over - count) * 100).checked_div(over).unwrap_or(0);
         print(format_args!("{sent} asked, {count} answered, {lost}% lost"))?;
@@ -205,7 +205,7 @@ impl Datagram<Pinging> for Echoes {
         pinging.answered(&mut scope.net, bytes)
     }
 
-    /// The question is lost, and the next one may not be.
+    /// This question is lost, but the next one may not be.
     fn failed(&mut self, _: &mut Scope<'_, Pinging>, pinging: &mut Pinging, _: &Address, error: io::Error) -> Outcome {
         complain(format_args!("{}: {error}", pinging.asked.host));
         Ok(())
@@ -220,14 +220,14 @@ impl Datagram<Pinging> for Echoes {
     }
 }
 
-/// A name has no zone, and a literal one (`fe80::1%eth0`) has lost its own; the system, which numbers its interfaces, is asked
-/// for that again, and for nothing that the network would know.
+/// A name has no zone, and a literal address (`fe80::1%eth0`) has lost its own: ask the system for the number of that interface
+/// again, and nothing that needs the network.
 fn with_zone(host: &str, ip: IpAddr) -> SocketAddr {
     let zoned = if host.contains('%') { (host, 0).to_socket_addrs().ok().and_then(|mut all| all.next()) } else { None };
     zoned.unwrap_or(SocketAddr::new(ip.to_canonical(), 0))
 }
 
-/// Without its port, which is none.
+/// Without the port, which means nothing here.
 fn shown(at: SocketAddr) -> String {
     match at {
         SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),

@@ -1,19 +1,19 @@
-//! A socket that speaks ICMP with one host: an unprivileged one where the system has that, or else a raw one.
+//! A socket that speaks ICMP with one host: an unprivileged one if the system has that, or else a raw one.
 
 use crate::common::{Failure, unable};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{fs, io, net::SocketAddr};
 
-/// Which of the two it is.
+/// The kind of the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The kernel puts an identifier of its own into each question, and brings the answers to that one alone (icmp(7)).
+    /// The kernel puts an identifier of its own into each question, and delivers the answers to that one alone (icmp(7)).
     Unprivileged,
-    /// All is ours, and the header of IPv4 comes along (raw(7)).
+    /// We must do everything, and the header of IPv4 is delivered too (raw(7)).
     Raw,
 }
 
-/// It is connected: so it hears nobody else, and that there is no way to the host is said at once.
+/// It is connected, so that it hears nobody else, and that an unreachable host is reported at once.
 pub(crate) fn open(host: SocketAddr) -> Result<(Socket, Kind), Failure> {
     let (domain, protocol) = match host {
         SocketAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
@@ -32,7 +32,7 @@ fn refused(error: io::Error) -> Failure {
         return format!("cannot open a socket for ICMP: {error}").into();
     }
     if !cfg!(target_os = "linux") {
-        return unable("only root may ask by ICMP here");
+        return unable("only root may use ICMP here");
     }
     let groups = fs::read_to_string("/proc/sys/net/ipv4/ping_group_range").unwrap_or_else(|_| "unknown".into());
     let groups = groups.split_whitespace().collect::<Vec<_>>().join(" ");
