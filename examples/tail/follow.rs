@@ -1,4 +1,4 @@
-//! The pipe or device is a `Dispatcher`, whoever listens a connection.
+//! The pipe or device is a `Dispatcher`; each listener is a connection.
 
 use crate::common::{Failure, announce, arguments, drain_on_interrupt, listening, misused};
 use mainspring::{Context, Dispatcher, Drained, Fault, Key, Listen, Net, Outcome, Protocol, Reactor, Reason, Scope, Source};
@@ -17,37 +17,37 @@ Follows SOURCE, and sends its lines to everybody who is connected.
 
 usage: tail SOURCE [ADDR]
 
-SOURCE is a FIFO (mkfifo(1)), a device, or /dev/stdin where that is a pipe. It
-ends when nobody can write to SOURCE any more. ADDR is IP:PORT (port 0: any free
-one) or unix:/path; 127.0.0.1:7002 if it is not given. In two terminals:
+SOURCE is a FIFO (mkfifo(1)), a device, or /dev/stdin if that is a pipe. The
+program ends when nobody can write to SOURCE any more. ADDR is IP:PORT (port 0:
+any free one) or unix:/path; the default is 127.0.0.1:7002. In two terminals:
 
   vmstat 1 | cargo run --example tail -- /dev/stdin
   nc 127.0.0.1 7002
 
-A file cannot be waited for. Let tail(1) follow it, into a pipe:
+The program cannot follow a plain file. Let tail(1) do that, into a pipe:
 
   tail -F /var/log/syslog | cargo run --example tail -- /dev/stdin
 
-Nobody waits for who is slow: who does not keep up is told how many lines were
-missed, and who for 60 seconds takes nothing is let go.";
+Slow clients delay nobody: one that does not keep up is told how many lines it
+missed, and one that reads nothing for 60 seconds is disconnected.";
 
-/// A line that has not come to its end after so many bytes is passed on in pieces.
+/// A longer line is passed on in pieces.
 const LINE_MAX: usize = 16 << 10;
 
-/// So much is read in a turn. With what was begun it is less than a connection may have queued.
+/// How much is read in a turn. Together with the beginning of a line, it is less than a connection may have queued.
 const PIECE_BYTES: usize = 16 << 10;
 
 const LISTENERS_MAX: usize = 100;
 
-/// So long somebody to whom something is sent may take nothing of it.
+/// How long a client may read nothing of what is sent to it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// When SOURCE has ended, or after Ctrl-C: for everybody to take the rest.
+/// When SOURCE has ended, or after Ctrl-C, the time everybody has to read the rest.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What the program has one of; every callback is lent it.
+/// The state of the program; each callback borrows it.
 struct Audience {
-    /// Who listens, and how many lines each has missed.
+    /// The listeners, and how many lines each has missed.
     missed: BTreeMap<Key, usize>,
     ending: Result<(), Failure>,
 }
@@ -59,7 +59,7 @@ impl Audience {
         let lines: Rc<[u8]> = lines.into();
         for (&key, missed) in &mut self.missed {
             let Some(mut link) = net.link(key) else { continue };
-            // Who has missed something must be told so before anything else.
+            // A listener that has missed something must be told so first.
             if link.is_congested() || *missed > 0 {
                 *missed += count;
             } else {
@@ -82,11 +82,11 @@ impl Dispatcher<Audience> for Tail {
         Source::Fd(self.file.as_fd())
     }
 
-    /// Once a turn, so that others have theirs, however fast SOURCE is.
+    /// Reads once a turn, so that everything else gets its turn too, however fast SOURCE is.
     fn readable(&mut self, scope: &mut Scope<'_, Audience>, audience: &mut Audience) -> Result<Drained, Fault> {
         let mut piece = [0; PIECE_BYTES];
         match self.file.read(&mut piece) {
-            Ok(0) => scope.close(), // the last who could write has gone
+            Ok(0) => scope.close(), // the last writer has gone
             Ok(bytes) => self.begun.extend(&piece[..bytes]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Drained::Yes),
             Err(error) => return Err(error.into()),
@@ -101,10 +101,10 @@ impl Dispatcher<Audience> for Tail {
         Ok(Drained::No)
     }
 
-    /// The end of SOURCE is that of the program, when everybody has the rest.
+    /// The program ends with SOURCE, once everybody has read the rest.
     fn closed(&mut self, scope: &mut Scope<'_, Audience>, audience: &mut Audience, why: Reason) {
         audience.tell(&mut scope.net, &self.begun);
-        // After Ctrl-C it is the reactor that ends it.
+        // After Ctrl-C the reactor is draining already.
         if !why.is_clean() && !matches!(why, Reason::Shutdown) {
             audience.ending = Err(why.to_string().into());
         }
@@ -112,10 +112,10 @@ impl Dispatcher<Audience> for Tail {
     }
 }
 
-/// Without O_NONBLOCK a read would wait, and the loop with it.
+/// Opens it with O_NONBLOCK: otherwise a read would wait, and the loop with it.
 fn open(path: &Path) -> io::Result<File> {
-    // It can always be read, if only to hear that there is no more, and that it grows is no event: the loop would report it
-    // once, and that is its end.
+    // A plain file is always readable, even at its end, and growing is not an event: the loop would report it once, and we
+    // would take its end for the end of everything.
     let kind = fs::metadata(path)?;
     if kind.is_file() || kind.is_dir() {
         return Err(io::Error::other("a file cannot be waited for; --help shows how to follow one"));
@@ -139,13 +139,13 @@ impl Listener {
 impl Protocol<Audience> for Listener {
     fn connected(&mut self, ctx: &mut Context<'_, Audience>, audience: &mut Audience) -> Outcome {
         audience.missed.insert(ctx.key, 0);
-        // SOURCE may be silent all day: who has vanished without a word is noticed by TCP.
+        // SOURCE may be silent all day; TCP notices a client that has vanished.
         let _ = ctx.link().with_socket(|socket| socket.set_keepalive(true));
         ctx.send("* following\n");
         Ok(())
     }
 
-    /// Nothing is asked here, so nothing is answered.
+    /// Ignores what clients send: there is nothing to ask here.
     fn received(&mut self, _: &mut Context<'_, Audience>, _: &mut Audience, _: &[u8]) -> Outcome {
         Ok(())
     }
@@ -168,7 +168,7 @@ impl Protocol<Audience> for Listener {
 
 pub(crate) fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 2, &[])? else { return Ok(()) };
-    let path = given.path("SOURCE")?.ok_or_else(|| misused("SOURCE is missing: what to follow?"))?;
+    let path = given.path("SOURCE")?.ok_or_else(|| misused("SOURCE is missing: the pipe or device to follow"))?;
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7002".into());
     let cannot = |error: io::Error| format!("cannot follow '{}': {error}", path.display());
     let file = open(&path).map_err(cannot)?;

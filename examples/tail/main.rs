@@ -1,7 +1,7 @@
-//! Follows a FIFO, a pipe or a device, and sends its lines to everybody who is connected: a `Dispatcher` is a source that
-//! is yours, the loop only says when to read it.
+//! Follows a FIFO, a pipe or a device, and sends its lines to everybody who is connected. A `Dispatcher` is a source of your
+//! own; the loop only says when to read it.
 //!
-//! It is for Unix, and all of it is in `follow.rs`.
+//! It is for Unix; the code is in `follow.rs`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -18,5 +18,5 @@ fn main() -> ExitCode {
 
 #[cfg(not(unix))]
 fn run() -> Result<(), common::Failure> {
-    Err(common::unable("this is for Unix: elsewhere a pipe or a device is no source that the loop can wait for"))
+    Err(common::unable("this works on Unix only: elsewhere the loop cannot wait for a pipe or a device"))
 }
