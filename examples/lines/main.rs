@@ -1,7 +1,7 @@
-//! Runs a command, and stamps and marks each line of its two outputs: a child's pipes are connections, its end and a signal
-//! are callbacks.
+//! Runs a command, and puts the time and a mark in front of each line of its two outputs. The child's pipes are connections; its
+//! end and signals are callbacks.
 //!
-//! It is for Unix, and all of it is in `stamp.rs`.
+//! It is for Unix; the code is in `stamp.rs`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -21,5 +21,5 @@ fn main() -> ExitCode {
 
 #[cfg(not(unix))]
 fn run() -> Result<u8, common::Failure> {
-    Err(common::unable("this is for Unix, where the ends of children and signals are callbacks"))
+    Err(common::unable("this works on Unix only, where the ends of children and signals are callbacks"))
 }

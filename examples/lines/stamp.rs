@@ -1,4 +1,4 @@
-//! The command is a child, its outputs are connections, its end and ours are callbacks.
+//! The command is a child, its outputs are connections, its end and signals to us are callbacks.
 
 use crate::common::{Failure, arguments, misused, unwritten};
 use chrono::Local;
@@ -22,50 +22,51 @@ with the time and a mark in front:
 
 usage: lines -- COMMAND [ARG...]
 
-COMMAND has our standard input. Its exit status is ours; killed by a signal, it
-is 128 and the number of that, as shells count. SIGINT and SIGTERM go to it, and
-what it makes of them is its affair. When it has ended, whoever else holds its
-outputs open has another second. A line of more than 64 KiB comes as several.";
+COMMAND gets our standard input, and we end with its exit status; if a signal
+kills it, that is 128 plus the signal's number, as in shells. SIGINT and SIGTERM
+are passed on to COMMAND, which may end or not. After it has ended, processes
+that still hold its outputs open have another second. A line of more than 64 KiB
+is printed as several lines.";
 
 const LINE_MAX: usize = 64 << 10;
 
-/// For whoever holds the outputs open after the command has ended.
+/// How long other processes may hold the outputs open after the command has ended.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What both pipes hold at most: so much may be there of the command's when it has ended, however long it takes to print.
+/// The most that both pipes can hold: so much output of the command may be left when it has ended.
 const PIPES_HOLD: usize = 2 * (64 << 10);
 
-/// Whoever reads our output may take his time, and loses nothing by that: an end waits for him. The outputs are held back meanwhile,
-/// so what waits is little.
+/// The reader of our output may be slow and loses nothing: the end waits for it. The command's outputs are held back meanwhile,
+/// so little is waiting.
 fn patient() -> Config {
     Config::new().linger_max(Duration::MAX).output_limits(16 << 10, 64 << 10, usize::MAX)
 }
 
-/// What the program has one of; every callback is lent it.
+/// The state of the program; each callback borrows it.
 struct Run {
     /// Where the lines go.
     printer: Key,
     outputs: Vec<Key>,
     status: Option<io::Result<ExitStatus>>,
-    /// Bytes of lines that came after it.
+    /// Bytes of lines that came after its end.
     came_late: usize,
     unwritten: Option<io::Error>,
 }
 
 impl Run {
-    /// The command and both of its outputs have ended.
+    /// Called when the command and both of its outputs have ended.
     fn is_over(&self) -> bool {
         self.status.is_some() && self.outputs.is_empty()
     }
 
     fn finish_if_over(&self, net: &mut Net<'_, Self>) {
         if self.is_over() {
-            net.close(self.printer); // once all is printed
+            net.close(self.printer); // once everything is printed
         }
     }
 
-    /// Only the command could have much to say, and that has ended: what it left is waited for, however long that is not printed,
-    /// up to where the pipes were empty, because nothing has come for a whole turn, or where it cannot be the command's any more.
+    /// The command has ended. We wait for the output that it left, however long printing takes, until the pipes are empty,
+    /// because nothing has come for a whole turn, or until there was more than the command can have left.
     fn wait_for_others(net: &mut Net<'_, Self>, run: &mut Self, had_come: Option<usize>) {
         let came = run.came_late;
         if net.link(run.printer).is_some_and(|printer| printer.is_congested()) {
@@ -78,7 +79,7 @@ impl Run {
     }
 }
 
-/// One of the two outputs. It is read while what was printed before can leave.
+/// One of the two outputs. It is read only while our own output can leave.
 struct Output {
     mark: &'static str,
 }
@@ -99,7 +100,7 @@ impl Protocol<Run> for Output {
         Ok(())
     }
 
-    /// Where the next line ends; a line that does not end is not waited for.
+    /// Where the next line ends; we do not wait for a line that does not end.
     fn cut(&mut self, input: &mut [u8]) -> Result<Step, Fault> {
         Ok(match input.iter().position(|byte| *byte == b'\n') {
             Some(at) => Step::Frame { bytes: 0..at, consumed: at + 1 },
@@ -116,7 +117,7 @@ impl Protocol<Run> for Output {
         Ok(())
     }
 
-    /// The last line has no end, perhaps.
+    /// The last line may have no end.
     fn eof(&mut self, ctx: &mut Context<'_, Run>, run: &mut Run, tail: &[u8]) -> Outcome {
         if !tail.is_empty() {
             self.print(ctx, run, tail);
@@ -127,7 +128,7 @@ impl Protocol<Run> for Output {
 
     fn closed(&mut self, ctx: &mut Context<'_, Run>, run: &mut Run, why: Reason) {
         if let Reason::Detached(rest) = why {
-            // Of whoever writes faster than is printed it is more than a line.
+            // If a process writes faster than we print, this is more than a line.
             for line in rest.unread.split_inclusive(|byte| *byte == b'\n') {
                 self.print(ctx, run, line.strip_suffix(b"\n").unwrap_or(line));
             }
@@ -141,7 +142,7 @@ impl Protocol<Run> for Output {
 struct Printer;
 
 impl Protocol<Run> for Printer {
-    /// Whoever read us has gone: so nobody reads the command either, which is told so when it goes on writing.
+    /// The reader of our output has gone, so nobody reads the command either; it finds out when it goes on writing.
     fn closed(&mut self, ctx: &mut Context<'_, Run>, run: &mut Run, why: Reason) {
         if let Reason::Io(error) = why {
             run.unwritten = Some(error);
@@ -156,12 +157,12 @@ impl Protocol<Run> for Printer {
 }
 
 fn start(mut command: impl Iterator<Item = OsString>) -> Result<Child, Failure> {
-    let program = command.next().ok_or_else(|| misused("COMMAND is missing: what to run?"))?;
+    let program = command.next().ok_or_else(|| misused("COMMAND is missing: the command to run"))?;
     let spawned = Command::new(&program).args(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     spawned.map_err(|error| format!("cannot run '{}': {error}", program.to_string_lossy()).into())
 }
 
-/// The command, and what becomes of it.
+/// Runs the command to its end.
 pub(crate) fn run() -> Result<u8, Failure> {
     let Some(mut given) = arguments(HELP, usize::MAX, &[])? else { return Ok(0) };
     let mut reactor = Reactor::with_config(patient())?;
@@ -175,7 +176,7 @@ pub(crate) fn run() -> Result<u8, Failure> {
         run.finish_if_over(net);
         net.after(PATIENCE, |net, run| Run::wait_for_others(net, run, None));
     })?;
-    // A terminal sends Ctrl-C to both of us.
+    // A terminal sends Ctrl-C to both of us already.
     let is_told_too = io::stdin().is_terminal();
     net.on_signal(&[SIGINT, SIGTERM], move |net, _, signal| {
         if signal != SIGINT || !is_told_too {
