@@ -1,7 +1,7 @@
-//! Puts a new process in its own place on SIGHUP, and nobody is lost: the successor is given the listening socket as its standard
-//! input, and says that it is ready before this one finishes what is under way.
+//! A server that on SIGHUP starts a new process in its place, without losing a client: the successor gets the listening socket as
+//! its standard input, and says that it is ready before the old process finishes what is under way.
 //!
-//! It is for Unix. What it serves is in `server.rs`, and what any server needs for this in `../common/succession.rs`.
+//! It is for Unix. The service is in `server.rs`, and what any server needs for this is in `../common/succession.rs`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -21,5 +21,5 @@ fn main() -> ExitCode {
 
 #[cfg(not(unix))]
 fn run() -> Result<(), common::Failure> {
-    Err(common::unable("this is for Unix, where a process hands its listening socket to its successor as a descriptor"))
+    Err(common::unable("this works on Unix only, where a process can hand its listening socket to its successor as a descriptor"))
 }

@@ -1,4 +1,4 @@
-//! The server, which is restarted as `succession.rs` has it.
+//! The server; `succession.rs` restarts it.
 
 use crate::{
     common::{Failure, arguments, print},
@@ -8,31 +8,32 @@ use mainspring::{Context, Listen, Outcome, Protocol, Reactor, Terminator};
 use std::time::Duration;
 
 const HELP: &str = "\
-A server that is restarted and loses nobody. It takes a line, answers it with
-the number of its process in front, and closes. On SIGHUP it starts its program
-anew, from the file that it was started from (where that was a link, from what
-that led to), and gives it the listening socket.
-When the new one says that it is ready, the old one finishes what is under way,
-and ends. If the new one ends before, or says nothing in time, the old one goes
-on.
+A server that you can restart without losing a client. It sends each line back
+with its process id in front, and closes the connection. On SIGHUP it starts its
+program anew and gives it the listening socket. The program is the file that it
+was started from; if that was a link, its target.
+When the new process says that it is ready, the old one finishes what is under
+way, and ends. If the new one ends before that, or says nothing in time, the old
+one goes on.
 
 usage: restart [--patience SECONDS] [--grace SECONDS] [ADDR]
 
-ADDR is where it listens, 127.0.0.1:7000 if it is not given. With - that is its
-standard input, a socket that listens already; and one that systemd has opened
-(LISTEN_FDS) comes before any. A successor has so long to be ready: 10 seconds,
-or --patience. Who is connected has 10 seconds for his line, and all together
-have 30 when it ends, or --grace. Standard output has one line, `listening on`,
-for whoever has started it; what it does is told on standard error, which a
-successor has too. SIGTERM and SIGINT end it, and also a successor that is not
-ready yet.";
+ADDR is where it listens; the default is 127.0.0.1:7000. If ADDR is -, the
+listening socket is its standard input. A socket that systemd has opened
+(LISTEN_FDS) is used before any other.
+
+A successor has 10 seconds (--patience) to get ready. A client has 10 seconds
+for its line; when the server ends, all clients together have 30 (--grace). The
+only line on standard output is `listening on`; everything else is reported on
+standard error, which a successor has too. SIGTERM and SIGINT end the server,
+and a successor that is not ready yet.";
 
 const LINE_MAX: usize = 1024;
 
-/// From being connected to the last byte of the answer: less than a drain has.
+/// The time from connecting to the last byte of the answer: less than a drain's.
 const VISIT_MAX: Duration = Duration::from_secs(10);
 
-/// What the program has one of.
+/// The state of the program.
 struct Server {
     succession: Succession<Self>,
 }
@@ -54,8 +55,8 @@ impl Protocol<Server> for Visit {
         Ok(())
     }
 
-    /// Who has connected may have sent a line that is still on its way. So everybody has his answer, or his deadline: the default
-    /// would close who is quiet.
+    /// A client may have sent a line that is still on its way, so every client gets its answer, or its deadline: the default
+    /// would close quiet ones.
     fn draining(&mut self, _: &mut Context<'_, Server>, _: &mut Server) -> Outcome {
         Ok(())
     }
