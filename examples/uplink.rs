@@ -141,7 +141,7 @@ impl Protocol<App> for Uplink {
         app.held_up = None;
         if app.is_complete && app.uplink.is_ready() {
             app.uplink.stop(&mut ctx.net); // everything has been sent
-            }
+        }
         app.uplink.closed(ctx, &why); // connects again, after a pause
         // After a first success, a wrong zone may be a network interface that is down, and may come back.
         let is_nonsense = !app.was_connected && matches!(&why, Reason::Resolve(error) if is_misused(error));
