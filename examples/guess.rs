@@ -38,7 +38,7 @@ impl Game {
     fn answer(&mut self, who: &Address, line: &[u8], chance: u64) -> String {
         let guess: Option<u64> = std::str::from_utf8(line).ok().and_then(|line| line.trim().parse().ok());
         let Some(guess) = guess.filter(|guess| (1..=100).contains(guess)) else {
-            return format!("round {}: that is no number from 1 to 100\n", self.round);
+            return format!("round {}: that is not a number from 1 to 100\n", self.round);
         };
         self.guesses += 1;
         match guess.cmp(&self.secret) {
@@ -46,7 +46,7 @@ impl Game {
             Ordering::Greater => "less\n".into(),
             Ordering::Equal => {
                 let (round, guesses) = (self.round, self.guesses);
-                say(format_args!("round {round}: {who} found {guess}, the guess number {guesses}"));
+                say(format_args!("round {round}: {who} found {guess} with guess number {guesses}"));
                 self.begin(chance);
                 format!("yes! round {round} took {guesses} guesses; round {} begins\n", self.round)
             }

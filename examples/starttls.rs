@@ -92,7 +92,7 @@ fn quit(ctx: &mut Context<'_>) {
 fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 1, &tls::OPTIONS)? else { return Ok(()) };
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7011".into());
-    let tls = tls::server(&given, &[])?.ok_or_else(|| misused("TLS wants both --cert and --key"))?;
+    let tls = tls::server(&given, &[])?.ok_or_else(|| misused("TLS needs both --cert and --key"))?;
     let mut reactor = Reactor::new()?;
     let options = Listen::new().idle_timeout(PATIENCE).stall_timeout(PATIENCE);
     let listener = listening(reactor.net().listen_with(at, options, move |_, _, _| Ok(InClear { tls: tls.clone() })))?;

@@ -96,7 +96,7 @@ fn agreed(tls: Tls<'_>) -> String {
 fn run() -> Result<(), Failure> {
     let Some(mut given) = arguments(HELP, 1, &tls::OPTIONS)? else { return Ok(()) };
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:7010".into());
-    let server = tls::server(&given, &["echo"])?.ok_or_else(|| misused("TLS wants both --cert and --key"))?;
+    let server = tls::server(&given, &["echo"])?.ok_or_else(|| misused("TLS needs both --cert and --key"))?;
     log_to_stderr();
     let mut reactor = Reactor::new()?;
     let options = Listen::new().tls(server).idle_timeout(PATIENCE).stall_timeout(PATIENCE);

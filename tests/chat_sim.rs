@@ -50,7 +50,7 @@ fn a_name_that_will_not_do_is_asked_for_again() {
 fn a_name_that_shows_as_another_one_is_refused_and_what_turns_a_line_around_is_shown() {
     let mut t = Transcript::<Guest, Room>::new(Guest);
     t.sends("Your name?\n");
-    t.receives(b"\xff\xfe\n").sends("A name is UTF-8, and all of it can be seen. Your name?\n");
+    t.receives(b"\xff\xfe\n").sends("A name must be UTF-8, without invisible characters. Your name?\n");
     // Without width, turned around, between letters, joined, varied, tagged, blank, or a space of another kind.
     for hidden in
         "\u{200b}\u{ad}\u{34f}\u{61c}\u{180e}\u{200c}\u{200d}\u{202e}\u{2066}\u{3164}\u{115f}\u{fe0f}\u{feff}\u{fff9}\u{ffff}\
@@ -58,18 +58,18 @@ fn a_name_that_shows_as_another_one_is_refused_and_what_turns_a_line_around_is_s
             .chars()
     {
         for name in [format!("ann{hidden}a"), format!("x{hidden}{hidden}y")] {
-            t.receives(format!("{name}\n")).sends("A name is UTF-8, and all of it can be seen. Your name?\n");
+            t.receives(format!("{name}\n")).sends("A name must be UTF-8, without invisible characters. Your name?\n");
         }
     }
     // Of private use, or shown on what stands before the name alone.
     for unseen in ["\u{e000}", "anna\u{f0000}", "\u{307}", &"\u{301}".repeat(32), "\u{20dd}a", "\u{64b}", "\u{3099}"] {
-        t.receives(format!("{unseen}\n")).sends("A name is UTF-8, and all of it can be seen. Your name?\n");
+        t.receives(format!("{unseen}\n")).sends("A name must be UTF-8, without invisible characters. Your name?\n");
     }
     for nothing in ["\u{2800}", "\u{2028}", "\u{a0}", "\u{85}"] {
         t.receives(format!("{nothing}\n")).sends("A name has 1 to 32 characters. Your name?\n");
     }
     for other in ["*", "<anna>", "anna> no\u{20}<bert", "/who"] {
-        t.receives(format!("{other}\n")).sends("A name has none of < > * in it, and no / in front. Your name?\n");
+        t.receives(format!("{other}\n")).sends("A name must have none of < > * in it, and no / in front. Your name?\n");
     }
     let mut scene = room();
     let [anna, bert] = ["anna", "bert"].map(|name| enters(&mut scene, name));

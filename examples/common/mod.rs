@@ -284,7 +284,7 @@ fn callee_of(protocol: IpProtocol, text: &str) -> Result<Target, String> {
         service_port(port, protocol).map_err(|error| error.to_string())?
     };
     if port == 0 {
-        return Err(format!("`{text}`: nobody can be called at port 0, which is for who listens"));
+        return Err(format!("`{text}`: cannot connect to port 0, which is only for listening"));
     }
     Ok(text.parse::<SocketAddr>().map_or_else(|_| (host, port).into(), Target::from))
 }

@@ -36,9 +36,9 @@ pub(crate) fn is_unseen(c: char) -> bool {
         )
 }
 
-/// Whether a character is shown on what stands before it, whatever that is: the marks that belong to no alphabet (Unicode's
-/// script `Inherited`), and the few of Cyrillic that enclose a letter. Those of one alphabet are shown by themselves where no
-/// letter of it stands before them.
+/// Whether a character is shown on top of the one before it, whatever that is: the marks that belong to no alphabet (Unicode's
+/// script `Inherited`), and the few of Cyrillic that enclose a letter. Marks of one alphabet are shown by themselves unless
+/// they follow a letter of it.
 #[allow(dead_code)] // not all who show text have names
 pub(crate) fn is_mark(c: char) -> bool {
     matches!(c,
@@ -55,22 +55,22 @@ pub(crate) fn is_mark(c: char) -> bool {
 #[allow(dead_code)] // not all who show text have names
 pub(crate) const NAME_MAX: usize = 32;
 
-/// Whether a name can be told from all others by who reads it, and from what a room itself says.
+/// Whether readers can tell a name from all others, and from what a room itself says.
 #[allow(dead_code)]
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.chars().count() > NAME_MAX {
         Err(format!("A name has 1 to {NAME_MAX} characters."))
     } else if name.contains(is_doubtful) || name.starts_with(is_mark) || name.trim() != name {
-        Err("A name is UTF-8, and all of it can be seen.".into())
+        Err("A name must be UTF-8, without invisible characters.".into())
     } else if name.starts_with('/') || name.contains(['<', '>', '*']) {
-        Err("A name has none of < > * in it, and no / in front.".into())
+        Err("A name must have none of < > * in it, and no / in front.".into())
     } else {
         Ok(())
     }
 }
 
-/// What would let two names look alike, or one like nothing. (So would one that begins with a mark, which is shown on what
-/// stands before it.)
+/// Characters that could make two names look alike, or a name look empty. (So could a mark at the beginning, which is shown on
+/// the character before it.)
 #[allow(dead_code)]
 fn is_doubtful(c: char) -> bool {
     c == char::REPLACEMENT_CHARACTER || is_unseen(c) || (c.is_whitespace() && c != ' ')

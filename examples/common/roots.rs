@@ -10,7 +10,7 @@ pub(crate) fn roots_of_system(option: &str) -> Result<RootCertStore, Failure> {
     roots.add_parsable_certificates(found.certs);
     match found.errors.pop() {
         _ if !roots.is_empty() => Ok(roots), // those that cannot be read are not trusted
-        Some(error) => Err(unable(format!("nobody is trusted: {error}; {option} says whom to trust"))),
-        None => Err(unable(format!("this system trusts nobody; {option} says whom to trust"))),
+        Some(error) => Err(unable(format!("no trusted certificates: {error}; give some with {option}"))),
+        None => Err(unable(format!("this system has no trusted certificates; give some with {option}"))),
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn server(given: &Arguments, protocols: &[&str]) -> Result<Option<Tls
     let (cert, key) = match (file("cert")?, file("key")?) {
         (Some(cert), Some(key)) => (cert, key),
         (None, None) if client_ca.is_none() => return Ok(None),
-        _ => return Err(misused("TLS wants both --cert and --key")),
+        _ => return Err(misused("TLS needs both --cert and --key")),
     };
     let config = config_of(&cert, &key, client_ca.as_deref(), protocols)?;
     Ok(Some(Arc::new(config).into()))

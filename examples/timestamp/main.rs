@@ -120,5 +120,5 @@ fn ask(mut given: Arguments, is_udp: bool) -> Result<Command, Failure> {
 }
 
 fn no_path(at: String) -> Result<String, Failure> {
-    if at.starts_with("unix:") { Err(misused(format!("--udp needs IP:PORT, and `{at}` is no address of UDP"))) } else { Ok(at) }
+    if at.starts_with("unix:") { Err(misused(format!("--udp needs IP:PORT, not `{at}`"))) } else { Ok(at) }
 }

@@ -189,14 +189,14 @@ fn files_that_make_no_server_are_told_in_one_line() {
 fn a_command_line_of_tls_that_is_not_understood_is_refused_in_one_line() {
     let (cert, key) = (file("p256.pem"), file("p256.key"));
     let wrong: [(&str, &[&str], &str); 18] = [
-        ("tls_echo", &[], "TLS wants both --cert and --key"),
-        ("tls_echo", &["--cert", &cert], "TLS wants both --cert and --key"),
+        ("tls_echo", &[], "TLS needs both --cert and --key"),
+        ("tls_echo", &["--cert", &cert], "TLS needs both --cert and --key"),
         ("tls_echo", &["--cert", "", "--key", &key], "--cert '' names nothing"),
         ("tls_echo", &["nonsense", "--cert", &cert, "--key", &key], "nonsense"),
         ("tls_echo", &["127.0.0.1:0", "surplus"], "surplus"),
-        ("starttls", &["--key", &key], "TLS wants both --cert and --key"),
+        ("starttls", &["--key", &key], "TLS needs both --cert and --key"),
         ("starttls", &["--nonsense"], "--nonsense"),
-        ("chat", &["--client-ca", &cert], "TLS wants both --cert and --key"),
+        ("chat", &["--client-ca", &cert], "TLS needs both --cert and --key"),
         ("https_get", &[], "URL is missing"),
         ("https_get", &["localhost"], "URL must begin with https://, not 'localhost'"),
         ("https_get", &["http://localhost/"], "http:// is not supported"),
@@ -204,7 +204,7 @@ fn a_command_line_of_tls_that_is_not_understood_is_refused_in_one_line() {
         ("https_get", &["https:///x"], "URL has no host: it is https://HOST"),
         ("https_get", &["https://:443/"], "URL has no host: it is https://HOST"),
         ("https_get", &["https://me@localhost/"], "user"),
-        ("https_get", &["https://unix:/x"], "URL has no host: no certificate"),
+        ("https_get", &["https://unix:/x"], "URL has no host: there are no certificates"),
         ("https_get", &["https://localhost/a b"], "%20"),
         ("https_get", &["https://localhost/", "--timeout", "0"], "--timeout takes a whole number"),
     ];
@@ -427,8 +427,8 @@ fn a_server_that_cannot_be_trusted_is_told_by_what_is_wrong_with_it() {
     let at = web_server(configs::server("p256"), |stream| _ = request(stream));
     let url = format!("https://{at}/");
     fails(&fetch_trusting(&file("stranger.pem"), &url), 6, "the certificate's issuer is not known", "");
-    fails(&fetch_trusting("/dev/null", &url), 2, "trusts nobody; --ca says whom to trust", "");
-    fails(&fetch_trusting("/no/such", &url), 2, "nobody is trusted: ", "");
+    fails(&fetch_trusting("/dev/null", &url), 2, "has no trusted certificates; give some with --ca", "");
+    fails(&fetch_trusting("/no/such", &url), 2, "no trusted certificates: ", "");
     fails(&fetch_with(&[&url, "--ca", "/no/such"]), 1, "cannot read '/no/such'", "");
 }
 
@@ -505,9 +505,9 @@ fn an_answer_that_is_none_is_an_error_and_so_is_another_status() {
         (b"SSH-2.0-OpenSSH\r\n\r\n".to_vec(), "is not HTTP"),
         (endless, "too long"),
         (many.into(), "too many headers in its head"),
-        (interims.into(), "does not answer"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n".to_vec(), "its length is no number"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx".to_vec(), "two of them"),
+        (interims.into(), "too many interim answers"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n".to_vec(), "its length is not a number"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx".to_vec(), "there are two"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n".to_vec(), "was not asked for"),
         (chunked("x\r\n").into(), "a chunk has no size"),
         (chunked("1\r\nxx\r\n").into(), "a chunk is longer"),

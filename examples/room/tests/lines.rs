@@ -64,12 +64,12 @@ fn a_name_that_will_not_do_is_asked_for_again() {
     }
     t.receives("x".repeat(LINE_MAX + 1) + "\n").sends("* not said: a line has 1024 bytes at most\n");
     for hidden in ["\u{200b}", "\u{ad}", "\u{202e}", "\u{3164}", "\u{ffff}", "\u{e0041}", "\u{a0}"] {
-        t.receives(format!("ann{hidden}a\n")).sends("A name is UTF-8, and all of it can be seen. Your name?\n");
+        t.receives(format!("ann{hidden}a\n")).sends("A name must be UTF-8, without invisible characters. Your name?\n");
     }
-    t.receives(b"\xc3\x28\n").sends("A name is UTF-8, and all of it can be seen. Your name?\n");
-    t.receives("\u{301}\n").sends("A name is UTF-8, and all of it can be seen. Your name?\n");
+    t.receives(b"\xc3\x28\n").sends("A name must be UTF-8, without invisible characters. Your name?\n");
+    t.receives("\u{301}\n").sends("A name must be UTF-8, without invisible characters. Your name?\n");
     for other in ["*", "<anna>", "anna> no\u{20}<bert", "/who"] {
-        t.receives(format!("{other}\n")).sends("A name has none of < > * in it, and no / in front. Your name?\n");
+        t.receives(format!("{other}\n")).sends("A name must have none of < > * in it, and no / in front. Your name?\n");
     }
     t.receives("an\x1b[2Jna\n").sends("Welcome, an [2Jna! You are in lobby. /help lists the commands.\n* here: an [2Jna\n");
 }
@@ -83,7 +83,7 @@ fn what_is_no_command_is_told_and_what_is_missing() {
     t.receives("/me\n/nick \n").sends("* something is missing: /me DOES\n* something is missing: /nick NAME\n");
     t.receives("/join\n/msg\n").sends("* something is missing: /join CHANNEL\n* something is missing: /msg NAME TEXT\n");
     t.passes(10 * SECOND).receives("/nick anna\n/nick <x>\n");
-    t.sends("* you are anna\n* A name has none of < > * in it, and no / in front.\n");
+    t.sends("* you are anna\n* A name must have none of < > * in it, and no / in front.\n");
     t.receives("/join no no\n/join lobby\n");
     t.sends("* a channel has 1 to 32 of the characters a-z 0-9 - _\n* you are in lobby\n");
     t.receives("/msg bert hi\n/channels\n").sends("* nobody is called bert here, or there is no text\n* channels: lobby (1)\n");

@@ -46,7 +46,7 @@ fn a_browser_is_told_everything_as_objects() {
     };
     assert_eq!(
         says(&mut scene, "/x"),
-        "{\"type\":\"ask\",\"text\":\"A name has none of < > * in it, and no / in front. Your name?\"}\n"
+        "{\"type\":\"ask\",\"text\":\"A name must have none of < > * in it, and no / in front. Your name?\"}\n"
     );
     let you = "{\"type\":\"you\",\"name\":\"ann\",\"channel\":\"lobby\"}\n{\"type\":\"who\",\"channel\":\"lobby\",\"names\":[\"ann\"],\"more\":0}\n";
     assert_eq!(says(&mut scene, " ann "), you);
