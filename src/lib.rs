@@ -70,7 +70,7 @@
 //! * [`Protocol`] is what you write, [`Context`] and [`Net`] what you are given, [`Terminator`] says where a frame ends,
 //!   [`Reason`] why a connection ended, [`Reactor`] is the loop.
 //! * The [tutorial](manual::tutorial) grows one server in nine steps. The [manual] has a chapter on each subject: begin with
-//!   [the loop](manual::the_loop) and [protocols](manual::protocols).
+//!   [the loop](manual::the_loop) and [protocols](manual::protocols). The [glossary](manual::glossary) says what a word means here.
 //! * With the feature `sim` there is also `testing`: your protocols on a simulated network. `cargo doc --features sim --open`
 //!   shows it, or `--features mainspring/sim` in a crate that depends on this one; the chapter
 //!   [`manual::testing`] says what it is good for.
