@@ -424,6 +424,7 @@ fn a_mail_that_is_refused_as_a_whole_is_kept_and_says_why() {
         assert_eq!((count(&root), mails(&root, "failed").len()), ([0, 0, 0], 1));
         let (_, text) = &mails(&root, "failed")[0];
         assert!(text.contains(&format!("X-Not-Forwarded: {why}")) && text.ends_with("\nhello\n"), "{text}");
+        assert_eq!(scene.state().forward.as_ref().map(|forward| forward.forwarded), Some(0));
     }
 }
 
