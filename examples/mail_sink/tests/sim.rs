@@ -546,6 +546,11 @@ fn a_host_that_says_nonsense_does_no_harm() {
         scene.says(host, nonsense).passes(S).closes(host);
         assert_eq!(count(&root), [0, 0, 1]);
     }
+    let (mut scene, client, root) = relay("drips");
+    let host = scene.serves("10.0.0.2:25");
+    scene.says(client, format!("{TWO}.\r\n")).takes(client);
+    scene.says(host, "2").passes(400 * S).says(host, "2").passes(201 * S).hears_end(host);
+    assert_eq!(count(&root), [0, 0, 1]);
     let (mut scene, client, root) = relay("endless");
     let host = scene.serves("10.0.0.2:25");
     scene.says(client, format!("{TWO}.\r\n")).takes(client);
