@@ -49,7 +49,8 @@ impl<S> Net<'_, S> {
     }
 
     /// Sends a signal to a child that is [waited for](Self::wait_child), and never to another process that has got its
-    /// number. `false`: it has ended, nobody waits for it, or no signal has this number (kill(2)).
+    /// number. `false`: it has ended, nobody waits for it, or no signal with a name has this
+    /// number (kill(2)).
     pub fn signal_child(&mut self, key: Key, signal: i32) -> bool {
         self.core.signal_child(key, signal)
     }
