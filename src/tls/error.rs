@@ -7,24 +7,24 @@ use rustls::{
 };
 use std::{error::Error, fmt, io, net::IpAddr, time::Duration};
 
-/// Why TLS failed: what [`Reason::Tls`] holds, and [`Reason::Io`] of a connection that broke after its handshake.
-/// [`TlsError::of`] finds it. As text it is one line. What each means, and what to do, says
-/// [the chapter](crate::manual::tls#what-went-wrong).
+/// Why TLS failed: what [`Reason::Tls`] holds, and [`Reason::Io`] for a connection that broke after its handshake.
+/// [`TlsError::of`] finds it. As text it is one line. [The chapter](crate::manual::tls#what-went-wrong) says what each
+/// means, and what to do.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct TlsError {
     /// What it failed at.
     pub stage: TlsStage,
-    /// What rustls says, if it comes from there.
+    /// What rustls says, if the error comes from there.
     pub error: Option<Rustls>,
     text: String,
 }
 
-/// What TLS failed at, to decide by; the text of the [`TlsError`] has the details.
+/// What TLS failed at, for your program to decide by; the text of the [`TlsError`] has the details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TlsStage {
-    /// Our client does not know whom the server is to be, or nobody here has the name that a client asked for.
+    /// Our client does not know which host the server must be, or nobody here has the name that a client asked for.
     Name,
     /// There is no version of TLS in common.
     Version,
@@ -40,20 +40,20 @@ pub enum TlsStage {
     Refused,
     /// The peer does not speak TLS.
     NotTls,
-    /// Something stood in clear behind what asked for TLS: somebody may have put it there.
+    /// Something came in clear behind the request for TLS: somebody may have put it there.
     ClearBytes,
     /// The handshake took too long.
     TimedOut,
-    /// The peer ended, or was cut off, without saying so in TLS; in mid-stream, also one that had ended before.
+    /// The peer ended, or was cut off, without saying so in TLS; in mid-stream, also a peer that had ended before.
     Cut,
     /// What came is not what it should be.
     Broken,
-    /// rustls has panicked, or a closure of yours that chooses a config.
+    /// rustls has panicked, or a closure of yours that chooses a config has.
     Panicked,
 }
 
 impl TlsError {
-    /// Finds the one that this reason holds, if it is one of TLS.
+    /// Finds the error that this reason holds, if it is a TLS error.
     pub fn of(reason: &Reason) -> Option<&Self> {
         match reason {
             Reason::Tls(fault) => fault.downcast_ref(),
@@ -117,7 +117,7 @@ impl TlsError {
         Self::new(TlsStage::Panicked, format!("panicked: {text}"))
     }
 
-    /// Of a peer that has not begun with a record of TLS (RFC 8446, 5.1).
+    /// For a peer that has not begun with a TLS record (RFC 8446, 5.1).
     pub(super) fn of_first_bytes(bytes: &[u8]) -> Option<Self> {
         let is_record = matches!(bytes, [20..=24, 3, ..] | [20..=24] | []);
         if is_record {
@@ -139,7 +139,7 @@ impl TlsError {
         Self { stage, error: Some(error), text }
     }
 
-    /// As a socket's error: of one that was connected.
+    /// As a socket's error, for a connection that was connected.
     pub(crate) fn into_io(self) -> io::Error {
         let kind = match self.stage {
             TlsStage::Cut => io::ErrorKind::UnexpectedEof,
@@ -291,7 +291,7 @@ fn date(time: UnixTime) -> String {
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153; // from March on
+    let month = (5 * day + 2) / 153; // counted from March
     let day = day - (153 * month + 2) / 5 + 1;
     let month = if month < 10 { month + 3 } else { month - 9 };
     format!("{:04}-{month:02}-{day:02}", 400 * era + year + i64::from(month <= 2))
