@@ -1,5 +1,5 @@
-//! How streams begin: listening, connecting, accepting, as sockets see it. What moves on a stream once it is there stands
-//! in `streams`.
+//! How streams begin: listening, connecting, accepting, as sockets see it. `streams` has what moves on a stream once it is
+//! there.
 
 use super::{
     super::errno::Errno,
@@ -16,7 +16,7 @@ use crate::{
 };
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
-/// What connecting to an address comes to.
+/// What happens when something connects to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// ECONNREFUSED: nobody listens there.
