@@ -44,7 +44,7 @@ impl Hub {
         Ok(key)
     }
 
-    /// Whether it was there, and can be given back.
+    /// Returns whether it was there, and can be given back.
     pub(crate) fn detach(&mut self, key: Key) -> bool {
         self.lend_if_open(key, Conn::detach)
     }
