@@ -49,8 +49,8 @@
 //! | … | |
 //! |---|---|
 //! | send one message to many? | [`Net::send_shared`]; [one message for many](manual::sharing_state#one-message-for-many) |
+//! | answer later? | [`Context::offload_held`], [`Answer::later`]; or keep the [`Key`] and use [`Net::tell`](manual::sharing_state#telling-another-protocol-something) |
 //! | time a request out? | [`Context::set_frame_timeout`] until the request is complete, [`Context::set_deadline`] for request and answer together; [four time-outs](manual::timers_and_threads#four-time-outs-of-a-connection) |
-//! | time a request out? | [`Context::set_frame_timeout`] until the request is complete, [`Context::set_deadline`] for the whole connection; [four time-outs](manual::timers_and_threads#four-time-outs-of-a-connection) |
 //! | stop on Ctrl-C? | [`Net::drain`], started by a [signal](manual::processes_and_signals#signals) (feature `signals`) or a [`Remote`]; [going down](manual::serving#going-down) |
 //! | run a command, and read what it prints? | [`Net::adopt`] its output; [a child](manual::processes_and_signals#a-child-its-output-and-its-end) |
 //! | read standard input, a pipe, a terminal, a socket that is already open? | [`Net::adopt`]; [other descriptors](manual::other_descriptors) |

@@ -58,8 +58,8 @@ pub trait Datagram<S = ()>: Any {
     /// A datagram came that is longer than the socket takes ([`Bind::largest`]): these are its first bytes; the rest is
     /// lost. Default: it is dropped, and counted in [`Stats`](crate::Stats).
     ///
+    /// # Errors
     /// They end the socket.
-    /// End the socket.
     fn oversized(&mut self, scope: &mut Scope<'_, S>, state: &mut S, bytes: &[u8], from: &Address) -> Outcome {
         Ok(())
     }

@@ -54,7 +54,7 @@ pub trait Dispatcher<S = ()>: Any {
     /// There may be something to read, or the other end has gone: reading will say so. Default: it is not wanted.
     ///
     /// # Errors
-    /// End the dispatcher.
+    /// They end the dispatcher.
     fn readable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Result<Drained, Fault> {
         Ok(Drained::Unwanted)
     }
@@ -62,7 +62,7 @@ pub trait Dispatcher<S = ()>: Any {
     /// There may be room to write. Default: it is not wanted.
     ///
     /// # Errors
-    /// End the dispatcher.
+    /// They end the dispatcher.
     fn writable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Result<Drained, Fault> {
         Ok(Drained::Unwanted)
     }
@@ -71,7 +71,7 @@ pub trait Dispatcher<S = ()>: Any {
     /// not wanted.
     ///
     /// # Errors
-    /// End the dispatcher.
+    /// They end the dispatcher.
     fn priority(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Result<Drained, Fault> {
         Ok(Drained::Unwanted)
     }

@@ -57,7 +57,7 @@ pub enum Source<'a> {
 }
 
 impl Source<'_> {
-    /// The same one.
+    /// The same source again.
     pub(crate) fn again(&mut self) -> Source<'_> {
         match self {
             Self::Mio(source) => Source::Mio(&mut **source),

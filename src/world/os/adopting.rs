@@ -101,7 +101,7 @@ impl OsWorld {
     pub(in super::super) fn detach(&mut self, stream: Stream) -> Adopted {
         match stream {
             Stream::Tcp(mut socket) => {
-                let _ = self.registry.deregister(&mut socket); // poll(2) may have let go of it
+                let _ = self.registry.deregister(&mut socket); // poll(2) may have dropped it
                 std::net::TcpStream::from(socket).into()
             }
             #[cfg(unix)]
