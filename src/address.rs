@@ -65,7 +65,7 @@ impl Address {
             Self::Ip(addr) => Ok((*addr).into()),
             Self::Unix(Some(path)) if path.as_os_str().as_encoded_bytes().contains(&0) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "a path has no zero byte (an abstract name is written unix:@name)",
+                "a path cannot have a zero byte in it (an abstract name is written unix:@name)",
             )),
             Self::Unix(Some(path)) => {
                 let len = path.as_os_str().len();
@@ -307,7 +307,7 @@ fn check_host(host: &str) -> io::Result<()> {
     }
     match name.split('.').map(str::len).find(|len| !(1..=LABEL_BYTES_MAX).contains(len)) {
         Some(0) => bad("two dots follow each other, or one begins it"),
-        Some(_) => bad("more than 63 bytes stand between two dots"),
+        Some(_) => bad("there are more than 63 bytes between two dots"),
         None => Ok(()),
     }
 }

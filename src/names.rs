@@ -185,7 +185,7 @@ fn named(ip: IpAddr, name: String) -> io::Result<String> {
     if name.strip_suffix('.').unwrap_or(&name).parse::<IpAddr>().is_err() {
         return Ok(name);
     }
-    Err(NameError::NotFound.error(format!("`{ip}`: a number is written down as its name, `{name}`, and that is none")))
+    Err(NameError::NotFound.error(format!("`{ip}`: its name is given as a number, `{name}`, which is not a name")))
 }
 
 #[cfg(feature = "names")]

@@ -46,7 +46,7 @@ const FILE: &str = if cfg!(windows) { r"C:\Windows\System32\drivers\etc\services
 pub fn service_port(name: &str, protocol: IpProtocol) -> io::Result<u16> {
     in_file(COMMON, name, protocol).or_else(|| in_system(FILE, name, protocol)).ok_or_else(|| {
         let name = name.escape_debug();
-        let text = format!("no service is called `{name}` for {protocol}, here and in {FILE}: write the number of its port");
+        let text = format!("no service is called `{name}` for {protocol}, neither here nor in {FILE}: write its port number");
         io::Error::new(io::ErrorKind::NotFound, text)
     })
 }

@@ -45,7 +45,7 @@ use std::{
     message = "`{Self}` is not a datagram for the state `{S}`",
     label = "this has to be a `Datagram<{S}>`",
     note = "write `impl Datagram<{S}> for {Self}`: its `received` is called with each datagram that comes",
-    note = "what streams of bytes are given to is a `Protocol`: `Net::listen` and `Net::connect` take one"
+    note = "for streams of bytes write a `Protocol`: `Net::listen` and `Net::connect` take one"
 )]
 #[allow(unused_variables)]
 pub trait Datagram<S = ()>: Any {

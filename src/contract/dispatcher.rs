@@ -43,8 +43,8 @@ use std::{any::Any, io};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a dispatcher for the state `{S}`",
     label = "this has to be a `Dispatcher<{S}>`",
-    note = "write `impl Dispatcher<{S}> for {Self}`: its `source` is what the loop waits for, and reading and writing that is yours",
-    note = "a socket that the loop reads and writes by itself is no dispatcher: `Net::listen` and `Net::connect` take a `Protocol`"
+    note = "write `impl Dispatcher<{S}> for {Self}`: its `source` is what the loop waits for, and you read and write that yourself",
+    note = "a socket that the loop reads and writes by itself is not a dispatcher: `Net::listen` and `Net::connect` take a `Protocol`"
 )]
 #[allow(unused_variables)]
 pub trait Dispatcher<S = ()>: Any {

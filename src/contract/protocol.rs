@@ -50,7 +50,7 @@ use std::any::Any;
     message = "`{Self}` is not a protocol for the state `{S}`",
     label = "this has to be a `Protocol<{S}>`",
     note = "write `impl Protocol<{S}> for {Self}`, or `impl<S> Protocol<S> for {Self}` for any state; every callback has a default",
-    note = "the state is the `S` of `Reactor<S>`, of which `run` and `turn` are lent one"
+    note = "the state is the `S` of `Reactor<S>`, and `run` and `turn` are lent one"
 )]
 #[allow(unused_variables)]
 pub trait Protocol<S = ()>: Any {

@@ -73,7 +73,7 @@ impl<S: 'static> Context<'_, S> {
         let lane = self.net.core.lane(writer);
         let Some((conn, cx)) = self.pair_if_open() else { return };
         if conn.is_saving() {
-            self.fail("a `save` before the one that is under way has ended");
+            self.fail("a `save` while another one is under way");
             return;
         }
         conn.extra().odds().is_saving = true;

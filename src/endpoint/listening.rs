@@ -185,7 +185,7 @@ impl Listening {
                 drop(shed);
                 socket.keep_spare();
                 let (key, at, manner) = (self.key, &self.local, cx.manner(Some(self.key), Cause::Shed, Level::Warn));
-                let text = "closes who comes until there are descriptors again";
+                let text = "closes new clients until there are descriptors again";
                 log::log!(target: "mainspring", manner.level, "{key} on {at} {text}: {want}{manner}");
                 cx.stats.shed += 1;
                 self.ends_at = self.ends_at.saturating_sub(1);

@@ -150,7 +150,7 @@ impl Hub {
         (conn.peer, conn.counts_for_peer) = (Address::Ip(peer), counts);
         let Some(last_words) = refusal else { return true };
         let manner = cx.manner(listener, Cause::PeerFull, log::Level::Warn);
-        log::log!(target: "mainspring", manner.level, "{key} {peer} refused: there are enough of its address{manner}");
+        log::log!(target: "mainspring", manner.level, "{key} {peer} refused: its address has enough connections{manner}");
         self.lend(key, |conn, cx| {
             conn.send(&last_words, cx);
             conn.close(cx);

@@ -52,7 +52,7 @@ use std::{any::Any, cell::RefCell, fmt, io, rc::Rc};
     message = "`{Self}` is not a request handler for the state `{S}`",
     label = "this has to be a `RequestHandler<{S}>`",
     note = "write `impl RequestHandler<{S}> for {Self}`: all but its `handle` has a default",
-    note = "what is a `Protocol` is given to `Net::listen` instead of `Net::serve`"
+    note = "a `Protocol` goes to `Net::listen` instead of `Net::serve`"
 )]
 #[allow(unused_variables)]
 pub trait RequestHandler<S = ()>: Any + Sized {

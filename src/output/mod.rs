@@ -13,8 +13,8 @@ use std::{collections::VecDeque, fmt, io, io::IoSlice, rc::Rc};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a producer",
     label = "this has to be a `Producer`",
-    note = "a producer is a closure `|out: &mut Vec<u8>| -> io::Result<Produced> {{ … }}`, its types written out, or has `impl Producer`",
-    note = "what is there already is sent, not produced: `send`; what is read from a file or the like: `send_from`"
+    note = "a producer is a closure with its types written out, `|out: &mut Vec<u8>| -> io::Result<Produced> {{ … }}`, or has `impl Producer`",
+    note = "to send bytes that you have, use `send`; to send what is read from a file or the like, `send_from`"
 )]
 pub trait Producer: 'static {
     /// Appends the next bytes to `out`, ideally tens of kilobytes.

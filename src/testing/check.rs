@@ -88,10 +88,10 @@ fn assert_same_twice(seed: u64, test: &impl Fn(&mut Sim)) {
     let lines = runs[0].trace.lines().zip(runs[1].trace.lines()).find(|(one, two)| one != two);
     if runs[0].trace != runs[1].trace {
         let (one, two) = lines.unwrap_or(("(the end)", "(more)"));
-        panic!("seed {seed} gives two different traces: {OUTSIDE}; they part here:\n    {one}\n    {two}{}", failures(&runs));
+        panic!("seed {seed} gives two different traces: {OUTSIDE}; they differ here:\n    {one}\n    {two}{}", failures(&runs));
     }
     if runs[0].why.is_some() != runs[1].why.is_some() {
-        panic!("seed {seed} fails only once of two times, with the same trace: {OUTSIDE}{}", failures(&runs));
+        panic!("seed {seed} fails only one time out of two, with the same trace: {OUTSIDE}{}", failures(&runs));
     }
 }
 

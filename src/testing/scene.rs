@@ -65,7 +65,7 @@ impl Role {
     /// What keeps the actor from doing anything with its connection.
     fn obstacle(&self, network: &Network) -> Option<String> {
         let broken = match (self.ending, self.error) {
-            (Some(Ending::Broken(errno)), _) | (_, Some(errno)) => Some(format!("its connection is no more: {errno:?}")),
+            (Some(Ending::Broken(errno)), _) | (_, Some(errno)) => Some(format!("its connection is gone: {errno:?}")),
             _ => None,
         };
         let is_unanswered = self.end.is_some_and(|end| network.is_unanswered(end));
@@ -196,7 +196,7 @@ impl<S: 'static> Scene<S> {
     fn role(&mut self, who: Actor) -> &mut Role {
         match self.actors.get_mut(who.0) {
             Some(role) => role,
-            None => panic!("there is no such actor in this scene: it is another one's"),
+            None => panic!("there is no such actor in this scene: it belongs to another"),
         }
     }
 
@@ -289,7 +289,7 @@ impl<S: 'static> Scene<S> {
                 ),
                 Err(errno) => {
                     self.role(who).error.get_or_insert(errno);
-                    assert!(rest.len() < bytes.len(), "the actor cannot say anything: its connection is no more: {errno:?}");
+                    assert!(rest.len() < bytes.len(), "the actor cannot say anything: its connection is gone: {errno:?}");
                     break; // it was broken off meanwhile: what follows will say so
                 }
             }

@@ -27,7 +27,7 @@ use std::{
 /// a megabyte, so with turns alone it would take minutes to notice.
 const MOST: Work = Work { turns: 100_000, callbacks: 5_000_000, bytes: 1 << 30 };
 
-const NO_SUCH_HOST: &str = "there is no such host in this simulation: it is another one's";
+const NO_SUCH_HOST: &str = "there is no such host in this simulation: it belongs to another";
 
 /// Names a host of a [`Sim`], whose state is an `S`; in another simulation it names another host, or none.
 pub struct Host<S> {

@@ -67,7 +67,7 @@ impl TlsError {
     }
 
     pub(crate) fn no_name() -> Self {
-        Self::new(TlsStage::Name, "whose certificate the server is to show is not said: `TlsClient::server_name`")
+        Self::new(TlsStage::Name, "it is not said whose certificate the server has to show: `TlsClient::server_name`")
     }
 
     pub(crate) fn bad_name(host: &str) -> Self {
@@ -78,14 +78,14 @@ impl TlsError {
         Self::new(
             TlsStage::Name,
             match name {
-                Some(name) => format!("the client asked for `{name}`, which nobody here is"),
-                None => "the client asked for nobody by name".into(),
+                Some(name) => format!("the client asked for `{name}`, a name that nobody here has"),
+                None => "the client asked for no name".into(),
             },
         )
     }
 
     pub(crate) fn clear_bytes() -> Self {
-        Self::new(TlsStage::ClearBytes, "bytes came in clear behind what asked for TLS")
+        Self::new(TlsStage::ClearBytes, "bytes came in clear behind the request for TLS")
     }
 
     pub(crate) fn one_way() -> Self {
@@ -98,15 +98,15 @@ impl TlsError {
     }
 
     pub(super) fn ended_amid_handshake() -> Self {
-        Self::new(TlsStage::Cut, "the peer ended amid the handshake")
+        Self::new(TlsStage::Cut, "the peer ended during the handshake")
     }
 
     pub(crate) fn lost_amid_handshake(error: &io::Error) -> Self {
-        Self::new(TlsStage::Cut, format!("the connection was lost amid the handshake: {error}"))
+        Self::new(TlsStage::Cut, format!("the connection was lost during the handshake: {error}"))
     }
 
     pub(super) fn cut() -> Self {
-        Self::new(TlsStage::Cut, "the peer ended without close_notify: what came may be cut")
+        Self::new(TlsStage::Cut, "the peer ended without close_notify: what came may be cut short")
     }
 
     pub(super) fn broken(text: &str) -> Self {
@@ -188,13 +188,13 @@ fn explain(error: &Rustls, is_client: bool) -> (TlsStage, String) {
             said(TlsStage::Alpn, "no application protocol in common")
         }
         Rustls::AlertReceived(AlertDescription::CertificateRequired) => {
-            said(TlsStage::ClientCertificate, "the peer refused: it wants a certificate of the client")
+            said(TlsStage::ClientCertificate, "the peer refused: it wants a certificate from the client")
         }
         Rustls::AlertReceived(alert) => (TlsStage::Refused, format!("the peer refused: {}", alert_in_words(*alert))),
         Rustls::DecryptError => said(TlsStage::Broken, "a record could not be decrypted"),
         Rustls::PeerSentOversizedRecord => said(TlsStage::Broken, "a record is too long"),
         Rustls::PeerMisbehaved(how) => (TlsStage::Broken, format!("the peer broke the protocol: {}", words(how))),
-        Rustls::InvalidMessage(how) => (TlsStage::Broken, format!("the peer sent no message of TLS: {}", words(how))),
+        Rustls::InvalidMessage(how) => (TlsStage::Broken, format!("the peer sent no valid TLS message: {}", words(how))),
         Rustls::InappropriateMessage { .. } | Rustls::InappropriateHandshakeMessage { .. } => {
             said(TlsStage::Broken, "the peer sent a message that does not belong there")
         }
@@ -229,12 +229,12 @@ fn explain_certificate(error: &CertificateError, whose: &str) -> String {
         CertificateError::NotValidYet => format!("{whose} is not valid yet"),
         CertificateError::UnknownIssuer => format!("{whose}'s issuer is not known"),
         CertificateError::Revoked => format!("{whose} was revoked"),
-        CertificateError::BadSignature => format!("{whose} is not signed by who is said to have issued it"),
+        CertificateError::BadSignature => format!("{whose} is not signed by its supposed issuer"),
         CertificateError::BadEncoding => format!("{whose} cannot be read"),
         CertificateError::NotValidForNameContext { expected, presented } => {
             let wanted = name(expected);
             match presented.as_slice() {
-                [] => format!("{whose} is for nobody, and not for `{wanted}`"),
+                [] => format!("{whose} is for no name, and not for `{wanted}`"),
                 all => {
                     let all: Vec<String> = all.iter().take(4).map(|name| format!("`{}`", bare(name))).collect();
                     format!("{whose} is for {}, not for `{wanted}`", all.join(", "))

@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
 };
 
-const CLEAR_BYTES: &str = "could not agree on TLS: bytes came in clear behind what asked for TLS";
+const CLEAR_BYTES: &str = "could not agree on TLS: bytes came in clear behind the request for TLS";
 
 fn named(client: Arc<ClientConfig>) -> TlsClient {
     TlsClient::new(client).server_name(ServerName::try_from("localhost").expect("a name"))

@@ -80,7 +80,7 @@ impl OsWorld {
         }
         #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
         if !socket.is_listener()? {
-            return Err(refused("a socket that does not listen: call `listen` of it before"));
+            return Err(refused("a socket that does not listen: call `listen` on it first"));
         }
         socket.set_nonblocking(true)?;
         #[cfg(unix)]

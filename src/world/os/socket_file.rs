@@ -71,7 +71,7 @@ fn occupy(path: &Path, socket: &Socket, depth: u32) -> io::Result<()> {
             return Ok(());
         }
     }
-    Err(in_use("others come and go there"))
+    Err(in_use("other programs come and go there"))
 }
 
 /// `false`: there is already a file.
@@ -86,7 +86,7 @@ fn bind(socket: &Socket, path: &Path) -> io::Result<bool> {
 fn look_for_dead(path: &Path) -> io::Result<Option<Identity>> {
     let Some(file) = file_at(path)? else { return Ok(None) };
     if !file.file_type().is_socket() {
-        return Err(in_use("there is a file of that name which is no socket"));
+        return Err(in_use("there is a file of that name which is not a socket"));
     }
     match probe(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -118,7 +118,7 @@ struct Claim {
 impl Claim {
     fn new(on: &Path, (_, inode): Identity, depth: u32) -> io::Result<Self> {
         if depth == DEPTH_MAX {
-            return Err(in_use("too many have died while they replaced it"));
+            return Err(in_use("too many programs have died while replacing it"));
         }
         let (path, socket) = (on.with_file_name(format!(".stale-{inode:x}")), datagram()?);
         occupy(&path, &socket, depth + 1)?;
