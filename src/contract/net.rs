@@ -105,8 +105,8 @@ impl<S> Net<'_, S> {
         self.core.accepting
     }
 
-    /// Connects. The key is good at once: what is sent to it is kept, and leaves when it is connected. Later, never from
-    /// inside this call, `connected` comes, or `closed` alone, with the reason.
+    /// Connects to a target. The key is good at once: what is sent to it is kept, and leaves when it is connected. Later,
+    /// never from inside this call, `connected` comes, or `closed` alone, with the reason.
     ///
     /// Nothing is opened during a shutdown, after the grace of a [drain](Self::drain) until everything has ended, and when
     /// all slots of the reactor are taken: the key is stale then, and the protocol is dropped without a call.
@@ -523,11 +523,11 @@ impl<S> Net<'_, S> {
         self.core.is_stopped = true;
     }
 
-    /// Lets the program end. Listeners close once the clients that wait in their backlog were accepted. Accepted connections
-    /// get `draining` once what had arrived is delivered, connections that we opened get it when no accepted one remains,
-    /// and datagram sockets when nothing else does. [`run`](crate::Reactor::run) returns when nothing is left; timers and
-    /// remotes do not keep it any longer. What is left after `grace` ends with [`Reason::Shutdown`]. If you ask for it
-    /// again, the grace counts anew from then, and nobody is asked twice.
+    /// Asks everything to finish, so that the program can end. Listeners close once the clients that wait in their backlog
+    /// were accepted. Accepted connections get `draining` once what had arrived is delivered, connections that we opened get
+    /// it when no accepted one remains, and datagram sockets when nothing else does. [`run`](crate::Reactor::run) returns
+    /// when nothing is left; timers and remotes do not keep it any longer. What is left after `grace` ends with
+    /// [`Reason::Shutdown`]. If you ask for it again, the grace counts anew from then, and nobody is asked twice.
     ///
     /// Until then [`connect`](Self::connect) is still allowed; a connection that is still connecting gets `draining` in the
     /// turn of its `connected`. So is [`listen`](Self::listen), for whoever needs it to finish. A listener that was opened

@@ -575,7 +575,7 @@ impl Losses {
         self.network.borrow().losses.contains(&(local, remote))
     }
 
-    /// The same for the connection that has this key, or had it, whatever its addresses are.
+    /// Whether that is so for the connection that has this key, or had it, whatever its addresses are.
     pub fn includes_key(&self, key: Key) -> bool {
         self.network.borrow().lost_tokens.contains(&key.token())
     }
