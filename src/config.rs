@@ -3,8 +3,10 @@
 use crate::{names::Resolver, time::PAUSE_MIN};
 use std::{io, net::IpAddr, time::Duration};
 
-/// The bounds of one reactor. Each has a default that suits a server of a few thousand connections; [the
-/// chapter](crate::manual::the_loop#everything-has-its-bound) says why the loop bounds everything. Change what you have to:
+/// The bounds of one reactor. Each has a default that suits a server of a few thousand connections;
+/// [a page](crate::manual::limits) lists them all with their reasons, and
+/// [the chapter on the loop](crate::manual::the_loop#everything-has-its-bound) says why everything is bounded. Change what you
+/// have to:
 ///
 /// ```
 /// # use mainspring::{Config, Reactor};

@@ -22,7 +22,8 @@
 //! It is what asyncore, asynchat, select and socketserver were for Python ([from asyncore](manual::from_asyncore)),
 //! with what Twisted, libuv and pyftpdlib taught since: no futures, no pinning, no `Send`, no `Rc<RefCell<_>>`. mio
 //! gives you readiness; this gives you bytes and frames, back-pressure, time-outs, and an end that is told exactly
-//! once.
+//! once. If you know tokio, libuv or Twisted: their names are in
+//! [coming from other libraries](manual::coming_from).
 //!
 //! # The path of a byte
 //!
@@ -63,11 +64,14 @@
 //! | test what I wrote? | [testing](manual::testing) |
 //! | run it on Windows? | [platforms](manual::platforms) says what works there, and what differs |
 //!
+//! The [cookbook](manual::cookbook) has fifty such answers, each with the lines to copy.
+//!
 //! # Where to go next
 //!
 //! * [`Protocol`] is what you write; [`Context`] and [`Net`] are what you are given; [`Terminator`] says where a frame ends;
 //!   [`Reason`] says why a connection ended; [`Reactor`] is the loop.
-//! * The [manual] has a chapter on each subject. Begin with [the loop](manual::the_loop) and [protocols](manual::protocols).
+//! * The [tutorial](manual::tutorial) grows one server in nine steps. The [manual] has a chapter on each subject: begin with
+//!   [the loop](manual::the_loop) and [protocols](manual::protocols). The [glossary](manual::glossary) says what a word means here.
 //! * With the feature `sim` there is also `testing`, which runs your protocols on a simulated network.
 //!   `cargo doc --features sim --open` shows it, or `--features mainspring/sim` in a crate that depends on this one; the
 //!   chapter [`manual::testing`] says what it is good for.

@@ -743,10 +743,8 @@ fn echo_is_told_no_address_that_is_no_text() {
 
 /// Those that are a name alone.
 #[test]
-fn the_limits_that_the_readme_says_are_set_in_config_are() {
-    let (readme, config) = (include_str!("../README.md"), include_str!("../src/config.rs"));
-    let (_, limits) = readme.split_once("\n## Limits\n").expect("a chapter");
-    let (limits, _) = limits.split_once("\n## ").expect("it ends");
+fn the_limits_that_their_page_says_are_set_in_config_are() {
+    let (limits, config) = (include_str!("../docs/limits.md"), include_str!("../src/config.rs"));
     let names: Vec<&str> = limits.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
     let (of_config, others): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| !name.contains("::"));
     assert!(of_config.len() > 15 && !others.is_empty(), "{names:?}");

@@ -315,6 +315,58 @@ fn sections_that_are_linked_are_there() {
     assert!(checked > 15, "only {checked} links to groups were found");
 }
 
+/// Every page that is read in a repository.
+fn pages() -> Vec<PathBuf> {
+    fn below(folder: &Path, all: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("readable").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            match path.is_dir() {
+                true if !name.starts_with('.') && !["target", "src"].contains(&name) => below(&path, all),
+                false if name.ends_with(".md") => all.push(path),
+                _ => {}
+            }
+        }
+    }
+    let mut all = Vec::new();
+    below(root(), &mut all);
+    all
+}
+
+/// Without its programs and what else is quoted.
+fn prose(text: &str) -> String {
+    let mut is_code = false;
+    let lines = text.lines().filter(|line| {
+        is_code ^= line.trim_start().starts_with("```");
+        !is_code
+    });
+    let lines = lines.map(|line| line.split('`').step_by(2).collect::<Vec<_>>().join("`"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Other sites are not asked: that needs a network, and what is there changes.
+#[test]
+fn links_lead_to_files_and_sections_that_are_there() {
+    let mut checked = 0;
+    for page in pages() {
+        let text = read(&page);
+        let (prose, folder) = (prose(&text), page.parent().expect("a folder"));
+        let labelled = prose.lines().filter(|line| line.starts_with('[')).filter_map(|line| line.split_once("]: "));
+        for target in targets_after(&prose, "](").chain(labelled.map(|(_, target)| target.trim())) {
+            if target.contains("://") || target.contains("::") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (file, section) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() { page.clone() } else { folder.join(file) };
+            assert!(file.exists(), "{}: nothing is at {target}", page.display());
+            let is_there = section.is_empty() || anchors(&read(&file)).contains(section);
+            assert!(is_there, "{}: no section is called as in {target}", page.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 400, "only {checked} links were found");
+}
+
 /// `| [title](target) | text |`, in order; the target may be missing where it is the title.
 fn rows(table: &str) -> Vec<(String, String, String)> {
     let rows = table.lines().filter_map(|line| {
@@ -326,46 +378,258 @@ fn rows(table: &str) -> Vec<(String, String, String)> {
 }
 
 #[test]
-fn the_front_of_the_manual_is_the_table_of_the_readme() {
+fn the_front_of_the_manual_is_the_same_in_a_repository() {
     let chapters = chapters();
     let front = read("src/manual.rs").lines().filter_map(|line| line.strip_prefix("//! ")).collect::<Vec<_>>().join("\n");
     let front = rows(&front);
-    let readme: Vec<_> = rows(&read("README.md"))
+    let in_repository: Vec<_> = rows(&read("docs/README.md"))
         .into_iter()
         .filter_map(|(title, target, text)| {
-            let chapter = chapters.iter().find(|chapter| target == format!("docs/{}", chapter.file))?;
+            let chapter = chapters.iter().find(|chapter| target == chapter.file)?;
             Some((title, chapter.module.clone(), text))
         })
         .collect();
-    assert_eq!(front, readme);
+    assert_eq!(front, in_repository);
     assert_eq!(
         front.iter().map(|row| &row.1).collect::<Vec<_>>(),
         chapters.iter().map(|chapter| &chapter.module).collect::<Vec<_>>()
     );
 }
 
+// --------------------------------------------------------------------------------------------------------- the tutorial
+
+/// A page of docs/tutorial/.
+struct Page {
+    /// `2-limits.md`
+    file: String,
+    text: String,
+}
+
+impl Page {
+    /// Each block of code, what it is called, and where it begins; of a whole file also its name, `src/main.rs`.
+    fn blocks(&self) -> Vec<Block<'_>> {
+        let (mut all, mut rest, mut summary) = (Vec::new(), self.text.as_str(), None);
+        while let Some((line, after)) = rest.split_once('\n') {
+            rest = after;
+            if let Some(title) = line.strip_prefix("<details><summary>") {
+                let name = title.split_once(": ").and_then(|(_, name)| name.split([',', '<']).next());
+                summary = Some(name.expect("a summary says of which file"));
+            } else if let Some(language) = line.strip_prefix("```") {
+                let (code, after) = rest.split_once("```\n").expect("a block ends");
+                all.push(Block { language, code, whole: summary.take() });
+                rest = after;
+            }
+        }
+        all
+    }
+}
+
+struct Block<'a> {
+    language: &'a str,
+    code: &'a str,
+    whole: Option<&'a str>,
+}
+
+/// In order; the front is the first.
+fn tutorial() -> Vec<Page> {
+    let folder = root().join("docs/tutorial");
+    let mut files: Vec<String> = fs::read_dir(&folder)
+        .expect("docs/tutorial/ is there")
+        .map(|entry| entry.expect("readable").file_name().into_string().expect("a name of ours"))
+        .collect();
+    files.sort_by_key(|file| (file != "README.md", file.clone()));
+    files.into_iter().map(|file| Page { text: read(folder.join(&file)), file }).collect()
+}
+
+#[test]
+fn what_a_page_of_the_tutorial_shows_is_in_its_whole_program() {
+    let mut pieces = 0;
+    for page in tutorial().iter().skip(1) {
+        let blocks = page.blocks();
+        let whole: Vec<&str> = blocks.iter().filter(|block| block.whole.is_some()).map(|block| block.code).collect();
+        assert!(!whole.is_empty(), "docs/tutorial/{} has no whole program", page.file);
+        for block in blocks.iter().filter(|block| block.whole.is_none()) {
+            let is_known = ["rs", "text", "toml"].contains(&block.language);
+            assert!(is_known, "docs/tutorial/{} has a block of `{}`", page.file, block.language);
+            if block.language == "rs" {
+                let is_there = whole.iter().any(|whole| whole.contains(block.code));
+                assert!(is_there, "docs/tutorial/{}: this is in no whole program of the page:\n{}", page.file, block.code);
+                pieces += 1;
+            }
+        }
+    }
+    assert!(pieces > 40, "only {pieces} pieces were found");
+}
+
+#[test]
+fn links_of_the_tutorial_lead_to_the_same_in_the_reference_and_in_a_repository() {
+    let (pages, reference, manual) = (tutorial(), links_of_the_reference(), read("src/manual.rs"));
+    let module = |file: &str| match file {
+        "README.md" => "crate::manual::tutorial".to_owned(),
+        file => {
+            let (_, name) = file.split_once('-').expect("its number comes first");
+            format!("crate::manual::tutorial::{}", name.trim_end_matches(".md").replace('-', "_"))
+        }
+    };
+    for Page { file, text } in &pages {
+        assert!(manual.contains(&format!("include_str!(\"../docs/tutorial/{file}\")")), "src/manual.rs has no {file}");
+        let own = module(file);
+        let name = own.rsplit("::").next().expect("a path");
+        assert!(manual.contains(&format!("pub mod {name} {{")), "src/manual.rs has no module {name}");
+        let definitions = definitions(text);
+        for (label, target) in &definitions {
+            assert!(text.matches(&format!("[{label}]")).count() > 1, "docs/tutorial/{file} does not use [{label}]");
+            let (_, to) =
+                reference.iter().find(|(other, _)| other == label).unwrap_or_else(|| panic!("src/manual.rs: no [{label}]"));
+            let is_same = match (target.strip_prefix("../../src/"), target.strip_prefix("../")) {
+                (Some(path), _) => {
+                    let (source, name) = (read(Path::new("src").join(path)), to.rsplit("::").next().expect("a path"));
+                    ["struct", "enum", "trait", "fn"].iter().any(|kind| source.contains(&format!("pub {kind} {name}")))
+                }
+                (None, Some(chapter)) => {
+                    chapters().iter().any(|other| other.file == chapter && *to == format!("crate::manual::{}", other.module))
+                }
+                (None, None) => pages.iter().any(|page| page.file == *target) && *to == module(target),
+            };
+            assert!(is_same, "docs/tutorial/{file}: [{label}]: {target}, and in the reference {to}");
+        }
+        for (label, _) in &reference {
+            let is_defined = definitions.iter().any(|(other, _)| other == label);
+            assert!(
+                !text.contains(&format!("[{label}]")) || is_defined,
+                "docs/tutorial/{file} does not say where [{label}] leads"
+            );
+        }
+    }
+    // From each step to the one before or behind, and from the front to all.
+    for (number, page) in pages.iter().enumerate().skip(1) {
+        let link = format!("[step {number}]");
+        assert!(pages[0].text.contains(&link), "the front does not lead to step {number}");
+        let before = &pages[number - 1];
+        assert!(before.text.contains(&link), "docs/tutorial/{} does not lead on to {}", before.file, page.file);
+    }
+}
+
+/// As `cargo test` does it in the package that the pages make, which is what scripts/tutorial.sh does: what they show of the output is its
+/// subject, and here it is that nothing has gone stale.
+#[cfg(feature = "sim")]
+#[test]
+fn the_tests_of_the_tutorial_pass_and_the_planted_mistake_is_found() {
+    let features =
+        if cfg!(all(unix, feature = "signals")) { "use mainspring::{signal, testing};" } else { "use mainspring::testing;" };
+    let library = match library_with(features) {
+        Ok(library) => library,
+        Err(said) => return skips::skip(format_args!("rustc cannot be asked: {}", said.lines().next().unwrap_or("?"))),
+    };
+    let mut tested = 0;
+    for page in tutorial().iter().skip(1) {
+        // A name that comes again is a later version; the mistake of step 6 is the first one there.
+        let mut versions: Vec<Vec<(&str, &str)>> = vec![Vec::new()];
+        for block in page.blocks() {
+            let Some(name) = block.whole else { continue };
+            if versions.last().is_some_and(|files| files.iter().any(|(other, _)| *other == name)) {
+                versions.push(Vec::new());
+            }
+            versions.last_mut().expect("there is one").push((name, block.code));
+        }
+        let all = versions.len();
+        for (version, files) in versions.into_iter().enumerate() {
+            let Some((main, code)) = files.iter().find(|(_, code)| code.contains("#[cfg(test)]")) else { continue };
+            let needs_signals = code.contains("mainspring::signal::");
+            if code.contains("mainspring::rustls::") || needs_signals && !cfg!(all(unix, feature = "signals")) {
+                continue; // a doctest compiles it, with the features
+            }
+            let name = format!("tutorial-{}-{version}", page.file.trim_end_matches(".md"));
+            let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
+            for (name, code) in &files {
+                let path = folder.join(name);
+                fs::create_dir_all(path.parent().expect("it is in the folder")).expect("a folder for it");
+                fs::write(path, code).expect("a file");
+            }
+            let program = folder.join("tests");
+            let output = rustc(&library)
+                .arg("--test")
+                .arg("-o")
+                .arg(&program)
+                .arg(folder.join(main))
+                .output()
+                .expect("it was asked before");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && said.is_empty(), "docs/tutorial/{}, {main}:\n{said}", page.file);
+            let output = Command::new(program).current_dir(&folder).env_remove("RUST_BACKTRACE").output().expect("it runs");
+            let said = String::from_utf8_lossy(&output.stdout);
+            if version + 1 < all {
+                let is_found = said.contains("seed 0: all have gone, and the room says: anna") && said.contains("; 1 failed;");
+                assert!(is_found, "docs/tutorial/{}: its mistake is not found as it says:\n{said}", page.file);
+            } else {
+                assert!(output.status.success(), "docs/tutorial/{}:\n{said}", page.file);
+            }
+            tested += 1;
+        }
+    }
+    assert!(tested >= 7, "only {tested} were tested");
+}
+
 // ------------------------------------------------------------------------------------------------- what the compiler says
 
-/// What rustc says of such a library against this crate; nothing if it has nothing to say.
-fn compile(name: &str, source: &str) -> Result<String, String> {
+/// The library that these tests were built with, or one that was built later.
+fn library() -> Result<PathBuf, String> {
     let deps = std::env::current_exe().map_err(|error| error.to_string())?;
     let deps = deps.parent().ok_or("this program is in no folder")?;
+    let mut built = libraries(deps)?;
+    built.pop().ok_or_else(|| format!("no libmainspring-*.rlib in {}", deps.display()))
+}
+
+/// The newest that has what a program uses: there may be others, of other features.
+#[cfg(feature = "sim")]
+fn library_with(uses: &str) -> Result<PathBuf, String> {
+    let newest = library()?;
+    let probe = Path::new(env!("CARGO_TARGET_TMPDIR")).join("probe.rs");
+    fs::write(&probe, format!("#![allow(unused)]\n{uses}\n")).map_err(|error| error.to_string())?;
+    let mut said = String::new();
+    for library in libraries(newest.parent().expect("it is in a folder"))?.into_iter().rev() {
+        let output = rustc(&library)
+            .args(["--crate-type=lib", "--emit=metadata", "-o"])
+            .arg(probe.with_extension("rmeta"))
+            .arg(&probe)
+            .output();
+        let output = output.map_err(|error| format!("rustc: {error}"))?;
+        if output.status.success() {
+            return Ok(library);
+        }
+        said = String::from_utf8_lossy(&output.stderr).into_owned();
+    }
+    Err(said)
+}
+
+/// The newest is the last.
+fn libraries(deps: &Path) -> Result<Vec<PathBuf>, String> {
     let built = fs::read_dir(deps).map_err(|error| error.to_string())?.filter_map(|entry| Some(entry.ok()?.path()));
     let is_ours = |path: &PathBuf| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         name.starts_with("libmainspring-") && name.ends_with(".rlib")
     };
-    let newest = built.filter(is_ours).max_by_key(|path| path.metadata().and_then(|file| file.modified()).ok());
-    let newest = newest.ok_or_else(|| format!("no libmainspring-*.rlib in {}", deps.display()))?;
+    let mut built: Vec<PathBuf> = built.filter(is_ours).collect();
+    built.sort_by_key(|path| path.metadata().and_then(|file| file.modified()).ok());
+    Ok(built)
+}
+
+/// rustc, with that library.
+fn rustc(library: &Path) -> Command {
+    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
+    rustc.args(["--edition=2024", "--color=never", "-L"]);
+    rustc.arg(format!("dependency={}", library.parent().expect("it is in a folder").display()));
+    rustc.arg("--extern").arg(format!("mainspring={}", library.display()));
+    rustc
+}
+
+/// What rustc says of such a library against this crate; nothing if it has nothing to say.
+fn compile(name: &str, source: &str) -> Result<String, String> {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::write(path.with_extension("rs"), format!("#![allow(unused)]\nuse mainspring::*;\n{source}\n"))
         .map_err(|error| error.to_string())?;
-    let output = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()))
-        .args(["--edition=2024", "--crate-type=lib", "--emit=metadata", "--color=never", "-L"])
-        .arg(format!("dependency={}", deps.display()))
-        .arg("--extern")
-        .arg(format!("mainspring={}", newest.display()))
-        .arg("-o")
+    let output = rustc(&library()?)
+        .args(["--crate-type=lib", "--emit=metadata", "-o"])
         .arg(path.with_extension("rmeta"))
         .arg(path.with_extension("rs"))
         .output();

@@ -3,7 +3,9 @@
 
 use mainspring::{Address, Connect, Context, Key, Net, Outcome, Protocol, Reason, Target, TlsServer};
 use proxy_header::{Error, ParseConfig, ProxiedAddress, ProxyHeader};
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
 
 type Ctx<'a> = Context<'a, Balancer>;
 type Encode = fn(&ProxyHeader<'static>, &mut Vec<u8>) -> Result<(), Error>;
@@ -19,6 +21,12 @@ const RISE: u32 = 2;
 
 /// So many failed, and it is down.
 const FALL: u32 = 3;
+
+/// No descriptor is left to this process, or to the whole system (there Winsock has no number of its own).
+const NO_DESCRIPTOR: [i32; 2] = if cfg!(windows) { [10024, 10024] } else { [24, 23] };
+
+/// That we lack something is said so often at most.
+const LACK_PERIOD: Duration = Duration::from_secs(60);
 
 /// A server that connections are given to.
 pub struct Backend {
@@ -48,6 +56,8 @@ pub struct Balancer {
     turn: usize,
     /// Clients without a backend, the next one first, and a bit for each backend that could not be connected to.
     queue: VecDeque<(Key, u64)>,
+    /// When it was said last that we lack something.
+    lack_said: Option<Instant>,
 }
 
 impl Balancer {
@@ -82,6 +92,13 @@ impl Balancer {
             log::warn!("{} is {}", backend.target, if is_good { "up" } else { "down" });
         }
         self.serve(net);
+    }
+
+    fn say_lack(&mut self, now: Instant, why: &Reason) {
+        if self.lack_said.is_none_or(|said| now - said >= LACK_PERIOD) {
+            self.lack_said = Some(now);
+            log::warn!("no backend is to blame for this: {why}");
+        }
     }
 
     /// Gives those who wait to backends, as far as there is room: each to the least busy one of those that are up and were not
@@ -163,10 +180,28 @@ impl Protocol<Balancer> for Back {
     fn closed(&mut self, ctx: &mut Ctx<'_>, balancer: &mut Balancer, why: Reason) {
         balancer.backends[self.i].active -= usize::from(self.client.is_some());
         if why.is_connect() {
-            self.client.into_iter().for_each(|client| balancer.queue.push_front(client));
-            balancer.judge(&mut ctx.net, self.i, false);
+            let no_descriptor = is_all(&why, |error| error.raw_os_error().is_some_and(|errno| NO_DESCRIPTOR.contains(&errno)));
+            match self.client {
+                Some((client, _)) if no_descriptor => _ = ctx.net.abort(client),
+                Some(client) => balancer.queue.push_front(client), // to another backend a port may be free
+                None => {}
+            }
+            if no_descriptor || is_all(&why, |error| error.kind() == ErrorKind::AddrNotAvailable) {
+                balancer.say_lack(ctx.net.now(), &why); // it is we who lack something, and no backend is to blame
+            } else {
+                balancer.judge(&mut ctx.net, self.i, false);
+            }
         }
         balancer.serve(&mut ctx.net);
+    }
+}
+
+/// Whether a connect failed by this alone.
+fn is_all(why: &Reason, is: impl Fn(&io::Error) -> bool) -> bool {
+    match why {
+        Reason::Resolve(error) => is(error),
+        Reason::Connect(error) => !error.tried().is_empty() && error.tried().iter().all(|(_, error)| is(error)),
+        _ => false,
     }
 }
 

@@ -6,10 +6,10 @@ mod tls;
 use balancer::{Balancer, Front, Proxied};
 use mainspring::{
     Connect, Context, Key, Listen, Net, Outcome, Produced, Protocol, Reason, Target, TlsClient,
-    testing::{Actor, Fate, Host, Scene, Sim, Weather, check},
+    testing::{Actor, Errno, Fate, Host, Scene, Sim, Weather, check},
 };
 use proxy_header::ProxyHeader;
-use std::{io, time::Duration};
+use std::{cell::RefCell, io, time::Duration};
 
 const S: Duration = Duration::from_secs(1);
 
@@ -512,6 +512,82 @@ fn the_limit_of_an_address_is_for_whom_the_proxy_comes() {
     let server = scene.serves("10.0.1.1:80");
     let other = scene.dials(AT);
     scene.says(other, "PROXY TCP4 192.0.2.8 10.0.0.99 3 80\r\nhi").hears(server, "PROXY TCP4 192.0.2.8 10.0.0.1 3 80\r\nhi");
+}
+
+// ------------------------------------------------------------------------------------------------- when we lack something
+
+thread_local! {
+    static WARNINGS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Of this thread's test.
+struct Warnings;
+
+impl log::Log for Warnings {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.target() == "balancer" {
+            WARNINGS.with_borrow_mut(|warnings| warnings.push(record.args().to_string()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn warnings() -> Vec<String> {
+    WARNINGS.take()
+}
+
+/// A balancer with one backend, which serves.
+fn sim_of_one() -> (Sim, Host<Balancer>, Host<()>) {
+    let _ = log::set_logger(&Warnings).map(|()| log::set_max_level(log::LevelFilter::Warn));
+    let mut sim = Sim::new(0);
+    let (proxy, server, home) = (sim.host("10.0.0.1", balancer(1)), sim.host("10.0.1.1", ()), sim.host("10.0.2.1", ()));
+    sim.net(proxy).listen_with(AT, options(), |_, _, _| Ok(Front)).unwrap();
+    sim.net(server).listen("10.0.1.1:80", || Echo).unwrap();
+    warnings();
+    (sim, proxy, home)
+}
+
+#[test]
+fn no_backend_is_to_blame_when_descriptors_are_used_up() {
+    let (mut sim, proxy, home) = sim_of_one();
+    sim.net(proxy).every(2 * S, Balancer::check);
+    sim.set_sockets_max(proxy, 2); // the listener's, and one that a client or a check takes
+    for _ in 0..5 {
+        let client = sim.net(home).connect(AT, Echo);
+        sim.run_for(S);
+        assert!(!sim.net(home).is_open(client), "it is let go");
+        assert_eq!((up(sim.state(proxy)), active(sim.state(proxy))), (vec![true], vec![0]));
+    }
+    sim.set_sockets_max(proxy, 1).run_for(20 * S);
+    assert_eq!(up(sim.state(proxy)), [true], "nor do checks that cannot be made say anything");
+    let said = warnings();
+    assert!(said.len() == 1 && said[0].contains("os error"), "once: {said:?}");
+    sim.set_sockets_max(proxy, 9);
+    let client = sim.net(home).connect(AT, Echo);
+    sim.run_for(S);
+    assert!(sim.net(home).is_open(client));
+}
+
+#[test]
+fn no_backend_is_to_blame_when_ports_are_used_up() {
+    for (errno, is_up) in
+        [(Errno::AddressNotAvailable, true), (Errno::TooManyFilesInSystem, true), (Errno::HostUnreachable, false)]
+    {
+        let (mut sim, proxy, _) = sim_of_one();
+        for _ in 0..3 {
+            let next = sim.operations(proxy);
+            sim.fail_operation(proxy, next, errno, false);
+            sim.with(proxy, Balancer::check);
+            sim.run_for(S);
+        }
+        assert_eq!(up(sim.state(proxy)), [is_up], "{errno:?}");
+        assert_eq!(warnings().len(), 1, "{errno:?}");
+    }
 }
 
 // -------------------------------------------------------------------------------------------------------- going down

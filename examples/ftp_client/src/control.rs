@@ -1,7 +1,7 @@
 //! The control connection: commands, replies, logging in.
 
 use crate::{
-    App, Ctx,
+    App, Ctx, Done,
     data::{Data, Job},
 };
 use mainspring::{Connect, Key, Limit, Listen, Outcome, Protocol, Reason, Refusal, Terminator};
@@ -30,8 +30,8 @@ impl Reply {
     }
 }
 
-/// What follows: an `Err` ends the task.
-pub(crate) type Then<T> = Box<dyn FnOnce(&mut Control, &mut Ctx<'_>, &mut App, T) -> Result<(), String>>;
+/// What follows.
+pub(crate) type Then<T> = Box<dyn FnOnce(&mut Control, &mut Ctx<'_>, &mut App, T) -> Done>;
 
 /// A transfer has ended when both the server and the data connection have said how.
 struct Transfer {
@@ -58,8 +58,8 @@ pub struct Control {
     pub(crate) task: String,
     /// Where the bytes go that are fetched.
     pub(crate) part: Option<PathBuf>,
-    /// This server does not know EPSV.
-    has_no_epsv: bool,
+    /// This server knows PASV and PORT, and not what came after these.
+    is_old: bool,
     is_done: bool,
 }
 
@@ -76,9 +76,8 @@ impl Protocol<App> for Control {
             me.ask(ctx, "PROT P", |me, ctx, app, reply| {
                 reply.must(&[200])?;
                 me.log_in(ctx, app)
-            });
-            Ok(())
-        });
+            })
+        })?;
         Ok(())
     }
 
@@ -126,10 +125,14 @@ impl Control {
         &mut self,
         ctx: &mut Ctx<'_>,
         line: &str,
-        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Reply) -> Result<(), String> + 'static,
-    ) {
-        write!(ctx, "{}\r\n", line.replace(['\r', '\n', '\0'], "?")); // no server could know a file of such a name
+        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Reply) -> Done + 'static,
+    ) -> Done {
+        if line.contains(['\r', '\n', '\0']) {
+            return Err("FTP cannot say a name with the end of a line in it, or NUL".into());
+        }
+        write!(ctx, "{line}\r\n");
         self.owed.push_back(Box::new(then));
+        Ok(())
     }
 
     pub(crate) fn has(&self, feature: &str) -> bool {
@@ -143,7 +146,7 @@ impl Control {
                 return ctx.close();
             }
             self.failed(ctx, app, &what);
-            self.next(ctx, app);
+            let _ = self.next(ctx, app); // it has said what fails, and goes on
         }
     }
 
@@ -162,89 +165,90 @@ impl Control {
         }
     }
 
-    fn greeted(&mut self, ctx: &mut Ctx<'_>, app: &mut App, reply: Reply) -> Result<(), String> {
+    fn greeted(&mut self, ctx: &mut Ctx<'_>, app: &mut App, reply: Reply) -> Done {
         reply.must(&[220])?;
         match app.tls.clone() {
             Some(_) if app.is_implicit => {
                 let _ = self.secured(ctx, app); // it asks, and cannot fail
                 Ok(())
             }
-            Some(tls) => {
-                self.ask(ctx, "AUTH TLS", |_, ctx, _, reply| {
-                    reply.must(&[234])?;
-                    ctx.link().start_tls(tls);
-                    Ok(())
-                });
+            Some(tls) => self.ask(ctx, "AUTH TLS", |_, ctx, _, reply| {
+                reply.must(&[234])?;
+                ctx.link().start_tls(tls);
                 Ok(())
-            }
+            }),
             None => self.log_in(ctx, app),
         }
     }
 
-    fn log_in(&mut self, ctx: &mut Ctx<'_>, app: &App) -> Result<(), String> {
+    fn log_in(&mut self, ctx: &mut Ctx<'_>, app: &App) -> Done {
         self.ask(ctx, &format!("USER {}", app.user), |me, ctx, app, reply| {
             if reply.code == 230 {
                 return me.prepare(ctx);
             }
             reply.must(&[331])?;
-            me.ask(ctx, &format!("PASS {}", app.password), |me, ctx, _, reply| {
+            let Some(password) = &app.password else {
+                return Err(format!("{} has a password: FTP_PASSWORD or --password-file says it", app.user));
+            };
+            me.ask(ctx, &format!("PASS {password}"), |me, ctx, _, reply| {
                 reply.must(&[230, 202])?;
                 me.prepare(ctx)
-            });
-            Ok(())
-        });
-        Ok(())
+            })
+        })
     }
 
-    fn prepare(&mut self, ctx: &mut Ctx<'_>) -> Result<(), String> {
+    fn prepare(&mut self, ctx: &mut Ctx<'_>) -> Done {
         self.ask(ctx, "FEAT", |me, ctx, _, reply| {
             me.features = if reply.code == 211 { reply.text } else { String::new() };
             if me.has("UTF8") {
-                me.ask(ctx, "OPTS UTF8 ON", |_, _, _, _| Ok(())); // some want it said, some do not know it
+                me.ask(ctx, "OPTS UTF8 ON", |_, _, _, _| Ok(()))?; // some want it said, some do not know it
             }
             me.ask(ctx, "TYPE I", |me, ctx, app, reply| {
                 reply.must(&[200])?;
                 if app.folder.is_empty() {
-                    me.next(ctx, app);
-                    return Ok(());
+                    return me.next(ctx, app);
                 }
                 me.ask(ctx, &format!("CWD {}", app.folder), |me, ctx, app, reply| {
                     reply.must(&[250])?;
-                    me.next(ctx, app);
-                    Ok(())
-                });
-                Ok(())
-            });
-            Ok(())
-        });
-        Ok(())
+                    me.next(ctx, app)
+                })
+            })
+        })
     }
 
     /// On with the next task that can be begun.
-    pub(crate) fn next(&mut self, ctx: &mut Ctx<'_>, app: &mut App) {
+    pub(crate) fn next(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Done {
         while let Some(task) = app.tasks.pop_front() {
-            let Err(what) = self.begin(ctx, app, task) else { return };
+            let Err(what) = self.begin(ctx, app, task) else { return Ok(()) };
             self.failed(ctx, app, &what);
         }
         self.is_done = true;
         self.ask(ctx, "QUIT", |_, ctx, _, _| {
             ctx.close();
             Ok(())
-        });
+        })
     }
 }
 
 /// Transfers.
 impl Control {
     /// Has a command move what the job says, from so far on.
-    pub(crate) fn transfer(&mut self, ctx: &mut Ctx<'_>, app: &App, command: String, rest: u64, job: Job, then: Then<Vec<u8>>) {
+    pub(crate) fn transfer(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        app: &App,
+        command: String,
+        rest: u64,
+        job: Job,
+        then: Then<Vec<u8>>,
+    ) -> Done {
         self.transfers += 1;
         let (number, peer) = (self.transfers, ctx.peer().ip().map(|peer| peer.ip()));
         (self.early, self.came) = (None, None);
         if app.is_active {
             let (mut job, control) = (Some(job), ctx.key);
             let Some(here) = ctx.local().ip().map(|here| here.ip()) else {
-                return ctx.fail("the server is not at an IP address");
+                return Err("the server is not at an IP address".into());
             };
             let options = Listen::new().owner(control).admits_max(1).deadline(app.timeout);
             let listener = ctx.net.listen_with((here, 0), options, move |_, _, from| {
@@ -253,24 +257,29 @@ impl Control {
                     None => Err(Refusal::silent()),
                 }
             });
-            let port = listener.as_ref().ok().and_then(|&listener| ctx.net.local(listener)?.ip()).map_or(0, |at| at.port());
-            let family = if here.is_ipv4() { 1 } else { 2 };
-            let Ok(listener) = listener else { return ctx.fail("no port is free for the server to come to") };
-            self.ask(ctx, &format!("EPRT |{family}|{here}|{port}|"), move |me, ctx, app, reply| {
+            let listener = listener.map_err(|error| format!("no port for the server to come to: {error}"))?;
+            let port = ctx.net.local(listener).and_then(|at| at.ip()).map_or(0, |at| at.port());
+            let go = move |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, reply: Reply| {
                 reply.must(&[200])?;
-                me.go(ctx, app, command, rest, listener, then);
-                Ok(())
-            });
-            return;
-        }
-        let verb = if self.has_no_epsv { "PASV" } else { "EPSV" };
-        self.ask(ctx, verb, move |me, ctx, app, reply| {
-            if !me.has_no_epsv && reply.code >= 500 {
-                me.has_no_epsv = true;
-                me.transfer(ctx, app, command, rest, job, then);
-                return Ok(());
+                me.go(ctx, app, command, rest, listener, then)
+            };
+            let old = format!("PORT {},{},{}", here.to_string().replace('.', ","), port >> 8, port & 0xff);
+            if self.is_old {
+                return self.ask(ctx, &old, go);
             }
-            let port = if me.has_no_epsv { passive(&reply) } else { extended(&reply) };
+            let family = if here.is_ipv4() { 1 } else { 2 };
+            return self.ask(ctx, &format!("EPRT |{family}|{here}|{port}|"), move |me, ctx, app, reply| {
+                me.is_old = here.is_ipv4() && reply.code >= 500;
+                if me.is_old { me.ask(ctx, &old, go) } else { go(me, ctx, app, reply) }
+            });
+        }
+        let verb = if self.is_old { "PASV" } else { "EPSV" };
+        self.ask(ctx, verb, move |me, ctx, app, reply| {
+            if !me.is_old && reply.code >= 500 {
+                me.is_old = true;
+                return me.transfer(ctx, app, command, rest, job, then);
+            }
+            let port = if me.is_old { passive(&reply) } else { extended(&reply) };
             // To whom we speak already, whatever is said of addresses: or a server could have us call anybody.
             let (Some(port), Some(peer)) = (port, peer) else { return Err(format!("no port in: {}", reply.text)) };
             let mut options = Connect::new().owner(ctx.key).timeout(app.timeout);
@@ -278,12 +287,11 @@ impl Control {
                 options = options.tls(tls.clone());
             }
             let data = ctx.net.connect_with((peer, port), options, Data::new(ctx.key, number, job, false));
-            me.go(ctx, app, command, rest, data, then);
-            Ok(())
-        });
+            me.go(ctx, app, command, rest, data, then)
+        })
     }
 
-    fn go(&mut self, ctx: &mut Ctx<'_>, app: &App, command: String, rest: u64, data: Key, then: Then<Vec<u8>>) {
+    fn go(&mut self, ctx: &mut Ctx<'_>, app: &App, command: String, rest: u64, data: Key, then: Then<Vec<u8>>) -> Done {
         let (carried, came) = (self.early.take(), self.came.take());
         if carried.is_none() && (came.is_some() || !app.is_active) {
             ctx.set_idle_timeout(None); // that of the data connection watches
@@ -294,18 +302,17 @@ impl Control {
         }
         self.ask(ctx, &format!("REST {rest}"), move |me, ctx, _, reply| {
             reply.must(&[350])?;
-            me.command(ctx, &command);
-            Ok(())
-        });
+            me.command(ctx, &command)
+        })
     }
 
-    fn command(&mut self, ctx: &mut Ctx<'_>, command: &str) {
+    fn command(&mut self, ctx: &mut Ctx<'_>, command: &str) -> Done {
         self.ask(ctx, command, |me, ctx, app, reply| {
             if let Some(transfer) = &mut me.transfer {
                 transfer.reply = Some(reply);
             }
             me.both_ended(ctx, app)
-        });
+        })
     }
 
     /// The data connection is another than the listener that has let it in.
@@ -334,7 +341,7 @@ impl Control {
         self.unless_failed(ctx, app, done);
     }
 
-    fn both_ended(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Result<(), String> {
+    fn both_ended(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Done {
         let Some(transfer) = &mut self.transfer else { return Ok(()) };
         let refused = transfer.reply.as_ref().and_then(|reply| reply.must(&[226, 250]).err());
         let (Some(_), true) = (&transfer.reply, refused.is_some() || transfer.carried.is_some()) else { return Ok(()) };

@@ -2,13 +2,15 @@
 
 use crate::{App, Control, Ctx};
 use mainspring::{Key, Outcome, Protocol, Reason};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 /// Of a list, which is kept in memory.
 const LIST_MAX: usize = 16 << 20;
 
 pub(crate) enum Job {
     Fetch(Box<dyn Write + Send>),
+    /// To standard output.
+    Show,
     Store(Box<dyn Read + Send>),
     List,
 }
@@ -41,6 +43,17 @@ impl Data {
     }
 }
 
+impl Data {
+    /// What we wrote or read here is whole; or the server must not take it for that.
+    fn done<T>(&mut self, ctx: &mut Ctx<'_>, end: io::Result<T>) {
+        self.end = end.map(drop).map_err(|error| error.to_string());
+        if self.end.is_err() {
+            self.is_broken = true;
+            ctx.abort();
+        }
+    }
+}
+
 impl Protocol<App> for Data {
     fn connected(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Outcome {
         let (number, data) = (self.number, ctx.key);
@@ -58,30 +71,31 @@ impl Protocol<App> for Data {
     fn secured(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Outcome {
         ctx.set_deadline(None);
         ctx.set_stall_timeout(app.timeout);
+        ctx.set_idle_timeout(app.timeout);
         match self.job.take() {
-            Some(Job::Fetch(writer)) => {
-                ctx.set_idle_timeout(app.timeout);
-                ctx.save(writer, |me: &mut Self, ctx, _, saved| {
-                    me.end = saved.map(drop).map_err(|error| error.to_string());
-                    if me.end.is_err() {
-                        me.is_broken = true;
-                        ctx.abort();
-                    }
-                    Ok(())
-                });
-            }
+            Some(Job::Show) => ctx.save(io::stdout(), |me: &mut Self, ctx, app, saved| {
+                match saved {
+                    Ok(_) => me.end = Ok(()),
+                    Err(error) => app.end_unwritten(ctx, error),
+                }
+                Ok(())
+            }),
+            Some(Job::Fetch(writer)) => ctx.save(writer, |me: &mut Self, ctx, _, saved| {
+                me.done(ctx, saved);
+                Ok(())
+            }),
             Some(Job::Store(reader)) => {
+                ctx.set_idle_timeout(None); // nothing comes
                 self.is_store = true;
-                ctx.send_from(reader, |me: &mut Self, ctx, _, sent| {
-                    me.end = sent.map(drop).map_err(|error| error.to_string());
-                    ctx.close();
+                ctx.send_from(reader, |me: &mut Self, ctx, app, sent| {
+                    me.done(ctx, sent);
+                    // What the server sends is read to its end: sessions of TLS, which it may insist on next time.
+                    ctx.half_close();
+                    ctx.set_idle_timeout(app.timeout);
                     Ok(())
                 });
             }
-            Some(Job::List) | None => {
-                ctx.set_idle_timeout(app.timeout);
-                self.end = Ok(()); // its end says that it is whole
-            }
+            Some(Job::List) | None => self.end = Ok(()), // its end says that it is whole
         }
         Ok(())
     }
@@ -102,6 +116,7 @@ impl Protocol<App> for Data {
         let end = std::mem::replace(&mut self.end, Ok(()));
         let carried = match (end, why.is_clean()) {
             (Err(error), _) if self.is_broken => Err(error),
+            (Ok(()), _) if self.is_store => Ok(Vec::new()), // all was sent: whether it came, the server says
             (Ok(()), true) => Ok(std::mem::take(&mut self.list)),
             (Err(error), true) => Err(error),
             (_, false) => Err(format!("the data connection: {why}")),

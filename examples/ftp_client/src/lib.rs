@@ -10,15 +10,18 @@ mod tasks;
 pub use control::Control;
 use indicatif::{ProgressBar, ProgressStyle};
 use mainspring::{Context, TlsClient};
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, io, time::Duration};
 pub use tasks::Task;
 
 pub type Ctx<'a> = Context<'a, App>;
 
+/// An `Err` ends the task.
+type Done = Result<(), String>;
+
 /// What the program has one of.
 pub struct App {
     pub user: String,
-    pub password: String,
+    pub password: Option<String>,
     /// The folder that remote names are in.
     pub folder: String,
     /// How TLS is spoken; and whether it begins with the first byte.
@@ -33,8 +36,10 @@ pub struct App {
     pub failures: u32,
     /// Why there was no end.
     pub broken: Option<String>,
+    /// Why standard output took no more.
+    pub unwritten: Option<io::Error>,
     /// Where lines go, those that were asked for and those of what failed.
-    pub print: fn(&str) -> Result<(), String>,
+    pub print: fn(&str) -> io::Result<()>,
     pub complain: fn(&str),
 }
 
@@ -42,6 +47,12 @@ impl App {
     fn fail(&mut self, what: &str) {
         self.failures += 1;
         (self.complain)(&printable::printable(what));
+    }
+
+    /// Nobody wants the rest.
+    fn end_unwritten(&mut self, ctx: &mut Ctx<'_>, error: io::Error) {
+        self.unwritten = Some(error);
+        ctx.net.stop();
     }
 
     fn bar(&self, name: &str, length: u64, from: u64) -> ProgressBar {

@@ -7,11 +7,12 @@ mod roots;
 #[path = "../../common/tls.rs"]
 mod tls;
 
-use common::{Failure, arguments_and_flags, complain, misused, own_up, path, status, stop_on_interrupt};
+use common::{Arguments, Failure, arguments_and_flags, complain, misused, own_up, path, status, stop_on_interrupt, unwritten};
 use ftp_client::{App, Control, Task};
 use mainspring::{Connect, Reactor, Target, TlsClient};
 use percent_encoding::percent_decode_str;
-use std::{collections::VecDeque, env, fs, io, io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::io::{IsTerminal, Write};
+use std::{env, ffi::OsString, fs, io, iter, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 const HELP: &str = "\
 Lists, fetches and stores files by FTP.
@@ -19,24 +20,25 @@ Lists, fetches and stores files by FTP.
 usage: ftp_client [OPTION]... URL ls [PATH]
        ftp_client [OPTION]... URL get REMOTE [LOCAL]
        ftp_client [OPTION]... URL put LOCAL [REMOTE]
-       ftp_client [OPTION]... URL cat REMOTE
        ftp_client [OPTION]... URL mirror REMOTE LOCAL
        ftp_client [OPTION]... URL mirror --upload LOCAL REMOTE
-       ftp_client [OPTION]... URL mkdir|rm REMOTE
+       ftp_client [OPTION]... URL cat|mkdir|rm REMOTE...
        ftp_client [OPTION]... URL mv REMOTE REMOTE
 
 URL is ftp://[USER[:PASSWORD]@]HOST[:PORT][/FOLDER], or ftps:// for TLS from the
 first byte on. Others see a PASSWORD there in the list of processes: better is
-FTP_PASSWORD in the environment, or --password-file.
+FTP_PASSWORD in the environment, or --password-file. Without USER it is
+anonymous, who is sent neither.
 
 What is fetched has its name when it is whole, and is NAME.part until then. A
 mirror moves what is missing, or differs in size or time, and deletes nothing.
+`put FILE docs/` stores docs/FILE.
 
   --tls                 AUTH TLS, or nothing: no password and no file in clear
   --ca FILE             whom to trust, in PEM; else whom the system trusts
   --active              the server comes to us for each transfer
-  --continue            go on where an earlier try was cut: what is there of the
-                        file is believed to be its beginning
+  --continue            get, put, mirror: go on where an earlier try was cut, if
+                        the file has not changed since
   --password-file FILE  its first line
   --timeout SECS        for a connection, a reply, the next bytes; 30
   --quiet               no progress is shown";
@@ -48,50 +50,31 @@ fn main() -> ExitCode {
 /// The exit status.
 fn run() -> Result<u8, Failure> {
     let (options, flags) = (["ca", "password-file", "timeout"], ["tls", "active", "continue", "quiet", "upload"]);
-    let Some(mut given) = arguments_and_flags(HELP, 4, &options, &flags)? else { return Ok(0) };
+    let Some(mut given) = arguments_and_flags(HELP, usize::MAX, &options, &flags)? else { return Ok(0) };
     let url = given.text()?.ok_or_else(|| misused("URL is missing"))?;
     let url = Url::parse(&url).ok_or_else(|| misused(format!("`{url}` is no URL of FTP: write ftp://HOST[:PORT][/FOLDER]")))?;
     let verb = given.text()?.ok_or_else(|| misused("what is to be done is missing: ls, get, put, mirror…"))?;
-    let (one, two) = (given.word(), given.word());
-    let remote = |word: Option<std::ffi::OsString>| {
-        word.map(|word| word.into_string().map_err(|_| misused("the name of a remote file is UTF-8"))).transpose()
-    };
-    let local = |word: Option<std::ffi::OsString>| word.map(|word| path("LOCAL", word)).transpose();
-    let missing = |what: &str| misused(format!("{verb}: {what} is missing"));
-    let (no_remote, no_local) = (|| missing("REMOTE"), || missing("LOCAL"));
-    let base = |name: &str| name.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
-    let task = match verb.as_str() {
-        "ls" => Task::List(remote(one)?.unwrap_or_default()),
-        "cat" => Task::Show(remote(one)?.ok_or_else(no_remote)?),
-        "get" => {
-            let remote = remote(one)?.ok_or_else(no_remote)?;
-            let local = local(two)?.unwrap_or_else(|| base(&remote).into());
-            let local = if local.is_dir() { local.join(base(&remote)) } else { local };
-            Task::Fetch { remote, local, may_be_folder: false }
+    let tasks = tasks(&verb, given.has("upload"), &mut given)?;
+    for (flag, verbs) in [("upload", &["mirror"][..]), ("continue", &["get", "put", "mirror"])] {
+        if given.has(flag) && !verbs.contains(&verb.as_str()) {
+            return Err(misused(format!("{verb}: --{flag} is for {}", verbs.join(", "))));
         }
-        "put" => {
-            let local = local(one)?.ok_or_else(no_local)?;
-            let name = local.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-            Task::Store { remote: remote(two)?.unwrap_or(name), local, goes_on: given.has("continue") }
-        }
-        "mirror" if given.has("upload") => {
-            Task::StoreAll { local: local(one)?.ok_or_else(no_local)?, remote: remote(two)?.ok_or_else(no_remote)? }
-        }
-        "mirror" => Task::FetchAll { remote: remote(one)?.ok_or_else(no_remote)?, local: local(two)?.ok_or_else(no_local)? },
-        "mkdir" => Task::MakeFolder(remote(one)?.ok_or_else(no_remote)?),
-        "rm" => Task::Remove(remote(one)?.ok_or_else(no_remote)?),
-        "mv" => Task::Rename(remote(one)?.ok_or_else(no_remote)?, remote(two)?.ok_or_else(no_remote)?),
-        other => return Err(misused(format!("`{other}` is nothing that can be done"))),
-    };
+    }
+    let is_anonymous = ["anonymous", "ftp"].iter().any(|name| url.user.eq_ignore_ascii_case(name));
     let password = match given.option("password-file") {
+        Some(_) if is_anonymous => return Err(misused("--password-file is for a USER in the URL")),
         Some(file) => {
             let text = fs::read_to_string(file).map_err(|error| format!("cannot read '{}': {error}", file.to_string_lossy()))?;
             Some(text.lines().next().unwrap_or_default().to_owned())
         }
+        None if is_anonymous => url.password.or(Some("anonymous@".into())),
         None => url.password.or_else(|| env::var("FTP_PASSWORD").ok()),
     };
     let ca = given.option("ca").map(|file| path("--ca", file.clone())).transpose()?;
     let tls = if url.is_implicit || given.has("tls") { Some(client(ca, &url.host)?) } else { None };
+    if tls.is_none() && given.option("ca").is_some() {
+        return Err(misused("--ca is for TLS: --tls, or ftps://"));
+    }
     let timeout = given.seconds("timeout")?.unwrap_or(Duration::from_secs(30));
     let mut options = Connect::new().timeout(timeout);
     if let Some(tls) = tls.clone().filter(|_| url.is_implicit) {
@@ -99,7 +82,7 @@ fn run() -> Result<u8, Failure> {
     }
     let mut app = App {
         user: url.user,
-        password: password.unwrap_or_else(|| "anonymous@".into()),
+        password,
         folder: url.folder,
         tls,
         is_implicit: url.is_implicit,
@@ -107,10 +90,11 @@ fn run() -> Result<u8, Failure> {
         continues: given.has("continue"),
         shows_progress: !given.has("quiet") && io::stderr().is_terminal(),
         timeout,
-        tasks: VecDeque::from([task]),
+        tasks: tasks.into(),
         failures: 0,
         broken: None,
-        print: |line| common::print(line).map_err(|error| error.to_string()),
+        unwritten: None,
+        print: |line| writeln!(io::stdout(), "{line}"),
         complain: |line| complain(format_args!("error: {line}")),
     };
     let mut reactor = Reactor::new()?;
@@ -118,10 +102,63 @@ fn run() -> Result<u8, Failure> {
     let target = Target::from((url.host.as_str(), url.port));
     reactor.net().connect_with(target, options, Control::default());
     reactor.run(&mut app)?;
-    match app.broken {
-        Some(why) => Err(format!("{}: {why}", url.host).into()),
-        None => Ok(u8::from(app.failures > 0)), // each was told
+    match (app.unwritten, app.broken) {
+        (Some(error), _) => Err(unwritten(error)),
+        (None, Some(why)) => Err(format!("{}: {why}", url.host).into()),
+        (None, None) => Ok(u8::from(app.failures > 0)), // each was told
     }
+}
+
+/// What the words say is to be done: all of it is known before anything is.
+fn tasks(verb: &str, uploads: bool, given: &mut Arguments) -> Result<Vec<Task>, Failure> {
+    let (one, two) = (given.word(), given.word());
+    let mut more = iter::from_fn(|| given.word()).peekable();
+    let most = match verb {
+        "ls" => 1,
+        "cat" | "mkdir" | "rm" => usize::MAX,
+        "get" | "put" | "mirror" | "mv" => 2,
+        other => return Err(misused(format!("`{other}` is nothing that can be done"))),
+    };
+    if let Some(word) = two.as_ref().filter(|_| most < 2).or(more.peek().filter(|_| most < 3)) {
+        return Err(misused(format!("{verb}: `{}` is one word too many", word.to_string_lossy())));
+    }
+    let missing = |what: &str| misused(format!("{verb}: {what} is missing"));
+    let remote = |word: Option<OsString>| {
+        let word = word.filter(|word| !word.is_empty()).ok_or_else(|| missing("REMOTE"))?;
+        word.into_string().map_err(|_| misused("the name of a remote file is UTF-8"))
+    };
+    let local = |word: Option<OsString>| path("LOCAL", word.ok_or_else(|| missing("LOCAL"))?);
+    let task = match verb {
+        "ls" => Task::List(if one.is_some() { remote(one)? } else { String::new() }),
+        "get" => {
+            let remote = remote(one)?;
+            let name = remote.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+            let local = local(two.or_else(|| Some(name.clone().into())))?;
+            let local = if local.is_dir() { local.join(name) } else { local };
+            Task::Fetch { remote, local, is_unknown: false }
+        }
+        "put" => {
+            let local = local(one)?;
+            let mut there = if two.is_some() { remote(two)? } else { String::new() };
+            if there.is_empty() || there.ends_with('/') {
+                there += local.file_name().and_then(|name| name.to_str()).ok_or_else(|| missing("REMOTE"))?;
+            }
+            Task::Store { remote: there, local, is_unknown: false }
+        }
+        "mirror" if uploads => Task::StoreAll { local: local(one)?, remote: remote(two)? },
+        "mirror" => Task::FetchAll { remote: remote(one)?, local: local(two)? },
+        "mv" => Task::Rename(remote(one)?, remote(two)?),
+        _ => {
+            let task = match verb {
+                "cat" => Task::Show,
+                "mkdir" => Task::MakeFolder,
+                _ => Task::Remove,
+            };
+            let names = iter::once(one).chain(two.into_iter().chain(more).map(Some));
+            return names.map(|name| remote(name).map(task)).collect();
+        }
+    };
+    Ok(vec![task])
 }
 
 struct Url {

@@ -1,10 +1,10 @@
 //! What is to be done, a file or a folder at a time.
 
-use crate::{App, Control, Ctx, control::Reply, data::Job};
+use crate::{App, Control, Ctx, Done, control::Reply, data::Job};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use std::{
     collections::HashMap,
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io::{self, Seek, SeekFrom},
     path::{Path, PathBuf},
     time::SystemTime,
@@ -19,17 +19,16 @@ pub enum Task {
     List(String),
     /// To standard output.
     Show(String),
-    /// In a mirror from a server that says nothing of types it may be a folder.
+    /// Of a mirror, from a server whose lists have only names, it is unknown: a folder, perhaps, or here already.
     Fetch {
         remote: String,
         local: PathBuf,
-        may_be_folder: bool,
+        is_unknown: bool,
     },
-    /// On from where an earlier try was cut, perhaps.
     Store {
         local: PathBuf,
         remote: String,
-        goes_on: bool,
+        is_unknown: bool,
     },
     /// All that is in a folder and is not here, or is another.
     FetchAll {
@@ -53,10 +52,19 @@ struct Facts {
     modified: Option<SystemTime>,
 }
 
+/// A server says no less.
+fn seconds(time: SystemTime) -> i64 {
+    DateTime::<Utc>::from(time).timestamp()
+}
+
+/// Whether both are known, and the one is before the other.
+fn is_before(one: Option<SystemTime>, other: Option<SystemTime>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| seconds(one) < seconds(other))
+}
+
 impl Facts {
     /// Whether the file here is the same, as far as can be known without reading it.
     fn are_of(&self, local: &Path) -> bool {
-        let seconds = |time: SystemTime| DateTime::<Utc>::from(time).timestamp();
         let Ok(here) = local.metadata() else { return false };
         let is_as_old = here.modified().is_ok_and(|time| self.modified.map(seconds) == Some(seconds(time)));
         here.is_file() && self.size == Some(here.len()) && is_as_old
@@ -92,16 +100,43 @@ fn path(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.into() } else { format!("{}/{name}", folder.trim_end_matches('/')) }
 }
 
+/// Of a folder, or of where we are.
+fn command(verb: &str, folder: &str) -> String {
+    if folder.is_empty() { verb.into() } else { format!("{verb} {folder}") }
+}
+
+/// Of `257 "/a ""b""" is where you are`.
+fn quoted(text: &str) -> Option<String> {
+    Some(text.split_once('"')?.1.rsplit_once('"')?.0.replace("\"\"", "\""))
+}
+
+/// A file that is to be read. What is none, as a pipe, could keep us waiting for ever.
+fn open(local: &Path) -> Result<(File, Metadata), String> {
+    let mut options = File::options();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let opened = options.read(true).open(local).and_then(|file| Ok((file.metadata()?, file)));
+    let (meta, file) = opened.map_err(|error| of(local, error))?;
+    if meta.is_dir() {
+        return Err(format!("'{}' is a folder: `mirror --upload` stores it", local.display()));
+    }
+    if meta.is_file() { Ok((file, meta)) } else { Err(format!("'{}' is no file", local.display())) }
+}
+
+fn of(local: &Path, error: io::Error) -> String {
+    format!("'{}': {error}", local.display())
+}
+
 fn said(error: io::Error) -> String {
     error.to_string()
 }
 
 impl Control {
-    pub(crate) fn begin(&mut self, ctx: &mut Ctx<'_>, app: &mut App, task: Task) -> Result<(), String> {
+    pub(crate) fn begin(&mut self, ctx: &mut Ctx<'_>, app: &mut App, task: Task) -> Done {
         self.task = match &task {
             Task::List(name) | Task::Show(name) | Task::MakeFolder(name) | Task::Remove(name) | Task::Rename(name, _) => name,
-            Task::Fetch { remote, .. } | Task::FetchAll { remote, .. } | Task::StoreAll { remote, .. } => remote,
-            Task::Store { remote, .. } => remote,
+            Task::Fetch { remote, .. } | Task::FetchAll { remote, .. } => remote,
+            Task::Store { remote, .. } | Task::StoreAll { remote, .. } => remote,
         }
         .clone();
         if self.task.is_empty() {
@@ -111,32 +146,39 @@ impl Control {
             Task::List(name) => {
                 let then = |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, list: Vec<u8>| {
                     for line in String::from_utf8_lossy(&list).lines() {
-                        (app.print)(&crate::printable::printable(line))?;
+                        if let Err(error) = (app.print)(&crate::printable::printable(line)) {
+                            app.end_unwritten(ctx, error);
+                            return Ok(());
+                        }
                     }
-                    me.next(ctx, app);
-                    Ok(())
+                    me.next(ctx, app)
                 };
-                self.transfer(ctx, app, format!("LIST {name}").trim_end().to_owned(), 0, Job::List, Box::new(then));
+                self.transfer(ctx, app, command("LIST", &name), 0, Job::List, Box::new(then))
             }
             Task::Show(name) => {
-                let then = |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, _| {
-                    me.next(ctx, app);
-                    Ok(())
-                };
-                self.transfer(ctx, app, format!("RETR {name}"), 0, Job::Fetch(Box::new(io::stdout())), Box::new(then));
+                let then = |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, _| me.next(ctx, app);
+                self.transfer(ctx, app, format!("RETR {name}"), 0, Job::Show, Box::new(then))
             }
-            Task::Fetch { remote, local, may_be_folder } => {
-                self.look(ctx, remote.clone(), move |me, ctx, app, facts| me.fetch(ctx, app, remote, local, facts, may_be_folder))
+            Task::Fetch { remote, local, is_unknown } => self.look(ctx, remote.clone(), move |me, ctx, app, facts| {
+                if (is_unknown || app.continues) && facts.are_of(&local) {
+                    return me.next(ctx, app);
+                }
+                if !is_unknown || facts.size.is_some() {
+                    return me.fetch(ctx, app, remote, local, facts);
+                }
+                me.try_folder(ctx, remote.clone(), move |me, ctx, app, is_folder| match is_folder {
+                    true => me.begin(ctx, app, Task::FetchAll { remote, local }),
+                    false => me.fetch(ctx, app, remote, local, facts),
+                })
+            }),
+            Task::Store { local, remote, is_unknown } if is_unknown || app.continues => {
+                self.look(ctx, remote.clone(), move |me, ctx, app, facts| {
+                    if facts.are_of(&local) { me.next(ctx, app) } else { me.store(ctx, app, &local, remote, facts) }
+                })
             }
-            Task::Store { local, remote, goes_on: true } => {
-                self.ask(ctx, &format!("SIZE {remote}"), move |me, ctx, app, reply| {
-                    let there = if reply.code == 213 { reply.value().parse().unwrap_or(0) } else { 0 };
-                    me.store(ctx, app, &local, remote, there)
-                });
-            }
-            Task::Store { local, remote, .. } => self.store(ctx, app, &local, remote, 0)?,
+            Task::Store { local, remote, .. } => self.store(ctx, app, &local, remote, Facts::default()),
             Task::FetchAll { remote, local } => {
-                fs::create_dir_all(&local).map_err(said)?;
+                fs::create_dir_all(&local).map_err(|error| of(&local, error))?;
                 if local.components().count() > DEPTH_MAX {
                     return Err("folders in folders without end".into());
                 }
@@ -150,15 +192,15 @@ impl Control {
                         match facts {
                             Some(facts) if facts.is_folder => app.tasks.push_front(Task::FetchAll { remote, local }),
                             Some(facts) if facts.are_of(&local) => {}
-                            _ => app.tasks.push_front(Task::Fetch { remote, local, may_be_folder: facts.is_none() }),
+                            _ => app.tasks.push_front(Task::Fetch { remote, local, is_unknown: facts.is_none() }),
                         }
                     }
-                    me.next(ctx, app);
-                    Ok(())
-                });
+                    me.next(ctx, app)
+                })
             }
             Task::StoreAll { local, remote } => {
-                let here = fs::read_dir(&local).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(said)?;
+                let here = fs::read_dir(&local).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+                let here = here.map_err(|error| of(&local, error))?;
                 self.ask(ctx, &format!("MKD {remote}"), move |me, ctx, app, _| {
                     me.list(ctx, app, remote.clone(), move |me, ctx, app, entries| {
                         let there: HashMap<_, _> = entries.into_iter().collect();
@@ -168,28 +210,24 @@ impl Control {
                                 app.fail(&format!("{}: no server could know this name", local.display()));
                                 continue;
                             };
-                            let remote = path(&remote, name);
+                            let (remote, there) = (path(&remote, name), there.get(name));
                             match local.symlink_metadata() {
-                                Ok(meta) if meta.is_symlink() => {
-                                    app.fail(&format!("{}: links are not followed", local.display()))
-                                }
                                 Ok(meta) if meta.is_dir() => app.tasks.push_front(Task::StoreAll { local, remote }),
-                                Ok(_) if there.get(name).copied().flatten().is_some_and(|facts| facts.are_of(&local)) => {}
-                                Ok(meta) => {
-                                    // Not of another file than the one that is there in part.
-                                    let there = there.get(name).copied().flatten().and_then(|facts| facts.modified);
-                                    let is_older = there.zip(meta.modified().ok()).is_some_and(|(there, here)| there < here);
-                                    let goes_on = app.continues && !is_older;
-                                    app.tasks.push_front(Task::Store { local, remote, goes_on });
+                                Ok(meta) if !meta.is_file() => {
+                                    let what = if meta.is_symlink() { "links are not followed" } else { "no file and no folder" };
+                                    app.fail(&format!("{}: {what}", local.display()));
+                                }
+                                Ok(_) if there.copied().flatten().is_some_and(|facts| facts.are_of(&local)) => {}
+                                Ok(_) => {
+                                    let is_unknown = there.is_some_and(Option::is_none);
+                                    app.tasks.push_front(Task::Store { local, remote, is_unknown });
                                 }
                                 Err(error) => app.fail(&format!("{}: {error}", local.display())),
                             }
                         }
-                        me.next(ctx, app);
-                        Ok(())
-                    });
-                    Ok(())
-                });
+                        me.next(ctx, app)
+                    })
+                })
             }
             Task::MakeFolder(name) => {
                 self.ask(ctx, &format!("MKD {name}"), |me, ctx, app, reply| me.done(ctx, app, &reply, &[257]))
@@ -200,23 +238,21 @@ impl Control {
                 }
                 // Or it is an empty folder.
                 me.ask(ctx, &format!("RMD {name}"), move |me, ctx, app, other| {
-                    me.done(ctx, app, if other.code == 250 { &other } else { &reply }, &[250])
-                });
-                Ok(())
+                    let why = if reply.text == other.text { String::new() } else { format!("{}; ", reply.text) };
+                    other.must(&[250]).map_err(|other| why + &other)?;
+                    me.next(ctx, app)
+                })
             }),
             Task::Rename(from, to) => self.ask(ctx, &format!("RNFR {from}"), move |me, ctx, _, reply| {
                 reply.must(&[350])?;
-                me.ask(ctx, &format!("RNTO {to}"), |me, ctx, app, reply| me.done(ctx, app, &reply, &[250]));
-                Ok(())
+                me.ask(ctx, &format!("RNTO {to}"), |me, ctx, app, reply| me.done(ctx, app, &reply, &[250]))
             }),
         }
-        Ok(())
     }
 
-    fn done(&mut self, ctx: &mut Ctx<'_>, app: &mut App, reply: &Reply, codes: &[u16]) -> Result<(), String> {
+    fn done(&mut self, ctx: &mut Ctx<'_>, app: &mut App, reply: &Reply, codes: &[u16]) -> Done {
         reply.must(codes)?;
-        self.next(ctx, app);
-        Ok(())
+        self.next(ctx, app)
     }
 
     /// What is known of a file.
@@ -224,16 +260,40 @@ impl Control {
         &mut self,
         ctx: &mut Ctx<'_>,
         remote: String,
-        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Facts) -> Result<(), String> + 'static,
-    ) {
+        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Facts) -> Done + 'static,
+    ) -> Done {
         self.ask(ctx, &format!("SIZE {remote}"), move |me, ctx, _, reply| {
             let size = if reply.code == 213 { reply.value().parse().ok() } else { None };
             me.ask(ctx, &format!("MDTM {remote}"), move |me, ctx, app, reply| {
                 let modified = if reply.code == 213 { moment(reply.value()) } else { None };
                 then(me, ctx, app, Facts { is_folder: false, size, modified })
-            });
-            Ok(())
-        });
+            })
+        })
+    }
+
+    /// Whether we could go there, and are back.
+    fn try_folder(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        remote: String,
+        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, bool) -> Done + 'static,
+    ) -> Done {
+        self.ask(ctx, "PWD", move |me, ctx, _, reply| {
+            let home = quoted(&reply.text).ok_or("a server that tells neither what it is, nor where we are")?;
+            me.ask(ctx, &format!("CWD {remote}"), move |me, ctx, app, reply| {
+                if reply.code != 250 {
+                    return then(me, ctx, app, false);
+                }
+                me.ask(ctx, &format!("CWD {home}"), move |me, ctx, app, reply| {
+                    if reply.code == 250 {
+                        return then(me, ctx, app, true);
+                    }
+                    app.broken = Some(format!("there is no way back: {}", reply.text)); // here all names are of other files
+                    ctx.close();
+                    Ok(())
+                })
+            })
+        })
     }
 
     /// What is in a folder. Of a server without MLSD only the names are known.
@@ -242,41 +302,30 @@ impl Control {
         ctx: &mut Ctx<'_>,
         app: &App,
         remote: String,
-        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Vec<(String, Option<Facts>)>) -> Result<(), String> + 'static,
-    ) {
+        then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Vec<(String, Option<Facts>)>) -> Done + 'static,
+    ) -> Done {
         let has_facts = self.has("MLST");
         let verb = if has_facts { "MLSD" } else { "NLST" };
         let read = move |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, list: Vec<u8>| {
             let text = String::from_utf8_lossy(&list);
-            let bare = |line: &str| (line.trim_end().rsplit('/').next().unwrap_or_default().to_owned(), None);
+            let bare = |line: &str| (line.rsplit('/').next().unwrap_or_default().to_owned(), None);
             let entries = match has_facts {
                 true => text.lines().filter_map(entry).map(|(name, facts)| (name, Some(facts))).collect(),
                 false => text.lines().map(bare).filter(|(name, _)| ![".", ".."].contains(&name.as_str())).collect(),
             };
             then(me, ctx, app, entries)
         };
-        self.transfer(ctx, app, format!("{verb} {remote}").trim_end().to_owned(), 0, Job::List, Box::new(read));
+        self.transfer(ctx, app, command(verb, &remote), 0, Job::List, Box::new(read))
     }
 
-    fn fetch(
-        &mut self,
-        ctx: &mut Ctx<'_>,
-        app: &mut App,
-        remote: String,
-        local: PathBuf,
-        facts: Facts,
-        may_be_folder: bool,
-    ) -> Result<(), String> {
-        if facts.size.is_none() && may_be_folder {
-            app.tasks.push_front(Task::FetchAll { remote, local });
-            self.next(ctx, app);
-            return Ok(());
-        }
+    fn fetch(&mut self, ctx: &mut Ctx<'_>, app: &mut App, remote: String, local: PathBuf, facts: Facts) -> Done {
         let mut part = local.clone().into_os_string();
         part.push(".part");
         let part = PathBuf::from(part);
-        let there = part.metadata().map_or(0, |meta| meta.len());
-        let from = if app.continues && facts.size.is_none_or(|size| there <= size) { there } else { 0 };
+        // The beginning of what is there, unless that was changed since.
+        let old = part.metadata().ok().filter(|old| facts.size.is_none_or(|size| old.len() <= size));
+        let old = old.filter(|old| app.continues && !is_before(old.modified().ok(), facts.modified));
+        let from = old.map_or(0, |old| old.len());
         let mut file = File::options().write(true).create(true).truncate(from == 0).open(&part).map_err(said)?;
         file.seek(SeekFrom::Start(from)).map_err(said)?;
         self.part = Some(part.clone());
@@ -290,23 +339,19 @@ impl Control {
                 File::options().write(true).open(&part).and_then(|file| file.set_modified(modified)).map_err(said)?;
             }
             fs::rename(&part, &local).map_err(said)?;
-            me.next(ctx, app);
-            Ok(())
+            me.next(ctx, app)
         };
         let writer = Box::new(bar.wrap_write(file));
-        self.transfer(ctx, app, format!("RETR {remote}"), from, Job::Fetch(writer), Box::new(then));
-        Ok(())
+        self.transfer(ctx, app, format!("RETR {remote}"), from, Job::Fetch(writer), Box::new(then))
     }
 
-    fn store(&mut self, ctx: &mut Ctx<'_>, app: &mut App, local: &Path, remote: String, there: u64) -> Result<(), String> {
-        let of_local = |error: io::Error| format!("'{}': {error}", local.display());
-        let mut file = File::open(local).map_err(of_local)?;
-        let meta = file.metadata().map_err(of_local)?;
-        if !meta.is_file() {
-            return Err(format!("'{}' is no file", local.display()));
-        }
-        let (length, from) = (meta.len(), if there <= meta.len() { there } else { 0 });
-        file.seek(SeekFrom::Start(from)).map_err(of_local)?;
+    fn store(&mut self, ctx: &mut Ctx<'_>, app: &mut App, local: &Path, remote: String, there: Facts) -> Done {
+        let (mut file, meta) = open(local)?;
+        let length = meta.len();
+        // The beginning of what is here, unless that was changed since.
+        let goes_on = app.continues && !is_before(there.modified, meta.modified().ok());
+        let from = there.size.filter(|&size| goes_on && size < length).unwrap_or(0);
+        file.seek(SeekFrom::Start(from)).map_err(said)?;
         let bar = app.bar(&remote, length, from);
         let (command, reader) = (format!("STOR {remote}"), Box::new(bar.wrap_read(file)));
         let then = move |me: &mut Self, ctx: &mut Ctx<'_>, _: &mut App, _| {
@@ -315,16 +360,12 @@ impl Control {
                     return Err(format!("{size} bytes are there of {length}"));
                 }
                 let Some(time) = meta.modified().ok().filter(|_| me.has("MFMT")) else {
-                    me.next(ctx, app);
-                    return Ok(());
+                    return me.next(ctx, app);
                 };
                 let stamp = DateTime::<Utc>::from(time).format(STAMP);
-                me.ask(ctx, &format!("MFMT {stamp} {remote}"), |me, ctx, app, reply| me.done(ctx, app, &reply, &[213]));
-                Ok(())
-            });
-            Ok(())
+                me.ask(ctx, &format!("MFMT {stamp} {remote}"), |me, ctx, app, reply| me.done(ctx, app, &reply, &[213]))
+            })
         };
-        self.transfer(ctx, app, command, from, Job::Store(reader), Box::new(then));
-        Ok(())
+        self.transfer(ctx, app, command, from, Job::Store(reader), Box::new(then))
     }
 }

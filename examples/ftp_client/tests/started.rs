@@ -12,7 +12,16 @@ mod started;
 
 use folder::Folder;
 use started::certs;
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    path::Path,
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 struct Server {
     /// Ends before its folder goes.
@@ -116,11 +125,16 @@ fn single_files_and_what_fails_is_one_line() {
     assert_eq!(client(&["--continue", &url, "put", name]), nothing);
     assert_eq!(fs::read(server.root.path("file")).expect("it came"), b"hello\n");
     assert_eq!(client(&[&url, "rm", "folder/other"]), nothing);
-    assert_eq!(client(&[&url, "rm", "folder"]), nothing);
+    assert_eq!(client(&[&url, "put", name, "folder/"]), nothing);
+    let (code, _, complaint) = client(&[&url, "rm", "folder"]);
+    assert!(code == Some(1) && complaint.ends_with("; 550 Directory not empty.\n"), "{complaint}");
+    assert_eq!(client(&[&url, "mkdir", "folder/a", "folder/b", "folder/c"]), nothing);
+    assert_eq!(client(&[&url, "rm", "folder/a", "folder/b", "folder/c", "folder/file", "folder"]), nothing);
     for (args, complaint) in [
         (&["get", "nope", name][..], "error: nope: 550 No such file or directory.\n"),
         (&["rm", "nope"], "error: nope: 550 No such file or directory.\n"),
         (&["put", "/nowhere", "x"], "error: x: '/nowhere': No such file or directory (os error 2)\n"),
+        (&["mirror", "--upload", "/nowhere", "x"], "error: x: '/nowhere': No such file or directory (os error 2)\n"),
         (&["get", "file", "/nowhere/x"], "error: file: No such file or directory (os error 2)\n"),
     ] {
         assert_eq!(client(&[&[url.as_str()], args].concat()), (Some(1), String::new(), complaint.into()));
@@ -141,6 +155,16 @@ fn a_wrong_command_line_says_what_is_wrong() {
         (&["ftp://x", "get"], "get: REMOTE is missing"),
         (&["ftp://x", "put"], "put: LOCAL is missing"),
         (&["ftp://x", "mirror", "a"], "mirror: LOCAL is missing"),
+        (&["ftp://x", "rm"], "rm: REMOTE is missing"),
+        (&["ftp://x", "put", ".."], "put: REMOTE is missing"),
+        (&["ftp://x", "ls", "a", "b"], "ls: `b` is one word too many"),
+        (&["ftp://x", "get", "a", "b", "c"], "get: `c` is one word too many"),
+        (&["ftp://x", "mv", "a", "b", "c"], "mv: `c` is one word too many"),
+        (&["ftp://x", "rm", "a", ""], "rm: REMOTE is missing"),
+        (&["ftp://x", "get", "a", "--upload"], "get: --upload is for mirror"),
+        (&["ftp://x", "rm", "a", "--continue"], "rm: --continue is for get, put, mirror"),
+        (&["ftp://x", "ls", "--ca", "file"], "--ca is for TLS"),
+        (&["ftp://x", "ls", "--password-file", "file"], "--password-file is for a USER in the URL"),
         (&["--timeout", "0", "ftp://x", "ls"], "--timeout takes a whole number"),
     ] {
         let (code, _, complaint) = client(args);
@@ -148,4 +172,56 @@ fn a_wrong_command_line_says_what_is_wrong() {
     }
     let (code, _, complaint) = client(&["ftp://127.0.0.1:1", "ls"]);
     assert!(code == Some(1) && complaint.lines().count() == 1, "{complaint}");
+}
+
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let Some(server) = Server::start("pipe", &[]) else { return };
+    let here = Folder::new("pipe-here");
+    let (pipe, tree) = (here.path("pipe"), here.0.to_str().expect("text").to_owned());
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo(1) exists").success());
+    fs::write(here.path("file"), "hello\n").expect("room");
+    let (pipe, url) = (pipe.to_str().expect("text").to_owned(), format!("ftp://user@127.0.0.1:{}", server.port()));
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let _ = tell.send(client(&[&url, "put", &pipe])); // it has failed who does not wait
+        let _ = tell.send(client(&[&url, "mirror", "--upload", &tree, "tree"]));
+    });
+    for what in ["is no file\n", "/pipe: no file and no folder\n"] {
+        let (code, _, complaint) = told.recv_timeout(Duration::from_secs(60)).expect("it does not wait");
+        assert!(code == Some(1) && complaint.ends_with(what) && complaint.lines().count() == 1, "{complaint}");
+    }
+    assert_eq!(fs::read(server.root.path("tree/file")).expect("it came"), b"hello\n");
+}
+
+#[test]
+fn who_reads_no_more_ends_it_in_silence() {
+    let Some(server) = Server::start("reader", &[]) else { return };
+    fs::write(server.root.path("file"), "hello\n").expect("room");
+    let url = format!("ftp://user@127.0.0.1:{}", server.port());
+    for args in [&["ls"][..], &["cat", "file", "file"]] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_ftp_client"));
+        program.env("FTP_PASSWORD", "12345").arg(&url).args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = program.spawn().expect("built");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it is ours");
+        assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()), (Some(141), String::new()));
+    }
+}
+
+#[test]
+fn the_password_of_the_environment_is_for_a_user_of_the_url() {
+    for (who, password) in [("", "anonymous@"), ("FTP@", "anonymous@"), ("anonymous:me@", "me"), ("user@", "12345")] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("ftp://{who}{}", listener.local_addr().expect("bound"));
+        let program = thread::spawn(move || client(&[&url, "--timeout", "20", "ls"]));
+        let (mut stream, _) = listener.accept().expect("it comes");
+        let mut lines = BufReader::new(stream.try_clone().expect("a descriptor")).lines();
+        stream.write_all(b"220 ok\r\n").expect("it listens");
+        lines.next();
+        stream.write_all(b"331 ok\r\n").expect("it listens");
+        assert_eq!(lines.next().expect("a line").expect("text"), format!("PASS {password}"));
+        stream.write_all(b"530 no\r\n").expect("it listens");
+        assert_eq!(program.join().expect("no panic").0, Some(1));
+    }
 }

@@ -1,11 +1,14 @@
 //! The client and `ftp_server` in bad weather: what was not said to have failed is there, whole.
 
 mod common;
+#[allow(dead_code)] // it has more
+#[path = "../../../tests/common/tls.rs"]
+mod tls;
 
 use common::{Folder, app, failed};
 use ftp_client::{Control, Task};
-use ftp_server::{Ftp, Settings, User};
-use mainspring::testing::{Weather, check};
+use ftp_server::{Ftp, Settings, Tls, User};
+use mainspring::testing::{Sim, Weather, check};
 use std::{fs, path::Path, time::Duration};
 
 const S: Duration = Duration::from_secs(1);
@@ -72,4 +75,31 @@ fn a_mirror_that_has_not_failed_is_the_same_on_both_sides() {
         failed();
     });
     assert!(whole.get() > 0, "some came through");
+}
+
+/// As a server insists on that asks for the session of the control connection.
+#[test]
+fn each_upload_goes_on_with_an_earlier_session_of_tls() {
+    let (here, root) = (Folder::new("sessions"), Folder::new("sessions-root"));
+    for n in 0..30 {
+        fs::write(here.path(&n.to_string()), vec![n; usize::from(n) * 1000]).unwrap();
+    }
+    let mut sim = Sim::new(1);
+    sim.set_weather(Weather::fair().latency(Duration::from_millis(20), Duration::ZERO)); // the sessions come when all was sent
+    let (server_side, client_side) = tls::sides_of_localhost();
+    let tls = Some(Tls { control: server_side.clone().into(), data: server_side.into() });
+    let user = User::parse("user:12345:rw").unwrap();
+    let settings = Settings { users: vec![user.into()], tls, requires_tls: true, ..Settings::new(&root.0).unwrap() };
+    let server = sim.host("10.0.0.1", Ftp::new(settings));
+    sim.net(server).listen("10.0.0.1:21", ftp_server::Control::default).unwrap();
+    let mut app = app([Task::StoreAll { local: here.0.clone(), remote: "there".into() }]);
+    app.tls = Some(client_side);
+    let home = sim.host("10.0.0.2", app);
+    sim.net(home).connect("10.0.0.1:21", Control::default());
+    sim.run_for(90 * S);
+    assert_eq!((failed(), sim.state(home).broken.take()), (vec![], None));
+    assert!(is_same(&here.0, &root.path("there")));
+    let stats = sim.with(server, |net, _| net.stats());
+    // The control connection is the first, and then there is a list.
+    assert_eq!((stats.handshakes, stats.handshakes_resumed), (32, 31));
 }

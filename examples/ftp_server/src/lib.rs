@@ -95,7 +95,7 @@ impl Settings {
 /// TLS of both kinds of connections.
 pub struct Tls {
     pub control: TlsServer,
-    pub(crate) data: TlsServer,
+    pub data: TlsServer,
 }
 
 impl From<ServerConfig> for Tls {

@@ -133,7 +133,7 @@ impl Sender {
                 });
                 (self.sent, self.script) = (1, [".".to_owned()].into());
             }
-            ("DATA" | ".", _) => {
+            ("DATA", Some(b'4' | b'5')) | (".", _) => {
                 self.replies.iter_mut().filter(|of| of.starts_with('2')).for_each(|of| of.clone_from(&reply));
                 return self.settle(ctx, server);
             }
@@ -162,7 +162,7 @@ impl Sender {
         Ok(())
     }
 
-    /// It may have left since, if it was in the queue twice.
+    /// It may have left since: somebody may have taken it away.
     fn begin(&mut self, ctx: &mut Ctx<'_>, server: &mut Server, mail: Option<Queued>) -> Outcome {
         let Some(mail) = mail else {
             self.name = None;
@@ -200,6 +200,7 @@ impl Protocol<Server> for Sender {
     fn connected(&mut self, ctx: &mut Ctx<'_>, server: &mut Server) -> Outcome {
         ctx.set_terminator(Terminator::line(LINE_MAX));
         ctx.set_idle_timeout(PATIENCE);
+        ctx.set_frame_timeout(PATIENCE);
         ctx.set_stall_timeout(PATIENCE);
         if ctx.tls().is_some() {
             return self.ask(ctx, &format!("EHLO {}", server.host));

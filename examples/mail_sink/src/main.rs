@@ -13,6 +13,7 @@ use common::{Failure, announce, arguments_and_pairs, callee, drain_on_interrupt,
 use mail_sink::{forward::Forward, session::Server, session::Session, store::Store};
 use mainspring::{Config, Listen, Reactor, TlsClient};
 use std::{process::ExitCode, sync::Arc, time::Duration};
+use web::{Http, inspect};
 
 const HELP: &str = "\
 Takes mails by SMTP into a Maildir, or hands them on to another server.
@@ -26,13 +27,15 @@ ADDR is IP:PORT (port 0: any free one); 127.0.0.1:2525 if it is not given.
   --size BYTES        of a mail at most; 10485760
   --tls CERT KEY      offer STARTTLS: files in PEM
   --require-tls       take nothing without it
-  --forward HOST[:PORT]  hand mails on: they wait in MAILDIR/queue, and who
-                      refuses one for good is named in it, in MAILDIR/new
+  --forward HOST[:PORT]  hand mails on: they wait in MAILDIR/queue. What HOST
+                      refuses for good (5xx) is moved to MAILDIR/failed, says
+                      why in its head, and is logged: no bounce is sent
   --forward-tls       by STARTTLS only, to who has HOST's certificate
   --forward-ca FILE   from these authorities; those of the system
   --max-clients N     500
   --max-per-ip N      50
   --idle SECS         who is silent for so long is let go; 300
+  --inspect ADDR      there the server itself is looked at: /inspect, /metrics
   --grace SECS        after Ctrl-C, for mails that are coming; 30";
 
 /// Threads that write mails: a disk does much at once, where each of them waits for it.
@@ -44,8 +47,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     logging::log_to_stderr();
-    let options = ["host", "for", "size", "forward", "forward-ca", "max-clients", "max-per-ip", "idle", "grace"];
     let flags = ["require-tls", "forward-tls"];
+    let names = HELP.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
+    let options: Vec<&str> = names.filter(|name| !flags.contains(name) && *name != "tls").collect();
     let Some(mut given) = arguments_and_pairs(HELP, 2, &options, &flags, &["tls"])? else { return Ok(()) };
     let root = given.path("MAILDIR")?.ok_or_else(|| misused("MAILDIR is missing: which folder?"))?;
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:2525".into());
@@ -71,6 +75,9 @@ fn run() -> Result<(), Failure> {
     drain_on_interrupt(&reactor, grace)?;
     let mut server = Server { host, store, bytes_max, domains, idle, tls, requires_tls, forward: None, stored: 0 };
     let mut net = reactor.net();
+    if let Some(at) = given.option_text("inspect")? {
+        listening(net.listen_with(at, Listen::new().connections_max(16, ""), |_, _, _| Ok(Http::new(inspect::site))))?;
+    }
     if let Some(to) = given.option_text("forward")? {
         let to = if to.contains(':') { to } else { format!("{to}:25") };
         let name = to.rsplit_once(':').map_or("", |(name, _)| name.trim_matches(['[', ']'])).to_owned();

@@ -3,7 +3,7 @@
 
 use crate::forward::{self, Forward, QUEUE_MAX};
 use crate::store::{LINE_MAX, Reply, Store, UTF8};
-use mainspring::{Context, Limit, Outcome, Protocol, Terminator, TlsServer};
+use mainspring::{Context, Limit, Net, Outcome, Protocol, Terminator, TlsServer};
 use std::{sync::Arc, time::Duration, time::SystemTime};
 
 pub type Ctx<'a> = Context<'a, Server>;
@@ -29,8 +29,9 @@ const ERRORS_MAX: u32 = 20;
 /// Of a path, and of a domain (RFC 5321, 4.5.3.1).
 const NAME_MAX: usize = 255;
 
-/// For a whole mail.
+/// For a whole mail, and a second more for so many bytes that it is said to have: who is slower is let go.
 const MAIL_TIME: Duration = Duration::from_secs(600);
+const BYTES_A_SECOND_MIN: u64 = 16 << 10;
 
 #[derive(Default)]
 pub struct Session {
@@ -38,6 +39,8 @@ pub struct Session {
     hello: Option<(String, &'static str)>,
     from: Option<String>,
     is_utf8: bool,
+    /// As it was said; 0 if it was not.
+    size: u64,
     to: Vec<String>,
     /// A mail is coming, or on its way to the disk.
     has_mail: bool,
@@ -47,7 +50,7 @@ pub struct Session {
 
 impl Session {
     fn reset(&mut self) {
-        (self.from, self.is_utf8, self.to, self.has_mail) = (None, false, Vec::new(), false);
+        (self.from, self.is_utf8, self.size, self.to, self.has_mail) = (None, false, 0, Vec::new(), false);
     }
 
     /// Nothing if the answer comes later. After 421 comes nothing more.
@@ -104,11 +107,13 @@ impl Session {
 
     fn mail(&mut self, server: &Server, rest: &str) -> Result<Reply, Reply> {
         let (from, parameters) = path(rest, "FROM:").ok_or("501 5.5.4 MAIL FROM:<address>")?;
-        let mut is_utf8 = false;
+        let (mut is_utf8, mut size) = (false, 0);
         for parameter in parameters.split_ascii_whitespace().map(str::to_ascii_uppercase) {
             match parameter.split_once('=').unwrap_or((&parameter, "")) {
-                ("SIZE", size) if size.parse().is_ok_and(|size: u64| size <= server.bytes_max) => {}
-                ("SIZE", _) => return Err("552 5.3.4 Too large."),
+                ("SIZE", said) => {
+                    let said = said.parse().ok().filter(|said| *said <= server.bytes_max);
+                    size = said.ok_or("552 5.3.4 Too large.")?;
+                }
                 ("BODY", "7BIT" | "8BITMIME") => {}
                 ("SMTPUTF8", "") => is_utf8 = true,
                 _ => return Err("555 5.5.4 There is no such parameter."),
@@ -119,7 +124,7 @@ impl Session {
             () if self.mails >= MAILS_MAX => Err("421 4.7.0 Come again for more mails."),
             () if !is_utf8 && !from.is_ascii() => Err(NOT_ASCII),
             () => {
-                (self.from, self.is_utf8) = (Some(from.to_owned()), is_utf8);
+                (self.from, self.is_utf8, self.size) = (Some(from.to_owned()), is_utf8, size);
                 Ok("250 2.1.0 Ok.")
             }
         }
@@ -155,30 +160,37 @@ impl Session {
         let trace = format!("Received: from {hello} ([{ip}]) by {by}\n{with}{secured}; {date}\n");
         let mail = server.store.create(self.from.as_deref().unwrap_or_default(), &self.to, &trace, server.bytes_max);
         (self.has_mail, self.mails) = (true, self.mails + 1);
-        ctx.set_deadline(MAIL_TIME);
+        ctx.set_deadline(MAIL_TIME + Duration::from_secs(self.size / BYTES_A_SECOND_MIN));
+        ctx.set_frame_timeout(None);
         ctx.set_terminator(Terminator::StreamUntil { bytes: b"\r\n.\r\n".into(), seen: 2 });
         ctx.save(mail, |_: &mut Self, ctx, server, saved| {
             let Ok(mail) = saved else { return Ok(()) }; // the stream has ended before the mail has
             ctx.set_deadline(None);
             ctx.set_terminator(Terminator::crlf(LINE_MAX));
+            ctx.set_frame_timeout(server.idle);
             let folder = if server.forward.is_some() { "queue" } else { "new" };
-            ctx.offload_held(
-                move || mail.keep(folder),
-                |me: &mut Self, ctx, server, kept| {
-                    me.reset();
-                    let answer = kept?.map(|name| {
-                        server.stored += 1;
-                        forward::wait(&mut ctx.net, server, name, 0);
-                        "250 2.0.0 Stored."
-                    });
-                    me.answer(ctx, answer);
-                    Ok(())
-                },
-            );
+            let remote = ctx.net.remote();
+            let keep = move || {
+                if let Some(name) = mail.keep(folder)? {
+                    // Not by what follows: that is not called if the client has left meanwhile.
+                    let _ = remote.post(|net, server| kept(net, server, name));
+                }
+                Ok("250 2.0.0 Stored.")
+            };
+            ctx.offload_held(keep, |me: &mut Self, ctx, _, answer| {
+                me.reset();
+                me.answer(ctx, answer?);
+                Ok(())
+            });
             Ok(())
         });
         Ok("354 End with a dot on a line of its own.")
     }
+}
+
+fn kept(net: &mut Net<'_, Server>, server: &mut Server, name: String) {
+    server.stored += 1;
+    forward::wait(net, server, name, 0);
 }
 
 const NOT_ASCII: Reply = "553 5.6.7 That takes SMTPUTF8.";
@@ -187,6 +199,7 @@ impl Protocol<Server> for Session {
     fn connected(&mut self, ctx: &mut Ctx<'_>, server: &mut Server) -> Outcome {
         ctx.set_terminator(Terminator::crlf(LINE_MAX));
         ctx.set_idle_timeout(server.idle);
+        ctx.set_frame_timeout(server.idle); // who sends a byte of a command now and then is not idle
         ctx.set_stall_timeout(server.idle);
         if ctx.tls().is_none() {
             write!(ctx, "220 {} ESMTP\r\n", server.host);
@@ -206,7 +219,7 @@ impl Protocol<Server> for Session {
     fn exceeded(&mut self, ctx: &mut Ctx<'_>, _: &mut Server, limit: Limit) -> Outcome {
         match limit {
             Limit::FrameBytes => self.answer(ctx, Err("500 5.5.2 Too long.")),
-            Limit::Idle | Limit::Deadline => self.answer(ctx, Ok("421 4.4.2 Too slow.")),
+            Limit::Idle | Limit::FrameTime | Limit::Deadline => self.answer(ctx, Ok("421 4.4.2 Too slow.")),
             other => return Err(other.into()),
         }
         Ok(())

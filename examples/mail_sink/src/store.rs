@@ -1,13 +1,15 @@
-//! Mails on the disk: a Maildir (maildir(5)) with a folder more, `queue/`, for mails that are to be handed on. All of it may block,
-//! and is called on other threads.
+//! Mails on the disk: a Maildir (maildir(5)) with two folders more, `queue/` for mails that are to be handed on, `failed/` for those
+//! that the next host refuses. All of it may block, and is called on other threads.
 //!
 //! A mail is written to `tmp/`, and renamed when it is whole and on the disk. In front stand its envelope, as headers that are
 //! not handed on, and what else we say of it. Lines end in LF, as in any Maildir.
 
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::{fs, path::PathBuf, sync::Arc, time::Duration, time::SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fs, path::PathBuf, time::Duration, time::SystemTime};
 
 /// Without its end (RFC 5321, 4.5.3.1.6).
 pub const LINE_MAX: usize = 998;
@@ -17,6 +19,9 @@ const HOPS_MAX: u32 = 50;
 
 /// What is older in `tmp/` was left by who is dead (maildir(5)).
 const TMP_AGE_MAX: Duration = Duration::from_secs(36 * 60 * 60);
+
+/// So many mails are known at least, when they come again, though they are in `cur/` by another name, were handed on, or deleted.
+const KNOWN_MIN: usize = 1 << 18;
 
 /// Begins the second line of what is handed on, if that may not go to everybody (RFC 6531, 4.3).
 pub const UTF8: &str = "\twith UTF8SMTP";
@@ -31,12 +36,14 @@ pub struct Store {
     root: PathBuf,
     host: String,
     serial: AtomicU64,
+    /// The last ones and those before: together at most twice `KNOWN_MIN`.
+    known: Mutex<[HashSet<u128>; 2]>,
 }
 
 impl Store {
     /// And what is in its queue.
     pub fn open(root: PathBuf, host: String) -> io::Result<(Arc<Self>, Vec<String>)> {
-        for folder in ["tmp", "new", "cur", "queue"] {
+        for folder in ["tmp", "new", "cur", "queue", "failed"] {
             fs::create_dir_all(root.join(folder))?;
         }
         for entry in fs::read_dir(root.join("tmp"))?.flatten() {
@@ -44,9 +51,15 @@ impl Store {
                 fs::remove_file(entry.path())?;
             }
         }
-        let queue = fs::read_dir(root.join("queue"))?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let queue = queue.collect();
-        Ok((Arc::new(Self { root, host, serial: AtomicU64::new(0) }), queue))
+        let store = Self { root, host, serial: AtomicU64::new(0), known: Mutex::default() };
+        let [queue, new, cur] = [store.names("queue")?, store.names("new")?, store.names("cur")?]; // as mails move
+        cur.iter().chain(&new).chain(&queue).for_each(|name| store.remember(name));
+        Ok((Arc::new(store), queue))
+    }
+
+    fn names(&self, folder: &str) -> io::Result<Vec<String>> {
+        let entries = fs::read_dir(self.path(folder, ""))?;
+        Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
     }
 
     /// With other recipients it is another mail, with another `trace` it is not.
@@ -61,13 +74,22 @@ impl Store {
         Mail { store, name, file, text, line, hash, bytes_left, is_body, is_received, has_id, hops, trouble }
     }
 
-    /// Looks in the order in which mails move.
-    fn has(&self, name: &str) -> io::Result<bool> {
-        if ["queue", "new"].iter().any(|folder| self.path(folder, name).exists()) {
-            return Ok(true);
+    fn has(&self, name: &str) -> bool {
+        let is_known = digest(name).is_some_and(|digest| self.known().iter().any(|known| known.contains(&digest)));
+        is_known || ["queue", "new"].iter().any(|folder| self.path(folder, name).exists())
+    }
+
+    fn remember(&self, name: &str) {
+        let Some(digest) = digest(name) else { return };
+        let [last, before] = &mut *self.known();
+        if last.len() >= KNOWN_MIN {
+            *before = std::mem::take(last);
         }
-        let mut read = fs::read_dir(self.path("cur", ""))?.flatten();
-        Ok(read.any(|entry| entry.file_name().to_string_lossy().split(':').next() == Some(name)))
+        last.insert(digest);
+    }
+
+    fn known(&self) -> MutexGuard<'_, [HashSet<u128>; 2]> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A mail of the queue; nothing if it has left, because it was there twice.
@@ -95,7 +117,7 @@ impl Store {
     }
 
     /// A mail of the queue was tried, and its recipients have these replies. Whoever may take it later stays in the queue; who
-    /// never will is named in `new/`. Whether it stays.
+    /// never will is named in `failed/`, and may be sent it again. Whether it stays.
     pub fn settle(self: &Arc<Self>, mail: &Queued, replies: &[String]) -> io::Result<bool> {
         let (mut left, mut refused, mut why) = (Vec::new(), Vec::new(), String::new());
         for (to, reply) in mail.to.iter().zip(replies).filter(|(_, reply)| !reply.starts_with('2')) {
@@ -110,7 +132,9 @@ impl Store {
         if !refused.is_empty() {
             let copy = copy(&refused, &why)?;
             let name = copy.name();
-            copy.place("new", name)?;
+            copy.place("failed", name.clone())?;
+            log::warn!("failed/{name}, for {} of {}: {}", refused.len(), mail.to.len(), why.lines().next().unwrap_or_default());
+            self.known().iter_mut().for_each(|known| _ = digest(&mail.name).is_some_and(|digest| known.remove(&digest)));
         }
         if left.is_empty() {
             fs::remove_file(self.path("queue", &mail.name))?;
@@ -207,15 +231,18 @@ impl Mail {
         Ok(())
     }
 
-    /// It is on the disk when this returns, with this name. The client may have lost our answer, and send it again: then it is there.
-    pub fn keep(mut self, folder: &str) -> Result<String, Reply> {
+    /// It is on the disk when this returns, with this name. The client may have lost our answer, and send it again: then it is there,
+    /// and nothing is to be done.
+    pub fn keep(mut self, folder: &str) -> Result<Option<String>, Reply> {
         self.write_all(b"\r\n").map_err(trouble)?; // of the last line, seen as a part of the end
         let looped = (self.hops > HOPS_MAX).then_some("554 5.4.6 It goes round in circles.");
         self.trouble.or(looped).map_or(Ok(()), Err)?;
         let name = self.name();
-        let is_there = if self.has_id { self.store.has(&name).map_err(trouble)? } else { false };
-        let kept = if is_there { self.store.sync(folder) } else { self.place(folder, name.clone()) }; // since this moment perhaps
-        kept.map(|()| name).map_err(trouble)
+        let (store, is_there) = (Arc::clone(&self.store), self.has_id && self.store.has(&name));
+        let kept = if is_there { store.sync(folder) } else { self.place(folder, name.clone()) }; // since this moment perhaps
+        kept.map_err(trouble)?;
+        store.remember(&name);
+        Ok((!is_there).then_some(name))
     }
 
     /// The same mail has the same name. Without a Message-ID each is another one: mails may well say the same.
@@ -235,6 +262,11 @@ impl Drop for Mail {
     fn drop(&mut self) {
         let _ = fs::remove_file(self.store.path("tmp", &self.name)); // it has another name if it was kept
     }
+}
+
+/// By what a mail with a Message-ID is known: the first half of its name, which is its hash.
+fn digest(name: &str) -> Option<u128> {
+    u128::from_str_radix(name.get(..32)?, 16).ok()
 }
 
 pub fn trouble(error: io::Error) -> Reply {

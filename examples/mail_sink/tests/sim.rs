@@ -84,9 +84,13 @@ fn session_with(name: &str, set: impl FnOnce(&mut Server)) -> (Transcript<Sessio
     let root = folder(name);
     let mut server = server(&root);
     set(&mut server);
+    (session_of(server), root)
+}
+
+fn session_of(server: Server) -> Transcript<Session, Server> {
     let mut t = Transcript::with_state(Session::default(), server);
     t.sends(GREETING).receives("HELO me\r\n").sends("250 mx.test\r\n");
-    (t, root)
+    t
 }
 
 const ENVELOPE: &str = "MAIL FROM:<a@x>\r\nRCPT TO:<b@y>\r\nDATA\r\n";
@@ -231,6 +235,11 @@ fn the_same_mail_is_there_once() {
     fs::rename(root.join("new").join(name), root.join("cur").join(format!("{name}:2,RSx"))).expect("it is read");
     sends("b@y", mail);
     assert_eq!(count(&root), [0, 0, 0]);
+    // Nor by a process that finds it there, whose folder is not looked at for each.
+    let mut again = session_of(server(&root));
+    fs::remove_dir_all(root.join("cur")).expect("ours");
+    again.receives(format!("{ENVELOPE}{mail}\r\n.\r\n")).sends(format!("{ENVELOPE_OK}{STORED}"));
+    assert_eq!(count(&root), [0, 0, 0]);
     sends("c@y", mail);
     sends("b@y", &format!("{mail}!"));
     assert_eq!(count(&root), [0, 2, 0], "another recipient, another text: other mails");
@@ -259,6 +268,17 @@ fn who_is_silent_or_slow_is_let_go() {
     }
     t.passes(110 * S).sends("421 4.4.2 Too slow.\r\n").closes(Reason::is_clean);
     assert_eq!(count(&root), [0, 0, 0]);
+    let (mut t, _root) = session("drips");
+    for byte in b"NOOP\r" {
+        t.receives([*byte]).passes(59 * S).stays_open();
+    }
+    t.passes(5 * S).sends("421 4.4.2 Too slow.\r\n").closes(Reason::is_clean);
+    let (mut t, _root) = session_with("large", |server| server.bytes_max = 10 << 20);
+    t.receives(ENVELOPE.replacen('>', "> SIZE=10000000", 1)).sends(ENVELOPE_OK);
+    for _ in 0..12 {
+        t.passes(100 * S).receives("x\r\n").stays_open();
+    }
+    t.passes(100 * S).sends("421 4.4.2 Too slow.\r\n").closes(Reason::is_clean);
     let (mut t, _root) = session("not-slow");
     t.receives(ENVELOPE).sends(ENVELOPE_OK).receives(".\r\n").sends(STORED);
     for _ in 0..10 {
@@ -316,7 +336,7 @@ fn relay(name: &str) -> (Scene<Server>, Actor, Folder) {
 fn start(scene: &mut Scene<Server>, root: &Path) {
     let (store, queue) = Store::open(root.to_owned(), "mx.test".into()).expect("a folder");
     let forward = Forward::new(&mut scene.net(), "10.0.0.2:25".into(), None, &store, queue);
-    scene.state().forward = Some(forward);
+    (scene.state().forward, scene.state().store) = (Some(forward), store);
 }
 
 /// Takes what the relay says, up to its date, and gives it without that and the head of ours.
@@ -373,8 +393,8 @@ fn each_recipient_has_its_own_fate() {
     scene.says(host, "250 ok\r\n250 ok\r\n450 later\r\n550-never\r\n550 ever\r\n").hears(host, "DATA\r\n");
     scene.says(host, "354 go\r\n").takes(host);
     scene.says(host, "250 mine\r\n").hears(host, "RSET\r\n").says(host, "250 ok\r\n").hears(host, "QUIT\r\n").closes(host);
-    assert_eq!(count(&root), [0, 1, 1]);
-    let (_, text) = &mails(&root, "new")[0];
+    assert_eq!((count(&root), mails(&root, "failed").len()), ([0, 0, 1], 1));
+    let (_, text) = &mails(&root, "failed")[0];
     let head = "Return-Path: <a@x>\nDelivered-To: d@y\nX-Not-Forwarded: 550-never 550 ever <d@y>\nReceived: from me";
     assert!(text.starts_with(head) && text.ends_with(" +0000\nMessage-ID: <1>\n"), "{text}");
     let (_, text) = &mails(&root, "queue")[0];
@@ -382,7 +402,7 @@ fn each_recipient_has_its_own_fate() {
     let again = scene.serves("10.0.0.2:25");
     scene.passes(2 * S).says(again, "220 other\r\n250 other\r\n").hears(again, "EHLO mx.test\r\nMAIL FROM:<a@x>\r\n");
     scene.says(again, "250 ok\r\n").hears(again, "RCPT TO:<c@y>\r\n").says(again, "550 no\r\n").hears(again, "RSET\r\n");
-    assert_eq!(count(&root), [0, 2, 0]);
+    assert_eq!((count(&root), mails(&root, "failed").len()), ([0, 0, 0], 2));
 }
 
 #[test]
@@ -401,10 +421,43 @@ fn a_mail_that_is_refused_as_a_whole_is_kept_and_says_why() {
             scene.says(host, reply);
         }
         assert!(scene.takes(host).ends_with(b"RSET\r\n"), "{replies}");
-        assert_eq!(count(&root), [0, 1, 0]);
-        let (_, text) = &mails(&root, "new")[0];
+        assert_eq!((count(&root), mails(&root, "failed").len()), ([0, 0, 0], 1));
+        let (_, text) = &mails(&root, "failed")[0];
         assert!(text.contains(&format!("X-Not-Forwarded: {why}")) && text.ends_with("\nhello\n"), "{text}");
     }
+}
+
+#[test]
+fn a_mail_that_was_refused_may_be_sent_again_and_one_that_was_taken_is_known() {
+    let (mut scene, client, root) = relay("refused-again");
+    let host = scene.serves("10.0.0.2:25");
+    let mail = format!("{TWO}Message-ID: <1>\r\n\r\nhello\r\n.\r\n");
+    scene.says(client, &mail).hears(client, format!("{TWO_OK}{STORED}"));
+    scene.says(host, "220 other\r\n").says(host, OFFERS).says(host, "550 not you\r\n503 no\r\n503 no\r\n").takes(host);
+    scene.says(client, &mail).says(host, "250 ok\r\n").says(host, "250 ok\r\n250 ok\r\n250 ok\r\n").says(host, "354 go\r\n");
+    scene.says(host, "250 mine\r\n");
+    assert!(scene.takes(host).ends_with(b"hello\r\n.\r\nRSET\r\n"), "it was offered again");
+    assert_eq!((count(&root), mails(&root, "failed").len()), ([0, 0, 0], 1));
+    scene.takes(client);
+    scene.says(client, &mail).hears(client, format!("{TWO_OK}{STORED}")).passes(2 * S);
+    assert_eq!((count(&root), scene.state().stored), ([0, 0, 0], 2), "not a third time");
+}
+
+#[test]
+fn a_mail_is_handed_on_though_its_client_died_before_it_was_answered() {
+    let (mut scene, client, root) = relay("died");
+    let host = scene.serves("10.0.0.2:25");
+    scene.set_weather(Weather::fair().work(S));
+    scene.says(client, TWO).passes(2 * S).says(client, "\r\nhello\r\n.\r\n");
+    for _ in 0..2000 {
+        if count(&root)[2] == 1 {
+            break;
+        }
+        scene.passes(S / 1000);
+    }
+    scene.resets(client).passes(2 * S);
+    assert_eq!((count(&root), scene.state().stored), ([0, 0, 1], 1));
+    scene.says(host, "220 other\r\n").hears(host, "EHLO mx.test\r\n");
 }
 
 #[test]
@@ -414,8 +467,8 @@ fn what_is_in_utf_8_goes_to_who_takes_that() {
     let host = scene.serves("10.0.0.2:25");
     scene.says(client, mail).takes(client);
     scene.says(host, "220 other\r\n").says(host, OFFERS).hears(host, "EHLO mx.test\r\nRSET\r\n");
-    assert_eq!(count(&root), [0, 1, 0]);
-    assert!(mails(&root, "new")[0].1.contains("\nX-Not-Forwarded: 550 5.6.7 There is no SMTPUTF8. <b@y>\n"));
+    assert_eq!((count(&root), mails(&root, "failed").len()), ([0, 0, 0], 1));
+    assert!(mails(&root, "failed")[0].1.contains("\nX-Not-Forwarded: 550 5.6.7 There is no SMTPUTF8. <b@y>\n"));
     let (mut scene, client, _root) = relay("utf8");
     let host = scene.serves("10.0.0.2:25");
     scene.says(client, mail).takes(client);
@@ -477,6 +530,12 @@ fn the_queue_is_taken_up_again_and_a_drain_finishes_the_mail_at_hand() {
 
 #[test]
 fn a_host_that_says_nonsense_does_no_harm() {
+    let (mut scene, client, root) = relay("hasty");
+    let host = scene.serves("10.0.0.2:25");
+    scene.says(client, format!("{TWO}.\r\n")).takes(client);
+    scene.says(host, "220 other\r\n").says(host, OFFERS).says(host, "250 ok\r\n250 ok\r\n250 ok\r\n");
+    scene.says(host, "250 without having it\r\n").passes(S);
+    assert_eq!(count(&root), [0, 0, 1], "it has no mail yet");
     for nonsense in ["\r\n", "what\r\n", "999\r\n", "220 ok\r\n220 ok\r\n", "\0\r\n"] {
         let (mut scene, client, root) = relay("nonsense");
         let host = scene.serves("10.0.0.2:25");

@@ -16,7 +16,7 @@ use started::{Server, certs};
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -284,6 +284,22 @@ fn what_was_acknowledged_is_there_once_though_it_is_killed() {
         assert_success(&output);
         println!("{name}: {}", String::from_utf8_lossy(&output.stdout).trim_end());
     }
+}
+
+#[test]
+fn it_can_be_looked_at() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").to_string();
+    let sink = Sink::start("inspect", &["--inspect", &free]);
+    let mut client = sink.client();
+    client.begins_a_mail();
+    let mut page = TcpStream::connect(&free).expect("it listens");
+    write!(page, "GET /metrics HTTP/1.0\r\nHost: {free}\r\n\r\n").expect("it reads");
+    let mut said = String::new();
+    page.read_to_string(&mut said).expect("text");
+    assert!(said.contains(" 200 ") && said.contains("mainspring_"), "{said}");
+    client.asks(".", "250 2.0.0 Stored.");
+    drop(client);
+    assert_eq!(sink.ends(), (Some(0), "1 stored, 0 handed on\n".into()));
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub fn failed() -> Vec<String> {
 pub fn app(tasks: impl IntoIterator<Item = Task>) -> App {
     App {
         user: "user".into(),
-        password: "12345".into(),
+        password: Some("12345".into()),
         folder: String::new(),
         tls: None,
         is_implicit: false,
@@ -36,6 +36,7 @@ pub fn app(tasks: impl IntoIterator<Item = Task>) -> App {
         tasks: tasks.into_iter().collect(),
         failures: 0,
         broken: None,
+        unwritten: None,
         print: |line| {
             PRINTED.with_borrow_mut(|lines| lines.push(line.to_owned()));
             Ok(())
