@@ -292,7 +292,7 @@ fn a_server_without_mlsd_is_asked_for_each_file_and_a_file_is_no_folder() {
         let asked = String::from_utf8(server.scene.settles().takes(control)).unwrap();
         server.scene.says(control, if asked == "SIZE there/same\r\n" { "213 5\r\n" } else { "213 3\r\n" });
         if asked == "SIZE there/same\r\n" {
-            server.hears("MDTM there/same", &format!("213 {OLD}\r\n"));
+            server.hears("MDTM there/same", "213 20210102030405\r\n"); // it was stored later
         } else {
             server.hears("MDTM there/odd", "500 what?\r\n").takes("there/odd", "odd", 3);
         }
