@@ -15,30 +15,16 @@ const STAMP: &str = "%Y%m%d%H%M%S";
 /// Of folders in folders.
 const DEPTH_MAX: usize = 64;
 
+/// `Show` goes to standard output. `FetchAll` and `StoreAll` are of what is in a folder, and not on the other side, or another there.
+/// What is unknown is of such a folder on a server whose lists have only names: a folder itself, perhaps, or the same already.
+#[derive(Clone)]
 pub enum Task {
     List(String),
-    /// To standard output.
     Show(String),
-    /// Of a mirror, from a server whose lists have only names, it is unknown: a folder, perhaps, or here already.
-    Fetch {
-        remote: String,
-        local: PathBuf,
-        is_unknown: bool,
-    },
-    Store {
-        local: PathBuf,
-        remote: String,
-        is_unknown: bool,
-    },
-    /// All that is in a folder and is not here, or is another.
-    FetchAll {
-        remote: String,
-        local: PathBuf,
-    },
-    StoreAll {
-        local: PathBuf,
-        remote: String,
-    },
+    Fetch { remote: String, local: PathBuf, is_unknown: bool },
+    Store { local: PathBuf, remote: String, is_unknown: bool },
+    FetchAll { remote: String, local: PathBuf },
+    StoreAll { local: PathBuf, remote: String },
     MakeFolder(String),
     Remove(String),
     Rename(String, String),
@@ -155,11 +141,11 @@ impl Control {
                     }
                     me.next(ctx, app)
                 };
-                self.transfer(ctx, app, command("LIST", &name), 0, Job::List, Box::new(then))
+                self.carry(ctx, app, command("LIST", &name), 0, Job::List, Box::new(then))
             }
             Task::Show(name) => {
                 let then = |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, _| me.next(ctx, app);
-                self.transfer(ctx, app, format!("RETR {name}"), 0, Job::Show, Box::new(then))
+                self.carry(ctx, app, format!("RETR {name}"), 0, Job::Show, Box::new(then))
             }
             Task::Fetch { remote, local, is_unknown } => self.look(ctx, remote.clone(), move |me, ctx, app, facts| {
                 if (is_unknown || app.continues) && facts.are_of(&local, true) {
@@ -318,7 +304,7 @@ impl Control {
             };
             then(me, ctx, app, entries)
         };
-        self.transfer(ctx, app, command(verb, &remote), 0, Job::List, Box::new(read))
+        self.carry(ctx, app, command(verb, &remote), 0, Job::List, Box::new(read))
     }
 
     fn fetch(&mut self, ctx: &mut Ctx<'_>, app: &mut App, remote: String, local: PathBuf, facts: Facts) -> Done {
@@ -345,7 +331,7 @@ impl Control {
             me.next(ctx, app)
         };
         let writer = Box::new(bar.wrap_write(file));
-        self.transfer(ctx, app, format!("RETR {remote}"), from, Job::Fetch(writer), Box::new(then))
+        self.carry(ctx, app, format!("RETR {remote}"), from, Job::Fetch(writer), Box::new(then))
     }
 
     fn store(&mut self, ctx: &mut Ctx<'_>, app: &mut App, local: &Path, remote: String, there: Facts) -> Done {
@@ -369,6 +355,6 @@ impl Control {
                 me.ask(ctx, &format!("MFMT {stamp} {remote}"), |me, ctx, app, reply| me.done(ctx, app, &reply, &[213]))
             })
         };
-        self.transfer(ctx, app, command, from, Job::Store(reader), Box::new(then))
+        self.carry(ctx, app, command, from, Job::Store(reader), Box::new(then))
     }
 }
