@@ -308,6 +308,9 @@ impl Control {
     }
 
     fn fetch(&mut self, ctx: &mut Ctx<'_>, app: &mut App, remote: String, local: PathBuf, facts: Facts) -> Done {
+        if local.metadata().is_ok_and(|meta| !meta.is_file()) {
+            return Err(format!("'{}' is no file", local.display())); // which the new one would stand for, as root even for a device
+        }
         let mut part = local.clone().into_os_string();
         part.push(".part");
         let part = PathBuf::from(part);
