@@ -36,7 +36,7 @@ impl Address {
     }
 }
 
-/// Between ours and the system's form.
+/// Between our form and the system's.
 #[cfg(unix)]
 impl Address {
     pub(crate) fn of_socket(addr: &socket2::SockAddr) -> Self {
@@ -65,7 +65,7 @@ impl Address {
             Self::Ip(addr) => Ok((*addr).into()),
             Self::Unix(Some(path)) if path.as_os_str().as_encoded_bytes().contains(&0) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "a path has no zero byte (an abstract name is written unix:@name)",
+                "a path cannot have a zero byte in it (an abstract name is written unix:@name)",
             )),
             Self::Unix(Some(path)) => {
                 let len = path.as_os_str().len();
@@ -89,7 +89,7 @@ fn abstract_name(addr: &std::os::unix::net::SocketAddr) -> Option<&[u8]> {
     addr.as_abstract_name()
 }
 
-/// What the system has for a Unix socket's path, without the zero byte that ends it, or begins an abstract name.
+/// What the system has for a Unix socket's path, without the zero byte that ends it, or that begins an abstract name.
 #[cfg(unix)]
 const PATH_BYTES_MAX: usize = size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path) - 1;
 
@@ -104,14 +104,14 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// In the form that [`Target`] reads, as far as it is ordinary text: what is no UTF-8 in a path or a name is shown as such,
-/// and control characters are escaped (`\n`, `\u{1b}`), because a Unix client chooses its own path, and a line of a log must
-/// stay a line. To connect to what it names, use the address itself and not its text.
+/// In the form that [`Target`] reads, as far as it is ordinary text: what is not UTF-8 in a path or a name is shown as such,
+/// and control characters are escaped (`\n`, `\u{1b}`), because a Unix client chooses its own path, and a log line must stay
+/// one line. To connect to what it names, use the address itself and not its text.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(addr) => write!(f, "{addr}"),
-            // An abstract name begins with @, a path must not.
+            // An abstract name begins with @; a path must not look like one.
             Self::Unix(Some(path)) if path.as_os_str().as_encoded_bytes().starts_with(b"@") => {
                 write!(f, "unix:./{}", OneLine(path.display()))
             }
@@ -128,16 +128,16 @@ impl fmt::Display for Address {
 /// `"[fe80::1%eth0]:7000"` (an address of one link needs its zone, RFC 4007), `"unix:/run/me.sock"`, `"unix:@name"` (Linux's
 /// abstract names), a [`SocketAddr`], `(IpAddr, port)`, `(host, port)`, a [`Path`].
 ///
-/// A port is a number or the name of a service ([`service_port`](crate::service_port)); port 0 lets the system choose
-/// one when listening. Host names are for connecting only: looking one up takes time, so listening on one is an error.
-/// A host name has at most 253 bytes, and 63 between two dots (RFC 1123, 2.1); what else a name may be is the
-/// resolver's to say. The chapter is [connecting](crate::manual::connecting#what-you-may-write).
+/// A port is a number or the name of a service ([`service_port`](crate::service_port)); port 0 lets the system choose one
+/// when listening. Host names are for connecting only: looking one up takes time, so listening on one is an error. A host
+/// name has at most 253 bytes, and 63 between two dots (RFC 1123, 2.1); what else a name may be is up to the resolver. The
+/// chapter is [connecting](crate::manual::connecting#what-you-may-write).
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Text in one of the forms above.
     Text(String),
-    /// A host name or literal address, and a port, which are not to be glued together.
+    /// A host name or literal address, and a port, which must not be glued together.
     Name(String, u16),
     /// An IP address.
     Ip(SocketAddr),
@@ -164,7 +164,7 @@ const ZONE_BYTES_MAX: usize = 64;
 
 impl Target {
     /// # Errors
-    /// For what leads nowhere: the text says what was wrong with it.
+    /// If it leads nowhere: the text says what is wrong with it.
     pub(crate) fn place(&self) -> io::Result<Place> {
         match self {
             Self::Ip(addr) => Ok(Place::At(Address::Ip(*addr))),
@@ -187,15 +187,15 @@ impl Target {
     /// The address that is written there literally.
     ///
     /// # Errors
-    /// For a host name, and for what leads nowhere.
+    /// For a host name, and if it leads nowhere.
     pub(crate) fn address(&self) -> io::Result<Address> {
         self.address_of(IpProtocol::Tcp)
     }
 
-    /// The same; a service has the port that it has for this protocol.
+    /// The same; a service has its port for this protocol.
     ///
     /// # Errors
-    /// As [`address`](Self::address).
+    /// The same as for [`address`](Self::address).
     pub(crate) fn address_of(&self, protocol: IpProtocol) -> io::Result<Address> {
         let place = match self {
             Self::Text(text) => parse(text, protocol, "IP:PORT, [IPv6]:PORT or unix:/path"),
@@ -211,7 +211,7 @@ impl Target {
     }
 }
 
-/// What is none of these forms is told them.
+/// Text that has none of these forms is told them.
 fn parse(text: &str, protocol: IpProtocol, forms: &str) -> io::Result<Place> {
     if let Some(name) = text.strip_prefix("unix:@") {
         return Ok(Place::At(Address::Abstract(name.into())));
@@ -257,10 +257,10 @@ fn place_of(host: &str, port: u16) -> io::Result<Place> {
     })
 }
 
-/// The IP address that is written there, with port 0. Nothing: it is a name that may be looked up.
+/// The IP address that is written there, with port 0. `None`: it is a name that may be looked up.
 ///
 /// # Errors
-/// For what can be neither.
+/// For text that can be neither.
 pub(crate) fn literal(host: &str) -> io::Result<Option<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(Some((ip, 0).into()));
@@ -272,7 +272,7 @@ pub(crate) fn literal(host: &str) -> io::Result<Option<SocketAddr>> {
     }
 }
 
-/// The system numbers its interfaces; that is asked of it, without a look at the network.
+/// The system numbers its interfaces; it is asked for that number, without a look at the network.
 fn with_zone(host: &str, ip: Ipv6Addr, zone: &str) -> io::Result<SocketAddr> {
     let is_sane =
         !zone.is_empty() && zone.len() <= ZONE_BYTES_MAX && !zone.contains(|c: char| c.is_control() || c.is_whitespace());
@@ -307,7 +307,7 @@ fn check_host(host: &str) -> io::Result<()> {
     }
     match name.split('.').map(str::len).find(|len| !(1..=LABEL_BYTES_MAX).contains(len)) {
         Some(0) => bad("two dots follow each other, or one begins it"),
-        Some(_) => bad("more than 63 bytes stand between two dots"),
+        Some(_) => bad("there are more than 63 bytes between two dots"),
         None => Ok(()),
     }
 }
@@ -511,7 +511,7 @@ mod tests {
         ] {
             assert!(error(text).contains("HOST:PORT, IP:PORT, [IPv6]:PORT or unix:/path"), "{text}: {}", error(text));
         }
-        // Where a name cannot be used nobody is told to write one.
+        // Where a name cannot be used, nobody is told to write one.
         let error_of_address = Target::from("7000").address().expect_err("no address").to_string();
         assert_eq!(error_of_address, "`7000` is no address: write IP:PORT, [IPv6]:PORT or unix:/path");
         assert!(error("example.org:htpp").contains("no service is called `htpp`"));

@@ -11,11 +11,11 @@ use std::{
     net::TcpStream,
 };
 
-/// A stream that the program has opened itself, or that another library or its parent has, for
-/// [`Net::adopt`](crate::Net::adopt): made from a [`std::net::TcpStream`], a [`std::os::unix::net::UnixStream`], a
-/// [`socket2::Socket`], or an [`OwnedFd`](std::os::fd::OwnedFd), of which the kernel is asked what it is: a socket, a pipe, a
-/// FIFO, a terminal, a device, a file. What is read and written by two descriptors is a [`pair`](Self::pair). The chapter is
-/// [other descriptors](crate::manual::other_descriptors).
+/// A stream that was opened outside of the loop, by the program itself, another library or its parent, for
+/// [`Net::adopt`](crate::Net::adopt). It is made from a [`std::net::TcpStream`], a [`std::os::unix::net::UnixStream`], a
+/// [`socket2::Socket`], or an [`OwnedFd`](std::os::fd::OwnedFd), for which the kernel is asked what it is: a socket, a pipe,
+/// a FIFO, a terminal, a device, a file. What is read and written through two descriptors is a [`pair`](Self::pair). The
+/// chapter is [other descriptors](crate::manual::other_descriptors).
 ///
 /// ```no_run
 /// # use mainspring::{Adopted, Protocol, Reactor};
@@ -35,7 +35,7 @@ pub struct Adopted {
 }
 
 pub(crate) enum What {
-    /// Of streams, perhaps.
+    /// Perhaps of streams.
     Socket(Socket),
     /// Whatever it is: the kernel is asked.
     #[cfg(unix)]
@@ -51,15 +51,15 @@ pub(crate) enum What {
 pub(crate) struct Ends {
     pub(crate) reader: Option<Reader>,
     pub(crate) writer: Option<Writer>,
-    /// Others have the same open file, as the shell has our standard input: nothing is done to it, nor taken from it, that was
-    /// not asked for.
+    /// Others have the same open file, as the shell has our standard input: nothing that was not asked for is done to it, or
+    /// taken from it.
     pub(crate) is_shared: bool,
 }
 
 pub(crate) enum Reader {
     #[cfg(unix)]
     Descriptor(OwnedFd),
-    /// What blocks, and is read by a thread of its own.
+    /// What blocks, and is read by its own thread.
     Blocking(Box<dyn Read + Send + Sync>),
 }
 
@@ -79,28 +79,29 @@ impl Adopted {
         Self::new(What::Nothing)
     }
 
-    /// A stream that is only read: what is sent to it is refused. When its protocol has been told the end, it is closed.
+    /// Makes a stream that is only read: what is sent to it is refused. When its protocol has been told the end, it is
+    /// closed.
     #[cfg(unix)]
     pub fn reader(fd: impl Into<OwnedFd>) -> Self {
         Self::of_ends(Some(Reader::Descriptor(fd.into())), None, false)
     }
 
-    /// A stream that is only written to. When whoever reads it has gone, it is closed: of a pipe at once, of anything else with
+    /// Makes a stream that is only written to. When its reader has gone, it is closed: a pipe at once, anything else with
     /// the next write.
     #[cfg(unix)]
     pub fn writer(fd: impl Into<OwnedFd>) -> Self {
         Self::of_ends(None, Some(Writer::Descriptor(fd.into())), false)
     }
 
-    /// A stream that is read by one descriptor and written to by another, as a child's output and input.
-    /// [Half-closed](crate::Link::half_close) its writer is closed. When that breaks, because whoever reads it has gone, what
-    /// is sent is refused, and the other direction is read to its end.
+    /// Makes a stream that is read through one descriptor and written through another, such as a child's output and input.
+    /// If it is [half-closed](crate::Link::half_close), its writer is closed. If the writer breaks, because its reader has
+    /// gone, what is sent is refused, and the other direction is read to its end.
     #[cfg(unix)]
     pub fn pair(reader: impl Into<OwnedFd>, writer: impl Into<OwnedFd>) -> Self {
         Self::of_ends(Some(Reader::Descriptor(reader.into())), Some(Writer::Descriptor(writer.into())), false)
     }
 
-    /// What was read of it already, and is to be delivered first.
+    /// Adds what was already read of it, which is delivered first.
     pub fn unread(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.unread = bytes.into();
         self
@@ -110,10 +111,10 @@ impl Adopted {
         Self::new(What::Ends(Ends { reader, writer, is_shared }))
     }
 
-    /// The socket itself, if it is one.
+    /// The socket itself, if it is a socket.
     ///
     /// # Errors
-    /// Gives it back if it is none.
+    /// Gives it back if it is not.
     pub fn into_socket(self) -> Result<Socket, Self> {
         match self.what {
             What::Socket(socket) => Ok(socket),
@@ -121,7 +122,7 @@ impl Adopted {
         }
     }
 
-    /// What it is read by, and what it is written to by. A single descriptor that is both comes as the first.
+    /// What it is read through, and what it is written through. A single descriptor that is both comes as the first.
     #[cfg(unix)]
     pub fn into_fds(self) -> (Option<OwnedFd>, Option<OwnedFd>) {
         match self.what {
@@ -171,10 +172,9 @@ impl From<OwnedFd> for Adopted {
     }
 }
 
-/// A socket that the program, or whoever has started it, has opened itself, and that listens: for
-/// [`Net::listen_on`](crate::Net::listen_on). Made from a [`std::net::TcpListener`], a
-/// [`std::os::unix::net::UnixListener`], a [`socket2::Socket`], or an [`OwnedFd`](std::os::fd::OwnedFd). The chapter is
-/// [restarting](crate::manual::restarting).
+/// A socket that already listens, opened by the program itself or by the process that started it, for
+/// [`Net::listen_on`](crate::Net::listen_on). Made from a [`std::net::TcpListener`], a [`std::os::unix::net::UnixListener`],
+/// a [`socket2::Socket`], or an [`OwnedFd`](std::os::fd::OwnedFd). The chapter is [restarting](crate::manual::restarting).
 #[derive(Debug)]
 pub struct AdoptedListener(pub(crate) Socket);
 

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// Wakes the loop, and remembers that it was rung: many rings before the loop looks are one system call.
+/// Wakes the loop, and remembers that it was rung: many rings before the loop looks cost one system call.
 pub(crate) struct Alarm {
     wake: Arc<dyn Fn() + Send + Sync>,
     is_rung: AtomicBool,
@@ -22,7 +22,7 @@ impl Alarm {
         }
     }
 
-    /// By the loop's own thread, which does not sleep: it looks in its next turn.
+    /// Called by the loop's own thread, which does not sleep: it looks in its next turn.
     pub(crate) fn mark(&self) {
         self.is_rung.store(true, Ordering::Release);
     }
@@ -32,7 +32,7 @@ impl Alarm {
         self.is_rung.load(Ordering::Acquire)
     }
 
-    /// Call before you look at what may have come: who brings more from here on rings again.
+    /// Call before you look at what may have come: a thread that brings more from here on rings again.
     pub(crate) fn take(&self) -> bool {
         self.is_rung.swap(false, Ordering::AcqRel)
     }

@@ -1,4 +1,4 @@
-//! Options of binding: how a datagram socket is opened, how much it takes and keeps.
+//! Options of binding: how a datagram socket is opened, and how much it takes and keeps.
 
 use crate::{
     address::{Address, Target},
@@ -7,21 +7,21 @@ use crate::{
 };
 use std::io;
 
-/// What an IP datagram can have at most: RFC 768, 16 bits of length.
+/// The most that an IP datagram can have: RFC 768, 16 bits of length.
 pub(crate) const LARGEST: usize = 65_535;
 
-/// What may wait to be sent: what a socket's own buffer holds on Linux, roughly.
+/// How much may wait to be sent: roughly what a socket's own buffer holds on Linux.
 const QUEUE: usize = 256 << 10;
 
-/// What becomes of a datagram for which there is no room in the queue.
+/// What happens to a datagram for which there is no room in the queue.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Full {
-    /// It is dropped, and [`send_to`](crate::Net::send_to) says `false`.
+    /// It is dropped, and [`send_to`](crate::Net::send_to) returns `false`.
     #[default]
     DropNewest,
-    /// Those that have waited longest are dropped for it: the newest is worth more. One that is larger than the queue is
-    /// dropped itself.
+    /// Those that have waited longest are dropped to make room: the newest is worth more. A datagram that is larger than the
+    /// queue is dropped itself.
     DropOldest,
     /// The socket ends with [`Reason::Overflow`](crate::Reason::Overflow).
     Close,
@@ -44,20 +44,21 @@ impl Default for Bind {
 }
 
 impl Bind {
-    /// The defaults.
+    /// Makes options with the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The largest datagram that is taken whole, in bytes. A longer one is [`oversized`](crate::Datagram::oversized). Default
-    /// and most: 65,535, which no datagram of IP exceeds. The loop has one buffer of the largest of them all.
+    /// The largest datagram that is received whole, in bytes. A longer one is [`oversized`](crate::Datagram::oversized). The
+    /// default is also the maximum: 65,535, which no IP datagram exceeds. The loop has one buffer, of the largest size of
+    /// all its sockets.
     #[must_use]
     pub fn largest(mut self, bytes: usize) -> Self {
         self.largest = bytes.min(LARGEST);
         self
     }
 
-    /// How many bytes may wait to be sent while the kernel takes none, and what becomes of more. A datagram of fewer than 64
+    /// How many bytes may wait to be sent while the kernel takes none, and what happens to more. A datagram of fewer than 64
     /// bytes counts as 64, because it costs that much to keep. Default: 262,144, [`Full::DropNewest`]; with 0 none waits.
     #[must_use]
     pub fn queue(mut self, bytes: usize, full: Full) -> Self {
@@ -65,51 +66,52 @@ impl Bind {
         self
     }
 
-    /// Connects it: it hears nobody else, [`Net::send`](crate::Net::send) sends there, and that nobody has that port is told as
-    /// [`failed`](crate::Datagram::failed) (connect(2), udp(7)).
+    /// Connects the socket to this peer: it hears nobody else, [`Net::send`](crate::Net::send) sends there, and if nobody
+    /// has that port this is told as [`failed`](crate::Datagram::failed) (connect(2), udp(7)).
     #[must_use]
     pub fn peer(mut self, peer: impl Into<Target>) -> Self {
         self.peer = Some(peer.into());
         self
     }
 
-    /// May send to broadcast addresses (SO_BROADCAST, socket(7)). Without it that is `failed` with EACCES.
+    /// Allows sending to broadcast addresses (SO_BROADCAST, socket(7)). Without it that is `failed` with EACCES.
     #[must_use]
     pub fn broadcast(mut self) -> Self {
         self.how.broadcast = true;
         self
     }
 
-    /// Others may have the same port if they ask for it too: the kernel deals unicast datagrams out among them, and each gets
-    /// those of a multicast group (SO_REUSEPORT, socket(7)). Not on Windows: there binding fails.
+    /// Lets others have the same port if they ask for it too: the kernel distributes unicast datagrams among them, and each
+    /// gets those of a multicast group (SO_REUSEPORT, socket(7)). Not on Windows: there binding fails.
     #[must_use]
     pub fn reuse_port(mut self) -> Self {
         self.how.reuse_port = true;
         self
     }
 
-    /// Whether an IPv6 socket takes IPv6 only. Default: what the system does, which on Linux is both, at `[::]`.
+    /// Whether an IPv6 socket takes IPv6 only. Default: what the system does; at `[::]` Linux takes both.
     #[must_use]
     pub fn v6only(mut self, only: bool) -> Self {
         self.how.v6only = Some(only);
         self
     }
 
-    /// How many bytes the kernel keeps for the socket: received and not yet read, sent and not yet gone (SO_RCVBUF, SO_SNDBUF,
-    /// socket(7)); `None` leaves it to the system. What comes beyond the first is lost without a word.
+    /// How many bytes the kernel keeps for the socket: received and not yet read, sent and not yet gone (SO_RCVBUF,
+    /// SO_SNDBUF, socket(7)); `None` leaves it to the system. What comes beyond the first is lost without a word.
     #[must_use]
     pub fn buffers(mut self, received: impl Into<Option<usize>>, sent: impl Into<Option<usize>>) -> Self {
         (self.how.recv_buffer, self.how.send_buffer) = (received.into(), sent.into());
         self
     }
 
-    /// Receives many datagrams by one system call, and sends [many](crate::Net::send_segments) by one: for much of one size to or
-    /// from one peer (media, files), which the kernel then joins and cuts; of single packets it costs a little more. Behind
-    /// `0.0.0.0` and `::` it says [which address was asked](crate::Scope::to), and a [reply](crate::Scope::reply) leaves from that.
+    /// Receives many datagrams by one system call, and sends [many](crate::Net::send_segments) by one. It is for a lot of
+    /// data of one size to or from one peer (media, files), which the kernel then joins and cuts; single packets cost a
+    /// little more. Behind `0.0.0.0` and `::` it tells [which address was used](crate::Scope::to), and a
+    /// [reply](crate::Scope::reply) leaves from that one.
     ///
-    /// Its packets are not cut on the way (IP_MTU_DISCOVER, ip(7)): one that is longer than the way has room for is
-    /// [`failed`](crate::Datagram::failed) with EMSGSIZE, where it would otherwise have come in pieces. What leaves as one has a type
-    /// of service of 0 (IP_TOS). UDP only: others receive and send one by one.
+    /// Its packets are not cut on the way (IP_MTU_DISCOVER, ip(7)): one that is longer than the path has room for is
+    /// [`failed`](crate::Datagram::failed) with EMSGSIZE, where it would otherwise have come in pieces. What leaves as one
+    /// has a type of service of 0 (IP_TOS). UDP only: other sockets receive and send one by one.
     #[cfg(feature = "udp-batch")]
     #[cfg_attr(docsrs, doc(cfg(feature = "udp-batch")))]
     #[must_use]
@@ -119,7 +121,7 @@ impl Bind {
     }
 
     /// # Errors
-    /// For what is no address.
+    /// For text that is not an address.
     pub(crate) fn how(&self, at: Option<&Target>) -> io::Result<BindHow> {
         let address = |target: &Target| target.address_of(IpProtocol::Udp);
         let (at, peer): (Option<Address>, Option<Address>) =

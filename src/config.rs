@@ -1,4 +1,4 @@
-//! Every bound of one reactor, with its reason beside the default.
+//! Every bound of one reactor, each default with its reason.
 
 use crate::{names::Resolver, time::PAUSE_MIN};
 use std::{io, net::IpAddr, time::Duration};
@@ -6,7 +6,7 @@ use std::{io, net::IpAddr, time::Duration};
 /// The bounds of one reactor. Each has a default that suits a server of a few thousand connections;
 /// [a page](crate::manual::limits) lists them all with their reasons, and
 /// [the chapter on the loop](crate::manual::the_loop#everything-has-its-bound) says why everything is bounded. Change what you
-/// must:
+/// have to:
 ///
 /// ```
 /// # use mainspring::{Config, Reactor};
@@ -49,7 +49,7 @@ pub struct Config {
     pub(crate) sendfile: bool,
 }
 
-/// The least that is worth a system call.
+/// The smallest amount that is worth a system call.
 const READ_MIN: usize = 4096;
 
 /// More than any kernel gives at once; it is allocated when the reactor is made.
@@ -70,15 +70,16 @@ impl Marks {
     }
 }
 
-/// What becomes of a panic in your code. The chapter is [protocols](crate::manual::protocols#errors-and-panics).
+/// What happens after a panic in your code. The chapter is [protocols](crate::manual::protocols#errors-and-panics).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Panics {
-    /// It ends the connection whose callback it was, with [`Reason::Panicked`](crate::Reason::Panicked), and is logged
-    /// as an error; all others go on.
+    /// It ends the connection whose callback it was, with [`Reason::Panicked`](crate::Reason::Panicked), and is logged as an
+    /// error; all other connections go on.
     #[default]
     Isolate,
-    /// It also leaves [`turn`](crate::Reactor::turn), at the turn's end, when everything is in order: the connection has
-    /// ended as above, and the next turn goes on with the others. Of several in one turn, the first.
+    /// It also leaves [`turn`](crate::Reactor::turn), at the end of the turn, when everything is in order: the connection
+    /// has ended as above, and the next turn goes on with the others. If there are several in one turn, the first one
+    /// leaves.
     Propagate,
 }
 
@@ -86,11 +87,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             // 64 KiB is what the kernel takes at once on a good line, and asyncio's choice; resuming at a quarter of it
-            // keeps the socket busy. The cap is for those who send without asking: sixteen times the high mark.
+            // keeps the socket busy. The cap is for programs that send without asking: sixteen times the high mark.
             marks: Marks { low: 16 << 10, high: 64 << 10, cap: 1 << 20 },
-            // A larger buffer is not faster: it falls out of the second-level cache. And it is no multiple of a page: full
-            // reads that follow each other would all be copied at one distance, modulo a page, between the kernel's bytes
-            // and ours; some processors are five times slower at some distances, and would stay there
+            // A larger buffer is not faster: it falls out of the second-level cache. And it is not a multiple of a page:
+            // full reads that follow each other would all be copied at one distance, modulo a page, between the kernel's
+            // bytes and ours; some processors are five times slower at some distances, and would stay there
             // (docs/benchmarks.md, "Sink").
             read_bytes: 64_000,
             // Four full reads: about 20 µs of kernel time, so a thousand busy connections take turns of 20 ms.
@@ -107,32 +108,32 @@ impl Default for Config {
             turn_closings: 1024,
             // Two looks at the clock for each callback, as for the watchdog.
             turn_time: None,
-            // What RFC 9293 leaves to us: long enough for a slow line's last window, short enough for a restart.
+            // What RFC 9293 leaves to us: long enough for the last window of a slow line, short enough for a restart.
             linger_max: Duration::from_secs(10),
             // Each is a descriptor without a user.
             lingering_max: 1024,
             // A program that ends closes them, and a peer that has not ended may lose what it has not read yet.
             waits_for_lingering: true,
-            // Linux gives up by itself after 127 s; no user waits so long.
+            // Linux gives up by itself after 127 s; no user waits that long.
             connect_max: Duration::from_secs(30),
-            // Three round trips and a slow phone: whoever needs longer has gone.
+            // Three round trips and a slow phone: a peer that needs longer has gone.
             #[cfg(feature = "tls")]
             handshake_max: Duration::from_secs(10),
             // A step takes from 0.2 ms (P-256) to 1 ms (RSA-2048): the others wait 10 ms at the worst.
             #[cfg(feature = "tls")]
             turn_handshakes: 10,
-            // Descriptors come back when somebody closes; ten looks a second cost nothing.
+            // Descriptors come back when some connection closes; ten looks a second cost nothing.
             accept_back_off: Duration::from_millis(100),
-            // A name server that does not answer holds a thread for 5 to 30 s (resolv.conf(5)): seven such names, and the next
-            // one still finds a thread.
+            // A name server that does not answer blocks a thread for 5 to 30 s (resolv.conf(5)): with seven such names, the
+            // next one still finds a thread.
             resolve_threads: 8,
             // Each that waits is a short text, and has a deadline.
             resolve_queue: 1024,
             resolver: None,
-            // Blocking work waits for a disk or a lock more than it counts: a few threads keep either busy, and each costs a
-            // stack.
+            // Blocking work waits for a disk or a lock more than it computes: a few threads keep either busy, and each costs
+            // a stack.
             offload_threads: 4,
-            // At a millisecond each this is a quarter of a second of waiting: whoever comes later is better refused.
+            // At a millisecond each this is a quarter of a second of waiting: work that comes later had better be refused.
             offload_queue: 1024,
             lane_threads: 8,
             panics: Panics::Isolate,
@@ -140,22 +141,22 @@ impl Default for Config {
             watchdog: None,
             // A sleeping loop costs nothing; a spinning one a whole core.
             spin: Duration::ZERO,
-            // A signal kills who does not ignore it.
+            // A signal kills a process that does not ignore it.
             sendfile: false,
         }
     }
 }
 
 impl Config {
-    /// The defaults.
+    /// Makes a config with the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The marks of each connection's output queue, in bytes: above `high` it is congested (16 to 64 KiB is plenty), at
-    /// `low` it is no more, and a send that would lead beyond `cap` ends it with
-    /// [`Reason::Overflow`](crate::Reason::Overflow). `high` is at most `cap`, `low` at most `high`.
-    /// Default: 16 KiB, 64 KiB, 1 MiB.
+    /// Sets the marks of each connection's output queue, in bytes: above `high` it is congested (16 to 64 KiB is plenty), at
+    /// `low` it is not any more, and a send that would go beyond `cap` ends the connection with
+    /// [`Reason::Overflow`](crate::Reason::Overflow). `high` is at most `cap`, `low` at most `high`. Default: 16 KiB, 64
+    /// KiB, 1 MiB.
     #[must_use]
     pub fn output_limits(mut self, low: usize, high: usize, cap: usize) -> Self {
         self.marks = Marks::new(low, high, cap);
@@ -185,9 +186,9 @@ impl Config {
         self
     }
 
-    /// How many datagrams a socket receives in a turn, and how many of those that wait leave; [`turn_bytes`](Self::turn_bytes)
-    /// bounds what it receives too. So many errors of receiving in a row, but 16 at least, end the socket.
-    /// Default: 128.
+    /// How many datagrams a socket receives in a turn, and how many of those that wait leave;
+    /// [`turn_bytes`](Self::turn_bytes) also bounds what it receives. This many errors of receiving in a row, but at least
+    /// 16, end the socket. Default: 128.
     #[must_use]
     pub fn turn_datagrams(mut self, datagrams: usize) -> Self {
         self.turn_datagrams = datagrams.max(1);
@@ -229,36 +230,37 @@ impl Config {
         self
     }
 
-    /// How long the callbacks of one connection may take together before the others have their turn: for those whose frames cost
-    /// very different times, where no [number of frames](Self::turn_frames) is right. The callback that goes beyond it is the
-    /// last one of this turn; what else has come waits for the next. Default: off, because it looks at the clock twice for each
-    /// callback. (On the simulated network no time passes inside a callback, so there it ends nothing.)
+    /// How long the callbacks of one connection may take together before the others have their turn. It is for protocols
+    /// whose frames cost very different times, so that no [number of frames](Self::turn_frames) is right. The callback that
+    /// goes beyond it is the last one of this turn; what else has come waits for the next. Default: off, because it looks at
+    /// the clock twice for each callback. (On the simulated network no time passes inside a callback, so there it ends
+    /// nothing.)
     #[must_use]
     pub fn turn_time(mut self, most: impl Into<Option<Duration>>) -> Self {
         self.turn_time = most.into();
         self
     }
 
-    /// How long a connection that was closed politely waits for its peer to take the next byte; and after `closed` for its
-    /// peer to end, beyond which it is reset, which may destroy what the peer has not read yet. Default: 10 s.
+    /// How long a connection that was closed politely waits for its peer to take the next byte; and, after `closed`, for its
+    /// peer to end. After that it is reset, which may destroy what the peer has not read yet. Default: 10 s.
     #[must_use]
     pub fn linger_max(mut self, most: Duration) -> Self {
         self.linger_max = most;
         self
     }
 
-    /// How many sockets may wait for their peer's end after `closed`; beyond it one is reset: of those who
-    /// were refused the latest, or else the oldest. One makes room in the same way when a descriptor is needed and no other is
-    /// left. With 0 none does. Default: 1,024.
+    /// How many sockets may wait for their peer's end after `closed`. Beyond that one is reset: of those that were refused,
+    /// the latest; if there are none, the oldest. One makes room in the same way when a descriptor is needed and no other is
+    /// left. With 0 none waits. Default: 1,024.
     #[must_use]
     pub fn lingering_max(mut self, sockets: usize) -> Self {
         self.lingering_max = sockets;
         self
     }
 
-    /// Whether [`run`](crate::Reactor::run) goes on until the sockets that wait for their peer's end after `closed` are done too,
-    /// which takes no longer than [`linger_max`](Self::linger_max) nor than the grace of a [drain](crate::Net::drain). If it does
-    /// not, and the program ends, a peer may lose the last of what it was sent. [`stop`](crate::Net::stop) and
+    /// Whether [`run`](crate::Reactor::run) goes on until the sockets that wait for their peer's end after `closed` are done
+    /// too. This takes no longer than [`linger_max`](Self::linger_max), nor than the grace of a [drain](crate::Net::drain).
+    /// If it is off and the program ends, a peer may lose the last of what it was sent. [`stop`](crate::Net::stop) and
     /// [`shutdown`](crate::Reactor::shutdown) wait for nobody. Default: on.
     #[must_use]
     pub fn wait_for_lingering(mut self, on: bool) -> Self {
@@ -266,7 +268,7 @@ impl Config {
         self
     }
 
-    /// How long connecting may take, looking the name up included, where [`Connect::timeout`](crate::Connect::timeout) says
+    /// How long connecting may take, including looking the name up, if [`Connect::timeout`](crate::Connect::timeout) says
     /// nothing else; and how long [`Net::resolve`](crate::Net::resolve) waits for an answer. Default: 30 s.
     #[must_use]
     pub fn connect_max(mut self, most: Duration) -> Self {
@@ -274,10 +276,10 @@ impl Config {
         self
     }
 
-    /// How long a handshake of TLS may take, from when the connection is there, or from
-    /// [`start_tls`](crate::Link::start_tls). Of a connection that we open, [`Connect::timeout`](crate::Connect::timeout) bounds
-    /// it too, with all that came before; of a server, [`TlsServer::handshake_timeout`](crate::TlsServer::handshake_timeout) may
-    /// say something else. Default: 10 s.
+    /// How long a TLS handshake may take, counted from when the connection is there, or from
+    /// [`start_tls`](crate::Link::start_tls). For a connection that we open, [`Connect::timeout`](crate::Connect::timeout)
+    /// bounds it too, together with everything that came before; for a server,
+    /// [`TlsServer::handshake_timeout`](crate::TlsServer::handshake_timeout) may say something else. Default: 10 s.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn handshake_max(mut self, most: Duration) -> Self {
@@ -285,8 +287,9 @@ impl Config {
         self
     }
 
-    /// How many steps of handshakes of TLS are made in a turn, by all connections together, at least 1; the others wait for the
-    /// next turn. One that signs takes from 0.2 ms (P-256) to 1 ms (RSA-2048), in which nobody else is served. Default: 10.
+    /// How many steps of TLS handshakes are made in a turn, for all connections together, at least 1; the others wait for
+    /// the next turn. A step that signs takes from 0.2 ms (P-256) to 1 ms (RSA-2048), in which nobody else is served.
+    /// Default: 10.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn turn_handshakes(mut self, steps: usize) -> Self {
@@ -294,9 +297,9 @@ impl Config {
         self
     }
 
-    /// How long a listener waits when the system has no memory for another connection. (When it has no descriptor, those who
-    /// wait are closed at once, by a descriptor kept for this; only where that is gone too the listener waits.) At least a
-    /// millisecond. Default: 100 ms.
+    /// How long a listener waits when the system has no memory for another connection. (When it has no descriptor, clients
+    /// that wait are closed at once, by means of a descriptor kept for this; only when that is gone too does the listener
+    /// wait.) At least a millisecond. Default: 100 ms.
     #[must_use]
     pub fn accept_back_off(mut self, wait: Duration) -> Self {
         self.accept_back_off = wait.max(PAUSE_MIN);
@@ -311,7 +314,7 @@ impl Config {
         self
     }
 
-    /// How many names wait for a thread to be looked up by; beyond it a lookup fails at once, with
+    /// How many names wait for a thread that looks them up; beyond that a lookup fails at once, with
     /// [`NameError::Busy`](crate::NameError::Busy). Default: 1,024.
     #[must_use]
     pub fn resolve_queue(mut self, names: usize) -> Self {
@@ -319,9 +322,9 @@ impl Config {
         self
     }
 
-    /// Looks names up by a function of yours instead of the system's getaddrinfo(3), for [`Net::connect`](crate::Net::connect)
-    /// and [`Net::resolve`](crate::Net::resolve): another resolver, a table of your own, a test. It runs on the same threads
-    /// and may block. It gives all addresses, the preferred one first.
+    /// Looks names up by a function of yours instead of the system's getaddrinfo(3), for
+    /// [`Net::connect`](crate::Net::connect) and [`Net::resolve`](crate::Net::resolve): another resolver, a table of your
+    /// own, a test. It runs on the same threads and may block. It returns all addresses, the preferred one first.
     ///
     /// ```
     /// # use mainspring::{Config, NameError};
@@ -345,7 +348,7 @@ impl Config {
         self
     }
 
-    /// How many pieces of offloaded work wait for a thread, or for their end to be told; beyond it they are refused with
+    /// How many pieces of offloaded work wait for a thread, or for their end to be told; beyond that they are refused with
     /// [`OffloadError::Full`](crate::OffloadError::Full). Default: 1,024.
     #[must_use]
     pub fn offload_queue(mut self, pieces: usize) -> Self {
@@ -353,43 +356,44 @@ impl Config {
         self
     }
 
-    /// How many [lanes](crate::Lane) are worked on at a time, those of [`save`](crate::Context::save) and
-    /// [`send_from`](crate::Context::send_from) among them; at least 1. They have threads of their own: offloaded work that never
-    /// returns does not stop them, and they do not stop it. Default: 8.
+    /// How many [lanes](crate::Lane) are worked on at a time, including those of [`save`](crate::Context::save) and
+    /// [`send_from`](crate::Context::send_from); at least 1. They have their own threads: offloaded work that never returns
+    /// does not stop them, and they do not stop it. Default: 8.
     #[must_use]
     pub fn lane_threads(mut self, threads: usize) -> Self {
         self.lane_threads = threads.max(1);
         self
     }
 
-    /// A callback (also a factory, a tell, a timer, a job) that takes longer is named in the log as a warning, by key, peer,
-    /// protocol and callback, as far as it has them, and [`Stats`](crate::Stats) measures times. Default: off, because it
-    /// looks at the clock twice for each callback.
+    /// Names a callback that takes longer than this (also a factory, a tell, a timer, a job) in the log, as a warning, with
+    /// its key, peer, protocol and callback as far as it has them; and makes [`Stats`](crate::Stats) measure times. Default:
+    /// off, because it looks at the clock twice for each callback.
     #[must_use]
     pub fn watchdog(mut self, longer_than: impl Into<Option<Duration>>) -> Self {
         self.watchdog = longer_than.into();
         self
     }
 
-    /// Before the loop sleeps it looks for so long whether something has come: with few connections that answer quickly,
-    /// 50 µs give more than twice the rate and a third of the latency, at the price of a core that is never idle while
-    /// they talk. Default: not at all.
+    /// How long the loop looks whether something has come before it sleeps. With few connections that answer quickly, 50 µs
+    /// give more than twice the rate and a third of the latency, at the price of a core that is never idle while they talk.
+    /// Default: not at all.
     #[must_use]
     pub fn spin(mut self, most: Duration) -> Self {
         self.spin = most;
         self
     }
 
-    /// Files that are [sent](crate::Link::send_file) are read by the kernel itself (sendfile(2); Linux, on TCP and Unix sockets): for
-    /// large ones about half of the processor time. Default: off, because sendfile(2) on a connection that is lost raises SIGPIPE, which
-    /// kills a C program that embeds us and does not ignore it; Rust's programs ignore it. What leaves in TLS is read all the same.
+    /// Has the kernel itself read files that are [sent](crate::Link::send_file) (sendfile(2); Linux, on TCP and Unix
+    /// sockets): for large ones that takes about half of the processor time. Default: off, because sendfile(2) on a
+    /// connection that is lost raises SIGPIPE, which kills a C program that embeds us and does not ignore it; Rust programs
+    /// ignore it. What leaves in TLS is read in the usual way.
     #[must_use]
     pub fn sendfile(mut self, on: bool) -> Self {
         self.sendfile = on;
         self
     }
 
-    /// What becomes of a panic in your code. Default: [`Panics::Isolate`].
+    /// What happens after a panic in your code. Default: [`Panics::Isolate`].
     #[must_use]
     pub fn panics(mut self, panics: Panics) -> Self {
         self.panics = panics;
@@ -401,7 +405,7 @@ impl Config {
 mod tests {
     use super::*;
 
-    /// A read buffer of any size panicked, and a listener without memory that did not wait would have been a loop.
+    /// A read buffer of any size panicked, and a listener that lacked memory and did not wait would have been a busy loop.
     #[test]
     fn no_value_is_one_to_be_refused() {
         for (asked, given) in [(0, READ_MIN), (64_000, 64_000), (usize::MAX, READ_MAX)] {

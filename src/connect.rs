@@ -5,7 +5,7 @@ use crate::key::Key;
 use crate::tls::TlsClient;
 use std::{net::SocketAddr, time::Duration};
 
-/// How to connect. All of it has a default. The chapter is [connecting](crate::manual::connecting#bounds-and-options).
+/// How to connect. Everything has a default. The chapter is [connecting](crate::manual::connecting#bounds-and-options).
 #[derive(Clone, Debug, Default)]
 pub struct Connect {
     pub(crate) timeout: Option<Duration>,
@@ -16,12 +16,12 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// The defaults.
+    /// Makes options with the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How long connecting may take, looking the name up included. Default:
+    /// How long connecting may take, including looking the name up. Default:
     /// [`Config::connect_max`](crate::Config::connect_max).
     #[must_use]
     pub fn timeout(mut self, after: Duration) -> Self {
@@ -29,12 +29,12 @@ impl Connect {
         self
     }
 
-    /// The address to connect from (bind(2)); port 0 leaves the port to the system. Of a name only the addresses of the same
-    /// family are tried then; with a port, one after the other. A literal address of the other family cannot be reached from
-    /// it; nothing to Unix sockets.
+    /// The address to connect from (bind(2)); port 0 leaves the port to the system. Only those addresses of a name that are
+    /// of the same family are tried then; with a port, one after the other. A literal address of the other family cannot be
+    /// reached from it. It means nothing for Unix sockets.
     ///
-    /// A port can be used again as soon as its connection has ended, to another server (SO_REUSEADDR). To the same one TCP
-    /// wants a pause if it was this end that closed first (TIME_WAIT): until then connecting fails with
+    /// A port can be used again as soon as its connection has ended, to another server (SO_REUSEADDR). To the same server
+    /// TCP needs a pause if it was this end that closed first (TIME_WAIT): until then connecting fails with
     /// [`AddrNotAvailable`](std::io::ErrorKind::AddrNotAvailable).
     #[must_use]
     pub fn local(mut self, addr: SocketAddr) -> Self {
@@ -42,19 +42,20 @@ impl Connect {
         self
     }
 
-    /// The connection that is made is this one's, and is aborted when that has ended, after its `closed`, unless it has itself begun to end
-    /// by then. An upgrade of either changes nothing. If the owner has begun to end before, it is aborted at once: `closed`
-    /// comes alone. Default: nobody's.
+    /// Makes the new connection belong to this one: it is aborted when the owner has ended, after the owner's `closed`,
+    /// unless it has begun to end itself by then. An upgrade of either changes nothing. If the owner has already begun to
+    /// end, the new one is aborted at once: `closed` comes alone. Default: nobody's.
     #[must_use]
     pub fn owner(mut self, connection: Key) -> Self {
         self.owner = Some(connection);
         self
     }
 
-    /// Speaks TLS as soon as it is connected, as the client; [`connected`](crate::Protocol::connected) comes after the handshake.
-    /// Takes an `Arc<rustls::ClientConfig>`, or a [`TlsClient`]. The server has to show a certificate for the host of the target,
-    /// a name or an address, or for whom [`TlsClient::server_name`] says. The [`timeout`](Self::timeout) counts the handshake
-    /// too; what fails there is [`Reason::Tls`](crate::Reason::Tls). The chapter is [TLS](crate::manual::tls). Default: in clear.
+    /// Speaks TLS as soon as it is connected, as the client; [`connected`](crate::Protocol::connected) comes after the
+    /// handshake. Takes an `Arc<rustls::ClientConfig>`, or a [`TlsClient`]. The server has to show a certificate for the
+    /// host of the target, a name or an address, or for the one that [`TlsClient::server_name`] names. The
+    /// [`timeout`](Self::timeout) includes the handshake; if that fails, the reason is [`Reason::Tls`](crate::Reason::Tls).
+    /// The chapter is [TLS](crate::manual::tls). Default: in clear.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, client: impl Into<TlsClient>) -> Self {

@@ -1,6 +1,6 @@
-//! What the loop lends to whoever is served: the world, the time, the timers, the lists of a turn, the buffers. It knows no
-//! socket, so who has it cannot reach another one: what concerns others is a [`Note`], which the hub works off when the loan
-//! ends.
+//! What the loop lends to whatever is served: the world, the time, the timers, the lists of a turn, the buffers. It knows no
+//! socket, so code that has it cannot reach another connection: what concerns others is a [`Note`], which the hub works off
+//! when the loan ends.
 
 #[cfg(feature = "tls")]
 use crate::tls::Scratch;
@@ -30,26 +30,26 @@ use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 /// No connection's callback is running.
 pub(crate) const NOBODY: usize = usize::MAX;
 
-/// What everybody is lent: see above.
+/// What is lent to everything that is served: see above.
 pub(crate) struct Cx {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) world: Box<dyn World>,
-    /// What becomes of a stream that was adopted: whoever has a duplicate of its descriptor would keep it registered. Named with the
-    /// first.
+    /// Forgets a stream that was adopted: a duplicate of its descriptor, held by somebody else, would keep it registered.
+    /// Named with the first one.
     pub(crate) forget_adopted: fn(&mut (dyn World + 'static), Stream),
     pub(crate) timers: Timers,
     /// Timers of the program that are set: they keep `run` running.
     pub(crate) jobs_set: usize,
     pub(crate) lists: Lists,
     pub(crate) threads: Threads,
-    /// When so many callbacks have run, the sockets are looked at again.
+    /// When this many callbacks have run, the sockets are looked at again.
     pub(crate) served_at_most: u64,
-    /// Without what the connections count themselves as long as they live.
+    /// Without what each connection counts itself as long as it lives.
     pub(crate) stats: Stats,
-    /// Conns whose phase is `Lingering`: each holds a descriptor that others need more.
+    /// How many connections are in the phase `Lingering`: each holds a descriptor that others need more.
     pub(crate) lingering_now: usize,
-    /// Somebody has asked for it once.
+    /// Some connection has asked for it once.
     pub(crate) some_wait_for_quiet: bool,
     /// Nothing is opened any more.
     pub(crate) is_shut: bool,
@@ -74,21 +74,21 @@ pub(crate) struct Cx {
     pub(crate) panicked: Option<Payload>,
 }
 
-/// What has been read off the world's clock.
+/// What has been read from the world's clock.
 #[derive(Default)]
 pub(crate) struct Clock {
-    /// The time of this turn, once somebody has asked: [`Cx::stamp`].
+    /// The time of this turn, once something has asked for it: [`Cx::stamp`].
     pub(crate) stamp: Option<Time>,
-    /// When the loop last looked at its sockets, if a timer was set then. A time-out that ran out later may be contradicted
-    /// by what has come since.
+    /// When the loop last looked at its sockets, if a timer was set then. If a time-out ran out later, what has come since
+    /// may contradict it.
     pub(crate) polled: Time,
-    /// There is a `turn_time` or a watchdog: how long callbacks take is looked at.
+    /// There is a `turn_time` or a watchdog: how long callbacks take is measured.
     pub(crate) is_timed: bool,
-    /// When the callback that is running, or ran last, began, if that is so.
+    /// When the callback that is running, or ran last, began, if that is measured.
     pub(crate) began: Time,
 }
 
-/// Who is to be looked at in this turn, and what is to be done for others.
+/// What is to be looked at in this turn, and what is to be done for others.
 #[derive(Default)]
 pub(crate) struct Lists {
     /// Those that could make progress, each once. Between turns: key ∈ ready ⇔ `IN_READY`.
@@ -102,7 +102,7 @@ pub(crate) struct Lists {
     pub(crate) shaking: Vec<Key>,
     /// Between loans: none.
     pub(crate) notes: Vec<Note>,
-    /// What died with its connection; what would have followed is dropped by whoever keeps it, when no callback runs.
+    /// What died with its connection; what would have followed is dropped by its keeper, when no callback runs.
     pub(crate) orphans: Vec<Orphan>,
 }
 
@@ -115,21 +115,23 @@ pub(crate) struct Lent {
     pub(crate) has_out: bool,
     /// to = NOBODY ⇒ empty
     pub(crate) out: Vec<u8>,
-    /// Up to here `out` grows without a second look; 0 when nothing may be sent.
+    /// Up to this length `out` grows without a second look; 0 when nothing may be sent.
     pub(crate) room: usize,
-    /// A message is being queued piece by piece that began on an empty queue: it may be of any size.
+    /// A message that began on an empty queue is being queued piece by piece: it may be of any size.
     pub(crate) has_whole_queue: bool,
-    /// Received and not delivered, of the connection that is being delivered to.
+    /// Bytes received and not delivered, of the connection that is being delivered to.
     pub(crate) unread: usize,
-    /// What a callback was given and has put back, with that callback's number: so it need not be taken back before the next.
+    /// How much of what it was given a callback has put back, with that callback's number: so it need not be reset before
+    /// the next.
     pub(crate) put_back: (u64, usize),
     /// The number of the last callback that set a terminator of its own connection.
     pub(crate) recut: u64,
-    /// Something happened, to whomever, that may end delivering to the one that is being served: look again.
+    /// Something happened, anywhere, that may end delivering to the connection that is being served: look again.
     pub(crate) interrupt: bool,
     /// A frame ended in this turn.
     pub(crate) frame_ended: bool,
-    /// And one before that which is being delivered. Kept of those who have a frame time-out; otherwise as it was.
+    /// And one before the one that is being delivered. Kept only for connections with a frame time-out; for others it stays
+    /// as it was.
     pub(crate) is_later_frame: bool,
     /// The callback is `frame` or `received`.
     pub(crate) is_given: bool,
@@ -145,21 +147,21 @@ pub(crate) enum Orphan {
     Work(Ticket),
 }
 
-/// What somebody has done to others.
+/// What something has done to others.
 #[derive(Clone, Copy)]
 pub(crate) enum Note {
-    /// The output of somebody has become congested, or is no more: this one reads only while it is not.
+    /// The output of some connection has become congested, or is gone: this one reads only while it is not.
     Reader(Key),
-    /// It, or somebody who is tied to it, is quiet now: perhaps it closes.
+    /// It, or something that is tied to it, is quiet now: perhaps it closes.
     Quiet(Key),
-    /// The one who was lent is to be looked at too. A note, because those above come first: who may read again does so before
-    /// the other writes.
+    /// The connection that was lent is to be looked at too. A note, because the notes above come first: a connection that
+    /// may read again does so before the other writes.
     Dirty(Key),
     /// Its mate has received something.
     Heard(Key),
-    /// It found no descriptor: one that lingers makes room, and it tries again.
+    /// It found no descriptor: a lingering one makes room, and it tries again.
     Room,
-    /// It waited longest at the rate that it shares, and so many bytes are kept for it now.
+    /// It waited longest at the rate that it shares, and this many bytes are kept for it now.
     Share { key: Key, way: Way, shared: usize, bytes: usize },
 }
 
@@ -196,12 +198,12 @@ impl Cx {
         })
     }
 
-    /// The time, read once a turn: good enough for idle clocks, which count in seconds.
+    /// The time, read once in a turn: good enough for idle clocks, which count in seconds.
     pub(crate) fn stamp(&mut self) -> Time {
         *self.clock.stamp.get_or_insert_with(|| self.world.now())
     }
 
-    /// A callback took so long. The one who has used its share up is looked at before the next.
+    /// A callback took this long. A connection that has used up its share is looked at before the next callback.
     #[cold]
     pub(crate) fn spend(&mut self, took: Duration) {
         let before = if self.lent.has_spent { self.lent.spent } else { Duration::ZERO };
@@ -214,8 +216,8 @@ impl Cx {
         self.lent.has_spent && self.config.turn_time.is_some_and(|most| self.lent.spent > most)
     }
 
-    /// The last so many bytes of what the callback that is running was given, `frame` or `received`, are unread again when it
-    /// has returned.
+    /// Makes the last `bytes` bytes of what the callback that is running was given, `frame` or `received`, unread again when
+    /// it has returned.
     #[track_caller]
     pub(crate) fn put_back(&mut self, bytes: usize) {
         assert!(self.lent.is_given || bytes == 0, "put_back({bytes}): only `frame` and `received` are given something");
@@ -250,7 +252,7 @@ impl Cx {
         !(self.lists.ready.is_empty() && self.lists.dirty.is_empty() && self.lists.closing.is_empty())
     }
 
-    /// How something that peers may bring about is to be logged, of a listener or of one whom it let in.
+    /// How something that peers may cause is to be logged, for a listener or a connection that it let in.
     pub(crate) fn manner(&mut self, listener: Option<Key>, cause: Cause, level: log::Level) -> Manner {
         self.records.manner(listener, cause, level, self.world.now())
     }
@@ -278,7 +280,7 @@ impl Cx {
         self.threads.discard_returned(&|purpose| threads_max(config, purpose));
     }
 
-    /// Has another thread drop what may block while it is dropped.
+    /// Has another thread drop what may block while it is being dropped.
     pub(crate) fn discard_elsewhere(&mut self, purpose: Purpose, what: impl Send + 'static) {
         self.do_chore(purpose, discarding(what));
     }
@@ -289,14 +291,14 @@ impl Cx {
         self.threads.do_chore(purpose, threads_max, chore);
     }
 
-    /// A connection ends or becomes something else: its offloads die.
+    /// A connection ends or becomes something else: its offloads end with it.
     pub(crate) fn stop_work_of(&mut self, key: Key) {
         let Self { threads, lists, .. } = self;
         threads.drop_own(key, &mut |ticket| lists.orphans.push(Orphan::Work(ticket)));
     }
 
-    /// A socket that has begun to connect. `WouldBlock`: try again later. `ResourceBusy`: the same, because one that lingers makes
-    /// room meanwhile.
+    /// A socket that has begun to connect. `WouldBlock`: try again later. `ResourceBusy`: the same, because a lingering one
+    /// makes room meanwhile.
     pub(crate) fn connect(&mut self, to: &Address, from: Option<SocketAddr>, token: usize) -> io::Result<Stream> {
         self.world.connect(to, from, token).map_err(|error| {
             if self.lingering_now == 0 || !wants_descriptor(&error) {
@@ -338,7 +340,7 @@ fn threads_max(config: &Config, purpose: Purpose) -> usize {
 }
 
 impl Lent {
-    /// More for the connection that is lent it: one compare and a copy. `false`: that needs a second look.
+    /// Adds bytes for the connection that `out` is lent to: one compare and a copy. `false`: that needs a second look.
     #[inline]
     pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
         let fits = self.out.len() + bytes.len() <= self.room;
@@ -348,7 +350,7 @@ impl Lent {
         fits
     }
 
-    /// Nobody's callback is running any more; `out` is empty, or becomes so at once.
+    /// No callback is running any more; `out` is empty, or becomes so at once.
     #[inline]
     pub(crate) fn end(&mut self) {
         (self.to, self.has_out, self.room) = (NOBODY, false, 0);

@@ -1,5 +1,5 @@
 //! Happy eyeballs (RFC 8305): which address of a name is tried when, and which attempt wins. A state machine without a
-//! socket and without a clock: what an attempt is says whoever makes it, and `now` is an argument.
+//! socket and without a clock: the caller decides what an attempt is, and `now` is an argument.
 
 use crate::{address::Address, reason::ConnectError, table::Table, time::Time};
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
@@ -7,11 +7,11 @@ use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 /// RFC 8305, 5: how long an attempt is given before the next one runs beside it.
 pub(crate) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// A name with more addresses than this is a mistake, or somebody who wants sockets from us.
+/// A name with more addresses than this is a mistake, or somebody who wants to make us open sockets.
 const ADDRESSES_MAX: usize = 32;
 
-/// Attempts to reach one of some addresses; the first that succeeds wins, and the rest go with the race. A `T` is an attempt
-/// that runs: dropped, it ends.
+/// Attempts to reach one of some addresses; the first that succeeds wins, and the rest are dropped with the race. A `T` is
+/// an attempt that is running; it ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Race<T> {
     waiting: VecDeque<SocketAddr>,
@@ -37,7 +37,7 @@ enum AttemptState<T> {
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Move {
-    /// Begin this one, and say [`began`](Race::began) or [`refused`](Race::refused).
+    /// Begin this one, and call [`began`](Race::began) or [`refused`](Race::refused).
     Attempt(SocketAddr),
     /// Nothing before this time, unless one fails. `NEVER`: all have been begun.
     Wait(Time),
@@ -46,7 +46,7 @@ pub(crate) enum Move {
 }
 
 impl<T> Race<T> {
-    /// Of addresses in the order in which the system prefers them. `delay` is what separates two attempts;
+    /// For addresses in the order in which the system prefers them. `delay` is the time between two attempts;
     /// [`Duration::MAX`] tries one after the other.
     pub(crate) fn new(addresses: impl IntoIterator<Item = SocketAddr>, delay: Duration) -> Self {
         Self { waiting: interleaved(addresses), attempts: Vec::new(), next: Time::default(), delay }
@@ -98,7 +98,7 @@ impl<T> Race<T> {
         }
     }
 
-    /// Every attempt that runs, without this one.
+    /// Runs this for every attempt that is running, except one.
     pub(crate) fn each_but(&mut self, but: Option<usize>, mut run: impl FnMut(&mut T)) {
         for (number, attempt) in self.attempts.iter_mut().enumerate() {
             match &mut attempt.state {
@@ -123,7 +123,7 @@ impl<T> Race<T> {
         }
     }
 
-    /// Why nobody won: what still runs has not answered in time.
+    /// Why nobody won: what is still running has not answered in time.
     pub(crate) fn into_error(self) -> ConnectError {
         let error = |state| match state {
             AttemptState::Runs(_) => io::ErrorKind::TimedOut.into(),
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(interleaved([v4(0)].into_iter().chain((0..200).map(v6))).len(), ADDRESSES_MAX);
     }
 
-    /// What becomes of an attempt, and how long after it began.
+    /// What happens to an attempt, and how long after it began.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Ending {
         Succeeds(u64),
@@ -279,8 +279,8 @@ mod tests {
         run
     }
 
-    /// Every ordering of outcomes: up to four addresses, each with every fate at times that fall before, at, and after the
-    /// delay. Against the rules, written down a second time without a state machine.
+    /// Every ordering of outcomes: up to four addresses, each with every outcome at times before, at, and after the delay.
+    /// Checked against the rules, written down a second time without a state machine.
     #[test]
     fn every_ordering_of_outcomes_for_up_to_four_addresses_keeps_the_rules() {
         use Ending::*;
@@ -317,7 +317,8 @@ mod tests {
 
     fn assert_rules(endings: &[Ending], run: &Run, deadline: u64) {
         let context = || format!("{endings:?} until {deadline}: begun {:?}, won {:?}", run.begun, run.winner);
-        // Each begins when the one before has had its delay, or before that when any that runs fails; none after the end.
+        // Each begins when the one before has had its delay, or earlier when any attempt that is running fails; none after
+        // the end.
         let (mut begins, mut failures) = (0, BTreeSet::new());
         for (number, fate) in endings.iter().enumerate() {
             match run.begun.get(number) {
@@ -344,7 +345,7 @@ mod tests {
         });
         let first = successes.min().map(|(at, number)| (v4(number as u8), at));
         assert_eq!(run.winner, first, "{}", context());
-        // Otherwise the error names everyone that was tried, in order, with what it met.
+        // Otherwise the error names every address that was tried, in order, with its error.
         if run.winner.is_none() {
             let expected = run.begun.iter().zip(endings).enumerate().map(|(number, (begun, fate))| {
                 let kind = match fate {

@@ -1,6 +1,6 @@
-//! What is so or not so of an entry, mostly of a connection, and what an event says of it, each a bit of one word: so that
-//! the questions which the loop asks for every event, "may it be read, and is nothing else to be thought of?", are one
-//! compare each.
+//! Facts about an entry, mostly about a connection, and what an event says of it, each a bit of one word: so the questions
+//! that the loop asks for every event, such as "may it be read, and is there nothing else to consider?", are one compare
+//! each.
 
 use std::ops::BitOr;
 
@@ -21,7 +21,7 @@ flags! {
     OWES_CONNECTED = 1,
     /// `writable` is owed: the output was congested, and has fallen to the low mark; of a datagram socket: all that waited has left.
     OWES_WRITABLE = 2,
-    /// `draining` is owed, of a listener the end: once what had arrived is delivered, or accepted.
+    /// `draining` is owed, or, for a listener, the end: once what had arrived is delivered, or accepted.
     OWES_DRAINING = 3,
     /// The transport may have something to read. Cleared when it says that it is drained.
     READABLE = 4,
@@ -29,7 +29,8 @@ flags! {
     WRITABLE = 5,
     /// A short read does not mean that there is no more.
     READ_UNTIL_BLOCKED = 6,
-    /// The selector reported an error. Of a datagram socket: some that were sent have failed, and that is to be told.
+    /// The selector reported an error. For a datagram socket: some datagrams that were sent have failed, and that has to be
+    /// told.
     FAILED = 7,
     /// What is held may contain a frame.
     MAY_HAVE_FRAME = 8,
@@ -43,21 +44,21 @@ flags! {
     FIN_SENT = 12,
     /// The peer had ended when we asked to end.
     PEER_FIRST = 13,
-    /// By its protocol: nothing is delivered.
+    /// Paused by its protocol: nothing is delivered.
     PAUSED = 14,
     /// It is not read while its own output is congested.
     HOLDS_BACK = 15,
     /// The output went above the high mark, and is not yet down to the low one.
     CONGESTED = 16,
-    /// It is lost, which is never taken back: throttles do not keep its last input.
+    /// The connection is lost, which is never taken back: throttles do not hold back its last input.
     LOST = 17,
-    /// Some of the output will never leave: the peer must not take it for whole.
+    /// Some of the output will never leave: the peer must not take it for the whole.
     CUT = 18,
     /// On the ready queue.
     IN_READY = 19,
     /// Among the dirty.
     IN_DIRTY = 20,
-    /// Of an event, or of a dispatcher: urgent data, or a descriptor's own exceptional condition.
+    /// For an event, or a dispatcher: urgent data, or a descriptor's own exceptional condition.
     PRIORITY = 21,
     /// Its rate of reading is used up, or others go first at the one that it shares: it is told when to go on.
     SPENT_IN = 22,
@@ -65,8 +66,8 @@ flags! {
     SPENT_OUT = 23,
     /// Writing has a rate limit.
     RATED_OUT = 24,
-    /// What it has beyond the usual wants a look in each turn. Set by whoever touches that; cleared when its clocks were seen
-    /// to stand as in a plain turn.
+    /// What it has beyond the usual needs a look in each turn. Set by the code that touches that; cleared when its clocks
+    /// were seen to be as in a plain turn.
     NEEDS_SETTLING = 25,
     /// Some of a rate that it shares is kept for it.
     HAS_SHARE = 26,
@@ -74,25 +75,25 @@ flags! {
     HELD = 27,
     /// Its phase is not `Open`; a dispatcher or a datagram socket has begun to end.
     SHUT = 28,
-    /// One of those that it is throttled by is congested.
+    /// One of the writers that it is throttled by is congested.
     THROTTLED = 29,
     /// Something was received since anything was last sent.
     UNANSWERED = 30,
-    /// The selector has said that the peer sends no more; what stands before its end may still be unread.
+    /// The selector has said that the peer sends no more; what came before its end may still be unread.
     PEER_ENDED = 31,
 }
 
-/// Of a connection, which is never told of urgent data (`Hub::fold` leaves that out): TLS is being agreed on, or what stands
-/// before that leaves. ESTABLISHED tells them apart. Nothing is delivered.
+/// For a connection, which is never told of urgent data (`Hub::fold` leaves that out): TLS is being agreed on, or what comes
+/// before that is leaving. ESTABLISHED tells the two apart. Nothing is delivered.
 pub(crate) const SHAKING: Flags = PRIORITY;
 
-/// Of a datagram socket, which holds nothing back: it ends once what has come is received, and all that waits has left.
+/// For a datagram socket, which holds nothing back: it ends once what has come is received, and all that waits has left.
 pub(crate) const WAITS_FOR_QUIET: Flags = HOLDS_BACK;
 
-/// Of a datagram socket, which has no holds: it receives many at once.
+/// For a datagram socket, which has no holds: it receives many at once.
 pub(crate) const BATCHES: Flags = HELD;
 
-/// Whoever has one of these takes the general way: everything but what comes and goes in every plain turn.
+/// An entry with one of these takes the general way: everything except what comes and goes in every plain turn.
 pub(crate) const UNUSUAL: Flags = Flags(
     !(ESTABLISHED.0
         | READABLE.0
@@ -105,7 +106,7 @@ pub(crate) const UNUSUAL: Flags = Flags(
         | PEER_ENDED.0),
 );
 
-/// The same of a datagram socket: everything but what comes and goes while it receives one by one.
+/// The same for a datagram socket: everything except what comes and goes while it receives one by one.
 pub(crate) const UNUSUAL_OF_DATAGRAMS: Flags =
     Flags(FAILED.0 | OWES_WRITABLE.0 | OWES_DRAINING.0 | WAITS_FOR_QUIET.0 | BATCHES.0 | SHUT.0);
 
@@ -131,7 +132,7 @@ impl Flags {
         self.0 |= if on { these.0 } else { 0 };
     }
 
-    /// Sets it; whether it was set before.
+    /// Sets it; returns whether it was set before.
     #[inline]
     pub(crate) fn mark(&mut self, flag: Self) -> bool {
         let was_set = self.has_any(flag);

@@ -1,12 +1,12 @@
-//! Reasons not to read a connection, each of whoever has it: nobody takes back another's.
+//! Reasons not to read a connection, each with its own owner: nobody takes back another's.
 
 use crate::{key::Key, time::Time};
 use std::{panic::Location, time::Duration};
 
 /// Keeps a connection from being read: [`Context::hold`](crate::Context::hold). Give it back with
-/// [`Context::release`](crate::Context::release) or [`Net::release`](crate::Net::release); one that is dropped instead
-/// holds for as long as the connection lives, or until it is [upgraded](crate::Context::upgrade). Other reasons not to
-/// read are in the chapter on [back-pressure](crate::manual::back_pressure#pausing-four-reasons-not-to-read).
+/// [`Context::release`](crate::Context::release) or [`Net::release`](crate::Net::release). One that is dropped instead holds
+/// for as long as the connection lives, or until it is [upgraded](crate::Context::upgrade). Other reasons not to read are in
+/// the chapter on [back-pressure](crate::manual::back_pressure#pausing-four-reasons-not-to-read).
 #[must_use = "nothing is read or delivered until it is released"]
 #[derive(Debug, PartialEq, Eq)]
 pub struct Hold {
@@ -31,7 +31,7 @@ struct Held {
 }
 
 impl Holds {
-    /// `number` is of no other hold of this reactor.
+    /// No other hold of this reactor has this `number`.
     pub(crate) fn add(&mut self, key: Key, number: u64, by: &'static Location<'static>, since: Time) -> Hold {
         self.0.push(Held { number, by, since });
         Hold { key, number }

@@ -1,5 +1,6 @@
 //! The door for fuzz/ and benches/: what they need of the parts that have no socket, no callback and no clock. Compiled with
-//! `--cfg fuzzing` or `--cfg bench` only, and for the tests in src/. Each item is what has its name inside; nothing is decided here.
+//! `--cfg fuzzing` or `--cfg bench` only, and for the tests in src/. Each item is the internal item of the same name;
+//! nothing is decided here.
 #![allow(missing_debug_implementations, reason = "nobody prints them")]
 
 use crate::{
@@ -29,7 +30,7 @@ pub enum Found<'a> {
     Broken,
 }
 
-// What is measured is inlined as it is in the loop, or the way through the door would be measured too.
+// What is measured is inlined as it is in the loop; otherwise the way through the door would be measured too.
 #[rustfmt::skip]
 impl Cutter {
     pub fn new(terminator: Terminator, room: usize) -> Self { Self(terminator.into(), Input::with_capacity(room)) }
@@ -87,7 +88,7 @@ impl Output {
     pub fn is_parked(&self) -> bool { self.0.is_parked() }
     pub fn wants_pull(&self) -> bool { self.0.wants_pull() }
 
-    /// `Err`: the producer's own error, or none where it made no progress.
+    /// `Err`: the producer's own error, or `None` where it made no progress.
     pub fn pull(&mut self) -> Result<(), Option<io::Error>> {
         self.0.pull().map_err(|broken| match broken {
             Broken::Error(error) => Some(error),
@@ -119,7 +120,7 @@ impl Timers {
         self.0.due(Time(now), mark).map(|due| (due.timer, due.deadline.0))
     }
 
-    /// Whose it was, if it was set.
+    /// Returns whose it was, if it was set.
     pub fn cancel(&mut self, timer: Timer) -> Option<Option<Key>> {
         self.0.cancel(timer).map(|what| if let TimerKind::Owned(key) = what { Some(key) } else { None })
     }
@@ -145,7 +146,7 @@ pub fn name(target: &Target) -> String {
     target.name()
 }
 
-/// To the system's own form and back, where that takes it.
+/// To the system's own form and back, if the system's form can hold it.
 #[cfg(unix)]
 pub fn there_and_back(address: &Address) -> Option<Address> {
     Some(Address::of_socket(&address.to_socket().ok()?))
@@ -174,7 +175,8 @@ mod tls {
         rc::Rc,
     };
 
-    /// What a stream of TLS stands on, as the fuzzer plays it. Beside what was moved: whether there is no more until the next event.
+    /// What a TLS stream is built on, as the fuzzer plays it. The flag that comes with what was moved: there is no more
+    /// until the next event.
     pub trait Pipe {
         fn recv(&mut self, buf: &mut [u8]) -> io::Result<(usize, bool)>;
         fn send(&mut self, bytes: &[u8]) -> io::Result<(usize, bool)>;
@@ -229,7 +231,8 @@ mod tls {
         pub fn shutdown_write(&mut self) -> io::Result<()> { self.0.shutdown_write() }
         pub fn stop_reading(&mut self) { self.0.stop_reading() }
         pub fn tls(&self) -> Option<Tls<'_>> { self.0.tls() }
-        /// Of what came and is not whole, of what is decrypted, of what is encrypted: the length, and the room that it owns.
+        /// The length, and the room that it owns, of what came and is not complete, of what is decrypted, and of what is
+        /// encrypted.
         pub fn held(&self) -> [(usize, usize); 3] { self.0.held() }
     }
 }

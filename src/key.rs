@@ -1,7 +1,7 @@
 //! Names for what the loop holds: [`Key`] for a connection, listener or dispatcher, [`Timer`] for a timer.
 //!
-//! Both are plain values, cheap to copy and to keep. Neither keeps anything alive, and neither is ever used again
-//! for something else: a stale one finds nothing.
+//! Both are plain values, cheap to copy and to keep. Neither keeps anything alive, and neither is ever used again for
+//! something else: a stale one finds nothing.
 
 use std::{
     fmt,
@@ -15,8 +15,8 @@ const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
 /// The most slots that a token can name.
 pub(crate) const SLOTS_MAX: usize = if usize::BITS >= 64 { u32::MAX as usize } else { (1 << 20) - 1 };
 
-/// Tells the reactors of a process apart: it stands in the high bits of the serials of their keys and timers, so it costs
-/// nothing to compare. After 256 of them the numbers begin again.
+/// Tells the reactors of a process apart: it is in the high bits of the serials of their keys and timers, so it costs
+/// nothing to compare. After 256 of them the numbers start again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Number(pub(crate) u8);
 
@@ -55,10 +55,10 @@ fn count(serial: NonZeroU32) -> u32 {
 
 /// Names a connection, a listener, a dispatcher or a datagram socket of one reactor.
 ///
-/// It stays valid until `closed` has run, and finds nothing afterwards: slots are used again, keys are not (a serial
-/// number tells the owners of a slot apart, and a slot whose serial is used up is retired). It finds nothing in another
-/// reactor either, as far as 256 of a process are told apart. The chapter is
-/// [sharing state](crate::manual::sharing_state#keys-not-references).
+/// It stays valid until `closed` has run, and finds nothing afterwards: slots are used again, keys are not (a serial number
+/// tells the owners of a slot apart, and a slot whose serials are used up is retired). It finds nothing in another reactor
+/// either; of one process, 256 reactors are told apart. The chapter is [sharing
+/// state](crate::manual::sharing_state#keys-not-references).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     index: u32,
@@ -77,8 +77,8 @@ impl Key {
         self.index as usize
     }
 
-    /// What the selector gives back with an event. Where a `usize` has 32 bits the serial is cut to 12: an event for the
-    /// dead could then reach a successor once in 4,096 times, and does no harm, because readiness is a hint.
+    /// What the selector gives back with an event. Where a `usize` has 32 bits the serial is cut to 12: an event for a dead
+    /// connection could then reach a successor once in 4,096 times. That does no harm, because readiness is a hint.
     pub(crate) fn token(self) -> usize {
         self.index() | (self.serial.get() as usize) << INDEX_BITS
     }
@@ -100,13 +100,14 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Names a timer of one reactor, to [`cancel`](crate::Net::cancel) it. Never used again for another, and no name of a
-/// timer of another reactor, as far as 256 of a process are told apart. The chapter is
-/// [timers and threads](crate::manual::timers_and_threads).
+/// Names a timer of one reactor, so that you can [`cancel`](crate::Net::cancel) it. It is never used again for another
+/// timer, nor for one of another reactor; of one process, 256 reactors are told apart. The chapter is [timers and
+/// threads](crate::manual::timers_and_threads).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timer {
     pub(crate) index: u32,
-    /// Counts every timer that was ever set, from the reactor's own first number on, so it is also what makes the name unique.
+    /// Counts every timer that was ever set, from the reactor's own first number on, so this is also what makes the name
+    /// unique.
     pub(crate) serial: u64,
 }
 

@@ -1,5 +1,5 @@
-//! A small single-threaded event loop. You write protocols: objects whose callbacks run when bytes, timers or closings
-//! happen. The loop owns the sockets, the buffers, the time.
+//! A small single-threaded event loop. You write protocols: objects whose callbacks run when bytes arrive, timers fire or
+//! connections close. The loop owns the sockets, the buffers and the time.
 //!
 //! ```no_run
 //! use mainspring::{Context, Outcome, Protocol, Reactor};
@@ -25,7 +25,7 @@
 //! once. If you know tokio, libuv or Twisted: their names are in
 //! [coming from other libraries](manual::coming_from).
 //!
-//! # The way of a byte
+//! # The path of a byte
 //!
 //! ```text
 //! kernel → World → fold → serve → Conn reads into the shared buffer
@@ -39,23 +39,24 @@
 //!    [eof (writable | exceeded | draining)*]] closed
 //! ```
 //!
-//! For each connection, with its own timers and offloads anywhere until it begins to end, and accepted tells until `closed`;
-//! `secured` with the feature `tls` only. `closed` comes exactly once, last, for every connection that was accepted or opened; without `connected` it means "could not
-//! connect". Every callback is called with the same three things: what you may do ([`Context`]), what you have (your
-//! state, lent as `&mut`), what happened. No callback runs inside another, whatever you call in one.
+//! This is what each connection gets. Its own timers and offloads may come anywhere until it begins to end, and tells that
+//! were accepted until `closed`; `secured` comes with the feature `tls` only. `closed` comes exactly once, last, for every
+//! connection that was accepted or opened; without `connected` it means "could not connect". Every callback is called with
+//! the same three things: what you may do ([`Context`]), what you have (your state, lent as `&mut`), and what happened. No
+//! callback runs inside another, whatever you call in one.
 //!
 //! # How do I …
 //!
 //! | … | |
 //! |---|---|
 //! | send one message to many? | [`Net::send_shared`]; [one message for many](manual::sharing_state#one-message-for-many) |
-//! | answer later? | [`Context::offload_held`], [`Answer::later`]; or keep the [`Key`], and [`Net::tell`](manual::sharing_state#telling-another-protocol-something) |
-//! | time a request out? | [`Context::set_frame_timeout`] until it is there, [`Context::set_deadline`] for all of it; [four time-outs](manual::timers_and_threads#four-time-outs-of-a-connection) |
-//! | stop on Ctrl-C? | [`Net::drain`], by a [signal](manual::processes_and_signals#signals) (feature `signals`) or a [`Remote`]; [going down](manual::serving#going-down) |
+//! | answer later? | [`Context::offload_held`], [`Answer::later`]; or keep the [`Key`] and use [`Net::tell`](manual::sharing_state#telling-another-protocol-something) |
+//! | time a request out? | [`Context::set_frame_timeout`] until the request is complete, [`Context::set_deadline`] for request and answer together; [four time-outs](manual::timers_and_threads#four-time-outs-of-a-connection) |
+//! | stop on Ctrl-C? | [`Net::drain`], started by a [signal](manual::processes_and_signals#signals) (feature `signals`) or a [`Remote`]; [going down](manual::serving#going-down) |
 //! | run a command, and read what it prints? | [`Net::adopt`] its output; [a child](manual::processes_and_signals#a-child-its-output-and-its-end) |
-//! | read standard input, a pipe, a terminal, a socket that is open? | [`Net::adopt`]; [other descriptors](manual::other_descriptors) |
+//! | read standard input, a pipe, a terminal, a socket that is already open? | [`Net::adopt`]; [other descriptors](manual::other_descriptors) |
 //! | use several cores? | [one reactor in each thread](Reactor#in-several-threads) |
-//! | wait for two connections? | keep in the state what is still to come, or [`Net::tell`] who waits; [telling another protocol something](manual::sharing_state#telling-another-protocol-something) |
+//! | wait for two connections? | keep what is still missing in the state, or [`Net::tell`] the one that waits; [telling another protocol something](manual::sharing_state#telling-another-protocol-something) |
 //! | use a library that blocks? | [`Context::offload`], [`Net::lane`]; [work elsewhere](manual::blocking_work) |
 //! | put it into a game, or a GUI? | [`Reactor::turn`], or its descriptor; [embedding](manual::embedding) |
 //! | encrypt it? | feature `tls`: `Listen::tls`, `Connect::tls`, and `start_tls` for STARTTLS; [TLS](manual::tls) |
@@ -65,16 +66,16 @@
 //!
 //! The [cookbook](manual::cookbook) has fifty such answers, each with the lines to copy.
 //!
-//! # Where to go on
+//! # Where to go next
 //!
-//! * [`Protocol`] is what you write, [`Context`] and [`Net`] what you are given, [`Terminator`] says where a frame ends,
-//!   [`Reason`] why a connection ended, [`Reactor`] is the loop.
+//! * [`Protocol`] is what you write; [`Context`] and [`Net`] are what you are given; [`Terminator`] says where a frame ends;
+//!   [`Reason`] says why a connection ended; [`Reactor`] is the loop.
 //! * The [tutorial](manual::tutorial) grows one server in nine steps. The [manual] has a chapter on each subject: begin with
-//!   [the loop](manual::the_loop) and [protocols](manual::protocols).
-//! * With the feature `sim` there is also `testing`: your protocols on a simulated network. `cargo doc --features sim --open`
-//!   shows it, or `--features mainspring/sim` in a crate that depends on this one; the chapter
-//!   [`manual::testing`] says what it is good for.
-//! * Nothing is printed by itself.
+//!   [the loop](manual::the_loop) and [protocols](manual::protocols). The [glossary](manual::glossary) says what a word means here.
+//! * With the feature `sim` there is also `testing`, which runs your protocols on a simulated network.
+//!   `cargo doc --features sim --open` shows it, or `--features mainspring/sim` in a crate that depends on this one; the
+//!   chapter [`manual::testing`] says what it is good for.
+//! * The crate prints nothing by itself.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -83,11 +84,11 @@ pub mod testing;
 #[cfg(any(fuzzing, bench, test))]
 #[doc(hidden)]
 pub mod inside;
-/// The bodies of fuzzers, which stand outside, are tests in src/ too.
+/// The bodies of the fuzzers, which live outside the crate, are also tests in src/.
 #[cfg(all(test, feature = "tls"))]
 extern crate self as mainspring;
 
-// In reading order, which is the order of the layers: a file uses only what stands below it. tests/layers.rs holds this.
+// In reading order, which is the order of the layers: a file uses only what stands below it. tests/layers.rs checks this.
 mod kit;
 mod reactor;
 mod serve;

@@ -1,4 +1,4 @@
-//! A queue into the loop from other threads, in the order in which they bring it.
+//! A queue into the loop from other threads, in the order in which they post.
 
 use crate::{alarm::Alarm, panics::discard, room::KEPT_MAX};
 use std::{
@@ -6,9 +6,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Where others put it in.
+/// The end where others post.
 pub(crate) struct Mailbox<T> {
-    /// Nothing once the loop is gone.
+    /// `None` once the loop is gone.
     queue: Mutex<Option<VecDeque<T>>>,
     pub(crate) alarm: Arc<Alarm>,
 }
@@ -35,10 +35,10 @@ impl<T> Mailbox<T> {
     }
 }
 
-/// Where the loop takes it out.
+/// The end where the loop takes letters out.
 pub(crate) struct Letters<T> {
     mailbox: Arc<Mailbox<T>>,
-    /// What was taken out of the queue at once, so that the lock is taken once a burst.
+    /// What was taken out of the queue at once, so that the lock is taken once for each burst.
     taken: VecDeque<T>,
 }
 
@@ -51,13 +51,14 @@ impl<T> Letters<T> {
         &self.mailbox
     }
 
-    /// Look after [`Alarm::take`]: who brings more from there on rings again.
+    /// Call [`Alarm::take`] before you look: a thread that posts more from then on rings again.
     pub(crate) fn next(&mut self) -> Option<T> {
         self.fetch();
         self.taken.pop_front()
     }
 
-    /// All that [`next`](Self::next) would give before it looks into the mailbox again; what is left of it is to be put back.
+    /// All that [`next`](Self::next) would give before it looks into the mailbox again; what is left of it has to be put
+    /// back.
     pub(crate) fn take_some(&mut self) -> VecDeque<T> {
         self.fetch();
         std::mem::take(&mut self.taken)
@@ -79,7 +80,7 @@ impl<T> Letters<T> {
     }
 }
 
-/// Whoever posts from here on is told so.
+/// A thread that posts from here on is told so.
 impl<T> Drop for Letters<T> {
     fn drop(&mut self) {
         let mut rest = self.mailbox.lock().take().unwrap_or_default();

@@ -1,13 +1,13 @@
 //! The manual: a chapter on each subject. Its programs are compiled and run as tests.
 //!
-//! **Begin with the [tutorial]**: in an hour a chat room of your own, in nine steps, from ten lines to limits, storms, a client that
-//! comes back, and TLS. Then the chapters say everything about one subject each:
+//! **Begin with the [tutorial]**: in an hour you build a chat room of your own, in nine steps, from ten lines to limits, storms, a
+//! client that comes back, and TLS. After that, each chapter covers one subject in full:
 //!
 //! ## Look it up
 //!
 //! | chapter | says |
 //! |---|---|
-//! | [cookbook] | fifty answers to “How do I …?”, each to be copied, with the chapter that says more |
+//! | [cookbook] | fifty answers to “How do I …?”, each ready to copy, with the chapter that says more |
 //! | [glossary] | the words of this crate, a sentence each |
 //!
 //! ## What you write
@@ -27,7 +27,7 @@
 //!
 //! | chapter | says |
 //! |---|---|
-//! | [serving] | a server from one function, request handlers, letting in, going down |
+//! | [serving] | a server from one function, request handlers, admitting clients, shutting down |
 //! | [connecting] | names, services, several addresses at once, time-outs |
 //! | [reconnecting] | a client that comes back: pauses, what is kept meanwhile, stopping |
 //! | [datagrams] | UDP, Unix datagrams and others: what arrives, what fails, what waits |
@@ -38,18 +38,18 @@
 //!
 //! | chapter | says |
 //! |---|---|
-//! | [other descriptors](other_descriptors) | pipes, terminals, files, standard input, sockets of others: taken over and given back |
-//! | [processes and signals](processes_and_signals) | children, their output and their ends; signals |
+//! | [other descriptors](other_descriptors) | pipes, terminals, files, standard input, sockets opened elsewhere: taken over and given back |
+//! | [processes and signals](processes_and_signals) | child processes, their output and their exit; signals |
 //! | [work elsewhere](blocking_work) | disks and databases on other threads; files in and out; lanes |
 //! | [embedding] | the loop inside another: a descriptor, a deadline, a turn |
-//! | [restarting] | a new program in the place of the old one, without losing a client |
+//! | [restarting] | a new program in place of the old one, without losing a client |
 //! | [platforms] | what works on which system, and what Windows does differently |
 //!
 //! ## Whole programs
 //!
 //! | chapter | says |
 //! |---|---|
-//! | [testing] | your protocol as a dialogue, among scripted peers, in a thousand storms; a failure again by its seed |
+//! | [testing] | your protocol as a dialogue, among scripted peers, in a thousand storms; replaying a failure by its seed |
 //! | [logging] | records and their levels |
 //! | [sessions] | an FTP server walked through: commands in order, a second connection, files both ways |
 //! | [an application](an_application) | a chat room walked through: its parts, its order, its bounds, its tests |
@@ -61,10 +61,10 @@
 //! | [from asyncore](from_asyncore) | what each name of asyncore, asynchat and socketserver has become, and what behaves differently |
 //! | [coming from other libraries](coming_from) | the same for tokio, libuv and Twisted |
 //!
-//! Beside the sources, in docs/, are three more: reliability, what was tried, and the figures; benchmarks, what it costs; and
-//! the flaws, what its ancestors got wrong, with the test that holds each here.
+//! Next to the sources, in docs/, are three more: reliability, what was tried, and the figures; benchmarks, what it costs; and
+//! the flaws, what its ancestors got wrong, with the test that guards against each here.
 //!
-//! A line of a program that begins with `# ` is for the test alone, and is not shown here.
+//! A line of a program that begins with `# ` is only there for the test, and is not shown here.
 
 /// What the chapters link to. Each has the same labels at its end, with the files that they are in a repository: here these
 /// come first, and of several the first one counts.

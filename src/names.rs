@@ -1,5 +1,5 @@
-//! Looking names up: what is asked, what is found, and why it is not. The system's own resolver blocks, so none of this is
-//! called on the loop's thread.
+//! Looking names up: what is asked, what is found, and why something is not. The system's own resolver blocks, so none of
+//! this is called on the loop's thread.
 
 use crate::{
     panics::{guard, text},
@@ -54,30 +54,29 @@ impl Resolved {
 pub(crate) type Lookup = Box<dyn FnOnce() -> io::Result<Resolved> + Send>;
 
 /// Why a name was not resolved: inside the [`io::Error`] of [`Reason::Resolve`](crate::Reason::Resolve) and of
-/// [`Net::resolve`](crate::Net::resolve). What to do about each says
-/// [the chapter](crate::manual::errors#could-not-resolve).
+/// [`Net::resolve`](crate::Net::resolve). [The chapter](crate::manual::errors#could-not-resolve) says what to do about each.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NameError {
     /// There is no such name, or nothing of the kind that was asked for belongs to it. The error's kind is
     /// [`io::ErrorKind::NotFound`].
     NotFound,
-    /// The resolver got no answer, and may get one later.
+    /// The resolver got no answer, but may get one later.
     TryAgain,
-    /// The resolver says that it cannot answer, and that asking again will not help; or one of yours panicked.
+    /// The resolver says that it cannot answer, and that asking again will not help; or a resolver of yours panicked.
     Failed,
     /// No answer came in time. The error's kind is [`io::ErrorKind::TimedOut`].
     TimedOut,
-    /// It was not asked: every thread is busy with another name, and the queue is full. The error's kind is
+    /// Nobody was asked: every thread is busy with another name, and the queue is full. The error's kind is
     /// [`io::ErrorKind::ResourceBusy`].
     Busy,
-    /// The resolver failed, and its text says how. Without the feature `names` this is so for all that the system's
+    /// The resolver failed, and its text says how. Without the feature `names` this is so for everything that the system's
     /// resolver says, because std tells its failures apart by their text only.
     Other,
 }
 
 impl NameError {
-    /// What is inside of an error, if it is of a resolver.
+    /// Finds what is inside an error, if it comes from a resolver.
     pub fn of(error: &io::Error) -> Option<Self> {
         Unresolved::of(error).map(|unresolved| unresolved.why)
     }
@@ -87,7 +86,7 @@ impl NameError {
     }
 }
 
-/// What an [`io::Error`] of a resolver carries.
+/// What an [`io::Error`] from a resolver carries.
 #[derive(Clone, Debug)]
 pub(crate) struct Unresolved {
     why: NameError,
@@ -180,13 +179,13 @@ fn name(ip: IpAddr) -> io::Result<String> {
     dns_lookup::lookup_addr(&ip).map_err(|error| typed(error, &ip.to_string())).and_then(|name| named(ip, name))
 }
 
-/// A number is none: whoever has the address could pass for another host with it.
+/// A number is not a name: whoever has the address could use it to pass for another host.
 #[cfg(feature = "names")]
 fn named(ip: IpAddr, name: String) -> io::Result<String> {
     if name.strip_suffix('.').unwrap_or(&name).parse::<IpAddr>().is_err() {
         return Ok(name);
     }
-    Err(NameError::NotFound.error(format!("`{ip}`: a number is written down as its name, `{name}`, and that is none")))
+    Err(NameError::NotFound.error(format!("`{ip}`: its name is given as a number, `{name}`, which is not a name")))
 }
 
 #[cfg(feature = "names")]
@@ -203,7 +202,7 @@ fn typed(error: dns_lookup::LookupError, asked: &str) -> io::Error {
     said(why, asked, error.into())
 }
 
-/// What the resolver says. An error with a number is of the system, and left as it is; but on Windows all have one.
+/// What the resolver says. An error with a number is the system's, and is left as it is; but on Windows all errors have one.
 fn said(why: NameError, asked: &str, error: io::Error) -> io::Error {
     if error.raw_os_error().is_some() && !cfg!(windows) {
         return error;
@@ -270,7 +269,7 @@ mod tests {
         }
     }
 
-    /// Whoever has an address may write down a number as its name, to be taken for another host.
+    /// Whoever has an address may write down a number as its name, so as to be taken for another host.
     #[test]
     #[cfg(feature = "names")]
     fn a_number_is_nobodys_name() {

@@ -1,4 +1,5 @@
-//! Catching the panics of user code. What was caught is either told (`Reason::Panicked`) or let go on, never swallowed.
+//! Catching the panics of user code. What was caught is either told (`Reason::Panicked`) or allowed to go on, never
+//! swallowed.
 
 use crate::text::OneLine;
 use log::Level;
@@ -14,7 +15,7 @@ use std::{
 pub(crate) struct Payload(Box<dyn Any + Send>);
 
 impl Payload {
-    /// The panic goes on.
+    /// Lets the panic go on.
     pub(crate) fn go_on(mut self) -> ! {
         resume_unwind(self.take())
     }
@@ -28,12 +29,12 @@ impl Drop for Payload {
     fn drop(&mut self) {
         let payload = self.take();
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            mem::forget(second); // whose `drop` may panic as well, and so on: somebody has to stop
+            mem::forget(second); // its `drop` may panic as well, and so on: it has to stop somewhere
         }
     }
 }
 
-/// The caller puts its own state in order afterwards, whether or not it panicked: that is what makes this unwind-safe.
+/// The caller puts its own state in order afterwards, whether or not there was a panic: that makes this unwind-safe.
 pub(crate) fn guard<T>(run: impl FnOnce() -> T) -> Result<T, Payload> {
     catch_unwind(AssertUnwindSafe(run)).map_err(Payload)
 }
@@ -69,9 +70,9 @@ pub(crate) fn with_those_of_drops<T>(run: impl FnOnce() -> T) -> T {
     }
 }
 
-/// One record, so that what is generic in your types need not carry how it is written. Of each kind one in ten seconds, because
-/// peers may bring it about; by the machine's clock, because who drops something has no other at hand, and it changes nothing
-/// but the level.
+/// Makes one record; apart, so that code that is generic in your types need not contain how it is written. One of each kind
+/// in ten seconds, because peers may cause it. It uses the machine's clock, because code that drops something has no other
+/// at hand, and only the level depends on it.
 #[cold]
 pub(crate) fn report(what: &'static str, happened: &'static str, payload: &Payload) {
     let (level, left_out) = match left_out(what, happened, Instant::now()) {
@@ -82,7 +83,7 @@ pub(crate) fn report(what: &'static str, happened: &'static str, payload: &Paylo
     log::log!(target: "mainspring", level, "{what} {happened}: {}{left_out}", OneLine(text(payload)));
 }
 
-/// How many records of this kind were left out since the last one; nothing if this one is.
+/// How many records of this kind were left out since the last one; `None` if this one is left out.
 fn left_out(what: &'static str, happened: &'static str, now: Instant) -> Option<u64> {
     thread_local! {
         static REPORTED: RefCell<Vec<(&'static str, &'static str, Instant, u64)>> = const { RefCell::new(Vec::new()) };
@@ -103,7 +104,7 @@ fn left_out(what: &'static str, happened: &'static str, now: Instant) -> Option<
     })
 }
 
-/// One record of a kind in so long.
+/// There is one record of a kind in this time.
 pub(crate) const PAUSE: Duration = Duration::from_secs(10);
 
 /// What `panic!` was called with.
@@ -119,7 +120,7 @@ pub(crate) fn text(payload: &Payload) -> String {
 mod tests {
     use super::*;
 
-    /// Panics when it is dropped, with another one of so many.
+    /// Panics when it is dropped, with another one of these, this many times.
     struct Chain(u32);
 
     impl Drop for Chain {

@@ -1,4 +1,4 @@
-//! What belongs to one thread, by a name that may go anywhere (feature `sim`).
+//! What belongs to one thread, under a name that may go anywhere (feature `sim`).
 
 use std::{
     any::Any,
@@ -7,8 +7,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// A name for what belongs to this thread, to be had nowhere else: so a feature that is there for tests does not keep a
-/// [`Reason`](crate::Reason) from being sent to another thread.
+/// A name for something that belongs to this thread and can only be got here: so a feature that is there for tests does not
+/// keep a [`Reason`](crate::Reason) from being sent to another thread.
 pub(crate) struct Parked(u64);
 
 thread_local! {
@@ -23,7 +23,7 @@ impl Parked {
         Self(number)
     }
 
-    /// Nothing on another thread.
+    /// `None` on another thread.
     pub(crate) fn take(&mut self) -> Option<Box<dyn Any>> {
         PARKED.try_with(|all| all.borrow_mut().remove(&self.0)).ok().flatten()
     }

@@ -1,7 +1,7 @@
-//! A small pool of threads for what may block. It knows nothing of sockets, of the loop, of your state: a job sees itself
-//! to it that somebody learns of its end.
+//! A small pool of threads for what may block. It knows nothing of sockets, of the loop, or of your state: a job has to
+//! report its own end.
 //!
-//! Threads are started when there is work for them, and end when there was none for a while. Nobody waits for one, also not
+//! Threads are started when there is work for them, and end when there was none for a while. Nobody waits for one, not even
 //! at exit: a job that never returns costs its thread, and nothing else.
 
 use crate::panics::{discard, guard};
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-/// A thread without work ends after so long: what comes in bursts finds it, and an idle program has none.
+/// A thread without work ends after this long: work that comes in bursts finds it, and an idle program has none.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -21,7 +21,7 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// Names a job of one pool.
 pub(crate) type Ticket = u64;
 
-/// What a pool is for: each has threads of its own, so that one kind of work never waits for another.
+/// What a pool is for: each has its own threads, so that one kind of work never waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Names,
@@ -34,7 +34,7 @@ pub(crate) enum Purpose {
 pub(crate) const PURPOSES: usize = 3;
 
 impl Purpose {
-    /// Linux keeps fifteen bytes of it.
+    /// Linux keeps fifteen bytes of the name.
     fn thread_name(self) -> &'static str {
         match self {
             Self::Names => "mainspring-name",
@@ -57,7 +57,7 @@ pub(crate) struct Capacity {
 pub(crate) enum Refused {
     /// Every thread is busy, and the queue is full.
     Full,
-    /// The system gives no thread, and there is none.
+    /// The system gives no thread, and there is none yet.
     NoThread(io::Error),
 }
 
@@ -78,7 +78,8 @@ struct Shared {
 #[derive(Default)]
 struct Roster {
     queue: VecDeque<(Ticket, Job)>,
-    /// What is done before anything else, and also when the pool has gone: what the loop's thread would have to wait for.
+    /// What is done before anything else, and also when the pool has gone: what the loop's thread would otherwise have to
+    /// wait for.
     chores: VecDeque<Job>,
     /// free <= threads <= threads_max
     threads: usize,
@@ -101,7 +102,7 @@ impl Pool {
         Self { purpose, threads_max: threads_max.max(1), shared: Arc::default() }
     }
 
-    /// Jobs begin in the order in which they come; at most so many of them wait for a thread.
+    /// Jobs begin in the order in which they come; at most `queue_max` of them wait for a thread.
     pub(crate) fn spawn(&self, queue_max: usize, ticket: Ticket, job: Job) -> Result<(), (Refused, Job)> {
         self.spawn_by(queue_max, ticket, job, || self.start(work))
     }
@@ -117,14 +118,14 @@ impl Pool {
         if taken.is_ok() {
             self.shared.changed.notify_one();
         }
-        // Not under the lock: a logger may wait, or have something of its own for this pool.
+        // Not under the lock: a logger may wait, or have a job of its own for this pool.
         if let Some(error) = no_other {
             log::warn!(target: "mainspring", "cannot start another thread: {error}");
         }
         taken
     }
 
-    /// Also why no other thread could be started, if one was wanted and the job can do without.
+    /// Also returns why no other thread could be started, if one was wanted and the job can do without.
     fn enter(
         &self,
         queue_max: usize,
@@ -142,7 +143,7 @@ impl Pool {
         (Ok(()), no_other)
     }
 
-    /// Starts a thread for what comes next if all are busy, and there may be another.
+    /// Starts a thread for what comes next if all are busy and there may be another.
     fn man(&self, state: &mut Roster, start_thread: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if state.queue.len() + state.chores.len() >= state.free && state.threads < self.threads_max {
             start_thread()?;
@@ -152,8 +153,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Has a thread do what nobody waits for, before anything else; another one if all are busy, perhaps for ever. It is given
-    /// back if there is none.
+    /// Has a thread do what nobody waits for, before anything else; another thread if all are busy, perhaps for ever. The
+    /// chore is given back if there is none.
     pub(crate) fn do_chore(&self, chore: Job) -> Result<(), Job> {
         let mut state = self.shared.lock();
         let _ = self.man(&mut state, || self.start(work));
@@ -182,7 +183,7 @@ impl Pool {
     }
 }
 
-/// What has not begun never does, but for the chores.
+/// What has not begun never does, except for the chores.
 impl Drop for Pool {
     fn drop(&mut self) {
         let queue = {
@@ -241,7 +242,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    /// With room for so many that wait.
+    /// With room for this many that wait.
     struct Bounded(Pool, usize);
 
     impl Bounded {
@@ -347,7 +348,7 @@ mod tests {
         assert!(begins.recv_timeout(LONG).is_err(), "nothing begins, and all that could have is gone");
     }
 
-    /// Gives work to the pool that it has a record from.
+    /// Gives work to the pool whose record it gets.
     struct Logger;
 
     static LOGGING: std::sync::OnceLock<Bounded> = std::sync::OnceLock::new();

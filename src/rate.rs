@@ -1,5 +1,5 @@
 //! Rate limits: a token bucket for each direction of a connection, and one that all connections of a listener share. `now`
-//! is an argument. Who reads and who writes is not known here.
+//! is an argument. Which connection reads or writes is not known here.
 
 use crate::{
     key::{Key, Timer},
@@ -8,18 +8,18 @@ use crate::{
 };
 use std::collections::VecDeque;
 
-/// A full bucket is worth so long of its rate: what leaves at once after silence, and how late the loop may be without
-/// losing any of the rate.
+/// A full bucket is worth this much time at its rate: what leaves at once after a silence, and how late the loop may be
+/// without losing any of the rate.
 const BURST_MILLIS: u64 = 250;
 
-/// Less than what is due in so long is not worth a system call: it is waited for.
+/// Less than what is due in this time is not worth a system call: it is waited for.
 const PORTION_MILLIS: u64 = 20;
 
 /// Levels are counted in these, so that a nanosecond's worth of a byte a second is not lost.
 const PARTS: u128 = 1_000_000_000;
 
-/// In any time `t` no more than `rate * t` plus a full bucket is taken out; in the long run, if always somebody wants more,
-/// no less than `rate * t`.
+/// In any time `t` no more than `rate * t` plus a full bucket is taken out; in the long run, if there is always demand for
+/// more, no less than `rate * t`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     /// Bytes per second, at least one.
@@ -30,13 +30,13 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Full.
+    /// A full one.
     pub(crate) fn new(rate: u64, now: Time) -> Self {
         let rate = rate.max(1);
         Self { rate, level: full(rate), since: now }
     }
 
-    /// From now on another rate. What is in it stays, as far as it fits: the next look cuts it.
+    /// Has another rate from now on. What is in it stays, as far as it fits: the next look cuts it.
     pub(crate) fn at_rate(mut self, rate: u64, now: Time) -> Self {
         self.fill(now);
         Self { rate: rate.max(1), ..self }
@@ -48,7 +48,7 @@ impl Bucket {
         bytes(self.level)
     }
 
-    /// So many were. More than were allowed leave nothing.
+    /// This many were moved. If they were more than allowed, nothing is left.
     pub(crate) fn take(&mut self, bytes: usize) {
         self.level = self.level.saturating_sub(bytes as u128 * PARTS);
     }
@@ -58,7 +58,7 @@ impl Bucket {
         self.reaches_at(portion(self.rate), now)
     }
 
-    /// When it is so full: now, or later. level <= full
+    /// When it is this full: now, or later. level <= full
     fn reaches_at(&mut self, level: u128, now: Time) -> Time {
         self.fill(now);
         let missing = level.saturating_sub(self.level);
@@ -76,7 +76,7 @@ impl Bucket {
     }
 }
 
-/// A full bucket. At least a byte fits, or the slowest rates would be none.
+/// A full bucket. At least a byte fits, or the slowest rates would allow nothing.
 fn full(rate: u64) -> u128 {
     worth(rate, BURST_MILLIS)
 }
@@ -93,20 +93,21 @@ fn worth(rate: u64, millis: u64) -> u128 {
     (u128::from(rate) * u128::from(millis) * (PARTS / 1000)).max(PARTS)
 }
 
-/// A bucket that many share, and those who wait for it, in the order in which they came.
+/// A bucket that many share, and those that wait for it, in the order in which they came.
 ///
-/// Who wants more than there is waits behind the others. When there is a portion, whoever waits longest is let go: a share is
-/// kept for it, which it uses once, or gives back. So all who always want more get the same, and nobody starves.
+/// A connection that wants more than there is waits behind the others. When there is a portion, the one that has waited
+/// longest is let go: a share is kept for it, which it uses once, or gives back. So all that always want more get the same,
+/// and none starves.
 #[derive(Debug)]
 pub(crate) struct SharedRate {
     pub(crate) way: Way,
     bucket: Bucket,
-    /// Bytes kept for those who were let go. kept * PARTS <= bucket.level
+    /// Bytes kept for those that were let go. kept * PARTS <= bucket.level
     kept: usize,
     /// In the order of their tickets.
     waiting: VecDeque<(u64, Key)>,
     tickets: u64,
-    /// Set while somebody waits, and nothing is to come back that is kept for others.
+    /// Set while something waits, and nothing that is kept for others has still to come back.
     pub(crate) timer: Option<Timer>,
     /// Its listener, and the connections that share it: the last one takes it along.
     pub(crate) users: usize,
@@ -118,7 +119,7 @@ impl SharedRate {
         Self { way, bucket, kept: 0, waiting: VecDeque::new(), tickets: 0, timer: None, users: 1 }
     }
 
-    /// How many bytes may be moved now by somebody for whom nothing is kept. 0: it has to wait.
+    /// How many bytes may be moved now by a connection that nothing is kept for. 0: it has to wait.
     pub(crate) fn allowed(&mut self, now: Time) -> usize {
         if self.waiting.is_empty() && self.has_portion(now) { bytes(self.free(now)) } else { 0 }
     }
@@ -130,7 +131,7 @@ impl SharedRate {
         self.tickets
     }
 
-    /// It waits no more.
+    /// It does not wait any more.
     pub(crate) fn leave(&mut self, ticket: u64) {
         if let Ok(at) = self.waiting.binary_search_by_key(&ticket, |&(ticket, _)| ticket) {
             self.waiting.remove(at);
@@ -138,7 +139,7 @@ impl SharedRate {
         }
     }
 
-    /// Whose turn it is, and what is kept for it. It waits no more.
+    /// Whose turn it is, and what is kept for it. It does not wait any more.
     pub(crate) fn next(&mut self, now: Time) -> Option<(Key, usize)> {
         if !self.has_portion(now) {
             return None;
@@ -151,14 +152,15 @@ impl SharedRate {
         Some((key, share))
     }
 
-    /// So many bytes were moved by somebody for whom a share was kept, or 0. More than there were leave nothing.
+    /// This many bytes were moved by a connection that a share was kept for, or 0. If they were more than there were,
+    /// nothing is left.
     pub(crate) fn moved(&mut self, share: usize, bytes: usize) {
         self.kept -= share;
         let kept = self.kept as u128 * PARTS;
         self.bucket.level = (self.bucket.level.saturating_sub(bytes as u128 * PARTS)).max(kept);
     }
 
-    /// When to look for the next one, if there is one. It may be that a share has to be used or given back first.
+    /// When to look for the next one, if there is one. Perhaps a share has to be used or given back first.
     pub(crate) fn ready_at(&mut self, now: Time) -> Option<Time> {
         let level = self.kept as u128 * PARTS + portion(self.bucket.rate);
         (!self.waiting.is_empty() && level <= full(self.bucket.rate)).then(|| self.bucket.reaches_at(level, now))
@@ -202,13 +204,13 @@ pub(crate) struct Rate {
     pub(crate) bucket: Option<Bucket>,
     /// Set while the bucket holds too little.
     pub(crate) timer: Option<Timer>,
-    /// What its listener has for each: a successor begins with it.
+    /// What its listener sets for each connection: a successor begins with it.
     pub(crate) default: Option<u64>,
     /// Which one it shares with the other connections of its listener.
     pub(crate) shared: Option<usize>,
-    /// With this it waits for the shared one.
+    /// Its ticket while it waits for the shared one.
     pub(crate) ticket: Option<u64>,
-    /// Of the shared one so many bytes are kept for it.
+    /// How many bytes of the shared one are kept for it.
     pub(crate) share: usize,
 }
 
@@ -300,8 +302,8 @@ mod tests {
         Key::new(index, std::num::NonZeroU32::MIN)
     }
 
-    /// Each of `wants` takes so many bytes at a time as often as it may. What each has taken, after so many seconds; and at no
-    /// time more than there may be.
+    /// Each of `wants` takes this many bytes at a time as often as it may. Returns what each has taken after this many
+    /// seconds; checks that at no time it is more than it may be.
     fn shared(rate: u64, wants: &[usize], seconds: u64) -> Vec<usize> {
         let mut shared = SharedRate::new(Way::In, rate, Time(0));
         let mut taken = vec![0; wants.len()];
@@ -388,7 +390,7 @@ mod tests {
         assert_eq!(shared.ready_at(late), Some(Time(SECOND + SECOND / 50)));
     }
 
-    /// One that is lost reads on; but not from what is kept for others.
+    /// A connection that is lost keeps reading; but it does not use what is kept for others.
     #[test]
     fn what_is_kept_of_a_shared_rate_nobody_else_can_take() {
         let mut shared = SharedRate::new(Way::In, 1_000, Time(0));

@@ -1,4 +1,4 @@
-//! The loop. [`Reactor::turn`] reads as its own table of contents; what serving one entry means is in `serve.rs`.
+//! The loop. [`Reactor::turn`] reads like its own table of contents; `serve.rs` says what serving one entry means.
 
 use crate::{
     config::Config,
@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// After so many callbacks the sockets are looked at again: many who have much to say may be long gone.
+/// After this many callbacks the loop looks at the sockets again: some that have much to say may have gone long ago.
 const SERVED_MAX: u64 = 4096;
 
 /// The loop: it owns the sockets, the buffers and the time, and calls your protocols.
@@ -34,10 +34,10 @@ const SERVED_MAX: u64 = 4096;
 ///
 /// # In several threads
 ///
-/// A reactor stays in the thread that made it: `thread::spawn(move || reactor.run(…))` does not compile ("cannot be
-/// sent between threads safely"), because the protocols and closures in it need not be `Send`. What goes to other
-/// threads is its [`Remote`]. For several cores, each thread makes a reactor of its own, and the kernel deals the
-/// connections out:
+/// A reactor stays in the thread that made it: `thread::spawn(move || reactor.run(…))` does not compile ("cannot be sent
+/// between threads safely"), because the protocols and closures in it need not be `Send`. What you give to other threads is
+/// its [`Remote`]. To use several cores, each thread makes a reactor of its own, and the kernel distributes the connections
+/// among them:
 ///
 /// ```
 /// use mainspring::{Listen, Reactor};
@@ -65,20 +65,21 @@ const SERVED_MAX: u64 = 4096;
 pub struct Reactor<S = ()> {
     core: Core<S>,
     events: Vec<Event>,
-    /// The ready queue of the turn: what becomes ready meanwhile has its turn in the next.
+    /// The ready queue of this turn: what becomes ready meanwhile has its turn in the next.
     serving: Vec<Key>,
     /// Lent to whoever is served.
     buffers: ReadBuffers,
-    /// Of those who were ready at one look at the sockets, so many have not had their turn yet: the first ones of the ready queue.
+    /// How many of those that were ready at one look at the sockets have not had their turn yet: the first ones of the ready
+    /// queue.
     put_off: usize,
     /// When that look was.
     put_off_since: Time,
-    /// Timers due later than this have to wait: what had come before them is not served.
+    /// Timers due later than this have to wait: what came before they were due is not served yet.
     due_by: Time,
 }
 
 impl<S> Reactor<S> {
-    /// A reactor with the defaults of [`Config`].
+    /// Makes a reactor with the defaults of [`Config`].
     ///
     /// # Errors
     /// When the system has no descriptor for a selector.
@@ -88,7 +89,7 @@ impl<S> Reactor<S> {
         Self::in_system(config)
     }
 
-    /// A reactor with bounds of your own.
+    /// Makes a reactor with bounds of your own.
     ///
     /// # Errors
     /// When the system has no descriptor for a selector.
@@ -128,7 +129,7 @@ impl<S> Reactor<S> {
         })
     }
 
-    /// Every socket and timer: the same API as inside a callback. What is queued here leaves with the next turn, which does
+    /// Every socket and timer: the same API as inside a callback. What is queued here leaves in the next turn, which does
     /// not sleep first.
     pub fn net(&mut self) -> Net<'_, S> {
         Net { core: &mut self.core }
@@ -144,8 +145,9 @@ impl<S> Reactor<S> {
         self.core.remote()
     }
 
-    /// Turns until [`stop`](Net::stop), or until nothing is left that could ever happen: no connection, listener,
-    /// dispatcher, datagram socket, timer, job or offloaded work, no socket that [lingers](Config::wait_for_lingering), and no [`Remote`].
+    /// Runs turns until [`stop`](Net::stop), or until nothing is left that could ever happen: no connection, listener,
+    /// dispatcher, datagram socket, timer, job or offloaded work, no socket that [lingers](Config::wait_for_lingering), and
+    /// no [`Remote`].
     ///
     /// # Errors
     /// When the selector fails, which no peer can cause.
@@ -154,11 +156,11 @@ impl<S> Reactor<S> {
         Ok(())
     }
 
-    /// One turn: waits for at most `wait_max` (`None`: for ever) if there is nothing to do, does what there is to do, and
-    /// says whether anything is left to wait for. This is how a program with a loop of its own embeds the reactor.
+    /// Runs one turn: waits for at most `wait_max` (`None`: for ever) if there is nothing to do, does what there is to do,
+    /// and returns whether anything is left to wait for. This is how a program with its own loop embeds the reactor.
     ///
     /// In order: 1. wait; 2. fold all events into flags; 3. jobs of other threads, tells and posts; 4. serve what was ready,
-    /// within its bound: each is read, delivered to, and written at once; 5. timers; 6. what others have queued leaves, one
+    /// within the bounds: each is read, delivered to, and written at once; 5. timers; 6. what others have queued leaves, one
     /// write each; 7. `closed` of those that have begun to end.
     ///
     /// # Errors
@@ -177,9 +179,9 @@ impl<S> Reactor<S> {
         Ok(self.goes_on())
     }
 
-    /// When [`turn`](Self::turn) has to be called at the latest: now, while anything is left to do, or when the next timer is due.
-    /// `None`: not before its descriptor (`AsFd`) is readable. For a loop of somebody else's that waits for
-    /// both; to be asked again after every turn, and after every use of [`net`](Self::net) outside of one. The chapter is
+    /// When [`turn`](Self::turn) has to be called at the latest: now, while anything is left to do, or when the next timer
+    /// is due. `None`: not before its descriptor (`AsFd`) is readable. This is for a foreign loop that waits for both; it
+    /// has to ask again after every turn, and after every use of [`net`](Self::net) outside of one. The chapter is
     /// [embedding](crate::manual::embedding).
     pub fn next_deadline(&self) -> Option<Instant> {
         let world = &self.core.hub.cx.world;
@@ -189,9 +191,9 @@ impl<S> Reactor<S> {
         self.core.hub.cx.timers.next().map(|due| world.instant(due))
     }
 
-    /// Ends everything now: each connection, dispatcher and datagram socket gets `closed` with [`Reason::Shutdown`]. Nothing is flushed;
-    /// tells, timers, jobs and what was to follow offloaded work are dropped, also those that `closed` sets; `connect` and
-    /// `listen` open nothing meanwhile. Afterwards the reactor is empty, and may be used again.
+    /// Ends everything now: each connection, dispatcher and datagram socket gets `closed` with [`Reason::Shutdown`]. Nothing
+    /// is flushed. Tells, timers, jobs and what was to follow offloaded work are dropped, also those that `closed` sets;
+    /// `connect` and `listen` open nothing meanwhile. Afterwards the reactor is empty, and may be used again.
     pub fn shutdown(&mut self, state: &mut S) {
         self.core.hub.cx.is_shut = true;
         self.core.drop_all_deferred();
@@ -199,7 +201,7 @@ impl<S> Reactor<S> {
         while !self.core.hub.cx.lists.closing.is_empty() {
             self.reap(state);
             self.core.drop_all_deferred();
-            self.core.hub.end_all(|| Reason::Shutdown, true); // what is the last to end
+            self.core.hub.end_all(|| Reason::Shutdown, true); // the last thing to end
         }
         self.core.hub.free_lingering();
         self.core.is_stopped = false;
@@ -252,8 +254,8 @@ impl<S> Reactor<S> {
         self.core.run_deferred(state);
     }
 
-    /// Each ready key once; but if many have much to say, or one of them has gone, it looks at the sockets again before the rest
-    /// have their turn.
+    /// Serves each ready key once; but if many have much to say, or one of them has gone, it looks at the sockets again
+    /// before the rest have their turn.
     #[inline]
     fn serve_ready(&mut self, state: &mut S) {
         debug_assert!(self.serving.is_empty());
@@ -278,7 +280,8 @@ impl<S> Reactor<S> {
         }
     }
 
-    /// Handshakes come behind all others, because each step may take as long as a thousand of their turns.
+    /// Handshakes come after everything else, because each step may take as long as a thousand ordinary turns of a
+    /// connection.
     #[cfg(feature = "tls")]
     #[inline(never)]
     fn serve_shaking(&mut self, state: &mut S) {
@@ -289,9 +292,9 @@ impl<S> Reactor<S> {
         self.core.hub.cx.shakes_now = false;
     }
 
-    /// Who has had no turn has the first ones of the next; `before` had been put off already. As in a turn that is not cut, what
-    /// came before a timer was due is served before it: so timers wait until all who were ready at one look at the sockets are
-    /// served, and then only those fire that were due at that look.
+    /// Keys that had no turn are the first ones of the next; `before` had been put off already. As in a turn that is not cut
+    /// short, what came before a timer was due is served before it: so timers wait until all that were ready at one look at
+    /// the sockets are served, and then only those fire that were due at that look.
     #[cold]
     fn put_off(&mut self, at: usize, before: usize) {
         let rest = self.serving.len() - at;
@@ -337,7 +340,7 @@ impl<S> Reactor<S> {
         }
     }
 
-    /// Only what was to be closed when the phase began, once its tells have run.
+    /// Only those that were to be closed when the phase began, once their tells have run.
     #[inline]
     fn reap(&mut self, state: &mut S) {
         if !self.core.hub.cx.lists.closing.is_empty() || self.core.has_to_tidy() {
@@ -404,7 +407,7 @@ impl<S> Reactor<S> {
             Expired::Connect if core.hub.guest_timed_out(key) => {}
             Expired::Connect => core.hub.lend(key, Conn::connect_timed_out),
             Expired::Limit(Limit::Linger) => core.hub.linger_is_over(key),
-            // It would hear of it too early, or too late: it is the end at once.
+            // The protocol would hear of it too early, or too late: it is the end at once.
             Expired::Limit(limit) if !core.hub.slots.conn_at(key.index()).is_talking() => {
                 core.hub.end(key, Reason::Limit(limit));
             }
@@ -416,10 +419,10 @@ impl<S> Reactor<S> {
     }
 }
 
-/// For a loop of somebody else's, which waits for this descriptor to be readable, and until
-/// [`next_deadline`](Reactor::next_deadline), whichever comes first, and then has the reactor [turn](Reactor::turn) with
-/// `Duration::ZERO`. It stays readable until a turn has looked (it is to be watched level-triggered). Where there is epoll or kqueue. The
-/// chapter is [embedding](crate::manual::embedding).
+/// For a foreign loop, which waits for this descriptor to be readable, or for [`next_deadline`](Reactor::next_deadline),
+/// whichever comes first, and then calls [`turn`](Reactor::turn) with `Duration::ZERO`. The descriptor stays readable until
+/// a turn has looked, so watch it level-triggered. Available where there is epoll or kqueue. The chapter is
+/// [embedding](crate::manual::embedding).
 #[cfg(all(
     any(
         target_os = "linux",
@@ -438,7 +441,7 @@ impl<S> std::os::fd::AsFd for Reactor<S> {
     }
 }
 
-/// Without a callback, and without a panic of what is dropped.
+/// Without a callback, and without letting out a panic of what is dropped.
 impl<S> Drop for Reactor<S> {
     fn drop(&mut self) {
         self.core.discard_all();

@@ -1,5 +1,5 @@
-//! Why things end: [`Reason`] of a connection, [`Limit`] that was reached, [`Fault`] of your own code; why offloaded work
-//! brought nothing.
+//! Why things end: [`Reason`] for a connection, [`Limit`] for a bound that was reached, [`Fault`] for your own code; and why
+//! offloaded work brought nothing.
 
 use crate::{
     address::Address,
@@ -12,11 +12,11 @@ use std::{error::Error, fmt, io};
 /// Whatever your code fails with. Anything that is an [`Error`] becomes one by `?`, a `&str` or `String` by `.into()`.
 pub type Fault = Box<dyn Error + Send + Sync>;
 
-/// What a callback returns: `Err` ends its own connection, and nothing else.
+/// What a callback returns: an `Err` ends its own connection, and nothing else.
 pub type Outcome = Result<(), Fault>;
 
-/// A bound of one connection, set by you or by its terminator; [a table](crate::manual::errors#a-bound-was-reached)
-/// says by what.
+/// A bound of one connection, set by you or by its terminator; [a table](crate::manual::errors#a-bound-was-reached) shows
+/// what sets each.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
@@ -49,8 +49,8 @@ impl fmt::Display for Limit {
 
 impl Error for Limit {}
 
-/// Why a connection could not be made: each address that was tried, with its error. As text it is one line. What each
-/// means says [the chapter](crate::manual::errors#could-not-connect).
+/// Why a connection could not be made: each address that was tried, with its error. As text it is one line. [The
+/// chapter](crate::manual::errors#could-not-connect) says what each error means.
 #[derive(Debug)]
 pub struct ConnectError {
     tried: Vec<(Address, io::Error)>,
@@ -61,8 +61,8 @@ impl ConnectError {
         Self { tried }
     }
 
-    /// The addresses in the order they were tried, each with its error; one that did not answer in time has
-    /// [`io::ErrorKind::TimedOut`]. What time did not suffice to try is not among them.
+    /// The addresses in the order in which they were tried, each with its error; one that did not answer in time has
+    /// [`io::ErrorKind::TimedOut`]. Addresses that there was no time to try are not among them.
     pub fn tried(&self) -> &[(Address, io::Error)] {
         &self.tried
     }
@@ -98,11 +98,11 @@ impl Error for ConnectError {}
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum OffloadError {
-    /// It panicked; the text of the panic.
+    /// It panicked; this is the text of the panic.
     Panicked(String),
-    /// It was not begun: every thread was busy, and the queue full.
+    /// It was not begun: every thread was busy, and the queue was full.
     Full,
-    /// It was not begun: the system gave no thread, and there was none.
+    /// It was not begun: the system gave no thread, and there was none yet.
     NoThread(io::Error),
 }
 
@@ -120,9 +120,9 @@ impl Error for OffloadError {}
 
 /// Why a connection ended, by what happened. Each connection gets exactly one, with its last callback, `closed`.
 ///
-/// As text it is one line, whatever the text of an error or a panic has in it: control characters are escaped. What
-/// leads to which says the chapter on [closing](crate::manual::closing#the-reasons), what to do about each the one on
-/// [which error means what](crate::manual::errors).
+/// As text it is one line, whatever the text of an error or a panic contains: control characters are escaped. The chapter on
+/// [closing](crate::manual::closing#the-reasons) says what leads to which reason, and the one on [which error means
+/// what](crate::manual::errors) says what to do about each.
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum Reason {
@@ -139,36 +139,37 @@ pub enum Reason {
     Shutdown,
     /// [`detach`](crate::Net::detach) was called: here is the socket, and what belongs to it.
     Detached(Box<Detached>),
-    /// Never connected: what was asked for leads to no address. A name could not be resolved ([`NameError`](crate::NameError)
-    /// says why), a service is unknown, or the text is no target.
+    /// Never connected: the target leads to no address. A name could not be resolved ([`NameError`](crate::NameError) says
+    /// why), a service is unknown, or the text is not a target.
     Resolve(io::Error),
     /// Never connected: no address could be reached.
     Connect(ConnectError),
-    /// Could not agree on TLS: never connected, or, of one that [began in clear](crate::manual::tls#in-mid-stream), connected
-    /// and lost by this. What it is says [the chapter](crate::manual::tls#what-went-wrong); `TlsError::of` finds its stage.
+    /// Could not agree on TLS. The connection was never connected; or, if it [began in
+    /// clear](crate::manual::tls#in-mid-stream), it was connected and is lost by this. [The
+    /// chapter](crate::manual::tls#what-went-wrong) says what the error is; `TlsError::of` finds its stage.
     Tls(Fault),
     /// The peer or the kernel ended it.
     Io(io::Error),
     /// A bound was reached, and `exceeded` did not let it go on.
     Limit(Limit),
-    /// More was sent than the hard cap of the output queue.
+    /// More was sent than the hard cap of the output queue allows.
     Overflow,
     /// A callback returned `Err`, or [`fail`](crate::Net::fail) was called.
     Failed(Fault),
-    /// A callback panicked; the text of the panic.
+    /// A callback panicked; this is the text of the panic.
     Panicked(String),
 }
 
-/// A connection that is one no more: [`Net::detach`](crate::Net::detach). Whoever goes on with it has to deliver `unread` before
-/// what it reads, and to send `unsent` before anything else. It is still non-blocking. The chapter has
-/// [a program for each](crate::manual::other_descriptors#given-back).
+/// A connection that is not one any more, from [`Net::detach`](crate::Net::detach). If you go on with it, deliver `unread`
+/// before what you read, and send `unsent` before anything else. It is still non-blocking. The chapter has [a program for
+/// each](crate::manual::other_descriptors#given-back).
 #[non_exhaustive]
 #[derive(Debug)]
 pub struct Detached {
-    /// The socket, or the descriptors: to be had as what it is by [`Adopted::into_socket`] or `Adopted::into_fds`, or to be
-    /// adopted by another reactor.
+    /// The socket, or the descriptors. Get it as what it is by [`Adopted::into_socket`] or `Adopted::into_fds`, or have
+    /// another reactor adopt it.
     pub socket: Adopted,
-    /// What was received and not delivered, and of an unfinished frame all of it.
+    /// What was received and not delivered, including all of an unfinished frame.
     pub unread: Vec<u8>,
     /// What was sent and not taken by the kernel.
     pub unsent: Vec<u8>,
@@ -181,19 +182,19 @@ impl Default for Detached {
 }
 
 impl Reason {
-    /// Every byte that was queued was handed to the kernel, and nobody broke anything off.
+    /// Whether every byte that was queued was handed to the kernel, and nobody broke anything off.
     pub fn is_clean(&self) -> bool {
         matches!(self, Self::Finish | Self::Eof | Self::Drained)
     }
 
-    /// It never was connected: `connected` was not called. Only of a [`Tls`](Self::Tls) it may have been, before TLS began in
-    /// mid-stream.
+    /// Whether it never was connected: `connected` was not called. Only with a [`Tls`](Self::Tls) it may have been, before
+    /// TLS began in mid-stream.
     pub fn is_connect(&self) -> bool {
         matches!(self, Self::Resolve(_) | Self::Connect(_) | Self::Tls(_))
     }
 
-    /// The error of your own that a callback returned as its `Err`, or that [`fail`](crate::Net::fail) was given, if it is an
-    /// `E`: so `closed` learns what exactly went wrong.
+    /// Your own error that a callback returned as its `Err`, or that [`fail`](crate::Net::fail) was given, if it is an `E`:
+    /// so `closed` learns exactly what went wrong.
     ///
     /// ```
     /// # use mainspring::{Context, Protocol, Reason};
@@ -229,7 +230,7 @@ impl Reason {
         }
     }
 
-    /// The same of what a callback came to; and its panic, if it was one.
+    /// The same for how a callback failed; and its panic, if it was one.
     pub(crate) fn from_failure(failure: Result<Fault, Payload>) -> (Self, Option<Payload>) {
         match failure {
             Ok(fault) => (Self::from_fault(fault), None),
@@ -267,7 +268,7 @@ impl Reason {
         }
     }
 
-    /// Whether what is queued is still worth one write: our own side failed, the peer may want to hear the last words.
+    /// Whether what is queued is still worth one write: our own side failed, and the peer may want to read the last words.
     pub(crate) fn allows_last_write(&self) -> bool {
         matches!(self, Self::Failed(_) | Self::Limit(_) | Self::Panicked(_))
     }

@@ -1,21 +1,21 @@
-//! What peers can make happen is a record once in a while, however often they do it. Nothing is logged here: it is decided at
-//! which level.
+//! What peers can cause is logged only once in a while, however often they do it. Nothing is logged here: this only decides
+//! at which level.
 
 use crate::{key::Key, panics::PAUSE, time::Time};
 use log::Level;
 use std::fmt;
 
-/// With more kinds than these in the table it is looked for those that are over.
+/// When the table has more kinds than these, it looks for those that are over.
 const KINDS_MIN: usize = 16;
 
-/// What is told of a listener, or of those whom it let in.
+/// What is told of a listener, or of the connections that it let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// It has as many connections as it may.
     Full,
-    /// An address has as many as one may.
+    /// An address has as many as one address may.
     PeerFull,
-    /// No descriptor is left, and who comes is closed.
+    /// No descriptor is left, and new clients are closed.
     Shed,
     /// It cannot accept for now.
     CannotAccept,
@@ -25,13 +25,13 @@ pub(crate) enum Cause {
     Panicked,
     PanickedInClosed,
     GetsNowhere,
-    /// A tell for another type than its target has.
+    /// A tell for a type other than its target's.
     Mistaken,
     /// In this callback.
     Slow(&'static str),
 }
 
-/// How a thing is to be logged. Shown, it is the end of the record: how many were left out.
+/// How something is to be logged. Its `Display` is the end of the record: how many were left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Manner {
     pub(crate) level: Level,
@@ -67,7 +67,8 @@ struct Kind {
 
 impl Records {
     /// At `level` for the first of a kind in ten seconds, and for the program's own connections, which have no listener; the
-    /// others for those who ask. What is no connection's, and may be brought about by any, is of nobody's listener.
+    /// others only for those who ask. What belongs to no connection, and may be caused by any, counts for a listener that
+    /// nobody has.
     #[cold]
     pub(crate) fn manner(&mut self, listener: Option<Key>, cause: Cause, level: Level, now: Time) -> Manner {
         let Some(listener) = listener else { return Manner::of(level) };

@@ -1,19 +1,19 @@
-//! What has grown gives its memory back: queues and lists whose length follows what happens, and not what there is.
+//! Gives back memory of what has grown: queues and lists whose length follows what happens, not how much there is.
 
 use std::collections::VecDeque;
 
-/// Room for so many is kept: less is not worth giving back.
+/// Room for this many is kept: less is not worth giving back.
 pub(crate) const KEPT_MAX: usize = 1024;
 
-/// A list that can be asked how much of it stands empty.
+/// A list that can be asked how much of its room is empty.
 pub(crate) trait Room {
-    /// How many it holds, and for how many there is room.
+    /// How many it holds, and how many there is room for.
     fn measure(&self) -> (usize, usize);
 
     fn cut_down(&mut self, room: usize);
 
-    /// Once three quarters stand empty, but for room for as many again. To be called where it has become shorter, or before
-    /// it is cleared: so each entry that is moved was paid for by three that have gone.
+    /// Gives memory back once three quarters are empty, and keeps room for twice what there is. Call it where the list has
+    /// become shorter, or before it is cleared: so each entry that is moved was paid for by three that have gone.
     #[inline]
     fn give_back(&mut self) {
         let (len, room) = self.measure();
@@ -22,7 +22,7 @@ pub(crate) trait Room {
         }
     }
 
-    /// The same for what holds each of so many once at most, and is full and empty by turns.
+    /// The same for a list that holds each of `most` things once at most, and is full and empty in turns.
     fn give_back_beyond(&mut self, most: usize) {
         if is_sparse(most, self.measure().1) {
             self.cut_down(2 * most);

@@ -41,7 +41,7 @@ pub(crate) fn serve<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mu
 
 // ------------------------------------------------------------------------------------------------------ connections
 
-/// The common case, which is to cost little: something was read, and nothing else is to be thought of.
+/// The common case, which must be cheap: something was read, and nothing else has to be considered.
 fn serve_plainly<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut ReadBuffers, bytes: usize) {
     let is_idle = core.call(key, state, Hub::write_current, |handler, ctx, state| {
         let cx = &mut ctx.hub().cx;
@@ -90,7 +90,7 @@ fn serve_conn<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut Read
     }
 }
 
-/// `writable`, if its turn let the output fall; then whatever follows from what was done.
+/// Calls `writable`, if its turn let the output fall; then does whatever follows from what was done.
 #[inline(never)]
 fn finish_turn<S>(core: &mut Core<S>, key: Key, state: &mut S, buffers: &mut ReadBuffers) {
     let (conn, cx) = core.hub.pair(key);
@@ -114,7 +114,7 @@ fn finish_connecting<S>(core: &mut Core<S>, key: Key) {
     }
 }
 
-/// Everything that is owed to the handler, then what has come and what comes, until one of the budgets is used up.
+/// Delivers everything that is owed to the handler, then what has come and what comes, until one of the budgets is used up.
 fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, buffers: &mut ReadBuffers) -> Outcome {
     if ctx.pair().0.take(OWES_CONNECTED) {
         tell_connected(handler, ctx, state)?;
@@ -130,7 +130,7 @@ fn converse<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &m
     Ok(())
 }
 
-/// Or that it is secured, of one that was connected already.
+/// Or that it is secured, if it was connected already.
 #[inline]
 fn tell_connected<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
     #[cfg(feature = "tls")]
@@ -220,7 +220,7 @@ fn serve_listener<S>(core: &mut Core<S>, key: Key, state: &mut S) {
     core.hub.end_listener_if_drained(key);
 }
 
-/// Nobody is made for it before it has agreed on TLS.
+/// No protocol is made for it before it has agreed on TLS.
 #[cfg(feature = "tls")]
 fn serve_guest<S>(core: &mut Core<S>, guest: Key, state: &mut S) {
     if let Some(listener) = core.hub.serve_guest(guest) {
@@ -262,7 +262,7 @@ fn let_in<S>(core: &mut Core<S>, listener: Key, guest: Key, state: &mut S) {
 
 // ---------------------------------------------------------------------------------------------------------- the end
 
-/// `closed`, then the handler is dropped, then the slot is free (or lingers).
+/// Calls `closed`, then drops the handler; then the slot is free (or lingers).
 pub(crate) fn finish_close<S>(core: &mut Core<S>, key: Key, why: Reason, state: &mut S) {
     let is_clean = why.is_clean();
     if let Err(payload) = log_end(core, key, &why) {
@@ -317,8 +317,8 @@ fn finish_conn<S>(core: &mut Core<S>, key: Key, mut why: Reason, state: &mut S) 
     closed
 }
 
-/// The one record of a connection's end. Your own failures are warnings, panics are errors, but not more often than people
-/// can read them; all else is for those who ask. An error's own `Display` is your code too.
+/// The one record of a connection's end. Your own failures are warnings and panics are errors, but not more often than
+/// people can read them; everything else is for those who ask. An error's own `Display` is your code too.
 fn log_end<S>(core: &mut Core<S>, key: Key, why: &Reason) -> Result<(), Payload> {
     let hub = &mut core.hub;
     let manner = match why {

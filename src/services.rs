@@ -30,8 +30,8 @@ impl fmt::Display for IpProtocol {
 /// Where the system keeps the others (services(5)).
 const FILE: &str = if cfg!(windows) { r"C:\Windows\System32\drivers\etc\services" } else { "/etc/services" };
 
-/// The port of a service, by its name of the IANA registry (RFC 6335), in whatever case: a built-in table of common ones,
-/// then the system's own file (services(5)). It does not ask the network.
+/// The port of a service, by its name in the IANA registry (RFC 6335), in upper or lower case: a built-in table of common
+/// ones, then the system's own file (services(5)). It does not ask the network.
 ///
 /// ```
 /// use mainspring::{IpProtocol, service_port};
@@ -42,11 +42,11 @@ const FILE: &str = if cfg!(windows) { r"C:\Windows\System32\drivers\etc\services
 /// ```
 ///
 /// # Errors
-/// [`io::ErrorKind::NotFound`] for a name that neither knows.
+/// [`io::ErrorKind::NotFound`] for a name that is in neither.
 pub fn service_port(name: &str, protocol: IpProtocol) -> io::Result<u16> {
     in_file(COMMON, name, protocol).or_else(|| in_system(FILE, name, protocol)).ok_or_else(|| {
         let name = name.escape_debug();
-        let text = format!("no service is called `{name}` for {protocol}, here and in {FILE}: write the number of its port");
+        let text = format!("no service is called `{name}` for {protocol}, neither here nor in {FILE}: write its port number");
         io::Error::new(io::ErrorKind::NotFound, text)
     })
 }

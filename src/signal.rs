@@ -6,11 +6,11 @@ pub use libc::{
     SIGUSR1, SIGUSR2, SIGWINCH,
 };
 
-/// Does what the signal would do if nobody had waited for it: most of them end the process, so that whoever started it sees by which
-/// signal it died; SIGTSTP stops it; SIGCHLD, SIGCONT and SIGWINCH do nothing. Feature `signals`.
+/// Does what the signal would do if nobody had waited for it. Most of them end the process, so that the process which
+/// started it sees by which signal it died; SIGTSTP stops it; SIGCHLD, SIGCONT and SIGWINCH do nothing. Feature `signals`.
 ///
 /// # Errors
-/// For what is no signal.
+/// If the number is not a signal.
 #[cfg(feature = "signals")]
 pub fn die_of(signal: i32) -> std::io::Result<()> {
     signal_hook::low_level::emulate_default_handler(signal)

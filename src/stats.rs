@@ -1,4 +1,4 @@
-//! What a reactor has done and what it holds, for those who operate it.
+//! What a reactor has done and what it holds, for the people who operate it.
 
 use crate::{
     address::Address,
@@ -8,8 +8,8 @@ use crate::{
 };
 use std::{panic::Location, time::Duration};
 
-/// What one reactor has done since it was made: [`Net::stats`](crate::Net::stats). One connection's life is in the
-/// [log](crate::manual::logging).
+/// What one reactor has done since it was made, from [`Net::stats`](crate::Net::stats). The [log](crate::manual::logging)
+/// tells the life of a single connection.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
@@ -19,37 +19,37 @@ pub struct Stats {
     pub events: u64,
     /// Events for sockets that were gone.
     pub stale_events: u64,
-    /// How often your code was called: callbacks of protocols and dispatchers, factories, tells, timers, posts, jobs of other
-    /// threads, what follows offloaded work and lookups. Producers and framers do not count.
+    /// How often your code was called: callbacks of protocols and dispatchers, factories, tells, timers, posts, jobs of
+    /// other threads, and what follows offloaded work and lookups. Producers and framers do not count.
     pub callbacks: u64,
     /// Bytes received on all connections, those that have ended included.
     pub bytes_in: u64,
-    /// Bytes that the kernel took of all connections.
+    /// Bytes that the kernel took, of all connections.
     pub bytes_out: u64,
     /// Datagrams received, those that were too long included.
     pub datagrams_in: u64,
     /// Datagrams that the kernel took.
     pub datagrams_out: u64,
-    /// Datagrams that were sent by your program and did not leave: refused by the kernel or by its news of others, or without room in
-    /// the queue.
+    /// Datagrams that your program sent and that did not leave: refused by the kernel, or by its news about earlier ones, or
+    /// without room in the queue.
     pub datagrams_dropped: u64,
     /// Datagrams that came and were longer than their socket takes.
     pub datagrams_oversized: u64,
     /// Connections accepted, without those that were refused.
     pub accepted: u64,
-    /// Connections that were refused, by a limit of their listener or by its factory, also if that panicked.
+    /// Connections that were refused, by a limit of their listener or by its factory, also if the factory panicked.
     pub refused: u64,
     /// Connections that were closed at once because no descriptor was left for them.
     pub shed: u64,
     /// Connections that we opened, whether or not they were connected.
     pub opened: u64,
-    /// Handshakes of TLS that were done, as either side, resumed ones included.
+    /// TLS handshakes that were completed, as either side, including resumed ones.
     #[cfg(feature = "tls")]
     pub handshakes: u64,
     /// Of these, those that resumed an earlier session.
     #[cfg(feature = "tls")]
     pub handshakes_resumed: u64,
-    /// Handshakes that failed, or took too long; of those who were accepted, too, whom no protocol was made for.
+    /// TLS handshakes that failed or took too long; also those of accepted connections, for which no protocol was made.
     #[cfg(feature = "tls")]
     pub handshakes_failed: u64,
     /// Connections, dispatchers and datagram sockets that have ended, by their [`Reason`].
@@ -62,25 +62,26 @@ pub struct Stats {
     pub queued: usize,
     /// Timers that are set, now; time-outs of connections included.
     pub timers: usize,
-    /// How many connections there were when the last [`drain`](crate::Net::drain) began. Those that are left are `connections`.
+    /// How many connections there were when the last [`drain`](crate::Net::drain) began. Those that are left are in
+    /// `connections`.
     pub to_drain: usize,
     /// How many were left when its grace was over, and were ended then; 0 as long as it is not over.
     pub undrained: usize,
-    /// Blocking work given out whose end was not told yet, now.
+    /// Blocking work that was given out and whose end was not told yet, now.
     pub offloads: usize,
     /// How long the longest of the `callbacks` took. Measured only with [`Config::watchdog`](crate::Config::watchdog), which
-    /// names those that are too long in the log.
+    /// names those that take too long in the log.
     pub longest_callback: Duration,
-    /// Whose that was: the type of its protocol, dispatcher or datagram, `listener` for a factory. Empty for what belongs to no
-    /// connection, and as long as nothing was measured.
+    /// Whose callback that was: the type of its protocol, dispatcher or datagram, `listener` for a factory. Empty for what
+    /// belongs to no connection, and as long as nothing was measured.
     pub longest_callback_of: &'static str,
-    /// Which one that was: `frame`, `a timer`, …, as in the log. Empty as long as nothing was measured.
+    /// Which callback that was: `frame`, `a timer`, …, as in the log. Empty as long as nothing was measured.
     pub longest_callback_name: &'static str,
     /// Time spent waiting for events. Measured only with [`Config::watchdog`](crate::Config::watchdog).
     pub waited: Duration,
 }
 
-/// How many have ended for which [`Reason`].
+/// How many have ended for each [`Reason`].
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Closed {
@@ -154,7 +155,7 @@ pub enum Kind {
     Datagrams,
 }
 
-/// One connection, listener, dispatcher or datagram socket: [`Net::connections`](crate::Net::connections).
+/// One connection, listener, dispatcher or datagram socket, from [`Net::connections`](crate::Net::connections).
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Connection {
@@ -162,12 +163,12 @@ pub struct Connection {
     pub key: Key,
     /// What it is.
     pub kind: Kind,
-    /// The type of its protocol, dispatcher or datagram; `listener` for a listener. `-` for a lingering socket, for a guest whose
-    /// factory is running, and for whoever's own callback is running: the protocol is lent to that.
+    /// The type of its protocol, dispatcher or datagram; `listener` for a listener. `-` for a lingering socket, for a guest
+    /// whose factory is running, and for the one whose callback is running: its protocol is in use there.
     pub protocol: &'static str,
-    /// The other end; of a listener where it listens, of a datagram socket without a peer where it is bound.
+    /// The other end; for a listener where it listens, for a datagram socket without a peer where it is bound.
     pub peer: Address,
-    /// Since it was accepted or opened. Zero for listeners, dispatchers and datagram sockets.
+    /// How long ago it was accepted or opened. Zero for listeners, dispatchers and datagram sockets.
     pub age: Duration,
     /// Bytes received.
     pub bytes_in: u64,
@@ -177,13 +178,13 @@ pub struct Connection {
     pub queued: usize,
     /// Bytes received and not yet delivered.
     pub unread: usize,
-    /// It is connected.
+    /// Whether it is connected.
     pub is_connected: bool,
-    /// It has begun to end.
+    /// Whether it has begun to end.
     pub is_ending: bool,
-    /// [`pause`](crate::Link::pause) is on.
+    /// Whether [`pause`](crate::Link::pause) is on.
     pub is_paused: bool,
-    /// Its output is above the high mark, or not yet down to the low one.
+    /// Whether its output is above the high mark, or not yet down to the low one.
     pub is_congested: bool,
     /// The terminator that is set, by its name.
     pub terminator: &'static str,

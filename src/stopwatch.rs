@@ -40,7 +40,8 @@ impl Stopwatch {
         self.limit != OFF
     }
 
-    /// From zero; it runs on if it ran. Not from before it began to run: `now` may be when the turn began.
+    /// Starts again from zero; it goes on running if it ran. Not from before it began to run: `now` may be when the turn
+    /// began.
     pub(crate) fn restart(&mut self, now: Time) {
         self.spent = 0;
         if self.since != Time::NEVER {
@@ -77,13 +78,13 @@ impl Stopwatch {
     }
 }
 
-/// All of one connection, and the timer that watches them.
+/// All stopwatches of one connection, and the timer that watches them.
 #[derive(Debug, Default)]
 pub(crate) struct Clocks {
     pub(crate) idle: Stopwatch,
     pub(crate) stalled: Stopwatch,
-    /// Those that most connections lack, or have for a moment. Nothing: none of them is set. It stays when one is off again,
-    /// because that is how some are bounded at every request.
+    /// Those that most connections lack, or have for a moment. `None`: none of them is set. It stays when one is off again,
+    /// because some protocols set one for every request.
     others: Option<Box<Others>>,
     /// Fires at this time or before any of the above; then it is set again.
     pub(crate) timer: Option<(Timer, Time)>,
@@ -118,9 +119,9 @@ pub(crate) enum Expired {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Situation {
     pub(crate) is_established: bool,
-    /// `connected` has not run: none of them does, or `exceeded` could come first.
+    /// `connected` has not run: none of the stopwatches does, or `exceeded` could come first.
     pub(crate) owes_connected: bool,
-    /// Only the linger clock runs, the deadline, and before it is established that of connecting.
+    /// Only the linger clock and the deadline run, and, before it is established, that of connecting.
     pub(crate) is_closing: bool,
     pub(crate) is_reading: bool,
     /// It waits for the peer, not for a producer that stands in front of it.
@@ -178,7 +179,7 @@ impl Clocks {
         }
     }
 
-    /// It runs on as it did.
+    /// It keeps running as it did.
     pub(crate) fn put_deadline(&mut self, deadline: Stopwatch) {
         self.set(Limit::Deadline, deadline.limit());
         if let Some(others) = &mut self.others {
@@ -217,7 +218,7 @@ impl Clocks {
             others.frame.run(is_talking && is_reading && is_amid_frame, now);
         }
         if !has_output {
-            self.stalled.restart(now); // also while a producer stands in front: the peer could take nothing
+            self.stalled.restart(now); // also while a producer is in front: the peer could take nothing
         }
     }
 
@@ -246,7 +247,7 @@ impl Clocks {
         others.fold(usual, Time::min)
     }
 
-    /// One that had run out at `by`; it starts afresh, or is off if it was to happen once.
+    /// One that had run out at `by`. It starts afresh, or is off if it happens only once.
     pub(crate) fn expire(&mut self, by: Time, now: Time) -> Option<Expired> {
         if self.connect().is_over(by) {
             self.set_connect(None);
@@ -293,7 +294,7 @@ mod tests {
         assert_eq!(watch.ends(), Time(216));
     }
 
-    /// A connection whose time-out was set late in a turn, and that then received something, was idle at once.
+    /// A connection whose time-out was set late in a turn, and that then received something, counted as idle at once.
     #[test]
     fn a_stopwatch_that_is_started_anew_at_an_older_time_is_not_set_back() {
         let mut watch = Stopwatch::default();

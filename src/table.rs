@@ -1,5 +1,5 @@
-//! A table in order of its keys: one sorted list, a fraction of a tree's code. It is quick at both ends and slow in the
-//! middle, so it holds what there is little of, or what comes and goes nearly in the order of its keys.
+//! A table in order of its keys: one sorted list, with a fraction of a tree's code. It is quick at both ends and slow in the
+//! middle, so it holds things that there are few of, or that come and go nearly in the order of their keys.
 
 use crate::room::Room;
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ impl<K: Copy + Ord, V> Table<K, V> {
         self.0.binary_search_by_key(&key, |(key, _)| *key)
     }
 
-    /// A new value, or the old one back in its place.
+    /// Puts in a new value, or the old one back in its place.
     pub(crate) fn put(&mut self, key: K, value: V) {
         match self.find(key) {
             Ok(at) => self.0[at].1 = Some(value),
@@ -27,7 +27,7 @@ impl<K: Copy + Ord, V> Table<K, V> {
         }
     }
 
-    /// As a set: whether it is new.
+    /// As a set: returns whether it is new.
     pub(crate) fn add(&mut self, key: K) -> bool
     where
         V: Default,
@@ -39,7 +39,7 @@ impl<K: Copy + Ord, V> Table<K, V> {
         is_new
     }
 
-    /// Also while its value is checked out.
+    /// Also `true` while its value is checked out.
     pub(crate) fn has(&self, key: K) -> bool {
         self.find(key).is_ok()
     }
@@ -59,11 +59,11 @@ impl<K: Copy + Ord, V> Table<K, V> {
         self.0[at].1.take()
     }
 
-    /// The same, and where its place is: for [`check_in`](Self::check_in).
+    /// The same, together with its place, for [`check_in`](Self::check_in).
     #[inline]
     pub(crate) fn check_out(&mut self, key: K) -> Option<(usize, V)> {
         if let Some((_, value)) = self.0.front_mut().filter(|(first, _)| *first == key) {
-            return Some((0, value.take()?)); // there is often but one
+            return Some((0, value.take()?)); // often there is only one
         }
         let at = self.find(key).ok()?;
         Some((at, self.0[at].1.take()?))
@@ -98,7 +98,7 @@ impl<K: Copy + Ord, V> Table<K, V> {
         self.0.iter().filter_map(|(_, value)| value.as_ref())
     }
 
-    /// All of it, which is empty afterwards.
+    /// Takes all of it; the table is empty afterwards.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = (K, V)> + use<K, V> {
         std::mem::take(&mut self.0).into_iter().filter_map(|(key, value)| Some((key, value?)))
     }

@@ -1,10 +1,10 @@
-//! Text that others have written, on its way into a line of yours.
+//! Text that others have written, on its way into one of your lines.
 
 use std::fmt::{self, Write};
 
-/// Shows it as one line in which nothing but letters stands: what would begin another line, speak to a terminal, or make
-/// the rest read in another order is escaped. A peer chooses its own path, and an error may quote it: neither must forge a
-/// record of a log. A backslash stays what it is, so this is for reading, and cannot be taken back.
+/// Shows it as one line with nothing harmful in it: what would begin another line, speak to a terminal, or make the rest
+/// read in another order is escaped. A peer chooses its own path, and an error may quote it: neither must forge a log
+/// record. A backslash stays as it is, so this is for reading, and cannot be reversed.
 pub(crate) struct OneLine<T>(pub(crate) T);
 
 impl<T: fmt::Display> fmt::Display for OneLine<T> {

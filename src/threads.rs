@@ -1,4 +1,4 @@
-//! Work on other threads, by ticket: given out, taken back, returned. What is to follow it is kept by who gave it out.
+//! Work on other threads, by ticket: given out, taken back, returned. Whoever gave it out keeps what is to follow.
 
 use crate::{
     alarm::Alarm,
@@ -20,26 +20,27 @@ use std::{
 
 pub(crate) type Work = Box<dyn FnOnce() -> Product + Send>;
 
-/// What a thread brings back. Of what type it is knows who gave the work out.
+/// What a thread brings back. Whoever gave the work out knows its type.
 pub(crate) type Product = Box<dyn Any + Send>;
 
 pub(crate) struct Threads {
-    /// Once it was needed.
+    /// Made when it is needed.
     crew: Seldom<Crew>,
     pub(crate) alarm: Arc<Alarm>,
     next: Ticket,
     /// What was known without asking anybody: told in the next turn.
     pub(crate) known: Seldom<Vec<LookedUp>>,
-    /// Work that dies with its connection.
+    /// Work that is dropped with its connection.
     pub(crate) owned: Table<Ticket, Key>,
-    /// Named by the first of it.
+    /// Named by whoever gives out the first of it.
     drop_own: Option<DropOwn>,
 }
 
 /// Takes it out of the table, and says which it was.
 type DropOwn = fn(&mut Table<Ticket, Key>, Key, &mut dyn FnMut(Ticket));
 
-/// Who works. What is done with it is named here, so that a program that gives no work out links nothing of it.
+/// The threads that work. What is done with them is named here, so that a program that gives no work out links nothing of
+/// it.
 struct Crew {
     workers: Box<dyn Workers>,
     returned: Letters<Returned>,
@@ -101,7 +102,7 @@ impl Threads {
         })
     }
 
-    /// The name of another piece of work, which dies with its connection, if it is one's.
+    /// The name of another piece of work; if it belongs to a connection, it is dropped with that.
     pub(crate) fn ticket(&mut self, owner: Option<Key>) -> Ticket {
         self.next += 1;
         if let Some(key) = owner {
@@ -111,7 +112,7 @@ impl Threads {
         self.next
     }
 
-    /// Has another thread do it. What comes back has the ticket.
+    /// Has another thread do it. What comes back carries the ticket.
     pub(crate) fn give_out(
         &mut self,
         world: &dyn World,
@@ -127,7 +128,7 @@ impl Threads {
             if remove(&mut lock(&unwanted), ticket) {
                 forget(product);
             } else {
-                mailbox.post(Returned { purpose, ticket, product }); // which is dropped once the reactor is gone
+                mailbox.post(Returned { purpose, ticket, product }); // the result is dropped once the reactor is gone
             }
         });
         crew.workers.spawn(purpose, capacity, ticket, job).map_err(|(refused, job)| {
@@ -136,7 +137,7 @@ impl Threads {
         })
     }
 
-    /// Work that nobody waits for any more does not begin. If it has, its end is not told.
+    /// Work that nobody waits for any more does not begin. If it has begun, its end is not told.
     pub(crate) fn take_back(&mut self, purpose: Purpose, ticket: Ticket) {
         if !self.crew.is_none() && !self.take_back_unless_begun(purpose, ticket) {
             if let Some(crew) = self.crew.as_mut() {
@@ -145,12 +146,13 @@ impl Threads {
         }
     }
 
-    /// The same, but what has begun is told. Whether it had not.
+    /// The same, but what has begun is told. Says whether it had not begun.
     pub(crate) fn take_back_unless_begun(&mut self, purpose: Purpose, ticket: Ticket) -> bool {
         self.crew.as_mut().is_some_and(|crew| (crew.take_back)(crew, purpose, ticket))
     }
 
-    /// Has another thread do what nobody waits for. If there is none, because nothing was ever given out, it is done here.
+    /// Has another thread do what nobody waits for. If there is no thread, because nothing was ever given out, it is done
+    /// here.
     pub(crate) fn do_chore(&mut self, purpose: Purpose, threads_max: usize, chore: Job) {
         match self.crew.as_mut() {
             Some(crew) => (crew.do_chore)(crew, purpose, threads_max, chore),
@@ -162,20 +164,20 @@ impl Threads {
         self.owned.values().any(|&owner| owner == key)
     }
 
-    /// The offloads of a connection are nobody's any more.
+    /// The offloads of a connection belong to nobody any more.
     pub(crate) fn drop_own(&mut self, key: Key, dropped: &mut dyn FnMut(Ticket)) {
         if let Some(drop_own) = self.drop_own {
             drop_own(&mut self.owned, key, dropped);
         }
     }
 
-    /// What has come back, in that order. Look after [`Alarm::take`].
+    /// What has come back, in that order. Call [`Alarm::take`] before you look.
     pub(crate) fn next_returned(&mut self) -> Option<Returned> {
         let crew = self.crew.as_mut()?;
         (crew.next_returned)(crew)
     }
 
-    /// What has come back is dropped elsewhere, by one of so many threads.
+    /// Has another thread drop what has come back; `threads_max` says how many there may be.
     pub(crate) fn discard_returned(&mut self, threads_max: &dyn Fn(Purpose) -> usize) {
         if let Some(crew) = self.crew.as_mut() {
             (crew.discard_returned)(crew, threads_max);
@@ -192,7 +194,7 @@ impl Crew {
 
     fn take_back_unless_begun(&mut self, purpose: Purpose, ticket: Ticket) -> bool {
         let Some(job) = self.workers.take_back(purpose, ticket) else { return false };
-        self.do_chore(purpose, 1, discarding(job)); // its pool is there, with its number of threads
+        self.do_chore(purpose, 1, discarding(job)); // its pool exists, with its number of threads
         true
     }
 
@@ -219,12 +221,12 @@ fn drop_own(owned: &mut Table<Ticket, Key>, key: Key, dropped: &mut dyn FnMut(Ti
     });
 }
 
-/// A chore: it drops what may block while it is dropped.
+/// A chore: it drops what may block while it is being dropped.
 pub(crate) fn discarding(what: impl Send + 'static) -> Job {
     Box::new(move || discard("offloaded work", what))
 }
 
-/// What comes of work that nobody waits for.
+/// Drops the result of work that nobody waits for.
 pub(crate) fn forget(product: Result<Product, OffloadError>) {
     if let Err(error @ OffloadError::Panicked(_)) = &product {
         log::error!(target: "mainspring", "{error}, and nobody waits for it any more");
@@ -232,7 +234,7 @@ pub(crate) fn forget(product: Result<Product, OffloadError>) {
     discard("offloaded work", product);
 }
 
-/// Whether it was there.
+/// Returns whether it was there.
 fn remove(unwanted: &mut Vec<Ticket>, ticket: Ticket) -> bool {
     let at = unwanted.iter().position(|&other| other == ticket);
     at.map(|at| unwanted.swap_remove(at)).is_some()

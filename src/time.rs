@@ -1,14 +1,14 @@
-//! Time as the loop counts it: nanoseconds since its world began. Monotonic, and an argument everywhere below the
-//! reactor: nobody down here asks a clock.
+//! Time as the loop counts it: nanoseconds since its world began. It is monotonic, and an argument everywhere below the
+//! reactor: nothing down here asks a clock.
 
 use std::{ops::Add, time::Duration};
 
-/// A moment, in nanoseconds since the world began. Five hundred years fit; what is further off saturates.
+/// A moment, in nanoseconds since the world began. Five hundred years fit; what is further away saturates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Time(pub(crate) u64);
 
 impl Time {
-    /// So far off that it never comes.
+    /// So far away that it never comes.
     pub(crate) const NEVER: Self = Self(u64::MAX);
 
     /// The last moment that a simulated clock shows.
@@ -29,7 +29,7 @@ impl Add<Duration> for Time {
     }
 }
 
-/// The least pause between two things of a kind that come again and again: none at all would be a loop that never sleeps.
+/// The shortest pause between things that come again and again: without one a loop would never sleep.
 pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// `Duration::MAX` is "for ever", not an overflow.

@@ -1,5 +1,6 @@
-//! Every timer of one reactor: a 4-ary heap whose entries can be found again, so that cancelling takes O(log n) and
-//! leaves nothing behind, memory included, whichever timers live on. `now` is an argument. What a timer does is not known here: see `TimerKind`.
+//! Every timer of one reactor: a 4-ary heap whose entries can be found again, so that cancelling takes O(log n) and leaves
+//! nothing behind, memory included, whichever timers remain. `now` is an argument. What a timer does is not known here: see
+//! `TimerKind`.
 
 use crate::{
     key::{Key, Number, Timer},
@@ -10,18 +11,18 @@ use crate::{
 use slab::Slab;
 use std::collections::BinaryHeap;
 
-/// Whom a timer wakes.
+/// What a timer wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimerKind {
     /// A job of the program.
     Job,
-    /// A job of one connection, with which it dies.
+    /// A job of one connection, which is dropped with it.
     Owned(Key),
-    /// The time-outs of one connection, of which its protocol is told.
+    /// The time-outs of one connection, which are told to its protocol.
     Clocks(Key),
     /// Something of an entry's own, which calls nobody.
     Entry(Key, Cue),
-    /// The next of those who wait for a rate that they share.
+    /// The next of those that wait for a rate that they share.
     SharedRate(usize),
     /// The end of a drain's grace.
     Grace,
@@ -75,7 +76,7 @@ pub(crate) struct Timers {
     heap: Vec<Node>,
     slots: Slab<Slot>,
     set_so_far: u64,
-    /// By serial: where those stand now that were moved together, of which some may be gone since.
+    /// By serial: where the timers that were moved together are now; some of them may be gone.
     /// moved.len() <= slots.capacity()
     moved: Vec<(u64, u32)>,
 }
@@ -102,7 +103,7 @@ impl Timers {
         Timer { index, serial: order }
     }
 
-    /// Under the same name, for another deadline. It ranks behind all that were set before.
+    /// Sets it again under the same name, for another deadline. It ranks behind all that were set before.
     pub(crate) fn set_again(&mut self, timer: Timer, deadline: Time) {
         let Some(index) = self.index(timer) else { return };
         let (at, order) = (self.slots[index as usize].at as usize, self.next_order());
@@ -110,7 +111,7 @@ impl Timers {
         self.sift(at);
     }
 
-    /// What it would have woken, if it was still set.
+    /// Returns what it would have woken, if it was still set.
     pub(crate) fn cancel(&mut self, timer: Timer) -> Option<TimerKind> {
         let slot = self.slots.remove(self.index(timer)? as usize);
         let at = slot.at as usize;
@@ -121,7 +122,7 @@ impl Timers {
         Some(slot.what)
     }
 
-    /// The connection with which it dies.
+    /// The connection that it is dropped with.
     pub(crate) fn owner(&self, timer: Timer) -> Option<Key> {
         match self.slots[self.index(timer)? as usize].what {
             TimerKind::Owned(key) => Some(key),
@@ -129,8 +130,8 @@ impl Timers {
         }
     }
 
-    /// If it is set, and the program's (a name of another reactor may be one of the loop's own): the same under the index that
-    /// it has now.
+    /// If it is set, and is the program's (a name of another reactor may be one of the loop's own): the same timer under the
+    /// index that it has now.
     pub(crate) fn job(&self, timer: Timer) -> Option<Timer> {
         let index = self.index(timer)?;
         let is_job = matches!(self.slots[index as usize].what, TimerKind::Job | TimerKind::Owned(_));
@@ -159,7 +160,7 @@ impl Timers {
         self.set_so_far
     }
 
-    /// The first timer due at `now` of those set before `mark`. One set later ranks behind, as long as nobody sets a timer
+    /// The first timer due at `now` of those set before `mark`. A timer set later ranks behind, as long as nobody sets one
     /// for a time that has passed.
     pub(crate) fn due(&self, now: Time, mark: u64) -> Option<Due> {
         let node = self.heap.first().filter(|node| node.deadline <= now && node.order < mark)?;
@@ -168,7 +169,7 @@ impl Timers {
         Some(Due { timer, deadline: node.deadline, what: slot.what })
     }
 
-    /// Puts a timer into the chain that begins at `head`; the new head.
+    /// Puts a timer into the chain that begins at `head`; returns the new head.
     pub(crate) fn link(&mut self, head: u32, timer: Timer) -> u32 {
         let Some(index) = self.index(timer) else { return head };
         self.slots[index as usize].after = head;
@@ -178,7 +179,7 @@ impl Timers {
         index
     }
 
-    /// Takes a timer that is set out of the chain that begins at `head`; the new head.
+    /// Takes a timer that is set out of the chain that begins at `head`; returns the new head.
     pub(crate) fn unlink(&mut self, head: u32, timer: Timer) -> u32 {
         let Some(index) = self.index(timer) else { return head };
         let Slot { before, after, .. } = self.slots[index as usize];
@@ -197,7 +198,7 @@ impl Timers {
         Some(Timer { index: head, serial: slot.serial })
     }
 
-    /// Where a timer that is set stands: where it was set, unless it was moved since.
+    /// Where a timer that is set is: where it was set, unless it was moved since.
     #[inline]
     fn index(&self, timer: Timer) -> Option<u32> {
         if self.has(timer.index, timer.serial) { Some(timer.index) } else { self.index_of_moved(timer.serial) }
@@ -214,14 +215,14 @@ impl Timers {
         Some(self.moved[at].1).filter(|&index| self.has(index, serial))
     }
 
-    /// Whether so many places stand empty that it is worth moving together what is left.
+    /// Whether so many places are empty that it is worth moving together what is left.
     #[inline]
     pub(crate) fn is_sparse(&self) -> bool {
         is_sparse(self.heap.len(), self.slots.capacity())
     }
 
-    /// Moves all timers together, so that memory can be given back whichever of them are left, and says whence and whither, in
-    /// order: none moves up. Their names stay good. `headed` is told where the chain of an owner begins now.
+    /// Moves all timers together, so that memory can be given back whichever of them are left, and returns each old and new
+    /// place, in order: none moves up. Their names stay valid. `headed` is told where the chain of an owner begins now.
     pub(crate) fn move_together(&mut self, mut headed: impl FnMut(Key, u32)) -> Vec<(u32, u32)> {
         let old = std::mem::take(&mut self.slots);
         let mut moves = Vec::with_capacity(self.heap.len());
@@ -393,7 +394,7 @@ mod tests {
         assert_eq!(head, NO_TIMER);
     }
 
-    /// Where a timer stands may change, and what it is called with it.
+    /// Where a timer is may change, and with it the index of its name.
     fn serials(timers: &[Timer]) -> Vec<u64> {
         timers.iter().map(|timer| timer.serial).collect()
     }

@@ -356,7 +356,7 @@ fn a_dialogue_says_what_was_wrong() {
     let mut t = talk();
     paused(&mut t);
     assert!(complaint(|| ignore(t.receives(vec![b'x'; 1 << 20]))).contains("the reactor does not read"));
-    assert!(complaint(|| ignore(ended().peer_ends())).contains("its connection is no more"));
+    assert!(complaint(|| ignore(ended().peer_ends())).contains("its connection is gone"));
     assert!(complaint(|| ignore(talk().peer_resets().peer_resets())).contains("broken it off, before"));
     assert!(complaint(|| ignore(Transcript::new(Begins(|_: &mut Context<'_>| panic!("at once"))))).contains("at once"));
     assert!(complaint(|| every_cut::<Lines, ()>("panic\n", || Lines)).contains("as asked"));
@@ -487,11 +487,11 @@ fn a_scene_says_what_was_wrong() {
             let client = scene.dials("10.0.0.1:8");
             scene.hears_end(client);
         }),
-        ("cannot say anything: its connection is no more: ConnectionRefused", |scene| {
+        ("cannot say anything: its connection is gone: ConnectionRefused", |scene| {
             let client = scene.dials("10.0.0.1:8");
             scene.says(client, "one\n");
         }),
-        ("cannot say anything: its connection is no more: ConnectionRefused", |scene| {
+        ("cannot say anything: its connection is gone: ConnectionRefused", |scene| {
             let client = scene.dials_deaf("10.0.0.1:8");
             scene.says(client, "one\n");
         }),
@@ -515,11 +515,11 @@ fn a_scene_says_what_was_wrong() {
             let client = scene.dials("10.0.0.1:7");
             scene.says(client, "pause\n").ends(client).says(client, "one\n");
         }),
-        ("cannot say anything: its connection is no more", |scene| {
+        ("cannot say anything: its connection is gone", |scene| {
             let client = scene.dials("10.0.0.1:7");
             scene.says(client, "abort\n").says(client, "one\n");
         }),
-        ("cannot say anything: its connection is no more", |scene| {
+        ("cannot say anything: its connection is gone", |scene| {
             let client = scene.dials_deaf("10.0.0.1:7");
             scene.says(client, "abort\n").says(client, "one\n");
         }),
@@ -743,7 +743,7 @@ fn a_failure_that_does_not_come_again_is_told_as_that() {
                 assert!(runs.get() != failing, "now and then");
             });
         });
-        let words = ["fails only once of two times", "the first time it failed: now and then"];
+        let words = ["fails only one time out of two", "the first time it failed: now and then"];
         let words = if failing > 2 { ["it did not fail when it was run again", ": now and then (at tests"] } else { words };
         let words = words.map(|words| if failing == 2 { words.replace("first", "second") } else { words.to_owned() });
         assert!(words.iter().all(|words| text.contains(words)), "{failing}: {text}");

@@ -23,22 +23,23 @@ use std::{
 
 /// # Children
 ///
-/// The chapter is [processes and signals](crate::manual::processes_and_signals). What a child writes and reads is
-/// [adopted](Self::adopt).
+/// The chapter is [processes and signals](crate::manual::processes_and_signals). To read what a child writes, or to write to
+/// it, [adopt](Self::adopt) its descriptors.
 impl<S> Net<'_, S> {
-    /// Waits for a child to end, and then runs `then` with its exit status, once, between other callbacks. Also of one that has
-    /// ended already. As by [`Child::wait`] its standard input is closed, unless that was taken out before. It keeps
-    /// [`run`](crate::Reactor::run) running. Its output may end before or after: a grandchild may hold that open.
+    /// Waits for a child to end, and then runs `then` with its exit status, once, between other callbacks. The child may
+    /// have ended already. As [`Child::wait`] does, it closes the child's standard input, unless you have taken that out
+    /// before. It keeps [`run`](crate::Reactor::run) running. The child's output may end before or after: a grandchild may
+    /// hold it open.
     ///
-    /// Closed before, by [`close`](Self::close), a drain or a shutdown, `then` is dropped uncalled and the child lives on; it is
-    /// still reaped as long as the reactor turns.
+    /// If it is closed before, by [`close`](Self::close), a drain or a shutdown, `then` is dropped uncalled and the child
+    /// lives on; it is still reaped as long as the reactor turns.
     ///
-    /// Linux reports the end by a pidfd; where there is none (before 5.3, behind a filter that forbids it, on other systems) the
-    /// child is asked after 1 ms, then ever more seldom, at last ten times a second.
+    /// Linux reports the end by a pidfd. Where there is none (before 5.3, behind a filter that forbids it, on other systems)
+    /// the child is asked after 1 ms, then less and less often, in the end ten times a second.
     ///
     /// # Errors
-    /// `NotConnected` during a shutdown, `Unsupported` in a simulated world: the child lives on, and nobody reaps it. `then` is
-    /// given the error of waitpid(2): ECHILD where SIGCHLD is ignored, because the kernel has forgotten the status.
+    /// `NotConnected` during a shutdown, `Unsupported` in a simulated world: the child lives on, and nobody reaps it. `then`
+    /// is given the error of waitpid(2): ECHILD where SIGCHLD is ignored, because the kernel has forgotten the status.
     pub fn wait_child(
         &mut self,
         child: Child,
@@ -47,8 +48,9 @@ impl<S> Net<'_, S> {
         self.core.wait_child(child, Box::new(then))
     }
 
-    /// Sends a signal to a child that is [waited for](Self::wait_child), and never to another process that has got its number.
-    /// `false`: it has ended, nobody waits for it, or it is no signal by a name (kill(2)).
+    /// Sends a signal to a child that is [waited for](Self::wait_child), and never to another process that has got its
+    /// number. `false`: it has ended, nobody waits for it, or no signal with a name has this
+    /// number (kill(2)).
     pub fn signal_child(&mut self, key: Key, signal: i32) -> bool {
         self.core.signal_child(key, signal)
     }
@@ -95,9 +97,9 @@ impl<S> Core<S> {
 }
 
 struct Waiting {
-    /// Nothing: it has ended, and is reaped.
+    /// `None`: it has ended, and is reaped.
     child: Option<Child>,
-    /// Readable when it has ended (pidfd_open(2)). Nothing: it is asked now and then.
+    /// Readable when it has ended (pidfd_open(2)). `None`: it is asked now and then.
     #[cfg(target_os = "linux")]
     pidfd: Option<OwnedFd>,
     /// Nobody is to be told of its end any more: it is only reaped.
@@ -108,7 +110,7 @@ impl Waiting {
     fn new(mut child: Child) -> Self {
         drop(child.stdin.take()); // or it might wait for us
         Self {
-            // As long as it is not reaped, its number is nobody else's.
+            // As long as it is not reaped, nobody else has its number.
             #[cfg(target_os = "linux")]
             pidfd: match child.try_wait() {
                 Ok(None) => pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok(),
@@ -170,7 +172,7 @@ impl<S> Dispatcher<S> for Waiting {
         if self.child.is_none() || self.is_orphan {
             return; // only a shutdown ends an orphan: nobody reaps it any more
         }
-        // It lives on, and is to be reaped; also if a drain's grace is over, and nothing else is opened any more.
+        // It lives on, and must be reaped; also if a drain's grace is over, and nothing else is opened any more.
         let orphan = Self {
             child: self.child.take(),
             #[cfg(target_os = "linux")]

@@ -1,5 +1,5 @@
-//! What the net borrows: the hub, and everything of it that is yours: handlers, tells, jobs. Runs your code between
-//! callbacks, and never lets a panic of it out of the turn unless you asked for that.
+//! What the net borrows: the hub, and everything in it that is yours: handlers, tells, jobs. Runs your code between
+//! callbacks, and never lets one of its panics out of the turn unless you asked for that.
 
 #[cfg(all(unix, feature = "children"))]
 use super::children::Ends;
@@ -31,7 +31,7 @@ use std::{collections::VecDeque, time::Duration};
 
 pub(crate) type Factory<S> = Box<dyn FnMut(&mut Net<'_, S>, &mut S, &Address) -> Result<Box<dyn Handler<S>>, Refusal>>;
 
-/// What is done about a drain. Whoever begins one names it, so that a program that does not links nothing of it.
+/// What is done about a drain. The code that begins one names it, so that a program that never drains links nothing of it.
 pub(crate) struct OnDrain<S> {
     pub(crate) advance: fn(&mut Core<S>),
     /// The grace is over.
@@ -40,7 +40,7 @@ pub(crate) struct OnDrain<S> {
 
 pub(crate) struct Core<S> {
     pub(crate) hub: Hub,
-    /// Protocols, by the slot of their connection. Nothing while its callback is running: it is checked out.
+    /// Protocols, by the slot of their connection. `None` while a callback of it is running: it is checked out.
     pub(crate) handlers: Vec<Option<Box<dyn Handler<S>>>>,
     /// What the connection whose callback is running is to become.
     pub(crate) next: Option<Next<S>>,
@@ -63,16 +63,16 @@ pub(crate) struct Core<S> {
     /// Made with the first.
     pub(super) lanes: Option<Box<Lanes<S>>>,
     pub(super) on_known: Option<OnKnown<S>>,
-    /// Something is known, or refused, without another thread: told in the next turn. ⇔ some in `threads.known` or in those of
-    /// `offloads` that are refused
+    /// Something is known, or refused, without another thread: told in the next turn. ⇔ there is something in
+    /// `threads.known`, or `offloads` has some that are refused
     pub(super) has_known: bool,
-    /// What becomes of what other threads bring back, by purpose: set by whoever gives such work out, so that who never does
-    /// links nothing of it.
+    /// What becomes of what other threads bring back, by purpose. The code that gives such work out sets it, so that a
+    /// program that never does links nothing of it.
     pub(super) on_return: [Option<OnReturn<S>>; PURPOSES],
     pub(super) inbox: Inbox<S>,
     pub(crate) on_drain: OnDrain<S>,
     pub(crate) is_stopped: bool,
-    /// How each connection ended, for those who test.
+    /// How each connection ended, for tests.
     #[cfg(feature = "sim")]
     pub(crate) ends: Option<Vec<(Key, Reason)>>,
 }
@@ -115,7 +115,7 @@ impl<S> Core<S> {
         self.handlers[index] = Some(handler);
     }
 
-    /// Of what we have opened. Some drains ask it to finish at once.
+    /// For connections that we have opened. Some drains ask them to finish at once.
     pub(super) fn install_opened(&mut self, key: Key, handler: Box<dyn Handler<S>>) {
         self.install(key, handler);
         if self.hub.drains_opened() {
@@ -159,8 +159,8 @@ impl<S> Core<S> {
     // ----------------------------------------------------------------------------------------------------- calling you
 
     /// Runs callbacks of one connection, whose handler is checked out meanwhile, so that they may do anything to the rest;
-    /// then obeys: an upgrade, an `Err`, a panic. `leave` says how the output leaves: written now, or queued; and whether nothing
-    /// is to be done for the connection afterwards.
+    /// then obeys: an upgrade, an `Err`, a panic. `leave` says how the output leaves (written now, or queued), and whether
+    /// nothing is to be done for the connection afterwards.
     pub(crate) fn call(
         &mut self,
         key: Key,
@@ -184,7 +184,7 @@ impl<S> Core<S> {
         leave(&mut self.hub)
     }
 
-    /// The handler is followed by another, unless the connection has begun to end.
+    /// Replaces the handler by the next one, unless the connection has begun to end.
     fn succeed(&mut self, key: Key) {
         let Some(next) = self.next.take() else { return };
         match next {
@@ -201,7 +201,7 @@ impl<S> Core<S> {
         }
     }
 
-    /// Puts another before it, in the place of one that has nothing to do any more.
+    /// Puts another in front of it, in the place of one that has nothing to do any more.
     #[inline(never)]
     fn change_handler(&mut self, key: Key, put: Put<S>) {
         let place = &mut self.handlers[key.index()];
@@ -226,7 +226,7 @@ impl<S> Core<S> {
         }
     }
 
-    /// Runs any code of the program that is no connection's, and times it.
+    /// Runs code of the program that belongs to no connection, and times it.
     pub(crate) fn run_guarded<T>(
         &mut self,
         key: Option<Key>,
@@ -240,7 +240,7 @@ impl<S> Core<S> {
         result
     }
 
-    /// Runs code that belongs to no connection; whether it came to its end.
+    /// Runs code that belongs to no connection; says whether it ran to its end.
     pub(crate) fn run_job(&mut self, what: &'static str, state: &mut S, job: impl FnOnce(&mut Net<'_, S>, &mut S)) -> bool {
         let Err(payload) = self.run_guarded(None, "", what, |net| job(net, state)) else { return true };
         panics::report(what, "panicked", &payload);
@@ -250,7 +250,7 @@ impl<S> Core<S> {
 
     // --------------------------------------------------------------------------------------------------- other threads
 
-    /// What other threads have done and what they ask for, so much of each a turn.
+    /// What other threads have done and what they ask for, a bounded number of each in a turn.
     #[inline]
     pub(crate) fn run_inbox(&mut self, state: &mut S) {
         if self.inbox.open() || self.has_known {
@@ -267,7 +267,7 @@ impl<S> Core<S> {
 
     // --------------------------------------------------------------------------------------------------------- the end
 
-    /// What no state will ever be lent to.
+    /// Drops what no state will ever be lent to.
     pub(crate) fn drop_all_deferred(&mut self) {
         self.deferred_left = 0;
         self.inbox.open(); // first: what comes from here on rings again
@@ -302,7 +302,7 @@ impl<S> Core<S> {
     pub(super) fn begin_drain(&mut self, grace: Duration) {
         self.on_drain = OnDrain { advance: Self::advance_drain, end: Self::end_drain };
         if self.hub.begin_drain(grace) {
-            self.inbox.leave_the_rest(); // the next turn does not sleep: at its end the first stage is over, perhaps
+            self.inbox.leave_the_rest(); // the next turn does not sleep: perhaps the first stage is over at its end
         }
     }
 

@@ -1,4 +1,4 @@
-//! [`Datagram`]: packets, each by itself, and not a stream.
+//! [`Datagram`]: packets, each by itself, instead of a stream.
 
 use super::{Core, Scope};
 #[cfg(feature = "udp-batch")]
@@ -26,9 +26,9 @@ use std::{
 /// (received | oversized | failed | writable | draining)* closed
 /// ```
 ///
-/// A datagram comes whole or not at all, by itself, and perhaps twice, late, or in another order. An `Err` ends the socket with
-/// [`Reason::Failed`], a panic with [`Reason::Panicked`]; but what is wrong with one datagram is no reason for that: anybody may
-/// send one. The chapter is [datagrams](crate::manual::datagrams).
+/// A datagram comes whole or not at all, by itself, and perhaps twice, late, or in another order. An `Err` ends the socket
+/// with [`Reason::Failed`], a panic with [`Reason::Panicked`]; but do not return one because something is wrong with one
+/// datagram: anybody may send one. The chapter is [datagrams](crate::manual::datagrams).
 ///
 /// ```
 /// # use mainspring::{Address, Datagram, Outcome, Scope};
@@ -45,31 +45,32 @@ use std::{
     message = "`{Self}` is not a datagram for the state `{S}`",
     label = "this has to be a `Datagram<{S}>`",
     note = "write `impl Datagram<{S}> for {Self}`: its `received` is called with each datagram that comes",
-    note = "what streams of bytes are given to is a `Protocol`: `Net::listen` and `Net::connect` take one"
+    note = "for streams of bytes write a `Protocol`: `Net::listen` and `Net::connect` take one"
 )]
 #[allow(unused_variables)]
 pub trait Datagram<S = ()>: Any {
-    /// One came, whole; it may be empty. [`Scope::reply`] answers it.
+    /// A datagram came, whole; it may be empty. [`Scope::reply`] answers it.
     ///
     /// # Errors
-    /// End the socket.
+    /// They end the socket.
     fn received(&mut self, scope: &mut Scope<'_, S>, state: &mut S, bytes: &[u8], from: &Address) -> Outcome;
 
-    /// One came that is longer than the socket takes ([`Bind::largest`]): its first bytes; the rest is lost. Default: it is
-    /// dropped, and counted in [`Stats`](crate::Stats).
+    /// A datagram came that is longer than the socket takes ([`Bind::largest`]): these are its first bytes; the rest is
+    /// lost. Default: it is dropped, and counted in [`Stats`](crate::Stats).
     ///
     /// # Errors
-    /// End the socket.
+    /// They end the socket.
     fn oversized(&mut self, scope: &mut Scope<'_, S>, state: &mut S, bytes: &[u8], from: &Address) -> Outcome {
         Ok(())
     }
 
-    /// One that was sent did not reach `to`: the kernel refused it, or a peer has said that nobody has that port (only to a
-    /// socket that is [connected](Bind::peer); and of an earlier one, nobody knows which). Or receiving failed. The socket stays.
-    /// Which error means what says [the manual](crate::manual::errors#datagrams). Default: nothing.
+    /// A datagram that was sent did not reach `to`: the kernel refused it, or a peer has said that nobody has that port
+    /// (this is told only to a socket that is [connected](Bind::peer), and it is about some earlier datagram, nobody knows
+    /// which). Or receiving failed. The socket stays. [The manual](crate::manual::errors#datagrams) says which error means
+    /// what. Default: nothing.
     ///
     /// # Errors
-    /// End the socket.
+    /// They end the socket.
     fn failed(&mut self, scope: &mut Scope<'_, S>, state: &mut S, to: &Address, error: io::Error) -> Outcome {
         Ok(())
     }
@@ -77,16 +78,17 @@ pub trait Datagram<S = ()>: Any {
     /// Something had to [wait](Bind::queue), and all of it has left. Default: nothing.
     ///
     /// # Errors
-    /// End the socket.
+    /// They end the socket.
     fn writable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Outcome {
         Ok(())
     }
 
-    /// The reactor is being [drained](crate::Net::drain), and all that is no datagram socket has ended: finish what is under way,
-    /// and [close](Scope::close). The grace is the time for it. Default: it [closes when it is quiet](Scope::close_when_quiet).
+    /// The reactor is being [drained](crate::Net::drain), and everything that is not a datagram socket has ended: finish
+    /// what is under way, and [close](Scope::close). The grace is the time for it. Default: it [closes when it is
+    /// quiet](Scope::close_when_quiet).
     ///
     /// # Errors
-    /// End the socket.
+    /// They end the socket.
     fn draining(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Outcome {
         scope.close_when_quiet();
         Ok(())
@@ -137,11 +139,11 @@ impl<S, D: Datagram<S>> AnyDatagram<S> for D {
     }
 }
 
-/// Those of one reactor, made with the first. What is done with them is named here, so that a program without any links nothing
-/// of it.
+/// Those of one reactor, made with the first. What is done with them is named here, so that a program that has none links
+/// nothing of it.
 pub(crate) struct Datagrams<S> {
     table: Table<Key, Box<dyn AnyDatagram<S>>>,
-    /// What one is received into, of every socket; made with the first datagram.
+    /// The buffer that every socket receives into; made with the first datagram.
     buffer: Vec<u8>,
     #[cfg(feature = "udp-batch")]
     batch: Batch,
@@ -176,7 +178,7 @@ impl<S> Datagrams<S> {
     }
 }
 
-/// Where a datagram comes from, before one has: of the kind that nearly all are.
+/// The sender before a datagram has come: of the kind that nearly all are.
 const NOBODY: Address = Address::Ip(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)));
 
 impl<S> Core<S> {
@@ -201,7 +203,7 @@ impl<S> Core<S> {
         send(self, key, to, bytes)
     }
 
-    /// What has come, within the budgets; news of what was sent; what waits leaves.
+    /// Receives what has come, within the budgets; tells news of what was sent; sends what waits.
     fn serve_datagrams(&mut self, key: Key, state: &mut S) {
         let Some(all) = self.datagrams.as_mut() else { return };
         let Some((at, mut datagram)) = all.table.check_out(key) else { return };
@@ -228,7 +230,7 @@ impl<S> Core<S> {
                     let (datagrams, bytes) = self.tell_batch(key, &mut *datagram, state);
                     (left, bytes_left) = (left.saturating_sub(datagrams.max(1)), bytes_left.saturating_sub(bytes));
                 }
-                // What is kept does not take the place of what has come.
+                // A datagram that is kept does not take the place of what has come.
                 other => {
                     left -= usize::from(!other.was_kept());
                     self.tell_rarely(key, &mut *datagram, other, state, buffer, &from);

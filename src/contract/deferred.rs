@@ -1,4 +1,4 @@
-//! Tells and posts: what is run between callbacks, in one queue.
+//! Tells and posts: what runs between callbacks, in one queue.
 
 use super::{Context, Core, Handler, Net, Protocol};
 use crate::{hub::Hub, key::Key, panics::discard, reason::Outcome, records::Cause, room::Room};
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 pub(crate) type PostedJob<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S)>;
 pub(crate) type Tell<S> = Box<dyn FnOnce(&mut dyn Handler<S>, &mut Context<'_, S>, &mut S) -> Outcome>;
 
-/// What waits to be run between callbacks.
+/// What waits to run between callbacks.
 pub(crate) enum Deferred<S> {
     /// For one life of one connection: not for its successor after an upgrade.
     Tell {
@@ -19,7 +19,8 @@ pub(crate) enum Deferred<S> {
     Post(PostedJob<S>),
 }
 
-/// What is done with them. Whoever defers the first names it, so that a program that defers nothing links nothing of it.
+/// What is done with them. The code that defers the first names it, so that a program that defers nothing links nothing of
+/// it.
 pub(super) struct OnDeferred<S> {
     run: fn(&mut Core<S>, &mut S),
     pub(super) drop_all: fn(&mut Core<S>),
@@ -44,7 +45,7 @@ impl<S> Core<S> {
         self.deferred.push_back(call);
     }
 
-    /// After each entry, job, timer and `closed`; so many a turn. What they queue goes last.
+    /// Runs after each entry, job, timer and `closed`; a bounded number in a turn. What they queue themselves goes last.
     #[inline]
     pub(crate) fn run_deferred(&mut self, state: &mut S) {
         if !self.deferred.is_empty() {

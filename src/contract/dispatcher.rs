@@ -12,13 +12,13 @@ use crate::{
 };
 use std::{any::Any, io};
 
-/// A source of events that you own: a pipe, a terminal, a device, a socket of another library. The loop tells you when it
-/// is ready; reading and writing it is yours. Registered with [`Net::watch`](crate::Net::watch).
+/// A source of events that you own: a pipe, a terminal, a device, a socket of another library. The loop tells you when it is
+/// ready; you read and write it yourself. Registered with [`Net::watch`](crate::Net::watch).
 ///
 /// Readiness comes as edges, and is a hint: act on what the system call says. The loop remembers an edge until you say
-/// [`Drained::Yes`], and does not tell you of what is [`Unwanted`](Drained::Unwanted). An `Err` ends the dispatcher
-/// with [`Reason::Failed`], a panic with [`Reason::Panicked`]. More has
-/// [the chapter](crate::manual::protocols#dispatchers-your-own-sources).
+/// [`Drained::Yes`], and does not tell you of what is [`Unwanted`](Drained::Unwanted). An `Err` ends the dispatcher with
+/// [`Reason::Failed`], a panic with [`Reason::Panicked`]. There is more in [the
+/// chapter](crate::manual::protocols#dispatchers-your-own-sources).
 ///
 /// ```no_run
 /// # use mainspring::{Dispatcher, Drained, Fault, Scope, Source};
@@ -43,18 +43,18 @@ use std::{any::Any, io};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a dispatcher for the state `{S}`",
     label = "this has to be a `Dispatcher<{S}>`",
-    note = "write `impl Dispatcher<{S}> for {Self}`: its `source` is what the loop waits for, and reading and writing that is yours",
-    note = "a socket that the loop reads and writes by itself is no dispatcher: `Net::listen` and `Net::connect` take a `Protocol`"
+    note = "write `impl Dispatcher<{S}> for {Self}`: its `source` is what the loop waits for, and you read and write that yourself",
+    note = "a socket that the loop reads and writes by itself is not a dispatcher: `Net::listen` and `Net::connect` take a `Protocol`"
 )]
 #[allow(unused_variables)]
 pub trait Dispatcher<S = ()>: Any {
-    /// The source, always the same one: for registering it, and for letting it go.
+    /// The source, always the same one: needed to register it, and to deregister it.
     fn source(&mut self) -> Source<'_>;
 
-    /// There may be something to read. Also when the other end has gone: reading says so. Default: it is not wanted.
+    /// There may be something to read, or the other end has gone: reading will say so. Default: it is not wanted.
     ///
     /// # Errors
-    /// End the dispatcher.
+    /// They end the dispatcher.
     fn readable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Result<Drained, Fault> {
         Ok(Drained::Unwanted)
     }
@@ -62,7 +62,7 @@ pub trait Dispatcher<S = ()>: Any {
     /// There may be room to write. Default: it is not wanted.
     ///
     /// # Errors
-    /// End the dispatcher.
+    /// They end the dispatcher.
     fn writable(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Result<Drained, Fault> {
         Ok(Drained::Unwanted)
     }
@@ -71,7 +71,7 @@ pub trait Dispatcher<S = ()>: Any {
     /// not wanted.
     ///
     /// # Errors
-    /// End the dispatcher.
+    /// They end the dispatcher.
     fn priority(&mut self, scope: &mut Scope<'_, S>, state: &mut S) -> Result<Drained, Fault> {
         Ok(Drained::Unwanted)
     }
@@ -80,17 +80,16 @@ pub trait Dispatcher<S = ()>: Any {
     fn closed(&mut self, scope: &mut Scope<'_, S>, state: &mut S, why: Reason) {}
 }
 
-/// What your own read or write last met.
+/// What your own read or write met last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// `WouldBlock`: call again at the next edge. Where the selector knows no edges (poll(2)), and it was not `WouldBlock`,
-    /// it is called again after a while, a tenth of a second at most.
+    /// `WouldBlock`: call again at the next edge. If it was not `WouldBlock`, and the selector knows no edges (poll(2)), it
+    /// is called again after a while, a tenth of a second at most.
     Yes,
-    /// There may be more: call again next turn.
+    /// There may be more: call again in the next turn.
     No,
-    /// Do not call it again, and let nothing of this kind wake the loop, until
-    /// [`want_readable`](crate::Net::want_readable) or [`want_writable`](crate::Net::want_writable). With nothing to write, this
-    /// is the answer to `writable`.
+    /// Do not call it again, and let nothing of this kind wake the loop, until [`want_readable`](crate::Net::want_readable)
+    /// or [`want_writable`](crate::Net::want_writable). When you have nothing to write, this is the answer to `writable`.
     Unwanted,
 }
 
@@ -137,8 +136,8 @@ impl<S, D: Dispatcher<S>> AnyDispatcher<S> for D {
     }
 }
 
-/// Those of one reactor, made with the first. What is done with them is named here, so that a program without any links nothing
-/// of it.
+/// Those of one reactor, made with the first. What is done with them is named here, so that a program that has none links
+/// nothing of it.
 pub(crate) struct Dispatchers<S> {
     table: Table<Key, Box<dyn AnyDispatcher<S>>>,
     pub(crate) serve: fn(&mut Core<S>, Key, &mut S),
@@ -179,7 +178,7 @@ impl<S> Core<S> {
         self.dispatchers.get_or_insert_with(Dispatchers::new).table.put(key, dispatcher);
     }
 
-    /// One of our own kinds, if it is that.
+    /// One of our own kinds, if it is one.
     #[cfg(all(unix, feature = "children"))]
     pub(super) fn dispatcher<D: Any>(&mut self, key: Key) -> Option<&mut D> {
         self.dispatchers.as_mut()?.table.get_mut(key)?.as_any().downcast_mut()
@@ -188,7 +187,7 @@ impl<S> Core<S> {
     fn serve_dispatcher(&mut self, key: Key, state: &mut S) {
         let Some(mut dispatcher) = self.dispatchers.as_mut().and_then(|all| all.table.take(key)) else { return };
         for kind in [Readiness::Priority, Readiness::Readable, Readiness::Writable] {
-            // Asked anew each time: the one before may have ended it, or congested whom it reads for.
+            // Asked anew each time: the one before may have ended it, or congested the connection that it reads for.
             if self.hub.dispatcher_ready(key).has_any(kind.flag()) {
                 self.tell_ready(key, &mut *dispatcher, kind, state);
             }

@@ -1,5 +1,5 @@
-//! Lanes: things that other threads work on, one piece of work after another. What is said to a lane from where no net is at
-//! hand is an [`Ask`], and is done in the next turn.
+//! Lanes: things that other threads work on, one piece of work after another. What is said to a lane where no net is at hand
+//! is an [`Ask`], and is done in the next turn.
 
 use super::{
     Context, Core, Net, Protocol,
@@ -28,13 +28,13 @@ use std::{
 /// Something that other threads work on, one piece of work after another, in order: a file, a database, a socket that
 /// blocks. Made by [`Net::lane`].
 ///
-/// At most one piece is at work, however many wait, so a lane never takes more than one of the
-/// [`Config::lane_threads`](crate::Config::lane_threads), and never finds them [full](OffloadError::Full). The thing
-/// itself is touched and dropped on these threads alone: closing a file may block too. A lane that is dropped is
-/// [finished](Self::finish) with nothing to do. The chapter is
-/// [work elsewhere](crate::manual::blocking_work#things-that-are-worked-on-lanes).
+/// At most one piece is worked on at a time, however many wait, so a lane never takes more than one of the
+/// [`Config::lane_threads`](crate::Config::lane_threads), and never finds them [full](OffloadError::Full). The thing itself
+/// is touched and dropped on these threads alone: closing a file may block too. A lane that is dropped is
+/// [finished](Self::finish) with nothing to do. The chapter is [work
+/// elsewhere](crate::manual::blocking_work#things-that-are-worked-on-lanes).
 pub struct Lane<T: Send + 'static> {
-    /// Nothing once it is finished.
+    /// `None` once it is finished.
     thing: Option<Thing<T>>,
     id: LaneId,
     asks: Rc<Asks>,
@@ -45,16 +45,16 @@ type Thing<T> = Arc<Worked<T>>;
 
 /// What is worked on.
 struct Worked<T> {
-    /// Locked by who works on it, never by two. Nothing once it is finished.
+    /// Locked by the thread that works on it, never by two. `None` once it is finished.
     thing: Mutex<Option<T>>,
     /// What is to be done with it last.
     last: Mutex<Option<Box<dyn FnOnce(T) + Send>>>,
-    /// That is due: if somebody is at work, he does it when he is through. Nobody waits for him.
+    /// That is due: if a thread is working, it does this when it is through. Nobody waits for it.
     is_due: AtomicBool,
 }
 
 impl<T> Worked<T> {
-    /// Unless somebody is at work.
+    /// Unless a thread is working.
     fn finish(&self) {
         let thing = match self.thing.try_lock() {
             Ok(mut thing) => thing.take(),
@@ -71,14 +71,14 @@ impl<T> Worked<T> {
 pub(crate) type LaneId = u64;
 
 impl<T: Send + 'static> Lane<T> {
-    /// Has `work` done on the thing by another thread, after all that was given before. When it is done, `done` is called like a
-    /// callback of this connection, and its `Err` ends it. If the connection begins to end, or becomes something else, before
-    /// that, `done` is dropped uncalled, and work that has not begun is not done: what must be done belongs into
+    /// Has another thread do `work` on the thing, after all that was given before. When it is done, `done` is called like a
+    /// callback of this connection, and its `Err` ends it. If the connection begins to end, or becomes something else,
+    /// before that, `done` is dropped uncalled, and work that has not begun is not done: what must be done belongs in
     /// [`finish`](Self::finish).
     ///
     /// # Errors
-    /// `done` is told in [`OffloadError`] when the work panicked, and when the system gives no thread. The lane goes on, with the
-    /// thing as it was left.
+    /// `done` is told an [`OffloadError`] when the work panicked, and when the system gives no thread. The lane goes on,
+    /// with the thing as it was left.
     pub fn offload<P: Protocol<S>, S, R: Send + 'static>(
         &mut self,
         ctx: &mut Context<'_, S>,
@@ -91,17 +91,17 @@ impl<T: Send + 'static> Lane<T> {
         }
     }
 
-    /// Has `work` done on the thing by another thread, after all that was given before, for no connection: a timer, a datagram,
-    /// or what must be done though the connection that asked for it has ended meanwhile. When it is done, `done` runs on the
-    /// loop, as that of [`Net::offload`]; never inside this call. The chapter on [an
+    /// Has another thread do `work` on the thing, after all that was given before, for no connection: for a timer, a
+    /// datagram, or work that must be done although the connection that asked for it has ended meanwhile. When it is done,
+    /// `done` runs on the loop, like that of [`Net::offload`]; never inside this call. The chapter on [an
     /// application](crate::manual::an_application#one-order) shows a database that all connections share.
     ///
-    /// A shutdown, and the end of a drain's grace, drop what has not begun, and `done` uncalled: what must be done even then
-    /// belongs into [`finish`](Self::finish). Of another reactor's net nothing is done.
+    /// A shutdown, and the end of a drain's grace, drop work that has not begun, and `done` uncalled: what must be done even
+    /// then belongs in [`finish`](Self::finish). With another reactor's net nothing is done.
     ///
     /// # Errors
-    /// `done` is told in [`OffloadError`] when the work panicked, and when the system gives no thread. The lane goes on, with the
-    /// thing as it was left.
+    /// `done` is told an [`OffloadError`] when the work panicked, and when the system gives no thread. The lane goes on,
+    /// with the thing as it was left.
     pub fn offload_net<S, R: Send + 'static>(
         &mut self,
         net: &mut Net<'_, S>,
@@ -111,7 +111,7 @@ impl<T: Send + 'static> Lane<T> {
         self.push(net.core, work, Done::job(done));
     }
 
-    /// Of another reactor's net nothing is done.
+    /// With another reactor's net nothing is done.
     pub(super) fn push<S, R: Send + 'static>(
         &mut self,
         core: &mut Core<S>,
@@ -135,9 +135,9 @@ impl<T: Send + 'static> Lane<T> {
         self.pending.get()
     }
 
-    /// Has `last` done after the last piece of work, always: also when the connection is gone, the reactor drained or
-    /// shut down. The place to remove a file that was not completed, for fsync(2), for closing. Nobody is told of its
-    /// end; a panic is logged. [`run`](crate::Reactor::run) waits for it, but not beyond the grace of a drain or a
+    /// Has `last` done after the last piece of work, always: also when the connection is gone, or the reactor was drained or
+    /// shut down. It is the place to remove a file that was not completed, for fsync(2), and for closing. Nobody is told of
+    /// its end; a panic is logged. [`run`](crate::Reactor::run) waits for it, but not beyond the grace of a drain or a
     /// shutdown: the program may end before it does.
     pub fn finish(mut self, last: impl FnOnce(T) + Send + 'static) {
         self.end(last);
@@ -153,14 +153,14 @@ impl<T: Send + 'static> Lane<T> {
         self.asks.ask(Ask::Last(self.id, Some(last)));
     }
 
-    /// The thing, if nobody works on it. The lane is finished then.
+    /// The thing, if no thread is working on it. The lane is finished then.
     pub(super) fn take_back(&mut self) -> Option<T> {
         let thing = self.thing.take()?;
         self.asks.ask(Ask::Last(self.id, None));
         thing.thing.try_lock().ok()?.take()
     }
 
-    /// Has the piece made that the lane was [set up](Core::refill_by) to make.
+    /// Has a piece made, by what the lane was [set up](Core::refill_by) with.
     pub(super) fn puller(&self) -> impl Fn() + use<T> {
         let (asks, id) = (Rc::clone(&self.asks), self.id);
         move || asks.ask(Ask::Refill(id))
@@ -206,7 +206,7 @@ fn lock<T>(thing: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What is asked of the lanes of one reactor.
 pub(crate) struct Asks {
     list: RefCell<Vec<Ask>>,
-    /// Has the loop look.
+    /// Tells the loop to look.
     alarm: Arc<Alarm>,
     /// The reactor is gone.
     is_over: Cell<bool>,
@@ -231,12 +231,12 @@ impl Asks {
     }
 }
 
-/// The lanes of one reactor, made with the first. What is done with them is named here, so that a program without any links
-/// nothing of it.
+/// The lanes of one reactor, made with the first. What is done with them is named here, so that a program that has none
+/// links nothing of it.
 pub(super) struct Lanes<S> {
     so_far: LaneId,
     queues: Table<LaneId, Queue<S>>,
-    /// Whose each piece is that has not ended.
+    /// Which lane each piece that has not ended belongs to.
     pieces: Table<Ticket, LaneId>,
     asks: Rc<Asks>,
     pub(super) do_asks: fn(&mut Core<S>),
@@ -265,7 +265,7 @@ struct Piece<S> {
 
 struct AtWork<S> {
     ticket: Ticket,
-    /// Nothing if nobody waits for it (any more).
+    /// `None` if nobody waits for it (any more).
     done: Option<Done<S>>,
 }
 
@@ -290,7 +290,7 @@ impl<S> Drop for Lanes<S> {
 }
 
 impl<S> Net<'_, S> {
-    /// Makes a thing over to other threads, which work on it one piece after another, in order, and drop it: a file, a
+    /// Hands a thing over to other threads, which work on it one piece after another, in order, and drop it: a file, a
     /// database, a socket that blocks. The [`Lane`] gives them the work.
     pub fn lane<T: Send + 'static>(&mut self, thing: T) -> Lane<T> {
         self.core.lane(thing)
@@ -301,7 +301,7 @@ impl<S> Core<S> {
     pub(super) fn lane<T: Send + 'static>(&mut self, thing: T) -> Lane<T> {
         self.on_return[Purpose::Lanes as usize] = Some(Self::piece_returned);
         let Cx { threads, world, .. } = &mut self.hub.cx;
-        threads.workers(&**world); // also what is only dropped is dropped there
+        threads.workers(&**world); // what is only dropped is dropped there too
         let alarm = &threads.alarm;
         let lanes = self.lanes.get_or_insert_with(|| {
             Box::new(Lanes {
@@ -346,7 +346,7 @@ impl<S> Core<S> {
         self.go_on(id);
     }
 
-    /// Gives out the next piece, if none is at work. After the last the lane is gone.
+    /// Gives out the next piece, unless one is being worked on. After the last piece the lane is gone.
     fn go_on(&mut self, id: LaneId) {
         while let Some(queue) = self.queue(id).filter(|queue| queue.at_work.is_none()) {
             let Some(Piece { ticket, work, done }) = queue.waiting.pop_front() else {
@@ -370,7 +370,7 @@ impl<S> Core<S> {
         }
     }
 
-    /// Of which lane it was.
+    /// Returns which lane it was of.
     fn piece_ended(&mut self, ticket: Ticket) -> Option<LaneId> {
         let id = self.lanes.as_mut()?.pieces.remove(ticket)?;
         if let Some(queue) = self.queue(id) {
@@ -411,7 +411,7 @@ impl<S> Core<S> {
         }
     }
 
-    /// Its connection has ended: if it has begun, nobody is told.
+    /// Its connection has ended: if the piece has begun, nobody is told.
     fn forget_piece(&mut self, ticket: Ticket) {
         let id = self.lanes.as_ref().and_then(|lanes| lanes.pieces.get(ticket).copied());
         let Some(queue) = id.and_then(|id| self.queue(id)) else { return };
@@ -436,7 +436,7 @@ impl<S> Core<S> {
         discard(FOLLOWS, done);
     }
 
-    /// What has begun is not told, what has not is dropped, and what was to be done last is done.
+    /// Pieces that have begun are not told, others are dropped, and what was to be done last is done.
     fn drop_all_pieces(&mut self) {
         self.do_asks();
         let Some(lanes) = &mut self.lanes else { return };
@@ -459,7 +459,7 @@ impl<S> Core<S> {
     }
 }
 
-/// What is to be done whatever becomes of it: at the latest when it is dropped.
+/// What is to be done whatever happens: at the latest when this is dropped.
 struct Last(Option<Job>);
 
 impl Last {

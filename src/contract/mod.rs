@@ -1,5 +1,5 @@
-//! What you write and what you are given. The only folder whose files know each other in a ring: a protocol is called with
-//! a context, a context holds the net, the net keeps protocols.
+//! What you write and what you are given. This is the only folder whose files know each other in a ring: a protocol is
+//! called with a context, a context holds the net, and the net keeps protocols.
 
 // In the order in which rustdoc shows what each adds to `Context` and `Net`.
 mod protocol;

@@ -1,4 +1,4 @@
-//! Blocking work on other threads: given out here, done there, told here.
+//! Blocking work on other threads: given out here, done there, and told here.
 
 use super::{Context, Core, Handler, Net, Protocol, deferred::to_protocol};
 use crate::{
@@ -42,17 +42,17 @@ struct Given<S> {
 struct Refusing<S> {
     done: Done<S>,
     error: OffloadError,
-    /// Of its connection.
+    /// That of its connection.
     ticket: Ticket,
 }
 
-/// What follows the work that other threads do. What is done with it is named here, so that who gives none out links nothing of
-/// it.
+/// What follows the work that other threads do. What is done with it is named here, so that a program that gives none out
+/// links nothing of it.
 pub(super) struct Offloads<S> {
     given: Table<Ticket, Given<S>>,
     /// How many of them are held.
     held: usize,
-    /// The same of those for which there was no room.
+    /// The same for those for which there was no room.
     refused: Vec<Refusing<S>>,
     tell_refused: fn(&mut Core<S>, &mut S),
     forget: fn(&mut Core<S>, Ticket) -> bool,
@@ -96,19 +96,19 @@ pub(super) const FOLLOWS: &str = "what follows offloaded work";
 /// The chapter is [work elsewhere](crate::manual::blocking_work).
 impl<S> Net<'_, S> {
     /// Has another thread do `work`, which may block: a file, a database, a long calculation. When it is done, `done` runs
-    /// on the loop, where it needs to be neither `Send` nor quick to get at: it has the network and your state.
+    /// on the loop, where it need not be `Send` and has the network and your state at hand.
     ///
     /// At most [`Config::offload_threads`](crate::Config::offload_threads) pieces of work run at a time, begun in the order
-    /// in which they were given out, and [`Config::offload_queue`](crate::Config::offload_queue) wait; they end in any
-    /// order. `done` never runs inside this call. Work that never returns keeps its thread, and [`run`](crate::Reactor::run);
-    /// no thread is waited for at the end of the program.
+    /// in which they were given out, and [`Config::offload_queue`](crate::Config::offload_queue) wait; they may end in any
+    /// order. `done` never runs inside this call. Work that never returns keeps its thread busy, and
+    /// [`run`](crate::Reactor::run) going; no thread is waited for at the end of the program.
     ///
     /// Pending work keeps [`run`](crate::Reactor::run) running, also in a [drain](Self::drain), up to its grace. A
     /// [shutdown](crate::Reactor::shutdown) and the end of that grace drop `done` uncalled, and work that has not begun; so
-    /// does this call then, until everything has ended.
+    /// does this call from then on, until everything has ended.
     ///
     /// # Errors
-    /// `done` is told in [`OffloadError`] when the work panicked, and when there was no room for it.
+    /// `done` is told an [`OffloadError`] when the work panicked, and when there was no room for it.
     pub fn offload<T: Send + 'static>(
         &mut self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -117,8 +117,9 @@ impl<S> Net<'_, S> {
         self.core.offload(false, Box::new(move || Box::new(work())), Done::job(done));
     }
 
-    /// Has another thread do `work` for the connection of this key: `done` is called like a callback of its own, and
-    /// dies with it. `false`: it is not open (any more), and nothing is done. As [`Context::offload`].
+    /// Has another thread do `work` for the connection of this key: `done` is called like one of its callbacks, and is
+    /// dropped when it ends. `false`: the connection is not open (any more), and nothing is done. [`Context::offload`] says
+    /// more.
     pub fn offload_for<P: Protocol<S>, T: Send + 'static>(
         &mut self,
         key: Key,
@@ -131,17 +132,17 @@ impl<S> Net<'_, S> {
 
 /// # Work elsewhere
 ///
-/// What may block (a disk, a database, a long calculation) is done by other threads, and `done` is called like a
-/// callback of this connection: never inside the call, and its `Err` ends the connection. Once that has begun to end,
-/// or has become something else, `done` is dropped uncalled, and so is work that has not begun. The chapter is
-/// [work elsewhere](crate::manual::blocking_work).
+/// What may block (a disk, a database, a long calculation) is done by other threads, and `done` is called like a callback of
+/// this connection: never inside the call, and its `Err` ends the connection. Once the connection has begun to end, or has
+/// become something else, `done` is dropped uncalled, and so is work that has not begun. The chapter is [work
+/// elsewhere](crate::manual::blocking_work).
 impl<S> Context<'_, S> {
-    /// Has another thread do `work`, and then calls `done` with what came of it. Frames go on being delivered
-    /// meanwhile, so a peer decides how much is given out; [`offload_held`](Self::offload_held) answers one after the
-    /// other. How much runs and waits at a time says [`Net::offload`].
+    /// Has another thread do `work`, and then calls `done` with the result. Frames go on being delivered meanwhile, so a
+    /// peer decides how much is given out; [`offload_held`](Self::offload_held) answers one request after the other.
+    /// [`Net::offload`] says how much runs and waits at a time.
     ///
     /// # Errors
-    /// `done` is told in [`OffloadError`] when the work panicked, and when there was no room for it.
+    /// `done` is told an [`OffloadError`] when the work panicked, and when there was no room for it.
     pub fn offload<P: Protocol<S>, T: Send + 'static>(
         &mut self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -151,12 +152,12 @@ impl<S> Context<'_, S> {
         self.net.core.offload_for(false, own, work, done);
     }
 
-    /// Has another thread do `work`, and reads and delivers nothing until `done` has returned, whatever it returns:
-    /// requests are answered one after the other, in order. It is a [hold](Self::hold), so a [`resume`](Self::resume)
-    /// meanwhile does not end it. It always finds room in the queue.
+    /// Has another thread do `work`, and reads and delivers nothing until `done` has returned, whatever it returns: requests
+    /// are answered one after the other, in order. It is a [hold](Self::hold), so a [`resume`](Self::resume) meanwhile does
+    /// not end it. It always finds room in the queue.
     ///
     /// # Errors
-    /// `done` is told in [`OffloadError`] when the work panicked, and when the system gives no thread.
+    /// `done` is told an [`OffloadError`] when the work panicked, and when the system gives no thread.
     #[track_caller]
     pub fn offload_held<P: Protocol<S>, T: Send + 'static>(
         &mut self,
@@ -172,7 +173,7 @@ impl<S> Context<'_, S> {
     }
 }
 
-/// What follows work of a connection, for whatever handler that has then.
+/// What follows work of a connection, for whatever handler the connection has then.
 pub(super) fn told<S, P: Protocol<S>, T: 'static>(
     done: impl FnOnce(&mut P, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Outcome + 'static,
 ) -> DoneTell<S> {
@@ -186,7 +187,7 @@ pub(super) fn unpack<T: 'static>(product: Product) -> T {
 }
 
 impl<S> Core<S> {
-    /// Held work waits for as long as it takes: there is no more of it than connections that wait for it.
+    /// Held work waits for as long as it takes: there is never more of it than there are connections that wait for it.
     pub(super) fn offload(&mut self, is_held: bool, work: Work, done: Done<S>) {
         self.on_return[Purpose::Offload as usize] = Some(Self::finish_offload);
         let hub = &mut self.hub;
@@ -197,7 +198,7 @@ impl<S> Core<S> {
         let Config { offload_threads: threads, offload_queue, .. } = hub.cx.config;
         let queue = if is_held { usize::MAX } else { offload_queue };
         let ticket = hub.cx.threads.ticket(done.owner());
-        // What is done and not told yet counts too: quick work could come in faster than its ends are told.
+        // Work that is done and not told yet counts too: quick work could come in faster than its ends are told.
         let offloads = self.offloads.get_or_insert_with(Offloads::new);
         let is_full = !is_held && offloads.given.len() - offloads.held >= threads.max(1).saturating_add(queue);
         let given = match is_full {
@@ -231,7 +232,7 @@ impl<S> Core<S> {
         is_open
     }
 
-    /// It is told as the end of other work is, in the next turn.
+    /// It is told like the end of other work, in the next turn.
     pub(super) fn refuse_work(&mut self, ticket: Ticket, refused: Refused, done: Done<S>) {
         let error = match refused {
             Refused::Full => OffloadError::Full,
@@ -241,8 +242,8 @@ impl<S> Core<S> {
         self.has_known = true;
     }
 
-    /// What needed no other thread: all that stood there when this began, because a peer may have caused it by the thousand,
-    /// and more would come than could ever be told.
+    /// What needed no other thread. Only what was there when this began: a peer may have caused it by the thousand, and more
+    /// would come than could ever be told.
     pub(super) fn run_known(&mut self, state: &mut S) {
         if let Some(do_asks) = self.lanes.as_ref().filter(|lanes| lanes.has_asks()).map(|lanes| lanes.do_asks) {
             do_asks(self);
@@ -256,7 +257,7 @@ impl<S> Core<S> {
         self.look_for_known();
     }
 
-    /// Whether there is still something of it.
+    /// Looks whether there is still some of it.
     fn look_for_known(&mut self) {
         let has_refused = self.offloads.as_ref().is_some_and(|offloads| !offloads.refused.is_empty());
         self.has_known = has_refused || self.hub.cx.threads.known.as_ref().is_some_and(|known| !known.is_empty());
@@ -295,7 +296,7 @@ impl<S> Core<S> {
         self.offloads.as_ref().map_or(0, Offloads::len)
     }
 
-    /// What other threads have done, so much a turn.
+    /// What other threads have done, a bounded number in a turn.
     pub(super) fn run_returned(&mut self, state: &mut S) {
         for _ in 0..self.hub.cx.config.turn_jobs {
             let Some(Returned { purpose, ticket, product }) = self.hub.cx.threads.next_returned() else { return };

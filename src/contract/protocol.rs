@@ -1,4 +1,4 @@
-//! The asynchat half: [`Protocol`], which you write, and `Handler`, which the loop sees of it.
+//! The asynchat half: [`Protocol`], which you write, and `Handler`, which is what the loop sees of it.
 
 use super::Context;
 use crate::{
@@ -11,22 +11,22 @@ use std::any::Any;
 
 /// What one connection does. The loop does the input and output; you get bytes and frames.
 ///
-/// The grammar of calls:
+/// The grammar of calls is:
 ///
 /// ```text
 /// [connected (received | frame | writable | exceeded | draining | secured)*
 ///    [eof (writable | exceeded | draining)*]] closed
 /// ```
 ///
-/// with its own timers and offloads anywhere until it begins to end, and accepted tells until `closed`. `closed` without `connected`
-/// *is* "could not connect", and its [`Reason`] says at which stage; unless we ended it ourselves before it was connected:
-/// then the reason says how (`Finish`, `Abort`, `Failed`, `Limit`, `Overflow`, `Panicked`, `Shutdown`), or that it was lost
-/// while it was flushing (`Io`). `secured` comes with the feature `tls` only, where TLS has begun in mid-stream; if that fails, the
-/// reason is `Tls`.
+/// Its own timers and offloads may come anywhere until it begins to end, and tells that were accepted until `closed`.
+/// `closed` without `connected` *is* "could not connect", and its [`Reason`] says at which stage. The exception is a
+/// connection that we ended ourselves before it was connected: then the reason says how (`Finish`, `Abort`, `Failed`,
+/// `Limit`, `Overflow`, `Panicked`, `Shutdown`), or that it was lost while it was flushing (`Io`). `secured` comes only with
+/// the feature `tls`, when TLS has begun in mid-stream; if that fails, the reason is `Tls`.
 ///
 /// Every callback gets what you may do (`ctx`), what you have (`state`: what your program has one of, lent to every
-/// callback) and what happened. No callback ever runs inside another, and none must block: the loop has one thread. An
-/// `Err` ends this connection with [`Reason::Failed`], and a panic with [`Reason::Panicked`]; neither ends another.
+/// callback), and what happened. No callback ever runs inside another, and none may block: the loop has one thread. An `Err`
+/// ends this connection with [`Reason::Failed`], and a panic with [`Reason::Panicked`]; neither ends another connection.
 /// After [`close`](Context::close), [`abort`](Context::abort) or an `Err`, nothing follows but `closed`. The chapter is
 /// [protocols](crate::manual::protocols).
 ///
@@ -50,70 +50,74 @@ use std::any::Any;
     message = "`{Self}` is not a protocol for the state `{S}`",
     label = "this has to be a `Protocol<{S}>`",
     note = "write `impl Protocol<{S}> for {Self}`, or `impl<S> Protocol<S> for {Self}` for any state; every callback has a default",
-    note = "the state is the `S` of `Reactor<S>`, of which `run` and `turn` are lent one"
+    note = "the state is the `S` of `Reactor<S>`, and `run` and `turn` are lent one"
 )]
 #[allow(unused_variables)]
 pub trait Protocol<S = ()>: Any {
-    /// The connection is there, and has agreed on TLS if it was to: the first callback, once; and once for each protocol that
-    /// follows by [`upgrade`](Context::upgrade).
+    /// The connection is there, and TLS is agreed on if it was asked for. This is the first callback, called once; each
+    /// protocol that follows by [`upgrade`](Context::upgrade) gets it once too.
     fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
         Ok(())
     }
 
-    /// TLS was agreed on, in mid-stream, and this protocol goes on: after [`Link::start_tls`](crate::Link::start_tls), once for each.
-    /// What it is told from now on came encrypted; believe nothing that came before. Default: nothing.
+    /// TLS was agreed on in mid-stream, and this protocol goes on: once after each
+    /// [`Link::start_tls`](crate::Link::start_tls). Everything that you are given from now on came encrypted; do not trust
+    /// anything that came before. Default: nothing.
     #[cfg(feature = "tls")]
     fn secured(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
         Ok(())
     }
 
-    /// Bytes came, and no terminator cuts them into frames (or it hands a frame over in pieces). Never empty. How they are
-    /// cut says nothing. Default: an `Err`, unexpected bytes.
+    /// Bytes came, and no terminator cuts them into frames (or the terminator hands a frame over in pieces). `bytes` is
+    /// never empty. Where one piece ends and the next begins means nothing. Default: an `Err`, unexpected bytes.
     fn received(&mut self, ctx: &mut Context<'_, S>, state: &mut S, bytes: &[u8]) -> Outcome {
         Err("unexpected bytes: no terminator is set, and `received` is not implemented".into())
     }
 
-    /// A frame is complete, by the [`Terminator`](crate::Terminator) that is set; without its delimiter, unless that is a
-    /// [`through`](crate::Terminator::through). Default: an `Err`, unexpected frame.
+    /// A frame is complete, as the [`Terminator`](crate::Terminator) that is set defines it. It comes without its delimiter,
+    /// unless the terminator is a [`through`](crate::Terminator::through). Default: an `Err`, unexpected frame.
     fn frame(&mut self, ctx: &mut Context<'_, S>, state: &mut S, frame: &[u8]) -> Outcome {
         Err("unexpected frame: a terminator is set, and `frame` is not implemented".into())
     }
 
     /// Says where the next frame or piece is, as a [`Framer`](crate::Framer) does, under
-    /// [`Terminator::own`](crate::Terminator::own): what it finds out stays in the protocol, for the `frame` or `received` that
-    /// follows at once, which can answer. (While the rest of a refused frame is skipped it is asked too, and nothing follows.)
-    /// `input` is yours to decode in place. Default: an `Err`.
+    /// [`Terminator::own`](crate::Terminator::own). What it finds out stays in the protocol, for the `frame` or `received`
+    /// that follows at once and can answer. (It is also called while the rest of a refused frame is skipped; then nothing
+    /// follows.) You may decode `input` in place. Default: an `Err`.
     ///
     /// # Errors
-    /// As of [`Framer::next`](crate::Framer::next).
+    /// The same as for [`Framer::next`](crate::Framer::next).
     fn cut(&mut self, input: &mut [u8]) -> Result<Step, Fault> {
         Err("`Terminator::own` is set, and `cut` is not implemented".into())
     }
 
-    /// The output was above its high mark, and has fallen to the low one: send on. Once for each time it was congested.
+    /// The output was above its high mark and has fallen to the low one: you can go on sending. Called once for each time it
+    /// was congested.
     fn writable(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
         Ok(())
     }
 
-    /// A bound of this connection was reached. Any `Err` (the default) ends it, with
-    /// [`Reason::Limit`]. `Ok` goes on: `Idle` and `Stalled` start afresh, `Deadline` is off; of a frame that is too long
-    /// or too slow the rest is skipped up to its end, and a terminator that you set here holds after that (otherwise a
-    /// delimiter and a framer stay, and a length becomes [`None`](crate::Terminator::None)). Only of a frame that a
-    /// [`Framer`](crate::Framer) of your own refuses by `Need` the end is not known: there, `Ok` closes politely. A time-out comes only when the loop has looked at its sockets after it
-    /// ran out: what the peer did in time while somebody's callback was long counts.
+    /// A bound of this connection was reached. Any `Err` (the default) ends it, with [`Reason::Limit`]. With `Ok` it goes
+    /// on: `Idle` and `Stalled` start afresh, and `Deadline` is off. If a frame is too long or too slow, its rest is skipped
+    /// up to its end, and a terminator that you set here applies after that (otherwise a delimiter and a framer stay, and a
+    /// length becomes [`None`](crate::Terminator::None)). There is one exception: when a [`Framer`](crate::Framer) of your
+    /// own refuses a frame by `Need`, its end is not known, and `Ok` closes politely.
+    ///
+    /// A time-out is told only after the loop has looked at its sockets once more after it ran out, so what the peer did in
+    /// time still counts, even if somebody's callback took long.
     fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
         Err(limit.into())
     }
 
-    /// The reactor is being [drained](crate::Net::drain), and what had arrived when that began is delivered: finish what is
+    /// The reactor is being [drained](crate::Net::drain), and what had arrived by then has been delivered: finish what is
     /// under way. Default: [`close_when_quiet`](Context::close_when_quiet).
     fn draining(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
         ctx.close_when_quiet();
         Ok(())
     }
 
-    /// The peer will send no more. `tail` is the unfinished frame, the bytes of a half-seen delimiter included: it comes
-    /// here and not as a frame, because nobody said that it is complete. You may go on sending. Default:
+    /// The peer will send no more. `tail` is the unfinished frame, including the bytes of a half-seen delimiter: it comes
+    /// here and not as a frame, because nothing says that it is complete. You may go on sending. Default:
     /// [`close`](Context::close), which flushes first, with [`Reason::Eof`].
     fn eof(&mut self, ctx: &mut Context<'_, S>, state: &mut S, tail: &[u8]) -> Outcome {
         ctx.close();
@@ -121,7 +125,7 @@ pub trait Protocol<S = ()>: Any {
     }
 
     /// The end: the last callback, exactly once, for every connection that was accepted or opened. Nothing can be sent any
-    /// more; `peer` and `local` still answer. Then the protocol is dropped.
+    /// more, but `peer` and `local` still answer. Then the protocol is dropped.
     fn closed(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {}
 }
 
@@ -131,8 +135,8 @@ pub(crate) trait Handler<S> {
     fn connected(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome;
     #[cfg(feature = "tls")]
     fn secured(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome;
-    /// Gives out what stands in the input, until there is nothing more, `frames` is used up, or something happened that may
-    /// forbid it; then the caller looks again.
+    /// Delivers what is in the input, until there is no more, `frames` is used up, or something happened that may forbid it;
+    /// then the caller looks again.
     fn deliver(&mut self, ctx: &mut Context<'_, S>, state: &mut S, input: &mut Input, frames: &mut usize) -> Outcome;
     fn writable(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome;
     fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome;
@@ -141,18 +145,18 @@ pub(crate) trait Handler<S> {
     fn closed(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason);
     /// For tells, which name their target's type. (Trait upcasting came with Rust 1.86.)
     fn as_any(&mut self) -> &mut dyn Any;
-    /// For who looks at it only.
+    /// For those that only look at it.
     fn as_any_ref(&self) -> &dyn Any;
     /// For the log.
     fn type_name(&self) -> &'static str;
-    /// The one that it stands before, if it does. It has nothing to do any more.
+    /// The handler that it stands in front of, if there is one. This one has nothing more to do then.
     fn take_behind(&mut self) -> Option<Box<dyn Handler<S>>> {
         None
     }
 }
 
-/// A protocol of the program. A tuple, because it is compiled where that is: with a type of ours around it, `deliver` would be
-/// compiled elsewhere, and `frame` not inlined.
+/// A protocol of the program. A tuple, because it is compiled where that is: with a type of ours around it, `deliver` would
+/// be compiled elsewhere, and `frame` would not be inlined.
 pub(crate) type Own<P> = (P,);
 
 impl<S, P: Protocol<S>> Handler<S> for Own<P> {
@@ -235,7 +239,7 @@ impl<S, P: Protocol<S>> Handler<S> for Own<P> {
     }
 }
 
-/// In the midst of delivering.
+/// In the middle of delivering.
 pub(crate) fn refuse_frame<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
     let lent = &mut ctx.hub().cx.lent;
     (lent.is_given, lent.frame_ended) = (false, true);
@@ -244,8 +248,8 @@ pub(crate) fn refuse_frame<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_
     Ok(())
 }
 
-/// Tells of a limit. Of a frame that exceeds one the rest is to be skipped, and that is arranged before the callback, so
-/// that a terminator set in it holds afterwards.
+/// Tells of a limit. If a frame exceeds one, its rest has to be skipped, and that is arranged before the callback, so that a
+/// terminator set in it applies afterwards.
 pub(crate) fn exceed<S>(handler: &mut dyn Handler<S>, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
     let is_of_frame = matches!(limit, Limit::FrameBytes | Limit::FrameTime);
     let (conn, cx) = ctx.pair();

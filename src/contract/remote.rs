@@ -20,11 +20,11 @@ use std::{
 /// A job of another thread.
 pub(super) type RemoteJob<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S) + Send>;
 
-/// Posts jobs into a reactor, from any thread. While one exists, [`run`](crate::Reactor::run) does not end by itself.
-/// [`Reactor::remote`](crate::Reactor::remote) and [`Net::remote`] make one. The chapter is
-/// [timers and threads](crate::manual::timers_and_threads#other-threads).
+/// Posts jobs into a reactor, from any thread. While a remote exists, [`run`](crate::Reactor::run) does not end by itself.
+/// [`Reactor::remote`](crate::Reactor::remote) and [`Net::remote`] make one. The chapter is [timers and
+/// threads](crate::manual::timers_and_threads#other-threads).
 ///
-/// Jobs of one thread run in the order in which they were posted, each between callbacks. Many posts are one wake-up.
+/// Jobs of one thread run in the order in which they were posted, each between callbacks. Many posts cost one wake-up.
 pub struct Remote<S = ()> {
     mailbox: Arc<Mailbox<RemoteJob<S>>>,
     /// Counts the remotes. An option so that it goes before the loop is told to look.
@@ -47,7 +47,7 @@ impl<S> Remote<S> {
     /// Runs `job` on the loop's thread, soon.
     ///
     /// # Errors
-    /// [`Gone`] once the reactor was dropped. `Ok` is no promise that it runs: the reactor may be dropped before.
+    /// [`Gone`] once the reactor was dropped. `Ok` does not promise that the job runs: the reactor may be dropped before.
     pub fn post(&self, job: impl FnOnce(&mut Net<'_, S>, &mut S) + Send + 'static) -> Result<(), Gone> {
         if self.mailbox.post(Box::new(job)) { Ok(()) } else { Err(Gone) }
     }
@@ -67,7 +67,7 @@ impl<S> Clone for Remote<S> {
     }
 }
 
-/// The loop looks whether it was the last one.
+/// Makes the loop look whether this was the last one.
 impl<S> Drop for Remote<S> {
     fn drop(&mut self) {
         self.alive = None;
@@ -113,18 +113,18 @@ impl<S> Inbox<S> {
         Remote { mailbox: Arc::clone(letters.mailbox()), alive: Some(Arc::clone(&self.alive)) }
     }
 
-    /// Whether another thread may still bring something, or has; remotes keep the loop, or they do not.
+    /// Whether another thread may still bring something, or has; `by_remotes` says whether remotes keep the loop running.
     pub(super) fn is_awaited(&self, by_remotes: bool) -> bool {
         Self::LOOKS[usize::from(!by_remotes)..].iter().any(|look| look(self))
     }
 
     /// The inbox after the remotes: a thread posts and then lets its remote go. If it does both in between, the second look
-    /// finds what it has posted; the other way round neither would.
+    /// finds what it has posted; in the other order neither look would.
     const LOOKS: [fn(&Self) -> bool; 2] = [Self::has_remotes, Self::has_more];
 
     fn has_remotes(&self) -> bool {
         let has_remotes = Arc::strong_count(&self.alive) > 1;
-        fence(Ordering::Acquire); // what the last one posted before it went is seen by whoever looks after this
+        fence(Ordering::Acquire); // what the last one posted before it went is seen by a look after this
         has_remotes
     }
 
@@ -133,7 +133,7 @@ impl<S> Inbox<S> {
         self.has_more || self.alarm.is_rung()
     }
 
-    /// Call before a look at the jobs: who posts from here on rings again.
+    /// Call before a look at the jobs: a thread that posts from here on rings again.
     #[inline]
     pub(super) fn open(&mut self) -> bool {
         if !self.has_more() {
@@ -201,8 +201,8 @@ impl<S> Core<S> {
 mod tests {
     use super::*;
 
-    /// Every order in which one thread can post and let its remote go while the loop looks. Each step is one that others see
-    /// whole: what lies in the mailbox, that it has rung, how many remotes there are.
+    /// Tries every order in which one thread can post and let its remote go while the loop looks. Each step is one that
+    /// others see as a whole: what is in the mailbox, that it has rung, how many remotes there are.
     #[test]
     fn whoever_posts_and_goes_between_two_looks_is_not_missed() {
         let looks = Inbox::<()>::LOOKS;

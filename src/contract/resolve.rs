@@ -1,4 +1,4 @@
-//! Looking names up for the program: asked elsewhere, told here.
+//! Looking up names for the program: asked elsewhere, told here.
 
 use super::{Core, Net, TimerJob};
 use crate::{
@@ -21,22 +21,24 @@ pub(crate) type Then<S> = Box<dyn FnOnce(&mut Net<'_, S>, &mut S, io::Result<Res
 ///
 /// The chapter is [connecting](crate::manual::connecting).
 impl<S> Net<'_, S> {
-    /// Looks a host's addresses up, without a connection: all of them, in the order in which the system prefers them. `done`
-    /// runs later on the loop, never inside this call, and once. A [shutdown](crate::Reactor::shutdown) drops it uncalled; so
-    /// does this call during one, and after the grace of a [drain](Self::drain) until everything has ended: the timer is stale.
+    /// Looks up a host's addresses without a connection: all of them, in the order in which the system prefers them. `done`
+    /// runs later on the loop, never inside this call, and once. A [shutdown](crate::Reactor::shutdown) drops it uncalled;
+    /// so does this call during one, and after the grace of a [drain](Self::drain) until everything has ended: the timer is
+    /// stale then.
     ///
     /// The system's own resolver is asked (getaddrinfo(3): /etc/hosts and nsswitch.conf count), on a thread of a small pool,
-    /// [`Config::resolve_threads`](crate::Config::resolve_threads); or yours,
-    /// [`Config::resolver`](crate::Config::resolver). A literal address is its own answer, and asks nobody. An answer has no
-    /// zones: what is good on one link only (`fe80::1%eth0`) is reached by giving its text to [`connect`](Self::connect).
+    /// [`Config::resolve_threads`](crate::Config::resolve_threads); or yours is,
+    /// [`Config::resolver`](crate::Config::resolver). A literal address is its own answer, and nobody is asked. An answer
+    /// has no zones: to reach an address that is valid on one link only (`fe80::1%eth0`), give its text to
+    /// [`connect`](Self::connect).
     ///
-    /// The timer is that of its deadline, [`Config::connect_max`](crate::Config::connect_max): [`cancel`](Self::cancel) takes
-    /// the lookup back, and `done` is dropped. Like any timer it keeps [`run`](crate::Reactor::run) running, but not during a
-    /// [drain](Self::drain).
+    /// The timer is the lookup's deadline, [`Config::connect_max`](crate::Config::connect_max): [`cancel`](Self::cancel)
+    /// takes the lookup back, and `done` is dropped. Like any timer it keeps [`run`](crate::Reactor::run) running, but not
+    /// during a [drain](Self::drain).
     ///
     /// # Errors
-    /// `done` is told; [`NameError::of`](crate::NameError::of) says what it was. A name that is none (empty, too long, with
-    /// a zero byte) is [`io::ErrorKind::InvalidInput`].
+    /// `done` is told; [`NameError::of`](crate::NameError::of) says what it was. Text that cannot be a name (empty, too
+    /// long, with a zero byte) is [`io::ErrorKind::InvalidInput`].
     pub fn resolve(
         &mut self,
         host: &str,
@@ -51,10 +53,10 @@ impl<S> Net<'_, S> {
         }
     }
 
-    /// Looks up the name that belongs to an address. Where there is none it says [`NameError::NotFound`], and never gives
-    /// the address, or any other number, back as if it were a name. Whoever has the address decides what is said here:
-    /// resolve the name again before you believe it. An IPv4 address mapped to IPv6, as the peers of a listener for both have
-    /// it, has the name of the IPv4 address ([`IpAddr::to_canonical`], also to find it in what the name gives). Otherwise as
+    /// Looks up the name that belongs to an address. Where there is none the result is [`NameError::NotFound`], and never
+    /// the address, or any other number, as if it were a name. Whoever owns the address decides what is said here: resolve
+    /// the name again before you believe it. An IPv4 address mapped to IPv6, as a listener for both sees its peers, has the
+    /// name of the IPv4 address ([`IpAddr::to_canonical`] helps to find it in what the name gives). Otherwise it is as
     /// [`resolve`](Self::resolve).
     ///
     /// # Errors
@@ -118,7 +120,7 @@ impl<S> Core<S> {
         let timer = self.hub.cx.timers.set(Time::NEVER, TimerKind::Job);
         let ticket = ask(&mut self.hub, Asker::Job(timer));
         if ticket.is_some() {
-            self.hub.cx.timers.set_again(timer, deadline); // what is known already cannot come too late
+            self.hub.cx.timers.set_again(timer, deadline); // what is already known cannot come too late
         } else {
             self.has_known = true;
         }
@@ -126,7 +128,7 @@ impl<S> Core<S> {
         timer
     }
 
-    /// All that stood there when this began.
+    /// All that was there when this began.
     fn tell_known(&mut self, state: &mut S) {
         let known = self.hub.cx.threads.known.as_mut().map(std::mem::take);
         for answer in known.unwrap_or_default() {
@@ -135,7 +137,7 @@ impl<S> Core<S> {
         }
     }
 
-    /// Another thread has an answer, or nothing (of a panic that was not caught there).
+    /// Another thread has an answer, or nothing (after a panic that was not caught there).
     pub(super) fn looked_up(&mut self, _: Ticket, product: Result<Product, OffloadError>, state: &mut S) {
         let Some(answer) = product.ok().and_then(|product| product.downcast().ok()) else { return };
         self.tell_answer(*answer, state);

@@ -12,14 +12,14 @@ use std::{fmt, io};
 ///
 /// The chapter is [processes and signals](crate::manual::processes_and_signals).
 impl<S> Net<'_, S> {
-    /// Runs `then` for each of these signals that the process gets, on the loop and never inside anything, so it may do what any
-    /// callback may. The names are in [`signal`](crate::signal). Signals of one number that come before it has run are told once
-    /// (signal(7)). It does not keep [`run`](crate::Reactor::run) running, and stays through a [drain](Self::drain). A panic of it
-    /// is reported, and it is called again.
+    /// Runs `then` for each of these signals that the process gets, on the loop and never inside anything, so it may do
+    /// whatever a callback may. The names are in [`signal`](crate::signal). If a signal comes several times before `then`
+    /// has run, it is told once (signal(7)). It does not keep [`run`](crate::Reactor::run) running, and stays through a
+    /// [drain](Self::drain). If `then` panics, that is reported, and it is called again next time.
     ///
-    /// From here on these signals do nothing else in this process, also after the key is [closed](Self::close): their default
-    /// never comes back. [`die_of`](crate::signal::die_of) does what it would. Several reactors may wait for one
-    /// signal, and all are told.
+    /// From here on these signals do nothing else in this process, also after the key is [closed](Self::close): their
+    /// default action never comes back. [`die_of`](crate::signal::die_of) does what it would. Several reactors may wait for
+    /// one signal, and all are told.
     ///
     /// ```no_run
     /// # use mainspring::{Reactor, signal::{SIGINT, SIGTERM, die_of}};
@@ -38,8 +38,8 @@ impl<S> Net<'_, S> {
     /// ```
     ///
     /// # Errors
-    /// `InvalidInput` for what is no signal, and for those that nobody can wait for: SIGKILL, SIGSTOP, SIGILL, SIGFPE, SIGSEGV;
-    /// for a lack of descriptors; and `NotConnected` during a shutdown.
+    /// `InvalidInput` for a number that is not a signal, and for signals that nobody can wait for: SIGKILL, SIGSTOP, SIGILL,
+    /// SIGFPE, SIGSEGV; errors for a lack of descriptors; and `NotConnected` during a shutdown.
     pub fn on_signal(&mut self, signals: &[i32], then: impl FnMut(&mut Net<'_, S>, &mut S, i32) + 'static) -> io::Result<Key> {
         self.core.on_signal(signals, then)
     }

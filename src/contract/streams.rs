@@ -1,5 +1,5 @@
-//! Bytes to and from what may block, in flat memory: [`Context::save`] and [`Context::send_from`]. A lane each; one piece is at
-//! work on another thread while the next one is gathered, or sent.
+//! Bytes to and from what may block, in a bounded amount of memory: [`Context::save`] and [`Context::send_from`]. Each is a
+//! lane; another thread works on one piece while the next one is gathered, or sent.
 
 use super::{
     Context, Core, Handler, Lane, Net, Protocol,
@@ -24,7 +24,7 @@ use std::{
     rc::Rc,
 };
 
-/// A piece has at most about so many bytes.
+/// A piece has at most about this many bytes.
 const PIECE_BYTES: usize = 128 << 10;
 
 /// What a thread has brought: bytes, or room for some.
@@ -32,38 +32,39 @@ fn piece_of(product: Result<Product, OffloadError>) -> io::Result<Vec<u8>> {
     product.map_err(io::Error::other).and_then(unpack)
 }
 
-/// What becomes of a handler when its callback is over.
+/// What a handler becomes when its callback is over.
 pub(crate) enum Next<S> {
     /// Another follows: an upgrade.
     Successor(Box<dyn Handler<S>>),
-    /// Another stands before it for a while.
+    /// Another stands in front of it for a while.
     Behind(Put<S>),
-    /// That is over.
+    /// The one in front has finished.
     Bare,
 }
 
-/// Puts another before it.
+/// Puts another in front of it.
 pub(crate) type Put<S> = Box<dyn FnOnce(Box<dyn Handler<S>>) -> Box<dyn Handler<S>>>;
 
 /// # To and from what blocks
 ///
-/// Files, in flat memory, read and written by other threads;
-/// [the chapter](crate::manual::blocking_work#files-in-and-out) has an example.
+/// Files, read and written by other threads in a bounded amount of memory; [the
+/// chapter](crate::manual::blocking_work#files-in-and-out) has an example.
 impl<S: 'static> Context<'_, S> {
     /// Writes what would be delivered next to `writer`, on another thread: up to the end of the frame that comes, or of the
-    /// stream. `received` and `frame` are not called meanwhile, everything else is. At most two pieces of about 128 KiB
-    /// are in memory: if the writer is slower than the peer, reading waits.
+    /// stream. `received` and `frame` are not called meanwhile; everything else is. At most two pieces of about 128 KiB are
+    /// in memory: if the writer is slower than the peer, reading waits.
     ///
-    /// Where it ends says the terminator: after `so many bytes` with [`Stream`](crate::Terminator::Stream), at a delimiter with
-    /// [`StreamUntil`](crate::Terminator::StreamUntil), at the end of the stream with [`None`](crate::Terminator::None). Then
-    /// `done` gets the writer back, flushed, before anything else is delivered, `eof` included. The writer is touched on other
-    /// threads alone until then, and dropped on one if that never comes: whose [`Drop`] removes a file that is not complete
-    /// leaves none behind, whenever the connection ends. It is a [`Lane`](crate::Lane).
+    /// The terminator says where it ends: after `so many bytes` with [`Stream`](crate::Terminator::Stream), at a delimiter
+    /// with [`StreamUntil`](crate::Terminator::StreamUntil), at the end of the stream with
+    /// [`None`](crate::Terminator::None). Then `done` gets the writer back, flushed, before anything else is delivered,
+    /// `eof` included. Until then the writer is touched on other threads alone. If `done` is never called, the writer is
+    /// dropped on one of them: if its [`Drop`] removes a file that is not complete, none is left behind, whenever the
+    /// connection ends. It is a [`Lane`](crate::Lane).
     ///
     /// # Errors
     /// `done` is told the writer's error at once, or [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when the stream ended
-    /// within a frame; the writer is dropped then. What still comes of the frame is delivered as usual: close, or save it into
-    /// an [`io::sink`]. A `save` while another one is under way ends the connection with [`Reason::Failed`].
+    /// within a frame; the writer is dropped then. The rest of the frame is delivered as usual: close, or save it into an
+    /// [`io::sink`]. A `save` while another one is under way ends the connection with [`Reason::Failed`].
     pub fn save<P: Protocol<S>, W: Write + Send + 'static>(
         &mut self,
         writer: W,
@@ -72,7 +73,7 @@ impl<S: 'static> Context<'_, S> {
         let lane = self.net.core.lane(writer);
         let Some((conn, cx)) = self.pair_if_open() else { return };
         if conn.is_saving() {
-            self.fail("a `save` before the one that is under way has ended");
+            self.fail("a `save` while another one is under way");
             return;
         }
         conn.extra().odds().is_saving = true;
@@ -92,18 +93,19 @@ impl<S: 'static> Context<'_, S> {
 }
 
 impl<S> Context<'_, S> {
-    /// Queues what `reader` gives, which is read on another thread: it has its place in the output as a
-    /// [producer](Self::produce) has, and is read when its turn has come and there is room, 128 KiB at a time. What
-    /// is sent afterwards follows behind it. When the reader is at its end, and all of it is queued, `done` is told how many
-    /// bytes it had; the peer may have taken them all by then, and have answered, because the end is found by one read more. It
-    /// is dropped on another thread. It is a [`Lane`](crate::Lane).
+    /// Queues what `reader` gives, which another thread reads. It has its place in the output as a [producer](Self::produce)
+    /// has, and is read when its turn has come and there is room, 128 KiB at a time. What is sent afterwards follows behind
+    /// it. When the reader is at its end, and all of it is queued, `done` is told how many bytes it had. By then the peer
+    /// may have taken them all and have answered, because the end is found by one more read. The reader is dropped on
+    /// another thread. It is a [`Lane`](crate::Lane).
     ///
-    /// `done` is not called once the connection has begun to end (what is queued leaves nevertheless, if it ends politely) or has
+    /// `done` is not called once the connection has begun to end (what is queued still leaves, if it ends politely) or has
     /// become something else.
     ///
     /// # Errors
-    /// If the reader fails before it has given anything, `done` is told, and may send something else. After that, or if `done` is
-    /// not called any more, the error ends the connection with [`Reason::Failed`]: what was begun cannot be completed.
+    /// If the reader fails before it has given anything, `done` is told, and may send something else. After that, or if
+    /// `done` is not called any more, the error ends the connection with [`Reason::Failed`]: what was begun cannot be
+    /// completed.
     pub fn send_from<P: Protocol<S>, R: Read + Send + 'static>(
         &mut self,
         reader: R,
@@ -147,7 +149,7 @@ impl<S> Context<'_, S> {
 
 // ------------------------------------------------------------------------------------------------------------ saving
 
-/// Stands before a protocol whose input goes elsewhere.
+/// Stands in front of a protocol whose input goes elsewhere.
 struct Saving<S, P, W: Send + 'static> {
     behind: Option<Box<dyn Handler<S>>>,
     saved: Rc<RefCell<Saved<S, P, W>>>,
@@ -158,24 +160,24 @@ type SaveDone<S, P, W> = Box<dyn FnOnce(&mut P, &mut Context<'_, S>, &mut S, io:
 
 struct Saved<S, P, W: Send + 'static> {
     lane: Lane<W>,
-    /// What has come while the piece before was at work.
+    /// What has come while the previous piece is being written.
     gathered: Vec<u8>,
     is_at_work: bool,
     /// Nothing more comes.
     end: Option<End>,
     hold: Option<Hold>,
-    /// Nothing once it is over.
+    /// `None` once it is over.
     done: Option<SaveDone<S, P, W>>,
 }
 
 struct End {
-    /// That of the stream: `eof` is owed to the protocol, with this.
+    /// The end of the stream: the protocol is owed `eof`, with this.
     tail: Option<Vec<u8>>,
-    /// What came is not whole.
+    /// What came is not complete.
     error: Option<io::Error>,
 }
 
-/// Gives out what was gathered, unless a piece is at work; and sees to it that no more comes than may.
+/// Gives out what was gathered, unless a piece is being written; and makes sure that no more comes than may.
 fn go_on<S: 'static, P: Protocol<S>, W: Write + Send + 'static>(saved: &Rc<RefCell<Saved<S, P, W>>>, ctx: &mut Context<'_, S>) {
     if ctx.pair_if_open().is_none() {
         return; // nobody waits for it any more
@@ -314,7 +316,7 @@ impl<S: 'static, P: Protocol<S>, W: Write + Send + 'static> Handler<S> for Savin
     fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
         self.behind().exceeded(ctx, state, limit)?;
         if matches!(limit, Limit::FrameBytes | Limit::FrameTime) {
-            // The rest of the frame is skipped, and what comes behind it is no part of this.
+            // The rest of the frame is skipped, and what comes after it does not belong to this.
             self.saved.borrow_mut().end.get_or_insert(End { tail: None, error: Some(io::Error::other(limit)) });
             go_on(&self.saved, ctx);
         }
@@ -366,12 +368,12 @@ struct Feed {
     is_reading: bool,
     has_ended: bool,
     bytes: u64,
-    /// After something was given, or when nobody hears of it.
+    /// After something was given, or when nobody will be told.
     error: Option<io::Error>,
 }
 
 impl Feed {
-    /// What is to be told. An error of which nobody hears is not passed over: what is sent would lack this.
+    /// What is to be told. An error that nobody will be told is not ignored: what is sent would be incomplete.
     fn arrives(&mut self, piece: io::Result<Vec<u8>>, is_heard: bool) -> Option<io::Result<u64>> {
         self.is_reading = false;
         match piece {
@@ -396,7 +398,7 @@ impl Feed {
     }
 }
 
-/// Nothing: the end.
+/// Empty: the end.
 fn read_piece(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut piece = vec![0; PIECE_BYTES];
     loop {

@@ -1,4 +1,4 @@
-//! What the program's timers run. When they run it is the timers' own.
+//! What the program's timers run. When they run is up to the timers themselves.
 
 use super::{Context, Core, Handler, Net, PostedJob, Tell, resolve::Then};
 use crate::{
@@ -27,7 +27,7 @@ pub(crate) enum TimerJob<S> {
 pub(super) struct TimerJobs<S> {
     /// By the timer's index, with its serial.
     kept: Vec<Option<(u64, TimerJob<S>)>>,
-    /// What timers would have run that died with their connection, and whose place was taken since.
+    /// What timers that died with their connection would have run, if their place was taken since.
     replaced: Vec<TimerJob<S>>,
     pub(super) on: OnTimers<S>,
 }
@@ -38,7 +38,7 @@ impl<S> TimerJobs<S> {
     }
 }
 
-/// What is done with them. Whoever keeps the first names it, so that a program that sets none links nothing of it.
+/// What is done with them. The code that keeps the first names it, so that a program that sets none links nothing of it.
 pub(super) struct OnTimers<S> {
     fire: fn(&mut Core<S>, Timer, Time, Option<Key>, &mut S),
     forget: fn(&mut Core<S>, Timer),
@@ -131,7 +131,7 @@ impl<S> Core<S> {
         (self.timer_jobs.on.tidy)(self);
     }
 
-    /// So many are gone that memory is given back.
+    /// Enough are gone to give memory back.
     #[cold]
     fn move_timer_jobs(&mut self, moves: Vec<(u32, u32)>) {
         for &(from, to) in &moves {

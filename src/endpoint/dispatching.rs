@@ -10,10 +10,10 @@ use crate::{
 };
 use std::{io, time::Duration};
 
-/// A dispatcher that says so often in a row that there is more is named in the log.
+/// A dispatcher that says this often in a row that there is more is named in the log.
 const NEVER_DRAINED_MAX: u32 = 100_000;
 
-/// What is called drained and is not rests so long at most.
+/// What is called drained and is not rests for this long at most.
 const REST_MAX: Duration = Duration::from_millis(100);
 
 /// What may be ready.
@@ -28,9 +28,9 @@ pub(crate) struct Dispatching {
     pub(crate) key: Key,
     /// The selector reports it; otherwise it is always ready, and was reported once.
     is_registered: bool,
-    /// It keeps nobody waiting: neither `run` nor a drain.
+    /// It keeps nothing waiting: neither `run` nor a drain.
     pub(crate) is_background: bool,
-    /// Of `READABLE`, `WRITABLE` and `PRIORITY`: what it has not yet said to be drained. And `THROTTLED`, `IN_READY`,
+    /// Of `READABLE`, `WRITABLE` and `PRIORITY`: what it has not said to be drained yet. And `THROTTLED`, `IN_READY`,
     /// `IN_DIRTY`, `SHUT`.
     pub(crate) flags: Flags,
     /// Of these three: what it has not called unwanted. Of `flags` it has only these.
@@ -127,8 +127,8 @@ impl Dispatching {
         }
     }
 
-    /// A selector that reports what stands, and not what changes, would report it at once, again and again: it is told again
-    /// after a while.
+    /// A selector that reports what is so, and not what changes, would report it at once, again and again: so it is told
+    /// again after a while.
     pub(crate) fn rest(&mut self, what: Flags, cx: &mut Cx) {
         let pause = PAUSE_MIN.saturating_mul(1 << (2 * self.in_vain.min(4))).min(REST_MAX);
         self.in_vain = self.in_vain.saturating_add(1);
@@ -144,7 +144,7 @@ impl Dispatching {
         self.flags.insert(rested.only(self.wanted));
     }
 
-    /// It is not to be told of it any more.
+    /// It is not to be told of this any more.
     pub(crate) fn unwanted(&mut self, what: Flags, source: Source<'_>, cx: &mut Cx) -> io::Result<()> {
         self.never_drained = 0;
         self.flags.remove(what);
@@ -156,7 +156,7 @@ impl Dispatching {
         cx.world.watch_for(source, self.armed, self.key.token())
     }
 
-    /// It is told of it at once, whether or not there is anything: what it then calls drained is armed.
+    /// It is told of this at once, whether or not there is anything: what it then calls drained is armed.
     pub(crate) fn want(&mut self, what: Flags) {
         self.wanted.insert(what);
         self.flags.insert(what);

@@ -1,4 +1,4 @@
-//! What the loop knows of one listener: whom it lets in, and what an error of accept(2) calls for.
+//! What the loop knows of one listener: which clients it lets in, and what an error of accept(2) calls for.
 
 use crate::{
     address::Address,
@@ -22,7 +22,7 @@ use std::{
 /// One listener.
 pub(crate) struct Listening {
     pub(crate) key: Key,
-    /// Nothing once it has begun to end.
+    /// `None` once it has begun to end.
     pub(crate) socket: Option<Box<dyn world::Listener>>,
     pub(crate) local: Address,
     pub(crate) options: Listen,
@@ -35,13 +35,13 @@ pub(crate) struct Listening {
     /// Errors of single connections in a row.
     passed: usize,
     pub(crate) accepted: u64,
-    /// Of these, those who were let in.
+    /// Of these, those that were let in.
     admitted: u64,
-    /// OWES_DRAINING ∈ flags ⇒ it accepts no more than so many in all.
+    /// OWES_DRAINING ∈ flags ⇒ it accepts no more than this many in all.
     ends_at: u64,
     /// Connections accepted and not yet closed.
     pub(crate) guests: usize,
-    /// Of these, those who have still to agree on TLS.
+    /// Of these, those that still have to agree on TLS.
     pub(crate) shaking: usize,
     /// How many of them each address has, where that is limited.
     peers: Option<Box<dyn Peers>>,
@@ -72,7 +72,7 @@ impl Listening {
         }
     }
 
-    /// The last words to a newcomer for whom there is no room, and why there is none.
+    /// The last words to a newcomer that there is no room for, and why there is none.
     pub(crate) fn refusal(&self, peer: Option<SocketAddr>) -> Option<(Rc<[u8]>, Cause)> {
         if self.options.connections_max.is_some_and(|most| self.guests >= most) {
             return Some((self.options.refusal.clone().unwrap_or_default(), Cause::Full));
@@ -81,7 +81,7 @@ impl Listening {
         Some((self.peer_refusal(peer)?, Cause::PeerFull))
     }
 
-    /// The last words to somebody of whose address there are enough.
+    /// The last words to a client whose address has enough connections.
     pub(crate) fn peer_refusal(&self, peer: Option<SocketAddr>) -> Option<Rc<[u8]>> {
         let (limit, peers) = (self.options.per_peer_max.as_ref()?, self.peers.as_ref()?);
         (peers.has(counted(peer)?) >= limit.most).then(|| Rc::clone(&limit.refusal))
@@ -100,7 +100,7 @@ impl Listening {
         }
     }
 
-    /// Somebody is let in. Whether he was the last.
+    /// A client is let in. Returns whether it was the last.
     pub(crate) fn admits_the_last(&mut self) -> bool {
         self.admitted += 1;
         self.options.admits_max.is_some_and(|most| self.admitted >= most)
@@ -121,13 +121,13 @@ impl Listening {
             && !self.has_had_enough()
     }
 
-    /// Who comes is to wait until one of its connections has ended. Not in a drain: others would come meanwhile, and be told
-    /// from those who had waited by nobody.
+    /// New clients have to wait until one of its connections has ended. Not in a drain: others would come meanwhile, and
+    /// nobody could tell them from those that had waited.
     pub(crate) fn is_paused(&self) -> bool {
         self.options.pause_at.is_some_and(|most| self.guests >= most.max(1)) && !self.is_draining()
     }
 
-    /// The next one, under the key that it will have.
+    /// Accepts the next one, under the key that it will have.
     pub(crate) fn accept(&mut self, next: Option<Key>, cx: &mut Cx) -> Arrived {
         if self.is_paused() || self.has_had_enough() {
             return Arrived::Done;
@@ -156,7 +156,8 @@ impl Listening {
                 self.passed += 1;
                 Arrived::Nobody
             }
-            // So many in a row are no single connection's: a policy forbids accepting, and they stay where they are.
+            // This many in a row cannot be about single connections: a policy forbids accepting, and they stay where they
+            // are.
             AcceptError::Pass => {
                 self.passed = 0;
                 self.back_off(error, cx)
@@ -172,8 +173,9 @@ impl Listening {
         Arrived::Done
     }
 
-    /// No descriptor is left, which the system may say before it looks whether anybody waits. Who does would wait for somebody
-    /// else to close, perhaps for ever: a socket that lingers makes room, or else he is sent away, and can go elsewhere.
+    /// No descriptor is left, which the system may say before it looks whether anybody waits. A client that waits would wait
+    /// for somebody else to close, perhaps for ever: so a lingering socket makes room, or else the client is sent away, and
+    /// can go elsewhere.
     fn accept_on_spare(&mut self, next: Key, want: &io::Error, cx: &mut Cx) -> Arrived {
         let Some(socket) = &mut self.socket else { return Arrived::Done };
         let can_make_room = cx.lingering_now > 0;
@@ -183,7 +185,7 @@ impl Listening {
                 drop(shed);
                 socket.keep_spare();
                 let (key, at, manner) = (self.key, &self.local, cx.manner(Some(self.key), Cause::Shed, Level::Warn));
-                let text = "closes who comes until there are descriptors again";
+                let text = "closes new clients until there are descriptors again";
                 log::log!(target: "mainspring", manner.level, "{key} on {at} {text}: {want}{manner}");
                 cx.stats.shed += 1;
                 self.ends_at = self.ends_at.saturating_sub(1);
@@ -197,7 +199,7 @@ impl Listening {
         }
     }
 
-    /// Edge triggering brings no second event for those who are waiting already: a timer looks again.
+    /// Edge triggering brings no second event for clients that are waiting already: a timer looks again.
     fn back_off(&mut self, error: &io::Error, cx: &mut Cx) -> Arrived {
         let again = cx.world.now() + cx.config.accept_back_off;
         self.is_backing_off = true;
@@ -208,13 +210,13 @@ impl Listening {
         Arrived::Done
     }
 
-    /// It ends once who waits was accepted.
+    /// It ends once the clients that wait were accepted.
     pub(crate) fn begin_to_drain(&mut self) {
         self.flags.insert(OWES_DRAINING | READABLE);
         self.ends_at = self.accepted.saturating_add(2 * (u64::from(self.options.how().backlog) + 1)); // some systems keep more
     }
 
-    /// Who is accepted now had come before the drain.
+    /// A client that is accepted now had come before the drain.
     pub(crate) fn is_draining(&self) -> bool {
         self.flags.has_any(OWES_DRAINING)
     }
@@ -224,14 +226,14 @@ impl Listening {
         self.is_draining() && self.shaking == 0 && (!self.can_progress() || self.accepted >= self.ends_at)
     }
 
-    /// What all that it accepts will share.
+    /// Makes what all that it accepts will share.
     pub(crate) fn share_rates(&mut self, cx: &mut Cx) {
         let now = cx.world.now();
         let rates = [(Way::In, self.options.total_read_rate), (Way::Out, self.options.total_write_rate)];
         self.shared_rates = rates.map(|(way, rate)| Some(cx.shared_rates.insert(SharedRate::new(way, rate?, now))));
     }
 
-    /// What each that it accepts begins with: bounds, and for each way a rate of its own and the one that all share.
+    /// What each that it accepts begins with: bounds, and for each way its own rate and the one that all share.
     pub(crate) fn for_guests(&self) -> (Option<Rc<Bounds>>, [(Way, Option<u64>, Option<usize>); 2]) {
         let Listen { read_rate, write_rate, .. } = self.options;
         let [shared_in, shared_out] = self.shared_rates;
@@ -241,18 +243,18 @@ impl Listening {
 
 /// What accepting once brought.
 pub(crate) enum Arrived {
-    /// A client, and the key that it will have. On the spare descriptor: once it is there, one that lingers is to make room, so
-    /// that there is a spare one again.
+    /// A client, and the key that it will have. `on_spare`: once it is there, a lingering one has to make room, so that
+    /// there is a spare descriptor again.
     Guest { key: Key, stream: Stream, peer: Address, on_spare: bool },
-    /// Somebody who was sent away, or nobody after all: look again.
+    /// A client that was sent away, or nobody after all: look again.
     Nobody,
-    /// There is not even a spare descriptor: once one that lingers has made room, look again.
+    /// There is not even a spare descriptor: once a lingering one has made room, look again.
     NoRoom,
     /// Enough for this turn.
     Done,
 }
 
-/// Whom a connection counts for.
+/// The address that a connection counts for.
 fn counted(peer: Option<SocketAddr>) -> Option<IpAddr> {
     Some(peer?.ip().to_canonical())
 }
@@ -271,7 +273,7 @@ pub(crate) enum AcceptError {
 }
 
 impl AcceptError {
-    /// After accept(2), whose page asks to treat a connection's own network errors as if it had not been there.
+    /// As accept(2) says: its page asks to treat a connection's own network errors as if it had not been there.
     pub(crate) fn of(error: &std::io::Error) -> Self {
         use std::io::ErrorKind;
         match error.kind() {
@@ -303,7 +305,7 @@ mod tests {
     use super::*;
     use std::{io::Error, num::NonZeroU32};
 
-    /// Nobody comes.
+    /// A listener that nobody comes to.
     struct Deserted;
 
     impl world::Listener for Deserted {

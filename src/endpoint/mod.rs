@@ -1,5 +1,5 @@
-//! Whatever the loop has a key for: a connection, a listener, a dispatcher, a datagram socket. What the loop asks of each, whatever it is,
-//! stands here, so that queueing, marking, timers and the end know no kind.
+//! Everything the loop has a key for: a connection, a listener, a dispatcher, a datagram socket. What the loop asks of each,
+//! whatever its kind, is here, so that queueing, marking, timers and the end need not know the kind.
 
 mod conn;
 mod datagrams;
@@ -74,7 +74,7 @@ impl Entry {
         }
     }
 
-    /// What it is to who looks from outside.
+    /// What it is to somebody who looks from outside.
     pub(crate) fn kind(&self) -> Option<Kind> {
         match self {
             Self::Conn(conn) => Some(conn.kind()),
@@ -85,7 +85,8 @@ impl Entry {
         }
     }
 
-    /// Our end of a connection whose `closed` has not run, or where a listener really listens, or a datagram socket is.
+    /// Our end of a connection whose `closed` has not run, or where a listener really listens, or where a datagram socket
+    /// is.
     pub(crate) fn local(&self) -> Option<&Address> {
         match self {
             Self::Conn(conn) => (conn.phase != Phase::Lingering).then(|| conn.local()),
@@ -136,7 +137,7 @@ impl Entry {
         }
     }
 
-    /// Has not begun to end.
+    /// It has not begun to end.
     pub(crate) fn is_open(&self) -> bool {
         match self {
             Self::Conn(conn) => conn.is_open(),
@@ -157,7 +158,7 @@ impl Entry {
         }
     }
 
-    /// An event for one that is no connection.
+    /// An event for one that is not a connection.
     pub(crate) fn note(&mut self, ready: Flags) {
         match self {
             Self::Listener(listening) => listening.flags.insert(READABLE), // whatever it is: accepting finds out
@@ -174,7 +175,7 @@ impl Entry {
         }
     }
 
-    /// Looked at later in this turn, or by the next one, which does not sleep first.
+    /// It is looked at later in this turn, or by the next one, which does not sleep first.
     pub(crate) fn mark_dirty(&mut self, cx: &mut Cx) {
         if !self.flags_mut().mark(IN_DIRTY) {
             cx.lists.dirty.extend(self.key());
@@ -197,7 +198,7 @@ impl Entry {
         }
     }
 
-    /// Begins to end; whether this is the cause. `closed` comes at the end of the turn.
+    /// Begins to end; returns whether this is the cause. `closed` comes at the end of the turn.
     pub(crate) fn end(&mut self, reason: Reason, cx: &mut Cx) -> bool {
         let begins = match self {
             Self::Conn(conn) => return conn.end(reason, cx),

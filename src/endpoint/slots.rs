@@ -1,4 +1,4 @@
-//! Where everything with a key lives: a slab, and a serial for each of its slots, so that no key ever names another's
+//! Where everything with a key lives: a slab, and a serial for each of its slots, so that a key never names another's
 //! socket.
 
 use crate::{
@@ -13,9 +13,9 @@ pub(crate) struct Slots {
     entries: Slab<Entry>,
     /// The serial of the slot's present owner, or of its next one. As long as the slab ever was.
     serials: Vec<NonZeroU32>,
-    /// Of which reactor.
+    /// The number of its reactor.
     number: Number,
-    /// With so few owners it is worth looking whether memory can be given back.
+    /// With this few owners it is worth looking whether memory can be given back.
     shrinks_at: usize,
 }
 
@@ -52,8 +52,8 @@ impl Slots {
         entry
     }
 
-    /// Gives memory back when three quarters have emptied, and again after each further half, as far as the empty slots
-    /// stand at the end. The serials stay, so no key comes again.
+    /// Gives memory back when three quarters are empty, and again after each further half, as far as the empty slots are at
+    /// the end. The serials stay, so no key comes again.
     fn shrink(&mut self) {
         if self.entries.capacity() > SHRINK_MIN && self.entries.len() <= self.shrinks_at {
             self.shrinks_at = self.entries.len() / 2;
@@ -109,7 +109,7 @@ impl Slots {
         }
     }
 
-    /// Of a slot that may hold anything, or be none.
+    /// For a slot that may hold anything, or not exist.
     pub(crate) fn conn_of(&self, index: usize) -> Option<&Conn> {
         match self.entries.get(index) {
             Some(Entry::Conn(conn)) => Some(conn),
@@ -125,7 +125,7 @@ impl Slots {
         }
     }
 
-    /// Of a slot that is known to hold a connection.
+    /// For a slot that is known to hold a connection.
     #[inline]
     pub(crate) fn conn_at(&self, index: usize) -> &Conn {
         match self.entries.get(index) {
@@ -265,7 +265,7 @@ mod tests {
         let keys: Vec<Key> = (0..8000).map(|_| open(&mut slots)).collect();
         let full = slots.capacity();
         assert!(full >= 8000);
-        // Removes from the end until so many are left, and says for how many there is room then.
+        // Removes from the end until this many are left, and returns how many there is room for then.
         let mut len = keys.len();
         let mut down_to = |left: usize| {
             keys[left..len].iter().rev().for_each(|key| drop(slots.remove(key.index())));

@@ -1,5 +1,5 @@
-//! What connections read into: one buffer for all, lent to each for its turn, and one of its own for who holds much. Pure: no
-//! socket, no callback.
+//! What connections read into: one buffer for all, lent to each for its turn, and one of its own for a connection that holds
+//! much. Pure: no socket, no callback.
 
 use crate::framing::Input;
 
@@ -7,21 +7,21 @@ use crate::framing::Input;
 /// a buffer of its own. So no byte is copied more than a bounded number of times, however few come at once.
 pub(crate) const COPY_MAX: usize = 1024;
 
-/// So many buffers are kept for small rests, with no more room than this each.
+/// This many buffers are kept for small rests, each with no more room than this.
 const SPARES_MAX: usize = 16;
 const SPARE_MAX: usize = 2 * COPY_MAX;
 
-/// A buffer of its own that has more than so many times the room of what is left in it does not stay with a connection.
+/// A buffer of its own with more than this many times the room of what is left in it does not stay with a connection.
 const SLACK_MAX: usize = 8;
 
 /// The least room that is worth a system call.
 const READ_MIN: usize = 4096;
 
-/// What connections read into, each for the time of its turn; the reactor has one of these. A connection that holds little
-/// or nothing reads into the shared buffer, one that holds much into its own.
+/// What connections read into, each during its turn; the reactor has one of these. A connection that holds little or nothing
+/// reads into the shared buffer, one that holds much into its own.
 pub(crate) struct ReadBuffers {
     pub(crate) shared: Input,
-    /// Of the connection whose turn it is.
+    /// That of the connection whose turn it is.
     own: Option<Box<Input>>,
     /// Small empty ones: rests come and go without allocations.
     #[allow(clippy::vec_box, reason = "a connection keeps the box")]
@@ -42,13 +42,13 @@ impl ReadBuffers {
         }
     }
 
-    /// So much room is made for the next read: a long frame comes in pieces as large as what is there of it.
+    /// How much room is made for the next read: a long frame comes in pieces as large as what is already there of it.
     #[inline]
     pub(crate) fn least(&self, most: usize) -> usize {
         self.own.as_ref().map_or(1, |own| own.len().clamp(READ_MIN, most))
     }
 
-    /// A turn begins. What a panic may have left in them is gone.
+    /// A turn begins. What a panic may have left in the buffers is gone.
     #[inline]
     pub(crate) fn lend(&mut self, held: &mut Option<Box<Input>>) {
         self.shared.clear();
@@ -71,7 +71,7 @@ impl ReadBuffers {
         }
     }
 
-    /// What a callback that failed has left is nobody's.
+    /// What a failed callback has left belongs to nobody.
     pub(crate) fn clear(&mut self) {
         self.shared.clear();
         self.own = None;
@@ -99,7 +99,7 @@ impl ReadBuffers {
         rest
     }
 
-    /// A long unfinished frame moves to a buffer of its own; an own one that is used up goes.
+    /// A long unfinished frame moves to a buffer of its own; one that is used up goes.
     #[inline]
     pub(crate) fn choose(&mut self) {
         if self.own.as_ref().is_some_and(|own| own.is_empty()) {
@@ -116,7 +116,8 @@ impl ReadBuffers {
 mod tests {
     use super::*;
 
-    /// What a connection keeps of a long frame that was consumed up to so many bytes: their number, and its buffer's size.
+    /// What a connection keeps of a long frame that was consumed up to a number of bytes: their number, and its buffer's
+    /// size.
     fn held_after(long: usize, rest: usize) -> (usize, usize) {
         let mut buffers = ReadBuffers::new(64_000);
         let mut held = None;

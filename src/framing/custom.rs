@@ -5,21 +5,21 @@ use crate::reason::Fault;
 use std::{num::NonZeroU64, ops::Range};
 
 pub(crate) struct Custom {
-    /// Nothing: the protocol is asked.
+    /// `None`: the protocol is asked.
     pub(super) framer: Option<Box<dyn Framer>>,
     /// What follows from what the protocol has said, or what either of them failed with.
     pub(super) said: Option<Result<Found, Fault>>,
     pub(super) limit: usize,
-    /// It is not asked before there is so much.
+    /// It is not asked before there are this many bytes.
     pub(super) need: usize,
     /// Pieces of a frame were handed over.
     pub(super) begun: bool,
-    /// It refused the frame, and said how many bytes it has.
+    /// It refused the frame, and said how many bytes that has.
     pub(super) refused: Option<NonZeroU64>,
 }
 
 impl Custom {
-    /// More than half of the address space cannot be held: what is declared beyond it is refused.
+    /// Nobody can hold more than half of the address space: what is declared beyond it is refused.
     pub(super) fn new(framer: Option<Box<dyn Framer>>, limit: usize) -> Self {
         let limit = limit.min(isize::MAX as usize);
         Self { framer, said: None, limit, need: 1, begun: false, refused: None }

@@ -1,4 +1,4 @@
-//! The two framings by length that the crate brings: after a number of bytes, and netstrings.
+//! The two framings by length that the crate provides: after a number of bytes, and netstrings.
 
 use super::{Endian, Framer, Step, Width};
 use crate::reason::Fault;
@@ -36,7 +36,7 @@ impl Framer for Netstring {
             return Err("netstring: a length begins with 0".into());
         }
         if digits > LENGTH_DIGITS_MAX {
-            return Ok(Step::TooLong { bytes: u64::MAX }); // no frame is so long
+            return Ok(Step::TooLong { bytes: u64::MAX }); // no frame is that long
         }
         match input.get(digits) {
             None => return Ok(Step::Need(digits + 1)),

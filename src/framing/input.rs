@@ -3,11 +3,11 @@
 use memchr::memchr;
 use std::ops::Range;
 
-/// What the terminator works on. The reactor has one such buffer and lends it to each connection for the time of its
-/// turn; a connection keeps one of its own only while something of it is unfinished.
+/// What the terminator works on. The reactor has one such buffer and lends it to each connection for its turn; a connection
+/// keeps one of its own only while something of it is unfinished.
 #[derive(Debug, Default)]
 pub(crate) struct Input {
-    /// Always initialised as a whole, so that reading into it clears nothing first.
+    /// Always initialised as a whole, so that reading into it need not clear anything first.
     buf: Vec<u8>,
     /// Bytes received and not yet consumed are `buf[start..end]`; no terminator ends in `buf[start..searched]`.
     /// start <= searched <= end <= buf.len()
@@ -24,7 +24,7 @@ impl Input {
         Self { buf: vec![0; bytes], ..Self::default() }
     }
 
-    /// With just these, of which nothing was consumed.
+    /// With just these bytes, of which nothing was consumed.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self { buf: bytes.to_vec(), end: bytes.len(), ..Self::default() }
     }
@@ -43,7 +43,7 @@ impl Input {
         self.buf.len()
     }
 
-    /// What [`take`](Self::take) gave last. Good until the next [`room`](Self::room).
+    /// What [`take`](Self::take) gave last. Valid until the next [`room`](Self::room).
     #[inline]
     pub(crate) fn given(&self) -> &[u8] {
         &self.buf[self.given.clone()]
@@ -65,7 +65,7 @@ impl Input {
         self.searched - self.start
     }
 
-    /// Where such a byte first stands in what was not searched yet.
+    /// Where such a byte is first in what was not searched yet.
     #[inline]
     pub(crate) fn find(&self, byte: u8) -> Option<usize> {
         memchr(byte, &self.buf[self.searched..self.end]).map(|at| self.searched + at - self.start)
@@ -83,7 +83,7 @@ impl Input {
         self.searched = self.end;
     }
 
-    /// The last so many bytes of it are unread again, and what stands behind them.
+    /// Makes the last `bytes` bytes of it unread again, and what is behind them.
     pub(crate) fn put_back(&mut self, bytes: usize) {
         self.given.end -= bytes;
         debug_assert!(bytes > 0 && self.given.start <= self.given.end, "put back nothing, or more than was given");
@@ -95,14 +95,14 @@ impl Input {
         self.searched = self.start;
     }
 
-    /// Consumes `through` bytes, in which a frame or piece has ended, and gives the first `keep` of them. Nothing behind them was
-    /// searched yet.
+    /// Consumes `through` bytes, in which a frame or piece has ended, and gives the first `keep` of them. Nothing behind
+    /// them was searched yet.
     #[inline]
     pub(crate) fn take(&mut self, keep: usize, through: usize) {
         self.take_within(&(0..keep), through);
     }
 
-    /// The same for a range in the midst of what is consumed.
+    /// The same for a range in the middle of what is consumed.
     #[inline]
     pub(crate) fn take_within(&mut self, range: &Range<usize>, through: usize) {
         self.given = self.start + range.start..self.start + range.end;
@@ -123,7 +123,7 @@ impl Input {
         (self.start, self.searched, self.end) = (0, 0, 0);
     }
 
-    /// Free space at the end, at least `least` bytes: by moving what is unread to the front, then by growing. What is
+    /// Makes free space at the end, at least `least` bytes: by moving what is unread to the front, then by growing. What is
     /// moved is at most as long as what was consumed or is allocated, so each byte is moved a bounded number of times.
     #[inline]
     pub(crate) fn room(&mut self, least: usize) -> &mut [u8] {
@@ -143,7 +143,7 @@ impl Input {
         &mut self.buf[self.end..]
     }
 
-    /// So many bytes were written into [`room`](Self::room).
+    /// This many bytes were written into [`room`](Self::room).
     #[inline]
     pub(crate) fn filled(&mut self, bytes: usize) {
         self.end += bytes;

@@ -1,6 +1,6 @@
-//! Where a frame ends: [`Terminator`] is what you say, `Framing` what the loop keeps of it. Pure: no socket, no
-//! callback, no clock. A search never starts over: what was searched once is not searched again, except for the last
-//! few bytes in which a delimiter may have begun.
+//! Where a frame ends: [`Terminator`] is what you say, `Framing` is what the loop keeps of it. Pure: no socket, no callback,
+//! no clock. A search never starts over: what was searched once is not searched again, except for the last few bytes in
+//! which a delimiter may have begun.
 
 mod terminator;
 mod until;
@@ -48,7 +48,7 @@ pub(crate) enum Framing {
     Skip(Apart<Skip>),
 }
 
-/// How long a frame may be, and whether its delimiter is part of it: one word, because every connection has room for it.
+/// How long a frame may be, and whether its delimiter is part of it: in one word, because every connection has room for it.
 #[derive(Clone, Copy)]
 pub(crate) struct Bound(usize);
 
@@ -65,7 +65,7 @@ impl Cutting {
     pub(crate) const ALL: &Self = &Self { next: Framing::next_other, skip: Framing::skip, said: Framing::said };
 }
 
-/// What stands next in the input: a frame or piece is [`Input::given`].
+/// What is next in the input: a frame or piece is [`Input::given`].
 pub(crate) enum Found {
     Frame,
     Piece,
@@ -73,7 +73,7 @@ pub(crate) enum Found {
     Nothing,
     /// The frame is beyond its limit: `skip` it, or end.
     TooLong,
-    /// The protocol is to say where so many unread bytes are cut, [`Framing::said`], and then this is asked again.
+    /// The protocol has to say where this many unread bytes are cut, [`Framing::said`]; then this is asked again.
     Asks(usize),
     /// The framer failed: [`Framing::take_fault`].
     Broken,
@@ -124,8 +124,8 @@ impl Framing {
         }
     }
 
-    /// From here on. While a refused frame is being skipped, it holds after that. What held before is given back if that was
-    /// a framer of the program, whose `drop` may panic.
+    /// Sets it from here on. While a refused frame is being skipped, it applies after that. If the previous one was a framer
+    /// of the program, it is returned, because its `drop` may panic.
     pub(crate) fn set(&mut self, terminator: Terminator) -> Option<Apart<Custom>> {
         let place = if let Self::Skip(skip) = self { skip.then.get_or_insert_default() } else { self };
         match std::mem::replace(place, terminator.into()) {
@@ -134,7 +134,7 @@ impl Framing {
         }
     }
 
-    /// What the protocol says of the bytes that it was shown, the first of the input: what follows is the next that is found.
+    /// What the protocol says of the bytes that it was shown, the first of the input: what follows from it is found next.
     fn said(&mut self, step: Result<Step, Fault>, shown: usize, input: &mut Input) {
         let asked = if let Self::Skip(skip) = self { &mut skip.rest } else { self };
         if let Self::Custom(custom) = asked {
@@ -149,8 +149,8 @@ impl Framing {
         said.and_then(Result::err).unwrap_or_else(|| "a framer failed".into())
     }
 
-    /// So many bytes of the piece that it has just handed over are unread again. If another terminator was set since then, it
-    /// has counted nothing yet.
+    /// This many bytes of the piece that it has just handed over are unread again. If another terminator was set since then,
+    /// that one has counted nothing yet.
     pub(crate) fn counts_again(&mut self, bytes: usize) {
         if let Self::Stream { left, begun: true } = self {
             *left += bytes as u64;
@@ -183,12 +183,12 @@ impl Framing {
         matches!(self, Self::Skip(_))
     }
 
-    /// What of the unread bytes is handed over with `eof`: all, but for the rest of a frame that was refused.
+    /// Which of the unread bytes are handed over with `eof`: all, except for the rest of a frame that was refused.
     pub(crate) fn has_tail(&self) -> bool {
         !self.is_skipping()
     }
 
-    /// The next frame or piece; each call makes progress or says [`Found::Nothing`].
+    /// The next frame or piece; each call makes progress or returns [`Found::Nothing`].
     pub(crate) fn next(&mut self, input: &mut Input) -> Found {
         self.next_by(Cutting::ALL, input)
     }
@@ -283,7 +283,7 @@ fn next_delimited(needle: &Needle, bound: Bound, input: &mut Input) -> Found {
 impl Bound {
     const THROUGH: usize = 1 << (usize::BITS - 1);
 
-    /// More than half of the address space cannot be held, so one bit is free.
+    /// Nobody can hold more than half of the address space, so one bit is free.
     fn new(limit: usize, is_through: bool) -> Self {
         Self(limit.min(!Self::THROUGH) | if is_through { Self::THROUGH } else { 0 })
     }
@@ -337,7 +337,7 @@ mod tests {
         }
     }
 
-    /// The same calls and the same rest for every cut in two and in three, and for single bytes.
+    /// Checks that every cut in two and in three, and single bytes, give the same calls and the same rest.
     fn every_cut(terminator: impl Fn() -> Terminator, bytes: &[u8]) -> (Vec<Call>, Vec<u8>) {
         let run = |cuts: &[usize]| {
             let (mut framing, mut input, mut calls) = (terminator().into(), Input::default(), Vec::new());
@@ -408,7 +408,7 @@ mod tests {
         );
     }
 
-    /// What the terminator says once these bytes have come, and itself.
+    /// What the terminator says once these bytes have come, and the terminator itself.
     fn after(terminator: Terminator, bytes: &[u8]) -> (Framing, Input, Found) {
         let (mut framing, mut input) = (Framing::from(terminator), Input::default());
         input.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
@@ -490,7 +490,7 @@ mod tests {
         assert!(amid(until(), b"x") && amid(until(), b"-") && !amid(until(), b"") && !amid(until(), b"--"));
         assert!(amid(Terminator::netstring(9), b"1") && !amid(Terminator::netstring(9), b""));
         assert!(amid(Terminator::Stream(2), b"x") && !amid(Terminator::Stream(2), b""));
-        // Their bytes are handed over as they come, so what is unread tells nothing.
+        // Their bytes are handed over as they come, so what is unread says nothing.
         assert!(!Framing::from(Terminator::Stream(2)).is_amid(1) && !Framing::from(Terminator::None).is_amid(1));
     }
 

@@ -1,4 +1,4 @@
-//! Searching for a delimiter: by what is fastest for its length.
+//! Searching for a delimiter, in the way that is fastest for its length.
 
 use super::Input;
 use memchr::{memchr, memmem::Finder};
@@ -32,7 +32,7 @@ impl Search for Finder<'static> {
     }
 }
 
-/// It makes no new searcher, and so links none.
+/// It makes no new searcher, and so it links none.
 impl Clone for Needle {
     fn clone(&self) -> Self {
         match self {
@@ -60,7 +60,7 @@ impl Needle {
         }
     }
 
-    /// Where it begins first.
+    /// Where it first begins.
     pub(super) fn find(&self, hay: &[u8]) -> Option<usize> {
         match self {
             Self::Byte(byte) => memchr(*byte, hay),
@@ -69,7 +69,7 @@ impl Needle {
         }
     }
 
-    /// Where it begins first in what is unread. What was searched is not searched again.
+    /// Where it first begins in what is unread. What was searched is not searched again.
     pub(super) fn find_in(&self, input: &mut Input) -> Option<usize> {
         let from = input.searched().saturating_sub(self.bytes().len() - 1);
         match self.find(&input.unread()[from..]) {

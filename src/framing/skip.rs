@@ -1,11 +1,11 @@
-//! A refused frame: the rest of it is dropped as it comes, and the next one is as if nothing had been.
+//! A refused frame: the rest of it is dropped as it comes, and the next one is treated as if nothing had happened.
 
 use super::{Found, Framing, Input, Needle, Until};
 use crate::{panics::discard, seldom::Apart};
 
 pub(crate) struct Skip {
     pub(super) rest: Framing,
-    /// What holds afterwards. `None`: the framer that is being asked where the frame ends, for the next one.
+    /// What applies afterwards. `None`: the framer that is being asked where the frame ends, for the next one.
     pub(super) then: Option<Framing>,
 }
 
@@ -18,8 +18,8 @@ enum Dropped {
 }
 
 impl Framing {
-    /// Drops the rest of the frame that has begun, as it comes. `false`: that cannot be told, because a framer refused it and
-    /// did not say where it ends.
+    /// Drops the rest of the frame that has begun, as it comes. `false`: its end is not known, because a framer refused the
+    /// frame and did not say where it ends.
     pub(crate) fn skip(&mut self, is_refused: bool) -> bool {
         let then = match self {
             Self::Line { limit } => Some(Self::Line { limit: *limit }),
@@ -36,7 +36,7 @@ impl Framing {
         true
     }
 
-    /// While a refused frame is being dropped, and behind it.
+    /// While a refused frame is being dropped, and after it.
     #[cold]
     pub(super) fn next_behind_skip(&mut self, input: &mut Input) -> Found {
         let Self::Skip(skip) = self else { unreachable!("`next_other` knows it") };
@@ -69,7 +69,7 @@ impl Framing {
         }
     }
 
-    /// Drops of a refused frame what has come.
+    /// Drops what has come of a refused frame.
     fn drop_rest(&mut self, input: &mut Input) -> Dropped {
         let is_all = match self {
             Self::Line { .. } => drop_until(&Needle::Byte(b'\n'), input),
@@ -106,8 +106,8 @@ impl Framing {
 }
 
 impl Skip {
-    /// If the framer that is asked where the frame ends has said how long it is, so many bytes are dropped, and the framer is for
-    /// the next one. Whether it has.
+    /// If the framer that is asked where the frame ends has said how long it is, that many bytes are dropped, and the framer
+    /// is for the next frame. Returns whether it has.
     fn learns_its_length(&mut self) -> bool {
         let Framing::Custom(custom) = &mut self.rest else { return false };
         let Some(left) = custom.refused.take() else { return false };
@@ -120,7 +120,7 @@ impl Skip {
     }
 }
 
-/// Drops everything up to and with the delimiter, or all that cannot be a part of it; whether it has come.
+/// Drops everything up to and including the delimiter, or all that cannot be a part of it; returns whether it has come.
 fn drop_until(needle: &Needle, input: &mut Input) -> bool {
     match needle.find_in(input) {
         Some(at) => {

@@ -4,14 +4,14 @@ use super::framers::{LENGTH_DIGITS_MAX, Netstring, Prefixed};
 use crate::reason::Fault;
 use std::{borrow::Cow, fmt, ops::Range};
 
-/// Where a frame ends: what `frame` is called with, and what `received`.
+/// Where a frame ends: what `frame` is called with, and what `received` is called with.
 ///
-/// Set it with [`set_terminator`](crate::Context::set_terminator), from any callback: what is already buffered is cut by
-/// the new one. A new connection has [`None`](Self::None). Limits are in bytes of the frame as you get it, without its prefix
-/// or a delimiter that is not part of it; a frame beyond its limit is `exceeded(Limit::FrameBytes)`.
+/// Set it with [`set_terminator`](crate::Context::set_terminator), from any callback: what is already buffered is cut by the
+/// new one. A new connection has [`None`](Self::None). Limits are in bytes of the frame as you get it, without its prefix or
+/// a delimiter that is not part of it; a frame beyond its limit is `exceeded(Limit::FrameBytes)`.
 ///
-/// At the end of the stream, the unfinished rest comes with `eof`, the bytes of a half-seen delimiter included. The
-/// chapter is [framing](crate::manual::framing).
+/// At the end of the stream, the unfinished rest comes with `eof`, including the bytes of a half-seen delimiter. The chapter
+/// is [framing](crate::manual::framing).
 #[non_exhaustive]
 #[derive(Default)]
 pub enum Terminator {
@@ -23,37 +23,37 @@ pub enum Terminator {
         /// The longest line.
         limit: usize,
     },
-    /// A frame ends with exactly these bytes; they are not part of it. None at all means [`None`](Self::None).
+    /// A frame ends with exactly these bytes; they are not part of it. An empty delimiter means [`None`](Self::None).
     Delimiter {
         /// The delimiter.
         bytes: Cow<'static, [u8]>,
         /// The longest frame.
         limit: usize,
     },
-    /// A frame ends with exactly these bytes, and they are its last ones. None at all means [`None`](Self::None).
+    /// A frame ends with exactly these bytes, and they are its last ones. An empty delimiter means [`None`](Self::None).
     Through {
         /// The delimiter.
         bytes: Cow<'static, [u8]>,
-        /// The longest frame, its delimiter included.
+        /// The longest frame, including its delimiter.
         limit: usize,
     },
-    /// A frame of exactly so many bytes; 0 is a legal frame. It fires once and falls back to [`None`](Self::None).
+    /// A frame of exactly this many bytes; 0 is a legal frame. It fires once and falls back to [`None`](Self::None).
     Length {
         /// How long the frame is.
         bytes: usize,
-        /// Beyond this it is refused before it comes.
+        /// A frame longer than this is refused before it comes.
         limit: usize,
     },
-    /// So many bytes go to `received` as they come, then `frame` is called once, with nothing; then
+    /// This many bytes go to `received` as they come, then `frame` is called once, with nothing; then it falls back to
     /// [`None`](Self::None).
     Stream(u64),
-    /// Everything up to the delimiter goes to `received` as it comes, then `frame` is called with nothing, again and
-    /// again. Only what may be the begin of a delimiter is held back, so memory stays flat: asynchat's own way.
+    /// Everything up to the delimiter goes to `received` as it comes, then `frame` is called with nothing, again and again.
+    /// Only what may be the beginning of a delimiter is held back, so memory stays bounded: asynchat's own way.
     StreamUntil {
-        /// The delimiter. None at all means [`None`](Terminator::None).
+        /// The delimiter. An empty one means [`None`](Terminator::None).
         bytes: Cow<'static, [u8]>,
-        /// So many bytes of the first delimiter came before, with something else: 2 for the CRLF of SMTP's DATA line,
-        /// which is also the begin of an empty mail's CRLF.CRLF (RFC 5321, 4.5.2). At most all but one.
+        /// This many bytes of the first delimiter came before, with something else: 2 for the CRLF of SMTP's DATA line,
+        /// which is also the beginning of an empty mail's CRLF.CRLF (RFC 5321, 4.5.2). At most all but one.
         seen: usize,
     },
     /// The protocol's own [`cut`](crate::Protocol::cut).
@@ -61,9 +61,9 @@ pub enum Terminator {
         /// The most bytes that it is shown at once.
         limit: usize,
     },
-    /// Your own.
+    /// Your own framer.
     Custom {
-        /// It is asked where the next frame ends.
+        /// The framer that is asked where the next frame ends.
         framer: Box<dyn Framer>,
         /// The most bytes that it is shown at once.
         limit: usize,
@@ -86,7 +86,7 @@ impl Terminator {
         Self::Delimiter { bytes: bytes.into(), limit }
     }
 
-    /// Frames up to these bytes and with them: the head of a message with its blank line, for a parser that wants to see it.
+    /// Frames up to and including these bytes: the head of a message with its blank line, for a parser that wants to see it.
     /// The limit counts the delimiter too, so no frame is longer than `limit`.
     pub fn through(bytes: impl Into<Cow<'static, [u8]>>, limit: usize) -> Self {
         Self::Through { bytes: bytes.into(), limit }
@@ -107,21 +107,22 @@ impl Terminator {
         Self::StreamUntil { bytes: bytes.into(), seen: 0 }
     }
 
-    /// Frames after their length, an unsigned integer that counts the frame only. What
-    /// [`send_prefixed`](crate::Context::send_prefixed) writes. Nothing is allocated for a length before its bytes come.
+    /// Frames after their length, an unsigned integer that counts the frame only.
+    /// [`send_prefixed`](crate::Context::send_prefixed) writes them. Nothing is allocated for a length before its bytes
+    /// come.
     pub fn prefixed(width: Width, order: Endian, limit: usize) -> Self {
         let limit_with_prefix = limit.saturating_add(width.bytes());
         Self::custom(Prefixed { width, order, limit }, limit_with_prefix)
     }
 
-    /// Netstrings: `5:hello,` (<https://cr.yp.to/proto/netstrings.txt>). What
-    /// [`send_netstring`](crate::Context::send_netstring) writes.
+    /// Netstrings: `5:hello,` (<https://cr.yp.to/proto/netstrings.txt>). [`send_netstring`](crate::Context::send_netstring)
+    /// writes them.
     pub fn netstring(limit: usize) -> Self {
         Self::custom(Netstring { limit }, limit.saturating_add(LENGTH_DIGITS_MAX + 2))
     }
 
-    /// Frames cut by the protocol itself, in [`Protocol::cut`](crate::Protocol::cut), which is shown at most `limit` bytes at
-    /// once: for a cut that depends on what the protocol knows, or finds what the protocol has to answer.
+    /// Frames cut by the protocol itself, in [`Protocol::cut`](crate::Protocol::cut), which is shown at most `limit` bytes
+    /// at once: for a cut that depends on what the protocol knows, or that finds something the protocol has to answer.
     pub fn own(limit: usize) -> Self {
         Self::Own { limit }
     }
@@ -148,8 +149,8 @@ impl fmt::Debug for Terminator {
     }
 }
 
-/// Cuts frames in a way of its own, under [`Terminator::custom`]; [the chapter](crate::manual::framing#your-own) has
-/// one.
+/// Cuts frames in a way of its own, under [`Terminator::custom`]; [the chapter](crate::manual::framing#your-own) has an
+/// example.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a framer",
     label = "this has to be a `Framer`",
@@ -159,8 +160,8 @@ impl fmt::Debug for Terminator {
 pub trait Framer: 'static {
     /// Says where the next frame or piece is, or how many bytes it takes to tell.
     ///
-    /// `input` begins where the last step ended, is never empty, is at most the terminator's limit long, and is yours to
-    /// decode in place (unmask, unescape). It is asked again only when there is as much as it said it needs.
+    /// `input` begins where the last step ended, is never empty, and is at most as long as the terminator's limit. You may
+    /// decode it in place (unmask, unescape). This is called again only when there is as much as it said it needs.
     ///
     /// # Errors
     /// An error ends the connection with [`Reason::Failed`](crate::Reason::Failed); so does a step without progress or
@@ -175,23 +176,23 @@ pub enum Step {
     Frame {
         /// Where the frame stands in the input.
         bytes: Range<usize>,
-        /// How much is done with, at least 1.
+        /// How many bytes are consumed, at least 1.
         consumed: usize,
     },
     /// A part of a frame that is handed over as it comes: `bytes` of the input go to `received`.
     Piece {
         /// Where the piece stands in the input.
         bytes: Range<usize>,
-        /// How much is done with, at least 1.
+        /// How many bytes are consumed, at least 1.
         consumed: usize,
     },
-    /// Ask again when there are so many bytes in all. More than the terminator's limit is `Limit::FrameBytes` at once,
+    /// Ask again when there are this many bytes in all. More than the terminator's limit is `Limit::FrameBytes` at once,
     /// before they come; where that frame ends is not known then, so an `exceeded` that returns `Ok` closes politely.
     Need(usize),
-    /// The frame that begins here is too long, and known to have so many bytes: `Limit::FrameBytes` at once. If `exceeded`
+    /// The frame that begins here is too long, and known to have this many bytes: `Limit::FrameBytes` at once. If `exceeded`
     /// returns `Ok`, they are dropped as they come, and the framer is asked for what follows.
     TooLong {
-        /// From here to the frame's end, its prefix included: at least 1.
+        /// From here to the frame's end, including its prefix: at least 1.
         bytes: u64,
     },
 }
@@ -219,7 +220,7 @@ impl Width {
         }
     }
 
-    /// The prefix for a frame of `length` bytes; nothing if it cannot say so much.
+    /// The prefix for a frame of `length` bytes; `None` if the length does not fit.
     pub(crate) fn encode(self, order: Endian, length: usize) -> Option<([u8; 8], Range<usize>)> {
         let (length, width) = (length as u64, self.bytes());
         if width < 8 && length >> (width * 8) != 0 {

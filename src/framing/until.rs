@@ -1,4 +1,4 @@
-//! A stream up to a delimiter: it is handed over as it comes, but for what may be the beginning of the delimiter.
+//! A stream up to a delimiter: it is handed over as it comes, except for what may be the beginning of the delimiter.
 
 use super::{Found, Input, Needle};
 
@@ -61,7 +61,7 @@ impl Until {
 }
 
 enum Seam {
-    /// With the first so many unread bytes.
+    /// It ends with this many of the unread bytes.
     Ends(usize),
     /// More bytes will tell.
     Open,

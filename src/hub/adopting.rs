@@ -20,7 +20,7 @@ impl Hub {
         self.cx.forget_adopted = |world, stream| drop(world.detach(stream));
         let ways = stream.ways();
         if ways == Ways::Out && !unread.is_empty() {
-            let text = "what is only written to is never read: there is nobody for what was read of it before";
+            let text = "what is only written to is never read: nobody could be given what was read of it before";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         log::debug!(target: "mainspring", "{key} {peer} adopted");
@@ -44,7 +44,7 @@ impl Hub {
         Ok(key)
     }
 
-    /// Whether it was there, and can be given back.
+    /// Returns whether it was there, and can be given back.
     pub(crate) fn detach(&mut self, key: Key) -> bool {
         self.lend_if_open(key, Conn::detach)
     }

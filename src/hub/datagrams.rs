@@ -17,7 +17,7 @@ use crate::{
 use socket2::SockRef;
 use std::{io, net::IpAddr};
 
-/// So many datagrams the kernel joins at most (UDP_MAX_SEGMENTS of Linux).
+/// The kernel joins at most this many datagrams (UDP_MAX_SEGMENTS of Linux).
 #[cfg(feature = "udp-batch")]
 const JOINED_MAX: usize = 64;
 
@@ -60,7 +60,7 @@ impl Hub {
         }
     }
 
-    /// Whether it has left, waits, or is to be told as failed.
+    /// Returns whether it has left, waits, or will be told as failed.
     #[inline]
     pub(crate) fn send_datagram(&mut self, key: Key, to: Option<&Address>, bytes: &[u8]) -> bool {
         self.slots.datagrams(key).is_some_and(|socket| socket.send(to, bytes, &mut self.cx))
@@ -79,7 +79,7 @@ impl Hub {
         }
     }
 
-    /// Its turn begins: what waits leaves. How large a buffer it needs.
+    /// Its turn begins: what waits leaves. Returns how large a buffer it needs.
     #[inline]
     pub(crate) fn begin_datagrams_turn(&mut self, key: Key) -> usize {
         self.cx.lent.has_spent = false;
@@ -102,7 +102,7 @@ impl Hub {
         }
     }
 
-    /// While those of one message are told: what is sent to their sender leaves from where they were sent to.
+    /// While those of one message are told: what is sent to their sender leaves from the address that they were sent to.
     #[cfg(feature = "udp-batch")]
     pub(crate) fn set_datagram_source(&mut self, key: Key, source: Option<SourceAddress>) {
         if let Some(socket) = self.slots.datagrams(key) {

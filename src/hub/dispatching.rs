@@ -19,7 +19,7 @@ impl Hub {
         Ok(key)
     }
 
-    /// Neither `run` nor a drain is to wait for it.
+    /// Neither `run` nor a drain waits for it.
     #[cfg(all(unix, any(feature = "children", feature = "signals")))]
     pub(crate) fn keep_in_background(&mut self, key: Key) {
         if let Some(dispatching) = self.slots.dispatcher(key).filter(|dispatching| !dispatching.is_background) {
@@ -28,7 +28,7 @@ impl Hub {
         }
     }
 
-    /// It is told of it once more after a while: longer each time, a tenth of a second at most.
+    /// It is told of this once more after a while: longer each time, a tenth of a second at most.
     #[cfg(all(unix, feature = "children"))]
     pub(crate) fn rest_dispatcher(&mut self, key: Key, what: Flags) {
         if let Some(dispatching) = self.slots.dispatcher(key) {
@@ -36,7 +36,7 @@ impl Hub {
         }
     }
 
-    /// Signals, and for whom.
+    /// Signals, and the dispatcher that they are for.
     #[cfg(all(unix, feature = "signals"))]
     pub(crate) fn watch_signals(&mut self, signals: &[i32]) -> io::Result<(Key, Signals)> {
         self.refuse_if_shut()?;
@@ -61,7 +61,7 @@ impl Hub {
         }
     }
 
-    /// It is not to be told of it any more.
+    /// It is not to be told of this any more.
     pub(crate) fn dispatcher_unwanted(&mut self, key: Key, what: Flags, source: Source<'_>) {
         let Some(dispatching) = self.slots.dispatcher(key) else { return };
         if let Err(error) = dispatching.unwanted(what, source, &mut self.cx) {
@@ -69,7 +69,7 @@ impl Hub {
         }
     }
 
-    /// It is to be told of it again. Whether it is there.
+    /// It is to be told of this again. Returns whether it is there.
     pub(crate) fn dispatcher_wants(&mut self, key: Key, what: Flags) -> bool {
         let Some(dispatching) = self.slots.dispatcher(key).filter(|dispatching| !dispatching.flags.has_any(SHUT)) else {
             return false;

@@ -1,4 +1,4 @@
-//! Draining: asking all to finish, stage by stage, and ending all.
+//! Draining: asking everything to finish, stage by stage, and ending everything.
 
 use super::{Counts, Hub};
 use crate::{
@@ -17,9 +17,9 @@ pub(crate) enum Drain {
     Accepted,
     /// Those that we opened for them finish too.
     Opened,
-    /// Nothing is left but what is no connection: that ends.
+    /// Nothing is left but what is not a connection: that ends.
     Rest,
-    /// Nothing is left but datagram sockets, by which all others may have answered to the last: these finish.
+    /// Nothing is left but datagram sockets, which all others may have used for answers to the last: these finish.
     Datagrams,
 }
 
@@ -28,7 +28,7 @@ impl Hub {
         self.drain.is_some()
     }
 
-    /// Whether this is its beginning, and not another grace.
+    /// Returns whether this is its beginning, and not another grace.
     pub(crate) fn begin_drain(&mut self, grace: Duration) -> bool {
         let deadline = self.cx.world.now() + grace;
         if let Some(previous) = self.grace.replace(self.cx.timers.set(deadline, TimerKind::Grace)) {
@@ -45,7 +45,7 @@ impl Hub {
         true
     }
 
-    /// What is left is to end now, and nothing is opened any more.
+    /// What is left has to end now, and nothing is opened any more.
     pub(crate) fn end_grace(&mut self) {
         self.grace = None;
         self.drain = Some(Drain::Rest);
@@ -69,7 +69,7 @@ impl Hub {
         }
     }
 
-    /// To the next stage, once the present one has nothing left; through all of them at once, because nothing would wake
+    /// Goes to the next stage once the present one has nothing left; through all of them at once, because nothing would wake
     /// the loop in between.
     pub(crate) fn advance_drain(&mut self, has_work_elsewhere: bool) {
         let Counts { accepted, opened, .. } = self.counts;
@@ -108,7 +108,7 @@ impl Hub {
         self.drain.is_some_and(|stage| stage != Drain::Accepted)
     }
 
-    /// Listeners close once who waits was accepted, accepted connections are asked to finish.
+    /// Listeners close once the clients that wait were accepted; accepted connections are asked to finish.
     fn ask_to_drain(&mut self) {
         for key in self.slots.all_keys() {
             match self.slots.get(key).and_then(Entry::kind) {
@@ -119,7 +119,7 @@ impl Hub {
         }
     }
 
-    /// One that is somebody's is part of what is under way there.
+    /// A listener that belongs to a connection is part of what is under way there.
     fn end_listener_when_drained(&mut self, key: Key) {
         match self.slots.listener(key) {
             Some(listening) if listening.options.owner.is_some() => return,
@@ -130,7 +130,7 @@ impl Hub {
         self.end_listener_if_drained(key);
     }
 
-    /// Nobody waits any more who had come before the drain, or he must.
+    /// Ends it once there is no client left to wait for that had come before the drain.
     pub(crate) fn end_listener_if_drained(&mut self, key: Key) {
         if self.slots.listener(key).is_some_and(|listening| listening.is_drained()) {
             self.end(key, Reason::Finish);
@@ -153,7 +153,7 @@ impl Hub {
         self.lend_if_there(key, Conn::owe_draining);
     }
 
-    /// Nothing is under way at it, nor at who is tied to it by a throttle: what one has just sent is perhaps not all that the
+    /// Nothing is under way at it, nor at what is tied to it by a throttle: what one has just sent may not be all that the
     /// other has to say.
     pub(super) fn close_if_quiet(&mut self, key: Key) {
         let is_quiet = |key: Key| self.slots.conn(key).is_none_or(|conn| conn.is_quiet(&self.cx));
@@ -164,8 +164,9 @@ impl Hub {
         }
     }
 
-    /// Everything that has not begun to end does now, connections first; datagram sockets when they are all that is left, because
-    /// others may answer by them in their `closed`: ask again. `with_background`: also what nobody waits for.
+    /// Everything that has not begun to end does so now, connections first; datagram sockets when they are all that is left,
+    /// because others may use them for answers in their `closed`: call it again then. `with_background`: also what nobody
+    /// waits for.
     pub(crate) fn end_all(&mut self, why: fn() -> Reason, with_background: bool) {
         self.end_all_but_datagrams(why, with_background);
         if self.counts.has_datagrams_alone() {

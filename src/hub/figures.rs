@@ -10,7 +10,7 @@ use crate::{
     world::Stream,
 };
 
-/// A connection that was ready so often and got nowhere is named in the log.
+/// A connection that was ready this often and got nowhere is named in the log.
 const IN_VAIN_MAX: u8 = u8::MAX - 1;
 
 impl Hub {
@@ -31,13 +31,14 @@ impl Hub {
         }
     }
 
-    /// If there is a bound for it. Named by whoever has a config of its own, so that a program without one links nothing of it.
+    /// If there is a bound for it. The code that makes a config of its own names this, so that a program without one links
+    /// nothing of it.
     pub(crate) fn time_callbacks(&mut self) {
         self.cx.clock.is_timed = self.cx.config.turn_time.is_some() || self.cx.config.watchdog.is_some();
         self.look_at_clock = Self::look_at_clock;
     }
 
-    /// Takes what it took off its share of the turn, and names it if that was too long.
+    /// Takes the time of a callback off its share of the turn, and names it if it was too long.
     fn look_at_clock(&mut self, key: Option<Key>, protocol: &'static str, callback: &'static str) {
         let took = self.cx.world.now().since(self.cx.clock.began);
         self.cx.spend(took);
@@ -65,14 +66,14 @@ impl Hub {
         }
     }
 
-    /// How something that its peer may have brought about is to be logged.
+    /// How something that its peer may have caused is to be logged.
     pub(crate) fn manner(&mut self, key: Key, cause: Cause, level: log::Level) -> Manner {
         let listener = self.slots.conn(key).and_then(|conn| conn.listener);
         self.cx.manner(listener, cause, level)
     }
 
     /// After a turn of a connection: if no byte moved and no callback ran, and it is ready again nevertheless, it spins.
-    /// Said once, after so many turns in a row.
+    /// This is said once, after a number of such turns in a row.
     pub(crate) fn gets_nowhere(&mut self, key: Key, before: u64) -> bool {
         let has_progressed = before != self.progress(key);
         let conn = self.slots.conn_at_mut(key.index());

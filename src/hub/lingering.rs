@@ -1,4 +1,4 @@
-//! Sockets that stay after `closed`, without a protocol and without a key, until their peers have had it all.
+//! Sockets that stay after `closed`, without a protocol and without a key, until their peers have received everything.
 
 use super::Hub;
 use crate::{
@@ -18,7 +18,7 @@ impl Hub {
         }
         let was_guest = self.slots.conn_at(key.index()).phase == Phase::Guest;
         if was_guest {
-            self.lingering.push_front(key); // a flood of those who are refused must not reset who reads a last answer
+            self.lingering.push_front(key); // a flood of refused clients must not reset one that reads a last answer
         } else {
             self.lingering.push_back(key);
         }
@@ -33,12 +33,12 @@ impl Hub {
             self.lingering.give_back();
         }
         self.lend_if_there(key, |conn, cx| {
-            let _ = conn.finish_lingering_output(); // of one that is lost
+            let _ = conn.finish_lingering_output(); // it may be lost
             conn.settle(cx);
         });
     }
 
-    /// Makes room for somebody who is alive; whether there was one who lingered.
+    /// Makes room for a connection that is alive; returns whether there was a lingering one.
     pub(super) fn reset_first_lingering(&mut self) -> bool {
         while let Some(key) = self.lingering.pop_front() {
             if let Some(conn) = self.slots.conn_mut(key) {
@@ -50,7 +50,8 @@ impl Hub {
         false
     }
 
-    /// Whether the program is to go on until those who linger have had it all. Not beyond the grace of a drain.
+    /// Whether the program is to go on until the peers of lingering sockets have received everything. Not beyond the grace
+    /// of a drain.
     pub(crate) fn waits_for_lingering(&self) -> bool {
         self.cx.lingering_now > 0 && self.cx.config.waits_for_lingering && !self.cx.is_shut
     }
@@ -58,7 +59,7 @@ impl Hub {
     /// One turn of a lingering socket.
     pub(crate) fn serve_lingering(&mut self, key: Key, buffers: &mut ReadBuffers) {
         let is_over = self.lend(key, |conn, cx| conn.serve_lingering(buffers, cx));
-        buffers.clear(); // what came for it is nobody's
+        buffers.clear(); // what came for it belongs to nobody
         if is_over {
             self.free(key);
         }

@@ -1,9 +1,9 @@
-//! Every socket of one reactor, without a callback: what is ready, and what lies between one and another. What each could
-//! do next is decided in its own room, what is told to its protocol is not decided here. Compiled once, whatever the
-//! program's state.
+//! Every socket of one reactor, without a callback: what is ready, and what lies between one socket and another. Each
+//! socket's own file decides what it could do next; what is told to its protocol is not decided here. Compiled once,
+//! whatever the program's state.
 //!
-//! Whoever works with a connection is lent it together with what it needs of the loop ([`Cx`]): [`Hub::lend`]. It cannot
-//! reach another one; what concerns others it leaves as notes, which are worked off when the loan ends.
+//! Code that works with a connection is lent it together with what it needs of the loop ([`Cx`]): [`Hub::lend`]. It cannot
+//! reach another connection; what concerns others it leaves as notes, which are worked off when the loan ends.
 
 mod opening;
 mod adopting;
@@ -46,7 +46,7 @@ pub(crate) struct Hub {
     /// The notes of a loan are being worked off.
     works_off_notes: bool,
     look_at_clock: fn(&mut Self, Option<Key>, &'static str, &'static str),
-    /// The first is the next to go when there are too many: those who were refused, then the others in order of age. May
+    /// The first is the next to go when there are too many: those that were refused, then the others in order of age. It may
     /// still name some that have ended.
     lingering: VecDeque<Key>,
     drain: Option<Drain>,
@@ -120,7 +120,7 @@ impl Hub {
 
     // ------------------------------------------------------------------------------------------------------- loans
 
-    /// A connection that is known to be there, and what it needs of the loop; for what concerns no other one.
+    /// A connection that is known to be there, and what it needs of the loop; for what concerns no other connection.
     #[inline]
     pub(crate) fn pair(&mut self, key: Key) -> (&mut Conn, &mut Cx) {
         let conn = self.slots.conn_at_mut(key.index());
@@ -137,14 +137,14 @@ impl Hub {
         result
     }
 
-    /// The same for one that is perhaps gone.
+    /// The same for one that may be gone.
     pub(crate) fn lend_if_there<T>(&mut self, key: Key, run: impl FnOnce(&mut Conn, &mut Cx) -> T) -> Option<T> {
         let result = run(self.slots.conn_mut(key)?, &mut self.cx);
         self.work_off_notes();
         Some(result)
     }
 
-    /// The same for one that has perhaps begun to end; whether it was open, and did it.
+    /// The same for one that may have begun to end; returns whether it was open and did it.
     pub(crate) fn lend_if_open(&mut self, key: Key, run: impl FnOnce(&mut Conn, &mut Cx) -> bool) -> bool {
         let Some(conn) = self.slots.conn_mut(key).filter(|conn| conn.is_open()) else { return false };
         let result = run(conn, &mut self.cx);
@@ -161,10 +161,10 @@ impl Hub {
 
     #[inline(never)]
     fn work_off_all_notes(&mut self) {
-        // What one of them leads to lends too, and must not begin with them anew.
+        // What one of them leads to lends too, and must not start with them again.
         self.works_off_notes = true;
         let mut at = 0;
-        // It may grow: a share that nobody waits for any more goes to the next.
+        // The list may grow: a share that nobody waits for any more goes to the next.
         while let Some(&note) = self.cx.lists.notes.get(at) {
             at += 1;
             self.work_off(note);
@@ -204,7 +204,8 @@ impl Hub {
             let (ready, token) = (event.ready, event.token);
             match self.slots.at(Key::index_of(token)) {
                 Some(Entry::Conn(conn)) if conn.key.token() == token => {
-                    // A stream that has ended is reported as readable for ever: no read, which would say so again.
+                    // A stream that has ended is reported as readable for ever: do not read it again, which would only say
+                    // so again.
                     conn.set(ready.without(if conn.is(EOF_SEEN) { READABLE | PRIORITY } else { PRIORITY }));
                     if conn.is_plainly_readable() || conn.can_progress() {
                         conn.mark_ready(&mut self.cx);
@@ -215,7 +216,7 @@ impl Hub {
         }
     }
 
-    /// Of whatever is no connection, or gone.
+    /// For whatever is not a connection, or is gone.
     #[inline(never)]
     fn fold_rare(&mut self, &Event { token, ready }: &Event) {
         match self.slots.at(Key::index_of(token)) {
@@ -234,7 +235,7 @@ impl Hub {
         }
     }
 
-    /// Takes the turn of a connection in the common case, and says how many bytes came: [`Conn::read_plainly`].
+    /// Takes the turn of a connection in the common case, and returns how many bytes came: [`Conn::read_plainly`].
     #[inline(always)]
     pub(crate) fn read_plainly(&mut self, key: Key, buffers: &mut ReadBuffers) -> Option<usize> {
         let bytes = self.slots.conn_mut(key)?.read_plainly(buffers, &mut self.cx);
@@ -244,7 +245,7 @@ impl Hub {
         bytes
     }
 
-    /// Takes it off the ready queue for being served, if it still could make progress.
+    /// Takes it off the ready queue to be served, if it still could make progress.
     pub(crate) fn take_turn(&mut self, key: Key) -> Option<Kind> {
         let entry = self.slots.get_mut(key)?;
         entry.flags_mut().remove(IN_READY);
@@ -267,7 +268,7 @@ impl Hub {
     /// Writes what others have queued, one system call for each, and settles what else they have changed.
     pub(crate) fn flush_dirty(&mut self) {
         let mut at = 0;
-        // It grows while it is worked off, by readers that may go on: each can be let go once.
+        // The list grows while it is worked off, by readers that may go on: each can be let go once.
         while let Some(&key) = self.cx.lists.dirty.get(at) {
             at += 1;
             let Some(conn) = self.slots.conn_mut(key) else {
@@ -308,8 +309,8 @@ impl Hub {
         sent
     }
 
-    /// The callbacks of the connection that is being served are over: what they sent leaves now. Whether nothing is to be done
-    /// for it any more.
+    /// The callbacks of the connection that is being served are over: what they sent leaves now. Returns whether nothing is
+    /// to be done for it any more.
     #[inline]
     pub(crate) fn write_current(&mut self) -> bool {
         let is_idle = self.slots.conn_at_mut(self.cx.lent.to).write_lent(&mut self.cx);
@@ -317,7 +318,7 @@ impl Hub {
         is_idle
     }
 
-    /// The same for a callback outside its turn: it leaves with the others at the end of the turn.
+    /// The same for a callback outside its turn: its output leaves with that of the others at the end of the turn.
     pub(crate) fn queue_current(&mut self) -> bool {
         self.slots.conn_at_mut(self.cx.lent.to).queue_lent(&mut self.cx);
         self.cx.lent.end();
@@ -326,13 +327,13 @@ impl Hub {
 
     // -------------------------------------------------------------------------------------------------- timers
 
-    /// A timer that dies with its connection.
+    /// A timer that is dropped with its connection.
     pub(crate) fn set_owned_timer(&mut self, key: Key, deadline: Time) -> Timer {
         let (conn, cx) = self.pair(key);
         conn.set_timer(deadline, cx)
     }
 
-    /// One of the program. Whether it was still set.
+    /// One of the program's timers. Returns whether it was still set.
     pub(crate) fn cancel(&mut self, timer: Timer) -> bool {
         if let Some(key) = self.cx.timers.owner(timer) {
             let (conn, cx) = self.pair(key);
@@ -341,7 +342,7 @@ impl Hub {
         self.cx.timers.cancel(timer).is_some()
     }
 
-    /// Says whence and whither.
+    /// Returns each old and new place.
     pub(crate) fn move_timers_together(&mut self) -> Vec<(u32, u32)> {
         let Self { slots, cx, .. } = self;
         cx.timers.move_together(|owner, head| {
@@ -369,7 +370,7 @@ impl Hub {
 
     // ------------------------------------------------------------------------------------------------ the end
 
-    /// Begins to end, whatever it is. Whether this is the cause.
+    /// Begins to end, whatever it is. Returns whether this is the cause.
     pub(crate) fn end(&mut self, key: Key, reason: Reason) -> bool {
         let has_ended = match self.slots.get_mut(key) {
             Some(entry) => entry.end(reason, &mut self.cx),
@@ -386,7 +387,7 @@ impl Hub {
         has_ended
     }
 
-    /// What a callback came to: what it said, or nothing, because that was its end.
+    /// Obeys the outcome of a callback: returns what it said, or nothing, because that was the end.
     pub(crate) fn obey<T>(&mut self, key: Key, outcome: Result<Result<T, Fault>, Payload>) -> Option<T> {
         match outcome {
             Ok(Ok(said)) => return Some(said),
@@ -401,7 +402,7 @@ impl Hub {
     pub(crate) fn end_failed(&mut self, key: Key, failure: Result<Fault, Payload>) {
         let (reason, panic) = Reason::from_failure(failure);
         if !self.slots.conn(key).is_some_and(Conn::is_detaching) {
-            self.cx.lent.put_back.1 = 0; // nobody has looked at it, and the next one is not to find it
+            self.cx.lent.put_back.1 = 0; // nobody has looked at it, and the next callback must not find it
         }
         self.end(key, reason);
         if let Some(payload) = panic {
@@ -409,7 +410,7 @@ impl Hub {
         }
     }
 
-    /// Politely. Whether it was open.
+    /// Politely. Returns whether it was open.
     pub(crate) fn close(&mut self, key: Key) -> bool {
         match self.lend_if_there(key, Conn::close) {
             Some(was_open) => was_open,
@@ -417,7 +418,7 @@ impl Hub {
         }
     }
 
-    /// Whether it was there to be aborted.
+    /// Returns whether it was there to be aborted.
     pub(crate) fn abort(&mut self, key: Key) -> bool {
         match self.slots.conn(key) {
             Some(_) => self.lend(key, Conn::abort),
@@ -425,7 +426,7 @@ impl Hub {
         }
     }
 
-    /// `closed` was called, and the handler is gone. The socket goes too, or lingers until the peer has had it all.
+    /// `closed` was called, and the handler is gone. The socket goes too, or lingers until the peer has received everything.
     pub(crate) fn after_closed(&mut self, key: Key, is_clean: bool) {
         self.untie(key, is_clean);
         match self.slots.get_mut(key) {
@@ -528,7 +529,7 @@ mod tests {
         assert!(hub.slots.conn_at(new.index()).is(READABLE));
     }
 
-    /// Every other time it finds somebody who has gone again.
+    /// Every other time the client that it finds has gone again.
     struct Flaky {
         listener: Box<dyn world::Listener>,
         calls: usize,
@@ -549,7 +550,7 @@ mod tests {
         }
     }
 
-    /// So many in a row are a policy that forbids accepting; so many beside others are clients that did not wait.
+    /// This many in a row mean a policy that forbids accepting; this many beside others are clients that did not wait.
     #[test]
     fn those_who_have_gone_again_are_counted_only_in_a_row() {
         const GUESTS: usize = 6;
@@ -580,8 +581,8 @@ mod tests {
         assert!(hub.lingering.len() <= 100 && hub.lingering.capacity() <= 1024, "{}", hub.lingering.len());
     }
 
-    /// A lost connection reads without a look at its rates. So it may be dealt a share by what it has itself just read, and at
-    /// once wait for its own rate: then the share is not kept for it.
+    /// A lost connection reads without a look at its rates. So it may be given a share because of what it has just read
+    /// itself, and at the same time wait for its own rate: then the share is not kept for it.
     #[test]
     fn a_share_for_one_who_ceased_to_wait_in_the_same_loan_goes_back() {
         let mut hub = a_hub();

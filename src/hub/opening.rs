@@ -18,9 +18,9 @@ use std::{io, net::SocketAddr};
 
 /// What accepting brought.
 pub(crate) enum Accepted {
-    /// Somebody to make a protocol for.
+    /// A client to make a protocol for.
     Guest(Key),
-    /// Somebody who was sent away, or nobody after all: look again.
+    /// A client that was sent away, or nobody after all: look again.
     Nobody,
     /// Enough for this turn.
     Done,
@@ -68,10 +68,10 @@ impl Hub {
         Err(io::Error::new(io::ErrorKind::NotConnected, text))
     }
 
-    /// Under the next key, and with the descriptor of one that lingers if there is no other.
+    /// Opens under the next key, and with the descriptor of a lingering one if there is no other.
     pub(super) fn open<T>(&mut self, open: impl Fn(&mut Cx, Key) -> io::Result<T>) -> io::Result<(Key, T)> {
         loop {
-            let key = self.next_key()?; // who lingers has one, too
+            let key = self.next_key()?; // each time: a lingering one that goes frees its slot
             match open(&mut self.cx, key) {
                 Ok(opened) => return Ok((key, opened)),
                 Err(error) if wants_descriptor(&error) && self.reset_first_lingering() => {}
@@ -94,7 +94,7 @@ impl Hub {
         };
         let (refusal, is_in_clear) = (listening.refusal(peer.ip()), listening.options.is_in_clear());
         if listening.has_had_enough() && is_in_clear {
-            self.end(key, Reason::Finish); // in TLS its factory is still needed
+            self.end(key, Reason::Finish); // with TLS its factory is still needed
         }
         self.admit_guest(next, key, stream, peer);
         if on_spare {
@@ -134,7 +134,8 @@ impl Hub {
         self.counts.accepted += 1;
     }
 
-    /// The proxy has said for whom it came. `false`: none did, or it is over, or there are enough of this address.
+    /// The proxy has said which client it came for. `false`: there is no proxy, or the connection is over, or this address
+    /// has enough.
     pub(crate) fn set_peer(&mut self, key: Key, peer: SocketAddr) -> bool {
         let Some(conn) = self.find_open(key).filter(|conn| conn.is_by_proxy) else { return false };
         let (listener, counted_for) = (conn.listener, conn.counted_for());
@@ -149,7 +150,7 @@ impl Hub {
         (conn.peer, conn.counts_for_peer) = (Address::Ip(peer), counts);
         let Some(last_words) = refusal else { return true };
         let manner = cx.manner(listener, Cause::PeerFull, log::Level::Warn);
-        log::log!(target: "mainspring", manner.level, "{key} {peer} refused: there are enough of its address{manner}");
+        log::log!(target: "mainspring", manner.level, "{key} {peer} refused: its address has enough connections{manner}");
         self.lend(key, |conn, cx| {
             conn.send(&last_words, cx);
             conn.close(cx);
@@ -201,11 +202,11 @@ impl Hub {
         }
         let (conn, cx) = self.pair(key);
         conn.output(&mut cx.spares).push(last_words);
-        let _ = conn.flush_once(&mut cx.spares, usize::MAX); // of one that is gone already: lingering finds out
+        let _ = conn.flush_once(&mut cx.spares, usize::MAX); // if the client is gone already, lingering finds out
         self.linger(key);
     }
 
-    /// Nobody was made for it: it is reset.
+    /// No protocol was made for it: it is reset.
     pub(crate) fn turn_away(&mut self, key: Key) {
         self.uncount_guest(key);
         self.cx.stats.refused += 1;
@@ -227,7 +228,7 @@ impl Hub {
         }
     }
 
-    /// A key at once; what becomes of it comes as a callback.
+    /// Returns a key at once; what becomes of the connection comes as a callback.
     pub(crate) fn connect(&mut self, target: &Target, options: &Connect) -> Option<Key> {
         if self.cx.is_shut {
             return None;

@@ -1,4 +1,4 @@
-//! TLS between a listener and whom it accepts: nobody is made for a guest before both have agreed.
+//! TLS between a listener and the clients that it accepts: no protocol is made for a guest before both sides have agreed.
 
 use super::Hub;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Hub {
-    /// One that has just been accepted: whether it has to agree on TLS before anybody is made for it.
+    /// A guest has just been accepted: returns whether it has to agree on TLS before a protocol is made for it.
     pub(crate) fn shakes_first(&mut self, guest: Key, listener: Key) -> bool {
         let Some(listening) = self.slots.listener(listener) else { return false };
         let Some(server) = listening.options.tls.clone() else { return false };
@@ -30,17 +30,17 @@ impl Hub {
         let (conn, cx) = self.pair(key);
         let waits = conn.is(SHAKING) && !conn.is(ESTABLISHED) && !cx.shakes_now;
         if waits {
-            conn.set(IN_READY); // it has its turn, and whoever touches it until then is not to queue it for another
+            conn.set(IN_READY); // it has its turn; code that touches it until then must not queue it for another
             cx.lists.shaking.push(key);
         }
         waits
     }
 
-    /// One step of a guest's handshake: its listener, once it is to be let in.
+    /// One step of a guest's handshake; returns its listener, once it can be let in.
     pub(crate) fn serve_guest(&mut self, guest: Key) -> Option<Key> {
         let listener = self.slots.conn_at(guest.index()).listener?;
         if self.slots.listener(listener).is_none_or(|listening| listening.socket.is_none()) {
-            self.turn_away_guest(guest, None); // it has ended: nobody would be made for this one
+            self.turn_away_guest(guest, None); // it has ended: no protocol would be made for this guest
             return None;
         }
         match self.lend(guest, Conn::shake) {
@@ -60,7 +60,8 @@ impl Hub {
         }
     }
 
-    /// Whether this was a guest. Its handshake took too long, unless it was only a drain that did not wait for its first word.
+    /// Returns whether this was a guest. Its handshake took too long, unless it was only a drain that did not wait for its
+    /// first word.
     pub(crate) fn guest_timed_out(&mut self, key: Key) -> bool {
         let (conn, cx) = self.pair(key);
         if conn.phase != Phase::Guest {
@@ -87,7 +88,7 @@ impl Hub {
             conn.end_of_connecting(cx);
             conn.clear(SHAKING);
             conn.set_if(ESTABLISHED | READABLE | WRITABLE, is_heard);
-            conn.set_if(CUT, error.is_none()); // as the kernel does with those whom nobody has accepted
+            conn.set_if(CUT, error.is_none()); // as the kernel does with clients that nobody has accepted
         });
         if is_heard {
             self.linger(guest);
@@ -106,7 +107,7 @@ impl Hub {
         }
     }
 
-    /// Those who have only knocked are nobody yet, and go without a word.
+    /// Guests that have only knocked do not count yet, and go without a word.
     pub(super) fn without_guests(&mut self, conns: Vec<Key>) -> Vec<Key> {
         let is_guest = |key: &Key| self.slots.conn(*key).is_some_and(|conn| conn.phase == Phase::Guest);
         let (guests, others): (Vec<Key>, Vec<Key>) = conns.into_iter().partition(is_guest);
@@ -116,7 +117,8 @@ impl Hub {
         others
     }
 
-    /// It has ended: nobody would be made for those who are amid the handshake, and each of them goes in its turn.
+    /// It has ended: no protocol would be made for guests that are in the middle of the handshake, and each of them goes in
+    /// its turn.
     pub(super) fn wake_guests_of(&mut self, listener: Key) {
         if self.slots.listener(listener).is_none_or(|listening| listening.shaking == 0) {
             return;
@@ -130,7 +132,7 @@ impl Hub {
         }
     }
 
-    /// All whom it was to accept are let in, or not.
+    /// All guests that it was to accept are let in, or sent away.
     pub(crate) fn end_listener_if_done(&mut self, listener: Key) {
         let is_done = self.slots.listener(listener).is_some_and(|listening| listening.has_had_enough() && listening.shaking == 0);
         if is_done {

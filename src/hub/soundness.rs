@@ -1,5 +1,5 @@
-//! What holds after every turn, checked wherever debug assertions are on. Each line is an invariant that some promise
-//! rests on.
+//! What must hold after every turn, checked wherever debug assertions are on. Each line is an invariant that some promise
+//! depends on.
 
 use super::Hub;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     stats::Kind,
 };
 
-/// Large tables are looked at now and then only, or the looking would be most of a test's time.
+/// Large tables are looked at only now and then, or the looking would take most of a test's time.
 const EVERY_TURN_MAX: usize = 256;
 
 impl Hub {
@@ -68,7 +68,8 @@ impl Hub {
         }
     }
 
-    /// Whatever it is. The rule that carries everything: who could make progress is on the ready queue, or will be looked at.
+    /// Whatever it is. The rule that carries everything: an entry that could make progress is on the ready queue, or will be
+    /// looked at.
     fn assert_entry_sound(&self, key: Key) {
         let entry = self.slots.get(key).expect("a key of the table");
         let flags = entry.flags();
@@ -134,7 +135,7 @@ impl Hub {
         }
     }
 
-    /// Nobody is told of one that has still to agree on TLS, and nobody is made for a guest before that.
+    /// Nobody is told of one that still has to agree on TLS, and no protocol is made for a guest before that.
     #[cfg(feature = "tls")]
     fn assert_shaking_sound(&self, conn: &Conn) {
         let key = conn.key;

@@ -1,4 +1,4 @@
-//! Who reads only while others are not congested: connections and dispatchers hang on connections.
+//! Connections and dispatchers that read only while some other connections are not congested.
 //!
 //! A reader knows its targets, a target its readers: w ∈ targets(r) ⇔ r ∈ readers(w). A reader has `THROTTLED` exactly while
 //! one of its targets has `CONGESTED`.
@@ -32,7 +32,7 @@ impl Hub {
         self.targets_changed(reader);
     }
 
-    /// Before somebody's slot is free, or when it lingers: nobody hangs on it, nor it on anybody.
+    /// Before a connection's slot is free, or when it lingers: nothing depends on it, and it depends on nothing.
     pub(super) fn forget_throttles(&mut self, key: Key) {
         self.forget_targets(key);
         let extra = &mut self.slots.conn_at_mut(key.index()).extra;
@@ -42,7 +42,7 @@ impl Hub {
         }
     }
 
-    /// A connection hangs on nobody any more.
+    /// A connection does not depend on any other any more.
     pub(crate) fn forget_targets(&mut self, key: Key) {
         let conn = self.slots.conn_at_mut(key.index());
         conn.clear(THROTTLED);
@@ -67,7 +67,7 @@ impl Hub {
         }
     }
 
-    /// One of its targets is congested now, or is no more.
+    /// One of its targets is congested now, or is not any more.
     pub(super) fn look_at_throttles(&mut self, reader: Key) {
         self.put_throttled(reader);
         self.mark_dirty(reader);

@@ -1,5 +1,5 @@
-//! Who is tied to whom beyond a throttle. What a connection owns ends with it. Of a pair what the one receives goes to the
-//! other, and its end is the other's; nobody's protocol is asked.
+//! How connections are tied to each other beyond a throttle. What a connection owns ends with it. In a pair what one
+//! receives goes to the other, and the end of one is the end of the other; no protocol is asked.
 //!
 //! m = mate(c) ⇔ c = mate(m), and each is throttled by the other unless the program took that back.
 
@@ -47,7 +47,7 @@ impl Hub {
 
 /// Pairs.
 impl Hub {
-    /// Whether both are open, and neither has another mate.
+    /// Returns whether both are open, and neither has another mate.
     pub(crate) fn join(&mut self, a: Key, b: Key) -> bool {
         let is_free = |key, other| {
             let conn = self.find_open(key);
@@ -68,7 +68,7 @@ impl Hub {
         true
     }
 
-    /// A successor is what its predecessor was paired with, too.
+    /// A successor is paired with what its predecessor was paired with, too.
     pub(crate) fn tie_reading_anew(&mut self, key: Key) {
         if let Some(mate) = self.slots.conn_at(key.index()).mate() {
             self.tie_reading(key, mate);
@@ -84,15 +84,15 @@ impl Hub {
         });
     }
 
-    /// What was received goes to the mate, as much as that takes before it is congested; the rest waits like any input of one
-    /// who is throttled.
+    /// What was received goes to the mate, as much as that takes before it is congested; the rest waits like any input of a
+    /// throttled connection.
     pub(crate) fn forward(&mut self, from: Key, to: Key, input: &mut Input) {
         let is_lost = self.slots.conn_at(from.index()).is(LOST);
         let all = input.unread();
         let forward = |conn: &mut Conn, cx: &mut Cx| match conn.room_below_high(cx.config.marks) {
             0 if is_lost => None,
             0 => {
-                conn.send(all, cx); // somebody took the throttle back: the cap decides
+                conn.send(all, cx); // the program took the throttle back: the cap decides
                 Some(all.len())
             }
             room => {
@@ -110,7 +110,7 @@ impl Hub {
             self.lend(from, |conn, cx| conn.set_paused(PAUSED, true, cx)); // more of it would be lost too
         }
         if taken.is_none() {
-            // It breaks off, and its mate with it: nothing is passed on behind this, and no end.
+            // It breaks off, and its mate with it: nothing is passed on behind this, and no end either.
             self.lend(from, Conn::end_lost_now);
         }
         let (conn, cx) = self.pair(from);
@@ -118,7 +118,7 @@ impl Hub {
         cx.lent.unread = input.len();
     }
 
-    /// The peer of the one has ended: so does our side of the other, behind what it was sent.
+    /// The peer of one has ended: so does our side of the other, behind what it was sent.
     pub(crate) fn pass_end_on(&mut self, key: Key) {
         if let Some(mate) = self.slots.conn_at(key.index()).mate() {
             self.half_close(mate);
@@ -150,7 +150,7 @@ impl Hub {
         }
     }
 
-    /// As its mate has ended; but one that has begun to end by itself goes on with that.
+    /// It ends as its mate has; but one that has begun to end by itself goes on with that.
     fn lose_mate(&mut self, key: Key, is_clean: bool) {
         let Some(conn) = self.slots.conn_mut(key) else { return };
         conn.ties().mate = None;

@@ -1,4 +1,4 @@
-//! What is made of the contract, as a program would: a client that comes back, a server that answers requests.
+//! What is built from the contract, as a program would do it: a client that comes back, a server that answers requests.
 
 mod reconnect;
 mod requests;

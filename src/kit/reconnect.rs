@@ -1,7 +1,7 @@
 //! A connection that is made again whenever it ends. It is built on what you have too: a factory, a timer, the state.
 //!
-//! It does not stand between the loop and your protocol, so that your timers, tells and upgrades stay yours; in return your
-//! protocol says two things to it: that it is ready, and that it was closed.
+//! It does not stand between the loop and your protocol, so your timers, tells and upgrades stay yours; in return your
+//! protocol tells it two things: that it is ready, and that it was closed.
 
 use crate::{
     address::Target,
@@ -24,18 +24,19 @@ const PIECE_BYTES: usize = 64 << 10;
 
 /// A client's connection that is made again whenever it ends, with a growing pause, until you stop it.
 ///
-/// It lives in your state. Your protocol calls [`ready`](Self::ready) when it may be used, and [`closed`](Self::closed)
-/// from its own `closed`; what is sent through [`send`](Self::send) leaves at once, or is kept while there is no
-/// connection, as [`Keep`] says. The chapter is [reconnecting](crate::manual::reconnecting).
+/// It lives in your state. Your protocol calls [`ready`](Self::ready) when it may be used, and [`closed`](Self::closed) from
+/// its own `closed`. What is sent through [`send`](Self::send) leaves at once; while there is no connection it is kept, as
+/// [`Keep`] says. The chapter is [reconnecting](crate::manual::reconnecting).
 ///
-/// * The pause after the first failure is `first` (500 ms), after each further one twice as long, up to `cap` (60 s); of that
-///   a random part of at most one half is taken off, so that a thousand clients of a server that restarts do not come back
-///   in step ([`back_off`](Self::back_off)).
-/// * A connection that was ready for some time (10 s, [`stable_after`](Self::stable_after)) is no failure when it ends: the
-///   pause is `first` again. One that breaks sooner is, so that a server that accepts and closes is not called without end.
+/// * The pause after the first failure is `first` (500 ms), and after each further one twice as long, up to `cap` (60 s). A
+///   random part of it, at most one half, is taken off, so that a thousand clients of a server that restarts do not come
+///   back in step ([`back_off`](Self::back_off)).
+/// * A connection that was ready for some time (10 s, [`stable_after`](Self::stable_after)) is not a failure when it ends:
+///   the pause is `first` again. One that breaks sooner is a failure, so that a server that accepts and closes is not called
+///   without end.
 /// * There is never a second connection while `closed` of the first is still to come.
-/// * It ends by [`stop`](Self::stop), and with the reactor: after [`Reason::Shutdown`] and while the loop
-///   [drains](Net::drain) nothing is connected again, also not by [`start`](Self::start).
+/// * It ends by [`stop`](Self::stop), and with the reactor: after [`Reason::Shutdown`], and while the loop
+///   [drains](Net::drain), nothing is connected again, not even by [`start`](Self::start).
 ///
 /// ```
 /// use mainspring::{Context, Outcome, Protocol, Reactor, Reason, Reconnect};
@@ -66,7 +67,8 @@ const PIECE_BYTES: usize = 64 << 10;
 /// ```
 pub struct Reconnect<S = ()> {
     dial: Box<dyn FnMut(&mut Net<'_, S>, Connect) -> Key>,
-    /// Sets the timer, which finds this in the state. (Without the type of `find` in it `S` would have to be `'static`.)
+    /// Sets the timer, which finds this object in the state. (If the type of `find` were in it, `S` would have to be
+    /// `'static`.)
     wait: Box<dyn Fn(&mut Net<'_, S>, Duration) -> Timer>,
     options: Connect,
     first: Duration,
@@ -96,27 +98,27 @@ enum Stage {
     },
 }
 
-/// What becomes of messages that are sent while there is no connection.
+/// What happens to messages that are sent while there is no connection.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// They are refused: [`send`](Reconnect::send) says `false`.
+    /// They are refused: [`send`](Reconnect::send) returns `false`.
     Nothing,
-    /// They are kept in order, so many bytes; what does not fit is refused.
+    /// They are kept in order, up to this many bytes; what does not fit is refused.
     First {
         /// Of all messages together.
         bytes_max: usize,
     },
-    /// They are kept in order, so many bytes; to make room the oldest are dropped, as a whole.
+    /// They are kept in order, up to this many bytes; to make room the oldest are dropped, as whole messages.
     Last {
-        /// Of all messages together; one that is longer is refused.
+        /// Of all messages together; a message that is longer is refused.
         bytes_max: usize,
     },
 }
 
 impl<S> Reconnect<S> {
-    /// One that is stopped. `to` and `factory` are as for [`Net::connect`], for each attempt anew; a name is resolved each
-    /// time. `find` says where in your state this is; it may capture, say, an index.
+    /// Makes one that is stopped. `to` and `factory` are as for [`Net::connect`], used again for each attempt; a name is
+    /// resolved each time. `find` says where in your state this is; it may capture, say, an index.
     pub fn new<P: Protocol<S>>(
         to: impl Into<Target>,
         find: impl Fn(&mut S) -> &mut Reconnect<S> + 'static,
@@ -139,28 +141,28 @@ impl<S> Reconnect<S> {
         }
     }
 
-    /// The options of each attempt. One that has an [owner](Connect::owner) is stopped when that has ended.
+    /// Sets the options of each attempt. If it has an [owner](Connect::owner), it is stopped when that has ended.
     #[must_use]
     pub fn options(mut self, options: Connect) -> Self {
         self.options = options;
         self
     }
 
-    /// The pause after the first failure (at least 1 ms), and the longest one.
+    /// Sets the pause after the first failure (at least 1 ms), and the longest one.
     #[must_use]
     pub fn back_off(mut self, first: Duration, cap: Duration) -> Self {
         (self.first, self.cap) = (first, cap);
         self
     }
 
-    /// A connection that was ready for so long was a good one: when it ends, the pauses begin anew.
+    /// Sets how long a connection must have been ready to count as good: when such a one ends, the pauses start over.
     #[must_use]
     pub fn stable_after(mut self, time: Duration) -> Self {
         self.stable = time;
         self
     }
 
-    /// What is kept while there is no connection. Default: the first 64 KiB.
+    /// Sets what is kept while there is no connection. Default: the first 64 KiB.
     #[must_use]
     pub fn keep(mut self, keep: Keep) -> Self {
         self.kept = Kept::new(keep);
@@ -169,20 +171,20 @@ impl<S> Reconnect<S> {
 
     // -------------------------------------------------------------------------------------------------- commands
 
-    /// Connects, and from now on again. While it pauses, the attempt comes at once; while there is a connection (or an
+    /// Connects, and from now on reconnects. If it is pausing, the attempt comes at once; if there is a connection (or an
     /// attempt), nothing happens. After [`stop`](Self::stop) it waits until the stopped connection is closed.
     ///
-    /// Where the reactor comes to its end nothing is connected any more, and a drain or a
-    /// [shutdown](crate::Reactor::shutdown) ends whatever your `closed` calls: while the loop drains, and during a shutdown,
-    /// this does nothing but stop what was pausing and drop what was kept. Start it when that is over. [`Net::stop`] is no
-    /// such end: whoever turns the loop again finds the attempt where it was.
+    /// When the reactor comes to its end nothing is connected any more, and a drain or a
+    /// [shutdown](crate::Reactor::shutdown) comes to its end whatever your `closed` calls: while the loop drains, and during
+    /// a shutdown, this only stops what was pausing and drops what was kept. Start it when that is over. [`Net::stop`] is no
+    /// such end: when you turn the loop again, the attempt is where it was.
     pub fn start(&mut self, net: &mut Net<'_, S>) {
         match self.stage {
             Stage::Stopped => {}
             Stage::Waiting(timer) => {
                 net.cancel(timer);
             }
-            // A key that nobody knows any more went with a reactor that was shut down: no `closed` will come.
+            // If nobody knows the key any more, it went with a reactor that was shut down: no `closed` will come.
             Stage::Dialled(key) | Stage::Ready { key, .. } | Stage::Ending { key, .. } if net.peer(key).is_none() => {}
             Stage::Dialled(_) | Stage::Ready { .. } => return,
             Stage::Ending { key, .. } => {
@@ -193,8 +195,8 @@ impl<S> Reconnect<S> {
         self.dial(net);
     }
 
-    /// No further attempt. A connection that is ready is closed politely, any other aborted; its protocol gets its `closed`.
-    /// What is kept is dropped.
+    /// Makes no further attempt. A connection that is ready is closed politely, any other aborted; its protocol gets its
+    /// `closed`. What is kept is dropped.
     pub fn stop(&mut self, net: &mut Net<'_, S>) {
         let stage = match self.stage {
             Stage::Stopped => Stage::Stopped,
@@ -215,8 +217,9 @@ impl<S> Reconnect<S> {
         self.rest(stage);
     }
 
-    /// Sends, or keeps. `true` means one of the two; `false`, that the message is not kept ([`Keep`]), or that this is
-    /// stopped. What was given to a connection goes with it: only an answer of the peer tells you what has arrived.
+    /// Sends the message, or keeps it. `true` means one of the two; `false` means that the message is not kept ([`Keep`]),
+    /// or that this is stopped. What was given to a connection is lost with it: only an answer of the peer tells you what
+    /// has arrived.
     pub fn send(&mut self, net: &mut Net<'_, S>, message: impl AsRef<[u8]>) -> bool {
         let message = message.as_ref();
         match self.stage {
@@ -228,8 +231,8 @@ impl<S> Reconnect<S> {
 
     // ----------------------------------------------------------------------------------- what your protocol says
 
-    /// To be called when the connection may be used: from `connected`, or when you have logged in, also from a protocol that
-    /// it was upgraded to. What was kept leaves, after what was sent to the connection until now.
+    /// Call this when the connection may be used: from `connected`, or when you have logged in, also from a protocol that it
+    /// was upgraded to. What was kept leaves, after what was sent to the connection until now.
     pub fn ready(&mut self, ctx: &mut Context<'_, S>) {
         if !matches!(self.stage, Stage::Dialled(key) if key == ctx.own()) {
             return;
@@ -246,8 +249,8 @@ impl<S> Reconnect<S> {
         }
     }
 
-    /// To be called from your `closed`, whatever the reason: the next attempt is arranged. Called for another connection than
-    /// the current one it does nothing.
+    /// Call this from your `closed`, whatever the reason: it arranges the next attempt. If it is called for a connection
+    /// other than the current one, it does nothing.
     pub fn closed(&mut self, ctx: &mut Context<'_, S>, why: &Reason) {
         if self.key() != Some(ctx.own()) {
             return;
@@ -295,7 +298,7 @@ impl<S> Reconnect<S> {
     // ------------------------------------------------------------------------------------------------- inside
 
     fn dial(&mut self, net: &mut Net<'_, S>) {
-        // If the factory panics, this is stopped, and not waiting for what will never come.
+        // If the factory panics, this is stopped, and does not wait for what will never come.
         self.stage = Stage::Stopped;
         if net.is_draining() {
             return self.rest(Stage::Stopped);
@@ -340,7 +343,7 @@ impl<S> fmt::Debug for Reconnect<S> {
     }
 }
 
-/// The pause after so many failures in a row: `first`, doubled with each further one up to `cap`, less a random part of at
+/// The pause after this many failures in a row: `first`, doubled with each further one up to `cap`, less a random part of at
 /// most one half. Spreading over the whole range would spread better still, but some would come back at once.
 fn back_off(first: Duration, cap: Duration, failures: u32, random: u64) -> Duration {
     let doublings = failures.saturating_sub(1).min(31);
@@ -352,7 +355,7 @@ fn back_off(first: Duration, cap: Duration, failures: u32, random: u64) -> Durat
 /// Messages in order.
 struct Kept {
     keep: Keep,
-    /// One behind the other: `bytes.len()` is the sum of `lengths`, of which none is 0.
+    /// One after the other: `bytes.len()` is the sum of `lengths`, none of which is 0.
     bytes: VecDeque<u8>,
     lengths: VecDeque<usize>,
 }

@@ -1,4 +1,4 @@
-//! The socketserver half: one request in, one answer out, in order. [`RequestHandler`] for handlers with a life of their
+//! The socketserver half: one request in, one answer out, in order. [`RequestHandler`] is for handlers with a life of their
 //! own, [`Net::serve_lines`] for a function that answers lines.
 
 use crate::{
@@ -11,22 +11,22 @@ use crate::{
 };
 use std::{any::Any, cell::RefCell, fmt, io, rc::Rc};
 
-/// What one connection of a server does that answers requests: one at a time, in the order in which they came, also when an
-/// answer takes a while. [`Net::serve`] makes one for each connection.
+/// What one connection of a server that answers requests does: one request at a time, in the order in which they came, even
+/// if an answer takes a while. [`Net::serve`] makes one for each connection.
 ///
 /// ```text
 /// verify (setup (handle | exceeded)*)? finish
 /// ```
 ///
 /// While an answer is [on its way](Answer::later), no other request is delivered, and the connection is not read: a client
-/// that sends faster than it is answered waits, and one that has closed politely keeps its place until then. That is no
+/// that sends faster than it is answered waits, and one that has closed politely keeps its place until then. This is not a
 /// [`pause`](Context::pause): nobody's [`resume`](Context::resume) lets the next request in, and a pause of your own stays.
-/// When the reactor is [drained](Net::drain), a connection closes after the answer it is at. An `Err` ends the connection,
-/// without an answer; a panic too.
+/// When the reactor is [drained](Net::drain), a connection closes after the answer that it is working on. An `Err` ends the
+/// connection without an answer; so does a panic.
 ///
-/// Everything may be called from inside a handler, [`drain`](Net::drain) and [`stop`](Net::stop) too. For answers
-/// without a request, requests that are answered together, and for being told things by other connections, write a
-/// [`Protocol`]. The chapter is [serving](crate::manual::serving#a-request-handler).
+/// You may call everything from inside a handler, [`drain`](Net::drain) and [`stop`](Net::stop) too. If you need answers
+/// without a request, several requests answered together, or tells from other connections, write a [`Protocol`]. The chapter
+/// is [serving](crate::manual::serving#a-request-handler).
 ///
 /// ```
 /// use mainspring::{Answer, Context, Fault, Listen, Reactor, RequestHandler};
@@ -52,11 +52,12 @@ use std::{any::Any, cell::RefCell, fmt, io, rc::Rc};
     message = "`{Self}` is not a request handler for the state `{S}`",
     label = "this has to be a `RequestHandler<{S}>`",
     note = "write `impl RequestHandler<{S}> for {Self}`: all but its `handle` has a default",
-    note = "what is a `Protocol` is given to `Net::listen` instead of `Net::serve`"
+    note = "a `Protocol` goes to `Net::listen` instead of `Net::serve`"
 )]
 #[allow(unused_variables)]
 pub trait RequestHandler<S = ()>: Any + Sized {
-    /// Before the connection is a connection: whether this peer is served. It runs between callbacks. Default: it is.
+    /// Says whether this peer is served, before there is a protocol for the connection. It runs between callbacks. Default:
+    /// it is.
     ///
     /// # Errors
     /// The peer is given the last words and closed; nothing else is called.
@@ -67,34 +68,34 @@ pub trait RequestHandler<S = ()>: Any + Sized {
     /// Connected: say where a request ends, set time-outs, greet. Default: requests are lines of at most 1,024 bytes.
     ///
     /// # Errors
-    /// End the connection.
+    /// They end the connection.
     fn setup(&mut self, ctx: &mut Context<'_, S>, state: &mut S) -> Outcome {
         ctx.set_terminator(Terminator::line(1024));
         Ok(())
     }
 
-    /// A request came; without its delimiter. What you send by `ctx` leaves before the answer. An unfinished request at the
-    /// end of the stream is none.
+    /// A request came; it is without its delimiter. What you send by `ctx` leaves before the answer. An unfinished request
+    /// at the end of the stream does not count as one.
     ///
     /// # Errors
-    /// End the connection.
+    /// They end the connection.
     fn handle(&mut self, ctx: &mut Context<'_, S>, state: &mut S, request: &[u8]) -> Result<Answer<Self, S>, Fault>;
 
-    /// A time-out passed, or a request is too long; what `Ok` does then says [`Protocol::exceeded`]. Default: an `Err`.
+    /// A time-out passed, or a request is too long; [`Protocol::exceeded`] says what `Ok` does then. Default: an `Err`.
     ///
     /// # Errors
-    /// End the connection.
+    /// They end the connection.
     fn exceeded(&mut self, ctx: &mut Context<'_, S>, state: &mut S, limit: Limit) -> Outcome {
         Err(limit.into())
     }
 
-    /// The end, exactly once, for everybody who was verified; unless the connection became something else by an
-    /// [`upgrade`](Context::upgrade): then its end is the successor's, and what stands in your state for it too; or the reactor
-    /// is dropped without a [`shutdown`](crate::Reactor::shutdown), which calls nobody.
+    /// The end, exactly once, for every connection that was verified. There are two exceptions. If the connection became
+    /// something else by an [`upgrade`](Context::upgrade), its end is the successor's, and so is what you keep for it in
+    /// your state. If the reactor is dropped without a [`shutdown`](crate::Reactor::shutdown), nobody is called.
     fn finish(&mut self, ctx: &mut Context<'_, S>, state: &mut S, why: Reason) {}
 }
 
-/// The answer to one request; [a table](crate::manual::serving#a-request-handler) compares them.
+/// The answer to one request; [a table](crate::manual::serving#a-request-handler) compares the kinds.
 pub struct Answer<H, S = ()>(Reply<H, S>);
 
 enum Reply<H, S> {
@@ -107,23 +108,24 @@ enum Reply<H, S> {
 }
 
 impl<H: RequestHandler<S>, S> Answer<H, S> {
-    /// This, now.
+    /// Answers with this, now.
     pub fn now(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Reply::Now { bytes: bytes.into(), is_last: false })
     }
 
-    /// This, and then the connection is closed: no further request is handled, and all that was sent leaves first.
+    /// Answers with this, and then closes the connection: no further request is handled, and everything that was sent leaves
+    /// first.
     pub fn last(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Reply::Now { bytes: bytes.into(), is_last: true })
     }
 
-    /// None: the request has no answer, or it was sent by `ctx`.
+    /// Sends nothing: the request has no answer, or it was sent by `ctx`.
     pub fn none() -> Self {
         Self::now([])
     }
 
-    /// What `done` makes of it, after another thread has done `work`, which may block: [`Context::offload`]. The next
-    /// request waits until then. What `done` gives may be a `later` again.
+    /// Answers with what `done` makes of the result, after another thread has done `work`, which may block:
+    /// [`Context::offload`]. The next request waits until then. What `done` returns may be a `later` again.
     pub fn later<T: Send + 'static>(
         work: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(&mut H, &mut Context<'_, S>, &mut S, Result<T, OffloadError>) -> Result<Self, Fault> + 'static,
@@ -148,7 +150,7 @@ impl<H, S> fmt::Debug for Answer<H, S> {
     }
 }
 
-/// A request handler as the protocol that it is.
+/// A request handler, as a protocol.
 struct Served<H> {
     handler: H,
 }
@@ -191,10 +193,10 @@ impl<S, H: RequestHandler<S>> Protocol<S> for Served<H> {
 ///
 /// The chapter is [serving](crate::manual::serving).
 impl<S> Net<'_, S> {
-    /// Listens, and answers requests: each connection gets a handler of its own, which may refuse it.
+    /// Listens, and answers requests: each connection gets its own handler, which may refuse it.
     ///
     /// # Errors
-    /// As [`listen`](Self::listen).
+    /// The same as for [`listen`](Self::listen).
     pub fn serve<H: RequestHandler<S>>(
         &mut self,
         at: impl Into<Target>,
@@ -208,10 +210,10 @@ impl<S> Net<'_, S> {
         })
     }
 
-    /// Listens, and answers each line with what `reply` makes of it: the shortest server there is. It gets the network, your
-    /// state, the peer and the line, without its end; what it returns is sent as it is, so bring the line's end along. A
-    /// client with a line of more than `limit` bytes is cut off, as one is for whom `reply` panics. A line that the end of
-    /// the stream cuts short is none.
+    /// Listens, and answers each line with what `reply` makes of it: the shortest server there is. `reply` gets the network,
+    /// your state, the peer and the line, without its end. What it returns is sent as it is, so include the line's end. A
+    /// client that sends a line of more than `limit` bytes is cut off, and so is one for which `reply` panics. A line that
+    /// is cut short by the end of the stream does not count.
     ///
     /// A client may stay as long as it likes and say nothing; a [`RequestHandler`] can have time-outs.
     ///
@@ -225,7 +227,7 @@ impl<S> Net<'_, S> {
     /// ```
     ///
     /// # Errors
-    /// As [`listen`](Self::listen).
+    /// The same as for [`listen`](Self::listen).
     pub fn serve_lines<R: AsRef<[u8]>>(
         &mut self,
         at: impl Into<Target>,

@@ -7,29 +7,30 @@ use std::{
     ops::Range,
 };
 
-/// Of one read.
+/// The size of one read.
 const READ_BYTES: usize = 64 << 10;
 
-/// Never empty. Its length was fixed when it was sent: what grows meanwhile is not sent, and what shrinks is an error.
+/// Never empty. Its length was fixed when it was sent: bytes that the file grows by meanwhile are not sent, and if it
+/// becomes shorter that is an error.
 pub(crate) struct FileRange {
     file: File,
     left: Range<u64>,
 }
 
 impl FileRange {
-    /// Nothing if there is nothing to be sent.
+    /// `None` if there is nothing to send.
     pub(crate) fn new(file: File, range: Range<u64>) -> Option<Self> {
         (!range.is_empty()).then_some(Self { file, left: range })
     }
 
-    /// What the kernel is to send by itself, so much at most: the file, from where, and how much.
+    /// What the kernel can send by itself, this much at most: the file, the place in it, and how much.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn next(&self, most: usize) -> (&File, u64, usize) {
         let left = self.left.end - self.left.start;
         (&self.file, self.left.start, usize::try_from(left).unwrap_or(usize::MAX).min(most))
     }
 
-    /// So much has left. Whether that was all.
+    /// This much has left. Returns whether that was all.
     pub(crate) fn advance(&mut self, bytes: usize) -> bool {
         self.left.start += bytes as u64;
         self.left.is_empty()

@@ -6,18 +6,18 @@ use crate::panics::discard;
 pub(crate) use file_range::FileRange;
 use std::{collections::VecDeque, fmt, io, io::IoSlice, rc::Rc};
 
-/// Makes output when there is room for it, so that a large answer never stands in memory as a whole.
+/// Makes output when there is room for it, so that a large answer is never in memory as a whole.
 ///
-/// It is called by the loop, never from inside one of your calls. Any `FnMut(&mut Vec<u8>) -> io::Result<Produced>` is
-/// one. The chapter is [back-pressure](crate::manual::back_pressure#producers).
+/// It is called by the loop, never from inside one of your calls. Any `FnMut(&mut Vec<u8>) -> io::Result<Produced>` is one.
+/// The chapter is [back-pressure](crate::manual::back_pressure#producers).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a producer",
     label = "this has to be a `Producer`",
-    note = "a producer is a closure `|out: &mut Vec<u8>| -> io::Result<Produced> {{ … }}`, its types written out, or has `impl Producer`",
-    note = "what is there already is sent, not produced: `send`; what is read from a file or the like: `send_from`"
+    note = "a producer is a closure with its types written out, `|out: &mut Vec<u8>| -> io::Result<Produced> {{ … }}`, or has `impl Producer`",
+    note = "to send bytes that you have, use `send`; to send what is read from a file or the like, `send_from`"
 )]
 pub trait Producer: 'static {
-    /// Appends the next bytes to `out`, tens of kilobytes at best.
+    /// Appends the next bytes to `out`, ideally tens of kilobytes.
     ///
     /// # Errors
     /// An error ends the connection with [`Reason::Failed`](crate::Reason::Failed), and so does
@@ -31,7 +31,7 @@ impl<F: FnMut(&mut Vec<u8>) -> io::Result<Produced> + 'static> Producer for F {
     }
 }
 
-/// What a [`Producer`] says of itself.
+/// What a [`Producer`] says after it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Produced {
     /// Something was appended, and there is more: ask again when it is sent.
@@ -42,11 +42,11 @@ pub enum Produced {
     Done,
 }
 
-/// Bytes that are queued one by one are gathered into pieces of about this size: a piece is freed as a whole, so this
-/// bounds what a half-sent queue holds in vain.
+/// Bytes that are queued one by one are gathered into pieces of about this size. A piece is freed as a whole, so this bounds
+/// what a half-sent queue holds unnecessarily.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// A producer is asked until so much is ready to be written: one system call's worth.
+/// A producer is asked until this much is ready to be written: one system call's worth.
 const PULL_BYTES: usize = 64 << 10;
 
 /// How many pieces leave with one system call. The kernel takes up to 1,024; past sixteen the call costs more than is saved.
@@ -69,17 +69,17 @@ enum Chunk {
         producer: Box<dyn Producer>,
         parked: bool,
     },
-    /// What stands behind it does not leave before it is taken away. Counts as a producer.
+    /// What is behind it does not leave before it is taken away. Counts as a producer.
     #[cfg(feature = "tls")]
     Barrier,
 }
 
-/// Emptied queues, kept for the next that is needed: a message to a thousand members takes a thousand for a moment.
+/// Emptied queues, kept for the next one that is needed: a message to a thousand members takes a thousand for a moment.
 #[derive(Default)]
 #[allow(clippy::vec_box, reason = "the boxes are what is kept: a connection takes one as it is")]
 pub(crate) struct Spares(Vec<Box<Output>>);
 
-/// So many are kept, each with at most so much room for bytes: less than 1 MiB in all, and half of that in practice.
+/// This many are kept, each with at most this much room for bytes: less than 1 MiB in all, and half of that in practice.
 const SPARES_MAX: usize = 1024;
 const SPARE_BYTES: usize = 256;
 
@@ -108,7 +108,7 @@ impl Spares {
 #[derive(Default)]
 pub(crate) struct Output {
     chunks: VecDeque<Chunk>,
-    /// Behind them the piece that is added to; mostly it is all there is. Unsent are `last[sent..]`; empty if that is.
+    /// The piece behind them that is added to; usually it is all there is. Unsent are `last[sent..]`; empty if that is.
     last: Vec<u8>,
     sent: usize,
     /// All unsent bytes.
@@ -167,7 +167,7 @@ impl Output {
         self.last.extend_from_slice(more);
     }
 
-    /// Something else is to stand behind it.
+    /// Something else is going to stand behind it.
     fn end_piece(&mut self) {
         if !self.last.is_empty() {
             let (bytes, sent) = (std::mem::take(&mut self.last), std::mem::take(&mut self.sent));
@@ -175,7 +175,7 @@ impl Output {
         }
     }
 
-    /// The same without copying, of which `sent` bytes have left already.
+    /// The same without copying; `sent` of the bytes have left already.
     pub(crate) fn push_vec(&mut self, bytes: Vec<u8>, sent: usize) {
         if sent < bytes.len() {
             self.queued += bytes.len() - sent;
@@ -198,14 +198,14 @@ impl Output {
         self.chunks.push_back(Chunk::Producer { producer, parked: false });
     }
 
-    /// For the kernel to take, as far as that can.
+    /// For the kernel to take, as far as it can.
     pub(crate) fn push_file(&mut self, file: FileRange) {
         self.producers += 1;
         self.end_piece();
         self.chunks.push_back(Chunk::File(file));
     }
 
-    /// What stands before it leaves, what is queued from now on waits.
+    /// What is in front of it leaves; what is queued from now on waits.
     #[cfg(feature = "tls")]
     pub(crate) fn push_barrier(&mut self) {
         self.producers += 1;
@@ -239,7 +239,7 @@ impl Output {
         }
     }
 
-    /// The kernel cannot take it: it is read, as by any producer.
+    /// The kernel cannot take it: it is read, like any producer.
     pub(crate) fn read_front_file(&mut self) {
         match self.chunks.pop_front() {
             Some(Chunk::File(file)) => self.chunks.push_front(Chunk::Producer { producer: Box::new(file), parked: false }),
@@ -302,7 +302,7 @@ impl Output {
         is_single.then(|| &self.last[self.sent..])
     }
 
-    /// All that waits, of one without producers.
+    /// Everything that waits, if there are no producers.
     pub(crate) fn unsent(&self) -> Vec<u8> {
         let mut unsent = Vec::with_capacity(self.queued);
         for chunk in &self.chunks {
@@ -316,7 +316,7 @@ impl Output {
         unsent
     }
 
-    /// What can be written at once; how many pieces that is.
+    /// Collects what can be written at once; returns how many pieces that is.
     pub(crate) fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; SLICES_MAX], mut most: usize) -> usize {
         let unsent = self.chunks.iter().map_while(|chunk| match chunk {
             Chunk::Owned { bytes, sent } => Some(&bytes[*sent..]),
@@ -332,7 +332,7 @@ impl Output {
         into.iter_mut().zip(allowed).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count()
     }
 
-    /// So many bytes of [`slices`](Self::slices) have left.
+    /// This many bytes of [`slices`](Self::slices) have left.
     #[inline]
     pub(crate) fn advance(&mut self, bytes: usize) {
         if !self.chunks.is_empty() && self.advance_file(bytes) {
@@ -350,7 +350,7 @@ impl Output {
         }
     }
 
-    /// Whether they were of a file.
+    /// Returns whether they were of a file.
     fn advance_file(&mut self, bytes: usize) -> bool {
         let Some(Chunk::File(file)) = self.chunks.front_mut() else { return false };
         if file.advance(bytes) {
@@ -360,7 +360,7 @@ impl Output {
         true
     }
 
-    /// How many are of what stands behind the chunks.
+    /// How many are of what is behind the chunks.
     #[inline(never)]
     fn advance_chunks(&mut self, mut bytes: usize) -> usize {
         while let Some(front) = self.chunks.front_mut() {

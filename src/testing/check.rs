@@ -1,4 +1,4 @@
-//! Many seeds, and the few faults that make one of them fail; every cutting of some bytes.
+//! Many seeds, and the few faults that make one of them fail; and every way of cutting some bytes.
 
 use super::{sim::Sim, transcript::Transcript};
 use crate::{
@@ -11,13 +11,13 @@ use std::{cell::RefCell, collections::BTreeSet, env, ffi::OsStr, fmt, ops::Range
 /// The environment variable that names one seed to be run alone.
 const SEED: &str = "MAINSPRING_SEED";
 
-/// The one that names the only faults that are to strike.
+/// The one that names the only faults that may strike.
 const FAULTS: &str = "MAINSPRING_FAULTS";
 
-/// So many faults are shown, and carried by the command.
+/// This many faults are shown, and carried by the command.
 const FAULTS_SHOWN: usize = 20;
 
-/// How many runs are spent on making the faults of a failing one fewer.
+/// How many runs are spent on reducing the faults of a failing one.
 const SHRINKING_RUNS: usize = 400;
 
 /// What makes two runs with one seed differ.
@@ -28,16 +28,16 @@ const TRACE_LINES: usize = 60;
 
 /// Runs a test with every seed of a range. What it does with the [`Sim`] should depend on nothing else.
 ///
-/// With `MAINSPRING_SEED=17` in the environment only that seed is run, with its whole trace; with `MAINSPRING_FAULTS=…` beside
-/// it, as a failing check prints it, only these faults strike.
+/// With `MAINSPRING_SEED=17` in the environment only that seed is run, with its whole trace. With `MAINSPRING_FAULTS=…` in
+/// addition, as a failing check prints it, only these faults strike.
 ///
-/// How a failure is read says [the chapter](crate::manual::testing#a-bug-that-no-dialogue-finds). The first seed is run
-/// twice and must give the same trace, and fail both times if it fails, or nothing could be replayed.
+/// [The chapter](crate::manual::testing#a-bug-that-no-dialogue-finds) says how to read a failure. The first seed is run
+/// twice and must give the same trace, and fail both times if it fails; otherwise nothing could be replayed.
 ///
 /// # Panics
-/// If there is no seed in the range. If the test panics with a seed. First the run is repeated with ever fewer of its faults;
-/// the message says what panicked and where, the seed, which faults are left, the end of the trace, and the command that
-/// runs just that again; or that the same did not fail again.
+/// If there is no seed in the range, and if the test panics with a seed. First the run is repeated with fewer and fewer of
+/// its faults; then the message says what panicked and where, the seed, which faults are left, the end of the trace, and the
+/// command that runs just that again; or that the same seed did not fail again.
 ///
 /// ```
 /// # use mainspring::{testing::{check, Weather}, Context, Outcome, Protocol};
@@ -81,17 +81,17 @@ pub fn check(seeds: Range<u64>, test: impl Fn(&mut Sim)) {
     }
 }
 
-/// A run that cannot be repeated cannot be replayed either: better to hear of it now.
+/// A run that cannot be repeated cannot be replayed either: better to know it now.
 #[track_caller]
 fn assert_same_twice(seed: u64, test: &impl Fn(&mut Sim)) {
     let runs = [(); 2].map(|()| attempt(seed, Mercy::None, true, test));
     let lines = runs[0].trace.lines().zip(runs[1].trace.lines()).find(|(one, two)| one != two);
     if runs[0].trace != runs[1].trace {
         let (one, two) = lines.unwrap_or(("(the end)", "(more)"));
-        panic!("seed {seed} gives two different traces: {OUTSIDE}; they part here:\n    {one}\n    {two}{}", failures(&runs));
+        panic!("seed {seed} gives two different traces: {OUTSIDE}; they differ here:\n    {one}\n    {two}{}", failures(&runs));
     }
     if runs[0].why.is_some() != runs[1].why.is_some() {
-        panic!("seed {seed} fails only once of two times, with the same trace: {OUTSIDE}{}", failures(&runs));
+        panic!("seed {seed} fails only one time out of two, with the same trace: {OUTSIDE}{}", failures(&runs));
     }
 }
 
@@ -123,7 +123,7 @@ thread_local! {
     static TRIED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Keeps the panics of attempts from being printed, four hundred times perhaps; all others are printed as ever.
+/// Keeps the panics of attempts from being printed, perhaps four hundred times; all others are printed as usual.
 fn quieten_attempts() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -166,7 +166,7 @@ fn complaint_of(run: impl FnOnce()) -> Option<String> {
     outcome.err().map(|payload| text(&payload) + &place)
 }
 
-/// Leaves out ever smaller parts of the faults, as long as it still fails without them (delta debugging).
+/// Leaves out smaller and smaller parts of the faults, as long as it still fails without them (delta debugging).
 fn shrink(seed: u64, first: &Trial, test: &impl Fn(&mut Sim)) -> BTreeSet<Question> {
     let mut chosen: Vec<Question> = first.struck.iter().map(|(question, _)| *question).collect();
     let (mut part, mut runs) = (chosen.len(), 0);
@@ -219,8 +219,8 @@ fn report(seed: u64, first: Trial, test: &impl Fn(&mut Sim)) -> ! {
     );
 }
 
-/// The options that Cargo was given, as far as the test's own file tells: `target/release/deps/room-0123456789abcdef` is of a
-/// release, and of `tests/room.rs`, if that is there. Cargo runs tests in the folder of their package.
+/// The options that Cargo was given, as far as the test's own file tells: `target/release/deps/room-0123456789abcdef`
+/// belongs to a release, and to `tests/room.rs`, if that exists. Cargo runs tests in the folder of their package.
 fn options_of(program: &Path) -> String {
     let mut options = match program.parent().and_then(Path::parent).and_then(Path::file_name).and_then(OsStr::to_str) {
         None | Some("debug") => String::new(),
@@ -240,7 +240,7 @@ fn options_of(program: &Path) -> String {
 /// ended. What follows the end is not fed.
 ///
 /// # Panics
-/// If it sends anything else for some cutting, or ends otherwise; the message says for which.
+/// If it sends anything else for some cutting, or ends differently; the message says for which.
 #[track_caller]
 pub fn every_cut<P, S>(bytes: impl AsRef<[u8]>, protocol: impl Fn() -> P)
 where
@@ -253,7 +253,7 @@ where
 /// Feeds a protocol the same bytes in every cutting, as [`every_cut`] does, with a state for each.
 ///
 /// # Panics
-/// As [`every_cut`].
+/// The same as for [`every_cut`].
 #[track_caller]
 pub fn every_cut_with<P, S>(bytes: impl AsRef<[u8]>, make: impl Fn() -> (P, S))
 where
@@ -270,7 +270,7 @@ where
     whole.assert_equal(&Played::of(&make, &single), "byte by byte", bytes);
 }
 
-/// What came of some bytes.
+/// What some bytes led to.
 #[derive(PartialEq)]
 struct Played {
     sent: Vec<u8>,

@@ -20,19 +20,19 @@ const SHOWN_MAX: usize = 200;
 
 /// A simulated network around a reactor: you play the peers, by a script.
 ///
-/// The reactor may listen on and connect to any IP address; whatever it listens on you can dial, whatever it connects
-/// to you can serve. Who listens on `0.0.0.0` or `::`, it or you, is reached at any address from the other side. Time
-/// passes only when you say so. More has [the chapter](crate::manual::testing#several-peers).
+/// The reactor may listen on and connect to any IP address; whatever it listens on you can dial, and whatever it connects to
+/// you can serve. A listener on `0.0.0.0` or `::`, yours or the reactor's, can be reached at any address from the other
+/// side. Time passes only when you say so. There is more in [the chapter](crate::manual::testing#several-peers).
 pub struct Scene<S> {
     sim: Sim,
-    /// That of `sim`, as long as nobody has put another one in its place.
+    /// That of `sim`, unless somebody has put another one in its place.
     network: SharedNetwork,
     host: Host<S>,
     outside: HostId,
     actors: Vec<Role>,
 }
 
-/// One of the scripted peers of a [`Scene`]; of another scene it names somebody else, or nobody.
+/// One of the scripted peers of a [`Scene`]; in another scene it names somebody else, or nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Actor(usize);
 
@@ -45,11 +45,11 @@ struct Role {
     end: Option<EndId>,
     /// It has sent its FIN.
     has_ended: bool,
-    /// Received and not yet asked for.
+    /// What was received and not yet asked for.
     heard: Vec<u8>,
-    /// What it was told when it wrote; then reading tells no more than the end.
+    /// The error that it got when it wrote; after that, reading tells no more than the end.
     error: Option<Errno>,
-    /// How the reactor's side came to its end, once the actor has read that far.
+    /// How the reactor's side ended, once the actor has read that far.
     ending: Option<Ending>,
     reads: bool,
 }
@@ -65,7 +65,7 @@ impl Role {
     /// What keeps the actor from doing anything with its connection.
     fn obstacle(&self, network: &Network) -> Option<String> {
         let broken = match (self.ending, self.error) {
-            (Some(Ending::Broken(errno)), _) | (_, Some(errno)) => Some(format!("its connection is no more: {errno:?}")),
+            (Some(Ending::Broken(errno)), _) | (_, Some(errno)) => Some(format!("its connection is gone: {errno:?}")),
             _ => None,
         };
         let is_unanswered = self.end.is_some_and(|end| network.is_unanswered(end));
@@ -94,13 +94,13 @@ impl Role {
 }
 
 impl<S: 'static> Scene<S> {
-    /// A reactor with its state, and a network of which the seed draws what happens by chance.
+    /// Makes a scene: a reactor with its state, and a network whose chances are drawn from the seed.
     #[track_caller]
     pub fn new(seed: u64, state: S) -> Self {
         Self::with_config(seed, state, Config::default())
     }
 
-    /// A reactor with bounds of its own, its state, and a network of which the seed draws what happens by chance.
+    /// Makes a scene with bounds of your own: a reactor, its state, and a network whose chances are drawn from the seed.
     #[track_caller]
     pub fn with_config(seed: u64, state: S, config: Config) -> Self {
         let mut sim = Sim::new(seed);
@@ -119,7 +119,7 @@ impl<S: 'static> Scene<S> {
         );
     }
 
-    /// Everything of the reactor, as before the loop.
+    /// Everything of the reactor, as before the loop runs.
     #[track_caller]
     pub fn net(&mut self) -> Net<'_, S> {
         self.assert_own_sim();
@@ -133,7 +133,7 @@ impl<S: 'static> Scene<S> {
         self.sim.state(self.host)
     }
 
-    /// The simulation below, for everything that a scene has no word for. Another one cannot take its place.
+    /// The simulation below, for everything that a scene has no method for. You cannot put another one in its place.
     pub fn sim(&mut self) -> &mut Sim {
         &mut self.sim
     }
@@ -142,36 +142,36 @@ impl<S: 'static> Scene<S> {
         self.host
     }
 
-    /// How the network behaves from now on.
+    /// Sets how the network behaves from now on.
     pub fn set_weather(&mut self, weather: Weather) -> &mut Self {
         self.sim.set_weather(weather);
         self
     }
 
-    /// What connecting to an address comes to.
+    /// Sets what happens when something connects to an address.
     ///
     /// # Panics
-    /// If `address` is no IP address and port.
+    /// If `address` is not an IP address and port.
     #[track_caller]
     pub fn set_fate(&mut self, address: &str, how: Fate) -> &mut Self {
         self.sim.set_fate(address, how);
         self
     }
 
-    /// The addresses of a name, the preferred one first. No other name exists.
+    /// Sets the addresses of a name, the preferred one first. No other name exists.
     ///
     /// # Panics
-    /// If `host` is no name, or one of them no IP address.
+    /// If `host` is not a name, or one of them is not an IP address.
     #[track_caller]
     pub fn name(&mut self, host: &str, addresses: &[&str]) -> &mut Self {
         self.sim.name(host, addresses);
         self
     }
 
-    /// What looking a name up comes to; `None` is that it is found.
+    /// Sets what happens when a name is looked up; `None` means that it is found.
     ///
     /// # Panics
-    /// If `host` is no name.
+    /// If `host` is not a name.
     #[track_caller]
     pub fn set_name_fate(&mut self, host: &str, fate: impl Into<Option<NameFate>>) -> &mut Self {
         self.sim.set_name_fate(host, fate);
@@ -196,7 +196,7 @@ impl<S: 'static> Scene<S> {
     fn role(&mut self, who: Actor) -> &mut Role {
         match self.actors.get_mut(who.0) {
             Some(role) => role,
-            None => panic!("there is no such actor in this scene: it is another one's"),
+            None => panic!("there is no such actor in this scene: it belongs to another"),
         }
     }
 
@@ -206,10 +206,10 @@ impl<S: 'static> Scene<S> {
         ask(&self.actors[who.0], &self.sim.network().borrow())
     }
 
-    /// A client that connects to something the reactor listens on.
+    /// Adds a client that connects to something the reactor listens on.
     ///
     /// # Panics
-    /// If `address` is no IP address and port.
+    /// If `address` is not an IP address and port.
     #[track_caller]
     pub fn dials(&mut self, address: &str) -> Actor {
         let actor = self.dials_deaf(address);
@@ -217,11 +217,11 @@ impl<S: 'static> Scene<S> {
         actor
     }
 
-    /// A client that connects, and reads nothing until [`reads`](Self::reads) says so: it does not take even a
+    /// Adds a client that connects, and reads nothing until [`reads`](Self::reads) says so: it does not even take a
     /// greeting.
     ///
     /// # Panics
-    /// If `address` is no IP address and port.
+    /// If `address` is not an IP address and port.
     #[track_caller]
     pub fn dials_deaf(&mut self, address: &str) -> Actor {
         self.assert_own_sim();
@@ -235,11 +235,11 @@ impl<S: 'static> Scene<S> {
         actor
     }
 
-    /// A server that waits for the reactor's next connect to this address. With port 0 the network chooses one; then
+    /// Adds a server that waits for the reactor's next connect to this address. With port 0 the network chooses one; then
     /// [`address`](Self::address) says which.
     ///
     /// # Panics
-    /// If `address` is no IP address and port, or somebody else listens there.
+    /// If `address` is not an IP address and port, or somebody else listens there.
     #[track_caller]
     pub fn serves(&mut self, address: &str) -> Actor {
         self.assert_own_sim();
@@ -255,20 +255,21 @@ impl<S: 'static> Scene<S> {
         actor
     }
 
-    /// Where the actor is: what a client has connected from, what a server listens on. It keeps it when the connection ends.
+    /// Where the actor is: what a client has connected from, what a server listens on. It keeps the address when the
+    /// connection ends.
     ///
     /// # Panics
-    /// If the actor is another scene's, as all that takes one.
+    /// If the actor belongs to another scene, as for every method that takes an actor.
     #[track_caller]
     pub fn address(&mut self, who: Actor) -> Address {
         self.role(who).address.clone()
     }
 
-    /// The actor sends, all of it: as far as the reactor takes it at once. What follows an end that the reactor makes in the
-    /// midst of it is lost.
+    /// The actor sends all of it, as far as the reactor takes it at once. If the reactor ends the connection in the middle
+    /// of it, the rest is lost.
     ///
     /// # Panics
-    /// If it is not connected, has ended its side, or the reactor does not take it all without time passing.
+    /// If the actor is not connected, has ended its side, or the reactor does not take it all without time passing.
     #[track_caller]
     pub fn says(&mut self, who: Actor, bytes: impl AsRef<[u8]>) -> &mut Self {
         let bytes = bytes.as_ref();
@@ -288,7 +289,7 @@ impl<S: 'static> Scene<S> {
                 ),
                 Err(errno) => {
                     self.role(who).error.get_or_insert(errno);
-                    assert!(rest.len() < bytes.len(), "the actor cannot say anything: its connection is no more: {errno:?}");
+                    assert!(rest.len() < bytes.len(), "the actor cannot say anything: its connection is gone: {errno:?}");
                     break; // it was broken off meanwhile: what follows will say so
                 }
             }
@@ -300,7 +301,7 @@ impl<S: 'static> Scene<S> {
     /// The actor ends its side (FIN), and goes on reading.
     ///
     /// # Panics
-    /// If it is not connected, or has done so before.
+    /// If it is not connected, or has already done so.
     #[track_caller]
     pub fn ends(&mut self, who: Actor) -> &mut Self {
         let end = self.connected(who, "cannot end its side");
@@ -310,10 +311,10 @@ impl<S: 'static> Scene<S> {
         self.settles()
     }
 
-    /// The actor closes (close(2)): it neither sends nor reads any more. With something unread that is a reset.
+    /// The actor closes (close(2)): it neither sends nor reads any more. If something is unread, that is a reset.
     ///
     /// # Panics
-    /// If it has no connection: it has closed or reset it before, or nobody has connected.
+    /// If it has no connection: it has already closed or reset it, or nobody has connected.
     #[track_caller]
     pub fn closes(&mut self, who: Actor) -> &mut Self {
         self.leaves(who, "cannot close", false)
@@ -322,7 +323,7 @@ impl<S: 'static> Scene<S> {
     /// The actor breaks the connection off (RST).
     ///
     /// # Panics
-    /// As [`closes`](Self::closes).
+    /// The same as for [`closes`](Self::closes).
     #[track_caller]
     pub fn resets(&mut self, who: Actor) -> &mut Self {
         self.leaves(who, "cannot reset", true)
@@ -338,14 +339,14 @@ impl<S: 'static> Scene<S> {
         self.settles()
     }
 
-    /// Whether the actor reads: if not, its window fills.
+    /// Sets whether the actor reads: if not, its window fills.
     #[track_caller]
     pub fn reads(&mut self, who: Actor, on: bool) -> &mut Self {
         self.role(who).reads = on;
         self.settles()
     }
 
-    /// Exactly this was sent to the actor since it was last asked.
+    /// Checks that exactly this was sent to the actor since it was last asked.
     ///
     /// # Panics
     /// If anything else came.
@@ -368,7 +369,7 @@ impl<S: 'static> Scene<S> {
         self
     }
 
-    /// The next bytes that were sent to the actor, at most so many.
+    /// The next bytes that were sent to the actor, at most this many.
     #[track_caller]
     pub fn hears_some(&mut self, who: Actor, most: usize) -> Vec<u8> {
         self.settles();
@@ -382,7 +383,7 @@ impl<S: 'static> Scene<S> {
         self.hears_some(who, usize::MAX)
     }
 
-    /// The reactor ended its side or broke the connection off, and nothing that was sent is left unheard.
+    /// Checks that the reactor ended its side or broke the connection off, and that everything that was sent was heard.
     ///
     /// # Panics
     /// If that is not so, or there was no connection: it was refused, or nobody has connected.
@@ -398,10 +399,10 @@ impl<S: 'static> Scene<S> {
         }
     }
 
-    /// The reactor broke the connection off (RST), and nothing that was sent is left unheard.
+    /// Checks that the reactor broke the connection off (RST), and that everything that was sent was heard.
     ///
     /// # Panics
-    /// If that is not so: it is open, has come to a proper end, or there was none.
+    /// If that is not so: it is open, has ended properly, or there was none.
     #[track_caller]
     pub fn hears_reset(&mut self, who: Actor) -> &mut Self {
         self.hears_end(who);
@@ -416,17 +417,18 @@ impl<S: 'static> Scene<S> {
         self.heard_bytes(who).len()
     }
 
-    /// What was sent to the actor since it was last asked, without asking: [`hears`](Self::hears) and the others still have it.
+    /// What was sent to the actor since it was last asked, without asking: [`hears`](Self::hears) and the others still get
+    /// it.
     #[track_caller]
     pub fn heard_bytes(&mut self, who: Actor) -> &[u8] {
         self.settles();
         &self.role(who).heard
     }
 
-    /// Lets time pass, and everything happen that happens meanwhile.
+    /// Lets time pass, and everything happen that is due meanwhile.
     ///
     /// # Panics
-    /// If the reactor spins, as [`Sim::settle`].
+    /// If the reactor spins, as for [`Sim::settle`].
     #[track_caller]
     pub fn passes(&mut self, time: Duration) -> &mut Self {
         self.settles();
@@ -438,10 +440,10 @@ impl<S: 'static> Scene<S> {
         self.settles()
     }
 
-    /// Lets everything happen that happens without time passing.
+    /// Lets everything happen that can happen without time passing.
     ///
     /// # Panics
-    /// If the reactor spins, as [`Sim::settle`].
+    /// If the reactor spins, as for [`Sim::settle`].
     #[track_caller]
     pub fn settles(&mut self) -> &mut Self {
         self.assert_own_sim();
@@ -463,7 +465,7 @@ impl<S: 'static> Scene<S> {
         counts.accepted + counts.opened
     }
 
-    /// The actor's end of its connection, which must be one. It may still be on its way.
+    /// The actor's end of its connection; it must have one. It may still be on its way.
     #[track_caller]
     fn connected(&mut self, who: Actor, in_vain: &str) -> EndId {
         self.settles();
@@ -473,7 +475,7 @@ impl<S: 'static> Scene<S> {
         }
     }
 
-    /// Accepts and reads what it can; whether anything came.
+    /// Accepts and reads what it can; says whether anything came.
     fn act(&mut self, actor: usize) -> bool {
         let role = &mut self.actors[actor];
         let mut network = self.sim.network().borrow_mut();

@@ -23,13 +23,13 @@ use std::{
     time::Duration,
 };
 
-/// What no host needs to do at one moment: it spins. One turn may be a thousand callbacks, or a quarter of a megabyte, so
-/// turns alone would be noticed only after minutes.
+/// More than any host needs to do at one moment: beyond this it spins. One turn may be a thousand callbacks, or a quarter of
+/// a megabyte, so with turns alone it would take minutes to notice.
 const MOST: Work = Work { turns: 100_000, callbacks: 5_000_000, bytes: 1 << 30 };
 
-const NO_SUCH_HOST: &str = "there is no such host in this simulation: it is another one's";
+const NO_SUCH_HOST: &str = "there is no such host in this simulation: it belongs to another";
 
-/// Names a host of a [`Sim`], whose state is an `S`; of another simulation it names another host, or none.
+/// Names a host of a [`Sim`], whose state is an `S`; in another simulation it names another host, or none.
 pub struct Host<S> {
     id: HostId,
     _state: PhantomData<fn() -> S>,
@@ -49,12 +49,12 @@ impl<S> fmt::Debug for Host<S> {
     }
 }
 
-/// Several hosts on one simulated network, in one thread and virtual time. More has
-/// [the chapter](crate::manual::testing#weather-and-what-you-do-yourself).
+/// Several hosts on one simulated network, in one thread and virtual time. There is more in [the
+/// chapter](crate::manual::testing#weather-and-what-you-do-yourself).
 pub struct Sim {
     seed: u64,
     network: SharedNetwork,
-    /// By `HostId`; nothing for those that are no reactor.
+    /// By `HostId`; `None` for those that are not reactors.
     seats: Vec<Option<Box<dyn Seat>>>,
 }
 
@@ -105,7 +105,7 @@ struct Seated<S> {
 
 impl<S: 'static> Seat for Seated<S> {
     fn turn(&mut self) {
-        // Not for ever: a reactor of which nothing is left to wait for would not wait at all.
+        // Not for ever: a reactor that has nothing left to wait for would not wait at all.
         let goes_on = with_those_of_drops(|| self.reactor.turn(&mut self.state, Duration::MAX));
         let goes_on = goes_on.expect("a simulated wait does not fail");
         self.has_stopped |= !goes_on;
@@ -130,7 +130,7 @@ impl<S: 'static> Seat for Seated<S> {
 }
 
 impl Sim {
-    /// An empty network. All that happens by chance is drawn from the seed.
+    /// Makes an empty network. Everything that happens by chance is drawn from the seed.
     pub fn new(seed: u64) -> Self {
         Self { seed, network: Rc::new(RefCell::new(Network::new(seed))), seats: Vec::new() }
     }
@@ -140,25 +140,25 @@ impl Sim {
         self.seed
     }
 
-    /// How the network behaves from now on.
+    /// Sets how the network behaves from now on.
     pub fn set_weather(&mut self, weather: Weather) -> &mut Self {
         self.network.borrow_mut().weather = weather;
         self
     }
 
-    /// Another host, with an IP address of its own.
+    /// Adds a host, with its own IP address.
     ///
     /// # Panics
-    /// If `ip` is no IP address that a host can have, or another host's, however it is written.
+    /// If `ip` is not an IP address that a host can have, or is another host's, however it is written.
     #[track_caller]
     pub fn host<S: 'static>(&mut self, ip: &str, state: S) -> Host<S> {
         self.host_with(ip, state, Config::default())
     }
 
-    /// Another host, with an IP address and bounds of its own. Panics always leave the simulation.
+    /// Adds a host, with its own IP address and bounds. Panics always leave the simulation.
     ///
     /// # Panics
-    /// As [`host`](Self::host).
+    /// The same as for [`host`](Self::host).
     #[track_caller]
     pub fn host_with<S: 'static>(&mut self, ip: &str, state: S, config: Config) -> Host<S> {
         let address = ip_address(ip);
@@ -202,7 +202,7 @@ impl Sim {
         host.id
     }
 
-    /// Everything of one host, as before the loop.
+    /// Everything of one host, as before the loop runs.
     #[track_caller]
     pub fn net<S: 'static>(&mut self, host: Host<S>) -> Net<'_, S> {
         self.seated(host).reactor.net()
@@ -230,16 +230,16 @@ impl Sim {
         &self.network
     }
 
-    /// The two ends of a stream within one host, as by socketpair(2), to be [adopted](Net::adopt) by it. What the weather does
-    /// to streams it does to this one.
+    /// Makes the two ends of a stream within one host, as by socketpair(2), for the host to [adopt](Net::adopt). The weather
+    /// does to this stream what it does to others.
     #[track_caller]
     pub fn pair<S>(&mut self, host: Host<S>) -> (Adopted, Adopted) {
         let id = self.id_of(host);
         sim::pair(&self.network, id)
     }
 
-    /// A signal to the process of one host: whoever waits for it there by [`Net::on_signal`] is told in the host's next turn.
-    /// `false`: nobody does, and a real process would do what is the signal's default.
+    /// Sends a signal to the process of one host: whoever waits for it there by [`Net::on_signal`] is told in the host's
+    /// next turn. `false`: nobody waits, and a real process would do what the signal does by default.
     #[cfg(all(unix, feature = "signals"))]
     #[track_caller]
     pub fn raise<S>(&mut self, host: Host<S>, signal: i32) -> bool {
@@ -247,15 +247,15 @@ impl Sim {
         self.network.borrow_mut().raise(id, signal)
     }
 
-    /// A pipe within one host: what is read of it, and what is written to it. The weather makes it late and cuts it as it does
-    /// any stream, but it resets no pipe: one breaks when nobody has its reader any more.
+    /// Makes a pipe within one host: the end that is read, and the end that is written to. The weather delays and cuts it
+    /// like any stream, but it does not reset a pipe: a pipe breaks when nobody has its reader any more.
     #[track_caller]
     pub fn pipe<S>(&mut self, host: Host<S>) -> (Adopted, Adopted) {
         let id = self.id_of(host);
         sim::pipe(&self.network, id)
     }
 
-    /// Two pipes within one host, crossed: each of the two reads what the other writes, as a program and its child do.
+    /// Makes two pipes within one host, crossed: each of the two reads what the other writes, like a program and its child.
     #[track_caller]
     pub fn pipes<S>(&mut self, host: Host<S>) -> (Adopted, Adopted) {
         let id = self.id_of(host);
@@ -282,18 +282,18 @@ impl Sim {
         self.network.borrow().now.since(Time::default())
     }
 
-    /// Lets everything happen that happens without time passing. (Time does pass when an operation fails on purpose.)
+    /// Lets everything happen that can happen without time passing. (Time does pass when an operation fails on purpose.)
     ///
     /// # Panics
-    /// If a host spins: no time passes, and it has had more than a hundred thousand turns, or five million callbacks, or has
-    /// moved more than a gigabyte.
+    /// If a host spins: without time passing, it has had more than a hundred thousand turns, or five million callbacks, or
+    /// has moved more than a gigabyte.
     #[track_caller]
     pub fn settle(&mut self) -> &mut Self {
         let mut moment = self.moment();
         self.settle_in(&mut moment)
     }
 
-    /// The moment that it is, of which nothing has been spent yet.
+    /// The current moment, of which nothing has been spent yet.
     pub(super) fn moment(&mut self) -> Moment {
         let done = (0..self.seats.len()).map(|host| self.work(host)).collect();
         Moment { at: self.network.borrow().now, done }
@@ -337,10 +337,10 @@ impl Sim {
         }
     }
 
-    /// Lets time pass, and everything happen that happens meanwhile.
+    /// Lets time pass, and everything happen that is due meanwhile.
     ///
     /// # Panics
-    /// If a host spins, as [`settle`](Self::settle).
+    /// If a host spins, as for [`settle`](Self::settle).
     #[track_caller]
     pub fn run_for(&mut self, time: Duration) -> &mut Self {
         let end = self.network.borrow().now + time;
@@ -350,10 +350,11 @@ impl Sim {
         self.settle()
     }
 
-    /// Until `done`, for at most so long; whether it came true. If not, all of that time has passed.
+    /// Lets time pass until `done`, for at most this long; returns whether it came true. If not, all of that time has
+    /// passed.
     ///
     /// # Panics
-    /// If a host spins, as [`settle`](Self::settle).
+    /// If a host spins, as for [`settle`](Self::settle).
     #[track_caller]
     pub fn run_until(&mut self, most: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
         let end = self.network.borrow().now + most;
@@ -370,7 +371,7 @@ impl Sim {
         }
     }
 
-    /// To the next moment at which something happens, unless that is later than `end`.
+    /// Goes to the next moment at which something happens, unless that is later than `end`.
     #[track_caller]
     pub(super) fn step(&mut self, end: Time) -> bool {
         let Some(next) = self.next_moment().filter(|&next| next <= end) else { return false };
@@ -388,7 +389,7 @@ impl Sim {
         Some(next.max(network.now))
     }
 
-    /// Somebody who can have a turn now; chance decides among several.
+    /// A host that can have a turn now; chance decides among several.
     fn choose_runnable(&mut self) -> Option<HostId> {
         let mut network = self.network.borrow_mut();
         let now = network.now;
@@ -405,8 +406,8 @@ impl Sim {
 
     // ------------------------------------------------------------------------------------------------------ faults
 
-    /// Nothing passes between the two hosts until they are [joined](Self::join); what is under way waits, or is lost if it is a
-    /// datagram.
+    /// Lets nothing pass between the two hosts until they are [joined](Self::join); what is under way waits, or is lost if
+    /// it is a datagram.
     #[track_caller]
     pub fn part<A, B>(&mut self, a: Host<A>, b: Host<B>) -> &mut Self {
         let (a, b) = (self.id_of(a), self.id_of(b));
@@ -414,7 +415,7 @@ impl Sim {
         self
     }
 
-    /// What was parted passes again.
+    /// Lets what was parted pass again.
     #[track_caller]
     pub fn join<A, B>(&mut self, a: Host<A>, b: Host<B>) -> &mut Self {
         let (a, b) = (self.id_of(a), self.id_of(b));
@@ -422,7 +423,7 @@ impl Sim {
         self
     }
 
-    /// The host is switched off: it has no more turns, and nobody is told.
+    /// Switches the host off: it has no more turns, and nobody is told.
     #[track_caller]
     pub fn kill<S>(&mut self, host: Host<S>) -> &mut Self {
         let host = self.id_of(host);
@@ -430,10 +431,10 @@ impl Sim {
         self
     }
 
-    /// What connecting to an address comes to, whoever listens there.
+    /// Sets what happens when something connects to an address, whoever listens there.
     ///
     /// # Panics
-    /// If `address` is no IP address and port.
+    /// If `address` is not an IP address and port.
     #[track_caller]
     pub fn set_fate(&mut self, address: &str, fate: Fate) -> &mut Self {
         let address = literal(address);
@@ -441,10 +442,10 @@ impl Sim {
         self
     }
 
-    /// The addresses of a name, the preferred one first. No other name exists.
+    /// Sets the addresses of a name, the preferred one first. No other name exists.
     ///
     /// # Panics
-    /// If `host` is no name, or one of them no IP address.
+    /// If `host` is not a name, or one of them is not an IP address.
     #[track_caller]
     pub fn name(&mut self, host: &str, addresses: &[&str]) -> &mut Self {
         assert_name(host);
@@ -456,10 +457,10 @@ impl Sim {
         self
     }
 
-    /// What looking a name up comes to; `None` is that it is found.
+    /// Sets what happens when a name is looked up; `None` means that it is found.
     ///
     /// # Panics
-    /// If `host` is no name.
+    /// If `host` is not a name.
     #[track_caller]
     pub fn set_name_fate(&mut self, host: &str, fate: impl Into<Option<NameFate>>) -> &mut Self {
         assert_name(host);
@@ -467,16 +468,17 @@ impl Sim {
         self
     }
 
-    /// How many sockets the host may have open; beyond it the system says EMFILE, and its listeners close who comes. With a
-    /// number below what is open now even their spare descriptor is gone: who comes waits until there are some again.
+    /// Sets how many sockets the host may have open. Beyond that the system says EMFILE, and its listeners close new
+    /// clients. If the number is below what is open now, even their spare descriptor is gone: new clients wait until there
+    /// are descriptors again.
     #[track_caller]
     pub fn set_sockets_max<S>(&mut self, host: Host<S>, sockets: usize) -> &mut Self {
         self.network.borrow_mut().machines[self.id_of(host)].sockets_max = sockets;
         self
     }
 
-    /// The host's `number`th operation from the beginning fails (wait, listen, accept, connect, connected, adopt, bind, recv, send), once
-    /// or from there on.
+    /// Makes the host's `number`th operation from the beginning fail (wait, listen, accept, connect, connected, adopt, bind,
+    /// recv, send), once or from there on.
     #[track_caller]
     pub fn fail_operation<S>(&mut self, host: Host<S>, number: u64, errno: Errno, is_persistent: bool) -> &mut Self {
         self.network.borrow_mut().machines[self.id_of(host)].torture = Some(Torture { at: number, errno, is_persistent });
@@ -495,19 +497,19 @@ impl Sim {
         self.network.borrow().sockets(self.id_of(host))
     }
 
-    /// A number by chance, of the simulation's seed.
+    /// A random number, from the simulation's seed.
     pub fn random(&mut self, below: u64) -> u64 {
         self.network.borrow_mut().dice.programs.u64(0..below.max(1))
     }
 
-    /// Whose connection was broken off, now and later: for who wants to know also inside a callback.
+    /// Which connections were broken off, now and later: you can also ask it inside a callback.
     pub fn losses(&self) -> Losses {
         Losses { network: Rc::clone(&self.network) }
     }
 
     // ------------------------------------------------------------------------------------------------------- trace
 
-    /// Every event so far, a line each.
+    /// Every event so far, one line each.
     pub fn trace(&self) -> String {
         self.network.borrow().trace.text()
     }
@@ -517,7 +519,7 @@ impl Sim {
         self.network.borrow().trace.digest()
     }
 
-    /// A line of your own in the trace, so that you find the place.
+    /// Adds a line of your own to the trace, so that you find the place.
     pub fn note(&mut self, text: &str) -> &mut Self {
         let mut network = self.network.borrow_mut();
         let now = network.now;
@@ -526,7 +528,7 @@ impl Sim {
         self
     }
 
-    /// Without a trace a simulation is faster.
+    /// Sets whether a trace is kept: a simulation without one is faster.
     pub fn keep_trace(&mut self, on: bool) -> &mut Self {
         self.network.borrow_mut().trace.is_kept = on;
         self
@@ -551,7 +553,7 @@ fn assert_can_be_a_host(ip: IpAddr) {
     assert!(!ip.is_multicast() && !is_reserved, "`{ip}` is no address of one host");
 }
 
-/// That it would be looked up.
+/// Checks that it would be looked up.
 #[track_caller]
 fn assert_name(host: &str) {
     match address::literal(host) {
@@ -561,19 +563,19 @@ fn assert_name(host: &str) {
     }
 }
 
-/// What a [`Sim`]'s network has broken off.
+/// What the network of a [`Sim`] has broken off.
 pub struct Losses {
     network: SharedNetwork,
 }
 
 impl Losses {
-    /// Whether the end at `local` of a connection with `remote` was reset, or one of its operations failed on purpose: what it
-    /// had received before may still be read.
+    /// Whether the end at `local` of a connection with `remote` was reset, or one of its operations failed on purpose: what
+    /// it had received before may still be read.
     pub fn includes(&self, local: SocketAddr, remote: SocketAddr) -> bool {
         self.network.borrow().losses.contains(&(local, remote))
     }
 
-    /// Whether that is so of the connection that has this key, or had it, whatever its addresses are.
+    /// Whether that is so for the connection that has this key, or had it, whatever its addresses are.
     pub fn includes_key(&self, key: Key) -> bool {
         self.network.borrow().lost_tokens.contains(&key.token())
     }
@@ -585,7 +587,7 @@ impl fmt::Debug for Losses {
     }
 }
 
-/// What the program asserts when it is dropped counts also at the end of a test, unless that has failed already.
+/// What the program asserts when it is dropped counts at the end of a test too, unless the test has failed already.
 impl Drop for Sim {
     fn drop(&mut self) {
         let seats = std::mem::take(&mut self.seats);

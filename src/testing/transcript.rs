@@ -12,8 +12,8 @@ use std::{cell::Cell, fmt, marker::PhantomData, rc::Rc, time::Duration};
 /// Where the protocol under test listens.
 const AT: &str = "127.0.0.1:7";
 
-/// One protocol and a peer that you play, in virtual time. The protocol runs in a real loop, as an accepted connection;
-/// only the world is simulated. More has [the chapter](crate::manual::testing#a-dialogue).
+/// One protocol and a peer that you play, in virtual time. The protocol runs in a real loop, as an accepted connection; only
+/// the world is simulated. There is more in [the chapter](crate::manual::testing#a-dialogue).
 ///
 /// ```
 /// # use mainspring::{testing::Transcript, Context, Outcome, Protocol, Reason, Terminator};
@@ -43,7 +43,7 @@ pub struct Transcript<P, S = ()> {
 }
 
 impl<P: Protocol<S>, S: Default + 'static> Transcript<P, S> {
-    /// The protocol, just connected, with a default state. It may have ended in its `connected`.
+    /// Starts with the protocol just connected, and a default state. It may have ended in its `connected`.
     #[track_caller]
     pub fn new(protocol: P) -> Self {
         Self::with_state(protocol, S::default())
@@ -51,7 +51,7 @@ impl<P: Protocol<S>, S: Default + 'static> Transcript<P, S> {
 }
 
 impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
-    /// The protocol, just connected, with this state.
+    /// Starts with the protocol just connected, and this state.
     #[track_caller]
     pub fn with_state(protocol: P, state: S) -> Self {
         let mut scene = Scene::new(0, state);
@@ -75,8 +75,8 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
     ///
     /// # Panics
     /// If the protocol has ended, or the peer's side has; ask [`end`](Self::end) where you do not know. If the protocol has
-    /// closed, and its output is still on its way: it reads no more. If it does not read for now, and this is more than a
-    /// window takes.
+    /// closed, and its output is still on its way: it does not read any more. If it does not read for now, and this is more
+    /// than a window takes.
     #[track_caller]
     pub fn receives(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.assert_receiving(bytes.as_ref());
@@ -84,11 +84,11 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
         self
     }
 
-    /// The peer sends this, one byte at a time. What follows the end, if that comes in the midst of it, is lost, as in
+    /// The peer sends this, one byte at a time. If the end comes in the middle of it, the rest is lost, as it would be in
     /// one piece.
     ///
     /// # Panics
-    /// As [`receives`](Self::receives).
+    /// The same as for [`receives`](Self::receives).
     #[track_caller]
     pub fn receives_bytewise(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.assert_receiving(bytes.as_ref());
@@ -123,7 +123,7 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
     /// The peer ends its side.
     ///
     /// # Panics
-    /// If it cannot: it has done so before, or the connection is no more. A protocol that has closed politely is waiting for
+    /// If it cannot: it has already done so, or the connection is gone. A protocol that has closed politely is waiting for
     /// just this.
     #[track_caller]
     pub fn peer_ends(&mut self) -> &mut Self {
@@ -134,7 +134,7 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
     /// The peer breaks the connection off.
     ///
     /// # Panics
-    /// If it has done so before.
+    /// If it has already done so.
     #[track_caller]
     pub fn peer_resets(&mut self) -> &mut Self {
         self.scene.resets(self.peer);
@@ -162,14 +162,14 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
         self
     }
 
-    /// Lets everything happen that happens without time passing. (The other calls do so by themselves.)
+    /// Lets everything happen that can happen without time passing. (The other calls do so by themselves.)
     #[track_caller]
     pub fn settles(&mut self) -> &mut Self {
         self.scene.settles();
         self
     }
 
-    /// Exactly this was sent since it was last asked.
+    /// Checks that exactly this was sent since it was last asked.
     ///
     /// # Panics
     /// If anything else was sent.
@@ -179,16 +179,16 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
         self
     }
 
-    /// Everything that was sent since it was last asked: for answers with a time or a random number in them.
+    /// Everything that was sent since it was last asked: for answers that contain a time or a random number.
     #[track_caller]
     pub fn sent(&mut self) -> Vec<u8> {
         self.scene.takes(self.peer)
     }
 
-    /// It has ended, with such a reason, and sent nothing more than was asked for.
+    /// Checks that it has ended, for a reason like this, and sent nothing more than was asked for.
     ///
     /// # Panics
-    /// If it has not, or for another reason.
+    /// If it has not, or if it has for another reason.
     #[track_caller]
     pub fn closes(&mut self, why: impl FnOnce(&Reason) -> bool) -> &mut Self {
         self.assert_sent(b"");
@@ -199,14 +199,14 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
         self
     }
 
-    /// A difference is told with the end, if there was one: it may be why nothing more came.
+    /// A difference is told together with the end, if there was one: it may be why nothing more came.
     #[track_caller]
     fn assert_sent(&mut self, bytes: &[u8]) {
         let key = self.key;
         self.scene.hears_or(self.peer, bytes, |scene| end_of(scene, key).map(|reason| format!(" (it has ended: {reason})")));
     }
 
-    /// It has not ended.
+    /// Checks that it has not ended.
     ///
     /// # Panics
     /// If it has.
@@ -218,7 +218,7 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
         self
     }
 
-    /// Why it has ended; nothing as long as `closed` has not come.
+    /// Why it has ended; `None` as long as `closed` has not come.
     #[track_caller]
     pub fn end(&mut self) -> Option<Reason> {
         end_of(&mut self.scene, self.key)
@@ -230,13 +230,13 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
         self.scene.state()
     }
 
-    /// The protocol itself; nothing once it has ended, or has become something else.
+    /// The protocol itself; `None` once it has ended, or has become something else.
     #[track_caller]
     pub fn protocol(&mut self) -> Option<&mut P> {
         self.protocol_as()
     }
 
-    /// What it has become by an [upgrade](crate::Context::upgrade); nothing once it has ended, or if it is no `Q`.
+    /// What it has become by an [upgrade](crate::Context::upgrade); `None` once it has ended, or if it is not a `Q`.
     #[track_caller]
     pub fn protocol_as<Q: Protocol<S>>(&mut self) -> Option<&mut Q> {
         self.scene.assert_own_sim();
@@ -249,7 +249,7 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
         self.key
     }
 
-    /// The peer, for what only a [`Scene`] can say: bytes after the end, for example.
+    /// The peer, for what only a [`Scene`] can do: bytes after the end, for example.
     pub fn peer(&self) -> Actor {
         self.peer
     }

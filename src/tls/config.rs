@@ -7,8 +7,8 @@ use std::{fmt, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 type Choose = dyn Fn(&ClientHello<'_>) -> Option<Arc<ServerConfig>>;
 
-/// How a server speaks TLS: [`Listen::tls`](crate::Listen::tls), [`Context::start_tls`](crate::Context::start_tls). Made of an
-/// `Arc<rustls::ServerConfig>`, which has the certificate and its key, the protocols for ALPN, whether clients show
+/// How a server speaks TLS: [`Listen::tls`](crate::Listen::tls), [`Context::start_tls`](crate::Context::start_tls). Made
+/// from an `Arc<rustls::ServerConfig>`, which has the certificate and its key, the protocols for ALPN, whether clients show
 /// certificates, and the sessions that may be resumed. Cheap to clone. The chapter is [TLS](crate::manual::tls).
 #[derive(Clone)]
 pub struct TlsServer {
@@ -19,14 +19,14 @@ pub struct TlsServer {
 }
 
 impl TlsServer {
-    /// With this config for everybody.
+    /// Speaks TLS with this config for everybody.
     pub fn new(config: Arc<ServerConfig>) -> Self {
         Self { config, choose: None, timeout: None, tolerates_cut: false }
     }
 
-    /// Chooses the config by what the client asks for: a name (SNI), ALPN. The one of [`new`](Self::new) is not asked then.
-    /// `None` refuses the client, with the alert `unrecognized_name`. It runs on the loop, and must not block; a panic of it ends
-    /// that connection.
+    /// Chooses the config by what the client asks for: a name (SNI), ALPN. The one of [`new`](Self::new) is not used then.
+    /// `None` refuses the client, with the alert `unrecognized_name`. The function runs on the loop, and must not block; if
+    /// it panics, that connection ends.
     #[must_use]
     pub fn choose(mut self, choose: impl Fn(&ClientHello<'_>) -> Option<Arc<ServerConfig>> + 'static) -> Self {
         self.choose = Some(Rc::new(choose));
@@ -40,9 +40,9 @@ impl TlsServer {
         self
     }
 
-    /// An end without close_notify is an [`eof`](crate::Protocol::eof), and no error: for protocols that know by themselves where
-    /// a message ends, and whose peers are known to end so. Anybody on the way can cut such a stream. Default: an error,
-    /// [`Reason::Io`](crate::Reason::Io) of the kind `UnexpectedEof`.
+    /// Makes an end without close_notify an [`eof`](crate::Protocol::eof) instead of an error. It is for protocols that know
+    /// by themselves where a message ends, and whose peers are known to end like this. Anybody on the way can cut such a
+    /// stream. Default: an error, [`Reason::Io`](crate::Reason::Io) of the kind `UnexpectedEof`.
     #[must_use]
     pub fn tolerate_cut(mut self) -> Self {
         self.tolerates_cut = true;
@@ -79,10 +79,10 @@ impl fmt::Debug for TlsServer {
     }
 }
 
-/// How a client speaks TLS: [`Connect::tls`](crate::Connect::tls), [`Context::start_tls`](crate::Context::start_tls). Made of an
-/// `Arc<rustls::ClientConfig>`, which has the roots that are trusted, the protocols for ALPN, a certificate of the client's own,
-/// and the sessions that may be resumed: connections that share it resume each other's. Cheap to clone. The chapter is
-/// [TLS](crate::manual::tls).
+/// How a client speaks TLS: [`Connect::tls`](crate::Connect::tls), [`Context::start_tls`](crate::Context::start_tls). Made
+/// from an `Arc<rustls::ClientConfig>`, which has the roots that are trusted, the protocols for ALPN, the client's own
+/// certificate if it has one, and the sessions that may be resumed: connections that share it resume each other's. Cheap to
+/// clone. The chapter is [TLS](crate::manual::tls).
 #[derive(Clone, Debug)]
 pub struct TlsClient {
     pub(crate) config: Arc<ClientConfig>,
@@ -91,21 +91,21 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
-    /// With this config; the server has to be the host that is connected to.
+    /// Speaks TLS with this config; the server has to be the host that the connection goes to.
     pub fn new(config: Arc<ClientConfig>) -> Self {
         Self { config, name: None, tolerates_cut: false }
     }
 
-    /// Whom the server's certificate has to be for. Default: the host of the target, a name or an address. There is no default
-    /// for a Unix socket, and in [mid-stream](crate::Context::start_tls): without a name such a connection ends, with
-    /// [`TlsStage::Name`](crate::TlsStage::Name).
+    /// The name that the server's certificate has to be for. Default: the host of the target, a name or an address. There is
+    /// no default for a Unix socket, and in [mid-stream](crate::Context::start_tls): without a name such a connection ends,
+    /// with [`TlsStage::Name`](crate::TlsStage::Name).
     #[must_use]
     pub fn server_name(mut self, name: ServerName<'static>) -> Self {
         self.name = Some(name);
         self
     }
 
-    /// For a connection to this host, or if it has none, to this address.
+    /// For a connection to this host, or, if it has none, to this address.
     pub(crate) fn name_for<T, E>(
         &self,
         named: &Result<Option<(String, T)>, E>,
@@ -121,11 +121,12 @@ impl TlsClient {
             }
             (Ok(None), Address::Ip(at)) => Ok(ServerName::from(at.ip())),
             (Ok(None), _) => Err(TlsError::no_name()),
-            (Err(_), _) => Ok(ServerName::from(IpAddr::from([0, 0, 0, 0]))), // it leads nowhere, which is said
+            (Err(_), _) => Ok(ServerName::from(IpAddr::from([0, 0, 0, 0]))), // it leads nowhere, and that is reported
         }
     }
 
-    /// An end without close_notify is an [`eof`](crate::Protocol::eof), and no error. As [`TlsServer::tolerate_cut`].
+    /// Makes an end without close_notify an [`eof`](crate::Protocol::eof) instead of an error, as
+    /// [`TlsServer::tolerate_cut`] does.
     #[must_use]
     pub fn tolerate_cut(mut self) -> Self {
         self.tolerates_cut = true;
@@ -146,8 +147,8 @@ impl From<&TlsClient> for TlsClient {
 }
 
 /// Which side of TLS a connection becomes in mid-stream: [`Context::start_tls`](crate::Context::start_tls),
-/// [`Link::start_tls`](crate::Link::start_tls). Made by `into` of a [`TlsServer`], a [`TlsClient`], or a config of rustls: it need
-/// not be the side that it had in TCP.
+/// [`Link::start_tls`](crate::Link::start_tls). Made by `into` from a [`TlsServer`], a [`TlsClient`], or a rustls config. It
+/// need not be the side that the connection had in TCP.
 #[derive(Clone, Debug)]
 pub struct TlsSide(pub(crate) Side);
 

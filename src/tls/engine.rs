@@ -1,7 +1,7 @@
-//! The only file that calls rustls: its unbuffered API, which 0.24 has in another form. Three rules, each of which a peer could
-//! break us by otherwise: every call is given all that is not consumed, also one that only writes, because rustls remembers
-//! places in it; after an error it is called only as long as it wants to write, or it would decrypt the same record again; and a
-//! panic of it is an error of this connection.
+//! The only file that calls rustls: its unbuffered API, which 0.24 has in another form. There are three rules, each of which
+//! a peer could use against us otherwise: every call is given all that is not consumed, even one that only writes, because
+//! rustls remembers places in it; after an error it is called only as long as it wants to write, or it would decrypt the
+//! same record again; and a panic in it is an error of this connection.
 
 use super::{config::TlsServer, error::TlsError};
 use crate::{
@@ -23,7 +23,7 @@ const OVERHEAD: usize = 128;
 /// unrecognized_name (RFC 6066, 3), fatal, in a record in clear.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
-/// Whether this is a message of a handshake, in clear as the first one is (RFC 8446, 5.1).
+/// Whether this is a handshake message, in clear as the first one is (RFC 8446, 5.1).
 pub(crate) fn begins_a_handshake(bytes: &[u8]) -> bool {
     matches!(bytes, [22] | [22, 3, ..])
 }
@@ -31,10 +31,10 @@ pub(crate) fn begins_a_handshake(bytes: &[u8]) -> bool {
 /// One side of one connection.
 pub(super) struct Engine {
     session: Session,
-    /// Something of what came was TLS.
+    /// Something that came was TLS.
     has_begun: bool,
     has_peer_ended: bool,
-    /// It has failed or panicked, and is not to be called any more.
+    /// It has failed or panicked, and must not be called any more.
     is_over: bool,
     /// What the client asked for.
     server_name: Option<Box<str>>,
@@ -43,7 +43,7 @@ pub(super) struct Engine {
 }
 
 enum Session {
-    /// Whom the client wants is not known yet.
+    /// It is not known yet whom the client wants.
     Accepting(Box<Accepting>),
     Server(Box<UnbufferedServerConnection>),
     Client(Box<UnbufferedClientConnection>),
@@ -51,13 +51,13 @@ enum Session {
 
 struct Accepting {
     server: TlsServer,
-    /// Looks at the first message besides, and keeps nothing.
+    /// Looks at the first message as well, and keeps nothing.
     acceptor: Acceptor,
-    /// Of what is not consumed, it has seen so much.
+    /// How much of what is not consumed it has seen.
     seen: usize,
 }
 
-/// Where plaintext goes: to who reads, and what finds no room there is kept.
+/// Where plaintext goes: to the reader; what has no room there is kept.
 pub(super) struct Plain<'a> {
     into: &'a mut [u8],
     pub(super) filled: usize,
@@ -79,7 +79,7 @@ impl<'a> Plain<'a> {
     }
 }
 
-/// Records on their way out. The buffer only grows: nobody clears 64 KiB for each write.
+/// Records on their way out. The buffer only grows: it would be a waste to clear 64 KiB for each write.
 #[derive(Default)]
 pub(super) struct Records {
     buffer: Vec<u8>,
@@ -118,11 +118,11 @@ enum Wish<'a> {
     CloseNotify,
 }
 
-/// What one look of rustls brought.
+/// The result of one call of rustls.
 enum Step {
     /// It has more to say.
     Again,
-    /// A record's plaintext; what stood behind that record is not looked at yet.
+    /// A record's plaintext; what is behind that record has not been looked at yet.
     Read,
     Done,
     /// It cannot write yet, or not any more.
@@ -151,7 +151,7 @@ impl Engine {
         Self { session, has_begun: false, has_peer_ended: false, is_over: false, server_name: None, config: None }
     }
 
-    /// Consumes what is whole of what has come; says how much that was, also when it has failed.
+    /// Consumes what is complete of what has come; says how much that was, even when it has failed.
     pub(super) fn read(
         &mut self,
         unread: &mut [u8],
@@ -188,7 +188,7 @@ impl Engine {
         self.judge(outcome, unread, records)
     }
 
-    /// Apart from the rest, for it is nearly always this.
+    /// Apart from the rest, because it is nearly always this.
     #[inline]
     fn judge(
         &mut self,
@@ -203,7 +203,7 @@ impl Engine {
         }
     }
 
-    /// Nothing is to be called after an error but for the alert that goes with it.
+    /// After an error nothing may be called except for the alert that goes with it.
     #[cold]
     fn fail(&mut self, error: TlsError, unread: &mut [u8], records: &mut Records) -> TlsError {
         let _ = guard(|| self.fetch_alert(unread, records));
@@ -211,7 +211,7 @@ impl Engine {
         error
     }
 
-    /// Nothing at all is to be called after a panic.
+    /// After a panic nothing may be called at all.
     #[cold]
     fn panicked(&mut self, payload: &panics::Payload) -> TlsError {
         report("a session of TLS", "panicked", payload);
@@ -232,7 +232,7 @@ impl Engine {
         }
     }
 
-    /// It has said that nothing more will come.
+    /// The peer has said that nothing more will come.
     pub(super) fn has_peer_ended(&self) -> bool {
         self.has_peer_ended
     }
@@ -254,7 +254,7 @@ impl Engine {
         })
     }
 
-    /// Looks whom the client wants, and chooses. Whether that is known.
+    /// Looks whom the client wants, and chooses. Returns whether that is known.
     fn accept(&mut self, unread: &[u8], records: &mut Records) -> Result<bool, TlsError> {
         let Session::Accepting(accepting) = &mut self.session else { return Ok(true) };
         let mut news = &unread[accepting.seen..];
@@ -311,7 +311,7 @@ impl Engine {
         }
     }
 
-    /// Asks rustls once; how much of the input it has consumed.
+    /// Asks rustls once; returns how much of the input it has consumed.
     #[inline(always)]
     fn look(
         &mut self,
@@ -345,7 +345,7 @@ impl Engine {
         }
     }
 
-    /// The alert that goes with an error, and no further record: a second look would decrypt the same one again.
+    /// The alert that goes with an error, and no further record: a second call would decrypt the same one again.
     fn fetch_alert(&mut self, unread: &mut [u8], records: &mut Records) {
         let mut rest = Vec::new();
         let mut plain = Plain::new(&mut [], &mut rest);
@@ -354,7 +354,7 @@ impl Engine {
     }
 }
 
-/// A server whose config allows for it may be told something before the handshake is over (0-RTT, RFC 8446, 2.3).
+/// If its config allows it, a server may be told something before the handshake is over (0-RTT, RFC 8446, 2.3).
 fn handle_as_server(
     status: UnbufferedStatus<'_, '_, ServerConnectionData>,
     wish: Wish<'_>,
@@ -377,7 +377,7 @@ fn handle_as_server(
     (discard, Ok(Step::Again))
 }
 
-/// What rustls asks for; how much of the input it has consumed.
+/// Does what rustls asks for; returns how much of the input it has consumed.
 fn handle<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     wish: Wish<'_>,
@@ -409,7 +409,7 @@ fn handle<Data>(
             Ok(Step::Again)
         }
         Ok(ConnectionState::TransmitTlsData(data)) => {
-            data.done(); // it leaves in its order, before whatever is encrypted later
+            data.done(); // it leaves in order, before whatever is encrypted later
             Ok(Step::Again)
         }
         Ok(ConnectionState::PeerClosed) => {

@@ -7,24 +7,24 @@ use rustls::{
 };
 use std::{error::Error, fmt, io, net::IpAddr, time::Duration};
 
-/// Why TLS failed: what [`Reason::Tls`] holds, and [`Reason::Io`] of a connection that broke after its handshake.
-/// [`TlsError::of`] finds it. As text it is one line. What each means, and what to do, says
-/// [the chapter](crate::manual::tls#what-went-wrong).
+/// Why TLS failed: what [`Reason::Tls`] holds, and [`Reason::Io`] for a connection that broke after its handshake.
+/// [`TlsError::of`] finds it. As text it is one line. [The chapter](crate::manual::tls#what-went-wrong) says what each
+/// means, and what to do.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct TlsError {
     /// What it failed at.
     pub stage: TlsStage,
-    /// What rustls says, if it comes from there.
+    /// What rustls says, if the error comes from there.
     pub error: Option<Rustls>,
     text: String,
 }
 
-/// What TLS failed at, to decide by; the text of the [`TlsError`] has the details.
+/// What TLS failed at, for your program to decide by; the text of the [`TlsError`] has the details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TlsStage {
-    /// Our client does not know whom the server is to be, or nobody here has the name that a client asked for.
+    /// Our client does not know which host the server must be, or nobody here has the name that a client asked for.
     Name,
     /// There is no version of TLS in common.
     Version,
@@ -40,20 +40,20 @@ pub enum TlsStage {
     Refused,
     /// The peer does not speak TLS.
     NotTls,
-    /// Something stood in clear behind what asked for TLS: somebody may have put it there.
+    /// Something came in clear behind the request for TLS: somebody may have put it there.
     ClearBytes,
     /// The handshake took too long.
     TimedOut,
-    /// The peer ended, or was cut off, without saying so in TLS; in mid-stream, also one that had ended before.
+    /// The peer ended, or was cut off, without saying so in TLS; in mid-stream, also a peer that had ended before.
     Cut,
     /// What came is not what it should be.
     Broken,
-    /// rustls has panicked, or a closure of yours that chooses a config.
+    /// rustls has panicked, or a closure of yours that chooses a config has.
     Panicked,
 }
 
 impl TlsError {
-    /// Finds the one that this reason holds, if it is one of TLS.
+    /// Finds the error that this reason holds, if it is a TLS error.
     pub fn of(reason: &Reason) -> Option<&Self> {
         match reason {
             Reason::Tls(fault) => fault.downcast_ref(),
@@ -67,7 +67,7 @@ impl TlsError {
     }
 
     pub(crate) fn no_name() -> Self {
-        Self::new(TlsStage::Name, "whose certificate the server is to show is not said: `TlsClient::server_name`")
+        Self::new(TlsStage::Name, "it is not said whose certificate the server has to show: `TlsClient::server_name`")
     }
 
     pub(crate) fn bad_name(host: &str) -> Self {
@@ -78,14 +78,14 @@ impl TlsError {
         Self::new(
             TlsStage::Name,
             match name {
-                Some(name) => format!("the client asked for `{name}`, which nobody here is"),
-                None => "the client asked for nobody by name".into(),
+                Some(name) => format!("the client asked for `{name}`, a name that nobody here has"),
+                None => "the client asked for no name".into(),
             },
         )
     }
 
     pub(crate) fn clear_bytes() -> Self {
-        Self::new(TlsStage::ClearBytes, "bytes came in clear behind what asked for TLS")
+        Self::new(TlsStage::ClearBytes, "bytes came in clear behind the request for TLS")
     }
 
     pub(crate) fn one_way() -> Self {
@@ -98,15 +98,15 @@ impl TlsError {
     }
 
     pub(super) fn ended_amid_handshake() -> Self {
-        Self::new(TlsStage::Cut, "the peer ended amid the handshake")
+        Self::new(TlsStage::Cut, "the peer ended during the handshake")
     }
 
     pub(crate) fn lost_amid_handshake(error: &io::Error) -> Self {
-        Self::new(TlsStage::Cut, format!("the connection was lost amid the handshake: {error}"))
+        Self::new(TlsStage::Cut, format!("the connection was lost during the handshake: {error}"))
     }
 
     pub(super) fn cut() -> Self {
-        Self::new(TlsStage::Cut, "the peer ended without close_notify: what came may be cut")
+        Self::new(TlsStage::Cut, "the peer ended without close_notify: what came may be cut short")
     }
 
     pub(super) fn broken(text: &str) -> Self {
@@ -117,7 +117,7 @@ impl TlsError {
         Self::new(TlsStage::Panicked, format!("panicked: {text}"))
     }
 
-    /// Of a peer that has not begun with a record of TLS (RFC 8446, 5.1).
+    /// For a peer that has not begun with a TLS record (RFC 8446, 5.1).
     pub(super) fn of_first_bytes(bytes: &[u8]) -> Option<Self> {
         let is_record = matches!(bytes, [20..=24, 3, ..] | [20..=24] | []);
         if is_record {
@@ -139,7 +139,7 @@ impl TlsError {
         Self { stage, error: Some(error), text }
     }
 
-    /// As a socket's error: of one that was connected.
+    /// As a socket's error, for a connection that was connected.
     pub(crate) fn into_io(self) -> io::Error {
         let kind = match self.stage {
             TlsStage::Cut => io::ErrorKind::UnexpectedEof,
@@ -188,13 +188,13 @@ fn explain(error: &Rustls, is_client: bool) -> (TlsStage, String) {
             said(TlsStage::Alpn, "no application protocol in common")
         }
         Rustls::AlertReceived(AlertDescription::CertificateRequired) => {
-            said(TlsStage::ClientCertificate, "the peer refused: it wants a certificate of the client")
+            said(TlsStage::ClientCertificate, "the peer refused: it wants a certificate from the client")
         }
         Rustls::AlertReceived(alert) => (TlsStage::Refused, format!("the peer refused: {}", alert_in_words(*alert))),
         Rustls::DecryptError => said(TlsStage::Broken, "a record could not be decrypted"),
         Rustls::PeerSentOversizedRecord => said(TlsStage::Broken, "a record is too long"),
         Rustls::PeerMisbehaved(how) => (TlsStage::Broken, format!("the peer broke the protocol: {}", words(how))),
-        Rustls::InvalidMessage(how) => (TlsStage::Broken, format!("the peer sent no message of TLS: {}", words(how))),
+        Rustls::InvalidMessage(how) => (TlsStage::Broken, format!("the peer sent no valid TLS message: {}", words(how))),
         Rustls::InappropriateMessage { .. } | Rustls::InappropriateHandshakeMessage { .. } => {
             said(TlsStage::Broken, "the peer sent a message that does not belong there")
         }
@@ -229,12 +229,12 @@ fn explain_certificate(error: &CertificateError, whose: &str) -> String {
         CertificateError::NotValidYet => format!("{whose} is not valid yet"),
         CertificateError::UnknownIssuer => format!("{whose}'s issuer is not known"),
         CertificateError::Revoked => format!("{whose} was revoked"),
-        CertificateError::BadSignature => format!("{whose} is not signed by who is said to have issued it"),
+        CertificateError::BadSignature => format!("{whose} is not signed by its supposed issuer"),
         CertificateError::BadEncoding => format!("{whose} cannot be read"),
         CertificateError::NotValidForNameContext { expected, presented } => {
             let wanted = name(expected);
             match presented.as_slice() {
-                [] => format!("{whose} is for nobody, and not for `{wanted}`"),
+                [] => format!("{whose} is for no name, and not for `{wanted}`"),
                 all => {
                     let all: Vec<String> = all.iter().take(4).map(|name| format!("`{}`", bare(name))).collect();
                     format!("{whose} is for {}, not for `{wanted}`", all.join(", "))
@@ -291,7 +291,7 @@ fn date(time: UnixTime) -> String {
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153; // from March on
+    let month = (5 * day + 2) / 153; // counted from March
     let day = day - (153 * month + 2) / 5 + 1;
     let month = if month < 10 { month + 3 } else { month - 9 };
     format!("{:04}-{month:02}-{day:02}", 400 * era + year + i64::from(month <= 2))

@@ -1,4 +1,4 @@
-//! TLS: a byte pipe on a byte pipe. Above the hub nobody knows of it; in the hub a handshake is a stage of beginning, and
+//! TLS: a byte pipe on a byte pipe. Nothing above the hub knows of it; in the hub a handshake is a stage of beginning, and
 //! close_notify a part of ending.
 
 mod config;
@@ -27,34 +27,35 @@ use std::{
 /// Of a record (RFC 8446, 5.1).
 const HEADER: usize = 5;
 
-/// A record at most: header, 2^14 bytes, and what a cipher may add (RFC 8446, 5.2).
+/// The most that a record can have: header, 2^14 bytes, and what a cipher may add (RFC 8446, 5.2).
 const RECORD_MAX: usize = HEADER + (16 << 10) + 256;
 
-/// What one read takes, and what a handshake may have unfinished, beside a record: the largest message that rustls takes.
+/// What one read takes, and what a handshake may leave unfinished, in addition to a record: the largest message that rustls
+/// takes.
 const READ_MAX: usize = 64 << 10;
 
 /// What has come, and was not consumed before.
 const INPUT_MAX: usize = READ_MAX + RECORD_MAX;
 
-/// What one read of a handshake takes: what stands behind its end is decrypted too, and nobody has room for it yet.
+/// What one read of a handshake takes: what is behind its end is decrypted too, and nobody has room for it yet.
 const SHAKE_MAX: usize = 16 << 10;
 
-/// So much is encrypted at a time, four records: nothing more before the last of them has left.
+/// This much is encrypted at a time, four records: nothing more before the last of them has left.
 const WRITE_MAX: usize = 64 << 10;
 
-/// Pieces that are shorter are joined: each would be a record, and a call of its cipher.
+/// Pieces that are shorter are joined: each would be a record, and a call of the cipher.
 const JOIN_BELOW: usize = 16 << 10;
 
-/// So many reads in a row may bring nothing for the program, before the others have their turn.
+/// This many reads in a row may bring nothing for the program before the others have their turn.
 const READS_IN_VAIN: usize = 16;
 
-/// Room for what is being encrypted or decrypted: one for all connections of a reactor, so that none has any while it is idle.
+/// Room for what is being encrypted or decrypted: one for all connections of a reactor, so that an idle one has none.
 #[derive(Default)]
 pub(crate) struct Scratch(RefCell<Buffers>);
 
 #[derive(Default)]
 struct Buffers {
-    /// What has come, in its cipher; or small pieces that are joined.
+    /// What has come, encrypted; or small pieces that are joined.
     input: Vec<u8>,
     records: Records,
 }
@@ -81,7 +82,7 @@ impl Rest {
         }
     }
 
-    /// As a read of a socket that has more.
+    /// Like a read of a socket that has more.
     fn take(&mut self, into: &mut [u8]) -> Moved {
         let bytes = into.len().min(self.bytes().len());
         into[..bytes].copy_from_slice(&self.bytes()[..bytes]);
@@ -97,8 +98,8 @@ impl Rest {
     }
 }
 
-/// Plaintext that is encrypted and has not left: it counts as sent in proportion to the ciphertext that has, so that a peer that
-/// takes a byte now and then is seen to, long before a record is through; and the last byte with the last.
+/// Plaintext that is encrypted and has not left. It counts as sent in proportion to the ciphertext that has left, so that a
+/// peer that takes a byte now and then is noticed, long before a record is through; and the last byte counts with the last.
 #[derive(Clone, Copy, Default)]
 struct Owed {
     bytes: usize,
@@ -110,16 +111,16 @@ pub(crate) struct TlsStream {
     inner: Stream,
     engine: Engine,
     scratch: Rc<Scratch>,
-    /// Received before this stood on its stream.
+    /// Received before this was put on its stream.
     already: Rest,
-    /// Of a record, or of a message of the handshake in several, that is not whole.
+    /// A part of a record, or of a handshake message in several records, that is not complete.
     unfinished: Vec<u8>,
-    /// Decrypted, and not read.
+    /// Decrypted, and not read yet.
     left: Rest,
-    /// Encrypted, and not taken by the kernel.
+    /// Encrypted, and not taken by the kernel yet.
     out: Rest,
     owed: Owed,
-    /// To be told to who reads next, behind what came before.
+    /// To be told to the next reader, behind what came before.
     failed: Option<io::Error>,
     /// Why `out` cannot leave. The peer may have said something before: this is told where that ends.
     lost: Option<io::Error>,
@@ -152,7 +153,7 @@ impl TlsStream {
             let records = &mut scratch.0.borrow_mut().records;
             records.clear();
             let mut rest = Vec::new();
-            engine.read(&mut [], &mut Plain::new(&mut [], &mut rest), records).1?; // it has the first word
+            engine.read(&mut [], &mut Plain::new(&mut [], &mut rest), records).1?; // it speaks first
             out.push(records.bytes());
             Ok(engine)
         });
@@ -198,7 +199,8 @@ impl TlsStream {
     }
 
     /// What rustls has to say by itself: at once if the kernel takes it, otherwise before what is sent next, which is soon
-    /// enough for the answer to a KeyUpdate (RFC 8446, 4.6.3). `Err`: a signal came in between, or the selector has let go of it.
+    /// enough for the answer to a KeyUpdate (RFC 8446, 4.6.3). `Err`: a signal came in between, or the selector has let go
+    /// of it.
     fn flush_own(&mut self) -> io::Result<()> {
         if self.out.is_empty() || self.owed.bytes > 0 || self.lost.is_some() {
             return Ok(());
@@ -211,8 +213,8 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Reads once, and decrypts: how much of that is in `into`, and whether the socket has no more. `Err`: of the socket; or the
-    /// peer has ended it without a word.
+    /// Reads once, and decrypts; returns how much of that is in `into`, and whether the socket has no more. `Err`: an error
+    /// of the socket; or the peer has ended it without a word.
     fn read_once(&mut self, into: &mut [u8], most: usize) -> io::Result<Moved> {
         let scratch = Rc::clone(&self.scratch);
         let Buffers { input, records } = &mut *scratch.0.borrow_mut();
@@ -244,7 +246,7 @@ impl TlsStream {
         match outcome {
             Ok(()) if self.engine.has_peer_ended() => self.unfinished = Vec::new(), // nothing that follows counts
             Ok(()) if used == all => self.unfinished = Vec::new(),
-            // Also what was there before: rustls decrypts and joins in place, so it is not what it was.
+            // Also what was there before: rustls decrypts and joins in place, so it is not the same any more.
             Ok(()) => {
                 self.unfinished.clear();
                 self.unfinished.extend_from_slice(&input[used..all]);
@@ -257,7 +259,7 @@ impl TlsStream {
         Ok(Moved { bytes: filled, drained: moved.drained })
     }
 
-    /// What stands before the end, or the end itself.
+    /// What comes before the end, or the end itself.
     fn recv_next(&mut self, into: &mut [u8]) -> io::Result<Moved> {
         for _ in 0..READS_IN_VAIN {
             if let Some(error) = self.failed.take() {
@@ -268,7 +270,7 @@ impl TlsStream {
             }
             let most = into.len().min(READ_MAX);
             let moved = match self.read_once(into, most) {
-                // But not within a record: that was no end to whoever sent it.
+                // But not within a record: the sender did not mean that as an end.
                 Err(error) if self.tolerates_cut && self.unfinished.is_empty() && error.kind() == ErrorKind::UnexpectedEof => {
                     return Ok(Moved { bytes: 0, drained: true });
                 }
@@ -279,13 +281,13 @@ impl TlsStream {
                 let has_more = !self.left.is_empty() || self.failed.is_some() || self.engine.has_peer_ended();
                 return Ok(Moved { drained: moved.drained && !has_more, ..moved });
             }
-            // Nothing for the program, which would be the end to it: the socket is asked until it says that it has no more, since
-            // an end that was reported already is not reported again.
+            // There is nothing for the program, and it would take that for the end: the socket is asked until it says that
+            // it has no more, since an end that was reported already is not reported again.
         }
         Err(ErrorKind::Interrupted.into())
     }
 
-    /// Of one that is not read any more; but rustls remembers places in it as long as it has to say something.
+    /// For one that is not read any more; but rustls remembers places in it as long as it has something to say.
     fn forget_unfinished(&mut self) {
         if self.is_deaf && self.has_said_goodbye {
             self.unfinished = Vec::new();
@@ -301,7 +303,7 @@ impl TlsStream {
         news
     }
 
-    /// Encrypts this, no more than four records, and sends what the kernel takes; how much of it counts as sent.
+    /// Encrypts this, no more than four records, and sends what the kernel takes; returns how much of it counts as sent.
     fn seal(&mut self, bytes: &[u8], records: &mut Records) -> io::Result<Moved> {
         if self.engine.is_over() {
             return Err(TlsError::broken("nothing can be sent any more").into_io());
@@ -370,7 +372,7 @@ impl TlsStream {
     }
 }
 
-/// Something, or `WouldBlock`; or `Interrupted`, and who asked asks again in the next turn, after the others.
+/// Something, or `WouldBlock`; or `Interrupted`: then the caller asks again in the next turn, after the others.
 fn send_some(inner: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
     match inner.send(bytes)? {
         Moved { bytes: 0, .. } => Err(ErrorKind::WouldBlock.into()),
@@ -383,13 +385,14 @@ fn is_for_later(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// Of so many bytes of plaintext, how many have left with so much of their ciphertext; never all of them before the last.
+/// How many of `bytes` of plaintext have left when `gone` of `all` of their ciphertext have; never all of them before the
+/// last.
 fn in_proportion(bytes: usize, gone: usize, all: usize) -> usize {
     let left = bytes as u64 * gone as u64 / all.max(1) as u64;
     (left as usize).min(bytes.saturating_sub(1))
 }
 
-/// How much is missing to the end of the record that has begun, or to its header.
+/// How much is missing up to the end of the record that has begun, or of its header.
 fn missing(unfinished: &[u8]) -> usize {
     match unfinished {
         [_, _, _, high, low, body @ ..] => usize::from(u16::from_be_bytes([*high, *low])).saturating_sub(body.len()).max(1),
@@ -416,19 +419,20 @@ impl Transport for TlsStream {
         self.send_all(bytes)
     }
 
-    /// A step of the handshake, as far as the socket has something to read, and room. An error of TLS is a [`TlsError`] in an
-    /// error of the system.
+    /// A step of the handshake, as far as the socket has something to read, and room. A TLS error is a [`TlsError`] inside
+    /// an error of the system.
     fn connected(&mut self) -> io::Result<bool> {
         for _ in 0..READS_IN_VAIN {
             self.flush_own()?;
-            // What is wrong behind the last message is told to who reads: the handshake is done.
+            // What is wrong behind the last message is told to the reader: the handshake is done.
             if !self.engine.is_handshaking() {
                 return Ok(self.out.is_empty() || self.lost.is_some()); // the peer may wait for what has not left
             }
             if let Some(error) = self.failed.take() {
                 return Err(error);
             }
-            // Also while what it has to say is stuck, which is bounded: the peer may not read before it has said all itself.
+            // Also while what it has to say is stuck, which is bounded: the peer may not read before it has said everything
+            // itself.
             match self.read_once(&mut [], SHAKE_MAX) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -461,7 +465,7 @@ impl Transport for TlsStream {
         self.inner.shutdown_write()
     }
 
-    /// Nothing in TLS: the peer must not take for whole what it got.
+    /// Says nothing in TLS: the peer must not take what it got for the whole.
     fn abort(&mut self) {
         self.inner.abort();
     }

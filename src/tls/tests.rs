@@ -1,4 +1,4 @@
-//! What is fuzzed, in seconds: on its seeds, and on what dice make up.
+//! What is fuzzed, in seconds: with its seeds, and with random input.
 
 use mainspring::inside::{Pipe, TlsEnd, TlsRoom};
 use rustls::{ServerConnection, pki_types::ServerName};
@@ -90,8 +90,8 @@ impl Pipe for Pieces {
     }
 }
 
-/// A client that has agreed with a server of rustls' own, which has said two tickets since, in records of 32 bytes; these are
-/// given back.
+/// A client that has agreed with a server of rustls' own. That server has sent two tickets since, in records of 32 bytes,
+/// which are returned.
 fn agreed() -> (TlsEnd, Pieces, ServerConnection, VecDeque<Vec<u8>>) {
     let sides = tls_sides::made_up(&mut Tape::new(&[2]));
     let (pieces, name) = (Pieces::default(), ServerName::try_from("localhost").expect("a name"));

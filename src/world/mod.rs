@@ -45,19 +45,19 @@ pub(crate) use transport::{Moved, Stream, Ways, broken_pipe};
 pub enum Source<'a> {
     /// Anything that mio can register.
     Mio(&'a mut dyn mio::event::Source),
-    /// A descriptor: a pipe, a terminal, a device, inotify, a socket of another library. It is made
-    /// non-blocking; a terminal that blocks is refused, because the shell shares it. One that the system cannot wait for (a
-    /// plain file, /dev/null) is ready at once, and reported once.
+    /// A descriptor: a pipe, a terminal, a device, inotify, a socket of another library. It is made non-blocking; a terminal
+    /// that blocks is refused, because the shell shares it. One that the system cannot wait for (a plain file, /dev/null) is
+    /// ready at once, and reported once.
     #[cfg(unix)]
     Fd(BorrowedFd<'a>),
     /// Nothing that a system could report. It is told only what [`Net::want_readable`](crate::Net::want_readable) and
-    /// [`Net::want_writable`](crate::Net::want_writable) ask for: of a library that is to be asked now and then, or that
-    /// another thread has news of.
+    /// [`Net::want_writable`](crate::Net::want_writable) ask for. Use it for a library that has to be asked now and then, or
+    /// that another thread has news from.
     Nothing,
 }
 
 impl Source<'_> {
-    /// The same one.
+    /// The same source again.
     pub(crate) fn again(&mut self) -> Source<'_> {
         match self {
             Self::Mio(source) => Source::Mio(&mut **source),
@@ -93,15 +93,15 @@ pub(crate) struct Event {
 pub(crate) struct ListenHow {
     pub(crate) backlog: u32,
     pub(crate) reuse_port: bool,
-    /// Of an IPv6 socket; `None` is what the system does.
+    /// For an IPv6 socket; `None` is what the system does.
     pub(crate) v6only: Option<bool>,
 }
 
-/// Windows' sockets: a send is taken whole, a reset shows by reading alone, and each datagram may bring an error.
+/// Windows' sockets: a send is taken as a whole, a reset shows only by reading, and each datagram may bring an error.
 pub(crate) const IS_WINSOCK: bool = cfg!(windows);
 
-/// Whether the selector arms a descriptor again by itself. Under poll(2) it does not: mio arms its own sockets when they
-/// answer `WouldBlock`, and everything else is armed by us.
+/// Whether the selector arms a descriptor again by itself. poll(2) does not: mio arms its own sockets when they answer
+/// `WouldBlock`, and everything else is armed by us.
 pub(crate) const ARMS_BY_ITSELF: bool = transport::EDGES_FOLLOW;
 
 pub(crate) trait World {
@@ -109,14 +109,14 @@ pub(crate) trait World {
     fn now(&self) -> Time;
     /// The same moment for people.
     fn instant(&self, at: Time) -> Instant;
-    /// Which reactor of the process this one is, as far as its keys tell. Asked for once.
+    /// Which reactor of the process this one is, as far as its keys can tell. Asked for once.
     fn number(&mut self) -> Number {
         Number::next()
     }
-    /// Until something is ready, somebody calls the waker, or so much time has passed; `None` is for ever. An
+    /// Waits until something is ready, somebody calls the waker, or this much time has passed; `None` is for ever. An
     /// interruption is not an error, and brings no events.
     fn wait(&mut self, into: &mut Vec<Event>, at_most: Option<Duration>) -> io::Result<()>;
-    /// For a stream that answered `NotFound`: the selector had let go of it.
+    /// For a stream that answered `NotFound`: the selector had dropped it.
     fn register_again(&mut self, stream: &mut Stream, token: usize) -> io::Result<()>;
     /// Ends a wait, from any thread. Asked for once.
     fn waker(&mut self) -> io::Result<Arc<dyn Fn() + Send + Sync>>;
@@ -133,17 +133,17 @@ pub(crate) trait World {
     fn which(&mut self) -> Which<'_>;
 }
 
-/// A stream that was there already, and is registered.
+/// A stream that already existed, and is now registered.
 pub(crate) struct TakenOver {
     pub(crate) stream: Stream,
     pub(crate) peer: Address,
-    /// It is to be read before the selector has said so.
+    /// It has to be read before the selector has said so.
     pub(crate) reads_at_once: bool,
     pub(crate) unread: Vec<u8>,
 }
 
-/// Which world it is: for what is asked of it by name and not by a table of functions, so that a program that never asks links
-/// nothing of the answer.
+/// Which world it is: for what is asked of it by name and not through a table of functions, so that a program that never
+/// asks links nothing of the answer.
 pub(crate) enum Which<'a> {
     Os(&'a mut OsWorld),
     #[cfg(feature = "sim")]
@@ -180,17 +180,17 @@ impl dyn World {
         ask!(self, world => world.bind(how, token))
     }
 
-    /// The same of one that the program has opened itself.
+    /// The same for a socket that the program has opened itself.
     pub(crate) fn bind_on(&mut self, socket: PacketSocket, how: &BindHow, token: usize) -> io::Result<Opened> {
         ask!(self, world => world.bind_on(socket, how, token))
     }
 
-    /// A stream that is there already, registered.
+    /// A stream that already exists, registered.
     pub(crate) fn take_over(&mut self, adopted: Adopted, token: usize) -> io::Result<TakenOver> {
         ask!(self, world => world.take_over(adopted, token))
     }
 
-    /// The other way: not registered any more.
+    /// The reverse: not registered any more.
     pub(crate) fn detach(&mut self, stream: Stream) -> Adopted {
         ask!(self, world => world.detach(stream))
     }
@@ -201,7 +201,7 @@ impl dyn World {
         ask!(self, world => world.hook_signals(signals, token))
     }
 
-    /// A socket that listens already, registered, and where.
+    /// A socket that already listens, registered, and where it does.
     pub(crate) fn take_over_listener(
         &mut self,
         listener: AdoptedListener,
@@ -230,7 +230,7 @@ impl dyn World {
     }
 }
 
-/// Of a source that is said to be drained.
+/// For a source that is said to be drained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stands {
     /// It is drained.
@@ -241,16 +241,17 @@ pub(crate) enum Stands {
     ArmsItself,
 }
 
-/// What other threads do. A seam of its own, so that a program that never needs them links nothing of it.
+/// What other threads do. It has its own seam, so that a program that never needs them links nothing of it.
 pub(crate) trait Workers {
-    /// What looks a name up, on a thread to which it is given next.
+    /// Makes what looks a name up, on the thread that it is given to next.
     fn lookup(&mut self, question: Question) -> Lookup;
-    /// Runs `job` on another thread, one of so many for this purpose. Never waits: what finds no room is refused, and given back. The job
-    /// tells the loop itself. (In the simulated world it runs on this thread, in a later wait.)
+    /// Runs `job` on another thread, one of those for this purpose. Never waits: what finds no room is refused, and given
+    /// back. The job tells the loop itself. (In the simulated world it runs on this thread, in a later wait.)
     fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), (Refused, Job)>;
     /// Takes back what was spawned and has not begun.
     fn take_back(&mut self, purpose: Purpose, ticket: Ticket) -> Option<Job>;
-    /// Has another thread, one of so many, do what nobody waits for, also when this has gone. It is given back if there is none.
+    /// Has another thread, one of at most `threads_max`, do what nobody waits for, even when this has gone. It is given back
+    /// if there is none.
     fn do_chore(&mut self, purpose: Purpose, threads_max: usize, chore: Job) -> Result<(), Job>;
 }
 
@@ -275,9 +276,8 @@ pub(crate) fn wants_descriptor(error: &io::Error) -> bool {
 pub(crate) trait Listener {
     /// The next connection, registered.
     fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)>;
-    /// The same when `accept` finds no descriptor: with the one that is kept for this, so that it is seen whether anybody
-    /// waits.
+    /// The same when `accept` finds no descriptor: it uses the one that is kept for this, to see whether anybody waits.
     fn accept_on_spare(&mut self, token: usize) -> io::Result<(Stream, Address)>;
-    /// Keeps one again, if there is one.
+    /// Keeps a spare one again, if there is one.
     fn keep_spare(&mut self);
 }

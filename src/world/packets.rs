@@ -7,9 +7,9 @@ use std::{
     net::{IpAddr, Ipv4Addr, UdpSocket},
 };
 
-/// A socket of yours that carries packets, for [`Net::bind_on`](crate::Net::bind_on): made from a
-/// [`std::net::UdpSocket`], a [`std::os::unix::net::UnixDatagram`], or a [`socket2::Socket`] of type DGRAM, RAW or SEQPACKET.
-/// It is made non-blocking, and goes with the datagram socket that it becomes.
+/// A socket of yours that carries packets, for [`Net::bind_on`](crate::Net::bind_on). Made from a [`std::net::UdpSocket`], a
+/// [`std::os::unix::net::UnixDatagram`], or a [`socket2::Socket`] of type DGRAM, RAW or SEQPACKET. It is made non-blocking,
+/// and is closed with the datagram socket that it becomes.
 pub struct PacketSocket(pub(crate) Socket);
 
 impl fmt::Debug for PacketSocket {
@@ -39,7 +39,7 @@ impl From<Socket> for PacketSocket {
 
 impl PacketSocket {
     /// # Errors
-    /// For a socket of streams, and where the system does not say what it is.
+    /// For a stream socket, and where the system does not say what it is.
     pub(crate) fn domain(&self) -> io::Result<Domain> {
         if self.0.r#type()? == Type::STREAM {
             let text = "a socket of type STREAM carries no packets";
@@ -57,7 +57,7 @@ fn domain(socket: &Socket) -> io::Result<Domain> {
     return socket.local_addr().map(|addr| addr.domain());
 }
 
-/// Which of the interfaces of this machine: for [`Net::join`](crate::Net::join).
+/// One of the interfaces of this machine, for [`Net::join`](crate::Net::join).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Interface {
@@ -66,7 +66,7 @@ pub enum Interface {
     Any,
     /// By its number, if_nametoindex(3).
     Index(u32),
-    /// By an address that it has; IPv4 only.
+    /// By an address that it has; only for IPv4.
     Address(Ipv4Addr),
 }
 
@@ -90,7 +90,7 @@ impl Interface {
 /// How to open a datagram socket.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BindHow {
-    /// Ours; nothing: any.
+    /// Our address; `None`: any.
     pub(crate) at: Option<Address>,
     /// It is connected to this one: nobody else is heard.
     pub(crate) peer: Option<Address>,
@@ -100,7 +100,7 @@ pub(crate) struct BindHow {
     /// It receives many at once.
     #[cfg(feature = "udp-batch")]
     pub(crate) batches: bool,
-    /// Of the kernel, in bytes.
+    /// The kernel's buffers, in bytes.
     pub(crate) recv_buffer: Option<usize>,
     pub(crate) send_buffer: Option<usize>,
 }
@@ -116,16 +116,17 @@ pub(crate) struct Opened {
 /// What moves packets. It is registered for reading; for writing only while that is asked for, because the kernel reports
 /// every packet that leaves.
 pub(crate) trait PacketTransport {
-    /// The next one: its first bytes if `buf` has no room for all. From whom it is, is written to `from`. `UnexpectedEof`: its peer
-    /// has ended, as only one of SEQPACKET can.
+    /// Receives the next one: its first bytes if `buf` has no room for all. Writes the sender to `from`. `UnexpectedEof`:
+    /// its peer has ended, which only one of SEQPACKET can.
     fn recv_from(&mut self, buf: &mut [u8], from: &mut Address) -> io::Result<usize>;
-    /// Whole or not at all. To nobody in particular: to its peer.
+    /// Sends it as a whole or not at all. `None`: to its peer.
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()>;
-    /// Whether an error may be of an earlier one: ICMP's news of who is connected.
+    /// Whether an error may be about an earlier one: ICMP's news for a connected socket.
     fn hears_news(&self) -> bool {
         false
     }
-    /// As many pieces of this size as leave at once, the first ones; how many bytes have left. An error is of the first piece.
+    /// Sends as many pieces of this size as leave at once, the first ones; returns how many bytes have left. An error is
+    /// about the first piece.
     fn send_segments(&mut self, bytes: &[u8], segment: usize, to: Option<&Address>) -> io::Result<usize> {
         let first = &bytes[..segment.min(bytes.len())];
         self.send_to(first, to).map(|()| first.len())
@@ -142,12 +143,12 @@ pub(crate) trait PacketTransport {
     /// What is sent to this address leaves from this one of ours, until something else is said.
     #[cfg(feature = "udp-batch")]
     fn set_source(&mut self, _: Option<SourceAddress>) {}
-    /// From where something that is sent there would leave, if that was said.
+    /// The address from which something sent there would leave, if that was said.
     #[cfg(feature = "udp-batch")]
     fn source_of(&self, _: Option<&Address>) -> Option<SourceAddress> {
         None
     }
-    /// Whether it is reported that there is room.
+    /// Whether it is to be reported that there is room.
     fn want_writable(&mut self, on: bool) -> io::Result<()>;
     fn join(&mut self, _group: IpAddr, _on: Interface) -> io::Result<()> {
         Err(no_groups())
@@ -158,7 +159,7 @@ pub(crate) trait PacketTransport {
     fn socket(&self) -> Option<SockRef<'_>>;
 }
 
-/// Of an address to which a socket cannot send, whatever it is.
+/// For an address that a socket cannot send to, whatever it is.
 pub(super) fn not_there(to: &Address) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("`{to}` cannot be reached by a socket of this kind"))
 }
@@ -171,20 +172,20 @@ fn no_groups() -> io::Error {
 #[cfg(feature = "udp-batch")]
 #[derive(Default)]
 pub(crate) struct Batch {
-    /// Room for so many messages of [`MESSAGE`] bytes.
+    /// Room for this many messages of [`MESSAGE`] bytes.
     pub(crate) bytes: Vec<u8>,
     pub(crate) messages: Vec<Message>,
 }
 
-/// So many messages are received at once, at most.
+/// At most this many messages are received at once.
 #[cfg(feature = "udp-batch")]
 pub(crate) const MESSAGES_MAX: usize = 32;
 
-/// What the kernel gives as one message at most.
+/// The most that the kernel gives as one message.
 #[cfg(feature = "udp-batch")]
 pub(crate) const MESSAGE: usize = 1 << 16;
 
-/// Datagrams of one size (but for the last) from one peer.
+/// Datagrams of one size (except for the last) from one peer.
 #[cfg(feature = "udp-batch")]
 pub(crate) struct Message {
     pub(crate) bytes: usize,
@@ -195,7 +196,7 @@ pub(crate) struct Message {
     pub(crate) to: Option<IpAddr>,
 }
 
-/// One of our addresses, and to whom it is the sender's.
+/// One of our addresses, and the peer that it is the sender's address for.
 #[cfg(feature = "udp-batch")]
 #[derive(Clone, Copy)]
 pub(crate) struct SourceAddress {

@@ -1,8 +1,8 @@
-//! What a selector says of the end of a stream, in mio's words, and what that is to the loop.
+//! What a selector says of the end of a stream, in mio's words, and what that means to the loop.
 
 use crate::flags::*;
 
-/// Of one event.
+/// The facts of one event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {
     pub(super) read_closed: bool,

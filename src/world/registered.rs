@@ -1,4 +1,4 @@
-//! What the selector knows of one socket or descriptor, for as long as somebody has it.
+//! What the selector knows of one socket or descriptor, for as long as it exists.
 
 use super::ARMS_BY_ITSELF;
 use mio::{Interest, Registry, Token, event::Source};
@@ -11,7 +11,7 @@ use std::{
 pub(super) struct Registration {
     registry: Rc<Registry>,
     token: Token,
-    /// Nothing: the selector does not know it.
+    /// `None`: the selector does not know it.
     interests: Option<Interest>,
 }
 
@@ -20,7 +20,7 @@ impl Registration {
         Self { registry, token: Token(token), interests: None }
     }
 
-    /// From now on it is waited for this, or for nothing. What is so already is reported, too.
+    /// From now on the selector waits for this, or for nothing. What is already so is reported, too.
     pub(super) fn want(&mut self, source: &mut impl Source, interests: Option<Interest>) -> io::Result<()> {
         let before = std::mem::replace(&mut self.interests, interests);
         match (before, interests) {
@@ -30,7 +30,7 @@ impl Registration {
                 registered.inspect_err(|_| self.interests = None)
             }
             (Some(_), None) => {
-                let _ = self.registry.deregister(source); // poll(2) may have let go of it
+                let _ = self.registry.deregister(source); // poll(2) may have dropped it
                 Ok(())
             }
             (Some(_), Some(interests)) => match self.registry.reregister(source, self.token, interests) {
@@ -40,16 +40,16 @@ impl Registration {
         }
     }
 
-    /// poll(2) lets go of a descriptor that has an error, which mio then does not know any more.
+    /// poll(2) drops a descriptor that has an error, and mio then does not know it any more.
     #[cold]
     pub(super) fn register_again(&mut self, source: &mut impl Source) -> io::Result<()> {
         let Some(interests) = self.interests else { return Ok(()) };
-        let _ = self.registry.deregister(source); // it says again that it is not there
+        let _ = self.registry.deregister(source); // it fails again: nothing is registered
         self.registry.register(source, self.token, interests)
     }
 
-    /// What a write of so many bytes came to. Only while one waits for room that is asked for, beside what it is for at other
-    /// times: a Unix socket reports it whenever the peer has read.
+    /// Looks at the result of a write of a number of bytes. Room is asked for only while a write waits for it, in addition
+    /// to what it is registered for at other times: a Unix socket reports it whenever the peer has read.
     #[cfg(unix)]
     pub(super) fn wrote(
         &mut self,
@@ -60,17 +60,17 @@ impl Registration {
     ) -> io::Result<usize> {
         let waits_for_room = self.interests.is_some_and(Interest::is_writable);
         match &written {
-            Ok(bytes) if waits_for_room && *bytes == of => _ = self.want(source, otherwise), // or it is woken in vain
+            Ok(bytes) if waits_for_room && *bytes == of => _ = self.want(source, otherwise), // or it is woken for nothing
             Err(error) if !waits_for_room && error.kind() == ErrorKind::WouldBlock => self.want(source, and_room(otherwise))?,
             _ => {}
         }
         written
     }
 
-    /// What a system call came to; if that was not known to the selector, it is tried again when there is something.
+    /// The result of a system call; if the selector did not know the socket, it is tried again when there is something.
     #[inline]
     pub(super) fn look_at<R>(&mut self, source: &mut impl Source, error: io::Error) -> io::Result<R> {
-        // A path that is not there has that kind too, and a number of the system's.
+        // A path that does not exist has that kind too, and a system error number.
         if ARMS_BY_ITSELF || error.kind() != ErrorKind::NotFound || error.raw_os_error().is_some() {
             return Err(error);
         }
@@ -103,14 +103,14 @@ impl<T: Source> Registered<T> {
         self.registration.want(&mut self.socket, Some(interests))
     }
 
-    /// What a system call came to, as [`Registration::look_at`] has it.
+    /// The result of a system call, as [`Registration::look_at`] treats it.
     #[inline]
     pub(super) fn look_at<R>(&mut self, error: io::Error) -> io::Result<R> {
         self.registration.look_at(&mut self.socket, error)
     }
 }
 
-/// Explicitly: whoever has a duplicate, as a successor has of a listener, would keep it registered, and wake us.
+/// Explicitly: a duplicate, such as a successor has of a listener, would keep it registered, and wake us.
 impl<T: Source> Drop for Registered<T> {
     fn drop(&mut self) {
         let _ = self.registration.want(&mut self.socket, None);

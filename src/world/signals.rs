@@ -1,4 +1,4 @@
-//! Signals that somebody waits for: of the process, or of a simulated host.
+//! Signals that somebody waits for: those of the process, or of a simulated host.
 
 use super::Source;
 #[cfg(feature = "sim")]
@@ -14,8 +14,8 @@ use std::{
 };
 
 pub(crate) enum Signals {
-    /// What a handler writes to wakes the selector. (signal-hook-mio has the same, but poll(2) would report it once: it is not
-    /// read through mio.)
+    /// What a handler writes to wakes the selector. (signal-hook-mio has the same, but poll(2) would report it once: it is
+    /// not read through mio.)
     Os(SignalDelivery<UnixStream, SignalOnly>),
     #[cfg(feature = "sim")]
     Sim(SimSignals),
@@ -41,7 +41,7 @@ impl Signals {
     }
 }
 
-/// What the system has, or signal-hook has room for.
+/// What the system has, or what signal-hook has room for.
 const SIGNALS: Range<i32> = 1..if cfg!(target_os = "linux") { 65 } else { 128 };
 
 /// Those of the process.
@@ -53,7 +53,7 @@ pub(super) fn hook(signals: &[i32]) -> io::Result<Signals> {
 }
 
 /// # Errors
-/// For what is no signal, or none that a program may wait for.
+/// For a number that is not a signal, or a signal that a program may not wait for.
 pub(super) fn check(signals: &[i32]) -> io::Result<()> {
     let refused = |text| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     for signal in signals {

@@ -1,5 +1,5 @@
-//! The byte pipe below a connection: a TCP or a Unix socket, or something behind [`Transport`]. Non-blocking, registered
-//! once, and the only one to know what a short read means.
+//! The byte pipe below a connection: a TCP or a Unix socket, or something behind [`Transport`]. It is non-blocking,
+//! registered once, and the only code that knows what a short read means.
 
 use super::IS_WINSOCK;
 #[cfg(unix)]
@@ -23,17 +23,17 @@ pub(super) const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
 #[cfg(not(unix))]
 const NO_SIGNAL: i32 = 0;
 
-/// At most so much is sent at once by Winsock: as long as it has any room it takes all that it is given, and what it has taken no longer
-/// counts for our marks, caps and time-outs. A little less than its send buffer (64 KiB), or it would take nothing more before all of it is
-/// acknowledged (Microsoft's article 823764).
+/// Winsock is given at most this much at once. As long as it has any room it takes everything that it is given, and what it
+/// has taken no longer counts for our marks, caps and time-outs. A little less than its send buffer (64 KiB), or it would
+/// take nothing more before all of it is acknowledged (Microsoft's article 823764).
 pub(crate) const SEND_MAX: usize = 60 << 10;
 
-/// So much the kernel is asked to send at once.
+/// The kernel is asked to send this much at once.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const SENDFILE_MAX: usize = 1 << 20;
 
-/// Whether the selector reports a new edge after a read or write that moved less than it could have. epoll and kqueue do
-/// for TCP; poll(2) and Windows are armed again only by `WouldBlock`, which mio's `try_io` must see.
+/// Whether the selector reports a new edge after a read or write that moved less than it could have. epoll and kqueue do for
+/// TCP; poll(2) and Windows are armed again only by `WouldBlock`, which mio's `try_io` must see.
 pub(crate) const EDGES_FOLLOW: bool = cfg!(any(
     target_os = "linux",
     target_os = "android",
@@ -77,7 +77,7 @@ pub(crate) trait Transport {
     fn abort(&mut self);
     fn local(&self) -> Option<Address>;
     fn socket(&self) -> Option<SockRef<'_>>;
-    /// Whether it stays after a polite end until its peer has had it all.
+    /// Whether it stays after a polite end until its peer has received everything.
     fn lingers(&self) -> bool {
         true
     }
@@ -88,17 +88,17 @@ pub(crate) trait Transport {
     fn ways(&self) -> Ways {
         Ways::Both
     }
-    /// Closing it says nothing to the peer: its end is to be said before, in words.
+    /// Closing it says nothing to the peer: its end has to be said before, in words.
     fn ends_in_words(&self) -> bool {
         false
     }
-    /// Of something that is read as a whole only a part has come, or some of it is here.
+    /// Only a part has come of something that is read as a whole, or some of it is here.
     fn is_amid_input(&self) -> bool {
         false
     }
     /// What still comes is only read to be dropped.
     fn stop_reading(&mut self) {}
-    /// The stream that it stands on.
+    /// The stream that it is built on.
     fn inner(&mut self) -> Option<&mut Stream> {
         None
     }
@@ -106,7 +106,7 @@ pub(crate) trait Transport {
     fn tls(&self) -> Option<Tls<'_>> {
         None
     }
-    /// Bytes that have come for what stands on another stream, whatever they bring the program.
+    /// Bytes that have come for what is built on another stream, whether or not they bring anything for the program.
     fn heard(&self) -> u64 {
         0
     }
@@ -114,7 +114,7 @@ pub(crate) trait Transport {
     fn detaches(&self) -> bool {
         false
     }
-    /// The selector does not know it any more; or that is the world's to do, for the stream that it stands on.
+    /// The selector does not know it any more; or the world has to see to that, for the stream that it is built on.
     fn detach(self: Box<Self>) -> Result<Adopted, Stream>;
 }
 
@@ -129,7 +129,7 @@ pub(crate) enum Ways {
 }
 
 impl Ways {
-    /// Nothing: it has ended both ways.
+    /// `None`: it has ended both ways.
     pub(crate) fn of(reads: bool, writes: bool) -> Option<Self> {
         match (reads, writes) {
             (true, true) => Some(Self::Both),
@@ -140,12 +140,12 @@ impl Ways {
     }
 }
 
-/// What was given back when our side of it had ended, and was the only one.
+/// For when it was given back after our side of it had ended, and was the only one.
 pub(super) fn nothing_left() -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, "nothing is left of it: it was only written to, and our side has ended")
 }
 
-/// What nearly every connection is comes without a box and without a table of functions.
+/// The kinds that nearly all connections have need neither a box nor a table of functions.
 pub(crate) enum Stream {
     Tcp(TcpStream),
     #[cfg(unix)]
@@ -183,7 +183,7 @@ impl Stream {
         }
     }
 
-    /// How much is sent at once. `send` sees to it by itself, who calls `send_vectored` has to.
+    /// How much is sent at once. `send` takes care of it by itself; a caller of `send_vectored` has to.
     pub(crate) fn send_max(&self) -> usize {
         match self {
             Self::Dyn(other) => other.send_max(),
@@ -205,8 +205,8 @@ impl Stream {
         }
     }
 
-    /// mio's own check (`TcpStream::connect`): an error that waits, then whether there is a peer; and whether that is somebody
-    /// else.
+    /// mio's own check (`TcpStream::connect`): an error that waits, then whether there is a peer; and whether that is
+    /// somebody else.
     pub(crate) fn connected(&mut self) -> io::Result<bool> {
         let is_connected = self.has_connected()?;
         match self.hidden_reset() {
@@ -294,8 +294,8 @@ impl Stream {
         }
     }
 
-    /// A part of a file, by the kernel, no more than `most` at once; 0: it has no more. Nothing: this kernel does not, or not to this
-    /// stream, or not of this file.
+    /// A part of a file, by the kernel, no more than `most` at once; 0: it has no more. `None`: this kernel does not do it,
+    /// or not to this stream, or not for this file.
     pub(crate) fn send_file(&mut self, file: &FileRange, most: usize) -> Option<io::Result<Moved>> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         {
@@ -386,8 +386,8 @@ pub(super) fn first(bytes: &[u8], most: usize) -> &[u8] {
     &bytes[..bytes.len().min(most)]
 }
 
-/// What sendfile(2) says of the file, its kind or its disk. A read says it again, or goes on; if it was of the socket after all, the next
-/// write says so.
+/// What sendfile(2) says about the file, its kind or its disk. A read says it again, or goes on; if it was about the socket
+/// after all, the next write says so.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_no_file_for_the_kernel(error: &io::Error) -> bool {
     matches!(

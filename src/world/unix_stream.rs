@@ -1,5 +1,5 @@
 //! A connected Unix socket. Its room is asked for only while a write waits for it: the kernel reports it whenever the peer
-//! has read (for TCP only to who met a full buffer), and each message would wake the loop twice.
+//! has read (for TCP only to a socket that met a full buffer), and each message would wake the loop twice.
 
 use super::{
     registered::{Registration, and_room},
@@ -19,7 +19,7 @@ pub(crate) struct UnixStream {
     registration: Registration,
 }
 
-/// While it waits for no room.
+/// While it does not wait for room.
 fn reads() -> Option<Interest> {
     let reads = Interest::READABLE;
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -28,14 +28,14 @@ fn reads() -> Option<Interest> {
 }
 
 impl UnixStream {
-    /// Registered. What is connecting waits for room.
+    /// Makes it, registered. A socket that is connecting waits for room.
     pub(super) fn new(mut socket: Socket, registry: Rc<Registry>, token: usize, is_connecting: bool) -> io::Result<Self> {
         let mut registration = Registration::new(registry, token);
         registration.want(&mut socket, if is_connecting { and_room(reads()) } else { reads() })?;
         Ok(Self { socket, registration })
     }
 
-    /// The selector had let go of it.
+    /// The selector had dropped it.
     pub(super) fn register_again(&mut self) -> io::Result<()> {
         self.registration.register_again(&mut self.socket)
     }

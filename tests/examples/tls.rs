@@ -479,8 +479,8 @@ fn a_server_that_does_not_answer_is_told_by_where() {
 #[test]
 fn an_answer_that_is_cut_off_is_an_error() {
     let at = tcp_server(|mut socket| _ = socket.read(&mut [0; 4096]));
-    fails(&fetch(at, "20"), 6, "amid the handshake", "");
-    let cut = "the peer ended without close_notify: what came may be cut";
+    fails(&fetch(at, "20"), 6, "during the handshake", "");
+    let cut = "the peer ended without close_notify: what came may be cut short";
     let counted = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello";
     fails(&fetch(answering(counted, End::Cut), "20"), 7, cut, "hello");
     fails(&fetch(answering(counted, End::Polite), "20"), 7, "the server ended, and 4 bytes are missing", "hello");

@@ -180,12 +180,12 @@ fn a_path_that_somebody_has_is_refused_and_its_owner_does_not_notice() {
     drop(datagrams);
     fs::remove_file(&path).expect("it is there");
     fs::write(&path, "a letter").expect("a file");
-    refused("no socket");
+    refused("not a socket");
     assert_eq!(fs::read(&path).expect("it is there"), b"a letter");
     fs::remove_file(&path).expect("it is there");
     leave_stale(&folder.path("elsewhere"));
     std::os::unix::fs::symlink(folder.path("elsewhere"), &path).expect("a link");
-    refused("no socket");
+    refused("not a socket");
 }
 
 /// Whoever is killed while it replaces a file leaves its claim on it, which is as dead as the file.

@@ -18,7 +18,7 @@ use mainspring::{
 };
 use std::{cell::RefCell, net::TcpListener, rc::Rc, sync::Arc};
 
-const CUT: &str = "connection lost: the peer ended without close_notify: what came may be cut";
+const CUT: &str = "connection lost: the peer ended without close_notify: what came may be cut short";
 
 /// A guest that is connected, and its peer.
 pub(crate) struct Talk {
@@ -326,7 +326,7 @@ fn a_server_that_resets_behind_its_flight_is_not_waited_for() {
     peer.resets();
     until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
     let why = closing_of(&journal, key).expect("it is closed");
-    assert!(why.contains("connection lost: ") || why.contains("was lost amid the handshake: "), "{why}");
+    assert!(why.contains("connection lost: ") || why.contains("was lost during the handshake: "), "{why}");
 }
 
 #[test]

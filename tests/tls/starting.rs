@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
 };
 
-const CLEAR_BYTES: &str = "could not agree on TLS: bytes came in clear behind what asked for TLS";
+const CLEAR_BYTES: &str = "could not agree on TLS: bytes came in clear behind the request for TLS";
 
 fn named(client: Arc<ClientConfig>) -> TlsClient {
     TlsClient::new(client).server_name(ServerName::try_from("localhost").expect("a name"))
@@ -377,7 +377,7 @@ fn it_does_not_begin_where_it_cannot() {
     assert!(!reactor.net().link(key).expect("it is open").start_tls(sides().1));
     until(&mut reactor, &mut journal, |journal| is_closed(journal, key));
     let why = closing_of(&journal, key).expect("it is closed");
-    assert!(why.starts_with("could not agree on TLS: whose certificate"), "{why}");
+    assert!(why.starts_with("could not agree on TLS: it is not said whose certificate"), "{why}");
     assert_eq!(crate::common::read_to_end(&mut reactor, &mut journal, &mut socket), b"");
 }
 

@@ -1,7 +1,7 @@
 //! The control connection: commands, replies, logging in.
 
 use crate::{
-    App, Ctx, Done,
+    App, Ctx, Done, Task,
     data::{Data, Job},
 };
 use mainspring::{Connect, Key, Limit, Listen, Outcome, Protocol, Reason, Refusal, Terminator};
@@ -54,8 +54,9 @@ pub struct Control {
     early: Option<Result<Vec<u8>, String>>,
     /// One that the server opened before it answered.
     came: Option<Key>,
-    /// What the task is called that is under way.
+    /// What the task is called that is under way; and it again, if it has not begun a second time.
     pub(crate) task: String,
+    again: Option<Task>,
     /// Where the bytes go that are fetched.
     pub(crate) part: Option<PathBuf>,
     /// This server knows PASV and PORT, and not what came after these.
@@ -219,6 +220,7 @@ impl Control {
     /// On with the next task that can be begun.
     pub(crate) fn next(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Done {
         while let Some(task) = app.tasks.pop_front() {
+            self.again = Some(task.clone());
             let Err(what) = self.begin(ctx, app, task) else { return Ok(()) };
             self.failed(ctx, app, &what);
         }
@@ -233,15 +235,7 @@ impl Control {
 /// Transfers.
 impl Control {
     /// Has a command move what the job says, from so far on.
-    pub(crate) fn transfer(
-        &mut self,
-        ctx: &mut Ctx<'_>,
-        app: &App,
-        command: String,
-        rest: u64,
-        job: Job,
-        then: Then<Vec<u8>>,
-    ) -> Done {
+    pub(crate) fn carry(&mut self, ctx: &mut Ctx<'_>, app: &App, line: String, rest: u64, job: Job, then: Then<Vec<u8>>) -> Done {
         self.transfers += 1;
         let (number, peer) = (self.transfers, ctx.peer().ip().map(|peer| peer.ip()));
         (self.early, self.came) = (None, None);
@@ -261,7 +255,7 @@ impl Control {
             let port = ctx.net.local(listener).and_then(|at| at.ip()).map_or(0, |at| at.port());
             let go = move |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, reply: Reply| {
                 reply.must(&[200])?;
-                me.go(ctx, app, command, rest, listener, then)
+                me.go(ctx, app, line, rest, listener, then)
             };
             let old = format!("PORT {},{},{}", here.to_string().replace('.', ","), port >> 8, port & 0xff);
             if self.is_old {
@@ -277,7 +271,7 @@ impl Control {
         self.ask(ctx, verb, move |me, ctx, app, reply| {
             if !me.is_old && reply.code >= 500 {
                 me.is_old = true;
-                return me.transfer(ctx, app, command, rest, job, then);
+                return me.carry(ctx, app, line, rest, job, then);
             }
             let port = if me.is_old { passive(&reply) } else { extended(&reply) };
             // To whom we speak already, whatever is said of addresses: or a server could have us call anybody.
@@ -287,7 +281,7 @@ impl Control {
                 options = options.tls(tls.clone());
             }
             let data = ctx.net.connect_with((peer, port), options, Data::new(ctx.key, number, job, false));
-            me.go(ctx, app, command, rest, data, then)
+            me.go(ctx, app, line, rest, data, then)
         })
     }
 
@@ -349,6 +343,11 @@ impl Control {
         ctx.set_idle_timeout(app.timeout);
         if let Some(refused) = refused {
             ctx.net.abort(data);
+            // Some servers insist on an earlier session of TLS, and rustls uses each once: what was refused has brought new ones.
+            let is_of_tls = app.tls.is_some() && ["425", "522"].iter().any(|code| refused.starts_with(code));
+            if let Some(task) = self.again.take_if(|_| is_of_tls) {
+                return self.begin(ctx, app, task);
+            }
             let own = carried.and_then(Result::err).map(|own| format!("; {own}")).unwrap_or_default();
             return Err(format!("{refused}{own}"));
         }

@@ -31,14 +31,15 @@ FTP_PASSWORD in the environment, or --password-file. Without USER it is
 anonymous, who is sent neither.
 
 What is fetched has its name when it is whole, and is NAME.part until then. A
-mirror moves what is missing, or differs in size or time, and deletes nothing.
+mirror moves what is missing, or differs in size or time, and deletes nothing;
+to a server that keeps no times (no MFMT), what differs in size or is newer.
 `put FILE docs/` stores docs/FILE.
 
   --tls                 AUTH TLS, or nothing: no password and no file in clear
   --ca FILE             whom to trust, in PEM; else whom the system trusts
   --active              the server comes to us for each transfer
   --continue            get, put, mirror: go on where an earlier try was cut, if
-                        the file has not changed since
+                        the file has not changed since, as far as times say
   --password-file FILE  its first line
   --timeout SECS        for a connection, a reply, the next bytes; 30
   --quiet               no progress is shown";

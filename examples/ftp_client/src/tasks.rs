@@ -15,30 +15,16 @@ const STAMP: &str = "%Y%m%d%H%M%S";
 /// Of folders in folders.
 const DEPTH_MAX: usize = 64;
 
+/// `Show` goes to standard output. `FetchAll` and `StoreAll` are of what is in a folder, and not on the other side, or another there.
+/// What is unknown is of such a folder on a server whose lists have only names: a folder itself, perhaps, or the same already.
+#[derive(Clone)]
 pub enum Task {
     List(String),
-    /// To standard output.
     Show(String),
-    /// Of a mirror, from a server whose lists have only names, it is unknown: a folder, perhaps, or here already.
-    Fetch {
-        remote: String,
-        local: PathBuf,
-        is_unknown: bool,
-    },
-    Store {
-        local: PathBuf,
-        remote: String,
-        is_unknown: bool,
-    },
-    /// All that is in a folder and is not here, or is another.
-    FetchAll {
-        remote: String,
-        local: PathBuf,
-    },
-    StoreAll {
-        local: PathBuf,
-        remote: String,
-    },
+    Fetch { remote: String, local: PathBuf, is_unknown: bool },
+    Store { local: PathBuf, remote: String, is_unknown: bool },
+    FetchAll { remote: String, local: PathBuf },
+    StoreAll { local: PathBuf, remote: String },
     MakeFolder(String),
     Remove(String),
     Rename(String, String),
@@ -63,11 +49,13 @@ fn is_before(one: Option<SystemTime>, other: Option<SystemTime>) -> bool {
 }
 
 impl Facts {
-    /// Whether the file here is the same, as far as can be known without reading it.
-    fn are_of(&self, local: &Path) -> bool {
+    /// Whether the file here is the same, as far as can be known without reading it. Where times are not kept, what is there may
+    /// be younger.
+    fn are_of(&self, local: &Path, keeps_times: bool) -> bool {
         let Ok(here) = local.metadata() else { return false };
-        let is_as_old = here.modified().is_ok_and(|time| self.modified.map(seconds) == Some(seconds(time)));
-        here.is_file() && self.size == Some(here.len()) && is_as_old
+        let time = here.modified().ok();
+        let fits = self.modified.is_some() && !is_before(self.modified, time) && !(keeps_times && is_before(time, self.modified));
+        here.is_file() && self.size == Some(here.len()) && fits
     }
 }
 
@@ -153,14 +141,14 @@ impl Control {
                     }
                     me.next(ctx, app)
                 };
-                self.transfer(ctx, app, command("LIST", &name), 0, Job::List, Box::new(then))
+                self.carry(ctx, app, command("LIST", &name), 0, Job::List, Box::new(then))
             }
             Task::Show(name) => {
                 let then = |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, _| me.next(ctx, app);
-                self.transfer(ctx, app, format!("RETR {name}"), 0, Job::Show, Box::new(then))
+                self.carry(ctx, app, format!("RETR {name}"), 0, Job::Show, Box::new(then))
             }
             Task::Fetch { remote, local, is_unknown } => self.look(ctx, remote.clone(), move |me, ctx, app, facts| {
-                if (is_unknown || app.continues) && facts.are_of(&local) {
+                if (is_unknown || app.continues) && facts.are_of(&local, true) {
                     return me.next(ctx, app);
                 }
                 if !is_unknown || facts.size.is_some() {
@@ -173,7 +161,8 @@ impl Control {
             }),
             Task::Store { local, remote, is_unknown } if is_unknown || app.continues => {
                 self.look(ctx, remote.clone(), move |me, ctx, app, facts| {
-                    if facts.are_of(&local) { me.next(ctx, app) } else { me.store(ctx, app, &local, remote, facts) }
+                    let is_there = facts.are_of(&local, me.has("MFMT"));
+                    if is_there { me.next(ctx, app) } else { me.store(ctx, app, &local, remote, facts) }
                 })
             }
             Task::Store { local, remote, .. } => self.store(ctx, app, &local, remote, Facts::default()),
@@ -191,7 +180,7 @@ impl Control {
                         let (remote, local) = (path(&remote, &name), local.join(name));
                         match facts {
                             Some(facts) if facts.is_folder => app.tasks.push_front(Task::FetchAll { remote, local }),
-                            Some(facts) if facts.are_of(&local) => {}
+                            Some(facts) if facts.are_of(&local, true) => {}
                             _ => app.tasks.push_front(Task::Fetch { remote, local, is_unknown: facts.is_none() }),
                         }
                     }
@@ -203,7 +192,7 @@ impl Control {
                 let here = here.map_err(|error| of(&local, error))?;
                 self.ask(ctx, &format!("MKD {remote}"), move |me, ctx, app, _| {
                     me.list(ctx, app, remote.clone(), move |me, ctx, app, entries| {
-                        let there: HashMap<_, _> = entries.into_iter().collect();
+                        let (there, keeps_times): (HashMap<_, _>, _) = (entries.into_iter().collect(), me.has("MFMT"));
                         for entry in here.into_iter().rev() {
                             let (name, local) = (entry.file_name(), entry.path());
                             let Some(name) = name.to_str().filter(|name| is_name(name)) else {
@@ -217,7 +206,7 @@ impl Control {
                                     let what = if meta.is_symlink() { "links are not followed" } else { "no file and no folder" };
                                     app.fail(&format!("{}: {what}", local.display()));
                                 }
-                                Ok(_) if there.copied().flatten().is_some_and(|facts| facts.are_of(&local)) => {}
+                                Ok(_) if there.copied().flatten().is_some_and(|facts| facts.are_of(&local, keeps_times)) => {}
                                 Ok(_) => {
                                     let is_unknown = there.is_some_and(Option::is_none);
                                     app.tasks.push_front(Task::Store { local, remote, is_unknown });
@@ -315,10 +304,13 @@ impl Control {
             };
             then(me, ctx, app, entries)
         };
-        self.transfer(ctx, app, command(verb, &remote), 0, Job::List, Box::new(read))
+        self.carry(ctx, app, command(verb, &remote), 0, Job::List, Box::new(read))
     }
 
     fn fetch(&mut self, ctx: &mut Ctx<'_>, app: &mut App, remote: String, local: PathBuf, facts: Facts) -> Done {
+        if local.metadata().is_ok_and(|meta| !meta.is_file()) {
+            return Err(format!("'{}' is no file", local.display())); // which the new one would stand for, as root even for a device
+        }
         let mut part = local.clone().into_os_string();
         part.push(".part");
         let part = PathBuf::from(part);
@@ -342,7 +334,7 @@ impl Control {
             me.next(ctx, app)
         };
         let writer = Box::new(bar.wrap_write(file));
-        self.transfer(ctx, app, format!("RETR {remote}"), from, Job::Fetch(writer), Box::new(then))
+        self.carry(ctx, app, format!("RETR {remote}"), from, Job::Fetch(writer), Box::new(then))
     }
 
     fn store(&mut self, ctx: &mut Ctx<'_>, app: &mut App, local: &Path, remote: String, there: Facts) -> Done {
@@ -366,6 +358,6 @@ impl Control {
                 me.ask(ctx, &format!("MFMT {stamp} {remote}"), |me, ctx, app, reply| me.done(ctx, app, &reply, &[213]))
             })
         };
-        self.transfer(ctx, app, command, from, Job::Store(reader), Box::new(then))
+        self.carry(ctx, app, command, from, Job::Store(reader), Box::new(then))
     }
 }

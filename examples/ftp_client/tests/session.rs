@@ -1,6 +1,8 @@
 //! The client with a scripted server: what it says, and what it makes of what it hears.
 
 mod common;
+#[path = "../../../tests/common/tls.rs"]
+mod tls;
 
 use common::{Folder, app, failed, printed};
 use ftp_client::{App, Control, Task};
@@ -292,7 +294,7 @@ fn a_server_without_mlsd_is_asked_for_each_file_and_a_file_is_no_folder() {
         let asked = String::from_utf8(server.scene.settles().takes(control)).unwrap();
         server.scene.says(control, if asked == "SIZE there/same\r\n" { "213 5\r\n" } else { "213 3\r\n" });
         if asked == "SIZE there/same\r\n" {
-            server.hears("MDTM there/same", &format!("213 {OLD}\r\n"));
+            server.hears("MDTM there/same", "213 20210102030405\r\n"); // it was stored later
         } else {
             server.hears("MDTM there/odd", "500 what?\r\n").takes("there/odd", "odd", 3);
         }
@@ -389,6 +391,18 @@ fn who_is_asked_for_a_password_and_has_none_is_told() {
     let mut server = Server::called(app);
     server.hears("USER user", "331 password\r\n");
     assert_eq!(server.broken(), "user has a password: FTP_PASSWORD or --password-file says it");
+}
+
+/// It may have wanted an earlier session of TLS.
+#[test]
+fn what_is_refused_for_its_connection_is_tried_once_more_in_tls() {
+    let mut server = Server::called(app([Task::List("a".into()), Task::List("b".into())]));
+    server.logs_in("").passive();
+    server.hears("LIST a", "425 no\r\n").passive(); // in clear once is enough
+    server.scene.state().tls = Some(tls::sides_of_localhost().1);
+    server.hears("LIST b", "425 no\r\n").passive();
+    server.hears("LIST b", "522 no\r\n").ends();
+    assert_eq!(failed(), ["a: 425 no", "b: 522 no"]);
 }
 
 /// What the server still sends, as sessions of TLS, is read.

@@ -186,8 +186,9 @@ fn a_pipe_is_not_waited_for() {
     thread::spawn(move || {
         let _ = tell.send(client(&[&url, "put", &pipe])); // it has failed who does not wait
         let _ = tell.send(client(&[&url, "mirror", "--upload", &tree, "tree"]));
+        let _ = tell.send(client(&[&url, "get", "tree/file", &pipe])); // nor does a file take its place
     });
-    for what in ["is no file\n", "/pipe: no file and no folder\n"] {
+    for what in ["is no file\n", "/pipe: no file and no folder\n", "/pipe' is no file\n"] {
         let (code, _, complaint) = told.recv_timeout(Duration::from_secs(60)).expect("it does not wait");
         assert!(code == Some(1) && complaint.ends_with(what) && complaint.lines().count() == 1, "{complaint}");
     }

@@ -1,7 +1,6 @@
 //! The client and `ftp_server` in bad weather: what was not said to have failed is there, whole.
 
 mod common;
-#[allow(dead_code)] // it has more
 #[path = "../../../tests/common/tls.rs"]
 mod tls;
 

@@ -186,9 +186,10 @@ impl Sender {
     fn settle(&mut self, ctx: &mut Ctx<'_>, server: &mut Server) -> Outcome {
         let (name, mail, replies) = (self.name.take(), self.mail.take(), std::mem::take(&mut self.replies));
         if let (Some((name, failures)), Some(mail), Some(forward)) = (name, mail, &mut server.forward) {
+            let is_taken = replies.iter().any(|reply| reply.starts_with('2'));
             let work = move |store: &mut Arc<Store>| store.settle(&mail, &replies).map_err(trouble);
             forward.lane.offload_net(&mut ctx.net, work, move |net, server, stays| match stays {
-                Ok(Ok(false)) => server.forward.iter_mut().for_each(|forward| forward.forwarded += 1),
+                Ok(Ok(false)) => server.forward.iter_mut().for_each(|forward| forward.forwarded += u64::from(is_taken)),
                 _ => wait(net, server, name, failures + 1),
             });
         }

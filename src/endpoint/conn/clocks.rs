@@ -24,7 +24,7 @@ impl Conn {
         self.run_clocks(cx);
     }
 
-    /// What its listener has for each that it accepts; also for what that becomes.
+    /// Sets what its listener has for each connection that it accepts; also for its successors.
     pub(crate) fn set_bounds(&mut self, bounds: Rc<Bounds>, cx: &mut Cx) {
         self.set_listeners_clocks(&bounds, cx);
         if let Some(marks) = bounds.marks {
@@ -44,7 +44,8 @@ impl Conn {
         }
     }
 
-    /// A successor has none of its predecessor's time-outs, but those of the listener; a deadline of the listener runs on.
+    /// A successor has none of its predecessor's time-outs, only those of the listener; a deadline of the listener keeps
+    /// running.
     pub(super) fn begin_clocks_anew(&mut self, cx: &mut Cx) {
         let Some(extra) = &mut self.extra else { return };
         let deadline = extra.clocks.deadline();
@@ -61,7 +62,7 @@ impl Conn {
         self.run_clocks(cx);
     }
 
-    /// Starts and stops the clocks by what the connection is doing, and sees to it that its timer comes in time.
+    /// Starts and stops the clocks by what the connection is doing, and makes sure that its timer comes in time.
     pub(super) fn run_clocks(&mut self, cx: &mut Cx) {
         let now = self.run_stopwatches(cx);
         let key = self.key;
@@ -81,7 +82,7 @@ impl Conn {
         }
     }
 
-    /// By what the connection is doing now; the time.
+    /// Runs them by what the connection is doing now; returns the time.
     fn run_stopwatches(&mut self, cx: &mut Cx) -> Time {
         let situation = self.situation();
         let now = cx.world.now();
@@ -93,8 +94,9 @@ impl Conn {
         now
     }
 
-    /// The timer of its clocks fired: what had run out when the loop last looked at its sockets, if anything. What has run out
-    /// since, the next turn finds: the peer may have done its part while somebody's callback kept us from seeing it.
+    /// The timer of its clocks fired: returns what had run out when the loop last looked at its sockets, if anything. The
+    /// next turn finds what has run out since: the peer may have done its part while somebody's callback kept us from seeing
+    /// it.
     pub(crate) fn expire_clocks(&mut self, cx: &mut Cx) -> Option<Expired> {
         self.extra.as_mut()?.clocks.timer = None;
         // First what has been asked of it since: a clock that stands still does not run out.
@@ -133,7 +135,7 @@ impl Conn {
         }
     }
 
-    /// Its mate has received something: as long as one of the two talks, neither is idle.
+    /// Its mate has received something: as long as one of the two is talking, neither is idle.
     pub(crate) fn mate_was_heard(&mut self, cx: &mut Cx) {
         let now = cx.stamp();
         if let Some(extra) = &mut self.extra {
@@ -141,7 +143,7 @@ impl Conn {
         }
     }
 
-    /// Since the last byte came, as far as that is known.
+    /// How long ago the last byte came, as far as that is known.
     pub(crate) fn silent_for(&mut self, cx: &Cx) -> Duration {
         let now = cx.world.now();
         let unknown = if self.bytes_in == 0 { self.born } else { now };
@@ -155,7 +157,8 @@ impl Conn {
         now.since(*heard)
     }
 
-    /// Since the first byte of the frame that is being delivered, or was begun, came; as its stopwatch counts, if it has one.
+    /// The time since the first byte came of the frame that is being delivered, or was begun; as its stopwatch counts, if it
+    /// has one.
     pub(crate) fn frame_age(&self, cx: &Cx) -> Duration {
         let Some(extra) = self.extra.as_ref().filter(|extra| extra.clocks.frame().is_set()) else { return Duration::ZERO };
         let now = cx.world.now();
@@ -171,7 +174,7 @@ impl Conn {
         self.extra().clocks.restart_frame(now);
     }
 
-    /// A timer that dies with its connection.
+    /// Sets a timer that is dropped with its connection.
     pub(crate) fn set_timer(&mut self, deadline: Time, cx: &mut Cx) -> Timer {
         let timer = cx.timers.set(deadline, TimerKind::Owned(self.key));
         let extra = self.extra();

@@ -1,4 +1,4 @@
-//! How a connection of ours comes about: connecting, by address or by name.
+//! How a connection of ours is made: connecting, by address or by name.
 
 #[cfg(feature = "tls")]
 use super::shaking::Shaking;
@@ -19,8 +19,8 @@ use crate::{
 };
 use std::{io, net::SocketAddr, time::Duration};
 
-/// A connection that is still connecting. What is done with it is named here, so that a program that only accepts links nothing
-/// of that.
+/// A connection that is still connecting. What is done with it is named here, so that a program that only accepts links
+/// nothing of that.
 pub(crate) struct Connecting {
     pub(super) how: &'static How,
     /// From here.
@@ -72,7 +72,7 @@ impl Connecting {
     }
 }
 
-/// How far it has come.
+/// How far it has got.
 pub(super) enum Progress {
     Resolving {
         ticket: Ticket,
@@ -86,8 +86,8 @@ pub(super) enum Progress {
     },
 }
 
-/// A Unix listener with a full backlog refuses to keep us waiting, and where no descriptor is left one is made free: how long
-/// until we ask again.
+/// A Unix listener with a full backlog refuses to keep us waiting, and where no descriptor is left one is made free: this is
+/// how long we wait until we ask again.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// While it is connecting.
@@ -197,7 +197,7 @@ impl Conn {
         }
     }
 
-    /// An idle connection stays small: connecting needed what it will perhaps never need again.
+    /// An idle connection stays small: connecting needed things that it may never need again.
     pub(crate) fn end_of_connecting(&mut self, cx: &mut Cx) {
         let Some(extra) = &mut self.extra else { return };
         if let Some(odds) = &mut extra.odds {
@@ -253,7 +253,7 @@ impl Conn {
                 }
                 self.run_race(cx);
             }
-            // One that lingers makes room, until there is enough for the resolver too.
+            // A lingering one makes room, until there is enough for the resolver too.
             Err(error) if cx.lingering_now > 0 && wants_descriptor(&error) => {
                 cx.lists.notes.push(Note::Room);
                 self.connect_by_name(host, port, cx);
@@ -267,7 +267,7 @@ impl Conn {
         self.connecting()?.by_name.as_mut()
     }
 
-    /// Those that can be reached from the address that was asked for, if one was.
+    /// Chooses those that can be reached from the address that was asked for, if one was.
     fn choose(&mut self, found: Resolved) -> io::Result<Vec<SocketAddr>> {
         let mut addresses = found.into_addresses();
         if addresses.is_empty() {
@@ -283,7 +283,7 @@ impl Conn {
         Ok(addresses)
     }
 
-    /// With a port of one's own it is one after the other: not everywhere can two sockets have it at a time.
+    /// With a local port it is one after the other: two sockets cannot have the port at the same time everywhere.
     fn attempt_delay(&mut self) -> Duration {
         let from = self.from();
         if from.is_some_and(|from| from.port() != 0) { Duration::MAX } else { ATTEMPT_DELAY }
@@ -335,8 +335,8 @@ impl Conn {
         }
     }
 
-    /// An event for one of the sockets of a race. The winner becomes the connection's own, with what its check said; nobody
-    /// as long as there is none.
+    /// An event for one of the sockets of a race. The winner becomes the connection's own socket, with what its check said.
+    /// Returns `None` as long as there is no winner.
     fn serve_race(&mut self, cx: &mut Cx) -> Option<io::Result<bool>> {
         let key = self.key;
         self.clear(WRITABLE | FAILED);
@@ -349,7 +349,7 @@ impl Conn {
                 Ok(false) => {}
                 Err(error) if !is_lost_already(&error) => {
                     log::debug!(target: "mainspring", "{key} an address failed: {error}");
-                    stream.abort(); // if it was connected after all, that was no conversation
+                    stream.abort(); // if it was connected after all, nothing was said on it
                     race.failed(number, error);
                 }
                 won => {
@@ -390,7 +390,7 @@ impl Conn {
     }
 
     /// It ends: a lookup that has not begun never does, and the sockets close. One of them may have been connected without
-    /// our knowledge: its peer must not take it for whole if anything was to be sent.
+    /// our knowledge: its peer must not take that for the whole if anything was to be sent.
     fn stop_racing(&mut self, cx: &mut Cx) -> Option<Progress> {
         let mut progress = self.take_by_name(cx)?;
         let is_cut = self.is(CUT) || self.output.is_some() || self.queued_in(cx) > 0;
@@ -402,7 +402,7 @@ impl Conn {
         Some(progress)
     }
 
-    /// With the timer of the next attempt.
+    /// Together with the timer of the next attempt.
     fn take_by_name(&mut self, cx: &mut Cx) -> Option<Progress> {
         let progress = self.connecting()?.by_name.take()?;
         if let Progress::Racing { next: Some(timer), .. } = progress {

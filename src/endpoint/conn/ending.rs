@@ -1,4 +1,4 @@
-//! How a connection ends: politely, at once, with a cause; and what of it lingers after `closed`.
+//! How a connection ends: politely, at once, with a cause; and what remains of it after `closed`.
 
 use super::{Conn, Filled, Phase};
 use crate::{
@@ -14,11 +14,12 @@ use crate::{
 };
 use std::io;
 
-/// No system keeps more for us until we read: a peer that never ceases to send does not put a drain off by more than this.
+/// No system keeps more than this for us until we read: a peer that never stops sending does not delay a drain by more.
 const ARRIVED_MAX: u64 = 8 << 20;
 
 impl Conn {
-    /// Polite: no further frame at once, `closed` once all output has left or nobody takes it. Whether it was open.
+    /// Politely: no further frame from now on, and `closed` once all output has left or nobody takes it. Returns whether it
+    /// was open.
     pub(crate) fn close(&mut self, cx: &mut Cx) -> bool {
         if let Some(extra) = self.extra.as_mut().filter(|_| self.phase == Phase::Open) {
             extra.closes_when_quiet = false; // it does not wait for that
@@ -26,7 +27,7 @@ impl Conn {
         self.begin_to_close(cx)
     }
 
-    /// The same of one that is open, once nothing is under way.
+    /// The same for one that is open, once nothing is under way.
     pub(crate) fn close_when_quiet(&mut self, cx: &mut Cx) {
         self.extra().closes_when_quiet = true;
         cx.some_wait_for_quiet = true;
@@ -48,7 +49,7 @@ impl Conn {
         }
     }
 
-    /// Somebody is not throttled by it any more. It may have waited for that one's being quiet.
+    /// A connection is not throttled by it any more. It may have waited for that one to be quiet.
     pub(crate) fn lose_reader(&mut self, reader: Key, cx: &mut Cx) {
         if let Some(ties) = self.extra.as_mut().and_then(|extra| extra.ties.as_mut()) {
             ties.readers.retain(|&key| key != reader);
@@ -58,7 +59,7 @@ impl Conn {
         }
     }
 
-    /// Those who wait for its being quiet are to look: itself, and who is tied to it.
+    /// Those that wait for it to be quiet have to look: itself, and what is tied to it.
     pub(super) fn note_quiet(&mut self, cx: &mut Cx) {
         if !cx.some_wait_for_quiet || !self.is_quiet(cx) {
             return;
@@ -84,7 +85,7 @@ impl Conn {
         true
     }
 
-    /// Of what is only written to there is nothing else to be heard.
+    /// From what is only written to, nothing else can be heard.
     fn has_peer_ended(&self) -> bool {
         self.is(EOF_SEEN) && self.ways() != Ways::Out
     }
@@ -101,20 +102,20 @@ impl Conn {
         }
     }
 
-    /// A stream whose two directions have ended closes itself, unless somebody holds it.
+    /// A stream whose two directions have ended closes itself, unless it is held.
     pub(crate) fn close_if_both_ended(&mut self, cx: &mut Cx) {
         if self.is(FIN_ASKED) && self.is(EOF_TOLD) && !self.is(HELD) {
             self.close(cx);
         }
     }
 
-    /// Whether it was there to be aborted: also one that is flushing.
+    /// Returns whether it was there to be aborted; also one that is flushing.
     pub(crate) fn abort(&mut self, cx: &mut Cx) -> bool {
         self.set_if(CUT, matches!(self.phase, Phase::Open | Phase::Flushing));
         self.end(Reason::Abort, cx)
     }
 
-    /// It ends by being given back, with all that belongs to it. Whether it can be.
+    /// It ends by being given back, with everything that belongs to it. Returns whether it can be.
     pub(crate) fn detach(&mut self, cx: &mut Cx) -> bool {
         if !self.can_be_detached() {
             return false;
@@ -124,7 +125,7 @@ impl Conn {
         self.end(Reason::Detached(Box::default()), cx)
     }
 
-    /// Before `closed`: here it is.
+    /// Before `closed`: puts in all that it has.
     pub(crate) fn hand_over(&mut self, detached: &mut Detached, cx: &mut Cx) {
         if let Some(hand_over) = self.odds().and_then(|odds| odds.hand_over) {
             hand_over(self, detached, cx);
@@ -132,7 +133,7 @@ impl Conn {
     }
 
     fn give_up_stream(&mut self, detached: &mut Detached, cx: &mut Cx) {
-        let _ = self.local(); // which it remembers
+        let _ = self.local(); // which is remembered
         if let Some(stream) = self.stream.take() {
             detached.socket = cx.world.detach(stream);
         }
@@ -140,8 +141,8 @@ impl Conn {
         detached.unsent = self.output.take().map_or_else(Vec::new, |output| output.unsent());
     }
 
-    /// Begins to end: no more callbacks but tells and `closed`, which comes at the end of the turn. The first cause wins;
-    /// whether this is it.
+    /// Begins to end: no more callbacks except tells and `closed`, which comes at the end of the turn. The first cause wins;
+    /// returns whether this is it.
     pub(crate) fn end(&mut self, reason: Reason, cx: &mut Cx) -> bool {
         if matches!(self.phase, Phase::Guest | Phase::Ended | Phase::Lingering) {
             discard("an error that came too late", reason);
@@ -159,7 +160,7 @@ impl Conn {
                 cx.lent.out.clear();
             }
         }
-        // What comes from its mate is not whole, though nothing of it may be queued.
+        // What comes from its mate is not complete, even if nothing of it is queued.
         self.set_if(CUT, !reason.is_clean() && self.mate().is_some() && !self.is(FIN_SENT));
         if self.take(CONGESTED) {
             self.readers_changed(cx);
@@ -181,7 +182,7 @@ impl Conn {
         }
     }
 
-    /// Its own timers and offloads die, and delivering to it ends.
+    /// Its own timers and offloads end with it, and delivering to it stops.
     fn stop_callbacks(&mut self, cx: &mut Cx) {
         if self.is_current(cx) {
             cx.lent.interrupt = true;
@@ -192,14 +193,15 @@ impl Conn {
         cx.stop_work_of(self.key);
     }
 
-    /// One write of what an `Err` left queued, unless a producer or a file stands in front; what does not leave now, or must not, never will.
+    /// Tries one write of what an `Err` left queued, unless a producer or a file is in front; what does not leave now, or
+    /// must not, never will.
     pub(crate) fn write_last(&mut self, why: &Reason, cx: &mut Cx) {
         let is_possible = why.allows_last_write() && self.is(ESTABLISHED) && self.is(WRITABLE) && self.write_error().is_none();
         let is_there = |output: &Output| output.queued() > 0 && !output.wants_pull() && output.front_file().is_none();
         let mut goes_on = is_possible;
         while goes_on && self.output.as_deref().is_some_and(is_there) {
             let written = self.flush_once(&mut cx.spares, usize::MAX); // it ends for another reason already
-            // What is encrypted leaves in several writes, and so does what is sent by Winsock.
+            // What is encrypted leaves in several writes, and so does what is sent through Winsock.
             let most = self.stream.as_ref().map_or(0, Stream::send_max);
             let is_a_part = |taken: usize| taken > 0 && (self.ends_in_words() || taken == most);
             goes_on = self.is(WRITABLE) && written.is_ok_and(is_a_part);
@@ -207,7 +209,7 @@ impl Conn {
         self.drop_output();
     }
 
-    /// Whether the socket stays after `closed`, until the peer has had it all.
+    /// Whether the socket stays after `closed`, until the peer has received everything.
     pub(crate) fn is_to_linger(&mut self, is_clean: bool) -> bool {
         if !is_clean || !self.is(ESTABLISHED) || self.is(CUT) {
             return false;
@@ -229,8 +231,8 @@ impl Conn {
     }
 
     /// A socket without a handler: what is queued leaves, then a FIN, then what still comes is dropped until the peer has
-    /// ended. Closing at once would answer late bytes with a reset, which destroys what the peer has not read yet
-    /// (RFC 9112, 9.6).
+    /// ended. Closing at once would answer late bytes with a reset, which destroys what the peer has not read yet (RFC 9112,
+    /// 9.6).
     pub(crate) fn begin_to_linger(&mut self, cx: &mut Cx) {
         debug_assert_eq!(self.tells, 0, "`closed` waits for them");
         self.enter(Phase::Lingering);
@@ -246,9 +248,9 @@ impl Conn {
         if self.output.is_none() { self.send_fin() } else { Ok(()) }
     }
 
-    /// One turn of a lingering socket; whether it is over.
+    /// One turn of a lingering socket; returns whether it is over.
     pub(crate) fn serve_lingering(&mut self, buffers: &mut ReadBuffers, cx: &mut Cx) -> bool {
-        // Where a selector reports an error by itself, nothing else would come: epoll says that it is readable too.
+        // Where a selector reports only an error, nothing else would come; epoll also says that it is readable.
         if self.take(FAILED) && self.stream.as_mut().is_some_and(|stream| stream.take_error().is_some()) {
             return true;
         }
@@ -288,7 +290,7 @@ impl Conn {
         self.stop_rates(cx);
     }
 
-    /// The socket is closed: reset if the peer must not take for whole what it got.
+    /// Closes the socket: with a reset if the peer must not take what it got for the whole.
     pub(crate) fn free(mut self, cx: &mut Cx) {
         self.set_if(CUT, self.output.is_some());
         let is_cut = self.is(CUT);
@@ -296,7 +298,7 @@ impl Conn {
             stream.abort();
         }
         if !is_cut && (self.is_adopted || self.ends_in_words()) {
-            let _ = self.send_fin(); // closing it is no end for the peer, or not while somebody has a duplicate
+            let _ = self.send_fin(); // to the peer, closing it is no end, or not while somebody has a duplicate
         }
         if self.is_adopted {
             if let Some(stream) = self.stream.take() {

@@ -1,5 +1,5 @@
-//! One connection: its phase and its flags, what it reads and writes, how it begins and ends. What it needs of the loop it is
-//! lent ([`Cx`]). It knows no callback, and no other connection.
+//! One connection: its phase and its flags, what it reads and writes, how it begins and ends. What it needs of the loop is
+//! lent to it ([`Cx`]). It knows no callback, and no other connection.
 
 mod clocks;
 mod connecting;
@@ -38,7 +38,7 @@ use std::{cell::OnceCell, io, rc::Rc};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Accepted, and its factory is running: nobody reaches it, because it may come to nothing.
+    /// Accepted, and its factory is running: no key leads to it, because it may come to nothing.
     Guest,
     /// Connecting or connected.
     Open,
@@ -46,24 +46,25 @@ pub(crate) enum Phase {
     Flushing,
     /// On the list of those to be closed; only tells and `closed` are left.
     Ended,
-    /// `closed` was called. The rest of the output, the FIN, then what the peer still sends is dropped until its end.
+    /// `closed` was called. The rest of the output and the FIN leave; then what the peer still sends is dropped until its
+    /// end.
     Lingering,
 }
 
 /// One connection, from its beginning to the end of its socket.
 pub(crate) struct Conn {
     pub(crate) key: Key,
-    /// Nothing while a connect waits for its next try, or could not even begin. ESTABLISHED ∈ flags ⇒ some
+    /// `None` while a connect waits for its next try, or could not even begin. ESTABLISHED ∈ flags ⇒ some
     pub(crate) stream: Option<Stream>,
     pub(crate) peer: Address,
-    /// Asked for once: most programs never do.
+    /// Asked for once: most programs never need it.
     local: OnceCell<Box<Address>>,
     pub(crate) framing: Framing,
     /// What of the input is not consumed, between turns. Never empty. phase ≠ Open ⇒ none
     pub(crate) held: Option<Box<Input>>,
     /// Never empty: what can be written at once needs no queue.
     pub(crate) output: Option<Box<Output>>,
-    /// What is not of daily use.
+    /// What is not needed every day.
     pub(crate) extra: Option<Box<Extra>>,
     /// Whose guest it is; connections that we opened have none.
     pub(crate) listener: Option<Key>,
@@ -78,9 +79,9 @@ pub(crate) struct Conn {
     pub(crate) phase: Phase,
     /// SHUT ⇔ phase ≠ Open; THROTTLED ⇔ one of `extra.targets` has CONGESTED; EOF_TOLD ⇒ EOF_SEEN
     pub(crate) flags: Flags,
-    /// Turns in a row in which nothing was achieved; it stops counting at the top.
+    /// Turns in a row in which nothing was achieved; it stops counting at its maximum.
     pub(crate) in_vain: u8,
-    /// A proxy came, and may say for whom.
+    /// It came through a proxy, which may say for whom.
     pub(crate) is_by_proxy: bool,
     /// Somebody else has opened it, and may have a duplicate.
     pub(crate) is_adopted: bool,
@@ -88,30 +89,31 @@ pub(crate) struct Conn {
     pub(crate) counts_for_peer: bool,
 }
 
-/// Whoever has a time-out or a mark has this, so it is small: what fewer have stands in boxes.
+/// Every connection that has a time-out or a mark has this, so it is small: what fewer have is in boxes.
 pub(crate) struct Extra {
     pub(crate) clocks: Clocks,
-    /// Of its own, if `has_marks`.
+    /// Its own, if `has_marks`.
     marks: Marks,
     has_marks: bool,
     /// It has set a deadline, or taken the listener's back.
     pub(crate) has_own_deadline: bool,
     /// It closes once nothing is under way.
     pub(crate) closes_when_quiet: bool,
-    /// Of who owes that it is connected: it was, and is secured now.
+    /// For one that is owed the news of being connected: it was connected before, and is secured now.
     pub(crate) owes_secured: bool,
     /// The chain of its own timers.
     pub(crate) timers: u32,
-    /// What its listener has for each that it accepts.
+    /// What its listener has for each connection that it accepts.
     pub(crate) bounds: Option<Rc<Bounds>>,
-    /// When the last byte came. `NEVER`: none has come since this is there. Whoever has it is asked for the time anyway.
+    /// When the last byte came. `NEVER`: none has come since this struct exists. Connections that have it are asked for the
+    /// time anyway.
     pub(crate) heard: Time,
-    /// Whom it is tied to.
+    /// What it is tied to.
     pub(crate) ties: Option<Box<Ties>>,
     pub(crate) odds: Option<Box<Odds>>,
 }
 
-/// What few connections have, and those that have it not for long.
+/// What few connections have, or have only for a short time.
 #[derive(Default)]
 pub(crate) struct Odds {
     /// Until it is connected. By name ⇒ `stream` is none, and phase ≠ Ended
@@ -121,16 +123,17 @@ pub(crate) struct Odds {
     pub(crate) holds: Holds,
     /// What it receives is written elsewhere.
     pub(crate) is_saving: bool,
-    /// `draining` comes when so many bytes were received, at the latest.
+    /// `draining` comes when this many bytes were received, at the latest.
     pub(crate) drains_at: u64,
     /// What the first failed write said.
     pub(crate) write_error: Option<io::Error>,
-    /// Of a stream whose directions are apart: nobody reads what it writes any more. It is read on; `write_error` is of the others.
+    /// For a stream whose directions are apart: nobody reads what it writes any more. It is still read; `write_error` is for
+    /// the others.
     pub(crate) has_lost_writer: bool,
     /// What was lost with that, which is its reason if it ends cleanly otherwise.
     pub(crate) lost_output: Option<io::Error>,
-    /// It ends by being given back: what it has is kept for that. Named by who asks for it, so that a program that never does links
-    /// nothing of it.
+    /// It ends by being given back: what it has is kept for that. The code that asks for it names this, so that a program
+    /// that never does links nothing of it.
     pub(crate) hand_over: Option<fn(&mut Conn, &mut Detached, &mut Cx)>,
     /// Bytes that its protocol has sent it since the write failed.
     pub(crate) unheard: usize,
@@ -151,16 +154,17 @@ impl Odds {
     }
 }
 
-/// Whom a connection is tied to: by throttles, as long as these are wanted; else until one of them has ended, also over an upgrade.
+/// What a connection is tied to: by throttles, as long as these are wanted; by the rest until one of them has ended, also
+/// over an upgrade.
 #[derive(Default)]
 pub(crate) struct Ties {
     /// Reading is off while one of these is congested. t ∈ targets ⇔ this ∈ t.readers
     pub(crate) targets: Vec<Key>,
-    /// Who reads only while this one is not congested.
+    /// The connections that read only while this one is not congested.
     pub(crate) readers: Vec<Key>,
     /// What one of the two receives goes to the other. m = mate(c) ⇔ c = mate(m)
     pub(crate) mate: Option<Key>,
-    /// It ends with this one. c ∈ owned(o) ⇔ o = owner(c)
+    /// It ends when its owner, this one, has ended. c ∈ owned(o) ⇔ o = owner(c)
     pub(crate) owner: Option<Key>,
     /// Connections and listeners that end with it.
     pub(crate) owned: Vec<Key>,
@@ -171,7 +175,7 @@ impl Ties {
         self.mate.is_none() && self.owner.is_none() && self.owned.is_empty() && self.throttled().next().is_none()
     }
 
-    /// Those that hang on it, and on which it hangs.
+    /// Those that depend on it, and those that it depends on.
     pub(crate) fn throttled(&self) -> impl Iterator<Item = Key> {
         self.targets.iter().chain(&self.readers).copied()
     }
@@ -205,7 +209,7 @@ impl Extra {
         self.marks = marks.unwrap_or(self.marks);
     }
 
-    /// A turn in which nothing else happens needs nothing of it, but that the idle clock is started anew.
+    /// A turn in which nothing else happens needs nothing of it, except that the idle clock is started anew.
     pub(crate) fn is_plain(&self) -> bool {
         !self.clocks.frame().is_set()
             && !self.closes_when_quiet
@@ -296,7 +300,7 @@ impl Conn {
         }
     }
 
-    /// Clears it; whether it was set.
+    /// Clears it; returns whether it was set.
     #[inline]
     pub(crate) fn take(&mut self, flag: Flags) -> bool {
         let was_set = self.is(flag);
@@ -304,7 +308,7 @@ impl Conn {
         was_set
     }
 
-    /// Sets it; whether it was set before.
+    /// Sets it; returns whether it was set before.
     #[inline]
     pub(crate) fn mark(&mut self, flag: Flags) -> bool {
         self.flags.mark(flag)
@@ -374,8 +378,8 @@ impl Conn {
         }
     }
 
-    /// Something was done to it from outside its turn: it is flushed and settled later in this turn, or by the next one, which
-    /// does not sleep first. While its own callback runs there is no need: its turn ends with both.
+    /// Something was done to it from outside its turn: it is flushed and settled later in this turn, or by the next one,
+    /// which does not sleep first. While its own callback runs there is no need: its turn ends with both.
     fn touch(&mut self, cx: &mut Cx) {
         match self.is_current(cx) {
             true => {}
@@ -403,7 +407,7 @@ impl Conn {
         cx.lent.has_out && self.is_current(cx)
     }
 
-    /// A callback of it is about to run: it is lent the output buffer.
+    /// A callback of it is about to run: the output buffer is lent to it.
     #[inline]
     pub(crate) fn lend_output(&self, cx: &mut Cx) {
         let lent = &mut cx.lent;
@@ -429,7 +433,7 @@ impl Conn {
         self.output.as_ref().map_or(0, |output| output.queued())
     }
 
-    /// What it has beyond the usual: made if it is not there, and looked at when its turn ends.
+    /// What it has beyond the usual: made if it does not exist, and looked at when its turn ends.
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.set(NEEDS_SETTLING);
         self.extra.get_or_insert_default()
@@ -455,7 +459,7 @@ impl Conn {
         self.output.get_or_insert_with(|| spares.get())
     }
 
-    /// Asked for once, when it is connected; afterwards it is remembered.
+    /// Asked for once, when it is connected, and remembered afterwards.
     pub(crate) fn local(&self) -> &Address {
         static NONE: Address = Address::Fd;
         match (&self.stream, self.is(ESTABLISHED | SHAKING)) {
@@ -464,14 +468,14 @@ impl Conn {
         }
     }
 
-    /// Drops it, and one by one what of it is the program's.
+    /// Drops it, and, one by one, what in it belongs to the program.
     pub(crate) fn discard(mut self) {
         self.drop_output();
         discard("a framer", self);
     }
 
-    /// A successor has none of its predecessor's limits, timers and offloads, but what the listener has for each; queued
-    /// output stays, unread bytes are its own.
+    /// A successor has none of its predecessor's limits, timers and offloads, only what the listener has for each
+    /// connection. Queued output stays, and unread bytes are its own.
     pub(crate) fn begin_anew(&mut self, cx: &mut Cx) {
         self.stop_timers(cx);
         cx.stop_work_of(self.key);
@@ -490,7 +494,7 @@ impl Conn {
         self.put(OWES_CONNECTED, self.is(ESTABLISHED) && !self.is(SHAKING));
         #[cfg(feature = "tls")]
         self.shakes_for_successor();
-        self.put(EOF_TOLD, self.ways() == Ways::Out); // nothing is to be told of what is only written to
+        self.put(EOF_TOLD, self.ways() == Ways::Out); // what is only written to is not told anything
         self.put(MAY_HAVE_FRAME, self.held.is_some());
         if let Some(held) = &mut self.held {
             held.search_anew();

@@ -19,7 +19,7 @@ impl Conn {
         self.touch(cx);
     }
 
-    /// The same for whoever settles it afterwards.
+    /// The same for callers that settle it afterwards.
     pub(crate) fn set_rate(&mut self, way: Way, rate: Option<u64>, cx: &mut Cx) {
         let now = cx.world.now();
         if rate.is_none() && self.odds().is_none_or(|odds| odds.rates.is_none()) {
@@ -37,7 +37,7 @@ impl Conn {
         self.look_at_rate(way, now, cx);
     }
 
-    /// What its listener has for each that it accepts, and for all together.
+    /// What its listener has for each connection that it accepts, and for all together.
     pub(crate) fn set_listeners_rate(&mut self, way: Way, rate: Option<u64>, shared: Option<usize>, cx: &mut Cx) {
         if rate.is_none() && shared.is_none() {
             return;
@@ -67,13 +67,13 @@ impl Conn {
         self.rate(way).filter(|rate| rate.bucket.is_some() || rate.shared.is_some())
     }
 
-    /// What is left of a connection that is lost comes at once: the peer sends no more.
+    /// What is left of a lost connection comes at once: the peer sends no more.
     pub(super) fn allowed_to_read(&mut self, cx: &mut Cx) -> usize {
         if self.is(LOST) { usize::MAX } else { self.allowed(Way::In, cx) }
     }
 
     /// How many bytes may be moved now. 0: others go first at the rate that it shares, and it waits behind them from now on.
-    /// For its own rate it waits already, if that is used up.
+    /// If its own rate is used up, it is already waiting for that.
     pub(crate) fn allowed(&mut self, way: Way, cx: &mut Cx) -> usize {
         let Some(rate) = self.limited(way) else { return usize::MAX };
         let now = cx.world.now();
@@ -89,7 +89,7 @@ impl Conn {
         most
     }
 
-    /// So many were moved.
+    /// This many were moved.
     pub(crate) fn moved(&mut self, way: Way, bytes: usize, cx: &mut Cx) {
         let Some(rate) = self.limited(way) else { return };
         if let Some(bucket) = &mut rate.bucket {
@@ -148,7 +148,7 @@ impl Conn {
         cx.deal(shared, now);
     }
 
-    /// It waited longest, and so many bytes are kept for it now. `false`: it has ceased to wait meanwhile.
+    /// It waited longest, and this many bytes are kept for it now. `false`: it has stopped waiting meanwhile.
     pub(crate) fn receive_share(&mut self, way: Way, share: usize, cx: &mut Cx) -> bool {
         let Some(rate) = self.rate(way).filter(|rate| rate.ticket.is_some()) else { return false };
         (rate.ticket, rate.share) = (None, share);
@@ -165,7 +165,7 @@ impl Conn {
         }
     }
 
-    /// Who has a share and cannot move anything after all must not keep the others waiting.
+    /// A connection that has a share and cannot move anything after all must not keep the others waiting.
     #[inline]
     pub(super) fn return_unused_shares(&mut self, cx: &mut Cx) {
         if self.is(HAS_SHARE) {
@@ -186,7 +186,7 @@ impl Conn {
         }
     }
 
-    /// What was kept for it, which it has no more.
+    /// Takes what was kept for it, which it then does not have any more.
     fn take_share(&mut self, way: Way) -> usize {
         let Some(rates) = self.odds_mut().and_then(|odds| odds.rates.as_mut()) else { return 0 };
         let share = std::mem::take(&mut rates.of(way).share);
@@ -220,7 +220,7 @@ impl Conn {
 
 /// The rates that many share.
 impl Cx {
-    /// Lets those go for whom there is a portion, and sees to it that somebody comes when there is one for the next.
+    /// Lets those go that there is a portion for, and makes sure that somebody looks when there is one for the next.
     fn deal(&mut self, shared: usize, now: Time) {
         let rate = &mut self.shared_rates[shared];
         while let Some((key, bytes)) = rate.next(now) {
@@ -230,7 +230,7 @@ impl Cx {
         run_timer(&mut self.timers, &mut rate.timer, ready, TimerKind::SharedRate(shared));
     }
 
-    /// What was kept for somebody, who does not use it.
+    /// What was kept for a connection that does not use it.
     pub(crate) fn return_share(&mut self, shared: usize, bytes: usize, now: Time) {
         if let Some(rate) = self.shared_rates.get_mut(shared) {
             rate.moved(bytes, 0);
@@ -238,7 +238,7 @@ impl Cx {
         }
     }
 
-    /// A connection, or the listener, uses it no more; the last one takes it along.
+    /// A connection, or the listener, does not use it any more; the last one removes it.
     pub(crate) fn leave_shared_rate(&mut self, shared: usize) {
         let rate = &mut self.shared_rates[shared];
         rate.users -= 1;

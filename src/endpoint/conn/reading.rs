@@ -1,4 +1,4 @@
-//! A connection's way in: filling the buffer that it is lent, cutting it into frames, pausing.
+//! A connection's way in: filling the buffer that is lent to it, cutting it into frames, pausing.
 
 use super::{Conn, Filled};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 };
 use std::{io, panic::Location};
 
-/// Of who is lost, in one turn.
+/// For a lost connection, in one turn.
 const LOST_FRAMES: usize = 8;
 
 /// What a turn of a connection may still read and deliver.
@@ -36,8 +36,8 @@ pub(crate) enum Next {
 }
 
 impl Conn {
-    /// Takes its turn in the common case, and says how many bytes came: it is readable, and there is nothing else to think of.
-    /// `None` says nothing of it: the general way finds out.
+    /// Takes its turn in the common case, and returns how many bytes came: it is readable, and there is nothing else to
+    /// consider. `None` says nothing about it: the general way finds out.
     #[inline(always)]
     pub(crate) fn read_plainly(&mut self, buffers: &mut ReadBuffers, cx: &mut Cx) -> Option<usize> {
         // A buffer of its own may have room for much more than a turn's bytes.
@@ -66,7 +66,7 @@ impl Conn {
         None
     }
 
-    /// Whether there is no more to deliver and to read, nor anything else to think of; then its input is returned.
+    /// Whether there is no more to deliver and to read, nor anything else to consider; then its input is returned.
     #[inline(always)]
     pub(crate) fn ends_plainly(&mut self, buffers: &mut ReadBuffers, cx: &Cx) -> bool {
         let is_used_up = buffers.input().is_empty();
@@ -82,7 +82,7 @@ impl Conn {
         true
     }
 
-    /// What a turn may read and deliver. The last words of many who are gone must not keep who lives waiting.
+    /// What a turn may read and deliver. The last words of many that are gone must not keep the living waiting.
     pub(crate) fn budget(&self, cx: &Cx) -> Budget {
         let (bytes, frames) = (cx.config.turn_bytes, cx.config.turn_frames);
         if self.is(LOST) {
@@ -103,7 +103,8 @@ impl Conn {
         }
     }
 
-    /// It has begun to end. A callback that failed has left its input where it was: if the socket is given back, that goes with it.
+    /// It has begun to end. A callback that failed has left its input where it was: if the socket is given back, the input
+    /// goes with it.
     #[cold]
     pub(crate) fn end_input(&mut self, buffers: &mut ReadBuffers, cx: &mut Cx) {
         if self.is_detaching() {
@@ -196,7 +197,7 @@ impl Conn {
         cx.lists.notes.extend(self.mate().map(Note::Heard));
     }
 
-    /// poll(2) lets go of a descriptor with an error, and mio then does not know it.
+    /// poll(2) drops a descriptor that has an error, and mio then does not know it.
     fn look_at_loss(&mut self, error: io::Error, cx: &mut Cx) -> Filled {
         if error.kind() != io::ErrorKind::NotFound {
             return Filled::Lost(error);
@@ -217,7 +218,7 @@ impl Conn {
     #[inline(always)]
     pub(crate) fn next_frame(&mut self, input: &mut Input, cx: &mut Cx) -> Found {
         if self.is(NEEDS_SETTLING) {
-            // Whoever has a frame time-out or a mate has it set.
+            // Connections with a frame time-out or a mate have it set.
             cx.lent.is_later_frame = cx.lent.frame_ended;
             if self.forwards_to().is_some() {
                 cx.lent.interrupt = true; // its terminator is over, or was taken back: what follows is its mate's
@@ -230,7 +231,7 @@ impl Conn {
         found
     }
 
-    /// After a callback: what it put back of what it was given. The terminator that has found it would find it again: that one
+    /// After a callback: what it put back of what it was given. The terminator that has found it would find it again, so it
     /// waits for more to come, or for reading to go on.
     #[cold]
     pub(crate) fn put_back(&mut self, input: &mut Input, cx: &mut Cx) {
@@ -248,7 +249,7 @@ impl Conn {
         self.put(MAY_HAVE_FRAME, is_recut || !self.reads() || self.forwards_to().is_some());
     }
 
-    /// Who stood before its protocol was told the end: that comes again, with this tail, once reading is on.
+    /// The handler in front of its protocol was told the end: the end comes again, with this tail, once reading is on.
     pub(crate) fn owe_eof(&mut self, tail: &[u8], cx: &mut Cx) {
         self.clear(EOF_TOLD);
         if !tail.is_empty() {
@@ -277,7 +278,7 @@ impl Conn {
         (cx.cutting.said)(&mut self.framing, step, shown, input);
     }
 
-    /// The rest of the frame that has begun is dropped as it comes. `false`: its end cannot be told.
+    /// Drops the rest of the frame that has begun, as it comes. `false`: nobody can tell where it ends.
     pub(crate) fn skip_frame(&mut self, is_refused: bool, cx: &Cx) -> bool {
         let skips = (cx.cutting.skip)(&mut self.framing, is_refused);
         self.set_if(MAY_HAVE_FRAME, skips && self.held.is_some());
@@ -292,7 +293,7 @@ impl Conn {
     /// `by`: its protocol's pause, or its holds, neither of which takes the other back.
     pub(crate) fn set_paused(&mut self, by: Flags, on: bool, cx: &mut Cx) {
         self.put(by, on);
-        self.set_if(FAILED, on && self.is(LOST)); // who does not read on is told at once
+        self.set_if(FAILED, on && self.is(LOST)); // a connection that does not read on is told at once
         self.reading_changed(cx);
     }
 
@@ -331,7 +332,7 @@ impl Conn {
         self.end(Reason::Io(error), cx);
     }
 
-    /// It is lost, and what it still has is nobody's.
+    /// It is lost, and what it still has belongs to nobody.
     pub(crate) fn end_lost_now(&mut self, cx: &mut Cx) {
         if !self.end_if_lost(cx) {
             self.end_by_failure(cx);
@@ -341,17 +342,18 @@ impl Conn {
         }
     }
 
-    /// There is nothing more to read of a connection that can no more be written to. Whether that was its end.
+    /// There is nothing more to read of a connection that cannot be written to any more. Returns whether that was its end.
     pub(super) fn end_if_lost(&mut self, cx: &mut Cx) -> bool {
         let Some(error) = self.odds_mut().and_then(|odds| odds.write_error.take()) else { return false };
         self.end(Reason::Io(error), cx)
     }
 
-    /// The selector reported an error. Who reads will meet it behind the last bytes; who does not read is told now.
+    /// The selector reported an error. A connection that reads will meet it behind the last bytes; one that does not is told
+    /// now.
     pub(crate) fn look_at_failure(&mut self, cx: &mut Cx) {
         let is_apart = self.is_open() && self.writes_apart();
         if is_apart && self.is(OWES_CONNECTED) {
-            return; // whose writer is broken already is told that it is connected, and looked at again
+            return; // if its writer is broken already, it is told that it is connected, and looked at again
         }
         if !self.take(FAILED) {
             return;
@@ -366,7 +368,7 @@ impl Conn {
         self.end_by_failure(cx);
     }
 
-    /// Its reader tells by itself what fails there.
+    /// Its reader reports by itself what fails there.
     fn look_at_writer(&mut self, cx: &mut Cx) {
         if let Some(error) = self.stream.as_mut().and_then(|stream| stream.take_error()) {
             let loses = self.output.is_some();

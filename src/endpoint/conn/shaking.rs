@@ -1,4 +1,4 @@
-//! TLS: a stage of beginning, between being connected and being told of it; or, in mid-stream, of beginning once more.
+//! TLS: a stage of beginning, between being connected and being told so; or, in mid-stream, beginning once more.
 
 use super::{
     Conn, Phase,
@@ -14,7 +14,7 @@ use crate::{
 use rustls::pki_types::ServerName;
 use std::{io, rc::Rc, time::Duration};
 
-/// In a drain: the way of a first word that had already left.
+/// In a drain: the time for a first word that had already left to arrive.
 const FIRST_WORD_MAX: Duration = Duration::from_secs(1);
 
 /// What a connection is about to agree on with its peer.
@@ -23,7 +23,7 @@ pub(crate) struct Shaking {
     speaks: Option<Speaks>,
     /// How long it may take.
     most: Duration,
-    /// Its protocol is told so, and not that it is connected: it is, and the same one goes on.
+    /// Its protocol is told this, and not that it is connected: it is, and the same protocol goes on.
     tells_secured: bool,
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum Speaks {
 }
 
 impl Speaks {
-    /// In mid-stream nobody knows any more whom the connection was made to.
+    /// In mid-stream nobody knows any more which host the connection was made to.
     pub(crate) fn amid_stream(side: Side) -> Result<Self, TlsError> {
         match side {
             Side::Server(server) => Ok(Self::Server(server)),
@@ -87,7 +87,7 @@ impl Conn {
         }
     }
 
-    /// A guest, before anybody is made for it.
+    /// A guest, before a protocol is made for it.
     pub(crate) fn begin_as_guest(&mut self, server: TlsServer, cx: &mut Cx) {
         self.is_about_to_shake(Speaks::Server(server), false, cx);
         let begun = self.begin_to_shake(Vec::new(), cx);
@@ -95,7 +95,7 @@ impl Conn {
         self.settle(cx);
     }
 
-    /// In mid-stream: what is queued leaves in clear, then TLS begins. Whether it does.
+    /// In mid-stream: what is queued leaves in clear, then TLS begins. Returns whether it does.
     pub(crate) fn start_tls(&mut self, side: Side, cx: &mut Cx) -> bool {
         if !self.is_talking() || !self.takes_output() {
             return false;
@@ -167,8 +167,8 @@ impl Conn {
         }
     }
 
-    /// What has come already is in clear, and refused; but a client that waits for nobody, as one behind a proxy, has perhaps begun
-    /// its handshake.
+    /// What has come already is in clear, and refused; but a client that waits for nobody, such as one behind a proxy, may
+    /// have begun its handshake.
     fn take_hello(&mut self) -> Result<Vec<u8>, TlsError> {
         let Some(held) = self.held.take() else { return Ok(Vec::new()) };
         let is_server = self.shaking().is_some_and(|shaking| matches!(shaking.speaks, Some(Speaks::Server(_))));
@@ -188,7 +188,7 @@ impl Conn {
         let left = whole.saturating_sub(clock.elapsed(now));
         clocks.set_connect(Some(left.min(most)));
         if let Some(shaking) = self.shaking().filter(|_| left < most) {
-            shaking.most = whole; // what was asked for is what is said
+            shaking.most = whole; // the time that was asked for is the time that is reported
         }
         self.set(SHAKING);
         if let Err(error) = self.begin_to_shake(Vec::new(), cx) {
@@ -201,19 +201,19 @@ impl Conn {
         self.shaking().is_some()
     }
 
-    /// It was connected, and is lost already: its protocol is told of no connection that was never secured.
+    /// It was connected, and is lost already: its protocol is not told of a connection that was never secured.
     pub(super) fn is_lost_before_shaking(&mut self, error: &io::Error, cx: &mut Cx) {
         self.fail_to_agree(TlsError::lost_amid_handshake(error), cx);
     }
 
-    /// From now on all that it reads and writes is TLS.
+    /// From now on everything that it reads and writes is TLS.
     fn begin_to_shake(&mut self, already: Vec<u8>, cx: &mut Cx) -> Result<(), TlsError> {
         let Some(speaks) = self.shaking().and_then(|shaking| shaking.speaks.take()) else { return Ok(()) };
         if let Some(connecting) = self.connecting() {
             connecting.how = &SHAKE;
         }
         let Some(stream) = self.stream.take() else { return Ok(()) };
-        // In TLS already, it has room of its own: both layers work at a time.
+        // If it already speaks TLS, it has room of its own: both layers work at the same time.
         let scratch = if stream.tls().is_some() { Rc::default() } else { Rc::clone(cx.tls.get_or_insert_default()) };
         let wrapped = match speaks {
             Speaks::Server(server) => Ok(TlsStream::server(stream, server, already, scratch)),
@@ -260,7 +260,7 @@ impl Conn {
             }
             Ok(false) => return Shaken::Waits,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.set(READABLE),
-            // poll(2) had let go of it.
+            // poll(2) had dropped it.
             Err(error) if is_not_registered(&error) => match self.register_again(cx) {
                 Ok(()) => {}
                 Err(error) => return Shaken::Failed(TlsError::lost_amid_handshake(&error)),
@@ -296,7 +296,8 @@ impl Conn {
         self.end(Reason::Tls(error.into()), cx);
     }
 
-    /// A guest, in a drain: it has come, and is to be let in, but who says nothing at all is not waited for as long as usual.
+    /// For a guest, in a drain: it has come, and is to be let in, but if it says nothing at all, we do not wait for it as
+    /// long as usual.
     pub(super) fn hurry(&mut self, cx: &mut Cx) {
         let left = self.time_left(cx);
         self.extra().clocks.set_connect(Some(left.min(FIRST_WORD_MAX)));
@@ -314,7 +315,7 @@ impl Conn {
         goes_on
     }
 
-    /// Of a guest.
+    /// For a guest.
     fn time_left(&mut self, cx: &Cx) -> Duration {
         let most = self.shaking().map_or(Duration::ZERO, |shaking| shaking.most);
         most.saturating_sub(cx.world.now().since(self.born))

@@ -1,4 +1,4 @@
-//! What is so of a connection, and what follows from it: questions about its phase and flags, which change nothing.
+//! What is true of a connection, and what follows from it: questions about its phase and flags, which change nothing.
 
 use super::{Conn, Phase};
 #[cfg(feature = "tls")]
@@ -18,7 +18,8 @@ use std::{io, net::SocketAddr};
 
 /// The common case, told apart by one compare each.
 impl Conn {
-    /// The common case, told apart by one compare: it talks, and nothing is out of the ordinary. `ready`: what else is so.
+    /// The common case, recognised by one compare: it talks, and nothing is out of the ordinary. `ready`: what else has to
+    /// be true.
     #[inline]
     fn is_plain(&self, ready: Flags) -> bool {
         self.flags.has_just(ESTABLISHED | ready, ESTABLISHED | ready | UNUSUAL)
@@ -34,7 +35,7 @@ impl Conn {
         self.is_plain(WRITABLE) && self.output.is_some()
     }
 
-    /// All output has left, and nothing waited for that.
+    /// All output has left, and nothing was waiting for that.
     #[inline]
     pub(crate) fn is_plainly_sent(&self) -> bool {
         self.is_plain(ESTABLISHED) && self.output.is_none()
@@ -45,7 +46,7 @@ impl Conn {
         self.is_plain(ESTABLISHED) && self.queued().saturating_add(bytes) <= self.marks(default).high
     }
 
-    /// Nothing is to be done for it, and nothing has to be timed.
+    /// Nothing has to be done for it, and nothing has to be timed.
     #[inline]
     pub(crate) fn is_plainly_idle(&self) -> bool {
         self.is_plainly_sent() && !self.is(READABLE)
@@ -108,7 +109,7 @@ impl Conn {
         self.is(MAY_HAVE_FRAME) || self.may_read() || (self.is(EOF_SEEN) && !self.is(EOF_TOLD))
     }
 
-    /// Whether there may be something to read, and its rate allows it. What a lost one still has comes at once.
+    /// Whether there may be something to read, and its rate allows it. What a lost connection still has comes at once.
     pub(crate) fn may_read(&self) -> bool {
         self.flags.has_just(READABLE, READABLE | SPENT_IN) || (self.is(READABLE) && self.is(LOST))
     }
@@ -124,14 +125,14 @@ impl Conn {
         self.is(OWES_WRITABLE) && self.is_settled() && !self.is(OWES_CONNECTED) && self.takes_output() && !self.is(CONGESTED)
     }
 
-    /// Whether `draining` is owed, and what had arrived before is delivered; or its protocol has paused, and does not want it,
-    /// or its rate puts that off, perhaps for hours.
+    /// Whether `draining` is owed, and what had arrived before is delivered; or its protocol has paused and does not want
+    /// it, or its rate delays it, perhaps for hours.
     pub(crate) fn may_be_told_draining(&self) -> bool {
         let waits = !self.is(PAUSED | SPENT_IN) && self.has_unread() && !self.has_come_since_drain();
         self.is(OWES_DRAINING) && self.is_talking() && !waits
     }
 
-    /// Whether there may be something that was not delivered, whatever keeps it from that.
+    /// Whether there may be something that was not delivered, whatever prevents that.
     fn has_unread(&self) -> bool {
         self.is(READABLE | MAY_HAVE_FRAME) || (self.is(EOF_SEEN) && !self.is(EOF_TOLD))
     }
@@ -145,7 +146,7 @@ impl Conn {
         self.extra.as_ref().is_some_and(|extra| extra.closes_when_quiet)
     }
 
-    /// Nothing is under way here: all is read, delivered, answered and sent, as far as the loop can tell.
+    /// Nothing is under way here: everything is read, delivered, answered and sent, as far as the loop can tell.
     pub(crate) fn is_quiet(&self, cx: &Cx) -> bool {
         let is_owed_writable = self.is(OWES_WRITABLE) && self.takes_output();
         let waits = self.is(OWES_CONNECTED | OWES_DRAINING | HELD | PAUSED) || is_owed_writable || self.tells > 0;
@@ -153,7 +154,7 @@ impl Conn {
         let is_amid_frame = self.framing.is_amid(0) || self.framing.is_skipping() || self.is_amid_stream();
         let is_amid_record = self.stream.as_ref().is_some_and(Stream::is_amid_input);
         let is_amid_input = self.has_unread() || self.held.is_some() || is_amid_frame || is_amid_record;
-        // One who has only finished asking waits for the answer.
+        // A peer that has only finished asking waits for the answer.
         let has_one_end = self.ways() == Ways::Both && !self.has_lost_writer() && self.is(EOF_TOLD) != self.is(FIN_ASKED);
         self.is_talking()
             && !waits
@@ -164,7 +165,7 @@ impl Conn {
             && !cx.threads.has_work_of(self.key)
     }
 
-    /// What the end of the stream is to who wants a whole frame; nothing if the stream is one.
+    /// What the end of the stream means to a protocol that wants a whole frame; `None` if the stream is one.
     pub(crate) fn cut_short(&self) -> Option<io::Error> {
         let is_one = matches!(self.framing, Framing::None);
         (!is_one).then(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended within a frame"))
@@ -175,12 +176,12 @@ impl Conn {
         self.stream.as_ref().map_or(Ways::Both, Stream::ways)
     }
 
-    /// A write that fails says nothing of what can still be read; but who is to speak TLS needs both.
+    /// A write that fails says nothing of what can still be read; but a connection that is to speak TLS needs both.
     pub(super) fn writes_apart(&self) -> bool {
         !self.is(SHAKING) && self.stream.as_ref().is_some_and(Stream::writes_apart)
     }
 
-    /// Nobody reads what it writes any more; it is read on.
+    /// Nobody reads what it writes any more; it is still read.
     pub(crate) fn has_lost_writer(&self) -> bool {
         self.odds().is_some_and(|odds| odds.has_lost_writer)
     }
@@ -189,7 +190,7 @@ impl Conn {
         self.odds().is_some_and(|odds| odds.hand_over.is_some())
     }
 
-    /// Whether it can be given back with all that belongs to it.
+    /// Whether it can be given back with everything that belongs to it.
     pub(super) fn can_be_detached(&self) -> bool {
         let has_failed = self.write_error().is_some() || self.odds().is_some_and(|odds| odds.lost_output.is_some());
         let has_producers = self.output.as_ref().is_some_and(|output| output.producers() > 0);
@@ -198,7 +199,7 @@ impl Conn {
         self.is_talking() && is_known && !has_failed && !is_bound && self.stream.as_ref().is_some_and(Stream::detaches)
     }
 
-    /// Whom it is paired with.
+    /// The connection it is paired with.
     #[inline]
     pub(crate) fn mate(&self) -> Option<Key> {
         self.known_ties()?.mate
@@ -214,17 +215,17 @@ impl Conn {
         self.mate().filter(|_| matches!(self.framing, Framing::None) && !self.is_saving())
     }
 
-    /// How much more it can be sent before it is congested, and the byte that makes it so; 0 if it is.
+    /// How much more can be sent to it before it is congested, and the byte that makes it so; 0 if it is.
     pub(crate) fn room_below_high(&self, default: Marks) -> usize {
         let high = self.marks(default).high;
         if self.is(CONGESTED) { 0 } else { (high + 1).saturating_sub(self.queued()) }
     }
 
-    /// Without a terminator the stream is one frame, which may be over when it was answered. So may be what a length that was
-    /// set is for; a stream of a length is not over before that.
+    /// Without a terminator the stream is one frame, which may be over when it was answered. The same goes for what a length
+    /// that was set is for; a stream of a length is not over before that.
     fn is_amid_stream(&self) -> bool {
         let is_begun = match self.framing {
-            // What was answered through a pair is perhaps no answer to anything, and not the last of it.
+            // What was answered through a pair is perhaps no answer to anything, or not the last part of it.
             Framing::None if self.mate().is_some() => self.bytes_in > 0,
             Framing::None => self.is(UNANSWERED),
             Framing::Length { bytes, .. } => bytes > 0 && self.is(UNANSWERED),
@@ -247,14 +248,14 @@ impl Conn {
         !self.is(RATED_OUT) && self.can_write()
     }
 
-    /// Reading is on when all of these are off: the user's pause and holds, its own congestion, a congested throttle target. What was
-    /// received of a lost one does not wait for others.
+    /// Reading is on when all of these are off: the user's pause and holds, its own congestion, a congested throttle target.
+    /// What a lost connection has received does not wait for others.
     #[inline]
     pub(crate) fn reads(&self) -> bool {
         !self.is(PAUSED | HELD | SHAKING) && !self.is_held_back() && (self.is(LOST) || !self.is(THROTTLED))
     }
 
-    /// Its own output is congested, and it asked not to be read on meanwhile.
+    /// Its own output is congested, and it asked not to be read meanwhile.
     #[inline]
     pub(crate) fn is_held_back(&self) -> bool {
         self.flags.has_just(CONGESTED | HOLDS_BACK, CONGESTED | HOLDS_BACK)
@@ -272,7 +273,7 @@ impl Conn {
 
     pub(crate) fn situation(&self) -> Situation {
         let held = self.held.as_ref().map_or(0, |held| held.len());
-        // For its rate, or for its few frames a turn.
+        // For its rate, or because of its few frames in a turn.
         let waits = if self.is(LOST) { self.is(READABLE | MAY_HAVE_FRAME) } else { self.is(SPENT_IN) };
         Situation {
             is_established: self.is_settled(),
@@ -291,7 +292,7 @@ impl Conn {
         self.stream.as_ref()?.tls()
     }
 
-    /// For whom its listener counts it.
+    /// The address that its listener counts it for.
     pub(crate) fn counted_for(&self) -> Option<SocketAddr> {
         self.peer.ip().filter(|_| self.counts_for_peer)
     }

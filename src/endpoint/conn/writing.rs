@@ -1,4 +1,4 @@
-//! A connection's way out: sending, water marks, writing. Nothing here calls the program, except for its producers: they are
+//! A connection's way out: sending, water marks, writing. Nothing here calls the program, except its producers: they are
 //! asked only while it flushes.
 
 use super::{Conn, Phase, Stuck};
@@ -25,7 +25,8 @@ const COPY_MAX: usize = 1024;
 /// More producers than these in a queue, and it is congested.
 const PRODUCERS_MAX: usize = 1;
 
-/// Who can no more be written to is read on, but not to be answered for ever. A producer counts as so much.
+/// A connection that cannot be written to any more is still read, but it must not be answered for ever. A producer counts as
+/// this much.
 const UNHEARD_MAX: usize = 4 << 10;
 
 /// A lent buffer that is not full is copied into the queue up to here, and beyond it becomes part of the queue.
@@ -64,7 +65,7 @@ impl Conn {
             self.output(&mut cx.spares).push(bytes);
             self.queued_more(cx);
         } else if self.has_lost_writer() && !bytes.is_empty() {
-            self.extra().odds().lost_output.get_or_insert_with(broken_pipe); // they are lost as what was queued
+            self.extra().odds().lost_output.get_or_insert_with(broken_pipe); // they are lost like what was queued
         }
     }
 
@@ -105,7 +106,7 @@ impl Conn {
         self.queue_source(|output| output.push_producer(producer), cx)
     }
 
-    /// A part of a file: by the kernel if that was asked for, otherwise as a producer of it.
+    /// A part of a file: by the kernel if that was asked for, otherwise by a producer of it.
     pub(crate) fn send_file(&mut self, file: File, range: Range<u64>, cx: &mut Cx) -> bool {
         let Some(file) = FileRange::new(file, range) else { return self.takes_output() };
         if !cx.config.sendfile {
@@ -126,7 +127,7 @@ impl Conn {
         true
     }
 
-    /// Also one that is still flushing. Whether it was there.
+    /// Also on one that is still flushing. Returns whether it was there.
     pub(crate) fn wake(&mut self, cx: &mut Cx) -> bool {
         let is_there = matches!(self.phase, Phase::Open | Phase::Flushing);
         if let Some(output) = self.output.as_mut().filter(|_| is_there) {
@@ -136,8 +137,8 @@ impl Conn {
         is_there
     }
 
-    /// Whether so much more may be queued. Beyond the cap the connection ends, but for one large message on an empty queue. For
-    /// one that is lost no more is queued than up to the high mark, and its reason is the loss.
+    /// Whether this much more may be queued. Beyond the cap the connection ends, except with one large message on an empty
+    /// queue. For one that is lost no more is queued than up to the high mark, and its reason is the loss.
     fn admit(&mut self, bytes: usize, cx: &mut Cx) -> bool {
         let queued = self.queued_in(cx);
         if !self.takes_output() {
@@ -151,12 +152,12 @@ impl Conn {
         if !fits && !self.is(LOST) {
             self.end(Reason::Overflow, cx);
         } else if !fits && self.is(HOLDS_BACK) {
-            self.end_by_failure(cx); // it would be congested now, and not be read on
+            self.end_by_failure(cx); // it would be congested now, and not read any more
         }
         fits
     }
 
-    /// A write has failed, and its protocol goes on answering: who would be congested by it is not read on.
+    /// A write has failed, and its protocol goes on answering: if that would congest it, it is not read any more.
     #[cold]
     fn count_unheard(&mut self, bytes: usize, cx: &mut Cx) {
         let most = self.marks(cx.config.marks).high.min(UNHEARD_MAX);
@@ -176,12 +177,12 @@ impl Conn {
         self.touch(cx);
     }
 
-    /// What stands before the kernel.
+    /// What still waits to go to the kernel.
     pub(crate) fn queued_in(&self, cx: &Cx) -> usize {
         self.queued() + if self.has_lent_output(cx) { cx.lent.out.len() } else { 0 }
     }
 
-    /// Also true from the moment it begins to end, so that a source that asks first stops.
+    /// Also true from the moment when it begins to end, so that a source that asks first stops.
     pub(crate) fn is_congested(&self) -> bool {
         self.is(CONGESTED) || !self.takes_output()
     }
@@ -197,7 +198,7 @@ impl Conn {
         self.queued_more(cx);
     }
 
-    /// Congested from above the high mark until down to the low one; several producers that wait count as above, or a peer
+    /// Congested from above the high mark until down to the low one. Several producers that wait count as above, or a peer
     /// that asks and never reads could pile them up.
     pub(crate) fn look_at_marks(&mut self, cx: &mut Cx) {
         let queued = self.queued_in(cx);
@@ -214,7 +215,7 @@ impl Conn {
         }
     }
 
-    /// Those who read only while this one is not congested.
+    /// Those that read only while this one is not congested.
     pub(super) fn readers_changed(&self, cx: &mut Cx) {
         cx.lent.interrupt = true;
         if let Some(ties) = self.known_ties() {
@@ -226,7 +227,7 @@ impl Conn {
 /// Writing.
 impl Conn {
     /// Its callbacks are over: what they sent leaves now, in one system call, straight from the lent buffer if the kernel
-    /// takes it. Whether nothing is to be done for it afterwards.
+    /// takes it. Returns whether nothing is to be done for it afterwards.
     #[inline(always)]
     pub(crate) fn write_lent(&mut self, cx: &mut Cx) -> bool {
         if !(cx.lent.has_out && self.can_write_all()) {
@@ -258,7 +259,7 @@ impl Conn {
         false
     }
 
-    /// The lent buffer becomes part of the queue, so that something else can stand behind it.
+    /// The lent buffer becomes part of the queue, so that something else can be put behind it.
     pub(crate) fn queue_lent(&mut self, cx: &mut Cx) {
         if !self.has_lent_output(cx) {
             return;
@@ -298,7 +299,7 @@ impl Conn {
         self.flushed(flushed, cx);
     }
 
-    /// Writes what others have queued; whether that was all, and nothing follows from it.
+    /// Writes what others have queued; returns whether that was all, and nothing follows from it.
     #[inline]
     pub(crate) fn flushes_plainly(&mut self, cx: &mut Cx) -> bool {
         if self.is_plainly_writable() {
@@ -326,7 +327,7 @@ impl Conn {
         }
     }
 
-    /// What stands behind it must not leave: the peer would get a stream with a gap.
+    /// What is behind it must not leave: the peer would get a stream with a gap.
     #[cold]
     fn producer_failed(&mut self, failure: Result<Fault, Payload>, cx: &mut Cx) {
         self.drop_output();
@@ -346,17 +347,18 @@ impl Conn {
         self.conclude(cx);
     }
 
-    /// The first error of a write is remembered: what the peer said before is read and delivered, then it is the reason.
+    /// The first error of a write is remembered: what the peer said before is read and delivered, then this is the reason.
     pub(super) fn write_failed(&mut self, error: io::Error, cx: &mut Cx) {
         if !self.is(LOST) {
-            cx.served_at_most = 0; // of those who are to be served others may have gone with it
+            cx.served_at_most = 0; // others that are to be served may have gone with it
         }
         if self.is_open() && self.writes_apart() {
             return self.lose_writer(Some(error), cx);
         }
         self.drop_output();
         self.set(CUT); // what was to be written did not leave
-        // Who does not take our answers has no more questions; and who was to speak TLS next is not read before that.
+        // A peer that does not take our answers has no more questions; and one that was to speak TLS next is not read before
+        // that.
         if !self.is_open() || self.is_held_back() || self.is(SHAKING) {
             self.end(Reason::Io(error), cx);
             return;
@@ -390,7 +392,7 @@ impl Conn {
         self.close_if_both_ended(cx);
     }
 
-    /// What follows from an output that has left: the FIN, the end of a polite close.
+    /// What follows when the output has left: the FIN, the end of a polite close.
     pub(super) fn conclude(&mut self, cx: &mut Cx) {
         #[cfg(feature = "tls")]
         if self.is(SHAKING) {
@@ -417,15 +419,15 @@ impl Conn {
         }
     }
 
-    /// Once. Where it is said in words, there may be no room for them: then it is tried again when there is. `Err`: they could
-    /// not be written.
+    /// Once. Where the end is said in words, there may be no room for them: then it is tried again when there is. `Err`:
+    /// they could not be written.
     pub(super) fn send_fin(&mut self) -> io::Result<()> {
         let Some(stream) = self.stream.as_mut().filter(|_| !self.flags.mark(FIN_SENT)) else { return Ok(()) };
         match stream.shutdown_write() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.clear(FIN_SENT | WRITABLE),
             Err(error) if error.kind() == io::ErrorKind::Interrupted && self.ends_in_words() => self.clear(FIN_SENT),
             Err(error) if self.ends_in_words() => return Err(error),
-            _ => {} // of one that is lost: the next read says so
+            _ => {} // it is lost: the next read says so
         }
         Ok(())
     }
@@ -433,7 +435,7 @@ impl Conn {
 
 /// One write.
 impl Conn {
-    /// Writes once; how much the kernel took.
+    /// Writes once; returns how much the kernel took.
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(stream) = &mut self.stream else { return Ok(0) };
@@ -441,8 +443,8 @@ impl Conn {
         self.note_written(moved)
     }
 
-    /// Writes what is queued, once, no more than `most`, after having a producer make more if one stands in front; how much
-    /// the kernel took.
+    /// Writes what is queued, once, no more than `most`, after having a producer make more if one is in front; returns how
+    /// much the kernel took.
     #[inline]
     pub(crate) fn flush_once(&mut self, spares: &mut Spares, most: usize) -> Result<usize, Stuck> {
         let (Some(stream), Some(output)) = (&mut self.stream, &mut self.output) else { return Ok(0) };
@@ -485,7 +487,7 @@ impl Conn {
     }
 }
 
-/// What stands in front, if that is a file that the kernel takes.
+/// What is in front, if that is a file that the kernel takes.
 fn send_file(stream: &mut Stream, output: &mut Output, most: usize) -> Option<Result<io::Result<Moved>, Stuck>> {
     let sent = stream.send_file(output.front_file()?, most);
     match sent {

@@ -1,4 +1,4 @@
-//! One datagram socket: what waits to be sent, what is to be told. No callback is called here.
+//! One datagram socket: what waits to be sent, and what is to be told. No callback is called here.
 
 mod queue;
 
@@ -18,14 +18,14 @@ use crate::{
 use queue::{Queue, Waiting, cost};
 use std::{collections::VecDeque, io};
 
-/// So many datagrams that did not reach anybody are told one by one; those of more until then are only counted.
+/// This many datagrams that did not reach anybody are told one by one; others until then are only counted.
 const FAILURES_MAX: usize = 64;
 
-/// Nothing is under way at one that a drain ends when it has received so many more, whatever still comes: more than the system
-/// keeps for it.
+/// A drain counts a socket as quiet when it has received this many more, whatever still comes: more than the system keeps
+/// for it.
 const ARRIVED_MAX: u32 = 1 << 16;
 
-/// So many errors of receiving in a row are no end, however few datagrams a turn has.
+/// Fewer errors of receiving in a row than this do not end it, however few datagrams a turn has.
 const ERRORS_MIN: usize = 16;
 
 pub(crate) struct DatagramSocket {
@@ -33,8 +33,8 @@ pub(crate) struct DatagramSocket {
     pub(crate) socket: Box<dyn PacketTransport>,
     pub(crate) local: Address,
     pub(crate) peer: Option<Box<Address>>,
-    /// Of `READABLE`, `WRITABLE`: what the selector has said and nobody has contradicted. `FAILED`: failures are to be told.
-    /// `OWES_WRITABLE`, `OWES_DRAINING`, `WAITS_FOR_QUIET`. And `IN_READY`, `IN_DIRTY`, `SHUT`.
+    /// Of `READABLE`, `WRITABLE`: what the selector has said and nothing has contradicted. `FAILED`: failures are to be
+    /// told. `OWES_WRITABLE`, `OWES_DRAINING`, `WAITS_FOR_QUIET`. And `IN_READY`, `IN_DIRTY`, `SHUT`.
     pub(crate) flags: Flags,
     /// How many of the failures are told in this turn: those that were there when it began.
     failures_due: u8,
@@ -42,7 +42,7 @@ pub(crate) struct DatagramSocket {
     /// At most `LARGEST`.
     largest: u16,
     queue_max: usize,
-    /// What the kernel would not take. While there is something, everything goes behind it. Not empty ⇔ room is reported.
+    /// What the kernel would not take. While it is not empty, everything goes behind it. Not empty ⇔ room is reported.
     /// queue.cost() <= queue_max
     queue: Queue,
     /// Between turns: FAILED ⇔ not empty, or SHUT
@@ -50,7 +50,7 @@ pub(crate) struct DatagramSocket {
     failures: Option<Box<VecDeque<(Address, io::Error)>>>,
     /// Errors of receiving since one came, one left, or nothing was there.
     errors: u32,
-    /// WAITS_FOR_QUIET ⇒ it ends when so many more have come, at the latest.
+    /// WAITS_FOR_QUIET ⇒ it ends when this many more have come, at the latest.
     arrived_max: u32,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
@@ -58,9 +58,9 @@ pub(crate) struct DatagramSocket {
 
 /// What there is to tell.
 pub(crate) enum Arrival {
-    /// So many bytes of a datagram lie in the buffer.
+    /// This many bytes of a datagram are in the buffer.
     Packet(usize),
-    /// The same of one that has more.
+    /// The same for one that has more.
     Oversized(usize),
     /// One that was sent did not reach this address.
     Failure(Address, io::Error),
@@ -75,12 +75,12 @@ pub(crate) enum Arrival {
     Nothing,
 }
 
-/// Of IP always news, and never of the one that is being sent.
+/// For IP it is always news, and never about the one that is being sent.
 fn is_refusal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionRefused
 }
 
-/// It says that one that was sent did not arrive, and nothing of this socket.
+/// It says that a datagram that was sent did not arrive, and nothing about this socket.
 fn is_of_the_way(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable)
 }
@@ -166,8 +166,8 @@ impl DatagramSocket {
 
     // -------------------------------------------------------------------------------------------------- receiving
 
-    /// How large a buffer it needs: one byte more than is taken, so that a longer one is known. (Windows has an error for that,
-    /// without the sender's address.)
+    /// How large a buffer it needs: one byte more than is taken, so that a longer datagram is recognised. (Windows has an
+    /// error for that, without the sender's address.)
     pub(crate) fn room(&self) -> usize {
         1 + if cfg!(windows) { LARGEST } else { self.largest() }
     }
@@ -183,7 +183,7 @@ impl DatagramSocket {
         }
     }
 
-    /// The next thing to tell. A datagram lies in the buffer.
+    /// The next thing to tell. A datagram is in the buffer.
     #[inline]
     pub(crate) fn next_arrival(&mut self, buffer: &mut [u8], from: &mut Address, cx: &mut Cx) -> Arrival {
         if self.flags.has_just(READABLE, READABLE | UNUSUAL_OF_DATAGRAMS) {
@@ -206,7 +206,7 @@ impl DatagramSocket {
         }
     }
 
-    /// What is not of every day comes first.
+    /// What does not happen every day comes first.
     #[cold]
     fn next_rare_arrival(&mut self, buffer: &mut [u8], from: &mut Address, cx: &mut Cx) -> Arrival {
         if !self.is_open() {
@@ -255,7 +255,7 @@ impl DatagramSocket {
         Arrival::Nothing
     }
 
-    /// As many at once as there is room for. [`Arrival::Batch`]: they lie in it.
+    /// As many at once as there is room for. [`Arrival::Batch`]: they are in it.
     #[cfg(feature = "udp-batch")]
     pub(crate) fn receive_batch(&mut self, batch: &mut Batch, cx: &mut Cx) -> Arrival {
         match self.socket.recv_batch(batch) {
@@ -269,7 +269,7 @@ impl DatagramSocket {
         }
     }
 
-    /// One of them; nothing if it is not to be told any more.
+    /// One of them; `None` if it is not to be told any more.
     #[cfg(feature = "udp-batch")]
     pub(crate) fn receive_one_of_batch(&mut self, bytes: usize, cx: &mut Cx) -> Arrival {
         self.count_arrived();
@@ -303,7 +303,7 @@ impl DatagramSocket {
             io::ErrorKind::Interrupted => return Arrival::Nothing, // the next turn tries again
             io::ErrorKind::UnexpectedEof => _ = self.end(Reason::Eof, cx),
             _ => {
-                self.errors += u32::from(!is_of_the_way(&error)); // of those Winsock may report one for each that was sent
+                self.errors += u32::from(!is_of_the_way(&error)); // Winsock may report one for each sent
                 if (self.errors as usize) < cx.config.turn_datagrams.max(ERRORS_MIN) {
                     return Arrival::NotReceived(self.peer.as_deref().cloned().unwrap_or(Address::Fd), error);
                 }
@@ -325,12 +325,12 @@ impl DatagramSocket {
     pub(crate) fn close_when_quiet(&mut self, cx: &mut Cx) {
         if self.is_open() && !self.flags.mark(WAITS_FOR_QUIET) {
             self.arrived_max = ARRIVED_MAX;
-            self.flags.insert(READABLE); // it is asked for in any case
+            self.flags.insert(READABLE); // it has to be asked in any case
             self.requeue(cx);
         }
     }
 
-    /// It waits for that, and it is so.
+    /// It is waiting to be quiet, and now it is.
     #[inline]
     fn is_quiet(&self) -> bool {
         let waits = self.flags.has_any(WAITS_FOR_QUIET);
@@ -345,7 +345,7 @@ impl DatagramSocket {
         ends
     }
 
-    /// One more has come, or may have: after so many it does not wait for others.
+    /// One more has come, or may have: after a number of them it does not wait for others.
     fn count_arrived(&mut self) {
         if self.flags.has_any(WAITS_FOR_QUIET) {
             self.arrived_max = self.arrived_max.saturating_sub(1);
@@ -363,7 +363,7 @@ impl DatagramSocket {
         self.is_open() && (to.is_some() || self.peer.is_some())
     }
 
-    /// At once if nothing waits. Whether it has left, is queued, or is to be told as failed.
+    /// At once if nothing waits. Returns whether it has left, is queued, or will be told as failed.
     #[inline]
     pub(crate) fn send(&mut self, to: Option<&Address>, bytes: &[u8], cx: &mut Cx) -> bool {
         if !self.may_send(to) {
@@ -381,8 +381,8 @@ impl DatagramSocket {
         }
     }
 
-    /// It may be news of an earlier one, of which a send hears first if no receive came between (udp(7)); then this one has not
-    /// been tried, and goes through now.
+    /// It may be news of an earlier one, which a send hears of first if no receive came between (udp(7)). Then this one has
+    /// not been tried, and goes through now.
     fn send_behind_news(&mut self, to: Option<&Address>, bytes: &[u8], news: io::Error, cx: &mut Cx) -> io::Result<()> {
         if !self.socket.hears_news() || is_transient(&news) {
             return Err(news);
@@ -423,7 +423,7 @@ impl DatagramSocket {
         self.fail(to, error, cx);
     }
 
-    /// One did not reach anybody. It is told in a later turn, because a callback may be running.
+    /// A datagram did not reach anybody. It is told in a later turn, because a callback may be running.
     fn fail(&mut self, to: Option<&Address>, error: io::Error, cx: &mut Cx) {
         if self.failures_len() < FAILURES_MAX {
             let is_of_peer = is_refusal(&error) && self.socket.hears_news();
@@ -459,7 +459,7 @@ impl DatagramSocket {
         true
     }
 
-    /// Many of one size, the last perhaps shorter. Whether each has left, waits, or is to be told as failed.
+    /// Many of one size, the last perhaps shorter. Returns whether each has left, waits, or will be told as failed.
     pub(crate) fn send_segments(&mut self, to: Option<&Address>, bytes: &[u8], segment: usize, cx: &mut Cx) -> bool {
         if segment == 0 || !self.may_send(to) {
             return false;
@@ -501,7 +501,7 @@ impl DatagramSocket {
         }
     }
 
-    /// What waits leaves, as far as the kernel takes it, and not more than so many.
+    /// What waits leaves, as far as the kernel takes it, but no more than a number of them.
     #[inline(never)]
     fn flush(&mut self, cx: &mut Cx) {
         for _ in 0..cx.config.turn_datagrams {
@@ -549,7 +549,7 @@ impl DatagramSocket {
         }
     }
 
-    /// Begins to end; whether this is the cause. `closed` comes at the end of the turn.
+    /// Begins to end; returns whether this is the cause. `closed` comes at the end of the turn.
     pub(crate) fn end(&mut self, reason: Reason, cx: &mut Cx) -> bool {
         if self.flags.mark(SHUT) {
             discard("an error that came too late", reason);

@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 const COST_MIN: usize = 64;
 
 pub(super) struct Waiting {
-    /// Nothing: the peer.
+    /// `None`: the peer.
     pub(super) to: Option<Address>,
     pub(super) bytes: Box<[u8]>,
-    /// From where it is to leave.
+    /// The address that it is to leave from.
     #[cfg(feature = "udp-batch")]
     pub(super) source: Option<SourceAddress>,
 }

@@ -1,4 +1,4 @@
-//! Peers of a scene that send datagrams and take them: they have no connection, and nothing to end.
+//! Peers of a scene that send and take datagrams: they have no connection, and nothing to end.
 
 use super::{Scene, literal};
 use crate::{
@@ -10,10 +10,10 @@ use crate::{
 };
 use std::fmt;
 
-/// What a datagram can be at most, and more than one has.
+/// More than a datagram can have.
 const BUFFER: usize = 1 << 16;
 
-/// A scripted peer of a [`Scene`] that [takes datagrams](Scene::binds); of another scene it names somebody else, or nobody.
+/// A scripted peer of a [`Scene`] that [takes datagrams](Scene::binds); in another scene it names somebody else, or nobody.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Peer(BoxId);
 
@@ -25,11 +25,11 @@ impl fmt::Debug for Peer {
 
 /// Peers without a connection, which send and take datagrams.
 impl<S: 'static> Scene<S> {
-    /// A peer that takes datagrams there, and sends from there. With port 0 the network chooses one; then
+    /// Adds a peer that takes datagrams at this address, and sends from it. With port 0 the network chooses one; then
     /// [`peer_address`](Self::peer_address) says which.
     ///
     /// # Panics
-    /// If `address` is no IP address and port, or somebody else takes datagrams there.
+    /// If `address` is not an IP address and port, or somebody else takes datagrams there.
     #[track_caller]
     pub fn binds(&mut self, address: &str) -> Peer {
         self.assert_own_sim();
@@ -45,7 +45,7 @@ impl<S: 'static> Scene<S> {
     /// Where a peer takes datagrams.
     ///
     /// # Panics
-    /// If it takes none any more, or is another scene's, as all that takes a peer.
+    /// If it does not take any more, or belongs to another scene, as for every method that takes a peer.
     #[track_caller]
     pub fn peer_address(&mut self, who: Peer) -> Address {
         self.assert_own_sim();
@@ -55,10 +55,11 @@ impl<S: 'static> Scene<S> {
         }
     }
 
-    /// The peer sends one, and all happens that it causes without time passing. It may be lost on the way.
+    /// The peer sends a datagram, and everything happens that it causes without time passing. It may be lost on the way.
     ///
     /// # Panics
-    /// If `to` is no IP address and port, or one to which it cannot send, or there are too many bytes for one.
+    /// If `to` is not an IP address and port, or one to which it cannot send, or if there are too many bytes for one
+    /// datagram.
     #[track_caller]
     pub fn sends(&mut self, who: Peer, to: &str, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.peer_address(who);
@@ -70,7 +71,7 @@ impl<S: 'static> Scene<S> {
         self.settles()
     }
 
-    /// Exactly these, in this order, were sent to the peer since it was last asked.
+    /// Checks that exactly these, in this order, were sent to the peer since it was last asked.
     ///
     /// # Panics
     /// If anything else came.
@@ -103,7 +104,7 @@ impl<S: 'static> Scene<S> {
         all
     }
 
-    /// The peer takes no datagrams any more: who is connected to it is told so when it sends.
+    /// The peer takes no datagrams any more: a socket that is connected to it is told so when it sends.
     #[track_caller]
     pub fn unbinds(&mut self, who: Peer) -> &mut Self {
         self.peer_address(who);

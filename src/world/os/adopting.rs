@@ -80,7 +80,7 @@ impl OsWorld {
         }
         #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
         if !socket.is_listener()? {
-            return Err(refused("a socket that does not listen: call `listen` of it before"));
+            return Err(refused("a socket that does not listen: call `listen` on it first"));
         }
         socket.set_nonblocking(true)?;
         #[cfg(unix)]
@@ -101,7 +101,7 @@ impl OsWorld {
     pub(in super::super) fn detach(&mut self, stream: Stream) -> Adopted {
         match stream {
             Stream::Tcp(mut socket) => {
-                let _ = self.registry.deregister(&mut socket); // poll(2) may have let go of it
+                let _ = self.registry.deregister(&mut socket); // poll(2) may have dropped it
                 std::net::TcpStream::from(socket).into()
             }
             #[cfg(unix)]

@@ -1,5 +1,5 @@
-//! UDP many at once, through quinn-udp: the kernel joins datagrams of one size from one peer into one message (GRO), and cuts
-//! what is sent as one (GSO).
+//! UDP, many datagrams at once, through quinn-udp: the kernel joins datagrams of one size from one peer into one message
+//! (GRO), and cuts what is sent as one (GSO).
 
 use super::{
     super::{Batch, IS_WINSOCK, Interface, MESSAGE, MESSAGES_MAX, Message, PacketTransport, SourceAddress},
@@ -14,31 +14,31 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-/// What one message may have, however many datagrams that are.
+/// What one message may hold, however many datagrams that are.
 const SENT_MAX: usize = 65_507;
 
-/// So often in a row a message of many may be refused until none is tried any more.
+/// After this many refusals in a row of messages of many, no more are tried.
 const REFUSALS_MAX: u32 = 3;
 
 pub(super) struct BatchPackets {
     one_by_one: IpPackets,
     state: UdpSocketState,
-    /// It has every address, so that a reply has to be told from which.
+    /// It has every address, so that a reply has to be told which one to leave from.
     is_anywhere: bool,
     source: Option<SourceAddress>,
-    /// Messages of many that were refused, in a row, and each of the many was not.
+    /// How many messages of many were refused, in a row, although each single datagram was not.
     refusals: u32,
 }
 
 impl BatchPackets {
     /// # Errors
-    /// For what the system says of the options that this takes.
+    /// For what the system says of the options that this needs.
     pub(super) fn new(one_by_one: IpPackets, is_anywhere: bool) -> io::Result<Self> {
         let state = UdpSocketState::new(one_by_one.udp().into())?;
         Ok(Self { one_by_one, state, is_anywhere, source: None, refusals: 0 })
     }
 
-    /// As the socket has addresses.
+    /// In the form in which the socket has addresses.
     fn address(&self, addr: SocketAddr) -> SocketAddr {
         if self.one_by_one.is_v6() { mapped(addr) } else { addr }
     }
@@ -52,14 +52,15 @@ impl BatchPackets {
         let transmit = Transmit { destination: self.address(to), ecn: None, contents, segment_size, src_ip: self.source_ip(to) };
         let socket = self.one_by_one.udp();
         let sent = socket.try_io(|| self.state.try_send(socket.into(), &transmit));
-        // quinn-udp takes that for an error of the interface, for ever. It may as well be one of an address that somebody has given.
+        // quinn-udp takes that for an error of the interface, for ever. It may as well be about an address that somebody has
+        // given.
         if sent.as_ref().is_err_and(is_refused) && self.refusals < REFUSALS_MAX {
             self.state = UdpSocketState::new(socket.into())?;
         }
         sent.or_else(|error| self.one_by_one.look_at(error))
     }
 
-    /// Of a message of many, which some interfaces cannot cut: each is sent by itself.
+    /// For a message of many, which some interfaces cannot cut: each is sent by itself.
     #[cold]
     fn send_first(&mut self, bytes: &[u8], segment: usize, to: Option<&Address>, error: io::Error) -> io::Result<usize> {
         if !is_refused(&error) {
@@ -103,7 +104,7 @@ impl PacketTransport for BatchPackets {
         let mut slices: [_; MESSAGES_MAX] = array::from_fn(|_| IoSliceMut::new(places.next().unwrap_or_default()));
         let mut metas = [RecvMeta::default(); MESSAGES_MAX];
         let socket = self.one_by_one.udp();
-        // quinn-udp passes over news of an earlier one.
+        // quinn-udp ignores news of an earlier one.
         if let (Some(_), Some(news)) = (self.one_by_one.peer(), socket.take_error()?) {
             return Err(news);
         }

@@ -1,5 +1,5 @@
-//! What blocks, read or written by a thread of its own: one buffer at a time, and the next one only when that is consumed.
-//! The thread ends when it is no longer wanted, at the latest with its next read or write.
+//! What blocks, read or written by its own thread: one buffer at a time, and the next one only when that is consumed. The
+//! thread ends when it is not needed any more, at the latest with its next read or write.
 
 use super::super::{Event, transport::Moved};
 use crate::flags::*;
@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-/// Of one read or write.
+/// The size of one read or write.
 const BYTES_MAX: usize = 64 << 10;
 
 /// What other threads have to say to the selector, as it would have said it.
@@ -46,7 +46,7 @@ impl<T: Default> Shared<T> {
 }
 
 impl<T> Shared<T> {
-    /// Waits until it holds.
+    /// Waits as long as this holds.
     fn wait_while(&self, waits: impl FnMut(&mut T) -> bool) -> MutexGuard<'_, T> {
         self.changed.wait_while(lock(&self.state), waits).unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,9 +61,9 @@ pub(super) struct ReadThread(Arc<Shared<Received>>);
 #[derive(Default)]
 struct Received {
     bytes: Vec<u8>,
-    /// So many of them are consumed.
+    /// This many of them are consumed.
     taken: usize,
-    /// What stands behind them: the end, or an error.
+    /// What follows them: the end, or an error.
     end: Option<io::Result<()>>,
     /// Nobody wants more.
     is_over: bool,
@@ -151,7 +151,7 @@ struct Written {
     bytes: Vec<u8>,
     /// That, or what is being written.
     is_busy: bool,
-    /// So much is, and nobody has been told.
+    /// This much is written, and nobody has been told.
     sent: usize,
     error: Option<io::Error>,
     is_over: bool,
@@ -165,7 +165,7 @@ impl WriteThread {
         Ok(this)
     }
 
-    /// What was not taken is given again, so the first bytes are those that are being written.
+    /// The caller gives again what was not taken, so the first bytes are those that are being written.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<Moved> {
         let mut written = lock(&self.0.state);
         if written.sent > 0 {
@@ -196,7 +196,7 @@ fn write_all(mut sink: Box<dyn Write + Send>, shared: &Shared<Written>, notifier
     loop {
         let mut written = shared.wait_while(|written| written.bytes.is_empty() && !written.is_over);
         if written.bytes.is_empty() {
-            return; // it is over; what was given before that is written once, as what an `Err` has left is
+            return; // it is over; what was given before that is written once, like what is left after an `Err`
         }
         let bytes = std::mem::take(&mut written.bytes);
         drop(written);

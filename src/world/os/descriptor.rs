@@ -1,4 +1,4 @@
-//! What a descriptor is that somebody else has opened, and making it ready for the loop.
+//! Finding out what a descriptor is that somebody else has opened, and making it ready for the loop.
 
 use super::{refused, sources::has_no_readiness};
 use socket2::{SockAddr, SockRef, Type};
@@ -20,7 +20,7 @@ pub(super) struct Kind {
     /// The selector can wait for it.
     pub(super) has_readiness: bool,
     is_directory: bool,
-    /// The side of a pseudo-terminal that a program has for itself (pts(4)).
+    /// The side of a pseudo-terminal that belongs to one program (pts(4)).
     is_master: bool,
 }
 
@@ -41,7 +41,7 @@ impl Kind {
     /// Makes it ready for the loop.
     ///
     /// # Errors
-    /// For what is no stream.
+    /// For what is not a stream.
     pub(super) fn prepare(fd: BorrowedFd<'_>, is_shared: bool) -> io::Result<Self> {
         let kind = Self::of(fd)?;
         if kind.is_directory {
@@ -76,7 +76,7 @@ impl Use {
     /// Makes it ready for the loop, as [`Kind::prepare`] does.
     ///
     /// # Errors
-    /// Also for what it cannot be used for.
+    /// Also if it cannot be used for that.
     pub(super) fn prepare(self, fd: OwnedFd, is_shared: bool) -> io::Result<(OwnedFd, Kind)> {
         let kind = Kind::prepare(fd.as_fd(), is_shared)?;
         let (fd, is_open) = self.is_open(fd, kind)?;
@@ -89,8 +89,8 @@ impl Use {
         }))
     }
 
-    /// Reading or writing nothing tells, and moves nothing; inotify(7) waits even then, if it may. Every socket is open for
-    /// both.
+    /// To read or write nothing tells whether it is open, and moves nothing; but inotify(7) waits even then, if it may.
+    /// Every socket is open for both.
     pub(super) fn is_open(self, fd: OwnedFd, kind: Kind) -> io::Result<(OwnedFd, bool)> {
         let mut file = File::from(fd);
         let tried = match self {
@@ -109,7 +109,7 @@ impl Use {
     }
 }
 
-/// Whom a socket of a stream is connected to.
+/// The peer that a stream socket is connected to.
 pub(super) fn peer_of(socket: &SockRef<'_>) -> io::Result<SockAddr> {
     if socket.r#type()? != Type::STREAM {
         return Err(refused("a socket that carries packets is no stream: `Net::bind_on` takes it"));

@@ -1,5 +1,5 @@
-//! The operating system as a world: mio's selector, sockets made through socket2. A kind of socket has a file of its own,
-//! which opens it and accepts from it; what is here holds for all of them.
+//! The operating system as a world: mio's selector, sockets made through socket2. Each kind of socket has its own file,
+//! which opens it and accepts from it; what is here applies to all of them.
 
 mod adopting;
 mod blocking;
@@ -46,7 +46,7 @@ pub(crate) use workers::OsWorkers;
 /// No slot has this index.
 const WAKER: Token = Token(usize::MAX);
 
-/// One wait reports at most so many; the others come with the next.
+/// One wait reports at most this many; the others come with the next.
 const EVENTS_MAX: usize = 1024;
 
 pub(crate) struct OsWorld {
@@ -59,14 +59,14 @@ pub(crate) struct OsWorld {
     random: u64,
     spin: Duration,
     spare: Rc<Spare>,
-    /// Made with the first thread that has something to say.
+    /// Made with the first thread that has something to report.
     notices: OnceCell<Notices>,
     /// Wakes the loop, from any thread.
     wake: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl OsWorld {
-    /// It looks for so long whether something has come before it sleeps.
+    /// `spin`: how long it looks whether something has come before it sleeps.
     pub(crate) fn new(spin: Duration) -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = Rc::new(poll.registry().try_clone()?);
@@ -182,7 +182,7 @@ impl OsWorld {
             Address::Unix(Some(_)) | Address::Abstract(_) => unix::listen(at, how, registry, spare, token),
             _ => Err(unsupported(at)),
         }?;
-        // Without it nobody could be let in, nor sent away: who comes would wait for ever.
+        // Without it nobody could be let in, or sent away: new clients would wait for ever.
         self.spare.fill()?;
         Ok(listening)
     }
@@ -223,12 +223,12 @@ impl OsWorld {
 
     pub(super) fn watch_for(&mut self, source: Source<'_>, what: Flags, token: usize) -> io::Result<()> {
         let Some(interests) = interests(what) else {
-            let _ = self.unwatch(source); // poll(2) may have let go of it
+            let _ = self.unwatch(source); // poll(2) may have dropped it
             return Ok(());
         };
         with_source(source, |source| match self.registry.reregister(source, Token(token), interests) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let _ = self.registry.deregister(source); // one of mio's own still believes that it is there
+                let _ = self.registry.deregister(source); // one of mio's own still believes that it is registered
                 self.registry.register(source, Token(token), interests)
             }
             other => other,
@@ -244,7 +244,7 @@ impl OsWorld {
     }
 }
 
-/// What those need who register by themselves, or wake the loop.
+/// What those need that register by themselves, or wake the loop.
 impl OsWorld {
     #[cfg(unix)]
     fn registration(&self, token: usize) -> Registration {
@@ -257,7 +257,7 @@ impl OsWorld {
     }
 }
 
-/// Whoever asks has to ask for something else.
+/// The caller has to ask for something else.
 fn refused(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text.into())
 }

@@ -50,7 +50,7 @@ fn bind_udp(at: SocketAddr, how: &BindHow, registry: Rc<Registry>, token: usize)
     adopt_ip(socket, peer, how, registry, token)
 }
 
-/// To the peer that is asked for, if one is.
+/// Connects it to the peer that is asked for, if there is one.
 fn connect_ip(socket: &Socket, how: &BindHow, is_v6: bool) -> io::Result<Option<SocketAddr>> {
     let Some(peer) = &how.peer else { return Ok(None) };
     let peer = peer.ip().ok_or_else(|| not_there(peer))?;
@@ -99,7 +99,7 @@ fn bind_unix(how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<
     adopt_unix(socket, local, peer, Type::DGRAM, file, registry, token)
 }
 
-/// One that the program has opened itself: bound and connected as it is.
+/// A socket that the program has opened itself: bound and connected as it is.
 pub(super) fn bind_on(socket: PacketSocket, how: &BindHow, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
     let domain = socket.domain()?;
     let socket = socket.0;
@@ -140,7 +140,7 @@ fn adopt_ip(socket: Socket, peer: Option<SocketAddr>, how: &BindHow, registry: R
     Ok(Opened { socket: Box::new(packets), local: local_at, peer })
 }
 
-/// Netlink, and whatever else has addresses that are none of ours: it is read and written without.
+/// Netlink, and whatever else has addresses of a kind that we do not have: it is read and written without addresses.
 #[cfg(unix)]
 fn adopt_other(socket: Socket, registry: Rc<Registry>, token: usize) -> io::Result<Opened> {
     let socket = UdpSocket::from_std(socket.into());
@@ -170,7 +170,7 @@ fn adopt_unix(
 pub(super) struct IpPackets {
     socket: Registered<UdpSocket>,
     is_v6: bool,
-    /// In a box: hardly a server has one.
+    /// In a box: a server hardly ever has one.
     peer: Option<Box<SocketAddr>>,
 }
 
@@ -193,7 +193,7 @@ impl IpPackets {
     }
 }
 
-/// An IPv4 address as an IPv6 socket has it (RFC 4291, 2.5.5.2).
+/// An IPv4 address in the form of an IPv6 socket (RFC 4291, 2.5.5.2).
 pub(super) fn mapped(addr: SocketAddr) -> SocketAddr {
     match addr.ip() {
         IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), addr.port()),
@@ -201,7 +201,7 @@ pub(super) fn mapped(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// And as everybody else has it.
+/// And in the form that everybody else has.
 pub(super) fn unmapped(addr: SocketAddr) -> SocketAddr {
     match addr {
         SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped().map_or(addr, |ip| SocketAddr::new(ip.into(), v6.port())),
@@ -209,12 +209,12 @@ pub(super) fn unmapped(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// So many ICMP errors of earlier datagrams are passed over at once.
+/// This many ICMP errors of earlier datagrams are ignored at once.
 const NEWS_MAX: usize = 64;
 
-/// Winsock reports an ICMP error for each datagram that met one, to whatever is asked of the socket next: that nobody has the port
-/// (WSAECONNRESET), or that it was on its way for too long (WSAENETRESET). On other systems only a connected socket hears of these, as
-/// ECONNREFUSED and EHOSTUNREACH; so it is here.
+/// Winsock reports an ICMP error for each datagram that met one, to whatever is asked of the socket next: that nobody has
+/// the port (WSAECONNRESET), or that the datagram was on its way for too long (WSAENETRESET). On other systems only a
+/// connected socket hears of these, as ECONNREFUSED and EHOSTUNREACH; here it is the same.
 #[inline]
 pub(super) fn without_news<R>(is_winsock: bool, is_connected: bool, mut ask: impl FnMut() -> io::Result<R>) -> io::Result<R> {
     if !is_winsock {
@@ -238,7 +238,7 @@ impl PacketTransport for IpPackets {
             Ok((bytes, addr)) => {
                 let addr = if self.is_v6 { unmapped(addr) } else { addr };
                 match from {
-                    Address::Ip(from) => *from = addr, // as nearly always: nothing is to be dropped
+                    Address::Ip(from) => *from = addr, // as nearly always: nothing has to be dropped
                     _ => *from = Address::Ip(addr),
                 }
                 Ok(bytes)
@@ -292,7 +292,7 @@ impl PacketTransport for IpPackets {
     }
 }
 
-/// Of an IPv4 group, where the system can do that (ip(7), ip_mreqn).
+/// For an IPv4 group, where the system can do that (ip(7), ip_mreqn).
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_vendor = "apple", windows))]
 fn by_number(socket: &SockRef<'_>, group: Ipv4Addr, index: u32, joins: bool) -> io::Result<()> {
     let interface = socket2::InterfaceIndexOrAddress::Index(index);
@@ -337,7 +337,7 @@ impl PacketTransport for PlainPackets {
 
 #[cfg(unix)]
 struct UnixPackets {
-    /// Goes before the socket.
+    /// Dropped before the socket.
     _file: Option<SocketFile>,
     socket: Registered<UnixDatagram>,
     peer: Option<Address>,
@@ -351,7 +351,8 @@ impl PacketTransport for UnixPackets {
         Ok(bytes)
     }
 
-    /// To somebody who is full one cannot wait: the selector tells when there is room of our own, or of our peer's.
+    /// It is not possible to wait for another socket that is full: the selector tells when there is room of our own, or of
+    /// our peer's.
     fn send_to(&mut self, bytes: &[u8], to: Option<&Address>) -> io::Result<()> {
         let to = to.filter(|to| self.peer.as_ref() != Some(to));
         let socket = &self.socket.socket;
@@ -383,7 +384,7 @@ impl PacketTransport for UnixPackets {
 mod tests {
     use super::*;
 
-    /// What a receive comes to when these come one after the other.
+    /// What a receive returns when these codes come one after the other.
     fn receive(is_connected: bool, codes: &[i32]) -> Result<usize, Option<i32>> {
         let mut codes = codes.iter();
         let received = without_news(true, is_connected, || match codes.next() {

@@ -9,7 +9,7 @@ use mio::{Interest, net::UnixDatagram, unix::SourceFd};
 use socket2::SockRef;
 use std::{io, os::fd::AsRawFd};
 
-/// So many empty messages in a row are none, if its peer has ended, but the end: it is read again and again.
+/// If its peer has ended, this many empty messages in a row are not messages but the end, read again and again.
 const EMPTY_MAX: u32 = 4096;
 
 pub(super) struct SequencedPackets {
@@ -18,11 +18,11 @@ pub(super) struct SequencedPackets {
     ahead: Option<Ahead>,
 }
 
-/// What was received after an empty message, because that reads as the end does.
+/// What was received after an empty message, because an empty message reads like the end.
 struct Ahead {
-    /// So many more are to be told before it.
+    /// This many more are to be told before it.
     empty: u32,
-    /// Nothing: nothing was there.
+    /// `None`: nothing was there.
     next: Option<io::Result<Box<[u8]>>>,
 }
 
@@ -35,13 +35,13 @@ impl SequencedPackets {
         self.socket.socket.recv(buf).or_else(|error| self.socket.look_at(error))
     }
 
-    /// A read of an empty message and of the end are the same. A second selector tells whether there can be an end.
+    /// An empty message and the end read the same. A second selector tells whether there can be an end.
     fn may_have_ended(&self) -> bool {
         let looked = look(&mut SourceFd(&self.socket.socket.as_raw_fd()), Interest::READABLE);
         looked.map_or(true, |events| events.iter().any(|event| event.is_read_closed()))
     }
 
-    /// Empty messages, or the end: what comes behind them tells.
+    /// Empty messages, or the end: what comes behind them tells which.
     fn look_ahead(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut empty = 0;
         let next = loop {

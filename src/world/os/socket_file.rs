@@ -1,9 +1,9 @@
-//! The file of a Unix socket: who gets a path, and who removes the file. bind(2) creates it, and fails if there is one; what
-//! a program that has died left there is removed by one of those who start, however many start together.
+//! The file of a Unix socket: who gets a path, and who removes the file. bind(2) creates it, and fails if there is one. What
+//! a dead program left there is removed by one of the programs that start, however many start together.
 //!
-//! Nobody removes a file before it has a claim on it: a socket beside it, whose name is made of the file's inode. Only one
-//! can have that, and it has ended when its owner has, however that came about. Creating it is also a barrier: whoever was
-//! within bind(2) in that folder is through, so that what looks dead behind it is dead.
+//! Nobody removes a file without a claim on it: a socket beside it, whose name is made from the file's inode. Only one
+//! program can have that claim, and it ends with its owner, in whatever way that ends. Creating it is also a barrier: any
+//! program that was inside bind(2) in that folder is through by then, so that what looks dead after that is dead.
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
@@ -18,13 +18,14 @@ use std::{
     process,
 };
 
-/// How often one looks again when files come and go.
+/// How often we look again when files come and go.
 const ROUNDS_MAX: u32 = 100;
 
 /// Claims on the claims of the dead: each is left by a program that was killed between two system calls.
 const DEPTH_MAX: u32 = 8;
 
-/// Removes the file with the listener, unless it has become another's. Not by a child of fork(2), which has a copy of this.
+/// Removes the file with the listener, unless it has become another's. A child of fork(2), which has a copy of this, does
+/// not.
 pub(super) struct SocketFile {
     path: PathBuf,
     identity: Identity,
@@ -35,7 +36,7 @@ pub(super) struct SocketFile {
 type Identity = (u64, u64);
 
 impl SocketFile {
-    /// Binds the socket there. A file without a living owner gives way.
+    /// Binds the socket there. A file without a living owner is replaced.
     pub(super) fn bind(socket: &Socket, path: &Path) -> io::Result<Self> {
         occupy(path, socket, 0)?;
         let path = if path.is_absolute() { path.to_path_buf() } else { env::current_dir()?.join(path) };
@@ -44,7 +45,7 @@ impl SocketFile {
     }
 }
 
-/// While the socket lives nobody else takes its file for dead: so this comes before it is closed.
+/// As long as the socket lives, nobody else takes its file for dead: so this happens before it is closed.
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours = || fs::symlink_metadata(&self.path).is_ok_and(|file| identity(&file) == self.identity);
@@ -70,10 +71,10 @@ fn occupy(path: &Path, socket: &Socket, depth: u32) -> io::Result<()> {
             return Ok(());
         }
     }
-    Err(in_use("others come and go there"))
+    Err(in_use("other programs come and go there"))
 }
 
-/// `false`: there is a file.
+/// `false`: there is already a file.
 fn bind(socket: &Socket, path: &Path) -> io::Result<bool> {
     match name_of(path).and_then(|(name, _way)| socket.bind(&name)) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(false),
@@ -81,11 +82,11 @@ fn bind(socket: &Socket, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// A socket whose owner has ended; nothing if there is no file any more. Everything else is in use.
+/// Finds a socket file whose owner has ended; `None` if there is no file any more. Everything else is in use.
 fn look_for_dead(path: &Path) -> io::Result<Option<Identity>> {
     let Some(file) = file_at(path)? else { return Ok(None) };
     if !file.file_type().is_socket() {
-        return Err(in_use("there is a file of that name which is no socket"));
+        return Err(in_use("there is a file of that name which is not a socket"));
     }
     match probe(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -100,8 +101,8 @@ fn look_for_dead(path: &Path) -> io::Result<Option<Identity>> {
     Ok(is_the_same.then(|| identity(&file)))
 }
 
-/// By a socket of a kind that no stream connects to: whoever is bound there, and does not listen yet, is found, and whoever
-/// listens does not notice.
+/// Uses a socket of a kind that no stream connects to: it finds a socket that is bound there and does not listen yet, and
+/// one that listens does not notice.
 fn probe(path: &Path) -> io::Result<()> {
     let socket = datagram()?;
     let (name, _way) = name_of(path)?;
@@ -117,7 +118,7 @@ struct Claim {
 impl Claim {
     fn new(on: &Path, (_, inode): Identity, depth: u32) -> io::Result<Self> {
         if depth == DEPTH_MAX {
-            return Err(in_use("too many have died while they replaced it"));
+            return Err(in_use("too many programs have died while replacing it"));
         }
         let (path, socket) = (on.with_file_name(format!(".stale-{inode:x}")), datagram()?);
         occupy(&path, &socket, depth + 1)?;
@@ -138,8 +139,8 @@ fn datagram() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A socket's path is short (unix(7)), and a claim's may be a little longer than that of the file: Linux has a way round, which
-/// leads through an open folder.
+/// A socket's path is short (unix(7)), and a claim's may be a little longer than that of the file: Linux has a way round,
+/// through an open folder.
 fn name_of(path: &Path) -> io::Result<(SockAddr, Option<File>)> {
     match (SockAddr::unix(path), path.parent(), path.file_name()) {
         (Err(_), Some(folder), Some(file)) if cfg!(target_os = "linux") => {
@@ -170,7 +171,7 @@ fn in_use(why: &str) -> io::Error {
 mod tests {
     use super::*;
 
-    /// A child of fork(2) dropped its copy, and its parent's server was not found any more.
+    /// A child of fork(2) dropped its copy, and its parent's server could not be found any more.
     #[test]
     fn only_the_process_that_made_a_file_removes_it() {
         let path = std::env::temp_dir().join(format!("mainspring-made-by-{}", process::id()));

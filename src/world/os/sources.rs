@@ -1,5 +1,5 @@
-//! What the selector waits for: how it is registered, and what an event of it says. No socket is opened here,
-//! and none is read.
+//! What the selector waits for: how it is registered, and what one of its events says. No socket is opened here, and none is
+//! read.
 
 #[cfg(unix)]
 use super::super::ARMS_BY_ITSELF;
@@ -8,7 +8,7 @@ use crate::flags::*;
 use mio::{Events, Interest, Poll, Registry, Token, event::Source as AnySource, net::TcpStream};
 use std::{io, time::Duration};
 
-/// For both directions, and for what is neither: TCP's urgent data would stop a reader that is not told of it.
+/// For both directions, and for nothing else: TCP's urgent data would stop a reader that is not told of it.
 pub(super) fn every_interest() -> Interest {
     let both = Interest::READABLE | Interest::WRITABLE;
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -29,7 +29,7 @@ pub(super) fn ready(event: &mio::event::Event) -> Flags {
     ready
 }
 
-/// For these of `READABLE`, `WRITABLE`, `PRIORITY`; nothing for none.
+/// For these of `READABLE`, `WRITABLE`, `PRIORITY`; `None` if there are none.
 pub(super) fn interests(what: Flags) -> Option<Interest> {
     let one = |flag, interest| what.has_any(flag).then_some(interest);
     let both = [one(READABLE, Interest::READABLE), one(WRITABLE, Interest::WRITABLE)];
@@ -40,7 +40,7 @@ pub(super) fn interests(what: Flags) -> Option<Interest> {
     both.into_iter().chain([urgent]).flatten().reduce(Interest::add)
 }
 
-/// What epoll refuses as always ready, poll(2) reports for ever.
+/// What epoll refuses because it is always ready, and poll(2) reports for ever.
 pub(super) fn is_always_ready(source: &Source<'_>) -> bool {
     #[cfg(unix)]
     if let (false, Source::Fd(fd)) = (ARMS_BY_ITSELF, source) {
@@ -60,13 +60,13 @@ pub(super) fn has_no_readiness(file: &std::fs::Metadata) -> bool {
     kind.is_file() || kind.is_dir() || kind.is_block_device() || is_null
 }
 
-/// The loop would wait in its read, and all others with it. A terminal is left as it is: the shell has the same open file,
-/// and would find it non-blocking.
+/// The loop would wait in its read, and everything else with it. A terminal is left as it is: the shell has the same open
+/// file, and would find it non-blocking.
 pub(super) fn make_non_blocking(source: &Source<'_>) -> io::Result<()> {
     #[cfg(unix)]
     if let Source::Fd(fd) = source {
         use std::io::IsTerminal;
-        let socket = socket2::SockRef::from(fd); // of any descriptor: fcntl(2)
+        let socket = socket2::SockRef::from(fd); // works on any descriptor: fcntl(2)
         match socket.nonblocking()? {
             true => {}
             false if fd.is_terminal() => {
@@ -90,8 +90,8 @@ pub(super) fn stands(source: Source<'_>, what: Flags) -> io::Result<Stands> {
     }
 }
 
-/// What is to be said of a source now, beside the selector that waits. By a new one each time: mio's poll(2) lets go of what
-/// has an error, and may then pass over it in the next look.
+/// What is so of a source now, independently of the selector that waits. Each time with a new one: mio's poll(2) drops what
+/// has an error, and may then miss it in the next look.
 pub(super) fn look(source: &mut (impl AnySource + ?Sized), interests: Interest) -> io::Result<Events> {
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1));
     poll.registry().register(source, Token(0), interests)?;
@@ -133,11 +133,11 @@ pub(super) fn register(registry: &Registry, socket: &mut TcpStream, token: usize
     registry.register(socket, Token(token), every_interest())
 }
 
-/// The selector had let go of it.
+/// The selector had dropped it.
 pub(super) fn register_again(registry: &Registry, stream: &mut Stream, token: usize) -> io::Result<()> {
     match stream {
         Stream::Tcp(socket) => {
-            let _ = registry.deregister(socket); // it says again that it is not there
+            let _ = registry.deregister(socket); // it fails again: nothing is registered
             register(registry, socket, token)
         }
         #[cfg(unix)]

@@ -1,5 +1,5 @@
-//! The descriptor with which is seen whether anybody waits to be accepted when there is no other left. What becomes of who
-//! does, the listener's owner says.
+//! The descriptor that is used to see whether a client waits to be accepted when there is no other descriptor left. The
+//! listener's owner decides what happens to the client.
 
 use socket2::{Domain, Socket, Type};
 use std::{cell::Cell, io};
@@ -10,7 +10,7 @@ pub(super) struct Spare(Cell<Option<Socket>>);
 
 impl Spare {
     /// # Errors
-    /// When there is no descriptor.
+    /// If there is no descriptor.
     pub(super) fn fill(&self) -> io::Result<()> {
         self.0.set(Some(self.0.take().map_or_else(open_spare, Ok)?));
         Ok(())
@@ -20,7 +20,7 @@ impl Spare {
         let _ = self.fill(); // if there is no descriptor now, it is looked for again when it is needed
     }
 
-    /// There is a descriptor for what comes next.
+    /// Makes a descriptor free for what comes next.
     pub(super) fn give_way(&self) -> io::Result<()> {
         self.fill()?;
         self.0.take();
@@ -28,7 +28,7 @@ impl Spare {
     }
 }
 
-/// A socket, because it takes as much of the whole system as a connection does (ENFILE).
+/// A socket, because it counts in the whole system as a connection does (ENFILE).
 pub(super) fn open_spare() -> io::Result<Socket> {
     Socket::new(Domain::IPV4, Type::STREAM, None)
 }

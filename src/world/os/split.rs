@@ -1,5 +1,5 @@
-//! A stream whose directions are apart: each is read or written by a descriptor of its own, or by a thread, or there is only
-//! one of them.
+//! A stream whose directions are separate: each is read or written through its own descriptor, or by a thread, or there is
+//! only one of them.
 
 use super::{
     super::transport::{Moved, Stream, Transport, Ways, broken_pipe, nothing_left},
@@ -35,9 +35,9 @@ use std::{
 };
 
 pub(super) struct SplitStream {
-    /// Nothing: it is only written to.
+    /// `None`: it is only written to.
     reader: Option<ReadHalf>,
-    /// Nothing: it is only read, or our side has ended.
+    /// `None`: it is only read, or our side has ended.
     writer: Option<WriteHalf>,
     ways: Ways,
     /// Others have the same open files.
@@ -57,8 +57,9 @@ enum WriteHalf {
 }
 
 impl SplitStream {
-    /// Registered; and whether it is to be read before the selector has said so: because that cannot wait for it, or because it is a
-    /// FIFO that was opened anew, of which it does not say that the last writer had gone before (pipe(7)).
+    /// Makes it, registered; and returns whether it has to be read before the selector has said so: because the selector
+    /// cannot wait for it, or because it is a FIFO that was opened anew. Of such a FIFO the selector does not say that the
+    /// last writer had gone before (pipe(7)).
     pub(super) fn new(ends: Ends, world: &OsWorld, token: usize) -> io::Result<(Self, bool)> {
         let Ends { reader, writer, is_shared } = ends;
         let Some(ways) = Ways::of(reader.is_some(), writer.is_some()) else { return Err(nothing_left()) };
@@ -69,7 +70,7 @@ impl SplitStream {
             Some(Writer::Blocking(sink)) => Some(WriteHalf::Blocking(WriteThread::start(sink, world.notifier(token)?)?)),
             None => None,
         };
-        // The last, because its thread begins to take what is not ours alone.
+        // The last, because its thread begins to take what does not belong to us alone.
         this.reader = match reader {
             #[cfg(unix)]
             Some(Reader::Descriptor(fd)) => Some(ReadHalf::Descriptor(End::reading(fd, is_shared, world.registration(token))?)),
@@ -83,7 +84,7 @@ impl SplitStream {
         Ok((this, reads_at_once))
     }
 
-    /// It is read and written by this one descriptor, as far as that is open for it.
+    /// It is read and written through this one descriptor, as far as that is open for it.
     #[cfg(unix)]
     pub(super) fn of_one(fd: OwnedFd, world: &OsWorld, token: usize) -> io::Result<(Self, bool)> {
         let kind = Kind::prepare(fd.as_fd(), false)?;
@@ -115,7 +116,7 @@ impl SplitStream {
     }
 }
 
-/// Explicitly: whoever has a duplicate of a descriptor would keep it registered.
+/// Explicitly: a duplicate of a descriptor, held by somebody else, would keep it registered.
 impl Drop for SplitStream {
     fn drop(&mut self) {
         let _ = self.take_ends();
@@ -154,7 +155,7 @@ impl Transport for SplitStream {
         Ok(true)
     }
 
-    /// That of its writer: reading tells its own.
+    /// The writer's error: reading reports its own.
     fn take_error(&mut self) -> Option<io::Error> {
         match &self.writer {
             #[cfg(unix)]
@@ -184,7 +185,7 @@ impl Transport for SplitStream {
         None
     }
 
-    /// Whoever is to read it after us is to get all of it; only what answers what we have written is waited for.
+    /// Whoever reads it after us should get all of it; we wait only for what answers what we have written.
     fn lingers(&self) -> bool {
         let is_others = match &self.reader {
             #[cfg(unix)]
@@ -246,7 +247,7 @@ impl End<Receiver> {
 
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.fd.read(buf) {
-            // Nobody has the other side of a pseudo-terminal any more.
+            // Nobody has the other side of the pseudo-terminal any more.
             Err(error) if self.kind.is_terminal && error.raw_os_error() == Some(libc::EIO) => Ok(0),
             Err(error) => self.registration.look_at(&mut self.fd, error),
             read => read,
@@ -263,7 +264,7 @@ impl End<Sender> {
         Ok(this)
     }
 
-    /// What it is registered for while no write waits for room: of a pipe an event says then that it is broken.
+    /// What it is registered for while no write waits for room: for a pipe, an event then says that it is broken.
     fn idle(&self) -> Option<Interest> {
         self.kind.is_pipe.then_some(Interest::READABLE)
     }
@@ -279,8 +280,8 @@ impl End<Sender> {
         self.registration.wrote(&mut self.fd, idle, written, slices.iter().map(|slice| slice.len()).sum())
     }
 
-    /// By a second selector: a write of nothing says nothing. Where there is no descriptor for one, an error of a pipe is believed:
-    /// it can be no other.
+    /// Asks a second selector: a write of nothing tells nothing. Where there is no descriptor for one, an error of a pipe is
+    /// believed: it can be no other.
     fn is_broken(&self) -> bool {
         match look(&mut SourceFd(&self.fd.as_raw_fd()), Interest::WRITABLE) {
             Ok(events) => events.iter().any(|event| event.is_error() || event.is_write_closed()),

@@ -1,19 +1,19 @@
-//! Standard input and output: of others too, so that nothing of them may be changed.
+//! Standard input and output: others have them too, so nothing of them may be changed.
 
 use crate::adopted::{Adopted, Reader, Writer};
 use std::io;
 
 /// # Standard input and output
 ///
-/// What these are is shared with the shell and with whoever comes after us, so nothing of it is changed: no `O_NONBLOCK`, no
-/// terminal setting; and it does not [linger](crate::manual::closing). A pipe, a FIFO and a terminal are opened anew through
-/// /proc (Linux), a regular file is duplicated, so that its offset stays everybody's, and read and written on the loop.
-/// Everything else, and everything where there is no /proc, is read or written by a thread of its own, which takes no more
+/// These are shared with the shell and with whatever comes after us, so nothing of them is changed: no `O_NONBLOCK`, no
+/// terminal setting; and they do not [linger](crate::manual::closing). A pipe, a FIFO and a terminal are opened anew through
+/// /proc (Linux). A regular file is duplicated, so that everybody still shares its offset, and is read and written on the
+/// loop. Everything else, and everything where there is no /proc, is read or written by its own thread, which takes no more
 /// from it than one buffer of 64 KiB before that is consumed; a byte counts as written when the kernel has it. Such a thread
-/// ends with the process, or with its next read or write. More has
-/// [the chapter](crate::manual::other_descriptors#standard-input-and-output).
+/// ends with the process, or with its next read or write. There is more in [the
+/// chapter](crate::manual::other_descriptors#standard-input-and-output).
 impl Adopted {
-    /// Standard input, to be read.
+    /// Standard input, for reading.
     ///
     /// # Errors
     /// If it is not open for reading.
@@ -21,8 +21,8 @@ impl Adopted {
         Ok(Self::of_ends(Some(standard_input()?), None, true))
     }
 
-    /// Standard output, to be written to. It does not go through the buffer of [`std::io::stdout`]: whoever uses both
-    /// flushes that before.
+    /// Standard output, for writing. It does not go through the buffer of [`std::io::stdout`]: if you use both, flush that
+    /// first.
     ///
     /// # Errors
     /// If it is not open for writing.
@@ -33,7 +33,7 @@ impl Adopted {
     /// Standard input and output as one stream.
     ///
     /// # Errors
-    /// As [`stdin`](Self::stdin) and [`stdout`](Self::stdout).
+    /// The same as for [`stdin`](Self::stdin) and [`stdout`](Self::stdout).
     pub fn stdio() -> io::Result<Self> {
         Ok(Self::of_ends(Some(standard_input()?), Some(standard_output()?), true))
     }
@@ -94,7 +94,7 @@ mod unix {
         if !is_open {
             return Err(refused(not_open));
         }
-        // A file that is opened anew would begin at its beginning: what stands there would be written over.
+        // A file that is opened anew would start at its beginning, and what is there would be overwritten.
         if !kind.has_readiness || SockRef::from(&fd).nonblocking()? {
             return Ok(Ok(fd));
         }
@@ -106,7 +106,7 @@ mod unix {
         Ok(Err(fd.into()))
     }
 
-    /// The same pipe or terminal, with flags of its own (proc(5)). What belongs to another user cannot be opened.
+    /// The same pipe or terminal, with its own flags (proc(5)). What belongs to another user cannot be opened.
     fn open_anew(what_for: Use, fd: &OwnedFd) -> io::Result<OwnedFd> {
         let (reads, writes) = (what_for == Use::Reading, what_for == Use::Writing);
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;

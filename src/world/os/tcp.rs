@@ -1,5 +1,4 @@
-//! TCP: sockets that listen and sockets that connect. What moves bytes through one that is connected stands in
-//! src/world/transport.rs.
+//! TCP: sockets that listen and sockets that connect. What moves bytes through a connected one is in src/world/transport.rs.
 
 use super::{
     super::{ListenHow, Listener, Stream, registered::Registered},
@@ -26,7 +25,7 @@ pub(super) fn listen(
         return Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no SO_REUSEPORT"));
     }
     let socket = non_blocking(Domain::for_address(at), Some(Protocol::TCP))?;
-    // On Windows SO_REUSEADDR would let a second program take the port away (pyftpdlib had to learn it).
+    // On Windows SO_REUSEADDR would let a second program take the port away (pyftpdlib had to learn this).
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
@@ -34,14 +33,14 @@ pub(super) fn listen(
     if let (true, Some(only)) = (at.is_ipv6(), how.v6only) {
         socket.set_only_v6(only)?;
     }
-    // What is accepted inherits it (Linux): no system call for each connection.
+    // Accepted sockets inherit it (Linux): no system call for each connection.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&at.into())?;
     socket.listen(i32::try_from(how.backlog).unwrap_or(i32::MAX))?;
     register_listener(socket, registry, spare, token)
 }
 
-/// The same of one that listens already, and does not block.
+/// The same for a socket that already listens, and does not block.
 pub(super) fn listen_on(
     socket: Socket,
     registry: Rc<Registry>,
@@ -68,7 +67,7 @@ pub(super) fn connect(to: SocketAddr, from: Option<SocketAddr>, registry: &Regis
     let socket = non_blocking(Domain::for_address(to), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if let Some(from) = from {
-        // A port of one's own could not be used again for a minute after its connection has ended (TIME_WAIT).
+        // Otherwise a local port could not be used again for a minute after its connection has ended (TIME_WAIT).
         #[cfg(unix)]
         socket.set_reuse_address(from.port() != 0)?;
         socket.bind(&from.into())?;
@@ -89,7 +88,7 @@ impl Listener for OsTcpListener {
     fn accept(&mut self, token: usize) -> io::Result<(Stream, Address)> {
         let (mut socket, peer) = self.socket.socket.accept()?;
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let _ = socket.set_nodelay(true); // of a socket that is gone already; the first read will say so
+        let _ = socket.set_nodelay(true); // the socket may be gone already; the first read will say so
         register(&self.registry, &mut socket, token)?;
         Ok((Stream::Tcp(socket), Address::Ip(peer)))
     }

@@ -1,5 +1,5 @@
-//! Unix sockets: at a file, which goes with its listener, or under one of Linux's abstract names. What moves bytes through
-//! one that is connected stands in src/world/transport.rs.
+//! Unix sockets: at a file, which is removed with its listener, or under one of Linux's abstract names. What moves bytes
+//! through a connected one is in src/world/transport.rs.
 
 use super::{
     super::{ARMS_BY_ITSELF, ListenHow, Listener, Stream, registered::Registered, unix_stream::UnixStream},
@@ -32,7 +32,7 @@ pub(super) fn listen(
     listen_on(file, socket, at.clone(), registry, spare, token)
 }
 
-/// The same of one that listens already, and does not block; the file goes with it, if it is ours.
+/// The same for a socket that already listens, and does not block; the file is removed with it, if it is ours.
 pub(super) fn listen_on(
     file: Option<SocketFile>,
     socket: Socket,
@@ -58,7 +58,7 @@ pub(super) fn stream(socket: Socket, registry: Rc<Registry>, token: usize, is_co
 }
 
 struct OsUnixListener {
-    /// Goes before the socket.
+    /// Dropped before the socket.
     _file: Option<SocketFile>,
     socket: Registered<UnixListener>,
     registry: Rc<Registry>,
@@ -70,7 +70,7 @@ impl OsUnixListener {
     fn accept_plain(&mut self) -> io::Result<(Socket, SockAddr)> {
         let accepted = SockRef::from(&self.socket.socket).accept();
         if !ARMS_BY_ITSELF && accepted.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-            self.socket.want_writable(false)?; // which arms it again
+            self.socket.want_writable(false)?; // this arms it again
         }
         accepted
     }

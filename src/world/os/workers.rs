@@ -8,7 +8,7 @@ use crate::{
 };
 use std::io;
 
-/// Nothing if there are as many as a resolver has open at a time.
+/// `None` if there are as many as a resolver has open at a time.
 fn want_of_descriptors() -> Option<io::Error> {
     let all: io::Result<Vec<_>> = (0..3).map(|_| open_spare()).collect();
     all.err().filter(wants_descriptor)

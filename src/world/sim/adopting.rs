@@ -1,4 +1,4 @@
-//! What is handed to a simulated world, and what it gives back: sockets, and pipes, of which a stream has one for each
+//! What is handed to a simulated world, and what it gives back: sockets and pipes; a stream of pipes has one for each
 //! direction.
 
 use super::{
@@ -37,7 +37,7 @@ pub(crate) fn pair(network: &SharedNetwork, host: HostId) -> (Adopted, Adopted) 
     (handed(one), handed(other))
 }
 
-/// What is read, and what is written.
+/// The end that is read, and the end that is written to.
 pub(crate) fn pipe(network: &SharedNetwork, host: HostId) -> (Adopted, Adopted) {
     let (reader, writer) = network.borrow_mut().pipe(host);
     let handed = |reader, writer| Handed::Pipes(Pipes { network: Rc::clone(network), reader, writer }).into();

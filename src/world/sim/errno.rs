@@ -1,4 +1,4 @@
-//! The errors that the simulated system gives: as the real one names and numbers them.
+//! The errors that the simulated system gives, named and numbered as the real one does.
 
 use std::io;
 

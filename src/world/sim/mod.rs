@@ -1,5 +1,5 @@
 //! The simulated world: a host on a simulated network, in virtual time. A wait never sleeps: it says until when it would
-//! have, and the scheduler decides who has the next turn.
+//! have slept, and the scheduler decides who has the next turn.
 
 mod adopting;
 mod errno;
@@ -51,7 +51,7 @@ pub(crate) struct SimWorld {
     host: HostId,
     /// It would have slept until then.
     sleeps_until: WakeTime,
-    /// What virtual time zero is for those who ask for an `Instant`; only differences mean anything.
+    /// What virtual time zero is for code that asks for an `Instant`; only differences mean anything.
     epoch: Instant,
     was_interrupted: bool,
     crews: Crews,
@@ -76,7 +76,7 @@ impl World for SimWorld {
         self.epoch + at.since(Time::default())
     }
 
-    /// That of the host, so that a run is the same whatever else the process has run before.
+    /// The host's number, so that a run is the same whatever else the process has run before.
     fn number(&mut self) -> Number {
         Number(self.host as u8)
     }
@@ -85,7 +85,7 @@ impl World for SimWorld {
         let has_worked = self.work();
         let mut network = self.network.borrow_mut();
         match network.operate(self.host, "wait") {
-            // An interruption brings nothing, once; another failure of a wait cannot be survived.
+            // An interruption brings nothing, once; no other failure of a wait can be survived.
             Err(Errno::Interrupted) if !std::mem::replace(&mut self.was_interrupted, true) => {}
             _ => into.extend(network.take_events(self.host).into_iter().map(|(token, ready)| Event { token, ready })),
         }
@@ -220,7 +220,7 @@ impl Workers for SimWorkers {
         Box::new(move || found)
     }
 
-    /// It fails, where an operation fails on purpose, as a system that gives no thread. The wait of the next turn, which
+    /// Where an operation fails on purpose, it fails like a system that gives no thread. The wait of the next turn, which
     /// does not sleep, sees the work.
     fn spawn(&mut self, purpose: Purpose, capacity: Capacity, ticket: Ticket, job: Job) -> Result<(), (Refused, Job)> {
         let mut network = self.network.borrow_mut();
@@ -238,18 +238,18 @@ impl Workers for SimWorkers {
         self.crews.borrow_mut()[purpose as usize].take_back(ticket)
     }
 
-    /// Here is no other thread, and no time is lost.
+    /// There is no other thread here, and no time is lost.
     fn do_chore(&mut self, _: Purpose, _: usize, chore: Job) -> Result<(), Job> {
         Err(chore)
     }
 }
 
 impl SimWorld {
-    /// Runs the work that is done by now; whether there was any.
+    /// Runs the work that is done by now; returns whether there was any.
     fn work(&mut self) -> bool {
         let mut has_worked = false;
         loop {
-            let now = self.network.borrow().now; // without the network at hand: a job may drop one of its sockets
+            let now = self.network.borrow().now; // the network must not be borrowed here: a job may drop one of its sockets
             let job = self.crews.borrow_mut().iter_mut().find_map(|crew| crew.finish(now));
             let Some(job) = job else { return has_worked };
             job();

@@ -3,7 +3,7 @@
 use crate::time::Time;
 use std::fmt;
 
-/// Beyond this many lines only their digest goes on: a long run must not fill the memory.
+/// Beyond this many lines only their digest is kept up: a long run must not fill the memory.
 const LINES_MAX: usize = 200_000;
 
 #[derive(Debug)]

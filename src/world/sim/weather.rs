@@ -25,20 +25,20 @@ pub struct Weather {
     pub(crate) datagrams: (u32, u32, u32),
 }
 
-/// Whose sockets the hosts have, where systems differ in what a program may notice:
-/// [what Windows does otherwise](crate::manual::platforms#what-windows-does-otherwise).
+/// Which system's sockets the hosts have, where systems differ in what a program may notice: [what Windows does
+/// otherwise](crate::manual::platforms#what-windows-does-otherwise).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Kernel {
     /// A send is taken as far as there is room, and what had come before a reset can still be read.
     #[default]
     Linux,
-    /// As long as there is any room a send is taken whole, however long it is. A reset takes what had come and was not read with it, and is
-    /// an error of every operation that follows.
+    /// As long as there is any room a send is taken as a whole, however long it is. A reset takes away what had come and was
+    /// not read yet, and is an error of every operation that follows.
     Windows,
 }
 
-/// What a socket's buffers hold on Linux, roughly, before they grow.
+/// Roughly what a socket's buffers hold on Linux before they grow.
 const WINDOW: usize = 128 << 10;
 
 impl Default for Weather {
@@ -64,13 +64,13 @@ impl Default for Weather {
 }
 
 impl Weather {
-    /// Nothing is late and nothing is lost.
+    /// Weather in which nothing is late and nothing is lost.
     pub fn fair() -> Self {
         Self::default()
     }
 
-    /// Everything is late and comes in pieces; some streams are reset, some connects refused or never answered; some
-    /// datagrams are lost, doubled or overtaken; the process oversleeps at times.
+    /// Weather in which everything is late and comes in pieces. Some streams are reset, some connects refused or never
+    /// answered; some datagrams are lost, doubled or overtaken; the process oversleeps at times.
     pub fn rough() -> Self {
         Self {
             latency: Duration::from_millis(20),
@@ -91,8 +91,8 @@ impl Weather {
         }
     }
 
-    /// How long a message takes: at least `latency`, and by chance up to `jitter` longer. Streams stay in order; of datagrams each
-    /// goes alone.
+    /// How long a message takes: at least `latency`, and by chance up to `jitter` longer. Streams stay in order; each
+    /// datagram travels by itself.
     #[must_use]
     pub fn latency(mut self, latency: Duration, jitter: Duration) -> Self {
         (self.latency, self.jitter) = (latency, jitter);
@@ -106,15 +106,15 @@ impl Weather {
         self
     }
 
-    /// How many bytes may be sent and not yet read, at least 1. Beyond it a sender's `send` would block,
-    /// and a datagram is lost: one that has fewer than 64 counts as 64, and the last one may exceed it.
+    /// How many bytes may be sent and not yet read, at least 1. Beyond that a sender's `send` would block, and a datagram is
+    /// lost. A datagram that has fewer than 64 counts as 64, and the last one may exceed the bound.
     #[must_use]
     pub fn window(mut self, bytes: usize) -> Self {
         self.window = bytes.max(1);
         self
     }
 
-    /// Whose sockets all hosts have.
+    /// Which system's sockets all hosts have.
     #[must_use]
     pub fn kernel(mut self, kernel: Kernel) -> Self {
         self.kernel = kernel;
@@ -135,15 +135,15 @@ impl Weather {
         self
     }
 
-    /// How often a datagram is lost, how often it comes twice, and how often it is overtaken: then, as the second of two, it comes
-    /// up to 200 milliseconds later. Of one to several each has its own chances.
+    /// How often a datagram is lost, how often it comes twice, and how often it is overtaken. An overtaken one, and the
+    /// second of two, comes up to 200 milliseconds later. If one is sent to several, each copy has its own chances.
     #[must_use]
     pub fn datagrams(mut self, lost: u32, doubled: u32, overtaken: u32) -> Self {
         self.datagrams = (lost, doubled, overtaken);
         self
     }
 
-    /// How often an operation is followed by an event that means nothing, for a socket that lives or one that is gone.
+    /// How often an operation is followed by an event that means nothing, for a socket that is alive or one that is gone.
     #[must_use]
     pub fn spurious(mut self, thousandths: u32) -> Self {
         self.spurious = thousandths;
@@ -173,8 +173,8 @@ impl Weather {
     }
 
     /// How long blocking work takes that is done [elsewhere](crate::Net::offload): by chance, less than this. It is run on
-    /// the simulation's own thread when that time has passed; work of which more is given out than there are threads
-    /// waits for one.
+    /// the simulation's own thread when that time has passed. If more work is given out than there are threads, it waits for
+    /// one.
     #[must_use]
     pub fn work(mut self, less_than: Duration) -> Self {
         self.work = less_than;

@@ -1,5 +1,5 @@
 //! Blocking work in virtual time: a pool whose threads are places in a list. A job is run, on the loop's own thread, at the
-//! moment at which a thread would have been done with it.
+//! moment at which a thread would have finished it.
 
 use crate::{
     pool::{Capacity, Job, Refused, Ticket},

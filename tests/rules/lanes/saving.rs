@@ -199,7 +199,7 @@ fn a_second_save_before_the_first_has_ended_ends_the_connection_and_says_why() {
     begin(&mut t, Terminator::None, 1000);
     let calls = t.calls();
     let [Call::Closed(why)] = &calls[..] else { panic!("{calls:?}") };
-    assert!(why.contains("`save` before"), "{why}");
+    assert!(why.contains("`save` while"), "{why}");
     t.scene().passes(SECOND);
     assert_said(&said, &["dropped 3"]);
 }

@@ -11,7 +11,7 @@ impl Network {
         self.join_two(host, &Address::Unix(None), [Ways::Both; 2])
     }
 
-    /// As by pipe(2): what is read of, and what is written to.
+    /// As by pipe(2): the end that is read, and the end that is written to.
     pub(crate) fn pipe(&mut self, host: HostId) -> (EndId, EndId) {
         self.note(host, format_args!("makes a pipe"));
         self.join_two(host, &Address::Fd, [Ways::In, Ways::Out])
@@ -29,7 +29,7 @@ impl Network {
         (one, other)
     }
 
-    /// Its machine's reactor is told of them from now on, as of one; whom they lead to.
+    /// From now on its machine's reactor is told of these ends, as of one; returns what they lead to.
     pub(crate) fn take_over(&mut self, ends: &[EndId], host: HostId, token: usize) -> Result<Address, Errno> {
         self.operate(host, "adopt")?;
         if ends.iter().any(|id| self.ends[id].host != host) {
@@ -47,7 +47,7 @@ impl Network {
         Ok(ends.first().map_or(Address::Fd, |id| self.ends[id].remote.clone()))
     }
 
-    /// It is told of nothing any more.
+    /// Its reactor is told nothing of it any more.
     pub(crate) fn let_go(&mut self, id: EndId) {
         if !self.ends.contains_key(&id) {
             return;

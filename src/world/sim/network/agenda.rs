@@ -1,5 +1,5 @@
-//! What will happen, and when. Whom it meets is looked up only when it does: who is switched off by then is spared, and
-//! what cannot pass between two hosts waits; a datagram is lost then.
+//! What will happen, and when. What it affects is looked up only when it happens: a host that is switched off by then is
+//! spared, and what cannot pass between two hosts waits; a datagram is lost then.
 
 use super::{super::errno::Errno, BoxId, EndId, HostId, Network, merge, packets::Packet};
 use crate::{address::Address, flags::*, time::Time};
@@ -46,7 +46,7 @@ pub(super) enum Happening {
         ready: Flags,
     },
     Packet(Packet),
-    /// Whoever sent a datagram there learns from this host that nobody has it.
+    /// The sender of a datagram learns from this host that nobody has that address.
     Unreachable {
         host: HostId,
         at: BoxId,

@@ -1,5 +1,5 @@
-//! Datagram sockets, as boxes into which packets fall: where each one is, whom it hears, its groups. What passes from one to
-//! another stands in `packets`.
+//! Datagram sockets, as boxes into which packets fall: where each one is, whom it hears, its groups. `packets` has what
+//! passes from one to another.
 
 use super::{
     super::{super::Interface, errno::Errno},
@@ -12,7 +12,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-/// Its host, and the how manieth of that host, with a bit by which it is no end of a stream.
+/// Its host, and its number on that host, with a bit that tells it from an end of a stream.
 pub(crate) type BoxId = EndId;
 
 const BOX: BoxId = 1 << 61;
@@ -24,14 +24,14 @@ pub(super) struct PacketBox {
     pub(super) host: HostId,
     pub(super) token: usize,
     pub(super) local: SocketAddr,
-    /// Whom alone it hears.
+    /// The only peer that it hears.
     pub(super) peer: Option<SocketAddr>,
     pub(super) only_v6: bool,
     pub(super) broadcasts: bool,
     reuses_port: bool,
     pub(super) groups: BTreeSet<IpAddr>,
     pub(super) inbox: VecDeque<(SocketAddr, Vec<u8>)>,
-    /// What the inbox holds, as it is counted.
+    /// What the inbox holds, in the way it is counted.
     pub(super) held: usize,
     /// Its own, if it was asked for.
     pub(super) window: Option<usize>,
@@ -46,7 +46,7 @@ pub(super) struct PacketBox {
 }
 
 impl PacketBox {
-    /// Whether it is there that something is sent to, as far as the address tells.
+    /// Whether something that is sent to this address is for this box, as far as the address tells.
     pub(super) fn is_at(&self, to: SocketAddr) -> bool {
         self.local == to || is_one_of(to, self.local, self.only_v6)
     }
@@ -107,7 +107,7 @@ impl Network {
         Ok((id, local, peer))
     }
 
-    /// The host has its address, and nobody else has its port, unless all of them have agreed to that.
+    /// Makes sure that the host has its address, and nobody else has its port, unless all of them have agreed to that.
     fn settle_address(&mut self, socket: &mut PacketBox) -> Result<(), Errno> {
         let ip = socket.local.ip();
         let is_everybodys = ip.is_unspecified() || ip.is_multicast() || is_broadcast(ip);
@@ -138,7 +138,7 @@ impl Network {
         })
     }
 
-    /// From which address it sends there, and to which.
+    /// The address that it sends from, and the one it sends to.
     pub(super) fn path(&self, socket: &PacketBox, to: SocketAddr) -> Result<(SocketAddr, SocketAddr), Errno> {
         let host = socket.host;
         let to = self.destination(host, canonical(to));
@@ -160,7 +160,7 @@ impl Network {
         Ok((SocketAddr::new(from, socket.local.port()), to))
     }
 
-    /// Where it is, if it is still there.
+    /// Where it is, if it still exists.
     pub(crate) fn box_address(&self, id: BoxId) -> Option<SocketAddr> {
         self.boxes.get(&id).map(|socket| socket.local)
     }
@@ -208,13 +208,13 @@ impl Network {
         Ok(())
     }
 
-    /// It is registered anew, and so told what holds (epoll_ctl(2)).
+    /// It is registered anew, and so it is told what is so now (epoll_ctl(2)).
     pub(crate) fn want_writable(&mut self, id: BoxId, on: bool) {
         self.boxes.get_mut(&id).expect("an open socket").wants_writable = on;
         self.tell_box(id, Flags::default());
     }
 
-    /// An event for whoever has it registered, if there is anything to report: with everything that holds at that moment.
+    /// An event for whatever has it registered, if there is anything to report: with everything that is so at that moment.
     pub(super) fn tell_box(&mut self, id: BoxId, mut ready: Flags) {
         let Some(socket) = self.boxes.get(&id) else { return };
         ready.insert_if(READABLE, !socket.inbox.is_empty() || socket.error.is_some());
@@ -252,12 +252,12 @@ pub(super) fn is_broadcast(ip: IpAddr) -> bool {
     ip == Ipv4Addr::BROADCAST
 }
 
-/// It may stand for any host, and so is no one's own.
+/// It may stand for any host, and so it is nobody's own.
 fn is_on_every_host(ip: IpAddr) -> bool {
     ip.is_unspecified() || ip.is_multicast() || is_broadcast(ip)
 }
 
-/// As `opening` has it of listeners.
+/// As in `opening` for listeners.
 fn is_one_of(address: SocketAddr, every: SocketAddr, only_v6: bool) -> bool {
     super::opening::is_one_of(&Address::Ip(address), &Address::Ip(every), only_v6)
 }

@@ -1,5 +1,5 @@
 //! What happens by chance, and what fails on purpose. Each question has a name, and its answer depends on that and on the
-//! seed alone. No fault is carried out here: that does who asks.
+//! seed alone. No fault is carried out here: the code that asks does that.
 
 use super::{
     super::{errno::Errno, trace::Trace},
@@ -28,8 +28,8 @@ pub(crate) enum Chance {
 /// How many kinds there are.
 pub(super) const CHANCES: usize = 11;
 
-/// A question of chance: of which end, about what, for the how manieth time. The answer depends on these and the seed alone,
-/// so that leaving one fault out changes no other.
+/// A question of chance: about which end, about what, and how often it was asked before. The answer depends on these and the
+/// seed alone, so that leaving one fault out changes no other.
 pub(crate) type Question = (EndId, Chance, u32);
 
 /// In a form that a command line can carry: `10000002a.ShortRead.7`.
@@ -37,7 +37,7 @@ pub(crate) fn question_text(&(id, chance, number): &Question) -> String {
     format!("{id:x}.{chance:?}.{number}")
 }
 
-/// The other way round.
+/// The reverse.
 pub(crate) fn question_of(text: &str) -> Option<Question> {
     let mut parts = text.split('.');
     let id = EndId::from_str_radix(parts.next()?, 16).ok()?;
@@ -65,11 +65,11 @@ pub(crate) struct Torture {
     pub(crate) is_persistent: bool,
 }
 
-/// Time passes when an operation fails on purpose: one that is tried again at once would else be tried for ever.
+/// Time passes when an operation fails on purpose: one that is tried again at once would otherwise be tried for ever.
 const FAILURE_TAKES: Duration = Duration::from_millis(10);
 
 impl Network {
-    /// The answer to the next question of this kind: a generator of its own.
+    /// The answer to the next question of this kind: its own generator.
     fn ask(&mut self, id: EndId, chance: Chance) -> (Question, Rng) {
         let of_end = self.ends.get_mut(&id).map(|end| &mut end.asked);
         let asked = of_end.or_else(|| self.boxes.get_mut(&id).map(|socket| &mut socket.asked));
@@ -142,7 +142,7 @@ impl Network {
         if is_paused { Duration::from_micros(self.dice.pauses.u64(0..1_000_000)) } else { Duration::ZERO }
     }
 
-    /// How long the next job that this host gives to another thread takes: of the seed and the job's number alone.
+    /// How long the next job that this host gives to another thread takes: from the seed and the job's number alone.
     pub(crate) fn work_takes(&mut self, host: HostId) -> Duration {
         let machine = &mut self.machines[host];
         machine.jobs += 1;

@@ -1,5 +1,5 @@
-//! The simulated network: hosts, streams and datagrams between them, an agenda of what will happen, and the weather that makes it happen
-//! late, in pieces, or not at all. Everything is drawn from one seed; nothing here asks the real clock.
+//! The simulated network: hosts, streams and datagrams between them, an agenda of what will happen, and the weather, which
+//! makes things happen late, in pieces, or not at all. Everything is drawn from one seed; nothing here asks the real clock.
 
 mod opening;
 mod adopting;
@@ -33,13 +33,13 @@ use std::{
 };
 
 pub(crate) type HostId = usize;
-/// The connecting end: its host, and the how manieth of that host. The accepting end: the same with [`ACCEPTING`]. So a name
-/// does not depend on what happens to others.
+/// The connecting end: its host, and its number on that host. The accepting end: the same with [`ACCEPTING`]. So a name does
+/// not depend on what happens to others.
 pub(crate) type EndId = u64;
 
 const ACCEPTING: EndId = 1 << 63;
 
-/// A lookup: its host, and the how manieth of that host.
+/// A lookup: its host, and its number on that host.
 const LOOKING_UP: EndId = 1 << 62;
 
 pub(crate) type PortId = u64;
@@ -47,9 +47,9 @@ pub(crate) type PortId = u64;
 /// Ports that the system chooses begin here, as on Linux.
 const EPHEMERAL: u16 = 32768;
 
-/// Chance that is nobody's in particular: each apart, so that none disturbs another.
+/// Chance that belongs to nobody in particular: each kind by itself, so that none disturbs another.
 pub(crate) struct Dice {
-    /// For who has the next turn.
+    /// For choosing who has the next turn.
     pub(crate) turns: Rng,
     /// For programs that ask.
     pub(crate) programs: Rng,
@@ -78,17 +78,17 @@ pub(crate) struct Network {
     /// Pairs of hosts that cannot reach each other; what is under way between them waits, or is lost if it is a datagram.
     partitions: BTreeSet<(HostId, HostId)>,
     held: Vec<(HostId, HostId, Happening)>,
-    /// Whose it is, of IP addresses that a socket was bound to.
+    /// The host of each IP address that a socket was bound to.
     homes: BTreeMap<IpAddr, HostId>,
-    /// What connecting to an address comes to, by script.
+    /// What happens when something connects to an address, by script.
     pub(crate) fates: BTreeMap<Address, Fate>,
     names: BTreeMap<String, Name>,
     pub(crate) trace: Trace,
     /// Faults by chance that struck, each with its line.
     pub(crate) struck: Vec<(Question, String)>,
-    /// Whose end was reset, or failed on purpose, and the other one.
+    /// Pairs of addresses: an end that was reset, or failed on purpose, and the other one.
     pub(crate) losses: BTreeSet<(SocketAddr, SocketAddr)>,
-    /// The same by the token of who had it then.
+    /// The same by the token that the end had then.
     pub(crate) lost_tokens: BTreeSet<usize>,
     pub(crate) mercy: Mercy,
 }
@@ -96,9 +96,9 @@ pub(crate) struct Network {
 /// One end of a stream.
 struct End {
     host: HostId,
-    /// Under which its host registered it; nothing while it waits to be accepted or adopted.
+    /// The token under which its host registered it; `None` while it waits to be accepted or adopted.
     token: Option<usize>,
-    /// It costs its host one.
+    /// It costs its host a descriptor.
     has_descriptor: bool,
     /// One end of a pipe goes one way only.
     ways: Ways,
@@ -116,7 +116,7 @@ struct End {
     error: Option<Errno>,
     /// It was reset: reading gives the end, writing EPIPE.
     is_broken: bool,
-    /// It was reset on a Windows host: so fails from now on whatever moves bytes, and the socket has no error.
+    /// It was reset on a Windows host: whatever moves bytes fails with this from now on, and the socket has no error.
     hidden: Option<Errno>,
     /// Its peer met a full window and waits for room.
     is_awaited: bool,
@@ -143,7 +143,7 @@ pub(crate) struct Machine {
     sockets: usize,
     pub(crate) sockets_max: usize,
     next_port: u16,
-    /// That of datagrams: their ports are others.
+    /// The same for datagrams, which have their own ports.
     next_box_port: u16,
     /// How many connections it has opened.
     connects: u32,
@@ -151,7 +151,7 @@ pub(crate) struct Machine {
     binds: u32,
     #[cfg(all(unix, feature = "signals"))]
     hooks: Vec<signals::Hook>,
-    /// Every address that is nobody's own is its.
+    /// Every address that belongs to nobody is its own.
     is_anywhere: bool,
     /// It was switched off: nothing arrives, nothing leaves, nobody is told.
     is_dead: bool,
@@ -219,7 +219,7 @@ impl Network {
         self.machines.len() - 1
     }
 
-    /// Time goes on to this moment, and never to the one that never comes.
+    /// Time goes on to this moment, but never to the one that never comes.
     pub(super) fn reach(&mut self, moment: Time) {
         self.now = self.now.max(moment).min(Time::LAST);
     }
@@ -233,7 +233,8 @@ impl Network {
         self.trace.note(self.now, &self.machines[end.host].name, format_args!("{} {what} {}", end.local, end.remote));
     }
 
-    /// Whose it is: who listens there, whose own address it is, who has connected from it, or who is anywhere.
+    /// Which host it belongs to: the one that listens there, has it as its own address, has connected from it, or is
+    /// anywhere.
     fn host_of(&self, address: &Address) -> Option<HostId> {
         let listening = self.ports.values().find(|(at, _)| at == address).map(|(_, port)| port.host);
         let ip = address.ip()?.ip();
@@ -244,7 +245,7 @@ impl Network {
         listening.or_else(owner).or_else(home).or_else(anywhere)
     }
 
-    /// What `0.0.0.0` and `::` are to a host that connects: itself, as Linux has it.
+    /// What `0.0.0.0` and `::` are to a host that connects: itself, as on Linux.
     fn destination(&self, host: HostId, to: SocketAddr) -> SocketAddr {
         match to.ip() {
             ip if !ip.is_unspecified() => to,
@@ -274,7 +275,7 @@ impl Network {
         self.machines[host].is_dead
     }
 
-    /// Nothing passes between the two until they are joined again; what is under way waits, but for datagrams.
+    /// Nothing passes between the two until they are joined again; what is under way waits, except datagrams.
     pub(crate) fn part(&mut self, a: HostId, b: HostId) {
         self.advance(self.now); // what is due already arrives
         self.partitions.insert((a.min(b), a.max(b)));
@@ -283,7 +284,7 @@ impl Network {
     }
 
     pub(crate) fn join(&mut self, a: HostId, b: HostId) {
-        self.advance(self.now); // what is due already is held up with the rest, in order
+        self.advance(self.now); // what is already due is held up with the rest, in order
         self.partitions.remove(&(a.min(b), a.max(b)));
         let other = self.machines[b].name.clone();
         self.note(a, format_args!("reaches {other} again"));

@@ -1,5 +1,5 @@
-//! Looking names up: what is known of a name, what a lookup of it brings, and how long that takes. No thread is in it: the
-//! world gives the answer to one.
+//! Looking names up: what is known of a name, what a lookup of it brings, and how long that takes. There is no thread here:
+//! the world gives the answer to one.
 
 use super::{super::trace::Trace, EndId, HostId, LOOKING_UP, Network, chance::Chance};
 use crate::names::{NameError, Question, Resolved};
@@ -12,7 +12,7 @@ pub(super) struct Name {
     fate: Option<NameFate>,
 }
 
-/// What looking a name up comes to.
+/// What happens when a name is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameFate {
     /// There is no such name.
@@ -21,7 +21,7 @@ pub enum NameFate {
     TryAgain,
     /// The resolver cannot answer.
     Failed,
-    /// The answer is right, and takes so long. A thread is busy with it meanwhile.
+    /// The answer is right, and takes this long. A thread is busy with it meanwhile.
     Slow(Duration),
     /// No answer ever comes; a thread waits for it for ever.
     Silent,

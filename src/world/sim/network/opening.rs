@@ -1,5 +1,5 @@
-//! How streams begin: listening, connecting, accepting, as sockets see it. What moves on a stream once it is there stands
-//! in `streams`.
+//! How streams begin: listening, connecting, accepting, as sockets see it. `streams` has what moves on a stream once it is
+//! there.
 
 use super::{
     super::errno::Errno,
@@ -16,7 +16,7 @@ use crate::{
 };
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
-/// What connecting to an address comes to.
+/// What happens when something connects to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// ECONNREFUSED: nobody listens there.
@@ -85,7 +85,8 @@ impl Network {
         self.take_waiting(id, host, token)
     }
 
-    /// The descriptor that is kept for this is beyond the host's number, and gone where more are open than there may be.
+    /// The descriptor that is kept for this comes on top of the host's number, and is gone if more are open than there may
+    /// be.
     pub(crate) fn accept_on_spare(&mut self, id: PortId, token: usize) -> Result<(EndId, Address), Errno> {
         let Some((_, port)) = self.ports.get(&id) else { return Err(Errno::Again) };
         let host = port.host;
@@ -157,7 +158,7 @@ impl Network {
         let (_, port) = self.ports.get(&id).expect("just found");
         let (host, token) = (port.host, port.token);
         if port.waiting.len() >= port.backlog {
-            // As Linux does: it is not answered, and the client asks again.
+            // As on Linux: it is not answered, and the client asks again.
             let again = self.now + Duration::from_secs(1);
             self.plan(again, Happening::Knock { client, to: to.clone() });
             return;
@@ -174,8 +175,8 @@ impl Network {
         self.send_after(server, 0, Happening::Welcome { client });
     }
 
-    /// Who listens there: at just this address, or at every one of a machine that has it. Of two that have every address it is
-    /// the other one.
+    /// Who listens there: at exactly this address, or at every address of a machine that has it. Of two that have every
+    /// address it is the other one.
     fn listener_at(&self, to: &Address, from: HostId) -> Option<PortId> {
         let ip = to.ip()?.ip();
         let has_it = |host: HostId| self.ip_of(host) == ip || (self.machines[host].is_anywhere && host != from);
@@ -247,7 +248,7 @@ impl Network {
     }
 }
 
-/// Whether every address is listened on there, and this is one of them. `::` has those of IPv4 too, unless it is told not to
+/// Whether `every` stands for every address, and this is one of them. `::` has those of IPv4 too, unless it is told not to
 /// (ipv6(7)).
 pub(super) fn is_one_of(address: &Address, every: &Address, only_v6: bool) -> bool {
     let (Some(address), Some(every)) = (address.ip(), every.ip()) else { return false };

@@ -1,5 +1,5 @@
-//! Datagrams on their way: each goes alone, so that it may be lost, doubled, or overtaken, and nobody is told. Where they come
-//! from and fall into stands in `boxes`.
+//! Datagrams on their way: each travels alone, so that it may be lost, doubled, or overtaken, and nobody is told. `boxes`
+//! has what they come from and fall into.
 
 use super::{
     super::{errno::Errno, trace::Trace},
@@ -15,13 +15,14 @@ use std::{
     time::Duration,
 };
 
-/// What one may carry: the length of an IP packet has 16 bits, and counts the headers of IPv4 and UDP (RFC 791, 768).
+/// The most that one may carry: the length of an IP packet has 16 bits, and includes the headers of IPv4 and UDP (RFC 791,
+/// 768).
 const LARGEST: usize = 65_507;
 
-/// Of IPv6 that of its own header is not counted (RFC 8200).
+/// With IPv6 the length does not include its own header (RFC 8200).
 const LARGEST_V6: usize = 65_527;
 
-/// What one costs at least that has arrived.
+/// The least that a datagram costs that has arrived.
 const COST_MIN: usize = 64;
 
 /// One that is overtaken, or comes a second time, comes less than this later.
@@ -36,10 +37,10 @@ pub(super) struct Packet {
     pub(super) host: HostId,
     from: SocketAddr,
     to: SocketAddr,
-    /// Of a group, or of all: which of them this copy is for.
+    /// If it was sent to a group, or to all: which of them this copy is for.
     copy_for: Option<BoxId>,
     bytes: Vec<u8>,
-    /// What it is on its way.
+    /// How long it is on its way.
     takes: Duration,
 }
 
@@ -74,13 +75,13 @@ impl Network {
         Ok(())
     }
 
-    /// Who has joined the group, or whom a broadcast reaches: the sender too, if it is one of them.
+    /// The members of the group, or the boxes that a broadcast reaches: the sender too, if it is one of them.
     fn members(&self, to: SocketAddr) -> Vec<BoxId> {
         let all = self.boxes.iter().filter(|(_, socket)| socket.is_at(to));
         all.filter(|(_, socket)| is_broadcast(to.ip()) || socket.groups.contains(&to.ip())).map(|(&id, _)| id).collect()
     }
 
-    /// Every chance is asked about, whatever becomes of the packet: so leaving one fault out changes no other.
+    /// Every chance is asked about, whatever happens to the packet: so leaving one fault out changes no other.
     fn launch(&mut self, mut packet: Packet) {
         let (lost, doubled, overtaken) = self.weather.datagrams;
         let id = packet.sender;
@@ -102,7 +103,7 @@ impl Network {
         self.send_off(packet);
     }
 
-    /// A fault strikes this packet: a line of it.
+    /// A fault strikes this packet: writes a line about it.
     fn befalls(&mut self, packet: &Packet, fault: Drawn) -> Option<Rng> {
         let (question, rng) = fault?;
         let (Packet { from, to, host, .. }, chance) = (packet, question.1);
@@ -117,7 +118,7 @@ impl Network {
         self.plan(at, Happening::Packet(packet));
     }
 
-    /// Whose host it is for, if that is anybody's.
+    /// The host that it is for, if there is one.
     pub(super) fn goes_to(&self, packet: &Packet) -> Option<HostId> {
         match self.box_for(packet) {
             Some(id) => Some(self.boxes[&id].host),
@@ -140,8 +141,8 @@ impl Network {
         self.tell_box(id, READABLE);
     }
 
-    /// Who gets it. A connected socket comes first, then one at just this address; among several that share a port the sender
-    /// decides, so that what one sends comes to one.
+    /// Which box gets it. A connected socket comes first, then one at exactly this address; among several that share a port
+    /// the sender decides, so that what one sender sends goes to one box.
     fn box_for(&self, packet: &Packet) -> Option<BoxId> {
         let &Packet { from, to, host, .. } = packet;
         let takes = |id: BoxId| {
@@ -160,12 +161,12 @@ impl Network {
         Some(best[(of_sender(from) % best.len() as u64) as usize].1)
     }
 
-    /// Whether it is an address of that host, for who sends from this one.
+    /// Whether it is an address of that host, for a sender at this one.
     fn has(&self, host: HostId, ip: IpAddr, from: HostId) -> bool {
         self.ip_of(host) == ip || (self.machines[host].is_anywhere && host != from)
     }
 
-    /// Nobody has that port: ICMP says so to the sender, in as much time as the packet has taken.
+    /// Nobody has that port: ICMP says so to the sender, after as much time as the packet has taken.
     fn turn_back(&mut self, packet: &Packet) {
         let &Packet { sender, to, takes, copy_for: None, .. } = packet else { return };
         let Some(host) = self.host_of(&to.into()) else { return };
@@ -182,7 +183,7 @@ impl Network {
         self.tell_box(id, READABLE);
     }
 
-    /// The next one, or the first bytes of it: the rest is lost.
+    /// The next one, or its first bytes: the rest is lost.
     pub(crate) fn recv_packet(&mut self, id: BoxId, buf: &mut [u8]) -> Result<(usize, SocketAddr), Errno> {
         self.operate_box(id, "recv", READABLE)?;
         self.nudge_by_chance(id);
@@ -200,7 +201,7 @@ impl Network {
         Ok((taken, from))
     }
 
-    /// An injected EAGAIN promises an event, or the socket would sleep for ever: for writing to who asks for it.
+    /// An injected EAGAIN promises an event, or the socket would sleep for ever; for writing, to a socket that asks for it.
     fn operate_box(&mut self, id: BoxId, what: &str, ready: Flags) -> Result<(), Errno> {
         let operated = self.operate(self.boxes[&id].host, what);
         if operated == Err(Errno::Again) {

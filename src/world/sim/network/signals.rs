@@ -1,4 +1,4 @@
-//! Signals: whoever waits for one on a host, and what has come.
+//! Signals: who waits for one on a host, and what has come.
 
 use super::{HostId, Network, merge};
 use crate::flags::*;
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 pub(super) struct Hook {
     token: usize,
     signals: Vec<i32>,
-    /// What has come, and was not asked for yet: each once, as a system has it.
+    /// What has come, and was not asked for yet: each once, as in a real system.
     pending: BTreeSet<i32>,
 }
 

@@ -1,5 +1,5 @@
-//! Streams, as sockets see them: bytes, the end, resets, and the events that tell of them. How a stream comes to be stands
-//! in `opening`.
+//! Streams, as sockets see them: bytes, the end, resets, and the events that tell of them. `opening` has how a stream
+//! begins.
 
 use super::{
     super::{errno::Errno, weather::Kernel},
@@ -54,7 +54,7 @@ impl Network {
         Ok(Moved { bytes, drained: is_drained })
     }
 
-    /// What is taken of the slices is copied, and no more: behind a small window there may be a long queue.
+    /// Only what is taken of the slices is copied: behind a small window there may be a long queue.
     pub(crate) fn send(&mut self, id: EndId, slices: &[IoSlice<'_>]) -> Result<Moved, Errno> {
         self.operate_or_nudge(id, "send", WRITABLE)?;
         self.nudge_by_chance(id);
@@ -125,8 +125,8 @@ impl Network {
         }
     }
 
-    /// With a reset if that was asked for, or if something that came was not read (tcp(7)). A pipe breaks when it is read no
-    /// more, and never otherwise (pipe(7)).
+    /// With a reset if that was asked for, or if something that came was not read (tcp(7)). A pipe breaks when it is not
+    /// read any more, and never otherwise (pipe(7)).
     pub(crate) fn close(&mut self, id: EndId, reset: bool) {
         let Some(end) = self.ends.get(&id) else { return };
         let (host, peer) = (end.host, end.peer);
@@ -147,8 +147,8 @@ impl Network {
         self.ends.remove(&id);
     }
 
-    /// Those that nobody has taken yet. Of a pipe they may be another one's, which is registered as the same: whoever is gone
-    /// is not found by them.
+    /// Those that nobody has taken yet. For a pipe they may belong to another one, which is registered as the same; that
+    /// does no harm, because an event for what is gone finds nobody.
     pub(super) fn forget_events(&mut self, id: EndId) {
         let end = &self.ends[&id];
         if let (Some(token), Ways::Both) = (end.token, end.ways) {
@@ -177,7 +177,7 @@ impl Network {
         self.tell(id, told);
     }
 
-    /// By whom, and from whom it was cut off.
+    /// The addresses of both ends of what was cut off.
     pub(super) fn note_loss(&mut self, id: EndId) {
         self.lost_tokens.extend(self.ends.get(&id).and_then(|end| end.token));
         if let Some((Some(local), Some(remote))) = self.ends.get(&id).map(|end| (end.local.ip(), end.remote.ip())) {
@@ -197,7 +197,7 @@ impl Network {
         self.ends.get(&id).map(|end| end.local.clone())
     }
 
-    /// Nothing has come back of its connect.
+    /// Its connect was not answered.
     pub(crate) fn is_unanswered(&self, id: EndId) -> bool {
         self.ends.get(&id).is_some_and(|end| end.peer.is_none() && !end.is_broken)
     }
@@ -207,7 +207,7 @@ impl Network {
         !end.inbox.is_empty() || end.fin_arrived || end.is_broken
     }
 
-    /// An event for whoever has it registered: with everything that holds at that moment, as epoll has it.
+    /// An event for whatever has it registered: with everything that is so at that moment, as epoll does it.
     pub(super) fn tell(&mut self, id: EndId, ready: Flags) {
         let Some(end) = self.ends.get(&id) else { return };
         let Some(token) = end.token else { return };
@@ -268,7 +268,7 @@ impl Network {
     }
 }
 
-/// So many bytes from the front.
+/// The first `count` bytes.
 fn first_of(slices: &[IoSlice<'_>], count: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(count);
     for slice in slices {
