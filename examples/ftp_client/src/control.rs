@@ -9,7 +9,7 @@ use std::{collections::VecDeque, fs, path::PathBuf};
 
 const LINE_MAX: usize = 8192;
 
-/// Of a reply of many lines.
+/// The limit of a reply of many lines.
 const REPLY_MAX: usize = 256 << 10;
 
 pub(crate) struct Reply {
@@ -19,21 +19,21 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// It is as it should be, or else what it says is the trouble.
+    /// Succeeds if the code is one of these; otherwise the reply's text is the error.
     pub(crate) fn must(&self, codes: &[u16]) -> Result<(), String> {
         if codes.contains(&self.code) { Ok(()) } else { Err(self.text.lines().last().unwrap_or_default().to_owned()) }
     }
 
-    /// What stands behind the code.
+    /// The text after the code.
     pub(crate) fn value(&self) -> &str {
         self.text.get(4..).unwrap_or_default().trim()
     }
 }
 
-/// What follows.
+/// What to do with a reply.
 pub(crate) type Then<T> = Box<dyn FnOnce(&mut Control, &mut Ctx<'_>, &mut App, T) -> Done>;
 
-/// A transfer has ended when both the server and the data connection have said how.
+/// A transfer has ended when both the server and the data connection have reported.
 struct Transfer {
     data: Key,
     reply: Option<Reply>,
@@ -43,23 +43,23 @@ struct Transfer {
 
 #[derive(Default)]
 pub struct Control {
-    /// What follows the replies that are owed.
+    /// What to do with the replies that are still to come.
     owed: VecDeque<Then<Reply>>,
     lines: String,
     features: String,
     transfer: Option<Transfer>,
-    /// Which transfer it is: a data connection may tell its end when the next one has begun.
+    /// The number of the transfer: a data connection may report its end after the next one has begun.
     transfers: u64,
-    /// How a data connection has ended that the server opened, and we were done with, before it answered.
+    /// How a data connection ended that the server opened and that finished before the server's reply.
     early: Option<Result<Vec<u8>, String>>,
-    /// One that the server opened before it answered.
+    /// One that the server opened before its reply.
     came: Option<Key>,
-    /// What the task is called that is under way; and it again, if it has not begun a second time.
+    /// The name of the current task, and a copy of it, unless this is the second try.
     pub(crate) task: String,
     again: Option<Task>,
-    /// Where the bytes go that are fetched.
+    /// The file that is being fetched.
     pub(crate) part: Option<PathBuf>,
-    /// This server knows PASV and PORT, and not what came after these.
+    /// This server knows PASV and PORT, but not the newer EPSV and EPRT.
     is_old: bool,
     is_done: bool,
 }
@@ -90,7 +90,7 @@ impl Protocol<App> for Control {
         }
         self.lines.push_str(&line);
         let code = self.lines.get(..3).and_then(|code| code.parse().ok());
-        let code: u16 = code.ok_or_else(|| format!("no reply of FTP: {line}"))?;
+        let code: u16 = code.ok_or_else(|| format!("not a reply of FTP: {line}"))?;
         if self.lines.get(3..4) == Some("-") && !(self.lines.len() > line.len() && is_last(&self.lines)) {
             self.lines.push('\n');
             return Ok(());
@@ -100,9 +100,9 @@ impl Protocol<App> for Control {
             return Err(reply.text.into());
         }
         if code < 200 {
-            return Ok(()); // the other one follows
+            return Ok(()); // the final reply follows
         }
-        let then = self.owed.pop_front().ok_or_else(|| format!("nothing was asked: {}", reply.text))?;
+        let then = self.owed.pop_front().ok_or_else(|| format!("a reply without a command: {}", reply.text))?;
         let done = then(self, ctx, app, reply);
         self.unless_failed(ctx, app, done);
         Ok(())
@@ -129,7 +129,7 @@ impl Control {
         then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, Reply) -> Done + 'static,
     ) -> Done {
         if line.contains(['\r', '\n', '\0']) {
-            return Err("FTP cannot say a name with the end of a line in it, or NUL".into());
+            return Err("FTP cannot send a name with a line end or NUL in it".into());
         }
         write!(ctx, "{line}\r\n");
         self.owed.push_back(Box::new(then));
@@ -147,7 +147,7 @@ impl Control {
                 return ctx.close();
             }
             self.failed(ctx, app, &what);
-            let _ = self.next(ctx, app); // it has said what fails, and goes on
+            let _ = self.next(ctx, app); // it reports errors itself, and goes on
         }
     }
 
@@ -159,10 +159,10 @@ impl Control {
         }
     }
 
-    /// Nobody can go on where there is nothing.
+    /// Removes an empty part, from which nothing could be resumed.
     fn drop_empty_part(&mut self) {
         if let Some(part) = self.part.take().filter(|part| part.metadata().is_ok_and(|meta| meta.len() == 0)) {
-            let _ = fs::remove_file(part); // it is ours, and nobody needs it
+            let _ = fs::remove_file(part); // it is ours, and useless
         }
     }
 
@@ -170,7 +170,7 @@ impl Control {
         reply.must(&[220])?;
         match app.tls.clone() {
             Some(_) if app.is_implicit => {
-                let _ = self.secured(ctx, app); // it asks, and cannot fail
+                let _ = self.secured(ctx, app); // it only asks, which cannot fail
                 Ok(())
             }
             Some(tls) => self.ask(ctx, "AUTH TLS", |_, ctx, _, reply| {
@@ -202,7 +202,7 @@ impl Control {
         self.ask(ctx, "FEAT", |me, ctx, _, reply| {
             me.features = if reply.code == 211 { reply.text } else { String::new() };
             if me.has("UTF8") {
-                me.ask(ctx, "OPTS UTF8 ON", |_, _, _, _| Ok(()))?; // some want it said, some do not know it
+                me.ask(ctx, "OPTS UTF8 ON", |_, _, _, _| Ok(()))?; // some servers need it, some do not know it
             }
             me.ask(ctx, "TYPE I", |me, ctx, app, reply| {
                 reply.must(&[200])?;
@@ -217,7 +217,7 @@ impl Control {
         })
     }
 
-    /// On with the next task that can be begun.
+    /// Goes on with the next task that can begin.
     pub(crate) fn next(&mut self, ctx: &mut Ctx<'_>, app: &mut App) -> Done {
         while let Some(task) = app.tasks.pop_front() {
             self.again = Some(task.clone());
@@ -234,7 +234,7 @@ impl Control {
 
 /// Transfers.
 impl Control {
-    /// Has a command move what the job says, from so far on.
+    /// Transfers what the job says by a command, from an offset on.
     pub(crate) fn carry(&mut self, ctx: &mut Ctx<'_>, app: &App, line: String, rest: u64, job: Job, then: Then<Vec<u8>>) -> Done {
         self.transfers += 1;
         let (number, peer) = (self.transfers, ctx.peer().ip().map(|peer| peer.ip()));
@@ -251,7 +251,7 @@ impl Control {
                     None => Err(Refusal::silent()),
                 }
             });
-            let listener = listener.map_err(|error| format!("no port for the server to come to: {error}"))?;
+            let listener = listener.map_err(|error| format!("no port for the server to connect to: {error}"))?;
             let port = ctx.net.local(listener).and_then(|at| at.ip()).map_or(0, |at| at.port());
             let go = move |me: &mut Self, ctx: &mut Ctx<'_>, app: &mut App, reply: Reply| {
                 reply.must(&[200])?;
@@ -274,7 +274,7 @@ impl Control {
                 return me.carry(ctx, app, line, rest, job, then);
             }
             let port = if me.is_old { passive(&reply) } else { extended(&reply) };
-            // To whom we speak already, whatever is said of addresses: or a server could have us call anybody.
+            // Always to the address that we are talking to: otherwise a server could make us connect to anybody.
             let (Some(port), Some(peer)) = (port, peer) else { return Err(format!("no port in: {}", reply.text)) };
             let mut options = Connect::new().owner(ctx.key).timeout(app.timeout);
             if let Some(tls) = &app.tls {
@@ -288,7 +288,7 @@ impl Control {
     fn go(&mut self, ctx: &mut Ctx<'_>, app: &App, command: String, rest: u64, data: Key, then: Then<Vec<u8>>) -> Done {
         let (carried, came) = (self.early.take(), self.came.take());
         if carried.is_none() && (came.is_some() || !app.is_active) {
-            ctx.set_idle_timeout(None); // that of the data connection watches
+            ctx.set_idle_timeout(None); // the data connection has its own
         }
         self.transfer = Some(Transfer { data: came.unwrap_or(data), reply: None, carried, then });
         if rest == 0 {
@@ -309,7 +309,7 @@ impl Control {
         })
     }
 
-    /// The data connection is another than the listener that has let it in.
+    /// The data connection has another key than the listener that accepted it.
     pub(crate) fn data_came(&mut self, ctx: &mut Ctx<'_>, number: u64, data: Key) {
         match &mut self.transfer {
             _ if number != self.transfers => {}
@@ -343,7 +343,7 @@ impl Control {
         ctx.set_idle_timeout(app.timeout);
         if let Some(refused) = refused {
             ctx.net.abort(data);
-            // Some servers insist on an earlier session of TLS, and rustls uses each once: what was refused has brought new ones.
+            // Some servers insist on resuming a session of TLS, and rustls uses each once. The refused connection brought new ones.
             let is_of_tls = app.tls.is_some() && ["425", "522"].iter().any(|code| refused.starts_with(code));
             if let Some(task) = self.again.take_if(|_| is_of_tls) {
                 return self.begin(ctx, app, task);
@@ -355,13 +355,13 @@ impl Control {
     }
 }
 
-/// Of `229 Entering Extended Passive Mode (|||6446|)`.
+/// The port in `229 Entering Extended Passive Mode (|||6446|)`.
 fn extended(reply: &Reply) -> Option<u16> {
     reply.must(&[229]).ok()?;
     reply.text.split('|').nth(3)?.parse().ok()
 }
 
-/// Of `227 Entering Passive Mode (127,0,0,1,25,46)`.
+/// The port in `227 Entering Passive Mode (127,0,0,1,25,46)`.
 fn passive(reply: &Reply) -> Option<u16> {
     reply.must(&[227]).ok()?;
     let numbers = reply.value().rsplit(|c: char| !c.is_ascii_digit() && c != ',').find(|part| part.contains(','))?;

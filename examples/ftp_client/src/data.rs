@@ -1,10 +1,10 @@
-//! The data connection: it carries one file, or a list, and tells the session how that has ended.
+//! The data connection: it carries one file or a list, and tells the session how that ended.
 
 use crate::{App, Control, Ctx};
 use mainspring::{Key, Outcome, Protocol, Reason};
 use std::io::{self, Read, Write};
 
-/// Of a list, which is kept in memory.
+/// The longest list; it is kept in memory.
 const LIST_MAX: usize = 16 << 20;
 
 pub(crate) enum Job {
@@ -19,10 +19,10 @@ pub(crate) struct Data {
     control: Key,
     number: u64,
     job: Option<Job>,
-    /// The server has called us.
+    /// The server has connected to us.
     is_called: bool,
     list: Vec<u8>,
-    /// By us: the disk is full.
+    /// By an error on our side, such as a full disk.
     is_broken: bool,
     is_store: bool,
     end: Result<(), String>,
@@ -38,13 +38,13 @@ impl Data {
             list: Vec::new(),
             is_broken: false,
             is_store: false,
-            end: Err("it was cut off".into()),
+            end: Err("it broke off".into()),
         }
     }
 }
 
 impl Data {
-    /// What we wrote or read here is whole; or the server must not take it for that.
+    /// The file was written or read completely, or it failed: then the server must not take it for complete.
     fn done<T>(&mut self, ctx: &mut Ctx<'_>, end: io::Result<T>) {
         self.end = end.map(drop).map_err(|error| error.to_string());
         if self.end.is_err() {
@@ -89,13 +89,13 @@ impl Protocol<App> for Data {
                 self.is_store = true;
                 ctx.send_from(reader, |me: &mut Self, ctx, app, sent| {
                     me.done(ctx, sent);
-                    // What the server sends is read to its end: sessions of TLS, which it may insist on next time.
+                    // Read what the server sends to its end: tickets of TLS, with which it may want us to resume next time.
                     ctx.half_close();
                     ctx.set_idle_timeout(app.timeout);
                     Ok(())
                 });
             }
-            Some(Job::List) | None => self.end = Ok(()), // its end says that it is whole
+            Some(Job::List) | None => self.end = Ok(()), // it is complete at the end of the connection
         }
         Ok(())
     }
@@ -116,7 +116,7 @@ impl Protocol<App> for Data {
         let end = std::mem::replace(&mut self.end, Ok(()));
         let carried = match (end, why.is_clean()) {
             (Err(error), _) if self.is_broken => Err(error),
-            (Ok(()), _) if self.is_store => Ok(Vec::new()), // all was sent: whether it came, the server says
+            (Ok(()), _) if self.is_store => Ok(Vec::new()), // everything was sent; the server says whether it came
             (Ok(()), true) => Ok(std::mem::take(&mut self.list)),
             (Err(error), true) => Err(error),
             (_, false) => Err(format!("the data connection: {why}")),

@@ -1,5 +1,5 @@
-//! An FTP client. [`Control`] says one command after the other, each with what follows its reply; `data.rs` has the connection that
-//! carries a file or a list; what is to be done is a queue of tasks, which `tasks.rs` works off.
+//! An FTP client. [`Control`] sends one command after the other, each with a closure for its reply; `data.rs` has the connection
+//! that carries a file or a list; `tasks.rs` works through a queue of tasks.
 
 mod control;
 mod data;
@@ -18,13 +18,13 @@ pub type Ctx<'a> = Context<'a, App>;
 /// An `Err` ends the task.
 type Done = Result<(), String>;
 
-/// What the program has one of.
+/// The state of the program.
 pub struct App {
     pub user: String,
     pub password: Option<String>,
-    /// The folder that remote names are in.
+    /// The folder that remote names start from.
     pub folder: String,
-    /// How TLS is spoken; and whether it begins with the first byte.
+    /// The settings of TLS, and whether it begins with the first byte.
     pub tls: Option<TlsClient>,
     pub is_implicit: bool,
     pub is_active: bool,
@@ -32,13 +32,13 @@ pub struct App {
     pub shows_progress: bool,
     pub timeout: Duration,
     pub tasks: VecDeque<Task>,
-    /// What was said went wrong, a line each: how many.
+    /// How many failures were reported, a line each.
     pub failures: u32,
-    /// Why there was no end.
+    /// Why it could not finish.
     pub broken: Option<String>,
-    /// Why standard output took no more.
+    /// Why standard output could not be written.
     pub unwritten: Option<io::Error>,
-    /// Where lines go, those that were asked for and those of what failed.
+    /// Where lines go: those of the result, and those about failures.
     pub print: fn(&str) -> io::Result<()>,
     pub complain: fn(&str),
 }

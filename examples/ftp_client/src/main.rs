@@ -1,4 +1,4 @@
-//! An FTP client.
+//! An FTP client as a program. What it does is in the library.
 
 #[path = "../../common/mod.rs"]
 mod common;
@@ -26,35 +26,37 @@ usage: ftp_client [OPTION]... URL ls [PATH]
        ftp_client [OPTION]... URL mv REMOTE REMOTE
 
 URL is ftp://[USER[:PASSWORD]@]HOST[:PORT][/FOLDER], or ftps:// for TLS from the
-first byte on. Others see a PASSWORD there in the list of processes: better is
-FTP_PASSWORD in the environment, or --password-file. Without USER it is
-anonymous, who is sent neither.
+first byte on. Others can see a PASSWORD there in the list of processes, so use
+FTP_PASSWORD in the environment or --password-file instead. Without USER the
+login is anonymous, and neither of these is sent.
 
-What is fetched has its name when it is whole, and is NAME.part until then. A
-mirror moves what is missing, or differs in size or time, and deletes nothing;
-to a server that keeps no times (no MFMT), what differs in size or is newer.
-`put FILE docs/` stores docs/FILE.
+A file that is fetched is NAME.part until it is complete. A mirror transfers
+files that are missing, or differ in size or time, and deletes nothing. If it
+uploads to a server that keeps no times (no MFMT), it transfers files that
+differ in size or are newer. `put FILE docs/` stores docs/FILE.
 
-  --tls                 AUTH TLS, or nothing: no password and no file in clear
-  --ca FILE             whom to trust, in PEM; else whom the system trusts
-  --active              the server comes to us for each transfer
-  --continue            get, put, mirror: go on where an earlier try was cut, if
-                        the file has not changed since, as far as times say
-  --password-file FILE  its first line
-  --timeout SECS        for a connection, a reply, the next bytes; 30
-  --quiet               no progress is shown";
+  --tls                 use AUTH TLS: no passwords or files are sent without it
+  --ca FILE             the issuers of certificates to trust, in PEM; if not
+                        given, those of the system
+  --active              let the server connect to us for each transfer
+  --continue            get, put, mirror: go on where an earlier try stopped, if
+                        the file has not changed since, as far as times show
+  --password-file FILE  the password is the first line of FILE
+  --timeout SECS        how long to wait for a connection, a reply, the next
+                        bytes; 30
+  --quiet               do not show progress";
 
 fn main() -> ExitCode {
     status(run().unwrap_or_else(|why| own_up(&why)))
 }
 
-/// The exit status.
+/// Returns the exit status.
 fn run() -> Result<u8, Failure> {
     let (options, flags) = (["ca", "password-file", "timeout"], ["tls", "active", "continue", "quiet", "upload"]);
     let Some(mut given) = arguments_and_flags(HELP, usize::MAX, &options, &flags)? else { return Ok(0) };
     let url = given.text()?.ok_or_else(|| misused("URL is missing"))?;
-    let url = Url::parse(&url).ok_or_else(|| misused(format!("`{url}` is no URL of FTP: write ftp://HOST[:PORT][/FOLDER]")))?;
-    let verb = given.text()?.ok_or_else(|| misused("what is to be done is missing: ls, get, put, mirror…"))?;
+    let url = Url::parse(&url).ok_or_else(|| misused(format!("`{url}` is not an FTP URL: write ftp://HOST[:PORT][/FOLDER]")))?;
+    let verb = given.text()?.ok_or_else(|| misused("the command is missing: ls, get, put, mirror…"))?;
     let tasks = tasks(&verb, given.has("upload"), &mut given)?;
     for (flag, verbs) in [("upload", &["mirror"][..]), ("continue", &["get", "put", "mirror"])] {
         if given.has(flag) && !verbs.contains(&verb.as_str()) {
@@ -74,7 +76,7 @@ fn run() -> Result<u8, Failure> {
     let ca = given.option("ca").map(|file| path("--ca", file.clone())).transpose()?;
     let tls = if url.is_implicit || given.has("tls") { Some(client(ca, &url.host)?) } else { None };
     if tls.is_none() && given.option("ca").is_some() {
-        return Err(misused("--ca is for TLS: --tls, or ftps://"));
+        return Err(misused("--ca is for TLS: add --tls, or use ftps://"));
     }
     let timeout = given.seconds("timeout")?.unwrap_or(Duration::from_secs(30));
     let mut options = Connect::new().timeout(timeout);
@@ -106,11 +108,11 @@ fn run() -> Result<u8, Failure> {
     match (app.unwritten, app.broken) {
         (Some(error), _) => Err(unwritten(error)),
         (None, Some(why)) => Err(format!("{}: {why}", url.host).into()),
-        (None, None) => Ok(u8::from(app.failures > 0)), // each was told
+        (None, None) => Ok(u8::from(app.failures > 0)), // each was reported
     }
 }
 
-/// What the words say is to be done: all of it is known before anything is.
+/// The tasks of a command line. All of it is checked before anything is done.
 fn tasks(verb: &str, uploads: bool, given: &mut Arguments) -> Result<Vec<Task>, Failure> {
     let (one, two) = (given.word(), given.word());
     let mut more = iter::from_fn(|| given.word()).peekable();
@@ -118,7 +120,7 @@ fn tasks(verb: &str, uploads: bool, given: &mut Arguments) -> Result<Vec<Task>, 
         "ls" => 1,
         "cat" | "mkdir" | "rm" => usize::MAX,
         "get" | "put" | "mirror" | "mv" => 2,
-        other => return Err(misused(format!("`{other}` is nothing that can be done"))),
+        other => return Err(misused(format!("`{other}` is not a command"))),
     };
     if let Some(word) = two.as_ref().filter(|_| most < 2).or(more.peek().filter(|_| most < 3)) {
         return Err(misused(format!("{verb}: `{}` is one word too many", word.to_string_lossy())));
@@ -126,7 +128,7 @@ fn tasks(verb: &str, uploads: bool, given: &mut Arguments) -> Result<Vec<Task>, 
     let missing = |what: &str| misused(format!("{verb}: {what} is missing"));
     let remote = |word: Option<OsString>| {
         let word = word.filter(|word| !word.is_empty()).ok_or_else(|| missing("REMOTE"))?;
-        word.into_string().map_err(|_| misused("the name of a remote file is UTF-8"))
+        word.into_string().map_err(|_| misused("the name of a remote file must be UTF-8"))
     };
     let local = |word: Option<OsString>| path("LOCAL", word.ok_or_else(|| missing("LOCAL"))?);
     let task = match verb {
@@ -191,12 +193,12 @@ impl Url {
     }
 }
 
-/// One for the whole program: data connections go on with what the control connection has agreed on.
+/// One for the whole program, so that data connections can resume the TLS session of the control connection.
 fn client(ca: Option<PathBuf>, host: &str) -> Result<TlsClient, Failure> {
     let roots = match ca {
         Some(file) => tls::roots_of(&file)?,
         None => roots::roots_of_system("--ca")?,
     };
-    let name = host.to_owned().try_into().map_err(|_| misused(format!("no certificate can be for `{host}`")))?;
+    let name = host.to_owned().try_into().map_err(|_| misused(format!("there are no certificates for `{host}`")))?;
     Ok(TlsClient::new(Arc::new(tls::client(roots, &[])?)).server_name(name))
 }

@@ -1,4 +1,4 @@
-//! What is to be done, a file or a folder at a time.
+//! The tasks, a file or a folder at a time.
 
 use crate::{App, Control, Ctx, Done, control::Reply, data::Job};
 use chrono::{DateTime, NaiveDateTime, Utc};
@@ -12,11 +12,12 @@ use std::{
 
 const STAMP: &str = "%Y%m%d%H%M%S";
 
-/// Of folders in folders.
+/// How deep folders may be nested.
 const DEPTH_MAX: usize = 64;
 
-/// `Show` goes to standard output. `FetchAll` and `StoreAll` are of what is in a folder, and not on the other side, or another there.
-/// What is unknown is of such a folder on a server whose lists have only names: a folder itself, perhaps, or the same already.
+/// `Show` writes to standard output. `FetchAll` and `StoreAll` transfer the files of a folder that are missing on the other
+/// side, or differ there. A task is unknown if it comes from the list of a server that has only names: it may be a folder, or
+/// the same file already.
 #[derive(Clone)]
 pub enum Task {
     List(String),
@@ -30,7 +31,7 @@ pub enum Task {
     Rename(String, String),
 }
 
-/// What is known of a remote file.
+/// What we know about a remote file.
 #[derive(Clone, Copy, Default)]
 struct Facts {
     is_folder: bool,
@@ -38,19 +39,19 @@ struct Facts {
     modified: Option<SystemTime>,
 }
 
-/// A server says no less.
+/// Servers report whole seconds.
 fn seconds(time: SystemTime) -> i64 {
     DateTime::<Utc>::from(time).timestamp()
 }
 
-/// Whether both are known, and the one is before the other.
+/// Whether both are known, and one is before the other.
 fn is_before(one: Option<SystemTime>, other: Option<SystemTime>) -> bool {
     one.zip(other).is_some_and(|(one, other)| seconds(one) < seconds(other))
 }
 
 impl Facts {
-    /// Whether the file here is the same, as far as can be known without reading it. Where times are not kept, what is there may
-    /// be younger.
+    /// Whether the local file is the same, as far as we can know without reading it. If the server does not keep times, its file
+    /// may be younger.
     fn are_of(&self, local: &Path, keeps_times: bool) -> bool {
         let Ok(here) = local.metadata() else { return false };
         let time = here.modified().ok();
@@ -70,7 +71,7 @@ fn entry(line: &str) -> Option<(String, Facts)> {
     for (fact, value) in facts.split(';').filter_map(|fact| fact.split_once('=')) {
         match fact.to_ascii_lowercase().as_str() {
             "type" if value.eq_ignore_ascii_case("dir") => found.is_folder = true,
-            "type" if !value.eq_ignore_ascii_case("file") => return None, // of itself, or of what is above
+            "type" if !value.eq_ignore_ascii_case("file") => return None, // the folder itself, or the one above
             "size" => found.size = value.parse().ok(),
             "modify" => found.modified = moment(value),
             _ => {}
@@ -79,7 +80,7 @@ fn entry(line: &str) -> Option<(String, Facts)> {
     Some((name.to_owned(), found))
 }
 
-/// Whether a file here may be called so: nothing is written elsewhere, whatever a server says.
+/// Whether this may be the name of a local file: nothing is written elsewhere, whatever a server says.
 fn is_name(name: &str) -> bool {
     !["", ".", ".."].contains(&name) && !name.contains(|c: char| c.is_control() || c == '/' || c == '\\')
 }
@@ -88,17 +89,17 @@ fn path(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.into() } else { format!("{}/{name}", folder.trim_end_matches('/')) }
 }
 
-/// Of a folder, or of where we are.
+/// The argument for a folder, or none for the current one.
 fn command(verb: &str, folder: &str) -> String {
     if folder.is_empty() { verb.into() } else { format!("{verb} {folder}") }
 }
 
-/// Of `257 "/a ""b""" is where you are`.
+/// The path in `257 "/a ""b""" is where you are`.
 fn quoted(text: &str) -> Option<String> {
     Some(text.split_once('"')?.1.rsplit_once('"')?.0.replace("\"\"", "\""))
 }
 
-/// A file that is to be read. What is none, as a pipe, could keep us waiting for ever.
+/// Opens a file to read. Anything else, such as a pipe, could keep us waiting for ever.
 fn open(local: &Path) -> Result<(File, Metadata), String> {
     let mut options = File::options();
     #[cfg(unix)]
@@ -108,7 +109,7 @@ fn open(local: &Path) -> Result<(File, Metadata), String> {
     if meta.is_dir() {
         return Err(format!("'{}' is a folder: `mirror --upload` stores it", local.display()));
     }
-    if meta.is_file() { Ok((file, meta)) } else { Err(format!("'{}' is no file", local.display())) }
+    if meta.is_file() { Ok((file, meta)) } else { Err(format!("'{}' is not a file", local.display())) }
 }
 
 fn of(local: &Path, error: io::Error) -> String {
@@ -169,7 +170,7 @@ impl Control {
             Task::FetchAll { remote, local } => {
                 fs::create_dir_all(&local).map_err(|error| of(&local, error))?;
                 if local.components().count() > DEPTH_MAX {
-                    return Err("folders in folders without end".into());
+                    return Err("folders are nested too deep".into());
                 }
                 self.list(ctx, app, remote.clone(), move |me, ctx, app, entries| {
                     for (name, facts) in entries.into_iter().rev() {
@@ -203,7 +204,7 @@ impl Control {
                             match local.symlink_metadata() {
                                 Ok(meta) if meta.is_dir() => app.tasks.push_front(Task::StoreAll { local, remote }),
                                 Ok(meta) if !meta.is_file() => {
-                                    let what = if meta.is_symlink() { "links are not followed" } else { "no file and no folder" };
+                                    let what = if meta.is_symlink() { "links are not followed" } else { "not a file or folder" };
                                     app.fail(&format!("{}: {what}", local.display()));
                                 }
                                 Ok(_) if there.copied().flatten().is_some_and(|facts| facts.are_of(&local, keeps_times)) => {}
@@ -225,7 +226,7 @@ impl Control {
                 if reply.code == 250 {
                     return me.done(ctx, app, &reply, &[250]);
                 }
-                // Or it is an empty folder.
+                // Perhaps it is an empty folder.
                 me.ask(ctx, &format!("RMD {name}"), move |me, ctx, app, other| {
                     let why = if reply.text == other.text { String::new() } else { format!("{}; ", reply.text) };
                     other.must(&[250]).map_err(|other| why + &other)?;
@@ -244,7 +245,7 @@ impl Control {
         self.next(ctx, app)
     }
 
-    /// What is known of a file.
+    /// Asks what is known about a file.
     fn look(
         &mut self,
         ctx: &mut Ctx<'_>,
@@ -260,7 +261,7 @@ impl Control {
         })
     }
 
-    /// Whether we could go there, and are back.
+    /// Whether it is a folder: tries to go there, and comes back.
     fn try_folder(
         &mut self,
         ctx: &mut Ctx<'_>,
@@ -268,7 +269,7 @@ impl Control {
         then: impl FnOnce(&mut Self, &mut Ctx<'_>, &mut App, bool) -> Done + 'static,
     ) -> Done {
         self.ask(ctx, "PWD", move |me, ctx, _, reply| {
-            let home = quoted(&reply.text).ok_or("a server that tells neither what it is, nor where we are")?;
+            let home = quoted(&reply.text).ok_or("the server tells neither the type of the file, nor our folder")?;
             me.ask(ctx, &format!("CWD {remote}"), move |me, ctx, app, reply| {
                 if reply.code != 250 {
                     return then(me, ctx, app, false);
@@ -277,7 +278,7 @@ impl Control {
                     if reply.code == 250 {
                         return then(me, ctx, app, true);
                     }
-                    app.broken = Some(format!("there is no way back: {}", reply.text)); // here all names are of other files
+                    app.broken = Some(format!("there is no way back: {}", reply.text)); // names mean other files here
                     ctx.close();
                     Ok(())
                 })
@@ -285,7 +286,7 @@ impl Control {
         })
     }
 
-    /// What is in a folder. Of a server without MLSD only the names are known.
+    /// Lists a folder. A server without MLSD tells only the names.
     fn list(
         &mut self,
         ctx: &mut Ctx<'_>,
@@ -309,12 +310,12 @@ impl Control {
 
     fn fetch(&mut self, ctx: &mut Ctx<'_>, app: &mut App, remote: String, local: PathBuf, facts: Facts) -> Done {
         if local.metadata().is_ok_and(|meta| !meta.is_file()) {
-            return Err(format!("'{}' is no file", local.display())); // which the new one would stand for, as root even for a device
+            return Err(format!("'{}' is not a file", local.display())); // the new file would replace it, as root even a device
         }
         let mut part = local.clone().into_os_string();
         part.push(".part");
         let part = PathBuf::from(part);
-        // The beginning of what is there, unless that was changed since.
+        // Go on after what the server has, unless the file was changed since.
         let old = part.metadata().ok().filter(|old| facts.size.is_none_or(|size| old.len() <= size));
         let old = old.filter(|old| app.continues && !is_before(old.modified().ok(), facts.modified));
         let from = old.map_or(0, |old| old.len());
@@ -340,7 +341,7 @@ impl Control {
     fn store(&mut self, ctx: &mut Ctx<'_>, app: &mut App, local: &Path, remote: String, there: Facts) -> Done {
         let (mut file, meta) = open(local)?;
         let length = meta.len();
-        // The beginning of what is here, unless that was changed since.
+        // Go on after what we have, unless the file was changed since.
         let goes_on = app.continues && !is_before(there.modified, meta.modified().ok());
         let from = there.size.filter(|&size| goes_on && size < length).unwrap_or(0);
         file.seek(SeekFrom::Start(from)).map_err(said)?;

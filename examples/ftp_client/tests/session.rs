@@ -221,9 +221,9 @@ fn a_file_is_stored_its_size_is_checked_and_its_time_is_set() {
 #[test]
 fn a_server_that_talks_nonsense_is_silent_or_has_no_place_ends_it_in_a_line() {
     for (said, why) in [
-        ("hello\r\n", "no reply of FTP"),
-        ("é\r\n", "no reply of FTP"),
-        ("22é x\r\n", "no reply of FTP"),
+        ("hello\r\n", "not a reply of FTP"),
+        ("é\r\n", "not a reply of FTP"),
+        ("22é x\r\n", "not a reply of FTP"),
         ("421 full\r\n", "421 full"),
         ("530 go away\r\n", "530 go away"),
         ("220 ok\r\n220 ok\r\n220 ok\r\n", "ok"),
@@ -343,12 +343,12 @@ fn what_would_be_another_name_is_not_said() {
     server.logs_in("").passive(); // for what is stored
     server.ends();
     let failed = failed();
-    assert!(failed.len() == 4 && failed.iter().all(|line| line.contains("FTP cannot say")), "{failed:?}");
+    assert!(failed.len() == 4 && failed.iter().all(|line| line.contains("FTP cannot send")), "{failed:?}");
     let mut app = app([]);
     app.password = Some("12\r\nDELE b".into());
     let mut server = Server::called(app);
     server.hears("USER user", "331 password\r\n");
-    assert!(server.broken().contains("FTP cannot say"));
+    assert!(server.broken().contains("FTP cannot send"));
 }
 
 #[test]

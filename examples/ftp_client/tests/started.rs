@@ -147,11 +147,11 @@ fn single_files_and_what_fails_is_one_line() {
 fn a_wrong_command_line_says_what_is_wrong() {
     for (args, what) in [
         (&[][..], "URL is missing"),
-        (&["http://x", "ls"], "is no URL of FTP"),
-        (&["ftp://", "ls"], "is no URL of FTP"),
-        (&["ftp://x:y", "ls"], "is no URL of FTP"),
-        (&["ftp://x"], "what is to be done is missing"),
-        (&["ftp://x", "fly"], "`fly` is nothing that can be done"),
+        (&["http://x", "ls"], "is not an FTP URL"),
+        (&["ftp://", "ls"], "is not an FTP URL"),
+        (&["ftp://x:y", "ls"], "is not an FTP URL"),
+        (&["ftp://x"], "the command is missing"),
+        (&["ftp://x", "fly"], "`fly` is not a command"),
         (&["ftp://x", "get"], "get: REMOTE is missing"),
         (&["ftp://x", "put"], "put: LOCAL is missing"),
         (&["ftp://x", "mirror", "a"], "mirror: LOCAL is missing"),
@@ -188,7 +188,7 @@ fn a_pipe_is_not_waited_for() {
         let _ = tell.send(client(&[&url, "mirror", "--upload", &tree, "tree"]));
         let _ = tell.send(client(&[&url, "get", "tree/file", &pipe])); // nor does a file take its place
     });
-    for what in ["is no file\n", "/pipe: no file and no folder\n", "/pipe' is no file\n"] {
+    for what in ["is not a file\n", "/pipe: not a file or folder\n", "/pipe' is not a file\n"] {
         let (code, _, complaint) = told.recv_timeout(Duration::from_secs(60)).expect("it does not wait");
         assert!(code == Some(1) && complaint.ends_with(what) && complaint.lines().count() == 1, "{complaint}");
     }
