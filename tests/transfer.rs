@@ -615,7 +615,7 @@ fn a_disk_that_is_full_is_told_at_both_ends_and_no_part_stays() {
     let receiving = Receiving { child, lines, at };
     let sent = receiving.send(&[from.path("large"), from.path("next")]);
     let told = receiving.line();
-    assert!(told.starts_with("large: ") && told.contains("cannot be written, and is removed: File too large"), "{told}");
+    assert!(told.starts_with("large: ") && told.contains("cannot write it, so it is removed: File too large"), "{told}");
     let complaints: Vec<&str> = text(&sent.stderr).lines().collect();
     assert!(complaints[0].starts_with("large: the receiver cannot write it: File too large"), "{complaints:?}");
     assert!(complaints[1].ends_with("next: not tried, because the connection ended with large"), "{complaints:?}");
