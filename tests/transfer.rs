@@ -459,7 +459,7 @@ fn a_sender_says_which_files_were_not_sent_and_sends_the_others() {
     assert_eq!(sent.status.code(), Some(1));
     let complaints: Vec<&str> = text(&sent.stderr).lines().collect();
     assert_eq!(complaints.len(), 5, "{complaints:?}");
-    assert!(complaints[3].starts_with("there: there is a file"), "{complaints:?}");
+    assert!(complaints[3].starts_with("there: a file of that name exists"), "{complaints:?}");
     assert_eq!(complaints[4], "error: 4 files were not sent");
     assert_eq!(said_of_files(&sent), "good: sent, 4 bytes\n");
     // Nobody there.
