@@ -145,7 +145,7 @@ fn notes_are_added_listed_and_found() {
         ("list x", "number"),
         ("drop", "add"),
         ("add a\tb", "control"),
-        ("add a\u{202e}b", "cannot be seen"),
+        ("add a\u{202e}b", "invisible"),
     ] {
         let answer = client.ask(wrong).expect("connected");
         assert!(answer.starts_with("ERROR ") && answer.contains(word), "{wrong:?}: {answer}");
