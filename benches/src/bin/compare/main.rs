@@ -23,6 +23,10 @@ use std::{
 /// How long the whole comparison waits for others to calm down.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Of the 28,000 ports that there are for connecting, with as many bound by their address.
+const PORTS_AT_REST_MAX: usize = 15_000;
+const REST_MAX: Duration = Duration::from_secs(70);
+
 const HELP: &str = "\
 Measures mainspring beside its peers, and writes docs/benchmarks.md and docs/benchmarks.svg.
 
@@ -251,6 +255,9 @@ impl Stage<'_> {
 
     /// With the share of a processor that others took meanwhile.
     fn run_once(&mut self, cell: &Cell, peer: Peer) -> Result<(Figures, f64), Failure> {
+        if !matches!(cell.load, Load::Churn { .. } | Load::Idle { .. } | Load::Datagrams { .. }) {
+            wait_for_ports();
+        }
         self.wait_for_quiet();
         let (busy, began) = (machine::busy(), Instant::now());
         let mut server =
@@ -278,5 +285,14 @@ impl Stage<'_> {
             sleep(Duration::from_millis(300));
             self.patience = self.patience.saturating_sub(at.elapsed());
         }
+    }
+}
+
+/// Connections that come and go, and the idle ones, leave their ports in TIME_WAIT for a minute. They have addresses of their own; all
+/// others share one, and would find no port there.
+fn wait_for_ports() {
+    let began = Instant::now();
+    while machine::ports_at_rest() > PORTS_AT_REST_MAX && began.elapsed() < REST_MAX {
+        sleep(Duration::from_millis(500));
     }
 }
