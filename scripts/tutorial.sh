@@ -5,10 +5,11 @@
 #
 # usage: scripts/tutorial.sh
 #
-# The folder is tutorial/ in CARGO_TARGET_DIR (target/ if that is not set): always the same one, so that nothing is built twice.
+# The folder is outside the repository, or cargo would take it for a part of that; always the same one, so that nothing is built twice.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . scripts/report.sh
 command -v python3 >/dev/null || { skip "the tutorial" "python3 is not installed"; exit 0; }
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
-timeout -k 10 900 python3 scripts/tutorial.py "$(realpath -m "$CARGO_TARGET_DIR")/tutorial"
+CARGO_TARGET_DIR=$(realpath -m "$CARGO_TARGET_DIR")
+timeout -k 10 900 python3 scripts/tutorial.py "${TMPDIR:-/tmp}/mainspring-tutorial-$(cksum <<<"$PWD" | cut -d' ' -f1)"
