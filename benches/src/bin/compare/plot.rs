@@ -46,7 +46,7 @@ fn draw_on<'a>(
 ) -> Result<(), Box<dyn std::error::Error + 'a>> {
     area.fill(&WHITE)?;
     let all = CELLS.iter().flat_map(|(cell, _)| PEERS.iter().filter_map(|(peer, _)| ratio(cell, peer)));
-    let top = all.map(|ratio| ratio.most).fold(1.3, f64::max) + 0.3; // there the names stand
+    let top = all.map(|ratio| ratio.most).fold(1.3, f64::max) + 0.5; // there the names stand
     let mut chart = ChartBuilder::on(area)
         .caption(
             format!("Requests a second; 1 is a loop written by hand on epoll (medians of {rounds} rounds, and their range)"),
