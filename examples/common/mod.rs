@@ -167,6 +167,12 @@ pub(crate) fn address(help: &str, otherwise: &str) -> Result<Option<String>, Fai
     Ok(Some(given.text()?.unwrap_or_else(|| otherwise.into())))
 }
 
+/// The options with a value, of all those that `help` lists: a line for each, which begins with `  --NAME`.
+pub(crate) fn options_in<'a>(help: &'a str, flags: &[&str], pairs: &[&str]) -> Vec<&'a str> {
+    let names = help.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
+    names.filter(|name| !flags.contains(name) && !pairs.contains(name)).collect()
+}
+
 /// A year: nobody means more.
 const SECONDS_MAX: u64 = 365 * 24 * 60 * 60;
 

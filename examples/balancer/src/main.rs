@@ -8,7 +8,7 @@ mod logging;
 mod tls;
 
 use balancer::{BACKENDS_MAX, Balancer, Front, Proxied};
-use common::{Failure, announce, arguments_and_pairs, callee, drain_on_interrupt, exit, listening, misused, print};
+use common::{Failure, announce, arguments_and_pairs, callee, drain_on_interrupt, exit, listening, misused, options_in, print};
 use mainspring::{Config, Listen, Reactor, Stats};
 use proxy_header::ProxyHeader;
 use std::{process::ExitCode, time::Duration};
@@ -46,8 +46,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     logging::log_to_stderr();
-    let names = HELP.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
-    let options: Vec<&str> = names.filter(|name| !["accept-proxy", "tls"].contains(name)).collect();
+    let options = options_in(HELP, &["accept-proxy"], &["tls"]);
     let given = arguments_and_pairs(HELP, 1 + BACKENDS_MAX, &options, &["accept-proxy"], &["tls"])?;
     let Some(mut given) = given else { return Ok(()) };
     let at = given.text()?.ok_or_else(|| misused("LISTEN is missing"))?;

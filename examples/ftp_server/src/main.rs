@@ -7,7 +7,7 @@ mod logging;
 #[path = "../../common/tls.rs"]
 mod tls;
 
-use common::{Arguments, Failure, announce, arguments_and_pairs, drain_on_interrupt, exit, listening, misused};
+use common::{Arguments, Failure, announce, arguments_and_pairs, drain_on_interrupt, exit, listening, misused, options_in};
 use ftp_server::{Control, Ftp, Settings, Tls, User, log_file::LogFile};
 use mainspring::{Config, Listen, Reactor};
 use std::{ops::RangeInclusive, path::Path, process::ExitCode, sync::Arc, time::Duration};
@@ -53,8 +53,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Failure> {
     logging::log_to_stderr();
     let flags = ["anonymous", "require-tls", "implicit-tls"];
-    let names = HELP.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
-    let options: Vec<&str> = names.filter(|name| !flags.contains(name) && *name != "tls").collect();
+    let options = options_in(HELP, &flags, &["tls"]);
     let Some(mut given) = arguments_and_pairs(HELP, 2, &options, &flags, &["tls"])? else { return Ok(()) };
     let root = given.path("ROOT")?.ok_or_else(|| misused("ROOT is missing: the folder to serve"))?;
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:2121".into());

@@ -9,7 +9,9 @@ mod roots;
 #[path = "../../common/tls.rs"]
 mod tls;
 
-use common::{Failure, announce, arguments_and_pairs, callee, drain_on_interrupt, exit, listening, misused, path, say};
+use common::{
+    Failure, announce, arguments_and_pairs, callee, drain_on_interrupt, exit, listening, misused, options_in, path, say,
+};
 use mail_sink::{forward::Forward, session::Server, session::Session, store::Store};
 use mainspring::{Config, Listen, Reactor, TlsClient};
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -50,8 +52,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Failure> {
     logging::log_to_stderr();
     let flags = ["require-tls", "forward-tls"];
-    let names = HELP.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
-    let options: Vec<&str> = names.filter(|name| !flags.contains(name) && *name != "tls").collect();
+    let options = options_in(HELP, &flags, &["tls"]);
     let Some(mut given) = arguments_and_pairs(HELP, 2, &options, &flags, &["tls"])? else { return Ok(()) };
     let root = given.path("MAILDIR")?.ok_or_else(|| misused("MAILDIR is missing: the folder for mails"))?;
     let at = given.text()?.unwrap_or_else(|| "127.0.0.1:2525".into());
