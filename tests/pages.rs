@@ -21,14 +21,16 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+/// Those below a folder whose names end so, without what cargo and git have made.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut all = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder of src/") {
+    for entry in fs::read_dir(folder).expect("a folder of ours") {
         let path = entry.expect("readable").path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         match path.is_dir() {
-            true => all.extend(files(&path)),
-            false if path.extension().is_some_and(|extension| extension == "rs") => all.push(path),
-            false => {}
+            true if !name.starts_with('.') && name != "target" => all.extend(files(&path, extension)),
+            false if path.extension().is_some_and(|other| other == extension) => all.push(path),
+            _ => {}
         }
     }
     all.sort();
@@ -49,7 +51,7 @@ struct Item {
 fn items() -> Vec<Item> {
     let src = root().join("src");
     let mut all = Vec::new();
-    for path in files(&src) {
+    for path in files(&src, "rs") {
         let file = path.strip_prefix(&src).expect("below src/").display().to_string();
         if file == "inside.rs" {
             continue;
@@ -187,7 +189,7 @@ fn chapters() -> Vec<Chapter> {
 
 /// All that is said in src/, without the manual's own front.
 fn docs_of_the_reference() -> String {
-    let all = files(&root().join("src")).into_iter().filter(|path| !path.ends_with("manual.rs"));
+    let all = files(&root().join("src"), "rs").into_iter().filter(|path| !path.ends_with("manual.rs"));
     let docs = all.map(|path| {
         let text = read(path);
         let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with("///") || line.starts_with("//!"));
@@ -315,24 +317,6 @@ fn sections_that_are_linked_are_there() {
     assert!(checked > 15, "only {checked} links to groups were found");
 }
 
-/// Every page that is read in a repository.
-fn pages() -> Vec<PathBuf> {
-    fn below(folder: &Path, all: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("readable").path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            match path.is_dir() {
-                true if !name.starts_with('.') && !["target", "src"].contains(&name) => below(&path, all),
-                false if name.ends_with(".md") => all.push(path),
-                _ => {}
-            }
-        }
-    }
-    let mut all = Vec::new();
-    below(root(), &mut all);
-    all
-}
-
 /// Without its programs and what else is quoted.
 fn prose(text: &str) -> String {
     let mut is_code = false;
@@ -348,7 +332,7 @@ fn prose(text: &str) -> String {
 #[test]
 fn links_lead_to_files_and_sections_that_are_there() {
     let mut checked = 0;
-    for page in pages() {
+    for page in files(root(), "md") {
         let text = read(&page);
         let (prose, folder) = (prose(&text), page.parent().expect("a folder"));
         let labelled = prose.lines().filter(|line| line.starts_with('[')).filter_map(|line| line.split_once("]: "));
