@@ -41,9 +41,7 @@ impl Data {
             end: Err("it broke off".into()),
         }
     }
-}
 
-impl Data {
     /// The file was written or read completely, or it failed: then the server must not take it for complete.
     fn done<T>(&mut self, ctx: &mut Ctx<'_>, end: io::Result<T>) {
         self.end = end.map(drop).map_err(|error| error.to_string());

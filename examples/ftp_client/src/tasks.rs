@@ -315,7 +315,7 @@ impl Control {
         let mut part = local.clone().into_os_string();
         part.push(".part");
         let part = PathBuf::from(part);
-        // Go on after what the server has, unless the file was changed since.
+        // Go on after what we have, unless the file was changed since.
         let old = part.metadata().ok().filter(|old| facts.size.is_none_or(|size| old.len() <= size));
         let old = old.filter(|old| app.continues && !is_before(old.modified().ok(), facts.modified));
         let from = old.map_or(0, |old| old.len());
@@ -341,7 +341,7 @@ impl Control {
     fn store(&mut self, ctx: &mut Ctx<'_>, app: &mut App, local: &Path, remote: String, there: Facts) -> Done {
         let (mut file, meta) = open(local)?;
         let length = meta.len();
-        // Go on after what we have, unless the file was changed since.
+        // Go on after what the server has, unless the file was changed since.
         let goes_on = app.continues && !is_before(there.modified, meta.modified().ok());
         let from = there.size.filter(|&size| goes_on && size < length).unwrap_or(0);
         file.seek(SeekFrom::Start(from)).map_err(said)?;

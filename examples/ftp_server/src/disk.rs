@@ -144,7 +144,7 @@ impl Place {
         };
         let resumable = self.resumable();
         let resumable = resumable.filter(|_| start != Start::End || old.is_none());
-        if matches!(start, Start::End | Start::EndOfPart) && old.is_some() && resumable.is_none() {
+        if !matches!(start, Start::At(_)) && old.is_some() && resumable.is_none() {
             let file = self.open(OpenOptions::new().append(true))?;
             must(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(), 450, "Somebody else is storing this file.")?;
             return Ok(Upload { file, part: None, is_text, is_after_cr: false, is_kept: true, ahead: Vec::new() });
