@@ -75,6 +75,7 @@
 //! * With the feature `sim` there is also `testing`, which runs your protocols on a simulated network.
 //!   `cargo doc --features sim --open` shows it, or `--features mainspring/sim` in a crate that depends on this one; the
 //!   chapter [`manual::testing`] says what it is good for.
+//! * [Features](manual::platforms#features) says what `tls`, `names`, `children`, `signals`, `udp-batch` and `sim` add.
 //! * The crate prints nothing by itself.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -43,7 +43,7 @@
 //! | [work elsewhere](blocking_work) | disks and databases on other threads; files in and out; lanes |
 //! | [embedding] | the loop inside another: a descriptor, a deadline, a turn |
 //! | [restarting] | a new program in place of the old one, without losing a client |
-//! | [platforms] | what works on which system, and what Windows does differently |
+//! | [platforms] | what works on which system, what Windows does differently, what each feature adds |
 //!
 //! ## Whole programs
 //!

@@ -22,6 +22,7 @@ use rustix::{
 use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4, TcpStream},
+    time::Duration,
 };
 use window::{Phase, Window};
 
@@ -115,9 +116,10 @@ fn dial_all(connections: usize, run: Run) -> Result<Vec<TcpStream>, Failure> {
     (0..connections).map(|_| dial(run.port, Ipv4Addr::LOCALHOST)).collect()
 }
 
-/// Connected, from this address; then non-blocking.
+/// Connected, from this address; then non-blocking. It is reset when it is dropped, so that its port is free for the next run.
 fn dial(port: u16, from: Ipv4Addr) -> Result<TcpStream, Failure> {
     let stream = dialling(from, |stream| connect(stream, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)))?;
+    sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
     stream.set_nonblocking(true)?;
     Ok(stream)
 }

@@ -255,7 +255,7 @@ impl Stage<'_> {
 
     /// With the share of a processor that others took meanwhile.
     fn run_once(&mut self, cell: &Cell, peer: Peer) -> Result<(Figures, f64), Failure> {
-        if !matches!(cell.load, Load::Churn { .. } | Load::Idle { .. } | Load::Datagrams { .. }) {
+        if !matches!(cell.load, Load::Churn { .. } | Load::Datagrams { .. }) {
             wait_for_ports();
         }
         self.wait_for_quiet();
@@ -288,8 +288,8 @@ impl Stage<'_> {
     }
 }
 
-/// Connections that come and go, and the idle ones, leave their ports in TIME_WAIT for a minute. They have addresses of their own; all
-/// others share one, and would find no port there.
+/// Connections that come and go leave their ports in TIME_WAIT for a minute. They have addresses of their own, but the system
+/// gives no port that is bound anywhere to those who let it choose, as all others do.
 fn wait_for_ports() {
     let began = Instant::now();
     while machine::ports_at_rest() > PORTS_AT_REST_MAX && began.elapsed() < REST_MAX {
