@@ -21,7 +21,8 @@ cp -r docs/. "$site/src/"
 repository=$(sed -n 's/^repository = "\(.*\)"$/\1/p' Cargo.toml)
 # A folder's front is its index, and what is not a page of the book is in the repository.
 find "$site/src" -name README.md -execdir mv {} index.md \;
-find "$site/src" -name '*.md' -exec sed -i -E 's#(\]\(|\]: )(tutorial/|\.\./)?README\.md#\1\2index.md#g' {} +
+sed -i -E 's#(\]\(|\]: )(tutorial/)?README\.md#\1\2index.md#g' "$site"/src/*.md
+sed -i -E 's#(\]\(|\]: )(\.\./)?README\.md#\1\2index.md#g' "$site"/src/tutorial/*.md
 find "$site/src" -name '*.md' -exec sed -i -E \
     "s#(\]\(|\]: )(\.\./)+(src|examples|benches|scripts|tests|[A-Z]+\.md)#\1$repository/blob/main/\3#g" {} +
 

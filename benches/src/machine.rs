@@ -90,10 +90,3 @@ pub fn described() -> String {
     let memory = value(&read("/proc/meminfo"), "MemTotal").trim_end_matches(" kB").parse().unwrap_or(0.0) / f64::from(1 << 20);
     format!("{count} × {cpu}, {memory:.0} GiB, Linux {}", read("/proc/sys/kernel/osrelease").trim())
 }
-
-/// How many ports the system keeps for a while after their connections have ended (TIME_WAIT).
-pub fn ports_at_rest() -> usize {
-    let text = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
-    let mut words = text.split_whitespace().skip_while(|word| *word != "tw");
-    words.nth(1).and_then(|count| count.parse().ok()).unwrap_or(0)
-}

@@ -124,14 +124,13 @@ fn dial(port: u16, from: Ipv4Addr) -> Result<TcpStream, Failure> {
     Ok(stream)
 }
 
-/// A socket of this address, without Nagle's delay. One address has 28,000 ports at most, so those who open many connections
-/// have many addresses: all of 127.0.0.0/8 is here.
+/// A socket of this address, without Nagle's delay. One address has 28,000 ports at most, so a load that opens many connections
+/// has many addresses: all of 127.0.0.0/8 is here. It is bound even if the system would choose the same address: a port that
+/// other addresses use is free for `bind`, and not for a connection of a socket that is not bound.
 fn dialling(from: Ipv4Addr, dial: impl FnOnce(&TcpStream) -> rustix::io::Result<()>) -> Result<TcpStream, Failure> {
     let stream = TcpStream::from(socket(AddressFamily::INET, SocketType::STREAM, None)?);
     sockopt::set_tcp_nodelay(&stream, true)?;
-    if from != Ipv4Addr::LOCALHOST {
-        bind(&stream, &SocketAddrV4::new(from, 0)).map_err(|why| format!("cannot bind to {from}: {why}"))?;
-    }
+    bind(&stream, &SocketAddrV4::new(from, 0)).map_err(|why| format!("cannot bind to {from}: {why}"))?;
     dial(&stream).map_err(|why| format!("cannot connect: {why}"))?;
     Ok(stream)
 }

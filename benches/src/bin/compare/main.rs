@@ -23,10 +23,6 @@ use std::{
 /// How long the whole comparison waits for others to calm down.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Of the 28,000 ports that there are for connecting, with as many bound by their address.
-const PORTS_AT_REST_MAX: usize = 15_000;
-const REST_MAX: Duration = Duration::from_secs(70);
-
 const HELP: &str = "\
 Measures mainspring beside its peers, and writes docs/benchmarks.md and docs/benchmarks.svg.
 
@@ -255,9 +251,6 @@ impl Stage<'_> {
 
     /// With the share of a processor that others took meanwhile.
     fn run_once(&mut self, cell: &Cell, peer: Peer) -> Result<(Figures, f64), Failure> {
-        if !matches!(cell.load, Load::Churn { .. } | Load::Datagrams { .. }) {
-            wait_for_ports();
-        }
         self.wait_for_quiet();
         let (busy, began) = (machine::busy(), Instant::now());
         let mut server =
@@ -285,14 +278,5 @@ impl Stage<'_> {
             sleep(Duration::from_millis(300));
             self.patience = self.patience.saturating_sub(at.elapsed());
         }
-    }
-}
-
-/// Connections that come and go leave their ports in TIME_WAIT for a minute. They have addresses of their own, but the system
-/// gives no port that is bound anywhere to those who let it choose, as all others do.
-fn wait_for_ports() {
-    let began = Instant::now();
-    while machine::ports_at_rest() > PORTS_AT_REST_MAX && began.elapsed() < REST_MAX {
-        sleep(Duration::from_millis(500));
     }
 }
