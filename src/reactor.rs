@@ -146,8 +146,8 @@ impl<S> Reactor<S> {
     }
 
     /// Runs turns until [`stop`](Net::stop), or until nothing is left that could ever happen: no connection, listener,
-    /// dispatcher, datagram socket, timer, job or offloaded work, no socket that [lingers](Config::wait_for_lingering), and
-    /// no [`Remote`].
+    /// dispatcher, datagram socket, child that is waited for, timer, job, offloaded work or piece of a lane, no socket that
+    /// [lingers](Config::wait_for_lingering), and no [`Remote`].
     ///
     /// # Errors
     /// When the selector fails, which no peer can cause.

@@ -380,6 +380,17 @@ fn the_front_of_the_manual_is_the_same_in_a_repository() {
     );
 }
 
+#[test]
+fn each_bound_of_a_reactor_is_in_the_table_of_limits() {
+    let no_bounds = ["new", "wait_for_lingering", "resolver", "panics", "watchdog", "spin", "sendfile"];
+    let (source, page) = (read("src/config.rs"), read("docs/limits.md"));
+    let methods: BTreeSet<&str> = names_after(&source, "\n    pub fn ").collect();
+    assert!(methods.len() > 20 && methods.is_superset(&no_bounds.into()), "{methods:?}");
+    for method in methods.difference(&no_bounds.into()) {
+        assert!(page.contains(&format!("\n| `{method}`")), "docs/limits.md says nothing of `Config::{method}`");
+    }
+}
+
 // --------------------------------------------------------------------------------------------------------- the tutorial
 
 /// A page of docs/tutorial/.
