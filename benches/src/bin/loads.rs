@@ -19,13 +19,14 @@ use std::{
 };
 
 const HELP: &str = "\
-Runs one of the gate's loads; `gate` runs all of them under callgrind and strace.
+Runs one of the gate's loads; `gate` runs all of them under callgrind and
+strace.
 
 usage: loads NAME [TIMES]
 
 NAME    echo-1, echo-64, timed-64, line-16x16, line-16x256, broadcast-1000,
         timer-cancel, timer-fire, post-1000, udp-1, udp-64, unix-1
-TIMES   how long it runs, 1 if not given";
+TIMES   how many times it is done; 1 if not given";
 
 fn main() -> ExitCode {
     by_name::main(HELP, run)

@@ -19,7 +19,7 @@ use tls::{
 };
 
 const HELP: &str = "\
-Measures what TLS costs, and looks whether the bars are held.
+Measures what TLS costs, and checks whether the bars are held.
 
 usage: tls_bars [ROUNDS]
 
