@@ -39,7 +39,7 @@ const LOADS: [&str; 14] = [
     "tls-64",
 ];
 
-/// Loads whose names begin so are of a program of their own, in a package whose mainspring has the feature.
+/// Loads whose names begin like this belong to a program of their own, in a package whose mainspring has the feature.
 const OVER_TLS: &str = "tls-";
 
 /// What pins their instructions besides.

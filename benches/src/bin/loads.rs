@@ -119,7 +119,7 @@ fn lines(connections: usize, depth: usize, rounds: usize) -> Result<Done, Failur
                 text.extend((0..length).map(|_| b'a' + random.below(26) as u8));
                 text.extend_from_slice(b"\r\n");
             }
-            // Of the line that comes next, a few bytes are sent now.
+            // A few bytes of the line that comes next are sent now.
             let complete = text.len();
             text.extend((0..1 + random.below(30)).map(|_| b'z'));
             client.says(&text[held..], done)?;
@@ -177,7 +177,7 @@ fn posts(jobs: usize, rounds: usize) -> Result<Done, Failure> {
     let mut reactor = Reactor::<usize>::new()?;
     repeated(rounds, |done| {
         let mut ran = 0;
-        // A turn runs so many at most.
+        // A turn runs this many at most.
         counted_posts(&mut reactor, jobs, &mut ran)?;
         if ran != jobs {
             return Err(format!("{ran} of {jobs} jobs ran in one turn").into());
@@ -187,7 +187,7 @@ fn posts(jobs: usize, rounds: usize) -> Result<Done, Failure> {
     })
 }
 
-/// 100 bytes there and back, so many datagrams of one client at a time.
+/// 100 bytes there and back, this many datagrams of one client at a time.
 fn datagrams(under_way: usize, rounds: usize) -> Result<Done, Failure> {
     let mut reactor = Reactor::new()?;
     let key = reactor.net().bind("127.0.0.1:0", Echo)?;
@@ -270,7 +270,7 @@ impl Client {
     }
 }
 
-/// So many connections to a new reactor, all accepted.
+/// This many connections to a new reactor, all accepted.
 fn connected<S: 'static, P: Protocol<S>>(
     count: usize,
     options: Listen,
