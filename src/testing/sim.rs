@@ -478,7 +478,7 @@ impl Sim {
     }
 
     /// Makes the host's `number`th operation from the beginning fail (wait, listen, accept, connect, connected, adopt, bind,
-    /// recv, send), once or from there on.
+    /// recv, send, signals, spawn), once or from there on.
     #[track_caller]
     pub fn fail_operation<S>(&mut self, host: Host<S>, number: u64, errno: Errno, is_persistent: bool) -> &mut Self {
         self.network.borrow_mut().machines[self.id_of(host)].torture = Some(Torture { at: number, errno, is_persistent });

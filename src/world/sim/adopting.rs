@@ -62,7 +62,8 @@ impl SimWorld {
             return Err(io::Error::new(ErrorKind::Unsupported, text));
         };
         let handed = parked.take();
-        let handed = handed.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "a simulated socket belongs to another thread"))?;
+        let handed =
+            handed.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "a simulated socket belongs to another thread"))?;
         let (stream, peer) = match *handed.downcast().expect("the only kind there is") {
             Handed::Stream(stream) => {
                 let peer = self.take_over_ends(&stream.network, &[stream.end], token)?;
