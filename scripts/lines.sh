@@ -2,7 +2,7 @@
 # The example `lines` as a user meets it: a child's outputs, its end and signals. Prints a line for each thing that is asserted, with its
 # figures; fails if one is not so.
 #
-# usage: scripts/lines.sh [MEGABYTES]     so many by each output; 100
+# usage: scripts/lines.sh [MEGABYTES]     this many by each output; 100
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . scripts/report.sh

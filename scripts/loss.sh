@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Datagrams over a network that loses every fifth of those to the server: as many answers as have come, byte for byte, no
-# `failed`, and the socket stays. Its packets have 1,500 bytes, and what is longer comes in pieces, but not to who asks for many at
-# once. The network is a namespace of its own (unshare(1)) whose input hook drops (nft(8)): in the
+# `failed`, and the socket stays. Its packets have 1,500 bytes, and what is longer comes in pieces, but not to a socket
+# that asks for many at once. The network is a namespace of its own (unshare(1)) whose input hook drops (nft(8)): in the
 # output hook the sender would be told. What is asserted is in tests/loss.rs.
 # And a network that is slow (tc(8)), so that what is sent has to wait: tests/rules/datagrams/slow.rs.
 # Prints a line with the figures; fails if it is not so, skips with the reason where there can be no such network.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Whether mail_sink (examples/mail_sink) keeps its word: each mail that it said is stored is there, once, though it is killed in the
-# midst of all (kill -9), and though it hands mails on to another one. With the clients of Python's smtplib.
+# Whether mail_sink (examples/mail_sink) keeps its word: each mail that it said is stored is there, once, though it is killed
+# in the middle of it (kill -9), and though it hands mails on to another one. With the clients of Python's smtplib.
 #
 # usage: scripts/mail_bars.sh [MAILS]     10000; SEED=N has the kills where they were
 set -u

@@ -20,7 +20,8 @@ mkdir -p "$out/unit" "$out/suite"
 export CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0 MODEL_SEEDS=300
 ulimit -v 8000000 2>/dev/null || true # some mutants allocate for ever
 
-# mutants DIRECTORY OPTION...: which tests are built and run is said with -C, as what stands behind `--` is not said to the build.
+# mutants DIRECTORY OPTION...: which tests are built and run is said with -C, because what comes after `--` is not passed to
+# the build.
 mutants() {
     local to=$1 code=0
     shift

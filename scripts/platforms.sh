@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Type-checks the library, with all features, for systems that are not at hand: with Debian's newest package of Rust and
 # of its standard library's source, unpacked below the target directory and not installed. It runs nothing there.
-# Prints a line a platform; fails if one is not clean, skips with the reason where the packages are not to be had.
+# Prints a line for each platform; fails if one is not clean, skips with the reason where the packages are not to be had.
 #
 # usage: scripts/platforms.sh [TARGET...]
 set -u

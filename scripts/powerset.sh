@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every way to build the crate: each set of its features (check and clippy, no warnings), the second selector, panic=abort.
-# Prints a line a build; fails if one is not clean.
+# Prints a line for each build; fails if one is not clean.
 #
 # usage: scripts/powerset.sh [features] [selector] [abort]    all three if none is named
 set -u

@@ -1,4 +1,5 @@
-# What the scripts share that assert one thing after the other: a line for each, with its figures, and their status. To be sourced.
+# What the scripts that assert one thing after the other share: a line for each, with its figures, and their status. To be
+# sourced.
 
 failed=0
 pass() { printf 'PASS  %-52s %s\n' "$1" "${2:-}"; }

@@ -18,7 +18,8 @@ finish() {
 trap finish EXIT
 SECONDS=0 # without the build
 
-# The clients. What they met goes to a file, a line each: how many, and what; a restart waits until so many have been answered.
+# The clients. What they met goes to a file, a line each: how many, and what; a restart waits until a number of them have
+# been answered.
 cat >"$place/clients" <<'END_OF_CLIENTS'
 import collections, socket, subprocess, sys, threading, time
 
@@ -33,7 +34,7 @@ def client(count):
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
                 if nth % 16 == 0:
-                    time.sleep(0.005)  # its line is on its way for so long
+                    time.sleep(0.005)  # its line is on its way for this long
                 connection.sendall(b"hello\n")
                 said = b""
                 while more := connection.recv(100):

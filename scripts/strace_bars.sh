@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the loop asks of the kernel, counted with strace: that it sleeps when nothing can be done, that no send can raise
 # SIGPIPE, and what one echoed request or datagram costs. The servers are roles of the test binary `memory`.
-# Prints a line a bar; fails if one is not held. Skips where there is no strace.
+# Prints a line for each bar; fails if one is not held. Skips where there is no strace.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 

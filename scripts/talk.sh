@@ -132,7 +132,8 @@ got() {
 }
 
 need time || { skip "talk" "time(1) is not installed, and apt-get does not install it"; exit 0; }
-# Runs talk, and says in files the peak of its memory in KiB, its exit status, and 0 if the shell's standard input blocks still.
+# Runs talk, and says in files the peak of its memory in KiB, its exit status, and 0 if the shell's standard input still
+# blocks.
 cat >"$place/run" <<'SH'
 place=$1
 shift

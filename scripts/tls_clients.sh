@@ -115,7 +115,7 @@ done
 stop
 
 serve chat p256
-# It stays: who hangs up at once is let go before he is welcomed.
+# It stays: a client that hangs up at once is let go before it is welcomed.
 heard=$({ printf 'Ann\n/who\n/quit\n'; sleep 1; } | timeout 10 openssl s_client -connect "$at" -CAfile "$certs/ca.pem" -quiet 2>/dev/null | flat)
 check "openssl -quiet chats" "$heard" eval '[[ $heard == "Your name?|Welcome, Ann!"*"|* here: Ann|" ]]'
 if need ncat; then

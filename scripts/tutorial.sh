@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does word by word what docs/tutorial/ says, in an empty folder: makes the package, takes its files from the pages, types what is
-# typed there, on a free port in the place of 7000, and compares all that is printed. Ends at the first difference, with status 1.
-# What is missing here is skipped, with the reason. Two minutes, and once the time to build what the package depends on.
+# typed there, on a free port in place of 7000, and compares all that is printed. Ends at the first difference, with status
+# 1. What is missing here is skipped, with the reason. Two minutes, and once the time to build what the package depends on.
 #
 # usage: scripts/tutorial.sh
 #

@@ -175,7 +175,7 @@ impl Target {
         }
     }
 
-    /// What was asked for, letter by letter.
+    /// What was asked for, exactly as it was written.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -211,7 +211,7 @@ impl Target {
     }
 }
 
-/// Text that has none of these forms is told them.
+/// The error for text in none of these forms names them.
 fn parse(text: &str, protocol: IpProtocol, forms: &str) -> io::Result<Place> {
     if let Some(name) = text.strip_prefix("unix:@") {
         return Ok(Place::At(Address::Abstract(name.into())));

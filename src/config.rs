@@ -187,8 +187,8 @@ impl Config {
     }
 
     /// How many datagrams a socket receives in a turn, and how many of those that wait leave;
-    /// [`turn_bytes`](Self::turn_bytes) also bounds what it receives. This many errors of receiving in a row, but at least
-    /// 16, end the socket. Default: 128.
+    /// [`turn_bytes`](Self::turn_bytes) also bounds what it receives. This many receive errors in a row, but at least 16,
+    /// end the socket. Default: 128.
     #[must_use]
     pub fn turn_datagrams(mut self, datagrams: usize) -> Self {
         self.turn_datagrams = datagrams.max(1);
@@ -202,7 +202,7 @@ impl Config {
         self
     }
 
-    /// How many jobs of other threads are run in a turn, and how many ends of offloaded work told. Default: 1,024.
+    /// How many jobs of other threads are run in a turn, and how many ends of offloaded work are told. Default: 1,024.
     #[must_use]
     pub fn turn_jobs(mut self, jobs: usize) -> Self {
         self.turn_jobs = jobs.max(1);
@@ -223,7 +223,7 @@ impl Config {
         self
     }
 
-    /// How many `closed` are called in a turn. Default: 1,024.
+    /// How often `closed` is called in a turn. Default: 1,024.
     #[must_use]
     pub fn turn_closings(mut self, closings: usize) -> Self {
         self.turn_closings = closings.max(1);
@@ -374,7 +374,7 @@ impl Config {
         self
     }
 
-    /// How long the loop looks whether something has come before it sleeps. With few connections that answer quickly, 50 µs
+    /// How long the loop keeps looking for events before it sleeps. With few connections that answer quickly, 50 µs
     /// give more than twice the rate and a third of the latency, at the price of a core that is never idle while they talk.
     /// Default: not at all.
     #[must_use]

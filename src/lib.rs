@@ -20,7 +20,7 @@
 //! ```
 //!
 //! It is what asyncore, asynchat, select and socketserver were for Python ([from asyncore](manual::from_asyncore)),
-//! with what Twisted, libuv and pyftpdlib taught since: no futures, no pinning, no `Send`, no `Rc<RefCell<_>>`. mio
+//! with what Twisted, libuv and pyftpdlib have taught since: no futures, no pinning, no `Send`, no `Rc<RefCell<_>>`. mio
 //! gives you readiness; this gives you bytes and frames, back-pressure, time-outs, and an end that is told exactly
 //! once. If you know tokio, libuv or Twisted: their names are in
 //! [coming from other libraries](manual::coming_from).

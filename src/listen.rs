@@ -215,10 +215,10 @@ impl Listen {
 
     /// Limits what all connections that it accepts read together: this many bytes per second in the long run, and a quarter
     /// of a second's worth at once after a silence. If they want more than there is, they take turns of equal size: each has
-    /// an equal share, and what one does not want the others get. Each also keeps to its [own rate](Self::read_rate), and
-    /// [the same](crate::Context::set_read_rate) is held back, or is not. But the limit is the listener's: no protocol can
-    /// take it back, a successor has it too, and the connections that were let in still share it when the listener is
-    /// closed. Zero counts as one. Default: no limit.
+    /// an equal share, and what one does not want the others get. Each also keeps to its [own rate](Self::read_rate).
+    /// [`Context::set_read_rate`](crate::Context::set_read_rate) says what is held back and what is not; this is the same
+    /// here. But the limit is the listener's: no protocol can take it back, a successor has it too, and the connections that
+    /// were let in still share it when the listener is closed. Zero counts as one. Default: no limit.
     #[must_use]
     pub fn total_read_rate(mut self, bytes_per_second: u64) -> Self {
         self.total_read_rate = Some(bytes_per_second);

@@ -61,10 +61,10 @@
 //! | [from asyncore](from_asyncore) | what each name of asyncore, asynchat and socketserver has become, and what behaves differently |
 //! | [coming from other libraries](coming_from) | the same for tokio, libuv and Twisted |
 //!
-//! Next to the sources, in docs/, are three more: reliability, what was tried, and the figures; benchmarks, what it costs; and
-//! the flaws, what its ancestors got wrong, with the test that guards against each here.
+//! Next to the sources, in docs/, are three more pages: reliability (what was tried, with the figures), benchmarks (what it
+//! costs), and the flaws (what its ancestors got wrong, with the test that guards against each here).
 //!
-//! A line of a program that begins with `# ` is only there for the test, and is not shown here.
+//! A program's lines that begin with `# ` are there only for the test, and are not shown here.
 
 /// What the chapters link to. Each has the same labels at its end, with the files that they are in a repository: here these
 /// come first, and of several the first one counts.

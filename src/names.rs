@@ -22,7 +22,7 @@ pub(crate) enum Question {
     Name(IpAddr),
 }
 
-/// What is asked for, letter by letter.
+/// What is asked for, exactly as it was written.
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

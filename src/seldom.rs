@@ -1,6 +1,6 @@
-//! What not every program has, in boxes whose `drop` is not compiled anew wherever one might be dropped. [`Seldom`] is
-//! dropped by a function that is stored beside it, so that a program that never makes one links nothing of it; [`Apart`] by
-//! one function for each type.
+//! Things that not every program has, in boxes whose `drop` is not compiled anew wherever one might be dropped. [`Seldom`]
+//! is dropped by a function that is stored beside it, so that a program that never makes one links nothing of it; [`Apart`]
+//! by one function for each type.
 
 use std::{
     mem::ManuallyDrop,

@@ -30,14 +30,14 @@ pub struct Stats {
     pub datagrams_in: u64,
     /// Datagrams that the kernel took.
     pub datagrams_out: u64,
-    /// Datagrams that your program sent and that did not leave: refused by the kernel, or by its news about earlier ones, or
-    /// without room in the queue.
+    /// Datagrams that your program sent and that did not leave: refused by the kernel (perhaps with an error about an
+    /// earlier one), without room in the queue, or still waiting when the socket ended.
     pub datagrams_dropped: u64,
     /// Datagrams that came and were longer than their socket takes.
     pub datagrams_oversized: u64,
     /// Connections accepted, without those that were refused.
     pub accepted: u64,
-    /// Connections that were refused, by a limit of their listener or by its factory, also if the factory panicked.
+    /// Connections that were refused, by a limit of their listener or by its factory, or because the factory panicked.
     pub refused: u64,
     /// Connections that were closed at once because no descriptor was left for them.
     pub shed: u64,

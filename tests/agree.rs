@@ -27,7 +27,7 @@ fn weathers() -> [Weather; 3] {
     [fair.clone(), fair.latency(Duration::from_millis(1), Duration::ZERO), slow]
 }
 
-/// What the system that is at hand does otherwise.
+/// What the system at hand does differently.
 const LEFT_OUT: &[(&str, &str)] = if cfg!(windows) {
     &[
         ("a_failure_with_output_left_is_no_clean_end", "Wine: a socket whose last send is not through outlives its reset"),

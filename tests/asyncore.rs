@@ -332,7 +332,7 @@ fn test_dispatcher() {
     assert_eq!(seen, ["It's not dead, it's sleeping!", "0 more, finished"]);
 }
 
-/// Closing twice is nothing.
+/// Closing twice does nothing.
 #[test]
 fn test_close_twice() {
     let dir = TempDir::new();
@@ -455,7 +455,7 @@ fn test_log() {
     assert!(key.split('.').count() == 2 && key.bytes().all(|byte| byte == b'.' || byte.is_ascii_digit()), "{end}");
 }
 
-/// The level says whom an end concerns: a clean one those who ask, a failure of yours you, a panic everybody.
+/// The level says whom an end concerns: a clean one concerns those who ask, a failure of yours you, a panic everybody.
 #[test]
 fn test_log_info() {
     let level_of = |end, text: &str| {
@@ -512,7 +512,7 @@ fn test_unhandled() {
 
 // ------------------------------------------------------------------------------------------------------- sending, callbacks
 
-/// What is sent one by one before the connection stands arrives joined, and the queue is empty then.
+/// What is sent one by one before the connection is there arrives joined, and the queue is empty then.
 #[test]
 fn test_send() {
     let data = "Suppose there isn't a 16-ton weight?";

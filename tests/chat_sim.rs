@@ -257,8 +257,8 @@ fn full_room(sim: &mut Sim) -> (Host<Room>, [Home; NAMES.len()]) {
     (server, homes)
 }
 
-/// What holds when the storm is over: who stayed has heard every line of those who stayed, once and in order; of those who
-/// were lost the beginning; and all have heard the same in the same order.
+/// What holds when the storm is over: whoever stayed has heard every line of those who stayed, once and in order; of those
+/// who were lost the beginning; and all have heard the same in the same order.
 fn assert_all_heard_all(sim: &mut Sim, homes: &[Home], lines: usize) {
     let (stayed, lost): (Vec<Home>, Vec<Home>) = homes.iter().partition(|home| home.stayed(sim));
     let all = |name: &str| (0..lines).map(|number| format!("<{name}> {number}")).collect::<Vec<_>>();
@@ -353,9 +353,9 @@ fn one_who_does_not_read_is_let_go_in_any_weather_and_the_others_hear_all() {
     });
 }
 
-// ----------------------------------------------------------------------------------------- the chapter's bug, and its mend
+// ------------------------------------------------------------------------------------------ the chapter's bug, and its fix
 
-/// The room of docs/testing.md: who comes back under a name takes it over from a connection that may be dead.
+/// The room of docs/testing.md: somebody who comes back under a name takes it over from a connection that may be dead.
 mod takeover {
     use super::*;
     use std::collections::BTreeMap;

@@ -158,7 +158,7 @@ impl Framer for Chunked {
     }
 }
 
-/// A length, a mask, and so many bytes, each XORed with the mask; then a byte that is ignored.
+/// A length, a mask, and that many bytes, each XORed with the mask; then a byte that is ignored.
 struct Masked;
 
 impl Framer for Masked {
@@ -520,7 +520,7 @@ impl Protocol<Trial> for Player {
     }
 }
 
-/// So many connections at once: two descriptors each, and every test has its own, in a process that may have 1,024.
+/// This many connections at once: two descriptors each, and every test has its own, in a process that may have 1,024.
 const ROUND: usize = 100;
 
 /// A reactor that plays corpora to connections.

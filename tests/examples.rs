@@ -565,7 +565,7 @@ fn an_address_that_is_none_is_a_wrong_command_line_of_whoever_is_given_it() {
     }
 }
 
-/// Whoever has too few descriptors says what it could not do; and whoever listens has one for who comes.
+/// A program with too few descriptors says what it could not do; and one that listens has one for whoever comes.
 #[test]
 fn however_few_descriptors_there_are_nobody_waits_for_nothing() {
     let (target, to) = listener();
@@ -1140,7 +1140,7 @@ fn talked_badly(child: Child) -> String {
     complaint
 }
 
-/// Both ends of a pipe, so to say.
+/// Both ends of a pipe, so to speak.
 fn cat() -> Child {
     Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("cat(1)")
 }
@@ -1981,7 +1981,7 @@ fn may_ping() -> bool {
     may
 }
 
-/// What `ping` says of answers to so many questions, all in order.
+/// What `ping` says of answers to this many questions, all in order.
 #[track_caller]
 fn assert_answers(lines: &[String], host: &str, count: usize) {
     assert_eq!(lines.len(), count + 3, "{lines:?}");
@@ -2626,7 +2626,7 @@ fn proxy_finds_its_target_by_name() {
     Caller::of(accept(&target)).hears("hello");
 }
 
-/// A server that may have no more than so many descriptors.
+/// A server that may have no more than this many descriptors.
 fn serve_with_descriptors(most: u32, name: &str, arguments: &str) -> (Program, SocketAddr) {
     let program = start_with_descriptors(most, name, arguments);
     let addr = program.address().parse().expect("an IP address");
@@ -2658,7 +2658,7 @@ fn proxy_serves_everybody_in_the_end_however_few_descriptors_it_has() {
     program.interrupt();
     let (status, _, complaints) = program.end();
     assert_eq!((status.code(), complaints), (Some(0), vec![]));
-    drop(echoing); // it waits for who comes next, and ends with the test
+    drop(echoing); // it waits for whoever comes next, and ends with the test
 }
 
 #[test]
@@ -2678,7 +2678,7 @@ fn gopher_server_answers_everybody_in_the_end_however_few_descriptors_it_has() {
     assert_eq!((status.code(), complaints), (Some(0), vec![]));
 }
 
-/// A target whose backlog is full: the second who calls it waits until the first was accepted.
+/// A target whose backlog is full: the second one that calls it waits until the first was accepted.
 fn busy_target(name: &str) -> (UnixListener, UnixPath, UnixStream) {
     let path = UnixPath::new(name);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a descriptor");
@@ -2843,7 +2843,7 @@ mod lines {
         assert!(Command::new("kill").arg(sleeper).status().expect("a program").success(), "it sleeps still");
     }
 
-    /// It is cut off amid what it writes, and what came before is lines like all others.
+    /// It is cut off in the middle of what it writes, and what came before is lines like all others.
     #[test]
     fn of_who_writes_on_after_the_command_each_line_is_marked() {
         for word in ["y", ""] {
@@ -2988,7 +2988,7 @@ mod restart {
         installed.hang_up();
         let successor = installed.starts_another();
         assert_eq!(installed.tells(), "the successor is ready: finishing what is under way");
-        while installed.asked() != successor {} // as long as the old one lets in who waits at its door
+        while installed.asked() != successor {} // as long as the old one lets in whoever waits at its door
         silent.says("hello\n");
         assert_eq!(answered(silent), installed.number());
         speaking.says("lo\n");
@@ -3076,7 +3076,7 @@ mod restart {
         let successor = installed.starts_another();
         installed.server.signal("-TERM");
         let began = Instant::now();
-        // A zombie it is until its parent, which does not wait for it any more, has ended.
+        // It is a zombie until its parent, which does not wait for it any more, has ended.
         let has_ended = || std::fs::read_to_string(format!("/proc/{successor}/stat")).map_or(true, |stat| stat.contains(") Z "));
         while !has_ended() {
             assert!(began.elapsed() < PATIENCE, "it goes on");

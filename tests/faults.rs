@@ -1,7 +1,7 @@
 //! Faults on real sockets: what the kernel refuses, interrupts and resets, and peers that do not do their part.
 //!
 //! The small ones run with every `cargo test`. The ignored ones take tools, room or time; scripts/faults.sh runs them, with
-//! their figures. Whoever needs a process of its own (a server that is traced or has few descriptors, a peer that is stopped)
+//! their figures. What needs a process of its own (a server that is traced or has few descriptors, a peer that is stopped)
 //! is this binary again, in a role.
 #![cfg(target_os = "linux")]
 
@@ -28,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// No role outlives it, whatever becomes of who asked for it.
+/// No role outlives it, whatever becomes of the process that asked for it.
 const LIFE: Duration = Duration::from_secs(580);
 
 /// What scripts/faults.sh prints.
@@ -328,7 +328,7 @@ fn serve(at: &[&str]) {
     assert_eq!(descriptors(), before, "descriptors are left");
 }
 
-/// So many connections that we open; each says something, and goes when it has its answer.
+/// This many connections that we open; each says something, and goes when it has its answer.
 fn call(at: &str, count: usize) {
     struct Caller;
     impl Protocol<Tally> for Caller {
@@ -374,7 +374,7 @@ fn tick() {
 fn read_all(at: &str) {
     let at: SocketAddr = at.parse().expect("an address");
     let peer = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    // Or the kernel, which lets a buffer grow with what is read from it, might take all for one who is stopped later.
+    // Or the kernel, which lets a buffer grow with what is read from it, might take all for one that is stopped later.
     peer.set_recv_buffer_size(256 << 10).expect("a socket option");
     peer.connect(&at.into()).expect("somebody listens");
     let mut peer = TcpStream::from(peer);
@@ -591,7 +591,7 @@ fn an_interrupted_read_or_write_is_tried_again() {
     figures("5 interrupted reads, 5 interrupted writes: 3 of 3 answered each time");
 }
 
-/// /proc/sys/fs/epoll/max_user_watches: who cannot be watched cannot be served.
+/// /proc/sys/fs/epoll/max_user_watches: what cannot be watched cannot be served.
 #[test]
 #[ignore = "takes strace"]
 fn a_connection_that_cannot_be_registered_is_closed_and_the_next_one_served() {
@@ -725,7 +725,7 @@ fn of_500_clients_a_server_with_64_descriptors_serves_some_closes_the_rest_and_s
 
 // --------------------------------------------------------------------------------------------------- peers that stop
 
-/// Sends so many samples as the peer takes them, then closes.
+/// Sends this many samples as the peer takes them, then closes.
 struct Source {
     sent: usize,
     end: usize,

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// So much more memory than before is what two files may take: two pieces each, and what is read at once.
+/// Two files may take this much more memory than before: two pieces each, and what is read at once.
 const MORE_MAX: u64 = 3 << 20;
 
 /// Nobody's answer should take longer, on a machine that has nothing else to do.
@@ -41,7 +41,7 @@ fn is_right(piece: &[u8], at: u64) -> bool {
     piece.iter().zip(at..).all(|(&byte, at)| byte == pattern(at))
 }
 
-/// Moves at most so many bytes per second, by waiting.
+/// Moves at most this many bytes per second, by waiting.
 struct Pace {
     rate: u64,
     began: Instant,
@@ -75,7 +75,7 @@ fn slow_source(bytes: u64, rate: u64) -> UnixStream {
     ours
 }
 
-/// One that blocks, and takes so much per second; how much that was in all, of which each byte was right.
+/// One that blocks, and takes this much per second; how much that was in all, of which each byte was right.
 fn slow_sink(rate: u64) -> (UnixStream, JoinHandle<u64>) {
     let (ours, mut theirs) = UnixStream::pair().expect("two descriptors");
     let drains = thread::spawn(move || {

@@ -17,7 +17,7 @@ use std::{
 
 const DATAGRAMS: usize = 10_000;
 
-/// So many are under way at most, so that no buffer of the kernel overflows: what is lost is lost by the network.
+/// This many are under way at most, so that no buffer of the kernel overflows: what is lost is lost by the network.
 const BATCH: usize = 32;
 
 #[derive(Default)]
@@ -105,7 +105,8 @@ fn as_many_are_answered_as_have_come() {
     assert!(reactor.net().is_open(key), "it goes on");
 }
 
-/// Of IP it is cut on the way and put together again; who receives and sends many at once has asked that nothing is cut.
+/// IP cuts it on the way and puts it together again; a socket that receives and sends many at once has asked that nothing is
+/// cut.
 #[cfg(feature = "udp-batch")]
 #[test]
 #[ignore = "wants a network of packets of 1,500 bytes, which scripts/loss.sh makes"]

@@ -1247,7 +1247,7 @@ impl Stage {
         }
     }
 
-    /// Who goes on is given what comes, and what it sends leaves; of the others nothing.
+    /// A connection that goes on is given what comes, and what it sends leaves; the others get and send nothing.
     fn check_packets(&mut self, own: Key) {
         let goes_on = self.case().ends().is_none();
         if let (Some((_, far)), true) = (&self.packets, goes_on) {
@@ -1312,7 +1312,7 @@ impl Stage {
         }
     }
 
-    /// Who goes on is given what comes, unless it paused.
+    /// A connection that goes on is given what comes, unless it paused.
     fn check_reading(&mut self, own: Key) {
         let is_paused = self.case().action == Action::PauseSelf;
         self.peer(Role::Subject).say(b"\nping\n");
@@ -1668,7 +1668,7 @@ fn run_group(side: Side, when: When, filter: &str) -> Vec<String> {
     failures
 }
 
-/// As much of libtest's manners as `cargo test` needs: a name (or the begin of one case's), `--list`, `--exact`, `--skip`.
+/// As much of libtest's manners as `cargo test` needs: a name (or the beginning of a case's), `--list`, `--exact`, `--skip`.
 fn main() -> ExitCode {
     let (mut filter, mut lists, mut ignored, mut exact, mut skips) = (String::new(), false, false, false, Vec::new());
     let mut args = std::env::args().skip(1);

@@ -38,16 +38,16 @@ const CONNECTIONS: usize = 8191;
 /// What an idle connection may cost, in bytes, besides its protocol's own; the one here has nothing.
 const BYTES_MAX: usize = 220;
 
-/// The same of a datagram socket; so many, a power of two, are bound.
+/// The same of a datagram socket; this many, a power of two, are bound.
 const DATAGRAM_SOCKET_BYTES_MAX: usize = 400;
 const DATAGRAM_SOCKETS: usize = 8192;
 
-/// The same of an adopted stream that is read by one pipe and written to by another; so many, a power of two.
+/// The same of an adopted stream that is read by one pipe and written to by another; this many, a power of two.
 const PIPES_BYTES_MAX: usize = 420;
 const PIPES: usize = 2048;
 
-/// The same of a connection over TLS, of which rustls and its cipher take all but the 220 and what stands between; so many, with
-/// the listener a power of two.
+/// The same of a connection over TLS, of which rustls and its cipher take all but the 220 and what stands between; this
+/// many, with the listener a power of two.
 #[cfg(feature = "tls")]
 const TLS_BYTES_MAX: usize = 4200;
 #[cfg(feature = "tls")]
@@ -57,7 +57,7 @@ const TLS_CONNECTIONS: usize = 2047;
 #[cfg(feature = "tls")]
 const TLS_SESSIONS: usize = 300;
 
-/// The buffer of datagrams has so many bytes, and there is none before the first one.
+/// The buffer of datagrams has this many bytes, and there is none before the first one.
 const DATAGRAM_BUFFER: usize = 64 << 10;
 
 /// The second selector is made of tables in user space, and is not what anybody runs by choice.
@@ -250,7 +250,7 @@ const MESSAGE: usize = 32;
 /// More than anything else of a burst may leave behind, the allocator's own crumbs included.
 const CRUMBS: usize = 2 << 20;
 
-/// A burst of so many is worth tens of mebibytes.
+/// A burst of this many is worth tens of mebibytes.
 const BURST: usize = if cfg!(debug_assertions) { 200_000 } else { 1_000_000 };
 
 /// What takes much for a while. One timer lives meanwhile, as in every server.
@@ -432,7 +432,7 @@ fn a_datagram_socket_costs_at_most_400_bytes_and_a_buffer_comes_with_the_first_d
     }
 }
 
-/// What there is once has grown to its usual size with so many.
+/// With this many, what there is only one of has grown to its usual size.
 const FEW: usize = 64;
 
 fn datagram_sockets() {
@@ -455,7 +455,7 @@ fn datagram_sockets() {
     report("used", now_written());
 }
 
-/// Until there are so many.
+/// Until there are this many.
 fn bind_datagrams(reactor: &mut Reactor<Tally>, tally: &mut Tally, places: &mut Vec<SocketAddr>, count: usize) {
     while places.len() < count {
         let mut net = reactor.net();
@@ -560,7 +560,7 @@ fn idle_server() {
     report("dropped", now_written());
 }
 
-/// So many come, say something, and go; what was written to after each.
+/// This many come, say something, and go; what was written to after each.
 fn wave(
     reactor: &mut Reactor<Tally>,
     tally: &mut Tally,
@@ -801,12 +801,12 @@ fn held_clients(at: &str, kind: &str) {
         order.expect("text");
         for mut socket in &sockets {
             socket.set_nonblocking(true).expect("a socket option");
-            let _ = socket.write(&[b'm'; 8 << 10]); // who does not read leaves it in the kernel
+            let _ = socket.write(&[b'm'; 8 << 10]); // a connection that does not read leaves it in the kernel
         }
     }
 }
 
-/// Answers so many requests on so many warm connections.
+/// Answers this many requests on this many warm connections.
 fn echo(connections: usize, rounds: usize) {
     let (mut reactor, mut tally) = (Reactor::new().expect("a selector"), Tally::default());
     let at = listen(&mut reactor, || Echo).to_string();
@@ -839,7 +839,7 @@ fn echo_clients(at: &str, connections: usize, rounds: usize) {
     (0..rounds).for_each(|_| round());
 }
 
-/// Answers so many datagrams, each of which comes when the last one was answered and the loop sleeps again.
+/// Answers this many datagrams, each of which comes when the last one was answered and the loop sleeps again.
 fn datagrams(count: usize) {
     let (mut reactor, mut tally) = (Reactor::new().expect("a selector"), Tally::default());
     let key = reactor.net().bind("127.0.0.1:0", Echo).expect("a free port");
@@ -869,7 +869,7 @@ fn datagram_client(at: &str, count: usize) {
     ask();
     let _ = std::io::stdin().lock().lines().next();
     for _ in 0..count {
-        // The pace: who is traced takes longer to fall asleep than to answer.
+        // The pace: a traced process takes longer to fall asleep than to answer.
         std::thread::sleep(Duration::from_micros(500));
         ask();
     }

@@ -26,7 +26,7 @@ fn nonblocking(to: SocketAddr) -> TcpStream {
     peer
 }
 
-/// What is there, at most so much; `None` at the end of the stream.
+/// What is there, at most this much; `None` at the end of the stream.
 fn take(mut peer: &TcpStream, into: &mut Vec<u8>, at_most: usize) -> Option<usize> {
     let mut buf = vec![0; at_most.min(64 << 10)];
     let mut taken = 0;
@@ -55,7 +55,7 @@ fn pattern() -> Vec<u8> {
     bytes.collect()
 }
 
-/// A stream of so many bytes of the pattern, over and over.
+/// A stream of this many bytes of the pattern, over and over.
 struct Source<'a> {
     pattern: &'a [u8],
     at: usize,

@@ -1,4 +1,4 @@
-//! What is in `mainspring::testing`, as those meet it who use it: ends that come at once, questions that can be asked, and
+//! What is in `mainspring::testing`, as its users meet it: ends that come at once, questions that can be asked, and
 //! what is said to a mistake. That is said where the mistake is: at the line of the test, never at one of the crate's.
 #![cfg(feature = "sim")]
 #![allow(clippy::unit_arg)] // a row of a table is one expression
@@ -107,7 +107,7 @@ fn it_may_connect_and_listen_and_stop_the_loop_before_it_ends_or_stays() {
 
 // ---------------------------------------------------------------------------------------------------------- questions
 
-/// Greets with so many bytes, and becomes an [`After`] with the first line.
+/// Greets with this many bytes, and becomes an [`After`] with the first line.
 struct Greeter(usize);
 
 /// Counts its lines, in the state too.
@@ -195,7 +195,7 @@ fn an_actor_has_an_address_and_what_it_heard_can_be_looked_at_first() {
     assert_eq!((connections, scene.address(client), scene.address(server)), (0, own, at));
 }
 
-/// Whether the reactor answers who comes there.
+/// Whether the reactor answers whoever comes there.
 fn is_reached(scene: &mut Scene<()>, at: &str) -> bool {
     let client = scene.dials(at);
     panic::catch_unwind(AssertUnwindSafe(|| ignore(scene.says(client, "one\n").hears(client, "one!\n").closes(client)))).is_ok()
@@ -222,7 +222,7 @@ fn who_listens_on_every_address_is_reached_at_any() {
     for at in ["0.0.0.0:7", "10.0.0.1:7", "[::]:9", "0.0.0.0:8", "[fd00::1]:7"] {
         assert!(scene.net().listen(at, || Lines).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse), "{at}");
     }
-    // It is itself that is there for its own connects, and else who serves.
+    // For its own connects it is itself that is there; for others, whatever serves there.
     let (any, one) = (scene.serves("0.0.0.0:5"), scene.serves("10.0.0.9:7"));
     assert_eq!(scene.address(any).to_string(), "0.0.0.0:5");
     scene.net().connect("10.3.3.3:5", Begins(|ctx: &mut Context<'_>| Ok(ctx.send("hello"))));
@@ -267,7 +267,7 @@ fn a_reset_and_a_proper_end_are_told_apart() {
     let [ended, reset] = [scene.dials("10.0.0.1:7"), scene.dials("10.0.0.1:8")];
     scene.hears_end(ended).hears_end(reset).hears_reset(reset);
     assert!(complaint(|| ignore(scene.hears_reset(ended))).contains("properly"));
-    // Who has been reset may still close, as with any socket.
+    // An actor that has been reset may still close, as with any socket.
     scene.closes(reset);
 }
 

@@ -62,7 +62,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const ENOUGH: Duration = Duration::from_secs(300);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a listener says by itself to whom it does not let in.
+/// What a listener says by itself to those that it does not let in.
 const REFUSAL: &[u8] = b"421 busy\n";
 
 /// A transfer that takes many operations.
@@ -447,7 +447,7 @@ impl Me<'_, '_> {
         page.sent.extend(bytes);
     }
 
-    /// So many bytes, made as they are needed.
+    /// This many bytes, made as they are needed.
     fn produce(&mut self, bytes: usize) {
         let whole = pattern(bytes);
         self.page().sent.extend(&whole);
@@ -562,15 +562,15 @@ struct Drip {
     weather: Weather,
 }
 
-/// Of what is said in less than this every byte goes alone.
+/// If less than this is said, every byte goes alone.
 const BYTEWISE_MAX: usize = 8 << 10;
 
-/// Short reads and writes, down to a single byte, where so much is said.
+/// Short reads and writes, down to a single byte where this little is said.
 fn drops(bytes: usize) -> Weather {
     if bytes < BYTEWISE_MAX { calm().window(1) } else { calm().short(1000, 1000).window(997) }
 }
 
-/// Who is late a little is seen to be late.
+/// What is a little late is seen to be late.
 fn calm() -> Weather {
     Weather::fair().latency(Duration::from_millis(1), Duration::ZERO)
 }
@@ -656,7 +656,7 @@ impl Stage {
         }
     }
 
-    /// Who connects to it waits in the backlog from now on.
+    /// Whatever connects to it waits in the backlog from now on.
     pub(crate) fn hold(&mut self, host: usize) {
         self.held = Some(host);
         if let World::Simulated { sim, hosts } = &mut self.world {
@@ -1878,7 +1878,7 @@ const ERRNOS: [Errno; 7] = [
 /// Runs of all scenarios together.
 static RUNS: AtomicU64 = AtomicU64::new(0);
 
-/// After so many failing runs the rest is not run.
+/// After this many failing runs the rest is not run.
 const FAILURES_MAX: usize = 5;
 
 /// How much of the trace is shown with a failure.

@@ -8,7 +8,7 @@ use rustls::{
 };
 use std::{error::Error, sync::Arc};
 
-/// For `localhost`, whom `ca` has signed: tests/certs/make.sh.
+/// For `localhost`, signed by `ca`: tests/certs/make.sh.
 const CERTIFICATE: &[u8] = include_bytes!("../../tests/certs/p256.pem");
 const KEY: &[u8] = include_bytes!("../../tests/certs/p256.key");
 const CA: &[u8] = include_bytes!("../../tests/certs/ca.pem");

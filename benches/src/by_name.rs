@@ -1,4 +1,4 @@
-//! What the programs share that run the gate's loads, by name.
+//! What the programs that run the gate's loads by name share.
 
 use crate::load::Failure;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ pub struct Done {
     pub own_calls: usize,
 }
 
-/// Runs the load that the arguments name, so many times; says what came of it.
+/// Runs the load that the arguments name, this many times; says what came of it.
 pub fn main(help: &str, run: impl FnOnce(&str, usize) -> Result<Done, Failure>) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (name, times) = match &arguments[..] {
@@ -34,7 +34,7 @@ pub fn main(help: &str, run: impl FnOnce(&str, usize) -> Result<Done, Failure>) 
     }
 }
 
-/// What `run` says of a name that is none.
+/// What `run` says of a name that is not a load's.
 pub fn unknown() -> Result<Done, Failure> {
     Err("there is no such load; without arguments they are named".into())
 }

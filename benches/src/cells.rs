@@ -15,7 +15,7 @@ pub struct Cell {
     pub scale: f64,
 }
 
-/// All of them, with so many idle connections in the last one.
+/// All of them, with this many idle connections in the last one.
 pub fn all(idle: usize) -> Vec<Cell> {
     let cell = |name, mode, load, unit, says| Cell { name, says, mode, load, unit, scale: 1.0 };
     let bulk = |name, mode, load, says| Cell { name, says, mode, load, unit: "GB/s", scale: 65_536e-9 };

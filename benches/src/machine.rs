@@ -64,7 +64,7 @@ pub fn dirty_bytes_of(pid: u32) -> Result<f64, Failure> {
     Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
 }
 
-/// CPU time that all processors were busy so far, or that was stolen from them by others of the same host; in seconds.
+/// CPU time for which all processors were busy so far, or that was stolen from them by others of the same host; in seconds.
 pub fn busy() -> f64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let ticks: Vec<f64> = stat.lines().next().unwrap_or_default().split_whitespace().flat_map(str::parse).collect();

@@ -1,4 +1,5 @@
-//! What the tools say to what they cannot do. What they measure is not tested here: they check it themselves.
+//! What the tools say when they are asked for what they cannot do. What they measure is not tested here: they check it
+//! themselves.
 
 use std::process::{Command, Stdio};
 

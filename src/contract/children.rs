@@ -28,11 +28,11 @@ use std::{
 impl<S> Net<'_, S> {
     /// Waits for a child to end, and then runs `then` with its exit status, once, between other callbacks. The child may
     /// have ended already. As [`Child::wait`] does, it closes the child's standard input, unless you have taken that out
-    /// before. It keeps [`run`](crate::Reactor::run) running. The child's output may end before or after: a grandchild may
-    /// hold it open.
+    /// before. The wait keeps [`run`](crate::Reactor::run) running. The child's output may end before or after: a grandchild
+    /// may hold it open.
     ///
-    /// If it is closed before, by [`close`](Self::close), a drain or a shutdown, `then` is dropped uncalled and the child
-    /// lives on; it is still reaped as long as the reactor turns.
+    /// If the wait is closed before that, by [`close`](Self::close), a drain or a shutdown, `then` is dropped uncalled and
+    /// the child lives on; it is still reaped as long as the reactor turns.
     ///
     /// Linux reports the end by a pidfd. Where there is none (before 5.3, behind a filter that forbids it, on other systems)
     /// the child is asked after 1 ms, then less and less often, in the end ten times a second.

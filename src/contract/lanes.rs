@@ -30,7 +30,7 @@ use std::{
 ///
 /// At most one piece is worked on at a time, however many wait, so a lane never takes more than one of the
 /// [`Config::lane_threads`](crate::Config::lane_threads), and never finds them [full](OffloadError::Full). The thing itself
-/// is touched and dropped on these threads alone: closing a file may block too. A lane that is dropped is
+/// is touched and dropped only on these threads: closing a file may block too. A lane that is dropped is
 /// [finished](Self::finish) with nothing to do. The chapter is [work
 /// elsewhere](crate::manual::blocking_work#things-that-are-worked-on-lanes).
 pub struct Lane<T: Send + 'static> {

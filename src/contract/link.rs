@@ -214,9 +214,9 @@ impl Link<'_> {
 }
 
 /// # Flow
+///
 /// The reasons not to read a connection are independent, and each lifts only itself; [`Context`](crate::Context#flow) lists
 /// them, and what waits meanwhile.
-/// has them, and what waits meanwhile.
 impl Link<'_> {
     /// Stops reading, at once, until [`resume`](Self::resume). A connection that is reset ends nevertheless.
     pub fn pause(&mut self) {
@@ -284,12 +284,12 @@ impl Link<'_> {
         self.conn().map_or(&NOWHERE, |conn| &conn.peer)
     }
 
-    /// Says which client a connection belongs to that a proxy has brought to a listener
-    /// [`behind_proxy`](crate::Listen::behind_proxy): [`peer`](Self::peer), the log and
-    /// [`per_peer_max`](crate::Listen::per_peer_max) use this address from now on. You may call it again. `false`, and
-    /// nothing has changed: no such listener accepted the connection, or it has begun to end. It is also `false` if this
-    /// address already has as many connections as it may have: then the connection is sent the refusal and closed, as by
-    /// [`send`](Self::send) and [`close`](Self::close). In [`Stats`](crate::Stats) it counts as accepted.
+    /// For a connection that a proxy has brought to a listener [`behind_proxy`](crate::Listen::behind_proxy), says which
+    /// client it belongs to: [`peer`](Self::peer), the log and [`per_peer_max`](crate::Listen::per_peer_max) use this
+    /// address from now on. You may call it again. `false`, and nothing has changed: no such listener accepted the
+    /// connection, or it has begun to end. It is also `false` if this address already has as many connections as it may
+    /// have: then the connection is sent the refusal and closed, as by [`send`](Self::send) and [`close`](Self::close). In
+    /// [`Stats`](crate::Stats) it counts as accepted.
     pub fn set_peer(&mut self, peer: SocketAddr) -> bool {
         self.hub.set_peer(self.key, peer)
     }

@@ -80,7 +80,7 @@ impl<S> Net<'_, S> {
     }
 
     /// Listens on a socket that already listens: one that the program has opened itself with its own options, or that the
-    /// process which started it has left to it, so that a restart loses nobody. Otherwise it is as
+    /// process which started it has left to it, so that a restart loses nobody. Otherwise it is like
     /// [`listen_with`](Self::listen_with). Of the options, those for the connections that come apply; the backlog and the
     /// like are the socket's own. It is made close-on-exec and non-blocking, and then every duplicate of it is non-blocking
     /// too. A Unix socket's file stays when it is closed. The chapter is [restarting](crate::manual::restarting).
@@ -114,7 +114,7 @@ impl<S> Net<'_, S> {
         self.connect_with(to, Connect::new(), protocol)
     }
 
-    /// Connects with options: how long it may take, from which address, for which owner. Otherwise it is as
+    /// Connects with options: how long it may take, from which address, for which owner. Otherwise it is like
     /// [`connect`](Self::connect).
     pub fn connect_with(&mut self, to: impl Into<Target>, options: Connect, protocol: impl Protocol<S>) -> Key {
         self.core.on_return[Purpose::Names as usize] = Some(Core::looked_up); // perhaps by name
@@ -146,7 +146,7 @@ impl<S> Net<'_, S> {
     }
 
     /// Takes over a stream that is read through one descriptor and written through another: [`Adopted::pair`]. Otherwise it
-    /// is as [`adopt`](Self::adopt).
+    /// is like [`adopt`](Self::adopt).
     ///
     /// # Errors
     /// The same as for [`adopt`](Self::adopt).
@@ -188,7 +188,7 @@ impl<S> Net<'_, S> {
         self.core.hub.dispatcher_wants(dispatcher, READABLE)
     }
 
-    /// Has a dispatcher's `writable` called again, because a write of its own met `WouldBlock`. Otherwise it is as
+    /// Has a dispatcher's `writable` called again, because a write of its own met `WouldBlock`. Otherwise it is like
     /// [`want_readable`](Self::want_readable).
     pub fn want_writable(&mut self, dispatcher: Key) -> bool {
         self.core.hub.dispatcher_wants(dispatcher, WRITABLE)
@@ -218,7 +218,7 @@ impl<S> Net<'_, S> {
         self.bind_with(at, Bind::new(), datagram)
     }
 
-    /// Opens a datagram socket with options. Otherwise it is as [`bind`](Self::bind).
+    /// Opens a datagram socket with options. Otherwise it is like [`bind`](Self::bind).
     ///
     /// # Errors
     /// The same as for [`bind`](Self::bind), and what the kernel says of an option.
@@ -341,7 +341,7 @@ impl<S> Net<'_, S> {
     }
 
     /// Queues one message for many, by reference: it is framed once, and not copied unless it has 1,024 bytes or fewer.
-    /// Otherwise it is as [`send`](Self::send).
+    /// Otherwise it is like [`send`](Self::send).
     pub fn send_shared(&mut self, key: Key, bytes: &Rc<[u8]>) -> bool {
         self.core.hub.lend_if_open(key, |conn, cx| conn.send_shared(bytes, cx))
     }
@@ -401,14 +401,14 @@ impl<S> Net<'_, S> {
     }
 
     /// Makes one stream of two connections, until one of them has ended: the loop sends what either receives, while it has
-    /// no terminator, to the other. Its protocol then gets neither `received` nor `eof`, but everything else.
+    /// no terminator, to the other. The receiver's protocol then gets neither `received` nor `eof`, but everything else.
     ///
     /// * Each is read while the other can take it: there is a [`throttle`](Self::throttle) each way, and
     ///   [hold-back](Link::set_hold_back) is off. So a pair alone never causes [`Reason::Overflow`].
     /// * When the peer of one ends, the other gets a [`half_close`](Self::half_close), behind the last byte; also if that
     ///   end was told before they were a pair. When both directions have ended, both close by themselves.
     /// * When one has ended in any other way, the other follows after its `closed`: a clean end [closes](Self::close) it,
-    ///   any other [aborts](Self::abort) it; unless it has begun to end itself. By an end that is not clean the peers of
+    ///   any other [aborts](Self::abort) it, unless it has begun to end by itself. By an end that is not clean the peers of
     ///   both see a reset, because what they have received is only a part.
     /// * `exceeded(Idle)` comes when neither has received a byte for that long.
     /// * [`close_when_quiet`](Link::close_when_quiet), and with it the default of `draining`, closes a pair on which nothing
@@ -524,9 +524,9 @@ impl<S> Net<'_, S> {
     }
 
     /// Asks everything to finish, so that the program can end. Listeners close once the clients that wait in their backlog
-    /// were accepted. Accepted connections get `draining` once what had arrived is delivered, connections that we opened get
-    /// it when no accepted one remains, and datagram sockets when nothing else does. [`run`](crate::Reactor::run) returns
-    /// when nothing is left; timers and remotes do not keep it any longer. What is left after `grace` ends with
+    /// have been accepted. Accepted connections get `draining` once what had arrived is delivered, connections that we
+    /// opened get it when no accepted one remains, and datagram sockets when nothing else does. [`run`](crate::Reactor::run)
+    /// returns when nothing is left; timers and remotes do not keep it any longer. What is left after `grace` ends with
     /// [`Reason::Shutdown`]. If you ask for it again, the grace counts anew from then, and nobody is asked twice.
     ///
     /// Until then [`connect`](Self::connect) is still allowed; a connection that is still connecting gets `draining` in the

@@ -257,7 +257,7 @@ impl<S> Core<S> {
         self.look_for_known();
     }
 
-    /// Looks whether there is still some of it.
+    /// Checks whether there is still some of it.
     fn look_for_known(&mut self) {
         let has_refused = self.offloads.as_ref().is_some_and(|offloads| !offloads.refused.is_empty());
         self.has_known = has_refused || self.hub.cx.threads.known.as_ref().is_some_and(|known| !known.is_empty());

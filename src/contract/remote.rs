@@ -67,7 +67,7 @@ impl<S> Clone for Remote<S> {
     }
 }
 
-/// Makes the loop look whether this was the last one.
+/// Makes the loop check whether this was the last one.
 impl<S> Drop for Remote<S> {
     fn drop(&mut self) {
         self.alive = None;

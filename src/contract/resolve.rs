@@ -56,7 +56,7 @@ impl<S> Net<'_, S> {
     /// Looks up the name that belongs to an address. Where there is none the result is [`NameError::NotFound`], and never
     /// the address, or any other number, as if it were a name. Whoever owns the address decides what is said here: resolve
     /// the name again before you believe it. An IPv4 address mapped to IPv6, as a listener for both sees its peers, has the
-    /// name of the IPv4 address ([`IpAddr::to_canonical`] helps to find it in what the name gives). Otherwise it is as
+    /// name of the IPv4 address ([`IpAddr::to_canonical`] helps to find it in what the name gives). Otherwise it is like
     /// [`resolve`](Self::resolve).
     ///
     /// # Errors

@@ -54,10 +54,10 @@ impl<S: 'static> Context<'_, S> {
     /// stream. `received` and `frame` are not called meanwhile; everything else is. At most two pieces of about 128 KiB are
     /// in memory: if the writer is slower than the peer, reading waits.
     ///
-    /// The terminator says where it ends: after `so many bytes` with [`Stream`](crate::Terminator::Stream), at a delimiter
+    /// The terminator says where it ends: after a number of bytes with [`Stream`](crate::Terminator::Stream), at a delimiter
     /// with [`StreamUntil`](crate::Terminator::StreamUntil), at the end of the stream with
     /// [`None`](crate::Terminator::None). Then `done` gets the writer back, flushed, before anything else is delivered,
-    /// `eof` included. Until then the writer is touched on other threads alone. If `done` is never called, the writer is
+    /// `eof` included. Until then the writer is touched only on other threads. If `done` is never called, the writer is
     /// dropped on one of them: if its [`Drop`] removes a file that is not complete, none is left behind, whenever the
     /// connection ends. It is a [`Lane`](crate::Lane).
     ///

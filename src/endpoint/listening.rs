@@ -173,9 +173,9 @@ impl Listening {
         Arrived::Done
     }
 
-    /// No descriptor is left, which the system may say before it looks whether anybody waits. A client that waits would wait
-    /// for somebody else to close, perhaps for ever: so a lingering socket makes room, or else the client is sent away, and
-    /// can go elsewhere.
+    /// No descriptor is left, which the system may say before it checks whether anybody waits. A client that waits would
+    /// wait for somebody else to close, perhaps for ever: so a lingering socket makes room, or else the client is sent away,
+    /// and can go elsewhere.
     fn accept_on_spare(&mut self, next: Key, want: &io::Error, cx: &mut Cx) -> Arrived {
         let Some(socket) = &mut self.socket else { return Arrived::Done };
         let can_make_room = cx.lingering_now > 0;

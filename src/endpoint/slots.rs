@@ -15,7 +15,7 @@ pub(crate) struct Slots {
     serials: Vec<NonZeroU32>,
     /// The number of its reactor.
     number: Number,
-    /// With this few owners it is worth looking whether memory can be given back.
+    /// With this few owners it is worth checking whether memory can be given back.
     shrinks_at: usize,
 }
 

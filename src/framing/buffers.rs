@@ -3,8 +3,8 @@
 
 use crate::framing::Input;
 
-/// A connection that holds less than this reads into the shared buffer behind a copy of it; one that holds more reads into
-/// a buffer of its own. So no byte is copied more than a bounded number of times, however few come at once.
+/// A connection that holds no more than this reads into the shared buffer behind a copy of it; one that holds more reads
+/// into a buffer of its own. So no byte is copied more than a bounded number of times, however few come at once.
 pub(crate) const COPY_MAX: usize = 1024;
 
 /// This many buffers are kept for small rests, each with no more room than this.

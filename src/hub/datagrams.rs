@@ -145,11 +145,11 @@ impl Hub {
 
     fn group_socket(&mut self, key: Key, group: IpAddr) -> io::Result<&mut dyn PacketTransport> {
         if !group.is_multicast() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{group} is no multicast group")));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{group} is not a multicast group")));
         }
         match self.slots.datagrams(key).filter(|socket| socket.is_open()) {
             Some(socket) => Ok(&mut *socket.socket),
-            None => Err(io::Error::new(io::ErrorKind::NotFound, format!("{key} is no datagram socket, or has begun to end"))),
+            None => Err(io::Error::new(io::ErrorKind::NotFound, format!("{key} is not a datagram socket, or has begun to end"))),
         }
     }
 

@@ -64,7 +64,7 @@ impl Hub {
 
     fn refuse_if_orphan(&self, at: &Address, options: &Listen) -> io::Result<()> {
         let Some(owner) = options.owner.filter(|&owner| self.find_open(owner).is_none()) else { return Ok(()) };
-        let text = format!("cannot listen on {at} for {owner}: that is no connection, or has begun to end");
+        let text = format!("cannot listen on {at} for {owner}: that is not a connection, or has begun to end");
         Err(io::Error::new(io::ErrorKind::NotConnected, text))
     }
 

@@ -288,7 +288,7 @@ impl Output {
         Ok(())
     }
 
-    /// Drops everything, one by one: two producers that panic in one heap would end the program.
+    /// Drops everything, one by one: two that panicked in one drop would end the program.
     pub(crate) fn discard(mut self) {
         while let Some(chunk) = self.chunks.pop_front() {
             discard("a producer", chunk);

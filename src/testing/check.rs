@@ -8,7 +8,7 @@ use crate::{
 };
 use std::{cell::RefCell, collections::BTreeSet, env, ffi::OsStr, fmt, ops::Range, panic, path::Path, rc::Rc, sync::Once};
 
-/// The environment variable that names one seed to be run alone.
+/// The environment variable that names one seed, which is then run alone.
 const SEED: &str = "MAINSPRING_SEED";
 
 /// The one that names the only faults that may strike.

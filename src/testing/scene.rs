@@ -119,7 +119,7 @@ impl<S: 'static> Scene<S> {
         );
     }
 
-    /// Everything of the reactor, as before the loop runs.
+    /// Every socket and timer of the reactor, as before the loop runs.
     #[track_caller]
     pub fn net(&mut self) -> Net<'_, S> {
         self.assert_own_sim();

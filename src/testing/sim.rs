@@ -202,7 +202,7 @@ impl Sim {
         host.id
     }
 
-    /// Everything of one host, as before the loop runs.
+    /// Every socket and timer of one host, as before the loop runs.
     #[track_caller]
     pub fn net<S: 'static>(&mut self, host: Host<S>) -> Net<'_, S> {
         self.seated(host).reactor.net()
@@ -214,7 +214,7 @@ impl Sim {
         &mut self.seated(host).state
     }
 
-    /// Both at once, for functions that take both.
+    /// The [`net`](Self::net) and the [`state`](Self::state) of one host at once, for functions that take both.
     #[track_caller]
     pub fn with<S: 'static, T>(&mut self, host: Host<S>, run: impl FnOnce(&mut Net<'_, S>, &mut S) -> T) -> T {
         let seated = self.seated(host);
@@ -478,7 +478,7 @@ impl Sim {
     }
 
     /// Makes the host's `number`th operation from the beginning fail (wait, listen, accept, connect, connected, adopt, bind,
-    /// recv, send), once or from there on.
+    /// recv, send, signals, spawn), once or from there on.
     #[track_caller]
     pub fn fail_operation<S>(&mut self, host: Host<S>, number: u64, errno: Errno, is_persistent: bool) -> &mut Self {
         self.network.borrow_mut().machines[self.id_of(host)].torture = Some(Torture { at: number, errno, is_persistent });

@@ -75,8 +75,8 @@ impl<P: Protocol<S>, S: 'static> Transcript<P, S> {
     ///
     /// # Panics
     /// If the protocol has ended, or the peer's side has; ask [`end`](Self::end) where you do not know. If the protocol has
-    /// closed, and its output is still on its way: it does not read any more. If it does not read for now, and this is more
-    /// than a window takes.
+    /// closed and its output is still on its way, because then it does not read any more. If it does not read for now, and
+    /// this is more than a window takes.
     #[track_caller]
     pub fn receives(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.assert_receiving(bytes.as_ref());

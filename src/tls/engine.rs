@@ -43,7 +43,7 @@ pub(super) struct Engine {
 }
 
 enum Session {
-    /// It is not known yet whom the client wants.
+    /// It is not known yet which host the client wants.
     Accepting(Box<Accepting>),
     Server(Box<UnbufferedServerConnection>),
     Client(Box<UnbufferedClientConnection>),
@@ -254,7 +254,7 @@ impl Engine {
         })
     }
 
-    /// Looks whom the client wants, and chooses. Returns whether that is known.
+    /// Finds out which host the client wants, and chooses. Returns whether that is known.
     fn accept(&mut self, unread: &[u8], records: &mut Records) -> Result<bool, TlsError> {
         let Session::Accepting(accepting) = &mut self.session else { return Ok(true) };
         let mut news = &unread[accepting.seen..];

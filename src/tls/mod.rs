@@ -287,7 +287,7 @@ impl TlsStream {
         Err(ErrorKind::Interrupted.into())
     }
 
-    /// For one that is not read any more; but rustls remembers places in it as long as it has something to say.
+    /// For a stream that is not read any more; but rustls remembers places in it as long as it has something to say.
     fn forget_unfinished(&mut self) {
         if self.is_deaf && self.has_said_goodbye {
             self.unfinished = Vec::new();

@@ -144,7 +144,7 @@ fn a_message_in_many_records_comes_a_record_at_a_time() {
 #[test]
 fn who_is_not_read_any_more_is_told_goodbye_also_amid_a_message() {
     let (mut end, pieces, mut server, mut tickets) = agreed();
-    pieces.come.borrow_mut().push_back(tickets.pop_front().expect("the begin of one"));
+    pieces.come.borrow_mut().push_back(tickets.pop_front().expect("the beginning of one"));
     let nothing_yet = end.recv(&mut [0; 100]).expect_err("half a ticket");
     assert_eq!(nothing_yet.kind(), ErrorKind::WouldBlock);
     end.stop_reading();

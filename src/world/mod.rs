@@ -52,7 +52,7 @@ pub enum Source<'a> {
     Fd(BorrowedFd<'a>),
     /// Nothing that a system could report. It is told only what [`Net::want_readable`](crate::Net::want_readable) and
     /// [`Net::want_writable`](crate::Net::want_writable) ask for. Use it for a library that has to be asked now and then, or
-    /// that another thread has news from.
+    /// whose news comes from another thread.
     Nothing,
 }
 

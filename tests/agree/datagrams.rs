@@ -1,4 +1,4 @@
-//! What the kernel says to who binds, sends to and joins what cannot be: the same in both worlds.
+//! What the kernel says when one binds, sends to or joins what cannot be: the same in both worlds.
 
 use mainspring::{Address, Bind, Datagram, Interface, Key, Net, Outcome, Reactor, Scope, testing::Sim};
 use std::{
@@ -33,7 +33,7 @@ impl Datagram<Told> for Ear {
     }
 }
 
-/// Everything that is done before the loop, and what it says. Where it is bound says the system.
+/// Everything that is done before the loop, and what it says. The system says where it is bound.
 fn ask(net: &mut Net<'_, Told>) -> Vec<String> {
     let mut said = Vec::new();
     let mut note = |what: String, came: io::Result<()>| said.push(format!("{what}: {:?}", came.map_err(|error| error.kind())));

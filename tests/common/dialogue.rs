@@ -38,7 +38,7 @@ pub(crate) fn cut_from_outside(terminator: Terminator) -> Transcript<impl Protoc
 
 /// What a dialogue with a recorder can say in addition.
 pub(crate) trait Recorded {
-    /// Exactly this it was called with since it was last asked. Pieces are joined.
+    /// It was called with exactly this since it was last asked. Pieces are joined.
     fn gets(&mut self, calls: &[Call]) -> &mut Self;
 
     fn gets_nothing(&mut self) -> &mut Self {
@@ -48,7 +48,7 @@ pub(crate) trait Recorded {
     /// What it was called with since it was last asked: for what cannot be said exactly.
     fn calls(&mut self) -> Vec<Call>;
 
-    /// So many bytes were received and not delivered.
+    /// This many bytes were received and not delivered.
     fn holds(&mut self, bytes: usize) -> &mut Self;
 
     /// From outside: not in a callback.

@@ -1,4 +1,4 @@
-//! A reactor with a journal, those whom it lets in, and what a test asks of them.
+//! A reactor with a journal, the guests that it lets in, and what a test asks of them.
 
 use super::{Call, Journal, PATIENCE, Recorder, dial, listen, recorder, settle, until};
 use mainspring::{Config, Context, Key, Net, Outcome, Protocol, Reactor, Reason, Terminator};
@@ -54,7 +54,7 @@ where
     (key, peer)
 }
 
-/// Who is connected next, after so many calls.
+/// Who is connected next, after this many calls.
 pub(crate) fn next_connected(reactor: &mut Reactor<Journal>, journal: &mut Journal, before: usize) -> Key {
     let is_new = |(_, call): &&(Key, Call)| *call == Call::Connected;
     until(reactor, journal, |journal| journal.calls[before..].iter().any(|entry| is_new(&entry)));
@@ -188,7 +188,7 @@ pub(crate) fn turn<S>(reactor: &mut Reactor<S>, state: &mut S, wait_max: impl In
     reactor.turn(state, wait_max).expect("the selector works")
 }
 
-/// Turns until so much time has passed by the loop's own clock.
+/// Turns until this much time has passed by the loop's own clock.
 pub(crate) fn pass<S>(reactor: &mut Reactor<S>, state: &mut S, time: Duration) {
     let over = Rc::new(Cell::new(false));
     let rings = Rc::clone(&over);
@@ -204,7 +204,7 @@ pub(crate) fn run_out<S>(reactor: &mut Reactor<S>, state: &mut S) {
     }
 }
 
-/// With so many milliseconds to wait, a turn takes them all: the loop does not spin.
+/// With this many milliseconds to wait, a turn takes them all: the loop does not spin.
 #[track_caller]
 pub(crate) fn assert_sleeps<S>(reactor: &mut Reactor<S>, state: &mut S) {
     settle(reactor, state);
@@ -252,7 +252,7 @@ pub(crate) fn note(journal: &mut Journal, key: Key, text: impl Into<String>) {
     journal.note(key, Call::Frame(text.into().into_bytes()));
 }
 
-/// Whose protocol is a plain recorder writes this down.
+/// One whose protocol is a plain recorder writes this down.
 pub(crate) fn tell(net: &mut Net<'_, Journal>, key: Key, text: &'static str) -> bool {
     net.tell(key, move |_: &mut Recorder<On>, ctx, journal| {
         note(journal, ctx.key, text);

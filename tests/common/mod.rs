@@ -50,7 +50,7 @@ pub(crate) fn until_net<S>(reactor: &mut Reactor<S>, state: &mut S, mut done: im
     }
 }
 
-/// Turns until nothing is ready any more: so many turns that do not sleep, none of which may find anything to do for long.
+/// Turns until nothing is ready any more: this many turns that do not sleep, none of which may find anything to do for long.
 pub(crate) fn settle<S>(reactor: &mut Reactor<S>, state: &mut S) {
     for _ in 0..20 {
         reactor.turn(state, Duration::from_millis(1)).expect("the selector works");
@@ -225,7 +225,7 @@ pub(crate) fn read_to_end<S>(reactor: &mut Reactor<S>, state: &mut S, peer: &mut
     all
 }
 
-/// Exactly so many bytes, while the reactor turns.
+/// Exactly this many bytes, while the reactor turns.
 #[track_caller]
 pub(crate) fn read_exactly<S>(reactor: &mut Reactor<S>, state: &mut S, peer: &mut TcpStream, bytes: usize) -> Vec<u8> {
     peer.set_nonblocking(true).expect("a socket option");

@@ -24,7 +24,7 @@ pub(crate) fn descriptors_max() -> usize {
     line.and_then(|line| line.split_whitespace().nth(3)).and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX)
 }
 
-/// Whether so many may be; skips if not. The other tests of the program have theirs at the same time.
+/// Whether this many may be; skips if not. The other tests of the program have theirs at the same time.
 pub(crate) fn has_room_for(descriptors: usize) -> bool {
     let most = descriptors_max();
     if most < descriptors {

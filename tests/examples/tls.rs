@@ -142,7 +142,7 @@ fn who_does_not_finish_his_handshake_cannot_keep_it_from_ending() {
     let (mut program, at) = serve("tls_echo", "p256", &[]);
     let _silent = dial(at);
     let mut stream = call(at, &Arc::new(client()));
-    assert_eq!(asks(&mut stream, "hello"), "hello"); // who came before was accepted before
+    assert_eq!(asks(&mut stream, "hello"), "hello"); // whoever came before was accepted before
     program.interrupt();
     assert_eq!(program.end().0.code(), Some(0));
 }
@@ -312,7 +312,7 @@ fn request(stream: &mut impl Read) -> String {
         let mut byte = [0];
         match stream.read_exact(&mut byte) {
             Ok(()) => head.push(byte[0]),
-            Err(_) => return String::new(), // who asks has found that he does not trust us
+            Err(_) => return String::new(), // the client has found that it does not trust us
         }
     }
     String::from_utf8(head).expect("text")
@@ -333,7 +333,7 @@ fn answering(answer: impl Into<Vec<u8>>, end: End) -> SocketAddr {
     let answer = answer.into();
     web_server(configs::server("p256"), move |stream| {
         assert!(request(stream).ends_with("\r\nConnection: close\r\n\r\n"));
-        let _ = stream.write_all(&answer); // of what is too long he does not read the rest
+        let _ = stream.write_all(&answer); // it does not read the rest of what is too long
         match end {
             End::Polite => stream.conn.send_close_notify(),
             End::Cut => {}
@@ -367,7 +367,7 @@ fn fetches(at: SocketAddr, body: &[u8]) {
     assert!(output.stdout == body, "{}", output.stdout.escape_ascii());
 }
 
-/// With this exit code, this line of standard error, and so much of a body.
+/// With this exit code, this line of standard error, and this much of a body.
 #[track_caller]
 fn fails(output: &Output, code: i32, told: &str, body: &str) {
     let complaint = String::from_utf8_lossy(&output.stderr);
@@ -439,7 +439,7 @@ fn a_server_with_nothing_in_common_is_told_by_what_that_is() {
     let at = web_server(config, |stream| _ = request(stream));
     fails(&fetch(at, "20"), 6, "could not agree on TLS: no application protocol in common", "");
 
-    // An alert, protocol_version: of who speaks TLS 1.1 at most.
+    // An alert, protocol_version: from a server that speaks TLS 1.1 at most.
     let at = tcp_server(|mut socket| {
         let _ = socket.read(&mut [0; 4096]);
         socket.write_all(&[21, 3, 1, 0, 2, 2, 70]).expect("it is read");
@@ -453,7 +453,7 @@ fn a_server_with_nothing_in_common_is_told_by_what_that_is() {
     });
     fails(&fetch(at, "20"), 6, "the peer does not speak TLS: it began with `220 mail ready`", "");
 
-    // Who wants a certificate of ours: with TLS 1.3 that is heard of when all was agreed on.
+    // A server that wants a certificate of ours: with TLS 1.3 we hear of that when all was agreed on.
     let (_program, at) = serve("tls_echo", "p256", &["--client-ca", &file("ca.pem")]);
     fails(&fetch(at, "20"), 6, "", "");
 }

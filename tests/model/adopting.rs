@@ -230,7 +230,8 @@ impl Model {
         self.shorten(id, has);
     }
 
-    /// It has said no more. Who skips a frame has looked ahead, and what was passed on by others counts until somebody looks.
+    /// It has said no more. One that skips a frame has looked ahead, and what was passed on by others counts until somebody
+    /// looks.
     fn shorten(&mut self, id: usize, has: usize) {
         let conn = &mut self.conns[id];
         conn.sent.truncate(has);
@@ -285,7 +286,7 @@ impl Model {
         conn.is_apart && (is_broken_off || conn.is_lost || self.has_lost_writer(id))
     }
 
-    /// The end was told of one who may have been cut: then it has said no more than this.
+    /// The end was told of one that may have been cut: then it has said no more than this.
     pub(super) fn meet_cut(&mut self, id: usize, peer: usize, tail: usize) {
         let conn = &self.conns[id];
         if self.may_be_cut(peer) && !matches!(conn.framing, Framing::Skip { .. }) {

@@ -108,14 +108,15 @@ impl Model {
         }
     }
 
-    /// An address that answers nobody has won the race, by a fault on purpose: whoever was accepted has met a socket that lost.
+    /// An address that answers nobody has won the race, by a fault on purpose: whatever was accepted has met a socket that
+    /// lost.
     pub(super) fn part(&mut self, id: usize) {
         if let Some(peer) = self.conns[id].peer.take() {
             self.conns[peer].peer = None;
         }
     }
 
-    /// Data may be told to those only who read.
+    /// Data may be told only to those that read.
     pub(super) fn on_data(&mut self, id: usize, ctx: &mut Context<'_, Site>, is_of_peer: bool) {
         let (is_congested, queued) = (ctx.is_congested(), ctx.queued());
         let conn = &self.conns[id];

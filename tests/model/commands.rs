@@ -166,7 +166,7 @@ impl Model {
         self.conns[id].rates[way] = rate.map(|rate| (rate, now, moved[way]));
     }
 
-    /// No more is written than the rate allows, and no more read but of one that is lost, which must end then.
+    /// No more is written than the rate allows, and no more read, except of one that is lost, which must end then.
     pub(super) fn look_at_rates(&mut self, id: usize, net: &mut Net<'_, Site>) {
         self.look_at_total_rates(id, net);
         let conn = &self.conns[id];
@@ -188,7 +188,7 @@ impl Model {
         }
     }
 
-    /// The same for all who have its listener; of those who are lost or gone counts what was seen before.
+    /// The same for all that have its listener; for those that are lost or gone, what was seen before counts.
     pub(super) fn look_at_total_rates(&mut self, id: usize, net: &mut Net<'_, Site>) {
         let conn = &self.conns[id];
         let Some(number) = conn.hall.filter(|&hall| self.halls[hall].total_rates != [None; 2]) else { return };

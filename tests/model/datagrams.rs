@@ -23,7 +23,7 @@ const NUMBER: usize = 4;
 /// What IPv4 carries at most.
 const LARGEST: usize = 65_507;
 
-/// A datagram counts as so much at least while it waits.
+/// A datagram counts as at least this much while it waits.
 const COST_MIN: usize = 64;
 
 /// How much is done in one run.
@@ -33,7 +33,7 @@ const BYTES: usize = 400_000;
 /// All of a run's, and what is left to be done.
 pub(super) struct Datagrams {
     dice: Dice,
-    /// One act in so many has to do with them; 0: none.
+    /// One act in this many has to do with them; 0: none.
     pub(super) often: usize,
     pub(super) sockets: Vec<Udp>,
     packets: Vec<Packet>,

@@ -95,7 +95,7 @@ pub(super) type Made = Result<Result<usize, String>, OffloadError>;
 struct Disk {
     log: Log<DiskLog>,
     dice: Dice,
-    /// When it has so much; or when it is flushed.
+    /// When it has this much; or when it is flushed.
     fails_at: usize,
     panics: bool,
     flush_fails: bool,
@@ -450,7 +450,7 @@ impl Model {
         let is_big = self.big_left > 0 && !has_pair && self.elsewhere.one_in(4) && self.conns[id].speaks == Dialect::Raw;
         let queued = ctx.queued();
         if is_big && takes && queued == 0 {
-            // At once, so that who saves it has to hold.
+            // At once, so that the one that saves it has to hold.
             self.big_left -= 1;
             let wire = words(id * 7919 + self.conns[id].sent.len(), BIG - self.elsewhere.below(BIG / 8));
             self.conns[id].has_big = true;
@@ -672,7 +672,7 @@ impl Model {
                 other.at -= bytes;
             }
         }
-        // Who skips a frame has looked ahead.
+        // One that skips a frame has looked ahead.
         if self.conns[id].peer.is_some_and(|peer| self.conns[peer].got > at) {
             self.story.gives_up = true;
         }

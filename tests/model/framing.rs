@@ -56,7 +56,7 @@ pub(super) enum Next {
     Piece {
         most: usize,
     },
-    /// So many masked bytes after their length, as a frame or as a piece.
+    /// As many masked bytes as their length says, after it, as a frame or as a piece.
     Block {
         is_frame: bool,
         bytes: usize,

@@ -3,11 +3,11 @@
 //!
 //! What it holds the loop to: exactly one `closed` for each connection, last; the grammar of calls; the bytes of each
 //! direction, none twice, none missing, all of them where the end was told; frames as a pure re-framing of those bytes has
-//! them, however they were cut; nothing but tells after the end; who is paused, held back or throttled gets no data;
+//! them, however they were cut; nothing but tells after the end; what is paused, held back or throttled gets no data;
 //! `writable` after congestion only, once for each; timers never early, never twice, in order; tells and posts in order;
 //! what is owned ends with its owner; what is given back is all that was not told and all that has not left, and goes on so where it is
-//! adopted again; of a pair what the one receives comes out of the other, and so does its end;
-//! who speaks TLS is told the same, and nothing before both have agreed;
+//! adopted again; what one of a pair receives comes out of the other, and so does its end;
+//! what speaks TLS is told the same, and nothing before both have agreed;
 //! pieces of a lane in order, and its last always; what is saved, and what is sent from elsewhere, byte for byte; offloaded work told once, unless its connection has ended or become something else, and refused only for lack of room;
 //! of each datagram that comes that it was sent, by that one, to this one, just so, and once, unless the weather doubles; queues within their cap; no more bytes than the rates of each and of all allow; the reason that was caused; nothing left lying when the weather clears; every socket given back.
 //!

@@ -86,7 +86,7 @@ impl Model {
         self.observe(id, net);
     }
 
-    /// One in so many has one.
+    /// One in this many has one.
     fn some_owner(&mut self, host: usize, one_in: usize) -> Option<usize> {
         let all = &self.places[host].conns;
         let has_one = self.ties.one_in(one_in) && !all.is_empty();

@@ -170,7 +170,7 @@ impl Model {
         }
     }
 
-    /// So much was read of it, and passed on: no more, and no less.
+    /// This much was read of it, and passed on: no more, and no less.
     fn passed_on(&mut self, id: usize, mate: usize, read: usize) {
         let ahead = std::mem::take(&mut self.conns[mate].ahead);
         let before = self.conns[id].got - ahead;
@@ -190,7 +190,7 @@ impl Model {
         self.conns[id].got = read;
         let (has, got) = (self.conns[mate].sent.len(), self.conns[mate].peer.map_or(0, |peer| self.conns[peer].got));
         if got > has && self.conns[mate].peer.is_some_and(|peer| self.conns[peer].skipped_to == got) {
-            self.conns[mate].is_muddled = true; // who skips a frame has looked ahead
+            self.conns[mate].is_muddled = true; // one that skips a frame has looked ahead
             return;
         }
         promise!(self.story, got <= has, "{mate} was sent {has} bytes, and its peer has got {got}");

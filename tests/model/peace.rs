@@ -165,7 +165,7 @@ impl Model {
         let is_late = conn.limits[2].is_some_and(|(after, since)| now.duration_since(since) > after + SECOND);
         promise!(self.story, !is_late, "the deadline of {id} is over, and it was not told");
         let Some(peer) = self.conns[id].peer else {
-            // Who was shed for want of descriptors has been told the end, and may keep its own half.
+            // One that was shed for want of descriptors has been told the end, and may keep its own half.
             let conn = &self.conns[id];
             let is_full = |hall: usize| self.halls[hall].pauses_at.is_some_and(|most| self.guests_of(hall) >= most);
             let may_wait = (0..self.halls.len()).any(is_full);
@@ -215,7 +215,7 @@ impl Model {
             return self.look_at_save_at_rest(id, unread);
         }
         let conn = &self.conns[id];
-        // Who would pass it on to somebody that nobody reads is paused.
+        // One that would pass it on to a connection that nobody reads is paused.
         let is_in_vain = conn.mate.is_some_and(|mate| self.has_lost_writer(mate));
         let is_known = !conn.is_loose && !other_is_muddled && !is_in_vain;
         if !conn.has_eof && is_known {

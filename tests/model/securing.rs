@@ -1,7 +1,9 @@
-//! What is done: TLS. Some of the ports speak it, and who connects there does mostly; and two who talk in clear may go on in TLS:
-//! one of them as the server, which starts when nothing is under way to it, the other once it has got all that was said in clear.
+//! What is done: TLS. Some of the ports speak it, and those that connect there mostly do; and two that talk in clear may go
+//! on in TLS: one of them as the server, which starts when nothing is under way to it, the other once it has got all that
+//! was said in clear.
 //!
-//! Who says something in clear meanwhile, or meets a port that speaks otherwise, makes of it what nobody knows: it is muddled.
+//! If one says something in clear meanwhile, or meets a port that does not speak as it does, nobody knows what comes of it:
+//! it is muddled.
 
 use super::{
     chance::Dice,
@@ -28,7 +30,7 @@ pub(super) struct Secrets {
     #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "nobody draws"))]
     dice: Dice,
     seed: u64,
-    /// Of so many ports one speaks TLS; 0: none does, and nobody starts it.
+    /// One port in this many speaks TLS; 0: none does, and nobody starts it.
     one_in: usize,
     #[cfg(feature = "tls")]
     configs: Option<(Arc<ServerConfig>, Arc<ClientConfig>)>,
@@ -41,7 +43,7 @@ pub(super) enum Secured {
     No,
     /// From the beginning.
     Yes,
-    /// Its peer has started, as the server, when this one had sent so much and that one so much: it is to start as well.
+    /// Its peer has started, as the server, when this one had sent this much and that one that much: it is to start as well.
     #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "nobody starts"))]
     IsToStart { sent: usize, said: usize },
     /// It has started. Succeeded, or to be told that it is secured.
@@ -221,7 +223,7 @@ impl Model {
         self.skip(id);
         let conn = &self.conns[id];
         let is_open = conn.key.and_then(|key| net.link(key)).is_some_and(|link| link.unread() == 0);
-        // Who skips a frame has looked ahead.
+        // One that skips a frame has looked ahead.
         let is_skipping = matches!(conn.framing, Framing::Skip { .. }) || (conn.has_skipped && conn.got == conn.skipped_to);
         is_open && conn.is_connected && conn.got == said && conn.came_back == 0 && !is_skipping
     }

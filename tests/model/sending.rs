@@ -141,7 +141,7 @@ impl Model {
             promise!(self.story, !is_too_much, "{id} took {bytes} bytes after {before}, above its cap of {cap}");
             promise!(self.story, after == before + bytes, "{id} took {bytes} bytes after {before}, which is not {after}");
         } else if was_open && !is_open && was_lost {
-            // Above the high mark nothing is queued for who is lost; above the cap it may not be known yet.
+            // Above the high mark nothing is queued for one that is lost; above the cap it may not be known yet.
             conn.is_over = true;
             conn.may.extend([Why::Io, Why::Overflow]);
         } else if was_open && !is_open {

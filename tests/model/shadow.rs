@@ -123,7 +123,7 @@ pub(super) struct Conn {
     pub(super) ways: Ways,
     /// It was given back, and is nobody's: it is not closed.
     pub(super) is_detached: bool,
-    /// So much had been received and sent before it was adopted.
+    /// This much had been received and sent before it was adopted.
     pub(super) base_in: usize,
     pub(super) base_out: usize,
     /// Refused before a protocol was made: only its last words are known.
@@ -198,7 +198,7 @@ pub(super) struct Conn {
     pub(super) mate: Option<usize>,
     /// Nothing more of what its mate receives is sent, and all that was is known.
     pub(super) feed_is_over: bool,
-    /// So much of what it has sent may not have been passed on yet.
+    /// This much of what it has sent may not have been passed on yet.
     pub(super) ahead: usize,
     /// That, or it is lost.
     pub(super) may_be_half_closed: bool,
@@ -208,14 +208,14 @@ pub(super) struct Conn {
     // The bytes.
     /// Everything that was accepted for sending, also what its producers will make.
     pub(super) sent: Vec<u8>,
-    /// So much of what the peer sent was told.
+    /// This much of what the peer sent was told.
     pub(super) got: usize,
     pub(super) framing: Framing,
-    /// So many bytes of a delimiter or the like stood behind the last frame; unless a framer has decoded that.
+    /// This many bytes of a delimiter or the like stood behind the last frame; unless a framer has decoded that.
     pub(super) behind: Option<usize>,
     /// Some of what it got was lost with a writer that failed, and where that ends only the loop knows.
     pub(super) is_loose: bool,
-    /// And so many came back with what the last callback put back.
+    /// And this many came back with what the last callback put back.
     pub(super) came_back: usize,
     /// Where the last refused frame ends; it may not have come so far.
     pub(super) skipped_to: usize,
@@ -383,9 +383,9 @@ pub(super) struct Hall {
     pub(super) marks: Option<(usize, Marks)>,
     /// Idle, stalled, deadline.
     pub(super) limits: [Option<Duration>; 3],
-    /// At so many connections who comes waits.
+    /// At this many connections, whoever comes waits.
     pub(super) pauses_at: Option<usize>,
-    /// So many it lets in, and so many it has.
+    /// How many it lets in, and how many it has.
     pub(super) admits: Option<usize>,
     pub(super) admitted: usize,
     pub(super) speaks_tls: bool,
@@ -475,14 +475,14 @@ pub(super) struct Model {
     pub(super) datagrams: Datagrams,
     /// And so has what is adopted and given back.
     pub(super) adopting: Dice,
-    /// One act in so many has to do with that; 0: none.
+    /// One act in this many has to do with that; 0: none.
     pub(super) adopts: usize,
     pub(super) spares: Vec<Spare>,
     /// And TLS.
     pub(super) secrets: Secrets,
-    /// One callback in so many has to do with these; 0: none.
+    /// One callback in this many has to do with these; 0: none.
     pub(super) often: usize,
-    /// So much more may be sent from elsewhere that needs more than one piece.
+    /// This much more that needs more than one piece may be sent from elsewhere.
     pub(super) big_left: usize,
     /// Operations have failed on purpose.
     pub(super) had_faults: bool,
@@ -504,7 +504,7 @@ pub(super) struct Model {
     pub(super) conns: Vec<Conn>,
     pub(super) halls: Vec<Hall>,
     /// Clients by their own address: that is how the two ends find each other.
-    /// Who comes by name has an IP address of its own, and lets the system choose the port, so that addresses can race.
+    /// One that comes by name has an IP address of its own, and lets the system choose the port, so that addresses can race.
     pub(super) clients: BTreeMap<SocketAddr, usize>,
     /// What the network broke off, as it knows it itself.
     pub(super) losses: Losses,

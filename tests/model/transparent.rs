@@ -23,8 +23,8 @@ const PROGRAMS: u64 = 150;
 const STEPS: usize = 40;
 const REST: Duration = Duration::from_secs(20);
 
-/// Amid a rest, and for each end and each purpose apart from what else may happen there: of what crosses on the way, or happens at
-/// a time, a few milliseconds decide.
+/// In the middle of a rest, and for each end and each purpose apart from what else may happen there: a few milliseconds decide
+/// the order of what crosses on the way, or happens at the same time.
 fn some_time(id: usize, purpose: u32, dice: &mut Dice) -> Duration {
     REST * dice.below(4) as u32 + REST / 4 + Duration::from_secs(id as u64) + Duration::from_millis(200) * purpose
 }
@@ -314,9 +314,9 @@ fn what_is_told_over_tls_is_what_is_told_over_tcp() {
     println!("{seeds} programs from {first} on: {calls} callbacks, {bytes} bytes");
 }
 
-/// Two things are said otherwise, as TLS has a word for the end where TCP has a FIN. Who ends with something unread is reset by the
-/// kernel in TCP; in TLS it has said its word before, and that comes first. And to one that is gone the word is one word too many:
-/// it answers with a reset.
+/// Two things are said differently, as TLS has a word for the end where TCP has a FIN. In TCP, one that ends with something
+/// unread is reset by the kernel; in TLS it has said its word before, and that comes first. And to one that is gone the word
+/// is one word too many: it answers with a reset.
 fn is_but_for_a_word(plain: &[Told], secured: &[Told], gone: Option<&Told>) -> bool {
     let ([of_plain @ .., Told::Closed(end)], [of_secured @ .., Told::Closed(secured_end)]) = (plain, secured) else {
         return false;

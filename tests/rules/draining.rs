@@ -283,7 +283,7 @@ impl mainspring::RequestHandler<Journal> for Marks {
     }
 }
 
-/// What had arrived was dropped unanswered, and who stood in the backlog was reset.
+/// What had arrived was dropped unanswered, and whoever stood in the backlog was reset.
 #[test]
 fn who_had_asked_before_the_drain_is_answered_also_out_of_the_backlog() {
     let requests: Serve = |at, reactor| reactor.net().serve(at, Listen::new(), || Marks);
@@ -339,7 +339,7 @@ mod quiet {
             closes: bool,
         },
         Produces,
-        /// Takes so many bytes in a stream, and then answers.
+        /// Takes this many bytes in a stream, and then answers.
         Takes(u64),
         Lines,
         Offloads,
@@ -465,7 +465,7 @@ mod quiet {
                 let end = if goes_on { "the peer finished, clean true" } else { "the reactor was shut down, clean false" };
                 let pieces = if goes_on { 2 } else { 1 };
                 assert_eq!(scene.state().len(), pieces + 1, "{:?}", scene.state());
-                // Who takes a length is through with it, and closes before the peer's end comes.
+                // One that takes a length is through with it, and closes before the peer's end comes.
                 let last = scene.state().last().cloned().expect("an end");
                 assert!(last == end || (goes_on && last == "drained, clean true"), "{last}");
             }
@@ -556,7 +556,7 @@ mod quiet {
         }
     }
 
-    /// Who has only finished asking waits for the answer, before the first byte of it too.
+    /// A peer that has only finished asking waits for the answer, before the first byte of it too.
     #[test]
     fn a_response_to_who_has_finished_asking_is_whole_or_not_called_so() {
         for answers in [true, false] {
@@ -686,7 +686,7 @@ mod quiet {
         assert_eq!(*scene.state(), ["drained, clean true"]);
     }
 
-    /// Who reads only while it is not congested is tied to it, until it ends: nobody looked again then.
+    /// A connection that reads only while another is not congested is tied to it until it ends: nobody looked again then.
     #[test]
     fn who_is_tied_to_it_no_more_is_not_waited_for() {
         for by_end in [true, false] {

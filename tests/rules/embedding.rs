@@ -1,4 +1,4 @@
-//! The loop inside of somebody else's, which waits for its descriptor and its next deadline, and never lets it wait itself.
+//! The loop inside somebody else's, which waits for its descriptor and its next deadline, and never lets it wait itself.
 
 use crate::common::{Call, Echo, Journal, Nothing, PATIENCE, by_default, ms, recorder};
 use mainspring::{Config, Datagram, Net, Outcome, Protocol, Reactor, Scope};
@@ -38,7 +38,7 @@ impl Host {
         goes_on
     }
 
-    /// But for two: a remote that is dropped has the loop look, whatever there is to see.
+    /// Except for two: a remote that is dropped has the loop look, whatever there is to see.
     #[track_caller]
     fn assert_never_woken_in_vain(&self) {
         assert!(self.turns * 11 + 20 >= self.wakes * 10, "{self:?}");
@@ -51,7 +51,7 @@ fn work<S>(reactor: &Reactor<S>) -> u64 {
     stats.events + stats.callbacks + stats.bytes_in + stats.bytes_out + stats.closed.total()
 }
 
-/// So many echoes, one at a time, on blocking sockets of other threads.
+/// This many echoes, one at a time, on blocking sockets of other threads.
 fn clients(at: std::net::SocketAddr, count: usize, rounds: usize) -> Vec<std::thread::JoinHandle<()>> {
     let client = move || {
         let mut socket = TcpStream::connect(at).expect("it listens");
@@ -307,8 +307,9 @@ fn a_reactor_that_is_stopped_inside_says_so_once_and_may_be_turned_again() {
     }
 }
 
-/// Whoever was given a duplicate of its descriptor, as a loop does that owns what it watches, is not woken by sockets that are
-/// gone. (By what its remotes have posted before he is, until they are gone too: he lets go of it with the reactor.)
+/// A host that was given a duplicate of its descriptor, because its loop owns what it watches, is not woken by sockets that
+/// are gone. (What its remotes had posted before still wakes it, until they are gone too: it lets go of the duplicate with
+/// the reactor.)
 #[test]
 fn a_reactor_that_was_dropped_wakes_nobody() {
     let mut reactor = Reactor::<Journal>::new().expect("a selector");
@@ -324,7 +325,7 @@ fn a_reactor_that_was_dropped_wakes_nobody() {
     assert!(!is_readable(&duplicate));
 }
 
-/// Both are woken, and who comes second finds nothing.
+/// Both are woken, and the one that comes second finds nothing.
 #[test]
 fn two_hosts_of_one_reactor_lose_nothing() {
     let mut reactor = Reactor::new().expect("a selector");
@@ -472,7 +473,7 @@ impl Chance {
     }
 }
 
-/// Says so many bytes, and is done when they have come back.
+/// Says this many bytes, and is done when they have come back.
 struct Asks(usize);
 
 impl Protocol<Chance> for Asks {

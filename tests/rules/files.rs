@@ -33,7 +33,7 @@ fn descriptors(path: &Path) -> usize {
     })
 }
 
-/// Whether anybody has one: who does not share it with others is refused.
+/// Whether anybody has one: one that does not share it with others is refused.
 #[cfg(windows)]
 fn descriptors(path: &Path) -> usize {
     use std::os::windows::fs::OpenOptionsExt;
@@ -67,7 +67,7 @@ fn begins(
     (reactor, Journal::default(), key, theirs)
 }
 
-/// All that comes, up to the end or a reset, and whether it was that; never is more than so much queued.
+/// All that comes, up to the end or a reset, and whether it was that; never is more than this much queued.
 #[track_caller]
 fn read_all(reactor: &mut Reactor<Journal>, journal: &mut Journal, key: Key, theirs: &mut Socket) -> (Vec<u8>, bool) {
     let (mut all, mut was_reset, mut buf) = (Vec::new(), false, vec![0; 50_000]);

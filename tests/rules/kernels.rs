@@ -1,4 +1,4 @@
-//! Other kernels than Linux' promise less: what is promised here holds with them too.
+//! Kernels other than Linux promise less: what is promised here holds with them too.
 
 use crate::common::{Call, Ctx, Journal, Recorded, Recorder, SECOND, closed, dialogue, frame, piece, quiet};
 use mainspring::{

@@ -1,4 +1,4 @@
-//! Listeners: whom they let in, with what, whom they refuse, and what they outlive.
+//! Listeners: which clients they let in, with what, which they refuse, and what they outlive.
 
 use crate::common::{
     Call, Ctx, Journal, Nothing, On, PATIENCE, TICK, by_default, dial, hang_up, is_alone, lines, listen, next_connected, note,
@@ -112,7 +112,7 @@ fn behind_a_proxy_each_client_counts_for_itself_once_it_is_named() {
     assert_eq!(name(&mut reactor, &mut journal, &third, "[::ffff:192.0.2.7]:1"), "false [::ffff:192.0.2.7]:1");
     assert_eq!(read_to_end(&mut reactor, &mut journal, &mut third), b"enough\r\n");
     until(&mut reactor, &mut journal, |journal| journal.closings() == 1);
-    // Who was refused did not count; who is named anew leaves a place; so does who ends.
+    // A client that was refused did not count; one that is named anew leaves a place; so does one that ends.
     assert_eq!(name(&mut reactor, &mut journal, &unnamed[0], "192.0.2.9:4711"), "true 192.0.2.9:4711");
     let fourth = dial(addr);
     assert_eq!(name(&mut reactor, &mut journal, &fourth, "192.0.2.7:4712"), "true 192.0.2.7:4712");

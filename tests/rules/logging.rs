@@ -119,7 +119,7 @@ impl Protocol<Journal> for Upset {
     }
 }
 
-/// A panic is a bug of the program, and who found it out can do it again and again.
+/// A panic is a bug of the program, and whoever found it out can do it again and again.
 #[test]
 fn a_panic_that_peers_bring_about_does_not_fill_the_log() {
     keep_log();
@@ -262,7 +262,7 @@ mod floods {
         text.split_once(" (and ").and_then(|(_, rest)| number(rest)).unwrap_or(0)
     }
 
-    /// The records of so many who come, and of one more after a while, which are to contain this; and how long it took.
+    /// The records of this many that come, and of one more after a while, which are to contain this; and how long it took.
     fn records_of(sim: &mut Sim, many: usize, wanted: &str) -> (Vec<String>, Duration) {
         let home = sim.host("10.0.0.2", ());
         take_log();

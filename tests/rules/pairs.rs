@@ -143,7 +143,7 @@ fn a_clean_end_of_the_one_closes_the_other_politely() {
     assert_eq!(p.calls(), [[closed(FINISHED)], [closed(FINISHED)]]);
 }
 
-/// In its `closed` a protocol may have the other do something else than to break off.
+/// In its `closed` a protocol may have the other do something other than break off.
 #[test]
 fn who_has_begun_to_end_goes_on_with_that_when_its_mate_has_ended() {
     let mut p = Proxy::with(Config::new(), Listen::new(), quiet, |ctx, journal, call| {
@@ -212,7 +212,7 @@ fn one_is_idle_when_neither_has_received_anything() {
     }
 }
 
-/// Of lines the front's protocol hears, and of a `bye` on it is not asked any more.
+/// The front's protocol hears of lines, and from a `bye` on it is not asked any more.
 fn looks(ctx: &mut Ctx<'_>, journal: &mut Journal, call: &Call) -> Outcome {
     let other = |journal: &Journal| journal.calls.iter().map(|(key, _)| *key).find(|key| *key != journal.calls[0].0);
     match call {
@@ -544,8 +544,8 @@ fn what_comes_behind_a_frame_that_was_refused_is_passed_on() {
     }
 }
 
-/// Who is lost is read whatever its mate can take, and what that could not take is gone: nothing behind it may be passed on, and
-/// no end, or the server takes it for all.
+/// A lost connection is read whatever its mate can take, and what that could not take is gone: nothing behind it may be
+/// passed on, and no end, or the server takes it for all.
 #[test]
 fn nothing_is_passed_on_behind_what_was_lost() {
     let all: Vec<u8> = (0..20_000_u32).map(|n| (n % 251) as u8).collect();

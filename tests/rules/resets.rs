@@ -81,7 +81,8 @@ fn a_reset_ends_a_connection_paused_with_frames_in_its_buffer() {
     assert_eq!(journal.frames(), ["one"]);
 }
 
-/// Who asks and does not take the answers has said its last words when it is lost: nobody hears what would be answered.
+/// A peer that asks and does not take the answers has said its last words when it is lost: nobody hears what would be
+/// answered.
 #[test]
 fn a_reset_ends_at_once_who_is_held_back_by_its_own_output() {
     let (mut reactor, mut journal) = start();

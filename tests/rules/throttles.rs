@@ -42,7 +42,7 @@ impl Hall {
         assert_eq!(self.scene.reads(peer, true).takes(peer).len(), STUFFED);
     }
 
-    /// Exactly this it was called with, all in all.
+    /// It was called with exactly this, all in all.
     #[track_caller]
     fn assert_got(&mut self, key: Key, calls: &[Call]) {
         assert_eq!(self.scene.settles().state().of(key), calls);

@@ -35,7 +35,7 @@ fn stop(reactor: &mut Reactor<()>, key: Option<Key>) {
     }
 }
 
-/// So many servers try to have each of these addresses, all at a time; how many have had each.
+/// This many servers try to have each of these addresses, all at the same time; how many have had each.
 fn race_of_threads(servers: usize, addresses: Vec<String>) -> Vec<usize> {
     let (barrier, addresses) = (Arc::new(Barrier::new(servers)), Arc::new(addresses));
     let racers: Vec<_> = (0..servers)
@@ -64,8 +64,8 @@ fn race_of_threads(servers: usize, addresses: Vec<String>) -> Vec<usize> {
 
 const ROUNDS: usize = 300;
 
-/// A probe and the removal of what it found dead were two steps, and whoever was bound and did not listen yet looked dead: of
-/// servers that were started together two believed to have the path.
+/// A probe and the removal of what it found dead were two steps, and whoever was bound and did not listen yet looked dead:
+/// two of the servers that were started together believed that they had the path.
 #[test]
 fn of_servers_that_start_together_one_has_the_path() {
     let folder = Folder::new("threads");
@@ -188,7 +188,7 @@ fn a_path_that_somebody_has_is_refused_and_its_owner_does_not_notice() {
     refused("not a socket");
 }
 
-/// Whoever is killed while it replaces a file leaves its claim on it, which is as dead as the file.
+/// A server that is killed while it replaces a file leaves its claim on it, which is as dead as the file.
 #[test]
 fn what_was_left_by_who_died_while_it_replaced_a_file_is_not_in_the_way() {
     use std::os::unix::fs::MetadataExt;
@@ -248,7 +248,7 @@ fn a_file_goes_with_its_listener_unless_it_is_anothers_by_now() {
     assert!(path.exists(), "it is another's");
 }
 
-/// Every descriptor but so many is taken; the files are to be dropped.
+/// Every descriptor but this many is taken; the files are to be dropped.
 fn take_descriptors(but: usize) -> Vec<fs::File> {
     let mut hoard = Vec::new();
     while let Ok(file) = fs::File::open("/dev/null") {
@@ -277,7 +277,7 @@ fn without_descriptors_a_dead_path_is_nobody_elses() {
     }
 }
 
-/// Sockets that linger make room, also while it is looked whether a file is a dead one's.
+/// Sockets that linger make room, also while the loop checks whether a file is a dead server's.
 #[test]
 fn who_lingers_makes_room_for_who_takes_a_dead_path() {
     if !is_alone("unix_paths::who_lingers_makes_room_for_who_takes_a_dead_path", "ulimit -n 60 &&") {

@@ -35,7 +35,7 @@ fn host<S>(reactor: &mut Reactor<S>, name: &str, protocol: impl Protocol<S>) -> 
     peer
 }
 
-/// Reads so many bytes while the reactor turns.
+/// Reads this many bytes while the reactor turns.
 #[track_caller]
 fn read_exactly<S>(reactor: &mut Reactor<S>, state: &mut S, peer: &mut UnixStream, bytes: usize) -> Vec<u8> {
     let (mut all, mut buf) = (Vec::new(), vec![0; 64 << 10]);
@@ -49,7 +49,7 @@ fn read_exactly<S>(reactor: &mut Reactor<S>, state: &mut S, peer: &mut UnixStrea
     all
 }
 
-/// So many messages there and back, each after the one before has been read: how many events that took.
+/// This many messages there and back, each after the one before has been read: how many events that took.
 fn events_of_echoes(reactor: &mut Reactor<()>, peer: &mut UnixStream, messages: u64) -> u64 {
     let before = reactor.stats().events;
     for _ in 0..messages {

@@ -174,7 +174,7 @@ fn states() -> [(&'static str, State); 8] {
     ]
 }
 
-/// So many turns that do not wait: how many events they brought, and how many calls.
+/// This many turns that do not wait: how many events they brought, and how many calls.
 fn busy_turns(reactor: &mut Reactor<Told>, told: &mut Told) -> (u64, u32) {
     let (events, calls) = (reactor.stats().events, told.readable + told.writable);
     for _ in 0..1_000 {
@@ -278,7 +278,7 @@ fn a_dispatcher_that_reads_a_unix_socket_is_woken_once_a_message() {
     assert!((1_000..=1_010).contains(&events), "{events}");
 }
 
-/// The end of a FIFO is none for who waits for the next to write.
+/// The end of a FIFO is none for a reader that waits for the next writer.
 #[test]
 fn a_fifo_whose_writers_come_and_go_is_reported_again() {
     let path = std::env::temp_dir().join(format!("mainspring-fifo-{}", std::process::id()));

@@ -45,7 +45,7 @@ impl mainspring::Protocol<Journal> for Ends {
     }
 }
 
-/// What a client is told that cannot agree with this server.
+/// What a client that cannot agree with this server is told.
 #[track_caller]
 fn fails(server: Arc<ServerConfig>, client: impl Into<TlsClient>) -> (String, TlsStage) {
     let (mut reactor, mut journal) = start();
@@ -200,7 +200,7 @@ fn nobody_is_made_for_who_knocks_and_goes() {
     TcpStream::connect(at).expect("it listens").write_all(&hello).expect("it takes it");
     TcpStream::connect(at).expect("it listens").write_all(&hello[..hello.len() / 2]).expect("it takes it");
     until(&mut reactor, &mut journal, |_| true);
-    let known = if cfg!(windows) { 4 } else { 5 }; // Winsock: who was reset before being accepted is not
+    let known = if cfg!(windows) { 4 } else { 5 }; // Winsock: one that was reset before being accepted is not
     crate::common::until_net(&mut reactor, &mut journal, |net, _| net.stats().handshakes_failed == known);
     assert_eq!((made.get(), journal.calls.len()), (0, 0));
     let stats = reactor.net().stats();

@@ -1,4 +1,4 @@
-//! Bounds, and those who are amid the handshake when something ends.
+//! Bounds, and connections that are amid the handshake when something ends.
 
 use crate::{
     common::{
@@ -48,7 +48,7 @@ fn a_full_listener_says_nothing_in_clear() {
     }
 }
 
-/// Who has only knocked has a place, until it goes.
+/// A client that has only knocked has a place, until it goes.
 #[test]
 fn who_is_amid_the_handshake_counts_for_a_full_listener() {
     let (mut reactor, mut journal) = start();
@@ -77,7 +77,8 @@ fn an_idle_tls_connection_owns_no_buffer() {
     crate::common::assert_sleeps(&mut talk.reactor, &mut talk.journal);
 }
 
-/// Of so many who say hello at once, so many are answered in a turn; and who has agreed has its turn each time.
+/// Many say hello at once: a bounded number of them is answered in a turn, and a connection that has agreed has its turn
+/// each time.
 #[test]
 fn a_flood_of_hellos_leaves_the_others_their_turn() {
     const HELLOS: usize = 60;

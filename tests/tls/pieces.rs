@@ -18,7 +18,7 @@ struct Heard {
     end: Option<String>,
 }
 
-/// One of those who talk; asked by a first byte, it answers with so much, and fails if that is much.
+/// One of those who talk; asked by a first byte, it answers with this many bytes, and fails if that is more than one.
 struct Talker {
     answers: usize,
 }

@@ -53,7 +53,7 @@ impl Stage {
     }
 }
 
-/// So much is written, that a peer which takes 2,000 bytes a second needs a minute for it.
+/// So much is written that a peer which takes 2,000 bytes a second needs a minute for it.
 const MUCH: usize = 120_000;
 
 fn stalls_after_five_seconds(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome {
@@ -110,7 +110,7 @@ fn who_takes_nothing_is_stalled() {
     assert_eq!(stage.closing(), Some(Reason::Limit(Limit::Stalled).to_string()));
 }
 
-/// To the moment, for guests and for openers; who drips is not one that works.
+/// To the moment, for guests and for openers; a peer that drips is not one that works.
 #[test]
 fn a_handshake_has_its_time_to_the_moment() {
     for drips in [false, true] {

@@ -118,7 +118,7 @@ fn a_successor_is_told_that_it_is_connected_after_the_handshake() {
     }
 }
 
-/// Who asks for TLS as a client: the program, of a server that is the test.
+/// The program asks for TLS as a client, and the test is the server.
 fn asks(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome {
     match call {
         Call::Connected => {
@@ -600,7 +600,7 @@ fn detach_is_refused_once_tls_has_begun() {
     peer.hears(&mut reactor, &mut journal, "x");
 }
 
-/// A failed handshake in mid-stream ends who was told that it is connected before.
+/// A failed handshake in mid-stream ends a connection that was told before that it is connected.
 #[test]
 fn who_cannot_agree_in_mid_stream_ends() {
     let (mut reactor, mut journal, key, socket) = starts(with_successor);
@@ -611,7 +611,7 @@ fn who_cannot_agree_in_mid_stream_ends() {
     assert_eq!(count(&journal, key, &Call::Connected), 1, "the successor was never connected");
 }
 
-/// Who reads what leaves in clear has gone: what could be read on would be in clear.
+/// The reader of what leaves in clear has gone: what could be read on would be in clear.
 #[test]
 #[cfg(unix)]
 fn a_pair_of_descriptors_whose_writer_breaks_before_it_begins_ends() {

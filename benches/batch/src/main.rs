@@ -49,7 +49,7 @@ fn bind(reactor: &mut Reactor<usize>, batches: bool, datagram: impl Datagram<usi
     Ok(reactor.net().local(key).and_then(Address::ip).expect("it is bound"))
 }
 
-/// Nanoseconds for each datagram, of who sends and of who receives.
+/// Nanoseconds for each datagram, of the sender and of the receiver.
 fn one_way(batches: bool) -> io::Result<[f64; 2]> {
     let (tell, told) = mpsc::channel();
     let begin = Arc::new(Barrier::new(2));
@@ -79,13 +79,13 @@ fn one_way(batches: bool) -> io::Result<[f64; 2]> {
     }
     let sent = (cpu_time() - before) as f64 / PACKETS as f64;
     while !receiver.is_finished() {
-        reactor.net().send_segments(key, &to, &group, SIZE); // in case that more than half were lost
+        reactor.net().send_segments(key, &to, &group, SIZE); // in case more than half were lost
         reactor.turn(&mut count, Duration::ZERO)?;
     }
     Ok([sent, receiver.join().expect("it does not panic")?])
 }
 
-/// Nanoseconds for each datagram there and back, of who answers.
+/// Nanoseconds for each datagram there and back, of the one that answers.
 fn echo(batches: bool) -> io::Result<f64> {
     let (tell, told) = mpsc::channel();
     let server = thread::spawn(move || -> io::Result<f64> {

@@ -12,10 +12,11 @@ use rustix::time::{ClockId, clock_gettime};
 use std::{error::Error, process::ExitCode};
 
 const HELP: &str = "\
-Measures the parts of mainspring by themselves: terminators, timers, output, posts, broadcast; and what
-the way to a system call costs.
+Measures the parts of mainspring by themselves: terminators, timers, output,
+posts, broadcast; and what the way to a system call costs.
 
-usage: RUSTFLAGS='--cfg bench' cargo run --release --manifest-path benches/Cargo.toml --bin micro [-- PART...]
+usage: RUSTFLAGS='--cfg bench' cargo run --release \\
+           --manifest-path benches/Cargo.toml --bin micro [-- PART...]
 
 Without the flag it cannot look into the crate, and leaves the terminators out.";
 

@@ -1,4 +1,4 @@
-//! What the server says to what it cannot do.
+//! What the server says when it is asked for what it cannot do.
 
 use std::{
     io::{BufRead, BufReader},

@@ -22,8 +22,8 @@ usage: ftpload [OPTION]... ADDR
   --user NAME       user
   --password WORD   12345
 
-The server has a folder `small` with files f0 to f499 of 1,024 bytes each. What is
-uploaded goes there too, as f0-0 and so on.";
+The server has a folder `small` with files f0 to f499 of 1,024 bytes each. What
+is uploaded goes there too, as f0-0 and so on.";
 
 /// What each client does.
 #[derive(Clone)]

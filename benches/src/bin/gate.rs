@@ -12,13 +12,15 @@ use std::{
 };
 
 const HELP: &str = "\
-Counts instructions and system calls of fixed loads, and compares them with benches/gate.toml.
+Counts instructions and system calls of fixed loads, and compares them with
+benches/gate.toml.
 
 usage: gate check   fails where one is over its figure by more than 2 %
        gate write   takes today's counts as the figures
 
-It needs valgrind and strace, and says what it skips without them. Instructions are compared only where rustc, the crates
-below ours, libc, valgrind and the processor are those of gate.toml.";
+It needs valgrind and strace, and says what it skips without them. Instructions
+are compared only where rustc, the crates below ours, libc, valgrind and the
+processor are those of gate.toml.";
 
 const LOADS: [&str; 14] = [
     "echo-1",
@@ -37,7 +39,7 @@ const LOADS: [&str; 14] = [
     "tls-64",
 ];
 
-/// Loads whose names begin so are of a program of their own, in a package whose mainspring has the feature.
+/// Loads whose names begin like this belong to a program of their own, in a package whose mainspring has the feature.
 const OVER_TLS: &str = "tls-";
 
 /// What pins their instructions besides.

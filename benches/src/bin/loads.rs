@@ -19,13 +19,14 @@ use std::{
 };
 
 const HELP: &str = "\
-Runs one of the gate's loads; `gate` runs all of them under callgrind and strace.
+Runs one of the gate's loads; `gate` runs all of them under callgrind and
+strace.
 
 usage: loads NAME [TIMES]
 
 NAME    echo-1, echo-64, timed-64, line-16x16, line-16x256, broadcast-1000,
         timer-cancel, timer-fire, post-1000, udp-1, udp-64, unix-1
-TIMES   how long it runs, 1 if not given";
+TIMES   how many times it is done; 1 if not given";
 
 fn main() -> ExitCode {
     by_name::main(HELP, run)
@@ -118,7 +119,7 @@ fn lines(connections: usize, depth: usize, rounds: usize) -> Result<Done, Failur
                 text.extend((0..length).map(|_| b'a' + random.below(26) as u8));
                 text.extend_from_slice(b"\r\n");
             }
-            // Of the line that comes next, a few bytes are sent now.
+            // A few bytes of the line that comes next are sent now.
             let complete = text.len();
             text.extend((0..1 + random.below(30)).map(|_| b'z'));
             client.says(&text[held..], done)?;
@@ -176,7 +177,7 @@ fn posts(jobs: usize, rounds: usize) -> Result<Done, Failure> {
     let mut reactor = Reactor::<usize>::new()?;
     repeated(rounds, |done| {
         let mut ran = 0;
-        // A turn runs so many at most.
+        // A turn runs this many at most.
         counted_posts(&mut reactor, jobs, &mut ran)?;
         if ran != jobs {
             return Err(format!("{ran} of {jobs} jobs ran in one turn").into());
@@ -186,7 +187,7 @@ fn posts(jobs: usize, rounds: usize) -> Result<Done, Failure> {
     })
 }
 
-/// 100 bytes there and back, so many datagrams of one client at a time.
+/// 100 bytes there and back, this many datagrams of one client at a time.
 fn datagrams(under_way: usize, rounds: usize) -> Result<Done, Failure> {
     let mut reactor = Reactor::new()?;
     let key = reactor.net().bind("127.0.0.1:0", Echo)?;
@@ -269,7 +270,7 @@ impl Client {
     }
 }
 
-/// So many connections to a new reactor, all accepted.
+/// This many connections to a new reactor, all accepted.
 fn connected<S: 'static, P: Protocol<S>>(
     count: usize,
     options: Listen,

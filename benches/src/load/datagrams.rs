@@ -20,7 +20,7 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// So many are under way as should be, or as many as the socket takes.
+    /// As many are under way as should be, or as many as the socket takes.
     fn pump(&mut self, now: Instant) -> Result<(), Failure> {
         while self.times.len() < self.depth {
             let request = self.text.request(self.answered + self.times.len() as u64);

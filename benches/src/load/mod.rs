@@ -43,7 +43,7 @@ pub enum Load {
     Source,
     /// Connect, 64 bytes there and back, close.
     Churn { connections: usize },
-    /// Echo on 64 connections amid so many that are open and silent; and what memory these take.
+    /// Echo on 64 connections amid this many that are open and silent; and what memory these take.
     Idle { connections: usize },
 }
 
@@ -51,7 +51,7 @@ pub enum Load {
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     pub port: u16,
-    /// Of the server, whose CPU time and memory is looked at.
+    /// Of the server, whose CPU time and memory are looked at.
     pub pid: u32,
     pub warm_secs: f64,
     pub secs: f64,

@@ -54,7 +54,7 @@ impl Text {
         Self { bytes, cycle, ends, depth, is_lines: false }
     }
 
-    /// Where so many requests end.
+    /// Where this many requests end.
     fn end(&self, requests: u64) -> u64 {
         let Some(last) = requests.checked_sub(1) else { return 0 };
         let (cycles, index) = (last / self.ends.len() as u64, last % self.ends.len() as u64);
@@ -122,7 +122,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// So many requests are under way as should be. A batch of lines is cut at a random place; its rest follows at once, or
+    /// As many requests are under way as should be. A batch of lines is cut at a random place; its rest follows at once, or
     /// after the next reply.
     fn pump(&mut self, text: &Text, random: &mut Random, now: Instant) -> Result<(), Failure> {
         self.issued = self.answered + text.depth as u64;

@@ -5,7 +5,7 @@ use crate::machine::{cpu_of, own_cpu};
 use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};
 
-/// Without any progress for so long, it is over.
+/// Without any progress for this long, it is over.
 const STALLED: Duration = Duration::from_secs(8);
 
 /// Beyond the time that was asked for: the servers that are slow to start with.
@@ -38,7 +38,7 @@ impl Window {
         Self { run, began: now, start: None, last: (0.0, now) }
     }
 
-    /// To be called in each turn, with what was done since the begin.
+    /// To be called in each turn, with what was done since the beginning.
     pub(super) fn look(&mut self, done: f64) -> Result<Phase, Failure> {
         let now = Instant::now();
         if done > self.last.0 {

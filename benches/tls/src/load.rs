@@ -91,7 +91,7 @@ impl Client {
     }
 }
 
-/// So many bytes there and back on each, one message under way on each.
+/// This many bytes there and back on each, one message under way on each.
 pub fn echo(clients: &mut [Client], rounds: usize, size: usize) -> Result<(), Failure> {
     let (message, mut buf) = (vec![b'x'; size], Vec::new());
     for _ in 0..rounds {
@@ -105,7 +105,7 @@ pub fn echo(clients: &mut [Client], rounds: usize, size: usize) -> Result<(), Fa
     Ok(())
 }
 
-/// So much there and back on one, as fast as it goes.
+/// This much there and back on one, as fast as it goes.
 pub fn bulk(client: &mut Client, mebibytes: usize) -> Result<(), Failure> {
     let (piece, mut buf) = (vec![b'x'; PIECE], vec![0; UNDER_WAY]);
     let (total, mut sent, mut heard) = (mebibytes << 20, 0, 0);
@@ -123,7 +123,7 @@ pub fn bulk(client: &mut Client, mebibytes: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// So many connections one after the other, each of a client that was never here before, or of one that was; a few bytes there
+/// This many connections one after the other, each of a client that was never here before, or of one that was; a few bytes there
 /// and back on each.
 pub fn handshakes(port: u16, count: usize, resumed: bool) -> Result<(), Failure> {
     let wanted = if resumed { HandshakeKind::Resumed } else { HandshakeKind::Full };

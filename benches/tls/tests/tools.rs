@@ -1,4 +1,4 @@
-//! What the tools say to what they cannot do, and that the gate's loads over TLS get their replies.
+//! What the tools say when they are asked for what they cannot do, and that the gate's loads over TLS get their replies.
 
 use std::process::{Command, Stdio};
 

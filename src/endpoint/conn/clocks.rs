@@ -157,8 +157,8 @@ impl Conn {
         now.since(*heard)
     }
 
-    /// The time since the first byte came of the frame that is being delivered, or was begun; as its stopwatch counts, if it
-    /// has one.
+    /// How long ago the frame that is being delivered, or was begun, got its first byte; as its stopwatch counts, if it has
+    /// one.
     pub(crate) fn frame_age(&self, cx: &Cx) -> Duration {
         let Some(extra) = self.extra.as_ref().filter(|extra| extra.clocks.frame().is_set()) else { return Duration::ZERO };
         let now = cx.world.now();

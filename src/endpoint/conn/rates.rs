@@ -220,7 +220,7 @@ impl Conn {
 
 /// The rates that many share.
 impl Cx {
-    /// Lets those go that there is a portion for, and makes sure that somebody looks when there is one for the next.
+    /// Lets go those for which there is a portion, and makes sure that somebody looks when there is one for the next.
     fn deal(&mut self, shared: usize, now: Time) {
         let rate = &mut self.shared_rates[shared];
         while let Some((key, bytes)) = rate.next(now) {

@@ -376,7 +376,7 @@ impl Conn {
         }
     }
 
-    /// By the error that the socket has, if it has one.
+    /// It ends by the error that the socket has, if it has one.
     pub(super) fn end_by_failure(&mut self, cx: &mut Cx) {
         if let Some(error) = self.stream.as_mut().and_then(|stream| stream.take_error()) {
             self.end_lost(error, cx);

@@ -19,7 +19,7 @@ use std::{
     rc::Rc,
 };
 
-/// Shared bytes shorter than this are copied: cheaper than another piece in the queue.
+/// Shared bytes no longer than this are copied: cheaper than another piece in the queue.
 const COPY_MAX: usize = 1024;
 
 /// More producers than these in a queue, and it is congested.

@@ -36,7 +36,7 @@ impl OsWorld {
             },
             What::Ends(ends) => split(SplitStream::new(ends, self, token)?, Address::Fd),
             #[cfg(feature = "sim")]
-            What::Simulated(_) => return Err(refused("a simulated socket is of another world")),
+            What::Simulated(_) => return Err(refused("a simulated socket belongs to another world")),
             What::Nothing => return Err(refused("it was taken over already")),
         };
         Ok(TakenOver { stream, peer, reads_at_once, unread })
@@ -91,7 +91,7 @@ impl OsWorld {
             Domain::IPV4 | Domain::IPV6 => tcp::listen_on(socket, registry, spare, token),
             #[cfg(unix)]
             Domain::UNIX => unix::listen_on(None, socket, Address::of_socket(&local), registry, spare, token),
-            _ => Err(refused("a listening socket of a kind that is not known here")),
+            _ => Err(refused("a listening socket of an unknown kind")),
         }?;
         self.spare.fill()?;
         Ok(listening)

@@ -1,4 +1,4 @@
-//! Finding out what a descriptor is that somebody else has opened, and making it ready for the loop.
+//! Telling what kind of descriptor somebody else has opened, and making it ready for the loop.
 
 use super::{refused, sources::has_no_readiness};
 use socket2::{SockAddr, SockRef, Type};

@@ -66,7 +66,7 @@ pub(crate) struct OsWorld {
 }
 
 impl OsWorld {
-    /// `spin`: how long it looks whether something has come before it sleeps.
+    /// `spin`: how long it keeps looking for events before it sleeps.
     pub(crate) fn new(spin: Duration) -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = Rc::new(poll.registry().try_clone()?);

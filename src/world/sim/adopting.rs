@@ -62,7 +62,8 @@ impl SimWorld {
             return Err(io::Error::new(ErrorKind::Unsupported, text));
         };
         let handed = parked.take();
-        let handed = handed.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "a simulated socket is of another thread"))?;
+        let handed =
+            handed.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "a simulated socket belongs to another thread"))?;
         let (stream, peer) = match *handed.downcast().expect("the only kind there is") {
             Handed::Stream(stream) => {
                 let peer = self.take_over_ends(&stream.network, &[stream.end], token)?;
@@ -79,7 +80,7 @@ impl SimWorld {
 
     fn take_over_ends(&self, network: &SharedNetwork, ends: &[EndId], token: usize) -> io::Result<Address> {
         if !Rc::ptr_eq(network, &self.network) {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "a simulated socket is of another network"));
+            return Err(io::Error::new(ErrorKind::InvalidInput, "a simulated socket belongs to another network"));
         }
         network.borrow_mut().take_over(ends, self.host, token).map_err(Errno::to_error)
     }

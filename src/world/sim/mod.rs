@@ -209,7 +209,7 @@ struct SimWorkers {
     network: SharedNetwork,
     host: HostId,
     crews: Crews,
-    /// How long the lookup takes that is given to a thread next.
+    /// How long the lookup that is given to a thread next takes.
     lookup_takes: Duration,
 }
 

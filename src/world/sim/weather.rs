@@ -107,7 +107,7 @@ impl Weather {
     }
 
     /// How many bytes may be sent and not yet read, at least 1. Beyond that a sender's `send` would block, and a datagram is
-    /// lost. A datagram that has fewer than 64 counts as 64, and the last one may exceed the bound.
+    /// lost. A datagram of fewer than 64 bytes counts as 64, and the last one may exceed the bound.
     #[must_use]
     pub fn window(mut self, bytes: usize) -> Self {
         self.window = bytes.max(1);
@@ -172,7 +172,7 @@ impl Weather {
         self
     }
 
-    /// How long blocking work takes that is done [elsewhere](crate::Net::offload): by chance, less than this. It is run on
+    /// How long blocking work that is done [elsewhere](crate::Net::offload) takes: by chance, less than this. It is run on
     /// the simulation's own thread when that time has passed. If more work is given out than there are threads, it waits for
     /// one.
     #[must_use]

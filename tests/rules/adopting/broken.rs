@@ -1,4 +1,4 @@
-//! Who reads what a stream writes has gone: the other direction is read to its end, and what was lost is the reason.
+//! The reader of what a stream writes has gone: the other direction is read to its end, and what was lost is the reason.
 
 use super::{BROKEN, Guest, end_of, ends, pipe, shell};
 use crate::common::{Call, Ctx, Journal, assert_sleeps, by_default, count, is_alone, recorder, settle, until_net};
@@ -122,7 +122,7 @@ fn what_breaks_while_it_is_answered_is_read_on() {
     }
 }
 
-/// Who does not read on while its own output is congested reads on when there is none any more.
+/// A stream that does not read on while its own output is congested reads on when there is none any more.
 #[test]
 fn who_holds_back_goes_on() {
     for (what, kind) in KINDS {
@@ -391,7 +391,7 @@ fn bytes_that_a_broken_writer_has_lost_are_the_reason_once_all_is_read() {
     talker.wait().expect("it ended");
 }
 
-/// To look whether it is broken takes a descriptor.
+/// Looking whether it is broken takes a descriptor.
 #[test]
 fn what_breaks_is_noticed_where_no_descriptor_is_left() {
     if !is_alone("adopting::broken::what_breaks_is_noticed_where_no_descriptor_is_left", "ulimit -n 64;") {

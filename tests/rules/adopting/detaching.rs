@@ -481,7 +481,7 @@ fn what_has_not_left_is_given_back() {
     assert!(all == expected.concat());
 }
 
-/// Ours, and the peer's, who had come to a listener of so many.
+/// An accepted connection, its peer, and the address of the listener, which takes one connection at a time.
 fn accepted(reactor: &mut Reactor<Desk>, desk: &mut Desk) -> (Key, TcpStream, std::net::SocketAddr) {
     let mut net = reactor.net();
     let options = Listen::new().connections_max(1, "full").per_peer_max(1, "full");

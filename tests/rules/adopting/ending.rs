@@ -132,7 +132,7 @@ fn sockets_linger_as_ever() {
     }
 }
 
-/// Who breaks something off waits for nobody.
+/// A stream that is broken off waits for nobody.
 #[test]
 fn what_is_aborted_or_fails_is_gone_at_once() {
     for how in [0, 1] {
@@ -149,7 +149,7 @@ fn what_is_aborted_or_fails_is_gone_at_once() {
     }
 }
 
-/// A run waits for those who linger, and a child that has ended with its output unread is no reason to wait.
+/// A run waits for sockets that linger, and a child that has ended with its output unread is no reason to wait.
 #[test]
 fn a_run_ends_when_the_children_have() {
     let mut reactor = Reactor::new().expect("a selector");

@@ -124,7 +124,7 @@ fn a_fifo_waits_for_its_first_writer_and_ends_with_the_last() {
     assert_eq!(guest.journal.received(), b"one other");
 }
 
-/// A drain asks what has come to everybody: of a FIFO that nobody has opened, reading would say that it has ended.
+/// A drain asks everybody what has come: of a FIFO that nobody has opened, reading would say that it has ended.
 #[test]
 fn a_fifo_without_a_writer_is_drained() {
     let folder = Folder::new("fifo-drained");
@@ -252,7 +252,7 @@ fn what_is_adopted_does_not_block_and_stays_with_us() {
     let closes = guest.reactor.net().link(other).expect("it is open").with_socket(|socket| fcntl_getfd(&*socket));
     assert_eq!(closes.expect("a socket").expect("fcntl(2)"), FdFlags::CLOEXEC);
     assert!(guest.reactor.net().detach(key));
-    // What of them a child would have got shows /proc: the flag is the descriptor's, not the open file's.
+    // /proc shows which of them a child would have got: the flag is the descriptor's, not the open file's.
     assert!(guest.end().starts_with("detached"));
 }
 

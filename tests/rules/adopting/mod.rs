@@ -116,7 +116,7 @@ impl Guest {
         self.reactor.net().send(self.key, bytes)
     }
 
-    /// What comes out of such an end until so many bytes have, or it has ended, while the reactor turns.
+    /// What comes out of such an end until this many bytes have, or it has ended, while the reactor turns.
     #[track_caller]
     pub(super) fn read(&mut self, from: &mut File, bytes: usize) -> Vec<u8> {
         socket2::SockRef::from(&*from).set_nonblocking(true).expect("fcntl(2)");

@@ -281,7 +281,7 @@ fn what_was_read_before_an_end_comes_before_it() {
     assert_eq!(guest.journal.received(), b"last words");
 }
 
-/// Sends so much of a known stream, and checks what comes back.
+/// Sends this much of a known stream, and checks what comes back.
 struct Through {
     sent: u64,
     received: u64,

@@ -19,7 +19,7 @@ fn adopt(sim: &mut Sim, host: Host<Journal>, adopted: Adopted) -> Key {
     key
 }
 
-/// Who reads has gone; what the other one said before is still read, and then its end.
+/// The reader has gone; what the other end said before is still read, and then its end.
 #[test]
 fn a_pipe_that_nobody_reads_breaks_and_the_other_is_read_to_its_end() {
     for sends in [false, true] {
@@ -44,7 +44,7 @@ fn a_pipe_that_nobody_reads_breaks_and_the_other_is_read_to_its_end() {
     }
 }
 
-/// The same by the error of a write, before any event has told of it: who is paused is not ended for that.
+/// The same by the error of a write, before any event has told of it: a paused one is not ended for that.
 #[test]
 fn a_pipe_that_a_write_finds_broken_is_the_reason_once_the_other_is_read() {
     let (mut sim, host) = sim();

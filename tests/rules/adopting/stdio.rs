@@ -134,7 +134,7 @@ fn nothing_that_was_written_is_written_over() {
     for appends in [false, true] {
         let mut file = File::options().write(true).append(appends).open(&path).expect("a file");
         if !appends {
-            file.write_all(b"LOG\n").expect("a file"); // of who came before, as `(echo LOG; talk) > out` has it
+            file.write_all(b"LOG\n").expect("a file"); // of whoever came before, as `(echo LOG; talk) > out` has it
         }
         {
             let _instead = Instead::of_output(&file);
@@ -250,7 +250,7 @@ fn a_polite_close_waits_no_longer_than_it_may() {
     assert_eq!(super::end_of(&mut reactor, &mut journal, key), Reason::Limit(Limit::Linger).to_string());
 }
 
-/// Who comes after us on the same input finds the rest of it.
+/// Whoever comes after us on the same input finds the rest of it.
 #[test]
 fn a_thread_takes_no_more_than_a_buffer_before_that_is_consumed() {
     if !is_alone("adopting::stdio::a_thread_takes_no_more_than_a_buffer_before_that_is_consumed", "") {

@@ -91,7 +91,7 @@ fn a_reactor_can_be_used_again_after_a_shutdown() {
 }
 
 /// A shutdown dropped the jobs of other threads, and then took the alarm of one that had come in the meantime: it lay there
-/// until somebody rang again. Of so many tries several hit the moment.
+/// until somebody rang again. Of this many tries several hit the moment.
 #[test]
 fn a_job_posted_during_a_shutdown_is_run_or_dropped_soon() {
     const TRIES: usize = 50_000;

@@ -92,8 +92,8 @@ fn with_all_dead_the_error_lists_each_with_its_errno() {
     assert!(text.contains(&format!("; 127.0.0.2:{port}: ")), "{text}");
 }
 
-/// Whoever comes again and again to a port of its own machine where nobody listens is given that very port to come from one
-/// day, and TCP connects the socket to itself. Here it asks for that port, so that it need not wait for the day.
+/// A client that connects again and again to a port of its own machine where nobody listens is one day given that very port
+/// to come from, and TCP connects the socket to itself. Here it asks for that port, so that it need not wait for the day.
 #[test]
 fn a_socket_that_meets_itself_was_refused() {
     let mut reactor = with_names(&[("self.test", &["127.0.0.1"])]);

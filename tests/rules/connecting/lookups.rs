@@ -27,7 +27,7 @@ fn a_resolver_that_sleeps_for_60_seconds_delays_nobody_else() {
     let mut journal = Journal::default();
     let (_, at) = listen(&mut reactor, || Echo);
     let asleep: Vec<Key> = (0..7).map(|_| reactor.net().connect(("asleep.test", at.port()), recorder(quiet as On))).collect();
-    // One thread of eight is left: another name is found, and who needs none has all there is.
+    // One thread of eight is left: another name is found, and what needs no lookup has all there is.
     let on: On = |ctx, _, call| {
         match call {
             Call::Connected => ctx.send("ping"),

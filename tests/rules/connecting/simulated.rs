@@ -495,7 +495,7 @@ fn in_rough_weather_each_connect_by_name_ends_once_and_leaves_nothing() {
     });
 }
 
-/// Found by the model: who is told `connected` by it reads what the peer has said, whatever holds it back.
+/// Found by the model: a connection that is told `connected` by it reads what the peer has said, whatever holds it back.
 #[test]
 fn a_connect_that_fails_on_purpose_is_a_loss() {
     let losses = |number: u64| {

@@ -38,7 +38,7 @@ impl Datagram<Journal> for Steps {
     }
 }
 
-/// Nobody waits: so many turns end it, or nothing does.
+/// Nobody waits: this many turns end it, or nothing does.
 fn ends_soon(reactor: &mut Reactor<Journal>, journal: &mut Journal) -> bool {
     (0..100).any(|_| !reactor.turn(journal, Duration::ZERO).expect("the selector works"))
 }
@@ -141,7 +141,7 @@ fn in_a_shutdown_amid_a_drain_it_is_the_last_too() {
     assert_eq!(answered.get(), 3, "of three");
 }
 
-/// One refused each turn: who sends again at once does not keep it from hearing others.
+/// One refused each turn: a protocol that sends again at once does not keep it from hearing others.
 #[test]
 fn who_sends_again_what_failed_hears_others_too() {
     let again: Step = |scope| {

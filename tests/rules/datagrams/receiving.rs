@@ -98,7 +98,7 @@ fn a_datagram_there_and_back_is_one_event() {
     assert!((1_000..=1_010).contains(&events), "{events}");
 }
 
-/// A turn of it has so many; who else is ready has his turn in between.
+/// A turn of it has a bounded number; whatever else is ready has its turn in between.
 #[test]
 fn a_flood_leaves_the_others_their_turn() {
     let config = mainspring::Config::new().turn_datagrams(8);

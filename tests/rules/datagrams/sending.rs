@@ -134,7 +134,7 @@ fn a_reply_outside_of_received_goes_nowhere() {
     assert_eq!(*answers.borrow(), [false], "in failed");
 }
 
-/// Who asks again when he hears that nobody is there.
+/// Asks again when it hears that nobody is there.
 #[test]
 fn a_refusal_is_no_error_for_ever() {
     let (mut reactor, mut journal) = reactor();

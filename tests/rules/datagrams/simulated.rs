@@ -1,5 +1,5 @@
 //! The same on the simulated network: what is lost, doubled or overtaken there, whom ICMP tells, groups, the window, and the
-//! queue of who may not send.
+//! queue of a socket that may not send.
 
 use super::common::*;
 use mainspring::{

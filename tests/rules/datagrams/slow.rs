@@ -43,7 +43,7 @@ fn what_waits_for_the_network_leaves_in_order_and_costs_no_turns() {
     }
 }
 
-/// Also other news than that nobody has a port is of an earlier one (icmp(7)).
+/// News other than that nobody has a port is about an earlier one too (icmp(7)).
 #[test]
 #[ignore = "it takes a network of its own"]
 fn what_is_sent_when_the_news_of_an_earlier_one_come_is_sent_nevertheless() {
@@ -57,7 +57,7 @@ fn what_is_sent_when_the_news_of_an_earlier_one_come_is_sent_nevertheless() {
     assert_eq!(hears(&other), b"two");
 }
 
-/// Only what is sent to who has asked, while he is answered, leaves from where he asked.
+/// Only what is sent to the one that asked, while it is answered, leaves from the address that it asked.
 #[cfg(feature = "udp-batch")]
 #[test]
 #[ignore = "it takes a network of its own"]

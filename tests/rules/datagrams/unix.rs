@@ -71,7 +71,7 @@ fn a_client_without_a_name_cannot_be_answered_and_that_is_told() {
     assert!(matches!(&told[1], Told::Failed(Address::Unix(None), ErrorKind::Unsupported, None)), "{:?}", told[1]);
 }
 
-/// unix(7): 107 bytes and a zero byte, which Linux does not ask of who binds by 108.
+/// unix(7): 107 bytes and a zero byte, which Linux does not ask of one that binds by 108.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_client_at_a_path_of_108_bytes_is_shown_and_a_longer_target_is_told() {

@@ -5,7 +5,7 @@ use crate::common::{Call, Recorded, closed, cut_by, cut_from_outside, dialogue, 
 use mainspring::{Fault, Framer, Reason, Step, Terminator};
 use std::{cell::Cell, rc::Rc};
 
-/// A length, a mask, and so many bytes, each XORed with the mask. Asked too early, it would unmask bytes twice.
+/// A length, a mask, and that many bytes, each XORed with the mask. Asked too early, it would unmask bytes twice.
 struct Masked {
     asked_for: usize,
 }

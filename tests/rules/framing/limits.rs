@@ -18,7 +18,7 @@ fn a_frame_at_its_limit_passes_and_one_byte_more_is_skipped() {
     t.receives("abcd-").gets(&[TOO_LONG]).peer_ends().gets(&[eof(""), closed(&Reason::Eof)]);
 }
 
-/// Asks for so many bytes at once.
+/// Asks for this many bytes at once.
 struct Needs(usize);
 
 impl Framer for Needs {

@@ -91,7 +91,7 @@ fn a_successor_gets_what_was_put_back_however_it_was_cut() {
     t.receives("tail").peer_ends().sends("tail tail").closes(Reason::is_clean);
 }
 
-/// Lines; from one that begins with a digit, so many bytes from its second byte on are a block.
+/// Lines; from one that begins with a digit, that many bytes from its second byte on are a block.
 fn lines_and_blocks(ctx: &mut Ctx<'_>, _: &mut Journal, call: &Call) -> Outcome {
     match call {
         Call::Connected => ctx.set_terminator(Terminator::line(99)),
@@ -151,7 +151,7 @@ fn of_a_delimiter_a_framer_and_a_through_the_last_bytes_come_back_with_what_stan
                 Call::Frame(_) => {
                     ctx.set_terminator(Terminator::None);
                     ctx.put_back(1);
-                    ctx.put_back(1); // so many more
+                    ctx.put_back(1); // this many more
                 }
                 _ => {}
             }

@@ -193,7 +193,7 @@ fn a_framer_that_panics_when_an_upgrade_drops_it_stays_in_its_turn() {
     assert_eq!((&got[..], dropped.get(), talk.reactor.stats().connections), (&b"hello"[..], 1, 1));
 }
 
-/// Two that were thrown away in one heap, and panicked both, aborted the program.
+/// Two that were thrown away together, and both panicked, aborted the program.
 #[test]
 fn two_producers_and_a_factory_with_its_error_that_panic_when_they_are_dropped_end_no_program() {
     #[derive(Debug)]
@@ -282,7 +282,7 @@ fn a_producer_that_panics_and_panics_when_dropped_ends_its_connection_only() {
     assert!(matches!(talk.journal.of(talk.key).last(), Some(Call::Closed(why)) if why.contains("in more")));
 }
 
-/// What many timers of one that has ended would have run was thrown away in one heap, when no other timer was set: one
+/// What many timers of one that has ended would have run was thrown away in one go, when no other timer was set: one
 /// panic left the turn.
 #[test]
 fn many_timers_of_the_dead_that_panic_when_they_are_dropped_stay_in_their_turn() {

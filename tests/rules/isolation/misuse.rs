@@ -1,4 +1,5 @@
-//! What a callback writes into the fields of its context concerns nobody: the loop goes on with whom it has served.
+//! What a callback writes into the fields of its context concerns nobody: the loop goes on with the connection that it has
+//! served.
 
 use crate::common::{
     Call, Ctx, Journal, On, PATIENCE, STUFF, dial, echo, guest, lines, note, quiet, read_exactly, read_to_end, recorder, say,

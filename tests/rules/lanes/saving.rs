@@ -12,7 +12,7 @@ use std::{
 
 type Said = Arc<Mutex<Vec<String>>>;
 
-/// Keeps what is written; fails once it is to have more than so much; says what becomes of it.
+/// Keeps what is written; fails once it is to have more than this much; says what becomes of it.
 struct Disk {
     room: usize,
     kept: Vec<u8>,
@@ -166,7 +166,7 @@ fn a_connection_that_is_lost_drops_the_writer_once_it_has_what_was_given() {
     assert_said(&said, &["dropped 3"]);
 }
 
-/// Who speaks to it meanwhile reaches it, and it can answer.
+/// Whatever speaks to it meanwhile reaches it, and it can answer.
 #[test]
 fn everything_but_input_goes_to_the_protocol_meanwhile() {
     let (mut t, _) = saving(Terminator::None, 1000);
@@ -269,7 +269,7 @@ fn an_end_that_was_told_is_not_told_again() {
     t.gets(&[frame("the stream ended within a frame")]);
 }
 
-/// The default of `draining` closed in the midst of it, with a clean reason.
+/// The default of `draining` closed in the middle of it, with a clean reason.
 #[test]
 fn a_drain_waits_for_it() {
     let (mut t, _) = saving(Terminator::None, 1000);

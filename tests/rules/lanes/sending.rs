@@ -7,7 +7,7 @@ use mainspring::{
 };
 use std::io::{self, Read};
 
-/// Gives so many bytes, so many at a time, then fails or ends.
+/// Gives this many bytes, this many at a time, then fails or ends.
 struct Source {
     left: usize,
     piece: usize,
@@ -141,7 +141,8 @@ fn a_drain_waits_for_it() {
     assert_eq!(t.sent().len(), 700_000);
 }
 
-/// Who has begun to end politely, or has become something else, is not told: then the peer must not take what is left for all.
+/// A connection that has begun to end politely, or has become something else, is not told: then the peer must not take what
+/// is left for all.
 #[test]
 fn an_error_of_which_nobody_hears_ends_the_connection() {
     for upgrades in [false, true] {

@@ -60,7 +60,7 @@ struct Log {
     refused: Vec<String>,
 }
 
-/// So many pieces of work at once; when each ended.
+/// This many pieces of work at once; when each ended.
 fn run(seed: u64, config: Config, pieces: u32) -> (Log, u64) {
     let mut sim = Sim::new(seed);
     sim.set_weather(Weather::fair().work(SECOND));

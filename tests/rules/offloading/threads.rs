@@ -122,7 +122,7 @@ impl Protocol<usize> for Eager {
     }
 }
 
-/// So many refusals a turn were told, and many more came: millions waited, and what was done behind them.
+/// Only so many refusals were told in a turn, and many more came: millions waited, and what was done behind them.
 #[test]
 fn those_who_find_no_room_are_told_in_the_next_turn_however_many_they_are() {
     const CLIENTS: usize = 4;

@@ -88,7 +88,7 @@ fn assert_total(sum: usize, seconds: usize) {
     assert!(sum.abs_diff(seconds * TOTAL) <= PORTION, "{sum} instead of {}", seconds * TOTAL);
 }
 
-/// After the burst, `moved` together in so many seconds, each of the same.
+/// After the burst, `moved` together in this many seconds, each of the same.
 #[track_caller]
 fn assert_fair(moved: &[Vec<usize>; 2], seconds: usize) {
     for moved in moved {
@@ -297,7 +297,7 @@ fn last_words_do_not_wait_for_a_total_rate() {
     scene.hears(clients[1], "421 too many connections\r\n");
 }
 
-/// The clock is for peers that say nothing; who says something and is not read is not one.
+/// The clock is for peers that say nothing; one that says something and is not read is not such a peer.
 #[test]
 fn the_idle_clock_stands_still_for_who_waits_for_a_total_rate_and_for_nobody_else() {
     let station = Station { idle: Some(SECOND / 2), ..Station::default() };

@@ -260,7 +260,7 @@ fn after_4096_callbacks_the_sockets_are_looked_at_again_and_the_rest_come_first(
     assert_eq!(journal.frames().last().map(String::as_str), Some("again"));
 }
 
-/// Who is put off by those who flood: what it says waits for its turn while they are served.
+/// A connection that is put off by others that flood: what it says waits for its turn while they are served.
 fn beside_a_flood(on: impl FnMut(&mut Ctx<'_>, &mut Journal, &Call) -> Outcome + Clone + 'static) -> Flooded {
     let (mut reactor, mut journal) = start();
     let floods = (0..6).map(|_| guest(&mut reactor, &mut journal, lines).1).collect();

@@ -1,5 +1,5 @@
-//! An echo over TLS on tokio's current_thread runtime: a task for each connection, as the example of tokio-rustls has it. With
-//! `small` its buffer is of 4 KiB, which is what a program would take that has many idle ones.
+//! An echo over TLS on tokio's current_thread runtime: a task for each connection, as the example of tokio-rustls has it.
+//! With `small` its buffer has 4 KiB, which is what a program with many idle ones would take.
 
 #[path = "../../common.rs"]
 mod common;

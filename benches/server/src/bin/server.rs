@@ -15,7 +15,8 @@ MODE    echo    sends back whatever it gets
         source  writes without end
         udp     sends back each datagram
 PORT    0 takes any free one; the first line of output says which
-SPIN    so many microseconds it looks for events before it sleeps; 0 if not given";
+SPIN    how many microseconds it looks for events before it sleeps; 0 if not
+        given";
 
 type Failure = Box<dyn Error + Send + Sync>;
 

@@ -24,7 +24,8 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(180);
 
 const HELP: &str = "\
-Measures mainspring beside its peers, and writes docs/benchmarks.md and docs/benchmarks.svg.
+Measures mainspring beside its peers, and writes docs/benchmarks.md and
+docs/benchmarks.svg.
 
 usage: compare [OPTIONS]
 
@@ -34,10 +35,13 @@ usage: compare [OPTIONS]
 --peers A,B     only these, and the reference
 --idle N        how many idle connections; 10,000
 --profile P     peak (fat LTO) or release
---noise S       a run in which other processes took more than this share of a processor is repeated, twice at most; 0.12.
-                From 1 on none is, and nobody waits for the others to calm down
---without X     micro or cost: without the micro-benchmarks, or the cost of building
---print         write nothing, print the tables; with --cells or --peers nothing is written either
+--noise S       a run in which other processes took more than this share of a
+                processor is repeated, twice at most; 0.12. From 1 on none is,
+                and nobody waits for the others to calm down
+--without X     micro or cost: without the micro-benchmarks, or the cost of
+                building
+--print         write nothing, print the tables; with --cells or --peers nothing
+                is written either
 --list          name the cells and the peers, and end
 
 It takes about ten minutes, and needs two processors, Linux and a quiet machine.";

@@ -16,7 +16,7 @@ const CELLS: [(&str, &str); 5] = [
     ("idle", "64 amid 10,000 silent"),
 ];
 
-/// Whose servers, in which colours: told apart by those who see no red or no green.
+/// Whose servers, in which colours: which can be told apart without seeing red, or without seeing green.
 const PEERS: [(&str, RGBColor); 5] = [
     (OURS, RGBColor(0, 114, 178)),
     ("mio", RGBColor(86, 180, 233)),

@@ -15,7 +15,7 @@ use mainspring_benches::{
 };
 use std::{fs, process::Command};
 
-/// What stands above is written by hand, what stands below by us.
+/// What is above it is written by hand, what is below it by us.
 const MARK: &str = "<!-- What follows is written by `compare`. -->";
 
 pub(crate) struct Report<'a> {

@@ -19,7 +19,7 @@ use tls::{
 };
 
 const HELP: &str = "\
-Measures what TLS costs, and looks whether the bars are held.
+Measures what TLS costs, and checks whether the bars are held.
 
 usage: tls_bars [ROUNDS]
 
@@ -27,7 +27,7 @@ ROUNDS  how often each server is measured, in turns; 7 if not given
 
 It needs Linux, two processors, and valgrind for the instructions.";
 
-/// An echo of so many bytes, on so many connections at a time.
+/// An echo of this many bytes, on this many connections at a time.
 const SIZE: usize = 64;
 const CONNECTIONS: usize = 32;
 const ECHOES: usize = 1_500;
@@ -38,7 +38,7 @@ const HANDSHAKES: usize = 300;
 const IDLE: usize = 2_000;
 const RECORD: usize = 16 << 10;
 
-/// What is counted: the difference of so many rounds on so many connections.
+/// What is counted: the difference of this many rounds on this many connections.
 const COUNTED_ROUNDS: [usize; 2] = [100, 400];
 const COUNTED_CONNECTIONS: usize = 8;
 

@@ -19,12 +19,13 @@ use std::{
 use tls::tls as side;
 
 const HELP: &str = "\
-Runs one of the gate's loads over TLS; `gate` runs all of them under callgrind and strace.
+Runs one of the gate's loads over TLS; `gate` runs all of them under callgrind
+and strace.
 
 usage: tls_loads NAME [TIMES]
 
 NAME    tls-1, tls-64
-TIMES   how long it runs, 1 if not given";
+TIMES   how many times it is done; 1 if not given";
 
 fn main() -> ExitCode {
     by_name::main(HELP, |name, times| match name {

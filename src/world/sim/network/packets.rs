@@ -22,7 +22,7 @@ const LARGEST: usize = 65_507;
 /// With IPv6 the length does not include its own header (RFC 8200).
 const LARGEST_V6: usize = 65_527;
 
-/// The least that a datagram costs that has arrived.
+/// The least that a datagram that has arrived costs.
 const COST_MIN: usize = 64;
 
 /// One that is overtaken, or comes a second time, comes less than this later.
