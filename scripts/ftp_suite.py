@@ -71,7 +71,7 @@ class Program:
         if address:
             name = self.named("--public-address", "--masquerade")
             if name == "--public-address" and not is_address(address):
-                raise NoOption(f"{address}, which is no address")
+                raise NoOption(f"{address}, which is not an address")
             add([name], address)
         if handler.passive_ports and self.named("--ports"):
             add(["--ports"], ",".join(map(str, handler.passive_ports)))

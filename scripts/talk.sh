@@ -308,7 +308,7 @@ complains "talk <&- is talk < /dev/null" 0 "" $?
 sleep 1 | "$talk" "$at" 0> >(cat >/dev/null) >"$place/out" 2>"$place/err"
 complains "standard input the write end of a pipe" 1 "standard input is not open for reading" "${PIPESTATUS[1]}"
 "$talk" "$at" </ >"$place/out" 2>"$place/err"
-complains "standard input a directory" 1 "standard input: a directory is no stream" $?
+complains "standard input a directory" 1 "standard input: a directory is not a stream" $?
 sleep 5 | "$talk" "$at" 2>"$place/err" >/dev/full
 complains "standard output full" 1 "cannot write to standard output: No space left" "${PIPESTATUS[1]}"
 serve source

@@ -75,7 +75,7 @@ impl Address {
                 let bytes: Vec<u8> = [&[0], &name[..]].concat();
                 socket2::SockAddr::unix(std::ffi::OsString::from_vec(bytes)).map_err(|_| too_long("name", name.len()))
             }
-            _ => Err(io::Error::new(io::ErrorKind::Unsupported, format!("`{self}` is no address on this system"))),
+            _ => Err(io::Error::new(io::ErrorKind::Unsupported, format!("`{self}` is not an address on this system"))),
         }
     }
 }
@@ -233,7 +233,7 @@ fn parse(text: &str, protocol: IpProtocol, forms: &str) -> io::Result<Place> {
 }
 
 fn malformed(text: &str, forms: &str) -> io::Error {
-    invalid(format!("`{}` is no address: write {forms}", text.escape_debug()))
+    invalid(format!("`{}` is not an address: write {forms}", text.escape_debug()))
 }
 
 fn invalid(text: String) -> io::Error {
@@ -282,14 +282,14 @@ fn with_zone(host: &str, ip: Ipv6Addr, zone: &str) -> io::Result<SocketAddr> {
         let text = if ip.is_unicast_link_local() || ip.is_multicast() {
             format!("`{host}`: there is no network interface `{zone}` here")
         } else {
-            format!("`{host}`: this is no address of one link, so it has no zone: write it without `%{zone}`")
+            format!("`{host}`: this is not an address of one link, so it has no zone: write it without `%{zone}`")
         };
         io::Error::new(io::ErrorKind::NotFound, text)
     })
 }
 
 fn check_host(host: &str) -> io::Result<()> {
-    let bad = |what: &str| Err(invalid(format!("`{}` is no host name: {what}", host.escape_debug())));
+    let bad = |what: &str| Err(invalid(format!("`{}` is not a host name: {what}", host.escape_debug())));
     let name = host.strip_suffix('.').unwrap_or(host);
     if name.is_empty() {
         return bad("it is empty");
@@ -513,7 +513,7 @@ mod tests {
         }
         // Where a name cannot be used, nobody is told to write one.
         let error_of_address = Target::from("7000").address().expect_err("no address").to_string();
-        assert_eq!(error_of_address, "`7000` is no address: write IP:PORT, [IPv6]:PORT or unix:/path");
+        assert_eq!(error_of_address, "`7000` is not an address: write IP:PORT, [IPv6]:PORT or unix:/path");
         assert!(error("example.org:htpp").contains("no service is called `htpp`"));
         assert!(error("example.org:70000").contains("65535"));
         assert!(error("example.org:+80").contains("no service"));

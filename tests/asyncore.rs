@@ -960,7 +960,7 @@ fn test_tcpserver_bind_leak() {
     let addr = taken.local_addr().expect("bound");
     for _ in 0..100 {
         reactor.net().listen(addr, || Silent).expect_err("it is taken");
-        reactor.net().listen("127.0.0.1:-1", || Silent).expect_err("that is no port");
+        reactor.net().listen("127.0.0.1:-1", || Silent).expect_err("that is not a port");
     }
     assert!(format!("{reactor:?}").contains("slots: 0"), "{reactor:?}");
 }

@@ -462,7 +462,7 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
         ("ping", &["-i", "NaN", "127.0.0.1"], "not 'NaN'"),
         ("ping", &["-W", "61", "127.0.0.1"], "-W takes seconds from 0.01 to 60, not '61'"),
         ("ping", &["-46", "127.0.0.1"], "it cannot be both"),
-        ("ping", &["-c1", ""], "is no host name: it is empty"),
+        ("ping", &["-c1", ""], "is not a host name: it is empty"),
         ("ping", &["-c1", "a b"], "a b"),
         ("ping", &["-c1", "127.0.0.1:80"], "127.0.0.1:80"),
         ("ping", &["-c1", "fe80::1%no-such-link"], "no-such-link"),
@@ -505,7 +505,7 @@ fn a_command_line_that_is_not_understood_is_refused_in_one_line() {
         ("proxy", &["127.0.0.1:0"], "TARGET"),
         ("proxy", &["127.0.0.1:0", "127.0.0.1:1", "surplus"], "surplus"),
         ("proxy", &["nonsense", "127.0.0.1:1"], "nonsense"),
-        ("proxy", &["127.0.0.1:0", "nonsense"], "TARGET: `nonsense` is no address"),
+        ("proxy", &["127.0.0.1:0", "nonsense"], "TARGET: `nonsense` is not an address"),
         ("proxy", &["127.0.0.1:0", "http://example.org:80"], "TARGET: "),
         ("proxy", &["127.0.0.1:0", "127.0.0.1:99999"], "TARGET: "),
         ("proxy", &["127.0.0.1:0", "host:no-such-service"], "no-such-service"),
@@ -1328,7 +1328,7 @@ fn talk_says_what_it_cannot_read_or_write_while_its_input_is_open() {
     cat.wait().expect("ours");
     assert_eq!(complaint, "error: standard input is not open for reading (EBADF)\n");
     let complaint = talked_badly(talk(addr, File::open("/").expect("a folder"), Stdio::piped()));
-    assert_eq!(complaint, "error: standard input: a directory is no stream\n");
+    assert_eq!(complaint, "error: standard input: a directory is not a stream\n");
 }
 
 #[test]

@@ -787,7 +787,7 @@ fn the_client_says_that_there_is_no_such_host() {
     assert!(told.iter().any(|told| fetched_nothing.complaint.starts_with(told)), "{}", fetched_nothing.complaint);
     let mut command = program("gopher_client");
     command.arg("no..host");
-    fetched(run(command)).fails(2, &["`no..host` is no host name", "--help"]);
+    fetched(run(command)).fails(2, &["`no..host` is not a host name", "--help"]);
 }
 
 #[test]
@@ -915,11 +915,11 @@ fn the_client_says_what_is_wrong_with_its_command_line_or_the_disk() {
     let wrong: [(&[&str], &str); 21] = [
         (&[], "HOST"),
         (&["example.org:7070"], "example.org --port 7070"),
-        (&["unix:"], "`unix:` is no host name: it has `:` in it"),
-        (&["a b:1"], "`a b:1` is no host name"),
-        (&["example.org:http"], "`example.org:http` is no host name"),
-        (&["example.org:0"], "`example.org:0` is no host name"),
-        (&[":70"], "`:70` is no host name"),
+        (&["unix:"], "`unix:` is not a host name: it has `:` in it"),
+        (&["a b:1"], "`a b:1` is not a host name"),
+        (&["example.org:http"], "`example.org:http` is not a host name"),
+        (&["example.org:0"], "`example.org:0` is not a host name"),
+        (&[":70"], "`:70` is not a host name"),
         (&[""], "it is empty"),
         (&["127.0.0.1", "--output", ""], "--output '' names nothing"),
         (&["gopher://example.org/"], "not a URL"),

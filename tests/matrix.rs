@@ -113,7 +113,7 @@ impl When {
         matches!(self, DatagramReceived | DatagramOversized | DatagramFailed | DatagramWritable | DatagramClosed)
     }
 
-    /// A callback with a scope: of what is no stream, and has nothing to flush, to pause, or to become.
+    /// A callback with a scope: of what is not a stream, and has nothing to flush, to pause, or to become.
     fn has_scope(self) -> bool {
         self.is_device() || self.is_datagram()
     }
@@ -329,7 +329,7 @@ impl Case {
             // The answer to a limit that is exceeded.
             Err | UpgradeThenErr if self.when == Exceeded => Some("a frame is longer than its limit"),
             Err | UpgradeThenErr if self.when == Deadline => Some("the deadline passed"),
-            // What is no stream is not given back.
+            // What is not a stream is not given back.
             DetachSelf if self.when.has_scope() => None,
             DetachSelf => Some("detached"),
             FailSelf | Err | UpgradeThenErr | NoProgress => Some("failed: "),

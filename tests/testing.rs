@@ -459,9 +459,9 @@ fn what_is_asserted_when_it_is_dropped_fails_the_test() {
 #[test]
 fn a_scene_says_what_was_wrong() {
     let mistakes: [(&str, fn(&mut Scene<()>)); 23] = [
-        ("`nonsense` is no IP address and port", |scene| ignore(scene.dials("nonsense"))),
-        ("`localhost:80` is no IP address and port", |scene| ignore(scene.dials_deaf("localhost:80"))),
-        ("`unix:/x` is no IP address and port", |scene| ignore(scene.serves("unix:/x"))),
+        ("`nonsense` is not an IP address and port", |scene| ignore(scene.dials("nonsense"))),
+        ("`localhost:80` is not an IP address and port", |scene| ignore(scene.dials_deaf("localhost:80"))),
+        ("`unix:/x` is not an IP address and port", |scene| ignore(scene.serves("unix:/x"))),
         ("`10.0.0.1:7` cannot be served: somebody else", |scene| ignore(scene.serves("10.0.0.1:7"))),
         ("it serves 10.0.0.2:7", |scene| {
             let server = scene.serves("10.0.0.2:7");
@@ -523,10 +523,10 @@ fn a_scene_says_what_was_wrong() {
             let client = scene.dials_deaf("10.0.0.1:7");
             scene.says(client, "abort\n").says(client, "one\n");
         }),
-        ("`x` is no IP address", |scene| ignore(scene.set_fate("x", Fate::Silent))),
-        ("`unix:/x` is no IP address", |scene| ignore(scene.set_fate("unix:/x", Fate::Silent))),
-        ("`a b` is no host name", |scene| ignore(scene.name("a b", &["10.0.0.1"]))),
-        ("`10.0.0` is no IP address", |scene| ignore(scene.name("a.example", &["10.0.0"]))),
+        ("`x` is not an IP address", |scene| ignore(scene.set_fate("x", Fate::Silent))),
+        ("`unix:/x` is not an IP address", |scene| ignore(scene.set_fate("unix:/x", Fate::Silent))),
+        ("`a b` is not a host name", |scene| ignore(scene.name("a b", &["10.0.0.1"]))),
+        ("`10.0.0` is not an IP address", |scene| ignore(scene.name("a.example", &["10.0.0"]))),
     ];
     for (words, mistake) in mistakes {
         let mut scene = Scene::new(0, ());
@@ -590,21 +590,21 @@ fn what_a_write_was_told_is_not_forgotten() {
 #[test]
 fn a_simulation_says_what_was_wrong() {
     let mistakes: [(&str, fn(&mut Sim)); 15] = [
-        ("`nonsense` is no IP address", |sim| ignore(sim.host("nonsense", ()))),
-        ("`10.0.0.1:7` is no IP address", |sim| ignore(sim.host("10.0.0.1:7", ()))),
+        ("`nonsense` is not an IP address", |sim| ignore(sim.host("nonsense", ()))),
+        ("`10.0.0.1:7` is not an IP address", |sim| ignore(sim.host("10.0.0.1:7", ()))),
         ("`0.0.0.0` is every address", |sim| ignore(sim.host("0.0.0.0", ()))),
         ("`::` is every address", |sim| ignore(sim.host("::", ()))),
         ("`::ffff:10.0.0.1` is 10.0.0.1", |sim| ignore((sim.host("10.0.0.1", ()), sim.host("::ffff:10.0.0.1", ())))),
-        ("`224.0.0.1` is no address of one host", |sim| ignore(sim.host("224.0.0.1", ()))),
-        ("`ff02::1` is no address of one host", |sim| ignore(sim.host("ff02::1", ()))),
-        ("`255.255.255.255` is no address of one host", |sim| ignore(sim.host_with("255.255.255.255", (), Config::new()))),
-        ("`0.0.0.1` is no address of one host", |sim| ignore(sim.host("0.0.0.1", ()))),
+        ("`224.0.0.1` is not an address of one host", |sim| ignore(sim.host("224.0.0.1", ()))),
+        ("`ff02::1` is not an address of one host", |sim| ignore(sim.host("ff02::1", ()))),
+        ("`255.255.255.255` is not an address of one host", |sim| ignore(sim.host_with("255.255.255.255", (), Config::new()))),
+        ("`0.0.0.1` is not an address of one host", |sim| ignore(sim.host("0.0.0.1", ()))),
         ("10.0.0.1 is another host's", |sim| ignore((sim.host("10.0.0.1", ()), sim.host("10.0.0.1", 0)))),
         ("fd00::1 is another host's", |sim| ignore((sim.host("fd00::1", ()), sim.host("fd00:0::0:1", 0)))),
-        ("`x` is no IP address", |sim| ignore(sim.set_fate("x", Fate::Silent))),
+        ("`x` is not an IP address", |sim| ignore(sim.set_fate("x", Fate::Silent))),
         ("`10.0.0.1` is an address", |sim| ignore(sim.name("10.0.0.1", &["10.0.0.2"]))),
-        ("`` is no host name", |sim| ignore(sim.set_name_fate("", None))),
-        ("`x` is no IP address", |sim| ignore(sim.name("a.example", &["10.0.0.1", "x"]))),
+        ("`` is not a host name", |sim| ignore(sim.set_name_fate("", None))),
+        ("`x` is not an IP address", |sim| ignore(sim.name("a.example", &["10.0.0.1", "x"]))),
     ];
     for (words, mistake) in mistakes {
         let text = complaint(|| mistake(&mut Sim::new(0)));

@@ -660,7 +660,7 @@ fn help_mistakes_and_an_interrupt() {
         (&["receive", "/nowhere"], 1, "'/nowhere' is not a folder"),
         (&["receive", "/", "127.0.0.1:0", "surplus"], 2, "surplus"),
         (&["send", "127.0.0.1:1"], 2, "FILE"),
-        (&["send", "nonsense", "file"], 2, "`nonsense` is no address"),
+        (&["send", "nonsense", "file"], 2, "`nonsense` is not an address"),
         (&["send", "--timeout", "0", "127.0.0.1:1", "file"], 2, "--timeout takes a whole number from 1 to 31536000, not '0'"),
         (&["receive", "--limit", "nonsense", "/"], 2, "--limit takes a whole number from 0 to"),
         (&["receive", "--limit", "1k", "/"], 2, "not '1k'"),

@@ -37,7 +37,7 @@ pub fn arguments(variants: &[&str]) -> (Mode, SocketAddr, String) {
         "udp" => Mode::Udp,
         _ => fail(format!("there is no mode \"{mode}\": echo, line, sink, source or udp")),
     };
-    let Ok(port) = port.parse::<u16>() else { fail(format!("\"{port}\" is no port: a number up to 65535")) };
+    let Ok(port) = port.parse::<u16>() else { fail(format!("\"{port}\" is not a port: a number up to 65535")) };
     if !variant.is_empty() && !variants.contains(&variant) {
         fail(format!("there is no variant \"{variant}\": one of {variants:?}"));
     }

@@ -282,7 +282,7 @@ fn callee_of(protocol: IpProtocol, text: &str) -> Result<Target, String> {
         None => text.rsplit_once(':').filter(|(host, _)| !host.contains([':', '/'])),
     };
     let Some((host, port)) = parts.filter(|(host, port)| !host.is_empty() && !port.is_empty()) else {
-        return Err(format!("`{text}` is no address: write HOST:PORT, IP:PORT, [IPv6]:PORT or unix:/path"));
+        return Err(format!("`{text}` is not an address: write HOST:PORT, IP:PORT, [IPv6]:PORT or unix:/path"));
     };
     let port = if port.bytes().all(|byte| byte.is_ascii_digit()) {
         port.parse().map_err(|_| format!("there is no port {port}: the highest is 65535"))?

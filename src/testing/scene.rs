@@ -502,8 +502,8 @@ impl<S: 'static> Scene<S> {
 pub(super) fn literal(address: &str) -> Address {
     match Target::from(address).address() {
         Ok(address @ Address::Ip(_)) => address,
-        Ok(_) => panic!("`{address}` is no IP address and port, which is all that a simulated network has"),
-        Err(error) => panic!("`{}` is no IP address and port: {error}", address.escape_debug()),
+        Ok(_) => panic!("`{address}` is not an IP address and port, which is all that a simulated network has"),
+        Err(error) => panic!("`{}` is not an IP address and port: {error}", address.escape_debug()),
     }
 }
 

@@ -539,7 +539,7 @@ impl Sim {
 fn ip_address(text: &str) -> IpAddr {
     match text.parse() {
         Ok(ip) => ip,
-        Err(_) => panic!("`{}` is no IP address", text.escape_debug()),
+        Err(_) => panic!("`{}` is not an IP address", text.escape_debug()),
     }
 }
 
@@ -550,7 +550,7 @@ fn assert_can_be_a_host(ip: IpAddr) {
     assert!(own == ip, "`{ip}` is {own} in the form of IPv6: name the host by that");
     assert!(!ip.is_unspecified(), "`{ip}` is every address of a host, and no host's own");
     let is_reserved = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || ip.octets()[0] == 0);
-    assert!(!ip.is_multicast() && !is_reserved, "`{ip}` is no address of one host");
+    assert!(!ip.is_multicast() && !is_reserved, "`{ip}` is not an address of one host");
 }
 
 /// Checks that it would be looked up.

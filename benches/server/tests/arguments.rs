@@ -17,11 +17,11 @@ fn server(arguments: &[&str]) -> (Option<i32>, String) {
 fn what_it_cannot_do_is_one_clear_line_and_another_exit_code() {
     let cases = [
         (&["gopher", "0"][..], 2, "there is no mode \"gopher\""),
-        (&["echo", "70000"], 2, "\"70000\" is no port"),
-        (&["echo", "seven"], 2, "\"seven\" is no port"),
+        (&["echo", "70000"], 2, "\"70000\" is not a port"),
+        (&["echo", "seven"], 2, "\"seven\" is not a port"),
         (&["echo"], 2, "MODE and PORT are needed"),
         (&["echo", "0", "1", "2"], 2, "MODE and PORT are needed"),
-        (&["echo", "0", "soon"], 2, "\"soon\" is no number of microseconds"),
+        (&["echo", "0", "soon"], 2, "\"soon\" is not a number of microseconds"),
         (&[], 2, "MODE and PORT are needed"),
     ];
     for (arguments, code, said) in cases {

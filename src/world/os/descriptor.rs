@@ -45,7 +45,7 @@ impl Kind {
     pub(super) fn prepare(fd: BorrowedFd<'_>, is_shared: bool) -> io::Result<Self> {
         let kind = Self::of(fd)?;
         if kind.is_directory {
-            return Err(refused("a directory is no stream"));
+            return Err(refused("a directory is not a stream"));
         }
         let socket = SockRef::from(&fd); // of any descriptor: fcntl(2)
         if kind.is_socket {
@@ -101,7 +101,7 @@ impl Use {
         let is_open = match tried {
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => false,
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                return Err(refused("what gives no bytes is no stream (EINVAL)"));
+                return Err(refused("what gives no bytes is not a stream (EINVAL)"));
             }
             _ => true, // /dev/full has no room for nothing either: the first write says so
         };
@@ -112,12 +112,12 @@ impl Use {
 /// The peer that a stream socket is connected to.
 pub(super) fn peer_of(socket: &SockRef<'_>) -> io::Result<SockAddr> {
     if socket.r#type()? != Type::STREAM {
-        return Err(refused("a socket that carries packets is no stream: `Net::bind_on` takes it"));
+        return Err(refused("a socket that carries packets is not a stream: `Net::bind_on` takes it"));
     }
     socket.peer_addr().map_err(|error| match error.kind() {
         ErrorKind::NotConnected => io::Error::new(
             ErrorKind::NotConnected,
-            "a socket that is not connected, or not any more, or that listens, is no stream",
+            "a socket that is not connected, or not any more, or that listens, is not a stream",
         ),
         _ => error,
     })

@@ -1,4 +1,4 @@
-//! What is no stream, or not open for what it is to be used for: nothing is taken over, and what was handed over is closed.
+//! What is not a stream, or not open for what it is to be used for: nothing is taken over, and what was handed over is closed.
 
 use super::{descriptors, pipe};
 use crate::common::{Call, Folder, Nothing, is_alone, recorder, run_out, start, turn, until};
@@ -55,7 +55,7 @@ fn refused(folder: &Folder) -> Vec<(&'static str, Adopted, ErrorKind, &'static s
     use ErrorKind::{InvalidInput, NotConnected};
     const NOT_READ: &str = "not open for reading";
     const NOT_WRITTEN: &str = "not open for writing";
-    const PACKETS: &str = "a socket that carries packets is no stream: `Net::bind_on` takes it";
+    const PACKETS: &str = "a socket that carries packets is not a stream: `Net::bind_on` takes it";
     const NOBODY: &str = "not connected";
     let tcp = || TcpListener::bind("127.0.0.1:0").expect("a port");
     let packets = || socket(Domain::UNIX, Type::SEQPACKET);
@@ -68,14 +68,14 @@ fn refused(folder: &Folder) -> Vec<(&'static str, Adopted, ErrorKind, &'static s
         ("a pair of read ends", writes(pipe().0), InvalidInput, NOT_WRITTEN),
         ("a file that is written", Adopted::reader(opened("/dev/null", true)), InvalidInput, NOT_READ),
         ("a file that is read", Adopted::writer(opened("Cargo.toml", false)), InvalidInput, NOT_WRITTEN),
-        ("a directory", opened("/", false).into(), InvalidInput, "a directory is no stream"),
-        ("a directory as reader", Adopted::reader(opened("/", false)), InvalidInput, "a directory is no stream"),
-        ("a directory of a pair", reads(opened("/", false)), InvalidInput, "a directory is no stream"),
-        ("a listener", OwnedFd::from(tcp()).into(), NotConnected, "or that listens, is no stream"),
-        ("a listener as a socket", Socket::from(tcp()).into(), NotConnected, "or that listens, is no stream"),
-        ("a listener as reader", Adopted::reader(tcp()), NotConnected, "or that listens, is no stream"),
-        ("a listener as writer", Adopted::writer(tcp()), NotConnected, "or that listens, is no stream"),
-        ("a Unix listener", unix_listener(folder).into(), NotConnected, "or that listens, is no stream"),
+        ("a directory", opened("/", false).into(), InvalidInput, "a directory is not a stream"),
+        ("a directory as reader", Adopted::reader(opened("/", false)), InvalidInput, "a directory is not a stream"),
+        ("a directory of a pair", reads(opened("/", false)), InvalidInput, "a directory is not a stream"),
+        ("a listener", OwnedFd::from(tcp()).into(), NotConnected, "or that listens, is not a stream"),
+        ("a listener as a socket", Socket::from(tcp()).into(), NotConnected, "or that listens, is not a stream"),
+        ("a listener as reader", Adopted::reader(tcp()), NotConnected, "or that listens, is not a stream"),
+        ("a listener as writer", Adopted::writer(tcp()), NotConnected, "or that listens, is not a stream"),
+        ("a Unix listener", unix_listener(folder).into(), NotConnected, "or that listens, is not a stream"),
         ("a Unix listener as reader", Adopted::reader(unix_listener(folder)), NotConnected, "or that listens"),
         ("a Unix listener of a pair", reads(unix_listener(folder)), NotConnected, "or that listens"),
         ("UDP", OwnedFd::from(UdpSocket::bind("127.0.0.1:0").expect("a port")).into(), InvalidInput, PACKETS),
@@ -124,7 +124,7 @@ fn what_tells_of_events_is_no_stream() {
         let selector = mio::Poll::new().expect("a selector");
         let fd = selector.registry().as_fd().try_clone_to_owned().expect("a descriptor");
         for stream in [Adopted::from(fd.try_clone().expect("a descriptor")), Adopted::reader(fd)] {
-            let error = reactor.net().adopt(stream, Nothing).expect_err("a selector is no stream");
+            let error = reactor.net().adopt(stream, Nothing).expect_err("a selector is not a stream");
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
         }
     }

@@ -52,8 +52,8 @@ fn arguments() -> Result<Option<(String, u16, Duration)>, Failure> {
         "echo" | "line" | "sink" | "source" | "udp" => {}
         _ => return Err(format!("there is no mode \"{mode}\"").into()),
     }
-    let port = port.parse().map_err(|_| format!("\"{port}\" is no port: a number up to 65535"))?;
-    let spin = spin.parse().map_err(|_| format!("\"{spin}\" is no number of microseconds"))?;
+    let port = port.parse().map_err(|_| format!("\"{port}\" is not a port: a number up to 65535"))?;
+    let spin = spin.parse().map_err(|_| format!("\"{spin}\" is not a number of microseconds"))?;
     Ok(Some((mode.clone(), port, Duration::from_micros(spin))))
 }
 
