@@ -26,7 +26,7 @@ pub struct Weather {
 }
 
 /// Which system's sockets the hosts have, where systems differ in what a program may notice: [what Windows does
-/// otherwise](crate::manual::platforms#what-windows-does-otherwise).
+/// differently](crate::manual::platforms#what-windows-does-differently).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Kernel {
