@@ -72,7 +72,7 @@ mutation 'keys are not compared: a stale one finds the successor' src/endpoint/s
             Some(Entry::Conn(conn)) => Some(conn)'
 mutation 'events of the dead reach the successor' src/hub/mod.rs \
     'Some(Entry::Conn(conn)) if conn.key.token() == token => {' 'Some(Entry::Conn(conn)) => {'
-mutation 'who is not done after his budget is not queued again' src/endpoint/conn/mod.rs \
+mutation 'a connection that is not done after its budget is not queued again' src/endpoint/conn/mod.rs \
     '        self.requeue(cx);
         if self.phase == Phase::Flushing {' '        if self.phase == Phase::Flushing {'
 mutation 'closings are not put off to the end of the turn' src/reactor.rs \
@@ -120,7 +120,7 @@ mutation 'a successor is told the tells of its predecessor' src/contract/deferre
 mutation 'notes are not worked off after a loan' src/hub/mod.rs \
     '        let result = run(conn, cx);
         self.work_off_notes();' '        let result = run(conn, cx);'
-mutation 'who was touched from outside is not looked at' src/endpoint/conn/mod.rs \
+mutation 'a connection that was touched from outside is not looked at' src/endpoint/conn/mod.rs \
     'match self.is_current(cx) {' 'match true {'
 mutation 'a share that is not used is not returned' src/endpoint/conn/rates.rs \
     'if !self.could_move(way) {' 'if false && !self.could_move(way) {'
@@ -153,12 +153,12 @@ mutation 'the straight way does not start the idle clock anew' src/endpoint/conn
 mutation 'the straight way lets the idle clock run while paused' src/endpoint/conn/state.rs \
     'self.is_plainly_sent() && !self.is(READABLE)' \
     'self.flags.has_just(ESTABLISHED, (ESTABLISHED | READABLE | UNUSUAL).without(PAUSED)) && self.output.is_none()'
-mutation 'others may send to who is half-closed' src/endpoint/conn/state.rs \
+mutation 'others may send to a connection that is half-closed' src/endpoint/conn/state.rs \
     'self.is_plain(ESTABLISHED) && self.queued()' \
     'self.flags.has_just(ESTABLISHED, (ESTABLISHED | UNUSUAL).without(FIN_ASKED)) && self.queued()'
-mutation 'the straight way is taken by who has half-closed' src/flags.rs \
+mutation 'the straight way is taken by a connection that has half-closed' src/flags.rs \
     '        | UNANSWERED.0' '        | UNANSWERED.0 | FIN_ASKED.0'
-mutation 'the straight way is taken by who is lost' src/flags.rs \
+mutation 'the straight way is taken by a connection that is lost' src/flags.rs \
     '        | UNANSWERED.0' '        | UNANSWERED.0 | LOST.0'
 # What a stranger planted, and nothing noticed at first.
 mutation 'an upgrade fills the bucket of a rate again' src/endpoint/conn/rates.rs \
@@ -173,7 +173,7 @@ mutation 'a second drain keeps the timer of the first grace' src/hub/draining.rs
     'if let Some(previous) = self.grace.replace(self.cx.timers.set(deadline, TimerKind::Grace)) {
             self.cx.timers.cancel(previous);
         }' '_ = self.grace.replace(self.cx.timers.set(deadline, TimerKind::Grace));'
-mutation 'who loses a race with something to send is closed, not reset' src/endpoint/conn/connecting.rs \
+mutation 'a connection that loses a race with something to send is closed, not reset' src/endpoint/conn/connecting.rs \
     '        if self.output.is_some() {
             race.each_but(Some(number)' '        if false {
             race.each_but(Some(number)'
@@ -211,7 +211,7 @@ mutation 'keys of two reactors are the same' src/key.rs \
     'NonZeroU32::MIN | u32::from(self.0) << COUNT_BITS' 'NonZeroU32::MIN | u32::from(self.0 & 0) << COUNT_BITS'
 mutation 'timers of two reactors are the same' src/key.rs \
     'u64::from(self.0) << TIMER_BITS' 'u64::from(self.0 & 0) << TIMER_BITS'
-mutation 'who was moved is not found by its name' src/timers.rs \
+mutation 'a timer that was moved is not found by its name' src/timers.rs \
     'Some(self.moved[at].1).filter(' 'Some(self.moved[at].1).filter(|_| false).filter('
 mutation 'the chain of an owner is lost by a move' src/hub/mod.rs \
     '                extra.timers = head;' '                let _ = (extra, head);'
@@ -220,9 +220,9 @@ mutation 'one that lingers is reset before it is known whether anybody waits' sr
             return Arrived::NoRoom;
         }
         match socket.accept_on_spare(next.token()) {'
-mutation 'who is lost is answered until nothing is left to read' src/endpoint/conn/writing.rs \
+mutation 'a connection that is lost is answered until nothing is left to read' src/endpoint/conn/writing.rs \
     'if odds.unheard > most {' 'if odds.unheard > usize::MAX - most {'
-mutation 'who is lost has a whole turn' src/endpoint/conn/reading.rs \
+mutation 'a connection that is lost has a whole turn' src/endpoint/conn/reading.rs \
     'frames: frames.min(LOST_FRAMES)' 'frames: frames.max(LOST_FRAMES)'
 mutation 'a turn goes on however much is said in it' src/reactor.rs \
     'const SERVED_MAX: u64 = 4096' 'const SERVED_MAX: u64 = 1 << 60'

@@ -388,7 +388,7 @@ struct Note {
     text: Vec<u8>,
 }
 
-/// What the program has one of.
+/// What the program has only one of.
 struct Bench {
     case: Case,
     has_acted: Rc<Cell<bool>>,
