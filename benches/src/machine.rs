@@ -88,5 +88,7 @@ pub fn described() -> String {
     let cpu = value(&read("/proc/cpuinfo"), "model name");
     let count = read("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count();
     let memory = value(&read("/proc/meminfo"), "MemTotal").trim_end_matches(" kB").parse().unwrap_or(0.0) / f64::from(1 << 20);
-    format!("{count} × {cpu}, {memory:.0} GiB, Linux {}", read("/proc/sys/kernel/osrelease").trim())
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let version = kernel.trim().split('-').next().unwrap_or_default(); // what follows names a build
+    format!("{count} × {cpu}, {memory:.0} GiB, Linux {version}")
 }

@@ -21,6 +21,9 @@ pub(crate) fn table(build: &Build) -> Result<Vec<Cost>, Failure> {
     for name in ["mainspring", "tokio", "calloop"] {
         let package = format!("echo-{name}");
         let tree = build.cargo("tree").args(["-p", &package, "-e", "normal", "--prefix", "none", "--format", "{p}"]).output()?;
+        if !tree.status.success() {
+            return Err(format!("cargo tree failed: {}", String::from_utf8_lossy(&tree.stderr).trim()).into());
+        }
         let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
         let crates: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(" (").next()).collect();
         let (mut build_secs, mut cpu_secs, mut bytes) = (f64::MAX, f64::MAX, 0);

@@ -40,8 +40,8 @@ usage: compare [OPTIONS]
                 and nobody waits for the others to calm down
 --without X     micro or cost: without the micro-benchmarks, or the cost of
                 building
---print         write nothing, print the tables; with --cells or --peers nothing
-                is written either
+--print         write nothing, print the tables; with --cells, --peers, --idle or
+                --profile nothing is written either, nor if a run has failed
 --list          name the cells and the peers, and end
 
 It takes about ten minutes, and needs two processors, Linux and a quiet machine.";
@@ -117,7 +117,10 @@ fn arguments() -> Result<Option<Options>, Failure> {
             }
             Long("rounds") => options.rounds = parser.value()?.parse_with(|text| within(text, 1..=100))?,
             Long("secs") => options.secs = parser.value()?.parse_with(|text| within(text, 0.05..=60.0))?,
-            Long("idle") => options.idle = parser.value()?.parse_with(|text| within(text, 1..=1_000_000))?,
+            Long("idle") => {
+                options.idle = parser.value()?.parse_with(|text| within(text, 1..=1_000_000))?;
+                options.writes = false;
+            }
             Long("noise") => options.noise = parser.value()?.parse_with(|text| within(text, 0.0..=100.0))?,
             Long("cells") => (cells, options.writes) = (parser.value()?.string()?, false),
             Long("peers") => {
@@ -126,7 +129,7 @@ fn arguments() -> Result<Option<Options>, Failure> {
                 options.writes = false;
             }
             Long("profile") => match parser.value()?.string()?.as_str() {
-                profile @ ("peak" | "release") => options.profile = profile.to_owned(),
+                profile @ ("peak" | "release") => (options.profile, options.writes) = (profile.to_owned(), false),
                 other => return Err(format!("there is no profile \"{other}\": peak or release").into()),
             },
             Long("without") => match parser.value()?.string()?.as_str() {
@@ -184,7 +187,7 @@ fn compare(options: &Options) -> Result<bool, Failure> {
     let mut results = stage.results;
     results.took = began.elapsed();
     let report = report::Report { options, results: &results, build: &build, micro, cost };
-    report.show(options.writes)?;
+    report.show(options.writes && results.errors.is_empty())?;
     for error in &results.errors {
         eprintln!("error: {error}");
     }

@@ -64,7 +64,6 @@ impl Report<'_> {
         });
         text += &self.idle();
         text += &self.spread();
-        text += &self.counts();
         text += &self.costs();
         if let Some(micro) = &self.micro {
             text += &format!("\n## The parts by themselves\n\n{micro}");
@@ -173,24 +172,6 @@ impl Report<'_> {
         text
     }
 
-    /// What the gate keeps.
-    fn counts(&self) -> String {
-        let gate = fs::read_to_string(self.build.folder.join("gate.toml")).unwrap_or_default();
-        let section = |name: &str| -> Vec<(String, String)> {
-            let rest = gate.split_once(&format!("[{name}]\n")).map_or("", |(_, rest)| rest);
-            let lines = rest.lines().map_while(|line| line.split_once(" = "));
-            lines.map(|(load, count)| (load.to_owned(), count.to_owned())).collect()
-        };
-        let mut text =
-            "\n## Counted: what the gate keeps\n\n| | instructions in user space | system calls |\n|---|--:|--:|\n".to_owned();
-        for ((load, instructions), (_, calls)) in section("instructions").iter().zip(&section("calls")) {
-            let instructions: f64 = instructions.parse().unwrap_or(f64::NAN);
-            let calls: f64 = calls.parse().unwrap_or(f64::NAN);
-            text += &format!("| {load} | {instructions:.0} | {calls:.3} |\n");
-        }
-        text
-    }
-
     fn idle(&self) -> String {
         let Some(cell) = self.options.cells.iter().find(|cell| cell.name == "idle") else { return String::new() };
         let mut text = format!(
@@ -212,24 +193,31 @@ impl Report<'_> {
             };
             let of_echo = echo.and_then(|echo| self.median_of(echo, peer, Figures::rate));
             let ratio = of_echo.map_or("–".into(), |of_echo| format!("{:.2}", rate / of_echo));
-            text += &format!("| {} | {fresh:.0} | {used:.0} | {ratio} |\n", peer.name);
+            let of_fewer =
+                if peer.idle_max < self.options.idle { format!(" ({} of them)", peer.idle_max) } else { String::new() };
+            text += &format!("| {}{of_fewer} | {fresh:.0} | {used:.0} | {ratio} |\n", peer.name);
         }
         text
     }
 
     fn spread(&self) -> String {
         let mut text =
-            "\n## How good these figures are\n\nThe reference against itself: the largest of its runs by the smallest, in \
-                        throughput and in CPU time per request. What differs by less than that is not shown to differ.\n\n"
+            "\n## How good these figures are\n\nThe reference against itself: its two runs in a round, the larger by the \
+                        smaller, in throughput and in CPU time per request. A ratio above is a median of rounds, and so steadier \
+                        than one round; but what differs by less than the median here is not shown to differ.\n\n\
+                        | | throughput, median | worst | CPU time, median | worst |\n|---|--:|--:|--:|--:|\n"
                 .to_owned();
-        text += "| | throughput | CPU time |\n|---|--:|--:|\n";
         for cell in &self.options.cells {
             let spread = |figure: fn(&Figures) -> f64| {
-                let all: Vec<f64> =
-                    (0..self.options.rounds).flat_map(|round| self.of(cell.name, REFERENCE, round, figure)).collect();
-                all.iter().copied().fold(0.0, f64::max) / all.iter().copied().fold(f64::MAX, f64::min)
+                let in_round = |round| match self.of(cell.name, REFERENCE, round, figure)[..] {
+                    [first, last] => Some(f64::max(first / last, last / first)),
+                    _ => None,
+                };
+                let all: Vec<f64> = (0..self.options.rounds).filter_map(in_round).collect();
+                let worst = all.iter().copied().fold(f64::NAN, f64::max);
+                format!("{:.2} | {worst:.2}", median(all).unwrap_or(f64::NAN))
             };
-            text += &format!("| {} | {:.2} | {:.2} |\n", cell.name, spread(Figures::rate), spread(Figures::cpu_per_request));
+            text += &format!("| {} | {} | {} |\n", cell.name, spread(Figures::rate), spread(Figures::cpu_per_request));
         }
         let foreign: Vec<f64> = self.results.samples.iter().map(|sample| sample.foreign).collect();
         let most = foreign.iter().copied().fold(0.0, f64::max);
@@ -268,8 +256,11 @@ impl Report<'_> {
         text
     }
 
-    /// For the picture.
+    /// For the picture, which says the same of all.
     fn range(&self, cell: &str, peer: &str) -> Option<plot::Ratio> {
+        if cell == "idle" && self.build.peers.iter().any(|other| other.name == peer && other.idle_max < self.options.idle) {
+            return None;
+        }
         let mut ratios = self.ratios(cell, peer, Figures::rate);
         ratios.sort_by(f64::total_cmp);
         Some(plot::Ratio { least: *ratios.first()?, most: *ratios.last()?, median: median(ratios)? })
