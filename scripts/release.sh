@@ -14,10 +14,6 @@ tool() {
 }
 
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
-if ! grep -q "^## \[$version\]" CHANGELOG.md; then
-    printf 'CHANGELOG.md has no section for %s: write one before you release it\n' "$version" >&2
-    exit 1
-fi
 if [ -n "$(git status --porcelain)" ]; then
     printf 'commit your changes first: a release is a commit\n' >&2
     exit 1
@@ -37,4 +33,15 @@ if [ -n "${1:-}" ]; then
 else
     printf 'skipped: the comparison of the interface, because no BASELINE was given\n' >&2
 fi
+
+missing=0
+if ! grep -qE "^## \[$version\] - [0-9]{4}-[0-9]{2}-[0-9]{2}$" CHANGELOG.md; then
+    printf 'CHANGELOG.md has no section "## [%s] - DATE"\n' "$version" >&2
+    missing=1
+fi
+if git grep -nE 'not published yet|URL-OF-THE-REPOSITORY|owner is a placeholder' -- '*.md' Cargo.toml; then
+    printf 'these lines are for the time before the first release: write what is true after it\n' >&2
+    missing=1
+fi
+[ "$missing" = 0 ] || exit 1
 printf '%s can be released: CONTRIBUTING.md has the rest of the checklist\n' "$version"

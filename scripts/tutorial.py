@@ -260,7 +260,7 @@ class Walk:
         is_failure = any("FAILED" in line for line in printed) or command.startswith("MAINSPRING_SEED=")
         if (status != 0) != is_failure:
             raise Different(f"`{command}` ends with status {status}; it has printed:\n{terminal.tail()}")
-        if any(line.startswith("warning: unused") for line in terminal.lines):
+        if any(line.startswith("warning:") for line in terminal.lines):
             raise Different(f"`{command}` warns:\n{terminal.tail()}")
         if not printed:
             return
@@ -319,6 +319,7 @@ def main():
         finally:
             walk.clear()
         say("PASS", path.name, f"{time.monotonic() - began:.1f} s")
+    shutil.rmtree(place)
 
 
 main()

@@ -61,8 +61,8 @@
 //! | [from asyncore](from_asyncore) | what each name of asyncore, asynchat and socketserver has become, and what behaves differently |
 //! | [coming from other libraries](coming_from) | the same for tokio, libuv and Twisted |
 //!
-//! Next to the sources, in docs/, are three more pages: reliability (what was tried, with the figures), benchmarks (what it
-//! costs), and the flaws (what its ancestors got wrong, with the test that guards against each here).
+//! Next to the sources, in docs/, are four more pages: reliability (what was tried, with the figures), benchmarks (what it
+//! costs), the flaws (what its ancestors got wrong, with the test that guards against each here), and how the cuts are tested.
 //!
 //! A program's lines that begin with `# ` are there only for the test, and are not shown here.
 

@@ -741,20 +741,6 @@ fn echo_is_told_no_address_that_is_no_text() {
     assert!(complaint.contains("an address is text"), "{complaint}");
 }
 
-/// Those that are a name alone.
-#[test]
-fn the_limits_that_their_page_says_are_set_in_config_are() {
-    let (limits, config) = (include_str!("../docs/limits.md"), include_str!("../src/config.rs"));
-    let names: Vec<&str> = limits.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
-    let (of_config, others): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| !name.contains("::"));
-    assert!(of_config.len() > 15 && !others.is_empty(), "{names:?}");
-    for name in of_config {
-        assert!(config.contains(&format!("pub fn {name}(")), "{name}");
-    }
-    let has_no_number = ["last six", "last seven", "last eight", "all but"].iter().all(|words| !limits.contains(words));
-    assert!(has_no_number, "a row more, and a number would be wrong");
-}
-
 #[test]
 fn the_readme_shows_echo_as_it_is() {
     let (readme, echo) = (include_str!("../README.md"), include_str!("../examples/echo.rs"));

@@ -256,6 +256,9 @@ fn links_of_a_chapter_lead_to_the_same_in_the_reference_and_in_a_repository() {
             assert!(leads_to_a_chapter || leads_to_an_item, "docs/{file}: [{label}]: {target}, and in the reference {to}");
             used.insert(label.clone());
         }
+        let is_file = |target: &&str| !target.contains("://") && !target.starts_with('#');
+        let file_link = targets_after(&prose(text), "](").find(is_file).map(str::to_owned);
+        assert_eq!(file_link, None, "docs/{file}: a link to a file leads nowhere in the reference; give it a label");
         for (label, _) in &reference {
             let is_used = text.contains(&format!("[{label}]"));
             let is_defined = definitions.iter().any(|(other, _)| other == label);
@@ -274,7 +277,17 @@ fn anchor(heading: &str) -> String {
 }
 
 fn anchors(text: &str) -> BTreeSet<String> {
-    text.lines().filter(|line| line.starts_with('#')).map(anchor).collect()
+    without_blocks(text).into_iter().filter(|line| line.starts_with('#')).map(anchor).collect()
+}
+
+/// Its lines, but those of programs and of what else is quoted.
+fn without_blocks(text: &str) -> Vec<&str> {
+    let mut is_code = false;
+    let lines = text.lines().filter(|line| {
+        is_code ^= line.trim_start().starts_with("```");
+        !is_code
+    });
+    lines.collect()
 }
 
 /// Every `before` with what follows up to the end of the link.
@@ -295,11 +308,6 @@ fn sections_that_are_linked_are_there() {
         checked += 1;
     }
     assert!(checked > 20, "only {checked} links to sections were found");
-    for (from, text) in chapters.iter().map(|chapter| (chapter.file.as_str(), chapter.text.as_str())) {
-        for section in targets_after(text, "](#") {
-            assert!(anchors(text).contains(section), "docs/{from} has no section #{section}");
-        }
-    }
     // Of pages whose groups have headings: `(#flow)`, `(crate::Context#flow)`, `(Reactor#in-several-threads)`.
     let items = items();
     let has = |page: &str, section: &str| items.iter().any(|item| item.page == page && anchors(&item.doc).contains(section));
@@ -317,14 +325,9 @@ fn sections_that_are_linked_are_there() {
     assert!(checked > 15, "only {checked} links to groups were found");
 }
 
-/// Without its programs and what else is quoted.
+/// Without what is quoted within lines, too.
 fn prose(text: &str) -> String {
-    let mut is_code = false;
-    let lines = text.lines().filter(|line| {
-        is_code ^= line.trim_start().starts_with("```");
-        !is_code
-    });
-    let lines = lines.map(|line| line.split('`').step_by(2).collect::<Vec<_>>().join("`"));
+    let lines = without_blocks(text).into_iter().map(|line| line.split('`').step_by(2).collect::<Vec<_>>().join("`"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -380,14 +383,32 @@ fn the_front_of_the_manual_is_the_same_in_a_repository() {
     );
 }
 
+/// Those of a reactor are a name alone.
 #[test]
-fn each_bound_of_a_reactor_is_in_the_table_of_limits() {
+fn the_table_of_limits_has_each_bound_of_a_reactor_and_its_default() {
     let no_bounds = ["new", "wait_for_lingering", "resolver", "panics", "watchdog", "spin", "sendfile"];
     let (source, page) = (read("src/config.rs"), read("docs/limits.md"));
     let methods: BTreeSet<&str> = names_after(&source, "\n    pub fn ").collect();
-    assert!(methods.len() > 20 && methods.is_superset(&no_bounds.into()), "{methods:?}");
-    for method in methods.difference(&no_bounds.into()) {
-        assert!(page.contains(&format!("\n| `{method}`")), "docs/limits.md says nothing of `Config::{method}`");
+    assert!(methods.is_superset(&no_bounds.into()), "{methods:?}");
+    let bounds: BTreeSet<&str> = methods.difference(&no_bounds.into()).copied().collect();
+    let rows: Vec<Vec<&str>> = page.lines().map(|line| line.split(" | ").collect()).collect();
+    let rows: Vec<(&str, &str, &str)> =
+        rows.iter().filter_map(|row| Some((row[0].strip_prefix("| `")?, row[1], row[2]))).collect();
+    let of_reactor = rows.iter().map(|(name, ..)| name.split('`').next().unwrap_or_default()).filter(|name| !name.contains("::"));
+    assert_eq!(of_reactor.collect::<BTreeSet<_>>(), bounds);
+
+    let defaults = format!("{:?}", mainspring::Config::new());
+    for (name, default, unit) in rows.iter().filter(|(name, ..)| !name.contains("::")) {
+        let value = match (default.replace(',', ""), *unit) {
+            (secs, "seconds") => secs + "s",
+            (millis, "milliseconds") => millis + "ms",
+            (word, _) if word == "off" => "None".into(),
+            (number, _) => number,
+        };
+        let field = name.trim_end_matches('`').rsplit(' ').next().unwrap_or_default(); // `output_limits` low
+        let is_there = defaults.contains(&format!(" {field}: {value}"));
+        let is_left_out = cfg!(not(feature = "tls")) && field.contains("handshake");
+        assert!(is_there || is_left_out, "docs/limits.md: the default of {name} is not {default}: {defaults}");
     }
 }
 
