@@ -61,7 +61,8 @@ impl Hub {
     pub(crate) fn start_afresh(&mut self) {
         if self.drain.take().is_some() {
             let Stats { to_drain, undrained, .. } = self.cx.stats;
-            log::info!(target: "mainspring", "drained: of {to_drain} connections at first, {undrained} were left after the grace");
+            let ended = to_drain.saturating_sub(undrained);
+            log::info!(target: "mainspring", "drained: {ended} of {to_drain} connections ended in time");
         }
         self.cx.is_shut = false;
         if let Some(grace) = self.grace.take() {
