@@ -41,7 +41,7 @@ usage: compare [OPTIONS]
 --without X     micro or cost: without the micro-benchmarks, or the cost of
                 building
 --print         write nothing, print the tables; with --cells, --peers, --idle or
-                --profile nothing is written either, nor if a run has failed
+                --profile nothing is written either. What fails is in the page
 --list          name the cells and the peers, and end
 
 It takes about ten minutes, and needs two processors, Linux and a quiet machine.";
@@ -187,7 +187,7 @@ fn compare(options: &Options) -> Result<bool, Failure> {
     let mut results = stage.results;
     results.took = began.elapsed();
     let report = report::Report { options, results: &results, build: &build, micro, cost };
-    report.show(options.writes && results.errors.is_empty())?;
+    report.show(options.writes)?;
     for error in &results.errors {
         eprintln!("error: {error}");
     }
