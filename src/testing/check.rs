@@ -200,7 +200,7 @@ fn report(seed: u64, first: Trial, test: &impl Fn(&mut Sim)) -> ! {
     let faults = match (chosen.len(), first.struck.len()) {
         (0, 0) => "no fault was needed".to_owned(),
         (1, 1) => "its one fault is enough".to_owned(),
-        (1, all) => format!("one of its {all} faults is enough"),
+        (1, all) => format!("1 of its {all} faults is enough"),
         (left, all) => format!("{left} of its {all} faults are enough"),
     };
     let lines: Vec<String> = last.struck.iter().take(FAULTS_SHOWN).map(|(_, line)| format!("    {line}\n")).collect();
